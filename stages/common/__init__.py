@@ -1,0 +1,1 @@
+"""What several stages need: boxes, region warping, networks, and the contract between a stage and its runner."""

@@ -1,0 +1,96 @@
+"""The contract between a stage and whoever runs it.
+
+A stage is a name, a version, the parameter groups and files it reads, the files it writes, and a ``run``.
+``pipeline`` supplies the :class:`Context`; a stage can reach only what it declared, so that ``dvc.yaml`` (tested
+against these declarations) cannot fall behind the code.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cache import Artifact, Payload, Recipe, Store
+from manifests import Dataset, ImageRecord
+
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One unit of per-image work: what names the result, and what computes it needs.
+
+    ``recipe`` names everything the result depends on; two tasks with equal recipes are computed once.
+    ``args`` is handed to the compute function as it is.
+    """
+
+    image: ImageRecord
+    recipe: Recipe
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Computes one image's object. The payload's ``attrs["count"]`` (int) is the number of regions it holds; the
+# progress line adds these up. Must be a pure function of (pixels, task): the executor calls it from several threads.
+Compute = Callable[[ImageTask], Payload]
+
+
+class Log(Protocol):
+    """One-line messages on stderr, and progress for loops that are not per-image."""
+
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        """Report that ``done`` of ``total`` are through; rate and ETA are added, and calls may be frequent."""
+
+
+class Context(Protocol):
+    """What a stage sees of the world. Anything it did not declare raises ``LookupError``."""
+
+    store: Store
+    log: Log
+    seed: int  # the pipeline's seed; derive others by numpy.random.SeedSequence([seed, ...])
+    workers: int  # threads for per-image work; never changes a result
+
+    def settings(self, group: str) -> Any:
+        """The validated :class:`Settings` of one declared parameter group."""
+
+    def input(self, name: str) -> Path:
+        """The path of one declared input file."""
+
+    def output(self, name: str) -> Path:
+        """The path of one declared output file; its folder exists, the file does not."""
+
+    def dataset(self) -> Dataset:
+        """The dataset manifest (declared input ``manifest``)."""
+
+    def artifact(self, name: str) -> Artifact:
+        """The artifact manifest of a declared input, e.g. ``artifact("proposals")``."""
+
+    def image(self, record: ImageRecord) -> Any:
+        """The image's pixels, uint8 [H, W, 3] RGB, upright; checked against ``record.sha256``."""
+
+    def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
+        """Compute what the store lacks, in threads; returns one key per task, in order."""
+
+    def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
+        """Write declared output ``name`` as an artifact manifest. ``summary`` must be deterministic (no times)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A declaration that ``dvc.yaml`` mirrors.
+
+    ``version`` is part of every key the stage makes: raise it when the same inputs give another result.
+    ``groups`` are top-level keys of params.yaml. ``inputs`` and ``outputs`` map a short name to a path relative to the
+    project root, e.g. ``{"manifest": "artifacts/manifest/manifest.json"}``.
+    """
+
+    name: str
+    version: int
+    settings: Mapping[str, type[Settings]]  # groups this stage owns (defines the schema of)
+    groups: tuple[str, ...]  # groups it reads, own ones included
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    run: Callable[[Context], None]
+    metrics: tuple[str, ...] = ()  # names of outputs that are DVC metrics
+    plots: tuple[str, ...] = ()  # names of outputs that are DVC plots
