@@ -1,0 +1,136 @@
+"""Decoding images to the one form used inside: uint8 [H, W, 3], RGB, upright."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from .errors import DatasetError
+from .files import read_bytes, resolve_inside, sha256_of
+
+if TYPE_CHECKING:
+    from .dataset import ImageRecord
+
+Pixels = NDArray[np.uint8]
+
+# Pillow warns of a decompression bomb above the first figure and refuses above the second, whatever we allow.
+DEFAULT_MAX_PIXELS = 89_478_485
+HARD_MAX_PIXELS = 178_956_970
+
+# Named, because Pillow's full list has formats that run other programs (EPS) or hold no picture. MPO: phones' JPEGs.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF, WebP or PNM"
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pixels:
+    """Decode one image file's bytes -> uint8 [H, W, 3], RGB, upright.
+
+    - Grayscale, palette and two-level images become RGB; an animation gives its first frame.
+    - 16-bit samples keep their high byte (as libpng's strip_16): an 8-bit image stored as 16 comes back exactly.
+    - Transparency is composited on white: what browsers and annotation tools show, so what the boxes were drawn on.
+    - CMYK becomes RGB without colour management, (255 - C)(255 - K) / 255; JPEG's CMYK is taken as inverted, which is
+      what Adobe's programs write and what all common decoders assume.
+    - EXIF orientation 1 to 8 is applied; a value out of range or EXIF that cannot be parsed counts as 1.
+
+    ``name`` is used in errors only. DatasetError: not an image, truncated, a format or pixel type without a defined
+    8-bit meaning (float, 32-bit integers, LAB), more than ``max_pixels`` pixels.
+    """
+    return decode_oriented(data, name, max_pixels=max_pixels)[0]
+
+
+def decode_oriented(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Pixels, int]:
+    """As :func:`decode_image`, and the EXIF orientation (1..8) that was applied."""
+    if not data:
+        raise DatasetError(f"{name}: the file is empty; replace or remove it")
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise _too_large(name, f"{width} x {height}", max_pixels)
+            image.load()
+            orientation = _orientation(image)
+            pixels = _to_rgb(image, name)
+    except DatasetError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name, "far", max_pixels) from None
+    except Image.UnidentifiedImageError:
+        raise DatasetError(f"{name}: is not an image in {_FORMAT_NAMES} form; convert or remove it") from None
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
+        raise DatasetError(
+            f"{name}: the image is truncated or damaged ({error}); replace or remove it"
+        ) from None
+    return np.ascontiguousarray(_turn_upright(pixels, orientation)), orientation
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> DatasetError:
+    what = "has far" if size == "far" else f"is {size}, "
+    return DatasetError(
+        f"{name}: {what} more than the {max_pixels} pixels allowed; shrink it or raise max_pixels"
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of a loaded image (Pillow turns TIFF itself while loading, and then reports none)."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF beside sound pixels: the picture is usable as it is stored
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Undo EXIF orientation: [H, W, 3] as stored -> as it should be seen."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+
+
+def _to_rgb(image: Image.Image, name: str) -> Pixels:
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
+        high = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(high[:, :, None], 3, axis=2)
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    if mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"):
+        return np.asarray(image.convert("RGB"))
+    raise DatasetError(
+        f"{name}: pixels of type {mode!r} ({image.format}) have no defined 8-bit colour; convert it to 8-bit RGB"
+    )
+
+
+class ImageSource:
+    """Reads a dataset's images from below ``root``, and refuses a file that changed since the manifest was made."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def read_bytes(self, record: "ImageRecord") -> bytes:
+        """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
+        data = read_bytes(resolve_inside(self.root, record.file_name), record.file_name)
+        if sha256_of(data) != record.sha256:
+            raise DatasetError(
+                f"{record.file_name}: the file in {self.root} changed since the dataset was imported (its SHA-256 is "
+                "another); restore it, or import the dataset again"
+            )
+        return data
+
+    def read(self, record: "ImageRecord") -> Pixels:
+        """The image, uint8 [H, W, 3], RGB, upright. Errors as :meth:`read_bytes` and :func:`decode_image`."""
+        pixels = decode_image(self.read_bytes(record), record.file_name, max_pixels=HARD_MAX_PIXELS)
+        if pixels.shape[:2] != (record.height, record.width):
+            raise DatasetError(
+                f"{record.file_name}: is {pixels.shape[1]} x {pixels.shape[0]} but the manifest says {record.width} x "
+                f"{record.height}; import the dataset again"
+            )
+        return pixels
