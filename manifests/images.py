@@ -20,8 +20,9 @@ Pixels = NDArray[np.uint8]
 DEFAULT_MAX_PIXELS = 89_478_485
 HARD_MAX_PIXELS = 178_956_970
 
-# Named, because Pillow's full list has formats that run other programs (EPS) or hold no picture. MPO: phones' JPEGs.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+# Named, because Pillow's full list has formats that run other programs (EPS) or hold no picture.
+# JPEG includes MPO, which phones write.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF, WebP or PNM"
 
 
