@@ -33,7 +33,9 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0).astype(np.float32)
 
 
-def class_overlaps(boxes: NDArray[Any], gt_boxes: NDArray[Any], gt_labels: NDArray[Any], n_classes: int) -> NDArray[np.float32]:
+def class_overlaps(
+    boxes: NDArray[Any], gt_boxes: NDArray[Any], gt_labels: NDArray[Any], n_classes: int
+) -> NDArray[np.float32]:
     """Largest IoU of each box with each class's ground truth: float32 [n, n_classes], 0 where a class is absent.
 
     The authors' ``overlap`` matrix (rcnn imdb/roidb_from_voc.m): all classes, not only the best one's.
@@ -48,7 +50,9 @@ def class_overlaps(boxes: NDArray[Any], gt_boxes: NDArray[Any], gt_labels: NDArr
 def clip(boxes: NDArray[Any], width: int, height: int) -> Boxes:
     """Boxes cut to the image ``[0, width] x [0, height]``: [n, 4] -> float32 [n, 4]."""
     b = np.asarray(boxes, np.float32).reshape(-1, 4)
-    return np.stack([b[:, 0].clip(0, width), b[:, 1].clip(0, height), b[:, 2].clip(0, width), b[:, 3].clip(0, height)], 1)
+    return np.stack(
+        [b[:, 0].clip(0, width), b[:, 1].clip(0, height), b[:, 2].clip(0, width), b[:, 3].clip(0, height)], 1
+    )
 
 
 def nms(boxes: NDArray[Any], scores: NDArray[Any], threshold: float) -> NDArray[np.int64]:

@@ -58,7 +58,16 @@ class Context(Protocol):
         """The path of one declared input file."""
 
     def output(self, name: str) -> Path:
-        """The path of one declared output file; its folder exists, the file does not."""
+        """Where to write one declared output: it does not exist yet, its folder does.
+
+        What is written there replaces the former output only when the whole stage has succeeded.
+        """
+
+    def work_dir(self) -> Path:
+        """A folder for checkpoints and other state that outlives a killed run; DVC never deletes it."""
+
+    def timings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Seconds, peak memory and counts of each stage's last run, by stage name; for showing, never for computing."""
 
     def dataset(self) -> Dataset:
         """The dataset manifest (declared input ``manifest``)."""

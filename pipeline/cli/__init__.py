@@ -1,0 +1,90 @@
+"""``rcnn``: one command line for everything that is not ``dvc``'s.
+
+Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 the input or the parameters are wrong (one clear line each),
+130 interrupted. Commands are imported only when called, so that ``rcnn --help`` does not wait for torch.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "run": (
+        "pipeline.cli.run",
+        "run",
+        "Run single stages as dvc repro would, without looking at what is fresh.",
+    ),
+    "dataset": ("pipeline.cli.dataset", "dataset", "Import, check and show datasets."),
+    "detect": ("pipeline.cli.detect", "detect", "Run the trained detector on new images."),
+    "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
+    "features": ("pipeline.cli.features", "features", "Look into cached features."),
+    "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported on use; their one-line help stands in the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS:
+            from pipeline.nearest import nearest
+
+            ctx.fail(f"no such command {args[0]!r}{nearest(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "-C",
+    "--project",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Project folder: where dvc.yaml and params.yaml are.",
+)
+@click.version_option(package_name="rcnn")
+@click.pass_context
+def cli(ctx: click.Context, project: Path) -> None:
+    """R-CNN (Girshick et al. 2014) as a staged pipeline: proposals, CNN features, SVMs, box regression, evaluation."""
+    ctx.obj = project
+
+
+def main() -> None:
+    """Entry point: turns errors meant for the user into lines on stderr and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; silence the interpreter's own flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        from pipeline.errors import USER_ERRORS, InterruptedRun
+
+        if isinstance(error, InterruptedRun):
+            sys.exit(130)
+        if not isinstance(error, (*USER_ERRORS, FileExistsError)):
+            raise
+        click.echo("\n".join(f"rcnn: {line}" for line in str(error).splitlines()), err=True)
+        sys.exit(2)

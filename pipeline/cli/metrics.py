@@ -1,0 +1,27 @@
+"""``rcnn metrics``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from pipeline.errors import ParamsError
+
+
+@click.command()
+@click.pass_obj
+def metrics(project: Path) -> None:
+    """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
+    from stages.evaluate.table import format_table
+
+    path = project / "reports" / "metrics.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run `dvc repro` first") from None
+    except ValueError as error:
+        raise ParamsError(f"{path}: is not JSON ({error}); run `dvc repro -f -s evaluate`") from None
+    click.echo(format_table(found))
+    page = project / "reports" / "index.html"
+    if page.exists():
+        click.echo(f"\nReport: {page}")

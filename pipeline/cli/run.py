@@ -1,0 +1,26 @@
+"""``rcnn run``."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.graph import STAGE_NAMES, load_stage
+from pipeline.params import load_params
+from pipeline.run import run_stage
+
+
+@click.command()
+@click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
+@click.pass_obj
+def run(project: Path, stages: tuple[str, ...]) -> None:
+    """Run each STAGE with the parameters of params.yaml, whatever is fresh.
+
+    Cached objects are reused, so this too computes only what is missing. Stages, in the order in which they run: scenes
+    (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, evaluate, report.
+    `dvc repro` runs what has changed, in order; use it unless you want one stage by hand.
+    """
+    for name in stages:
+        load_stage(name)
+    params = load_params(project / "params.yaml")
+    for name in sorted(stages, key=STAGE_NAMES.index):
+        run_stage(name, project, params)

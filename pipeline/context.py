@@ -1,0 +1,168 @@
+"""The :class:`stages.common.contract.Context` that a stage runs in."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cache import Artifact, Store, digest_file
+from manifests import Dataset, ImageRecord, ImageSource
+from stages.common.contract import Compute, ImageTask, Stage
+from stages.common.errors import StageError
+
+from .executor import Tally, compute_images
+from .progress import Reporter
+from .timings import read_timings
+
+_PARTIAL = ".partial"
+
+
+def store_root(project: Path, params: Any) -> Path:
+    """The store's folder: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``."""
+    return Path(os.environ.get("RCNN_STORE") or project / params.store.root)
+
+
+def registered_folder(project: Path, dataset: str) -> Path:
+    """Where ``rcnn dataset import`` keeps what it knows of a dataset."""
+    return project / "artifacts" / "datasets" / dataset
+
+
+def default_workers() -> int:
+    """One worker per core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class RunContext:
+    """Gives one stage what it declared, and nothing else; its outputs appear only when it has succeeded."""
+
+    def __init__(self, stage: Stage, project: Path, params: Any) -> None:
+        self._stage = stage
+        self._project = project
+        self._params = params
+        self.log = Reporter(stage.name)
+        self.tally = Tally()
+        self.workers = params.execution.workers or default_workers()
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(store_root(self._project, self._params))
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings("seed"))
+
+    def settings(self, group: str) -> Any:
+        if group not in self._stage.groups:
+            raise LookupError(f"stage {self._stage.name} does not declare the parameter group {group!r}")
+        return getattr(self._params, group)
+
+    def work_dir(self) -> Path:
+        folder = self._project / "artifacts" / "checkpoints" / self._stage.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def timings(self) -> Mapping[str, Mapping[str, Any]]:
+        return read_timings(self._project)
+
+    def input(self, name: str) -> Path:
+        path = self._declared(self._stage.inputs, name)
+        if not path.exists():
+            raise StageError(self._missing_input(path))
+        return path
+
+    def output(self, name: str) -> Path:
+        path = self._declared(self._stage.outputs, name)
+        partial = path.parent / _PARTIAL / path.name
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        return partial
+
+    def dataset(self) -> Dataset:
+        return self._dataset
+
+    def artifact(self, name: str) -> Artifact:
+        return Artifact.read(self.input(name))
+
+    def image(self, record: ImageRecord) -> Any:
+        return self._source.read(record)
+
+    def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
+        return compute_images(
+            self.store, tasks, compute, workers=self.workers, log=self.log, unit=unit, tally=self.tally
+        )
+
+    def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
+        artifact = Artifact(
+            stage=self._stage.name,
+            version=self._stage.version,
+            params={group: _plain(getattr(self._params, group)) for group in self._stage.groups},
+            inputs={key: digest_file(path) for key, path in self._input_files()},
+            entries=tuple(entries),
+            summary=dict(summary, dataset=self._params.dataset),
+        )
+        self.store.register(artifact)
+        artifact.write(self.output(name))
+
+    def discard_partial(self) -> None:
+        """Remove whatever a failed or killed run of this stage left half-written."""
+        for folder in {self._path(path).parent / _PARTIAL for path in self._stage.outputs.values()}:
+            for path in self._stage.outputs.values():
+                _remove(folder / Path(path).name)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def commit(self) -> None:
+        """Put every output in place. Raises TypeError when the stage left one unwritten."""
+        finals = [self._path(path) for path in self._stage.outputs.values()]
+        for final in finals:
+            if not (final.parent / _PARTIAL / final.name).exists():
+                raise TypeError(f"stage {self._stage.name} did not write its output {final}")
+        for final in finals:
+            partial = final.parent / _PARTIAL / final.name
+            if partial.is_dir():
+                _remove(final)
+            partial.replace(final)
+        self.discard_partial()
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return Dataset.load(self.input("manifest"))
+
+    @cached_property
+    def _source(self) -> ImageSource:
+        return ImageSource.registered(registered_folder(self._project, self._params.dataset))
+
+    def _input_files(self) -> list[tuple[str, Path]]:
+        return [(n, p) for n in self._stage.inputs if (p := self._declared(self._stage.inputs, n)).is_file()]
+
+    def _declared(self, paths: Mapping[str, str], name: str) -> Path:
+        if name not in paths:
+            raise LookupError(f"stage {self._stage.name} does not declare {name!r}")
+        return self._path(paths[name])
+
+    def _path(self, template: str) -> Path:
+        return self._project / template.replace("${dataset}", self._params.dataset)
+
+    def _missing_input(self, path: Path) -> str:
+        registered = registered_folder(self._project, self._params.dataset)
+        if path == registered or registered in path.parents:
+            name = self._params.dataset
+            how = (
+                "`dvc repro manifest`"
+                if name == "scenes"
+                else f"`rcnn dataset import voc|coco|yolo PATH --name {name}`"
+            )
+            return f"{path}: dataset {name!r} is not registered; run {how}"
+        return f"{path}: not found; an earlier stage makes it: run `dvc repro {self._stage.name}`"
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

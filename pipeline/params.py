@@ -1,0 +1,94 @@
+"""params.yaml, parsed once into strict, frozen settings."""
+
+import types
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, create_model
+
+from stages.common.settings import Settings
+
+from .errors import ParamsError
+from .graph import all_stages
+from .nearest import nearest
+
+
+class ExecutionSettings(Settings):
+    """How the work is spread; no result depends on it."""
+
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Threads for per-image work; 0 takes one per core that this process may use."""
+
+
+class StoreSettings(Settings):
+    """Where cached objects live."""
+
+    root: str = "artifacts"
+    """Folder of the store, relative to the project; the environment variable RCNN_STORE overrides it."""
+
+
+@cache
+def schema() -> type[BaseModel]:
+    """The model of the whole file: the pipeline's own keys, then each group by the stage that owns it."""
+    fields: dict[str, Any] = {
+        "dataset": (Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], "scenes"),
+        "seed": (Annotated[int, Field(ge=0, lt=2**32)], 3),
+        "execution": (ExecutionSettings, ExecutionSettings()),
+        "store": (StoreSettings, StoreSettings()),
+    }
+    for stage in all_stages().values():
+        for group, model in stage.settings.items():
+            if group in fields:
+                raise TypeError(f"parameter group {group!r} has two owners; the second is stage {stage.name!r}")
+            fields[group] = (model, Field(default_factory=model))
+    return create_model("Params", __base__=Settings, **fields)
+
+
+def load_params(path: Path) -> Any:
+    """Read and check params.yaml; :class:`ParamsError` lists every problem, one line each."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run from the project's folder, where dvc.yaml is") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParamsError(f"{path}: cannot be read: {' '.join(str(error).split())}; mend the file") from None
+    return parse_params(document if document is not None else {}, str(path))
+
+
+def parse_params(document: Any, source: str = "params.yaml") -> Any:
+    """Check an already parsed document (a mapping of group to mapping)."""
+    if not isinstance(document, Mapping):
+        raise ParamsError(f"{source}: must be a mapping of parameter groups, found {type(document).__name__}")
+    try:
+        return schema().model_validate(document)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_explain(source, problem) for problem in error.errors())) from None
+
+
+def _explain(source: str, problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    name = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(schema(), location[:-1])
+        hint = nearest(location[-1], known) or f"; known there: {', '.join(sorted(known))}"
+        return f"{source}: unknown parameter {name!r}{hint}"
+    return f"{source}: {name} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Names of the fields of the settings model at a dotted location."""
+    current: Any = model
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = _model_in(field.annotation) if field is not None else current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The settings model inside an annotation such as ``Model | None``."""
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, Literal):
+        return next((a for a in get_args(annotation) if hasattr(a, "model_fields")), None)
+    return annotation

@@ -1,0 +1,50 @@
+"""Seconds, peak memory and counts of each stage's last run, in ``reports/timings.json``.
+
+Times differ from run to run, so the file is no DVC output: nothing is computed from it, it is only shown.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cache import atomic_write
+
+FILE = Path("reports/timings.json")
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def read_timings(project: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each stage's last run; empty where the file is absent or not ours."""
+    try:
+        found = json.loads((project / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+
+
+def record(project: Path, stage: str, seconds: float, counts: Mapping[str, int]) -> None:
+    """Add one stage's run. A run that computed no object keeps the figures of the last one that did."""
+    timings = read_timings(project)
+    last = timings.get(stage, {})
+    entry = {
+        "seconds": round(seconds, 3),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **counts,
+    }
+    if counts.get("reused") and not counts.get("computed") and last.get("computed"):
+        last["reused"] = counts["reused"]
+        entry = last
+    timings[stage] = entry
+    atomic_write(project / FILE, (json.dumps(timings, indent=2, sort_keys=True) + "\n").encode())

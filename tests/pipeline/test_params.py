@@ -1,0 +1,54 @@
+"""params.yaml: strict, and every problem named with the nearest name."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ParamsError
+from pipeline.params import load_params, parse_params
+
+
+def test_defaults_are_complete() -> None:
+    params = parse_params({})
+    assert params.dataset == "scenes"
+    assert params.svm.C == 0.001
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"svn": {}}, "unknown parameter 'svn' (did you mean 'svm'?)"),
+        ({"svm": {"c_value": 1, "laier": "fc7"}}, "unknown parameter 'svm.laier' (did you mean 'layer'?)"),
+        ({"execution": {"workers": -1}}, "execution.workers = -1"),
+        ({"seed": "x"}, "seed = 'x'"),
+        ({"dataset": "../up"}, "dataset = '../up'"),
+    ],
+)
+def test_problems_are_named(document: dict[str, object], expected: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_params(document)
+    assert expected in str(error.value)
+
+
+def test_all_problems_in_one_report() -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_params({"svn": {}, "seed": -1, "execution": {"threads": 2}})
+    assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00", "- x"])
+def test_not_a_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        load_params(path)
+
+
+def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="not found; run from the project's folder"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_params({}).svm.C = 2
