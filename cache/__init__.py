@@ -1,0 +1,26 @@
+"""Where results live: the content-addressed store, artifact manifests, and the digests that name things."""
+
+from ._fs import atomic_write
+from .artifact import Artifact
+from .digest import canonical_json, digest_array, digest_file, digest_json
+from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreFullError, StoreVersionError
+from .recipe import Payload, Recipe, StoredObject
+from .store import Store
+
+__all__ = [
+    "Artifact",
+    "CorruptObjectError",
+    "MissingObjectError",
+    "Payload",
+    "Recipe",
+    "Store",
+    "StoreError",
+    "StoreFullError",
+    "StoreVersionError",
+    "StoredObject",
+    "atomic_write",
+    "canonical_json",
+    "digest_array",
+    "digest_file",
+    "digest_json",
+]

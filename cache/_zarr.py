@@ -1,0 +1,89 @@
+"""A payload as the files of one zarr v3 group, and back.
+
+One writer per object and whole chunks only: appending to a shared chunk loses data (zarr#3682). Every chunk is written,
+also one that holds only fill values, so an absent chunk is always damage; floats are filled with NaN all the same,
+because 0 is a legal feature and a reader outside this package would see zeros (zarr#486).
+
+Chunks hold whole rows, about 2 MiB: 256 rows of a 4096-wide float16 layer. zstd level 1, measured on 2000x4096 float16
+with 16 % non-zeros (16.4 MB): 4.0 MB, written in 81 ms, read in 25 ms; blosc-lz4 with bitshuffle 12.2 MB, 75 ms, 15 ms;
+blosc-lz4 with shuffle 7.9 MB, 68 ms, 17 ms; zstd level 3 is no smaller than level 1. Half the bytes or less for 10 ms an
+image, and a disk that reads 400 MB/s takes those 10 ms for the 3.9 MB more.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDER = "data.zarr"
+_CHUNK_BYTES = 2 << 20
+# Chunks in flight at once for one array. Images are already worked on in threads; zarr's own 10 would multiply.
+_CONCURRENCY = 2
+
+
+@cache
+def _module() -> Any:
+    import zarr
+
+    zarr.config.set({"async.concurrency": _CONCURRENCY})
+    return zarr
+
+
+def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict[str, bytes]:
+    """Checked arrays and attributes -> ``{"data.zarr/<path>": bytes}``, the same bytes for the same payload."""
+    zarr = _module()
+    files: dict[str, Any] = {}
+    group = zarr.create_group(
+        zarr.storage.MemoryStore(files), attributes={k: attrs[k] for k in sorted(attrs)}
+    )
+    for name in sorted(arrays):
+        array, text = arrays[name], arrays[name].dtype.kind == "U"
+        stored = group.create_array(
+            name,
+            shape=array.shape,
+            chunks=chunk_shape(array.shape, array.dtype) if array.ndim else (),
+            dtype="str" if text else array.dtype,
+            compressors=zarr.codecs.ZstdCodec(level=1),
+            fill_value="" if text else float("nan") if array.dtype.kind == "f" else 0,
+            config={"write_empty_chunks": True},
+        )
+        if array.size:
+            stored[...] = array.astype(np.dtypes.StringDType()) if text else array
+    return {f"{FOLDER}/{path}": data.to_bytes() for path, data in sorted(files.items())}
+
+
+def decode(
+    files: Mapping[str, bytes], dtypes: Mapping[str, str], names: Iterable[str], rows: slice = slice(None)
+) -> dict[str, NDArray[Any]]:
+    """The named arrays of a group's files; with ``rows``, only those rows (files of other chunks may be left out)."""
+    zarr = _module()
+    buffer = zarr.core.buffer.cpu.Buffer
+    memory = {path.removeprefix(f"{FOLDER}/"): buffer.from_bytes(data) for path, data in files.items()}
+    group = zarr.open_group(zarr.storage.MemoryStore(memory), mode="r")
+    return {
+        name: np.asarray(group[name][rows] if group[name].ndim else group[name][()], np.dtype(dtypes[name]))
+        for name in names
+    }
+
+
+def chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Whole rows, as many as make about 2 MiB, at least one."""
+    row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
+    rows = max(1, min(shape[0], _CHUNK_BYTES // row_bytes))
+    return (rows, *(max(1, n) for n in shape[1:]))
+
+
+def files_of(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice = slice(None)) -> list[str]:
+    """The files that hold an array, or some of its rows: its metadata and its chunks."""
+    files = [f"{FOLDER}/zarr.json", f"{FOLDER}/{name}/zarr.json"]
+    if not shape:
+        return [*files, f"{FOLDER}/{name}/c"]
+    start, stop, _ = rows.indices(shape[0])
+    if stop > start and math.prod(shape):
+        height = chunk_shape(shape, dtype)[0]
+        tail = "/0" * (len(shape) - 1)
+        files += [f"{FOLDER}/{name}/c/{i}{tail}" for i in range(start // height, (stop - 1) // height + 1)]
+    return files

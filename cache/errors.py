@@ -1,0 +1,26 @@
+"""What can go wrong with the store, each with the command or change that puts it right."""
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked; the message is one line saying what, where, and what to do."""
+
+
+class StoreVersionError(StoreError):
+    """The store, an object or an artifact manifest was written by a newer version of this program."""
+
+
+class MissingObjectError(StoreError):
+    """The store has no object of this stage and key."""
+
+
+class CorruptObjectError(StoreError):
+    """An object's bytes are not those that were written."""
+
+
+class StoreFullError(StoreError):
+    """No space (or quota, or allowed file size) left while writing; nothing half-written stays behind."""
+
+
+def remedy(stage: str) -> str:
+    """The command that fills a stage's gaps: it recomputes only what the store lacks."""
+    return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing"

@@ -1,0 +1,120 @@
+"""What names an object (:class:`Recipe`), what it holds (:class:`Payload`), and what comes back."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .digest import canonical_json, plain_json
+from .errors import StoreError
+
+Form = Literal["hdf5", "zarr"]
+_STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_KEY = re.compile(r"[0-9a-f]{64}")
+_ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def check_stage(stage: str) -> None:
+    """StoreError unless the name can be a folder and nothing but a folder."""
+    if not isinstance(stage, str) or not _STAGE.fullmatch(stage):
+        raise StoreError(
+            f"stage {stage!r}: a name is a letter followed by up to 63 letters, digits, '_' or '-'"
+        )
+
+
+def check_key(key: str) -> None:
+    """StoreError unless ``key`` is a sha256 in lower-case hex."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise StoreError(
+            f"key {key!r}: not 64 lower-case hex digits; `rcnn cache ls` lists the keys there are"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """Everything a result depends on; its digest is the result's key.
+
+    ``stage`` and ``version`` name the code; ``params`` the settings that matter to it, and only those; ``inputs`` the
+    digests of what it reads, down to the image's own bytes. Paths, times and machine names must stay out.
+    ``params`` and ``inputs`` are copied and checked: JSON values only (see ``digest.canonical_json``; ``1``, ``1.0``
+    and ``True`` make three different keys). Two recipes are equal when their keys are.
+    """
+
+    stage: str
+    version: int
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_stage(self.stage)
+        if isinstance(self.version, bool) or not isinstance(self.version, int):
+            raise StoreError(f"recipe of {self.stage}: version {self.version!r} is not an int")
+        for name in ("params", "inputs"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping):
+                raise StoreError(f"recipe of {self.stage}: {name} is a {type(value).__name__}, not a mapping")
+            object.__setattr__(self, name, plain_json(value, f"recipe of {self.stage}: {name}"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as a JSON value: what ``key`` digests and ``object.json`` keeps."""
+        return {"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs}
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 (hex) of the recipe's canonical JSON."""
+        return hashlib.sha256(canonical_json(self.as_dict())).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, Recipe) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What one object holds: named arrays and JSON attributes, and the form it is written in.
+
+    Arrays are bool, int8..int64, uint8..uint64, float16..float64 or fixed-width ``str``; they come back with the
+    same shape, dtype and bits. ``zarr`` lets a reader take single arrays and rows; ``hdf5`` is one small file.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    attrs: Mapping[str, Any]
+    form: Form
+
+    def checked(self) -> "Payload":
+        """A copy with contiguous little-endian arrays and plain JSON attributes; StoreError naming what is wrong."""
+        if self.form not in ("hdf5", "zarr"):
+            raise StoreError(f"payload form {self.form!r}: use 'hdf5' or 'zarr'")
+        arrays = {name: _checked_array(name, array) for name, array in self.arrays.items()}
+        attrs = {name: plain_json(value, f"attrs.{name}") for name, value in self.attrs.items()}
+        return Payload(arrays, attrs, self.form)
+
+
+def _checked_array(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if not isinstance(name, str) or not _ARRAY_NAME.fullmatch(name) or name == "zarr.json":
+        raise StoreError(
+            f"array name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'"
+        )
+    if not isinstance(array, np.ndarray):
+        raise StoreError(f"array {name!r}: a {type(array).__name__} is no numpy array; use numpy.asarray")
+    if array.dtype.kind not in "biufU" or array.dtype.itemsize > 8 and array.dtype.kind != "U":
+        raise StoreError(
+            f"array {name!r}: dtype {array.dtype} cannot be stored; use bool, int, float or fixed-width str"
+        )
+    # ascontiguousarray would turn a scalar array into [1]
+    return np.require(array, array.dtype.newbyteorder("<"), "C")
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object read back: its attributes and the arrays that were asked for."""
+
+    attrs: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]

@@ -1,0 +1,133 @@
+"""``object.json``: what an object is, and the size and checksum of each of its files."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from . import _hdf5, _zarr
+from .digest import canonical_json
+from .errors import StoreVersionError
+from .recipe import Form, Payload, Recipe
+
+FILE = "object.json"
+FORMAT_VERSION = 1
+
+
+class DamagedRecordError(ValueError):
+    """``object.json`` is not what was written."""
+
+
+def crc32c(data: bytes) -> str:
+    """CRC-32C as 8 hex digits."""
+    return f"{google_crc32c.value(data):08x}"
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape and numpy dtype string (``<f2``) of one stored array."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """Size and CRC-32C (hex) of one stored file."""
+
+    nbytes: int
+    crc32c: str
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """The content of ``object.json``. Equal payloads under equal recipes have equal bytes: it holds no time."""
+
+    recipe: Recipe
+    attrs: Mapping[str, Any]
+    form: Form
+    arrays: Mapping[str, ArraySpec]
+    files: Mapping[str, FileSpec]
+
+    def to_bytes(self) -> bytes:
+        """Indented JSON with sorted keys and a checksum of everything else in it."""
+        body = self.as_dict()
+        body["checksum"] = crc32c(canonical_json(body))
+        return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as a JSON value, without its checksum."""
+        return {
+            "format": FORMAT_VERSION,
+            "key": self.recipe.key,
+            "recipe": self.recipe.as_dict(),
+            "attrs": self.attrs,
+            "form": self.form,
+            "arrays": {name: {"shape": list(a.shape), "dtype": a.dtype} for name, a in self.arrays.items()},
+            "files": {name: {"nbytes": f.nbytes, "crc32c": f.crc32c} for name, f in self.files.items()},
+        }
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ObjectRecord":
+        """Read and check; DamagedRecordError if its checksum differs, StoreVersionError if it is newer."""
+        try:
+            body = json.loads(data)
+            checksum = body.pop("checksum")
+            if crc32c(canonical_json(body)) != checksum:
+                raise DamagedRecordError("its checksum differs")
+            if body["format"] > FORMAT_VERSION:
+                raise StoreVersionError(
+                    f"object {body['key']} has format {body['format']} and this program reads up to {FORMAT_VERSION}; "
+                    "update the program or use another store folder"
+                )
+            return cls(
+                recipe=Recipe(**body["recipe"]),
+                attrs=body["attrs"],
+                form=body["form"],
+                arrays={name: ArraySpec(tuple(a["shape"]), a["dtype"]) for name, a in body["arrays"].items()},
+                files={name: FileSpec(**spec) for name, spec in body["files"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedRecordError(str(error)) from error
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the payload's files."""
+        return sum(spec.nbytes for spec in self.files.values())
+
+    def files_of(self, names: list[str], rows: slice = slice(None)) -> list[str]:
+        """The files to read for some arrays (or some of their rows)."""
+        if self.form == "hdf5":
+            return [_hdf5.FILE]
+        specs = [(name, self.arrays[name]) for name in names]
+        # dict: the group's own metadata once
+        return list(
+            dict.fromkeys(f for n, a in specs for f in _zarr.files_of(n, a.shape, np.dtype(a.dtype), rows))
+        )
+
+    def decode(
+        self, files: Mapping[str, bytes], names: list[str], rows: slice = slice(None)
+    ) -> dict[str, Any]:
+        """Arrays from checked file contents."""
+        dtypes = {name: self.arrays[name].dtype for name in names}
+        if self.form == "hdf5":
+            arrays = _hdf5.decode(files, dtypes, names)
+            return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
+        return _zarr.decode(files, dtypes, names, rows) if names else {}
+
+
+def encode(recipe: Recipe, payload: Payload) -> dict[str, bytes]:
+    """All files of an object, by relative path; ``object.json`` last."""
+    checked = payload.checked()
+    files = (_hdf5 if checked.form == "hdf5" else _zarr).encode(checked.arrays, checked.attrs)
+    record = ObjectRecord(
+        recipe=recipe,
+        attrs=checked.attrs,
+        form=checked.form,
+        arrays={name: ArraySpec(array.shape, array.dtype.str) for name, array in checked.arrays.items()},
+        files={name: FileSpec(len(data), crc32c(data)) for name, data in files.items()},
+    )
+    return {**files, FILE: record.to_bytes()}
