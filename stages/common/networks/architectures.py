@@ -1,0 +1,120 @@
+"""The table of architectures: constructor, input convention, named layers, last layer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from . import caffenet, small
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network eats: crops of ``side_px`` squared, channels in ``color_order``, white = ``value_range``.
+
+    ``mean`` is subtracted and then ``std`` divided by, both in that colour order and range. Pixels outside the image
+    are 0 after that, which is the mean.
+    """
+
+    side_px: int
+    color_order: Literal["rgb", "bgr"] = "rgb"
+    value_range: float = 255.0
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, for keys and file metadata."""
+        return {
+            "side_px": self.side_px,
+            "color_order": self.color_order,
+            "value_range": float(self.value_range),
+            "mean": [float(v) for v in self.mean],
+            "std": [float(v) for v in self.std],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "InputSpec":
+        """Inverse of :meth:`as_json`; ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        if value["color_order"] not in ("rgb", "bgr"):
+            raise ValueError(f"color_order {value['color_order']!r}")
+        mean, std = (tuple(float(v) for v in value[k]) for k in ("mean", "std"))
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError("mean and std need three values each")
+        return cls(int(value["side_px"]), value["color_order"], float(value["value_range"]), mean, std)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network: ``make(n_outputs)``, its own input convention, and where its layers are.
+
+    ``nodes`` maps layer names to torchvision feature-extraction nodes; ``head`` is the module path of the last
+    layer. ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is).
+    """
+
+    make: Callable[[int], nn.Module]
+    input: InputSpec
+    nodes: Mapping[str, str]
+    head: str
+    grid: int | None = None
+
+
+def _torchvision(name: str) -> Callable[[int], nn.Module]:
+    def make(n_outputs: int) -> nn.Module:
+        import torchvision
+
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_outputs)
+        return model
+
+    return make
+
+
+_IMAGENET: tuple[Triple, Triple] = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # torchvision's, RGB in [0, 1]
+_VGG_MEAN: Triple = (103.939, 116.779, 123.68)  # BGR, of the O-Net's authors
+_CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "small": Architecture(
+        small.SmallNet,
+        InputSpec(small.SIDE_PX, "rgb", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
+        "classifier.6",
+    ),
+    "alexnet": Architecture(
+        _torchvision("alexnet"),
+        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
+        "classifier.6",
+    ),
+    "caffenet": Architecture(
+        caffenet.CaffeNet,
+        InputSpec(caffenet.SIDE_PX, "bgr", 255.0, _CAFFE_MEAN),
+        {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+        "classifier.6",
+    ),
+    "vgg16": Architecture(
+        _torchvision("vgg16"),
+        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+        "classifier.6",
+    ),
+    "squeezenet1_0": Architecture(
+        _torchvision("squeezenet1_0"),
+        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        {"pool5": "features.12.cat", "fc8": "flatten"},
+        "classifier.1",
+        grid=3,
+    ),
+    "resnet50": Architecture(
+        _torchvision("resnet50"),
+        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        {"pool5": "layer4.2.relu_2", "fc8": "fc"},
+        "fc",
+        grid=1,
+    ),
+}

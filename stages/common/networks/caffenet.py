@@ -1,0 +1,62 @@
+"""``caffenet``: the paper's T-Net, the reference AlexNet of Caffe that the authors fine-tune (paper section 2.1)."""
+
+import torch
+from torch import Tensor, nn
+
+SIDE_PX = 227
+
+
+def _lrn() -> nn.LocalResponseNorm:
+    # Caffe's across-channel LRN divides alpha by the window as torch does: (k + alpha/n * sum x^2)^beta
+    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+
+
+class CaffeNet(nn.Module):
+    """Caffe's reference network: 227 px, conv-relu-pool-LRN order, two groups in conv2, conv4 and conv5.
+
+    Pooling rounds its output size up (Caffe's rule), giving 227 -> 55 -> 27 -> 13 -> 6; 60,965,224 parameters
+    with 1,000 outputs. Weights start as in Caffe's training file: Gaussian 0.01 (0.005 in fc6 and fc7), bias 1 in
+    conv2, conv4, conv5, fc6 and fc7, else 0.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 96, 11, stride=4),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            _lrn(),
+            nn.Conv2d(96, 256, 5, padding=2, groups=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            _lrn(),
+            nn.Conv2d(256, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 384, 3, padding=1, groups=2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1, groups=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(4096, n_outputs),
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        biased = {self.features[i] for i in (4, 10, 12)} | {self.classifier[i] for i in (0, 3)}
+        wide = {self.classifier[i] for i in (0, 3)}
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.normal_(module.weight, std=0.005 if module in wide else 0.01)
+                nn.init.constant_(module.bias, 1.0 if module in biased else 0.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, 227, 227] -> logits [B, n_outputs]."""
+        return self.classifier(torch.flatten(self.features(x), 1))

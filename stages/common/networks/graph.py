@@ -1,0 +1,45 @@
+"""The part of a network that some of its inner nodes need, as a torch.fx graph."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx, nn
+
+
+def node_names(trunk: nn.Module) -> list[str]:
+    """Names of all nodes in evaluation mode, in order, as torchvision's feature extraction gives them."""
+    from torchvision.models.feature_extraction import get_graph_node_names
+
+    names: list[str] = get_graph_node_names(trunk, suppress_diff_warning=True)[1]
+    return names[1:]  # the first is the input
+
+
+def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
+    """A module from the input to a dict of the nodes' outputs; it shares ``trunk``'s weights and skips what is not needed.
+
+    An in-place ReLU after a wanted node would overwrite what that node returned, so such a node's output is copied.
+    """
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    was_training = trunk.training
+    trunk.eval()
+    try:
+        module: Any = create_feature_extractor(trunk, list(nodes), suppress_diff_warning=True)
+    finally:
+        trunk.train(was_training)
+    module.eval()
+    graph: fx.Graph = module.graph
+    output = next(n for n in graph.nodes if n.op == "output")
+    for node in list(output.all_input_nodes):
+        if any(_overwrites(module, user) for user in node.users):
+            with graph.inserting_after(node):
+                copy = graph.call_method("clone", (node,))
+            output.replace_input_with(node, copy)
+    module.recompile()
+    return module
+
+
+def _overwrites(module: nn.Module, user: fx.Node) -> bool:
+    if user.op == "call_module":
+        return bool(getattr(module.get_submodule(str(user.target)), "inplace", False))
+    return bool(user.kwargs.get("inplace", False))

@@ -1,0 +1,145 @@
+"""One wrapper around every architecture: named layers, input convention, a replaceable last layer."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import StageError
+from .architectures import ARCHITECTURES, Architecture, InputSpec
+from .graph import extraction_graph, node_names
+
+
+class Network(nn.Module):
+    """A classification network whose inner layers can be read by name.
+
+    ``layers`` are the named ones: ``pool5``, ``fc6`` and ``fc7`` where the network has them, and ``fc8``, the logits.
+    Any node name of ``torchvision.models.feature_extraction`` is a layer too. ``trunk`` is the bare module; its state
+    dict has the names that torchvision gives it.
+    """
+
+    def __init__(self, name: str, trunk: nn.Module, spec: InputSpec, pool5_grid: int | None, n_outputs: int) -> None:
+        super().__init__()
+        self.name = name
+        self.input = spec
+        self.pool5_grid = pool5_grid
+        self.n_outputs = n_outputs
+        self.trunk = trunk
+        self._architecture: Architecture = ARCHITECTURES[name]
+        self._graphs: dict[tuple[str, ...], Any] = {}
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The named layers, from the input on."""
+        return tuple(self._architecture.nodes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Network-ready crops [B, 3, side, side] -> logits [B, n_outputs]."""
+        return self.trunk(x)
+
+    def extract(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Activations of some layers, each [B, d], flattened as (c, y, x); evaluation mode only.
+
+        After the ReLU that follows the layer where it has one; dropout does nothing (both torch and Caffe scale
+        while training). Raises ``StageError`` for an unknown layer.
+        """
+        if self.training:
+            raise RuntimeError("extract reads a network in evaluation mode: call eval() first")
+        outputs = self.graph(layers)(x)
+        return {layer: self.finish(layer, outputs[self.node(layer)]) for layer in layers}
+
+    def finish(self, layer: str, activation: Tensor) -> Tensor:
+        """A node's raw output as the layer's feature [B, d]: averaged to the grid if it is pool5, and flattened."""
+        if layer == "pool5" and self.pool5_grid is not None:
+            activation = functional.adaptive_avg_pool2d(activation, self.pool5_grid)
+        # channels_last memory must not leak into the order: flatten of a [B, c, y, x] tensor is logical (c, y, x)
+        return torch.flatten(activation, 1)
+
+    def graph(self, layers: Sequence[str]) -> nn.Module:
+        """The part of the network that the layers need; returns a dict of node outputs and shares the weights."""
+        nodes = tuple(sorted({self.node(layer) for layer in layers}))
+        if nodes not in self._graphs:
+            self._graphs[nodes] = extraction_graph(self.trunk, nodes)
+        graph: nn.Module = self._graphs[nodes]
+        return graph
+
+    def node(self, layer: str) -> str:
+        """The feature-extraction node of a layer; ``StageError`` naming the nearest if there is none."""
+        named = self._architecture.nodes
+        if layer in named:
+            return named[layer]
+        nodes = node_names(self.trunk)
+        if layer in nodes:
+            return layer
+        known = [*named, *nodes]
+        near = difflib.get_close_matches(layer, known, n=1, cutoff=0.0)
+        raise StageError(
+            f"network {self.name} has no layer {layer!r}; did you mean {near[0]!r}? Named layers: {', '.join(named)}; "
+            f"nodes: {', '.join(nodes)}"
+        )
+
+    def feature_dim(self, layer: str) -> int:
+        """Length d of a layer's feature, from a pass without arithmetic."""
+        meta = torch.empty(1, 3, self.input.side_px, self.input.side_px, device="meta")
+        node = self.node(layer)
+        graph = self.graph([layer])
+        state = {k: torch.empty_like(v, device="meta") for k, v in graph.state_dict().items()}
+        outputs = torch.func.functional_call(graph, state, (meta,))
+        return int(self.finish(layer, outputs[node]).shape[1])
+
+    def classifier_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the last layer (fc8)."""
+        return self.trunk.get_submodule(self._architecture.head).parameters()
+
+    def new_head(self, n_outputs: int, generator: torch.Generator) -> None:
+        """Replace the last layer: weights N(0, 0.01), bias 0 (paper section 2.3; FACTS section 4)."""
+        parent, _, leaf = self._architecture.head.rpartition(".")
+        old = self.trunk.get_submodule(self._architecture.head)
+        new: nn.Linear | nn.Conv2d
+        if isinstance(old, nn.Conv2d):
+            new = nn.Conv2d(old.in_channels, n_outputs, 1)
+        elif isinstance(old, nn.Linear):
+            new = nn.Linear(old.in_features, n_outputs)
+        else:
+            raise TypeError(f"last layer of {self.name} is a {type(old).__name__}")
+        with torch.no_grad():
+            new.weight.normal_(0, 0.01, generator=generator)
+            nn.init.zeros_(new.bias)  # type: ignore[arg-type]
+        new.to(device=old.weight.device, dtype=old.weight.dtype)
+        new.train(old.training)
+        setattr(self.trunk.get_submodule(parent), leaf, new)
+        self.n_outputs = n_outputs
+        self._graphs.clear()
+
+
+def build(
+    name: str,
+    n_outputs: int,
+    *,
+    generator: torch.Generator | None = None,
+    pool5_grid: int | None = None,
+    spec: InputSpec | None = None,
+    device: str = "cpu",
+) -> Network:
+    """A network with random weights drawn from ``generator`` (None: torch's global one).
+
+    ``pool5_grid`` None means the architecture's own: the untouched 256 x 6 x 6 of AlexNet and the like, 3 for
+    squeezenet1_0 (4,608-d), 1 for resnet50 (2,048-d). ``spec`` None means the architecture's own input convention.
+    ``device="meta"`` makes no weights at all. Raises ``StageError`` for an unknown name.
+    """
+    if name not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, list(ARCHITECTURES), n=1, cutoff=0.0)
+        raise StageError(
+            f"network.name: unknown network {name!r}; did you mean {near[0]!r}? There are: {', '.join(ARCHITECTURES)}"
+        )
+    architecture = ARCHITECTURES[name]
+    with torch.random.fork_rng(devices=[], enabled=generator is not None), torch.device(device):
+        if generator is not None:
+            # constructors draw from the global generator, which is restored afterwards
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))
+        trunk = architecture.make(n_outputs)
+    grid = architecture.grid if pool5_grid is None else pool5_grid
+    return Network(name, trunk, spec or architecture.input, grid, n_outputs)

@@ -1,0 +1,45 @@
+"""Parameters of group ``network``: which network, whose weights, and how it runs."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..settings import Settings
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class InputSettings(Settings):
+    """Input convention of a weights file that does not carry its own; ``mean`` and ``std`` are in ``color_order``."""
+
+    color_order: Literal["rgb", "bgr"] = Field("rgb", description="order of the input's channels")
+    value_range: Literal[1, 255] = Field(255, description="white: 1 or 255")
+    mean: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="subtracted, in value_range units")
+    std: tuple[Positive, Positive, Positive] = Field((1.0, 1.0, 1.0), description="divided by, after the mean")
+    side_px: int | None = Field(None, ge=16, le=1024, description="square input's side, px; null: the network's own")
+
+
+class NetworkSettings(Settings):
+    """The paper's T-Net is ``caffenet``; the default is the small one, for the built-in data."""
+
+    name: Literal["small", "alexnet", "caffenet", "vgg16", "squeezenet1_0", "resnet50"] = Field(
+        "small", description="architecture"
+    )
+    weights: str = Field(
+        "pretrain",
+        min_length=1,
+        description="'pretrain', a torchvision weights name (IMAGENET1K_V1), or the path of a .safetensors file",
+    )
+    input: InputSettings | None = Field(
+        None,
+        description="input convention of a safetensors file; null: the file's metadata or the network's own",
+    )
+    pool5_grid: int | None = Field(
+        None,
+        ge=1,
+        le=32,
+        description="average pool5 to this grid; null: the network's own (squeezenet1_0: 3)",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
+    batch: int = Field(16, ge=1, le=4096, description="regions per forward pass; part of every feature key")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")

@@ -1,0 +1,201 @@
+"""CNN weights on disk (safetensors) and where they come from: a file, torchvision, or the pretrain stage."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import StageError
+from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkSettings, build
+
+FORMAT = "rcnn-weights-1"
+_SHOWN = 5  # tensors named in an error
+
+
+def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | None = None) -> None:
+    """Write the weights as safetensors; the metadata rebuilds the network (architecture, outputs, input, grid).
+
+    The file's tensors have torchvision's names. Equal weights give equal bytes. Written to a temporary name and
+    renamed, so a killed run leaves no half file. ``extra_meta`` is kept as it is (strings).
+    """
+    from safetensors.torch import save
+
+    from cache import atomic_write
+
+    meta = {
+        **(extra_meta or {}),
+        "format": FORMAT,
+        "architecture": network.name,
+        "n_outputs": str(network.n_outputs),
+        "pool5_grid": json.dumps(network.pool5_grid),
+        "input": json.dumps(network.input.as_json(), sort_keys=True),
+    }
+    state = {k: v.detach().cpu().contiguous() for k, v in network.trunk.state_dict().items()}
+    atomic_write(path, save(state, dict(sorted(meta.items()))))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The string metadata of a safetensors file; ``StageError`` if it is not one."""
+    return _open(path)[1]
+
+
+def load_weights(path: Path, device: str = "cpu") -> Network:
+    """The network a weights file of this package describes, in evaluation mode.
+
+    Raises ``StageError`` for a missing or foreign file, or tensors that do not fit the architecture it names.
+    """
+    tensors, meta = _open(path)
+    if meta.get("format") != FORMAT:
+        raise StageError(
+            f"{path}: not written by this pipeline (format {meta.get('format')!r}, expected {FORMAT!r}); "
+            "use it as network.weights with network.name and network.input instead"
+        )
+    try:
+        spec = InputSpec.from_json(json.loads(meta["input"]))
+        grid, n_outputs = json.loads(meta["pool5_grid"]), int(meta["n_outputs"])
+        name = meta["architecture"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
+    network = build(name, n_outputs, pool5_grid=grid, spec=spec, device="meta")
+    fill(network, tensors, str(path))
+    return network.to(device).eval()
+
+
+def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Put tensors into a network; one ``StageError`` naming what is missing, unexpected or of another shape."""
+    expected = {k: tuple(v.shape) for k, v in network.trunk.state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in tensors.items()}
+    problems = [f"{k} is missing (expected {_by(s)})" for k, s in expected.items() if k not in found]
+    problems += [f"{k} is {_by(found[k])}, expected {_by(s)}" for k, s in expected.items() if found.get(k, s) != s]
+    problems += [f"{k} {_by(s)} is not in the network" for k, s in found.items() if k not in expected]
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise StageError(
+            f"{where}: weights do not fit network {network.name} with {network.n_outputs} outputs: "
+            f"{'; '.join(problems[:_SHOWN])}{more}. Check network.name and network.weights"
+        )
+    # a copy of its own in float32: the file's memory may be shared or of half precision
+    state = {k: v.to(torch.float32, copy=True) if v.is_floating_point() else v.clone() for k, v in tensors.items()}
+    network.trunk.load_state_dict(state, assign=True)
+    for parameter in network.trunk.parameters():
+        parameter.requires_grad_(True)
+
+
+def initial_network(settings: NetworkSettings, root: Path, pretrained: Path | None = None) -> Network:
+    """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning.
+
+    ``pretrain``: the file ``pretrained`` that the pretrain stage wrote. A path ending in .safetensors (relative to
+    ``root``): foreign or own weights; the output count is the file's. Anything else: a torchvision weights name such
+    as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache. ``StageError`` says what does not fit.
+    """
+    if settings.weights == "pretrain":
+        if pretrained is None:
+            raise StageError("network.weights: pretrain, but no pretrained weights were given")
+        network = load_weights(pretrained)
+        if network.name != settings.name:
+            raise StageError(
+                f"{pretrained}: holds weights of {network.name}, network.name is {settings.name}; run pretrain again"
+            )
+        if settings.pool5_grid is not None:
+            network.pool5_grid = settings.pool5_grid
+        return network
+    if settings.weights.endswith(".safetensors"):
+        return _from_file(settings, root / settings.weights)
+    return _from_torchvision(settings)
+
+
+def weights_digest(network: Network, layers: Sequence[str]) -> str:
+    """sha256 (hex) over just what the layers are computed from: the architecture and the tensors before them.
+
+    Changing fc8 does not change the digest of fc7 and below; changing fc6 does not change pool5's.
+    """
+    digest = hashlib.sha256()
+    nodes = sorted({network.node(layer) for layer in layers})
+    digest.update(json.dumps([network.name, nodes]).encode())
+    for name, tensor in sorted(network.graph(layers).state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue  # batch norm's counter; evaluation does not read it
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _from_file(settings: NetworkSettings, path: Path) -> Network:
+    tensors, meta = _open(path)
+    if meta.get("format") == FORMAT:
+        network = load_weights(path)
+        if network.name != settings.name:
+            raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
+        network.input = _spec(settings.input, network.input)
+        if settings.pool5_grid is not None:
+            network.pool5_grid = settings.pool5_grid
+        return network
+    head = ARCHITECTURES[settings.name].head
+    if f"{head}.bias" not in tensors:
+        raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
+    spec = _spec(settings.input, ARCHITECTURES[settings.name].input)
+    n_outputs = len(tensors[f"{head}.bias"])
+    network = build(settings.name, n_outputs, pool5_grid=settings.pool5_grid, spec=spec, device="meta")
+    fill(network, tensors, str(path))
+    return network.eval()
+
+
+def _from_torchvision(settings: NetworkSettings) -> Network:
+    import torchvision
+
+    try:
+        model_weights = torchvision.models.get_model_weights(settings.name)
+    except ValueError:
+        raise StageError(
+            f"network.weights: torchvision has no network {settings.name}, so {settings.weights!r} cannot be one of its "
+            "weights names; use 'pretrain' or a .safetensors file"
+        ) from None
+    if settings.weights not in model_weights.__members__:
+        raise StageError(
+            f"network.weights: torchvision has no {settings.weights!r} for {settings.name}; there are "
+            f"{', '.join(model_weights.__members__)}, or use 'pretrain' or a .safetensors file"
+        )
+    weights = model_weights[settings.weights]
+    try:
+        tensors = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise StageError(f"network.weights: cannot download {weights.url}: {error}") from error
+    preset = weights.transforms()
+    spec = InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
+    head = ARCHITECTURES[settings.name].head
+    n_outputs = len(tensors[f"{head}.bias"])
+    network = build(
+        settings.name, n_outputs, pool5_grid=settings.pool5_grid, spec=_spec(settings.input, spec), device="meta"
+    )
+    fill(network, tensors, weights.url)
+    return network.eval()
+
+
+def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
+    if settings is None:
+        return default
+    side = default.side_px if settings.side_px is None else settings.side_px
+    return InputSpec(side, settings.color_order, float(settings.value_range), settings.mean, settings.std)
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise StageError(f"{path}: no such weights file; check network.weights, or run the stage that writes it")
+    try:
+        with safe_open(path, "pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StageError(
+            f"{path}: not a readable safetensors file ({error}); pickled weights (.pt, .pth) are refused, "
+            "convert them with safetensors.torch.save_file"
+        ) from error
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
