@@ -1,0 +1,258 @@
+"""From what a reader found in its source to a checked dataset: the checks that all formats share."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .dataset import Dataset, ImageRecord
+from .errors import DatasetError
+from .files import read_bytes, resolve_inside, sha256_of
+from .findings import Findings
+from .images import decode_oriented
+from .options import ReadOptions
+from .splits import drawn_split, most_specific
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """An object as the source has it; ``box`` already x1, y1, x2, y2, px, 0-based, right/bottom exclusive."""
+
+    where: str  # for messages, e.g. "object 3"
+    label: str
+    box: tuple[float, float, float, float]
+    shown: str  # the box in the source's own terms, for messages
+    difficult: bool = False
+    truncated: bool = False
+    crowd: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image as the source has it. ``where`` names its annotation; ``stated`` is the source's width and height."""
+
+    file_name: str
+    where: str
+    objects: Sequence[FoundObject]
+    id: int | None = None
+    stated: tuple[int, int] | None = None
+    splits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    sha256: str
+    width: int
+    height: int
+    orientation: int
+
+
+def build_dataset(
+    name: str,
+    root: Path,
+    found: Sequence[FoundImage],
+    categories: Mapping[str, int],
+    options: ReadOptions,
+    findings: Findings,
+) -> tuple[Dataset, list[str]]:
+    """Check every image and box, and make the dataset; returns it with all notes.
+
+    ``categories`` are the classes in order, with their category ids. Images keep the source's ids, or get 1.. in the
+    order of their file names. Raises DatasetError with all problems, those already in ``findings`` among them.
+    """
+    found = sorted(_without_repeats(found, findings), key=lambda image: image.file_name)
+    if not found:
+        findings.fatal(f"{root}: the dataset has no images; check the path and the format")
+    splits = _splits(found, options, findings)
+    tally: Counter[str] = Counter()
+    label_of = {label: i for i, label in enumerate(categories)}
+    records = []
+    for number, (image, file) in enumerate(zip(found, _check_files(root, found, options), strict=True), start=1):
+        if isinstance(file, DatasetError):
+            findings.problem(file)
+            continue
+        turned = _oriented(image, file, findings, tally)
+        if turned is not None:
+            objects = list(_checked_objects(image, turned, file, label_of, options, findings, tally))
+            records.append(_record(image, number, file, splits[image.file_name], objects, label_of))
+    if found and not records:
+        findings.fatal(f"{root}: no usable image is left; correct the other problems first")
+    _note_tally(tally, findings)
+    _note_repeated_pictures(records, findings)
+    dataset = Dataset(name, tuple(categories), tuple(records), tuple(categories.values()))
+    return dataset, findings.conclude()
+
+
+def _without_repeats(found: Sequence[FoundImage], findings: Findings) -> Iterator[FoundImage]:
+    ids: dict[int, str] = {}
+    names: set[str] = set()
+    for image in found:
+        if image.file_name in names:
+            findings.problem(f"{image.where}: file name {image.file_name!r} occurs more than once; keep one entry")
+        elif image.id is not None and image.id in ids:
+            findings.problem(
+                f"{image.where}: image id {image.id} is already that of {ids[image.id]}; give each image its own id"
+            )
+        else:
+            names.add(image.file_name)
+            if image.id is not None:
+                ids[image.id] = image.file_name
+            yield image
+
+
+def _splits(
+    found: Sequence[FoundImage], options: ReadOptions, findings: Findings
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """By file name: the image's own split, and all splits that it is in."""
+    if not any(image.splits for image in found):
+        drawn = {image.file_name: drawn_split(image.file_name, options.seed, options.fractions) for image in found}
+        counts = Counter(drawn.values())
+        shares = ", ".join(f"{name} {counts[name]} images" for name in options.fractions)
+        findings.note(f"the source has no splits: drawn by seed {options.seed} from the file names: {shares}")
+        return {name: (split, (split,)) for name, split in drawn.items()}
+    counts = Counter(split for image in found for split in image.splits)
+    for image in found:
+        if "test" in image.splits and len(image.splits) > 1:
+            others = ", ".join(sorted(set(image.splits) - {"test"}))
+            findings.note(f"{image.file_name}: is in split test and also in {others}")
+    return {
+        image.file_name: (most_specific(image.splits, counts), tuple(sorted(set(image.splits)))) for image in found
+    }
+
+
+def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) -> Iterator[_File | DatasetError]:
+    """Read, hash and fully decode every image, in threads (the decoders release the interpreter lock)."""
+
+    def check(image: FoundImage) -> _File | DatasetError:
+        try:
+            data = read_bytes(resolve_inside(root, image.file_name), image.file_name)
+            pixels, orientation = decode_oriented(data, image.file_name, max_pixels=options.max_pixels)
+        except DatasetError as error:
+            return error
+        return _File(sha256_of(data), pixels.shape[1], pixels.shape[0], orientation)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(check, found)
+
+
+def _oriented(
+    image: FoundImage, file: _File, findings: Findings, tally: Counter[str]
+) -> list[tuple[float, float, float, float]] | None:
+    """The image's boxes in the upright frame; None where the stated size does not fit the image.
+
+    An annotation whose stated size is that of the pixels before the EXIF turn was drawn on the unturned picture (as
+    older labelling tools show it), so its boxes are turned with the picture.
+    """
+    boxes = [item.box for item in image.objects]
+    if image.stated in (None, (file.width, file.height)):
+        tally["upright"] += file.orientation != 1
+        return boxes
+    if image.stated == (file.height, file.width) and file.orientation >= 5:
+        tally["turned"] += 1
+        return [_turned_box(box, file.orientation, file.width, file.height) for box in boxes]
+    assert image.stated is not None
+    findings.problem(
+        f"{image.where}: says {image.stated[0]} x {image.stated[1]} but the image {image.file_name} is {file.width} x "
+        f"{file.height}; correct the size, and the boxes if they were drawn on another picture"
+    )
+    return None
+
+
+def _turned_box(
+    box: tuple[float, float, float, float], orientation: int, width: int, height: int
+) -> tuple[float, float, float, float]:
+    """A box of the stored pixels in the upright ``width`` x ``height`` image, for the orientations that transpose."""
+    y1, x1, y2, x2 = box
+    if orientation in (6, 7):
+        x1, x2 = width - x2, width - x1
+    if orientation in (7, 8):
+        y1, y2 = height - y2, height - y1
+    return x1, y1, x2, y2
+
+
+def _checked_objects(
+    image: FoundImage,
+    boxes: list[tuple[float, float, float, float]],
+    file: _File,
+    label_of: Mapping[str, int],
+    options: ReadOptions,
+    findings: Findings,
+    tally: Counter[str],
+) -> Iterator[tuple[FoundObject, tuple[float, float, float, float]]]:
+    """The usable objects of one image with their clipped boxes; every other one is a problem."""
+    for item, box in zip(image.objects, boxes, strict=True):
+        where = f"{image.where}: {item.where}"
+        if item.label not in label_of:
+            known = ", ".join(list(label_of)[:8]) + (", ..." if len(label_of) > 8 else "")
+            findings.problem(f"{where}: class {item.label!r} is unknown; add it to the classes ({known}) or correct it")
+            continue
+        x1, y1, x2, y2 = box
+        if not np.isfinite(box).all():
+            findings.problem(f"{where}: box {item.shown} is not finite; correct or remove it")
+            continue
+        if x2 <= x1 or y2 <= y1:
+            findings.problem(f"{where}: box {item.shown} is empty or inverted; correct or remove it")
+            continue
+        overhang = max(-x1, -y1, x2 - file.width, y2 - file.height)
+        clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(file.width)), min(y2, float(file.height)))
+        as_kept = np.array(clipped, np.float32)
+        if overhang > options.tolerance_px or not (as_kept[2:] > as_kept[:2]).all():
+            findings.problem(
+                f"{where}: box {item.shown} leaves the {file.width} x {file.height} image by {overhang:g} px; "
+                "correct or remove it"
+            )
+            continue
+        tally["clipped"] += overhang > 0
+        yield item, clipped
+
+
+def _record(
+    image: FoundImage,
+    number: int,
+    file: _File,
+    splits: tuple[str, tuple[str, ...]],
+    objects: list[tuple[FoundObject, tuple[float, float, float, float]]],
+    label_of: Mapping[str, int],
+) -> ImageRecord:
+    items = [item for item, _ in objects]
+    return ImageRecord(
+        id=number if image.id is None else image.id,
+        file_name=image.file_name,
+        width=file.width,
+        height=file.height,
+        sha256=file.sha256,
+        split=splits[0],
+        splits=splits[1],
+        boxes=np.array([box for _, box in objects], np.float32).reshape(-1, 4),
+        labels=np.array([label_of[item.label] for item in items], np.int64),
+        difficult=np.array([item.difficult for item in items], bool),
+        truncated=np.array([item.truncated for item in items], bool),
+        crowd=np.array([item.crowd for item in items], bool),
+        details=tuple(item.details for item in items),
+    )
+
+
+def _note_tally(tally: Counter[str], findings: Findings) -> None:
+    if tally["clipped"]:
+        findings.note(f"{tally['clipped']} boxes stuck out of their image by rounding and were clipped to it")
+    if tally["upright"]:
+        findings.note(
+            f"{tally['upright']} images are turned by EXIF; their boxes are taken as drawn on the upright picture"
+        )
+    if tally["turned"]:
+        findings.note(f"{tally['turned']} images were annotated before their EXIF turn; their boxes were turned too")
+
+
+def _note_repeated_pictures(records: Sequence[ImageRecord], findings: Findings) -> None:
+    first: dict[str, ImageRecord] = {}
+    for record in records:
+        other = first.setdefault(record.sha256, record)
+        if other is not record:
+            across = "" if other.split == record.split else f", across the splits {other.split} and {record.split}"
+            findings.note(f"{record.file_name}: is the same picture as {other.file_name}{across}")
