@@ -26,9 +26,7 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
     import h5py
 
     # The core driver tells open files apart by name, so each needs its own; the name is not part of the bytes.
-    with h5py.File(
-        random_name(), "w", driver="core", backing_store=False, libver=("earliest", "v110")
-    ) as file:
+    with h5py.File(random_name(), "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
         for name in sorted(attrs):
             file.attrs[name] = _attribute(attrs[name])
         for name in sorted(arrays):
@@ -37,9 +35,7 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
         return {FILE: file.id.get_file_image()}
 
 
-def decode(
-    files: Mapping[str, bytes], dtypes: Mapping[str, str], names: Iterable[str]
-) -> dict[str, NDArray[Any]]:
+def decode(files: Mapping[str, bytes], dtypes: Mapping[str, str], names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """The named arrays of a file's bytes; ``dtypes`` restores what HDF5 has no type for (fixed-width str)."""
     import h5py
 
@@ -53,11 +49,7 @@ def decode(
 
 def _attribute(value: Any) -> Any:
     """What HDF5 has a type for stays; None, lists and dicts become JSON text."""
-    return (
-        value
-        if isinstance(value, bool | float | str) or _is_int64(value)
-        else json.dumps(value, sort_keys=True)
-    )
+    return value if isinstance(value, bool | float | str) or _is_int64(value) else json.dumps(value, sort_keys=True)
 
 
 def _is_int64(value: Any) -> bool:

@@ -65,9 +65,7 @@ class Artifact:
         entries = body.pop("entries")
         head = json.dumps(body, indent=1, sort_keys=True)
         lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
-        text = (
-            head.removesuffix("\n}") + ',\n "entries": [' + (f"\n{lines}\n ]" if entries else "]") + "\n}\n"
-        )
+        text = head.removesuffix("\n}") + ',\n "entries": [' + (f"\n{lines}\n ]" if entries else "]") + "\n}\n"
         atomic_write(path, text.encode())
 
     @classmethod

@@ -32,9 +32,7 @@ def plain_json(value: Any, where: str = "value") -> JSON:
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise StoreError(
-                f"{where}: {value} cannot be part of a key or a manifest; use null or a finite number"
-            )
+            raise StoreError(f"{where}: {value} cannot be part of a key or a manifest; use null or a finite number")
         return float(value)
     if isinstance(value, Mapping):
         for key in value:
@@ -57,9 +55,7 @@ def canonical_json(value: Any, where: str = "value") -> bytes:
     (pydantic) makes sure that the same setting always arrives as the same type.
     """
     plain = plain_json(value, where)
-    return json.dumps(
-        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode()
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def digest_json(value: Any) -> str:
@@ -73,9 +69,7 @@ def digest_file(path: str | Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 def digest_array(*arrays: NDArray[Any]) -> str:
@@ -87,12 +81,10 @@ def digest_array(*arrays: NDArray[Any]) -> str:
     for array in arrays:
         plain = np.asarray(array)
         if plain.dtype.hasobject:
-            raise StoreError(
-                "an array of Python objects has no digest; convert it to numbers or fixed-width strings"
-            )
+            raise StoreError("an array of Python objects has no digest; convert it to numbers or fixed-width strings")
         little = np.ascontiguousarray(plain, plain.dtype.newbyteorder("<"))
         sha.update(f"{little.dtype.str}{plain.shape};".encode())
-        data = memoryview(little.reshape(-1).view(np.uint8)) if little.size else memoryview(b"")
+        data = little.reshape(-1).view(np.uint8).data if little.size else memoryview(b"")
         for start in range(0, len(data), _BLOCK_BYTES):
             sha.update(data[start : start + _BLOCK_BYTES])
     return sha.hexdigest()

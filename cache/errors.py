@@ -23,4 +23,4 @@ class StoreFullError(StoreError):
 
 def remedy(stage: str) -> str:
     """The command that fills a stage's gaps: it recomputes only what the store lacks."""
-    return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing"
+    return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing, and then this again"

@@ -19,20 +19,26 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
+def is_stage(name: object) -> bool:
+    """Whether the name can be a stage's, and so a folder's and nothing but a folder's."""
+    return isinstance(name, str) and _STAGE.fullmatch(name) is not None
+
+
+def is_key(key: object) -> bool:
+    """Whether ``key`` is a sha256 in lower-case hex."""
+    return isinstance(key, str) and _KEY.fullmatch(key) is not None
+
+
 def check_stage(stage: str) -> None:
-    """StoreError unless the name can be a folder and nothing but a folder."""
-    if not isinstance(stage, str) or not _STAGE.fullmatch(stage):
-        raise StoreError(
-            f"stage {stage!r}: a name is a letter followed by up to 63 letters, digits, '_' or '-'"
-        )
+    """StoreError unless ``is_stage``."""
+    if not is_stage(stage):
+        raise StoreError(f"stage {stage!r}: a name is a letter followed by up to 63 letters, digits, '_' or '-'")
 
 
 def check_key(key: str) -> None:
-    """StoreError unless ``key`` is a sha256 in lower-case hex."""
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise StoreError(
-            f"key {key!r}: not 64 lower-case hex digits; `rcnn cache ls` lists the keys there are"
-        )
+    """StoreError unless ``is_key``."""
+    if not is_key(key):
+        raise StoreError(f"key {key!r}: not 64 lower-case hex digits; `rcnn cache ls` lists the keys there are")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +105,10 @@ class Payload:
 
 def _checked_array(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if not isinstance(name, str) or not _ARRAY_NAME.fullmatch(name) or name == "zarr.json":
-        raise StoreError(
-            f"array name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'"
-        )
+        raise StoreError(f"array name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'")
     if not isinstance(array, np.ndarray):
         raise StoreError(f"array {name!r}: a {type(array).__name__} is no numpy array; use numpy.asarray")
-    if array.dtype.kind not in "biufU" or array.dtype.itemsize > 8 and array.dtype.kind != "U":
+    if array.dtype.kind not in "biufU" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         raise StoreError(
             f"array {name!r}: dtype {array.dtype} cannot be stored; use bool, int, float or fixed-width str"
         )

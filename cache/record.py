@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _hdf5, _zarr
 from .digest import canonical_json
-from .errors import StoreVersionError
+from .errors import StoreError, StoreVersionError
 from .recipe import Form, Payload, Recipe
 
 FILE = "object.json"
@@ -24,6 +24,10 @@ class DamagedRecordError(ValueError):
 def crc32c(data: bytes) -> str:
     """CRC-32C as 8 hex digits."""
     return f"{google_crc32c.value(data):08x}"
+
+
+def _text(body: Any) -> bytes:
+    return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,7 @@ class ObjectRecord:
     def to_bytes(self) -> bytes:
         """Indented JSON with sorted keys and a checksum of everything else in it."""
         body = self.as_dict()
-        body["checksum"] = crc32c(canonical_json(body))
-        return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
+        return _text({**body, "checksum": crc32c(canonical_json(body))})
 
     def as_dict(self) -> dict[str, Any]:
         """The record as a JSON value, without its checksum."""
@@ -75,6 +78,8 @@ class ObjectRecord:
         """Read and check; DamagedRecordError if its checksum differs, StoreVersionError if it is newer."""
         try:
             body = json.loads(data)
+            if _text(body) != data:  # "1e-05" and "1E-05" are one value, but only one of them was written
+                raise DamagedRecordError("it is not as it was written")
             checksum = body.pop("checksum")
             if crc32c(canonical_json(body)) != checksum:
                 raise DamagedRecordError("its checksum differs")
@@ -90,7 +95,9 @@ class ObjectRecord:
                 arrays={name: ArraySpec(tuple(a["shape"]), a["dtype"]) for name, a in body["arrays"].items()},
                 files={name: FileSpec(**spec) for name, spec in body["files"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except StoreVersionError:
+            raise
+        except (StoreError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedRecordError(str(error)) from error
 
     @property
@@ -104,13 +111,9 @@ class ObjectRecord:
             return [_hdf5.FILE]
         specs = [(name, self.arrays[name]) for name in names]
         # dict: the group's own metadata once
-        return list(
-            dict.fromkeys(f for n, a in specs for f in _zarr.files_of(n, a.shape, np.dtype(a.dtype), rows))
-        )
+        return list(dict.fromkeys(f for n, a in specs for f in _zarr.files_of(n, a.shape, np.dtype(a.dtype), rows)))
 
-    def decode(
-        self, files: Mapping[str, bytes], names: list[str], rows: slice = slice(None)
-    ) -> dict[str, Any]:
+    def decode(self, files: Mapping[str, bytes], names: list[str], rows: slice = slice(None)) -> dict[str, Any]:
         """Arrays from checked file contents."""
         dtypes = {name: self.arrays[name].dtype for name in names}
         if self.form == "hdf5":

@@ -68,12 +68,12 @@ class Store:
             return recipe.key
         files = record.encode(recipe, payload)
         image = payload.attrs.get("image")
-        what = f"{recipe.stage} object {recipe.key[:12]}" + (f" of image {image}" if image else "")
-        with _fs.writing(what, self.root):
+        doing = f"writing {recipe.stage} object {recipe.key[:12]}" + (f" of image {image}" if image else "")
+        with _fs.explained(doing, self.root):
             self._prepare(target.parent)
             temporary = self.root / "tmp" / _fs.random_name()
-            _fs.write_tree(temporary, files)
             try:
+                _fs.write_tree(temporary, files)
                 while not _fs.move_dir(temporary, target):
                     if self.has(recipe.stage, recipe.key):  # another process was first, with the same content
                         break
@@ -86,8 +86,8 @@ class Store:
         """Read an object's attributes and its arrays, all or the named ones.
 
         Exactly the files that are read are checked against their checksums first: of a zarr object those of the named
-        arrays, of an HDF5 object the whole file. Raises MissingObjectError (never computed), CorruptObjectError (damaged:
-        the object is moved to ``quarantine/``), StoreError (no such array; cannot be read).
+        arrays, of an HDF5 object the whole file. Raises MissingObjectError (never computed),
+        CorruptObjectError (damaged: the object is moved to ``quarantine/``), StoreError (no such array; cannot be read).
         """
         found = self._record(stage, key)
         wanted = list(found.arrays if names is None else names)
@@ -106,16 +106,22 @@ class Store:
     def register(self, artifact: Artifact) -> Path:
         """Keep an artifact manifest in ``refs/``, so that gc spares its objects whichever experiment made them."""
         path = self.root / "refs" / f"{artifact.stage}-{artifact.digest}.json"
-        with _fs.writing(f"the reference to {artifact.stage} results", self.root):
+        with _fs.explained(f"writing the reference to {artifact.stage} results", self.root):
             self._prepare(path.parent)
         artifact.write(path)
         return path
+
+    def references(self) -> dict[Path, Artifact]:
+        """Every registered artifact manifest by its file; StoreError or StoreVersionError if one cannot be read."""
+        return {path: Artifact.read(path) for path in sorted((self.root / "refs").glob("[!.]*.json"))}
 
     def check(self, stage: str, key: str) -> list[str]:
         """Re-read every file of an object; what is wrong with it, one line each. Moves nothing."""
         folder = self.path(stage, key)
         try:
             found = record.ObjectRecord.from_bytes((folder / record.FILE).read_bytes())
+        except FileNotFoundError:
+            return [f"{record.FILE} is gone"]
         except (OSError, record.DamagedRecordError) as error:
             return [f"{record.FILE}: {error}"]
         problems = []
@@ -124,12 +130,10 @@ class Store:
         for name in found.files:
             try:
                 self._read_file(found, name)
-            except _DamageError as error:
+            except (_DamageError, StoreError) as error:
                 problems.append(str(error))
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        problems += [
-            f"{name}: does not belong to the object" for name in sorted(present - {*found.files, record.FILE})
-        ]
+        problems += [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, record.FILE})]
         return problems
 
     def quarantine(self, stage: str, key: str) -> bool:
@@ -147,13 +151,9 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be read ({error.strerror}); check the folder's permissions"
-            ) from error
+            raise StoreError(f"{path}: cannot be read ({error.strerror}); check the folder's permissions") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path}: not a store description; restore it or choose another store folder"
-            ) from error
+            raise StoreError(f"{path}: not a store description; restore it or choose another store folder") from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreVersionError(
                 f"{self.root}: this store has format {version} and this program reads up to {FORMAT_VERSION}; "
@@ -164,9 +164,7 @@ class Store:
         """Make the store's own files and the folder an object goes to."""
         _fs.make_dirs(self.root / "tmp")
         if not (self.root / "store.json").exists():
-            _fs.atomic_write(
-                self.root / "store.json", json.dumps({"format": FORMAT_VERSION}).encode() + b"\n"
-            )
+            _fs.atomic_write(self.root / "store.json", json.dumps({"format": FORMAT_VERSION}).encode() + b"\n")
         _fs.make_dirs(folder)
 
     def _record(self, stage: str, key: str) -> record.ObjectRecord:
@@ -219,11 +217,7 @@ class Store:
 
     def _corrupt(self, stage: str, key: str, damage: str, found: record.ObjectRecord | None) -> NoReturn:
         image = found.attrs.get("image", "unknown") if found else "unknown"
-        moved = (
-            "moved to quarantine"
-            if self.quarantine(stage, key)
-            else "could not be moved to quarantine; remove it"
-        )
+        moved = "moved to quarantine" if self.quarantine(stage, key) else "could not be moved to quarantine; remove it"
         raise CorruptObjectError(
             f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)}"
         )
@@ -231,10 +225,8 @@ class Store:
     def _quarantine(self, stage: str, key: str) -> None:
         folder = self.root / "quarantine"
         _fs.make_dirs(folder)
-        try:
-            self.path(stage, key).rename(folder / f"{stage}-{key}-{_fs.random_name()}")
-        except FileNotFoundError:
-            return  # another process was first
+        # False: another process was first, which is as good
+        _fs.move_away(self.path(stage, key), folder / f"{stage}-{key}-{_fs.random_name()}")
 
     def _touch(self, folder: Path) -> None:
         try:
