@@ -1,0 +1,104 @@
+"""What kind of mistakes the false positives are (paper section 3.4 and figure 5, after Hoiem et al., ECCV 2012)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .matching import Matches, paired_iou, pairs_by_group
+from .objects import Bools, Detections, GroundTruth, Ints
+
+# Less overlap than this with an object is an accident: the detection fired on background.
+MIN_CONTACT = 0.1
+# Detections looked at, in multiples of the number of objects of the class.
+RANK_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+class Outcome(IntEnum):
+    """What a detection is. False positives are told apart in the order of the paper's definitions."""
+
+    RIGHT = 0
+    LOCALISATION = 1  # IoU with an object of its class of at least 0.1 but too little, or a duplicate
+    SIMILAR = 2  # IoU of at least 0.1 with an object of a similar class
+    OTHER = 3  # ... of a dissimilar class
+    BACKGROUND = 4  # nothing there
+    IGNORED = 5  # found a difficult object
+
+
+def similarity(classes: Sequence[str], sets: Sequence[Sequence[str]]) -> Bools:
+    """bool [N, N]: whether two different classes share one of the sets."""
+    similar = np.zeros((len(classes), len(classes)), bool)
+    for names in sets:
+        members = [j for j, name in enumerate(classes) if name in names]
+        similar[np.ix_(members, members)] = True
+    np.fill_diagonal(similar, False)
+    return similar
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """``outcome`` int64 [m] (:class:`Outcome`) and ``confused`` int64 [m]: the class mistaken for it, or -1."""
+
+    outcome: Ints
+    confused: Ints
+
+
+def diagnose(detections: Detections, matches: Matches, truth: GroundTruth, similar: Bools) -> Diagnosis:
+    """Sort every detection into :class:`Outcome`; objects of all kinds, difficult too, can be what was hit."""
+    outcome = np.full(len(detections), int(Outcome.BACKGROUND))
+    confused = np.full(len(detections), -1)
+    overlap_similar, class_similar = _contact(detections, truth, similar)
+    overlap_other, class_other = _contact(detections, truth, ~similar & ~np.eye(len(similar), dtype=bool))
+    for kind, overlap, labels in (
+        (Outcome.OTHER, overlap_other, class_other),
+        (Outcome.SIMILAR, overlap_similar, class_similar),
+        (Outcome.LOCALISATION, matches.overlap, np.full(len(detections), -1)),
+    ):
+        hit = overlap >= MIN_CONTACT
+        outcome[hit], confused[hit] = int(kind), labels[hit]
+    for kind, which in ((Outcome.RIGHT, matches.right), (Outcome.IGNORED, matches.ignored)):
+        outcome[which], confused[which] = int(kind), -1
+    return Diagnosis(outcome, confused)
+
+
+def _contact(detections: Detections, truth: GroundTruth, among: Bools) -> tuple[NDArray[np.float64], Ints]:
+    """Largest IoU of each detection with an object of the classes ``among[its class]`` names, and that class."""
+    overlap, labels = np.zeros(len(detections)), np.full(len(detections), -1)
+    if not among.any():
+        return overlap, labels
+    for pairs in pairs_by_group(detections.image, truth.image):
+        rows = pairs.rows[pairs.owner]
+        iou = paired_iou(detections.boxes[rows], truth.boxes[pairs.objects])
+        iou[~among[detections.labels[rows], truth.labels[pairs.objects]]] = 0
+        best = np.maximum.reduceat(iou, pairs.starts)
+        place = np.where(iou == best[pairs.owner], np.arange(len(iou)), len(iou))
+        overlap[pairs.rows] = best
+        labels[pairs.rows] = truth.labels[pairs.objects[np.minimum.reduceat(place, pairs.starts)]]
+    return overlap, labels
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """How many of the ``ranked`` best detections of a class are of each kind (ignored ones are passed over)."""
+
+    label: int
+    multiple: float
+    ranked: int
+    right: int
+    localisation: int
+    similar: int
+    other: int
+    background: int
+
+
+def count_errors(matches: Matches, truth: GroundTruth, diagnosis: Diagnosis) -> Iterator[ErrorCounts]:
+    """Counts among the best ``RANK_MULTIPLES`` times as many detections as the class has objects."""
+    for label, positives in enumerate(truth.positives.tolist()):
+        ranked = matches.ranked(label)
+        kinds = diagnosis.outcome[ranked[~matches.ignored[ranked]]]
+        for multiple in RANK_MULTIPLES if positives else ():
+            top = kinds[: max(1, round(multiple * positives))]
+            counts = np.bincount(top, minlength=int(Outcome.IGNORED)).tolist()
+            yield ErrorCounts(label, multiple, len(top), *counts[: int(Outcome.IGNORED)])

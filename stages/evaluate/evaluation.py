@@ -1,0 +1,76 @@
+"""The whole evaluation as one pure function of arrays: from boxes to the text of every file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import image_weights
+from .errors import count_errors, diagnose, similarity
+from .examples import examples
+from .metrics import assemble, proposal_metrics, score
+from .objects import Detections, Floats, GroundTruth
+from .proposals import best_overlaps, class_coverage
+from .settings import EvaluateSettings
+from .tables import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``metrics`` as nested mapping, and the text of the files by the name of the stage's output."""
+
+    metrics: dict[str, Any]
+    files: dict[str, str]
+
+
+def evaluate(
+    found: Mapping[str, Detections],
+    truth: GroundTruth,
+    proposed: Sequence[Floats],
+    *,
+    image_ids: Sequence[int],
+    classes: Sequence[str],
+    settings: EvaluateSettings,
+    rng: np.random.Generator,
+) -> Evaluation:
+    """Score ``found["bbox"]`` and ``found["no_bbox"]`` against the ground truth.
+
+    ``proposed``: boxes [n, 4] of each image; ``image_ids``: the images' ids, in the order that ``truth`` and the
+    detections index. Everything is a function of the arguments; ``rng`` draws the bootstrap's resamples, the
+    same ones for both sets, so that their difference has an interval too.
+    """
+    weights = image_weights(truth.n_images, settings.n_bootstrap, rng)
+    scores = {name: score(found[name], truth, classes, settings.voc_iou, weights) for name in (WITH_BBOX, WITHOUT_BBOX)}
+    covered = best_overlaps(truth, proposed)
+    overall, each = class_coverage(truth, covered)
+    proposals = proposal_metrics(overall, each, classes, sum(map(len, proposed)), truth.n_images)
+    metrics = assemble(scores[WITH_BBOX], scores[WITHOUT_BBOX], proposals, truth, settings.voc_iou)
+
+    similar = similarity(classes, settings.similar_classes)
+    diagnoses = {name: diagnose(found[name], one.matches, truth, similar) for name, one in scores.items()}
+    shown = examples(
+        found[WITH_BBOX],
+        scores[WITH_BBOX].matches,
+        truth,
+        diagnoses[WITH_BBOX],
+        covered,
+        image_ids,
+        classes,
+        settings.examples_per_class,
+    )
+    counts = {name: list(count_errors(one.matches, truth, diagnoses[name])) for name, one in scores.items()}
+    files = {
+        "metrics": json_text(metrics),
+        "pr": pr_csv({name: one.curves for name, one in scores.items()}, classes),
+        "recall_iou": recall_iou_csv(overall, each, classes),
+        "errors": errors_csv(counts, classes),
+        "examples": json_text(shown),
+    }
+    return Evaluation(metrics, files)
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON, keys in their order; a number that JSON does not know (NaN) is a ValueError."""
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

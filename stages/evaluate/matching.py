@@ -1,0 +1,126 @@
+"""Which detection finds which object, by the protocol of VOC's devkit (VOCevaldet.m), for all classes at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .objects import Bools, Detections, Floats, GroundTruth, Ints
+
+# Pairs of boxes compared at a time: bounds memory to some 100 MB whatever the dataset.
+_PAIRS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every (row, object) pair of a run of rows that share a group with at least one object.
+
+    ``rows`` [r] index the first list; pair p belongs to ``rows[owner[p]]`` and to object ``objects[p]``; the pairs of
+    one row are consecutive, begin at ``starts``, and keep the objects' order.
+    """
+
+    rows: Ints
+    starts: Ints
+    owner: Ints
+    objects: Ints
+
+
+def pairs_by_group(row_groups: Ints, object_groups: Ints) -> Iterator[Pairs]:
+    """Pair rows with the objects of the same group (an image, or a class in an image), in bounded runs."""
+    order = np.argsort(object_groups, kind="stable")
+    ranked = object_groups[order]
+    first = np.searchsorted(ranked, row_groups, "left")
+    count = np.searchsorted(ranked, row_groups, "right") - first
+    rows = np.flatnonzero(count)
+    run = np.cumsum(count[rows]) // _PAIRS_AT_ONCE
+    for part in np.split(rows, np.flatnonzero(np.diff(run)) + 1):
+        if not len(part):
+            continue
+        counts = count[part]
+        starts = np.cumsum(counts) - counts
+        owner = np.repeat(np.arange(len(part)), counts)
+        offset = np.arange(counts.sum()) - starts[owner]
+        yield Pairs(part, starts, owner, order[first[part][owner] + offset])
+
+
+def paired_iou(a: Floats, b: Floats) -> NDArray[np.float64]:
+    """IoU of row i of ``a`` with row i of ``b``: [n, 4] x [n, 4] -> float64 [n].
+
+    Not rounded to float32, so that "at least 0.5" is decided on the value itself.
+    """
+    a64, b64 = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    w = np.minimum(a64[:, 2], b64[:, 2]) - np.maximum(a64[:, 0], b64[:, 0])
+    h = np.minimum(a64[:, 3], b64[:, 3]) - np.maximum(a64[:, 1], b64[:, 1])
+    shared = np.maximum(w, 0) * np.maximum(h, 0)
+    sides_a, sides_b = np.maximum(a64[:, 2:] - a64[:, :2], 0), np.maximum(b64[:, 2:] - b64[:, :2], 0)
+    union = sides_a.prod(1) + sides_b.prod(1) - shared
+    return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
+
+
+def nearest_objects(
+    boxes: Floats, groups: Ints, object_boxes: Floats, object_groups: Ints
+) -> tuple[NDArray[np.float64], Ints]:
+    """Largest IoU of each box with an object of its group, and that object's index (the first of equals).
+
+    [m, 4], [m], [n, 4], [n] -> float64 [m], int64 [m]; 0 and -1 where the group holds no object or none touches.
+    """
+    overlap = np.zeros(len(boxes))
+    nearest = np.full(len(boxes), -1, np.int64)
+    for pairs in pairs_by_group(groups, object_groups):
+        iou = paired_iou(boxes[pairs.rows][pairs.owner], object_boxes[pairs.objects])
+        best = np.maximum.reduceat(iou, pairs.starts)
+        place = np.where(iou == best[pairs.owner], np.arange(len(iou)), len(iou))
+        first = np.minimum.reduceat(place, pairs.starts)
+        overlap[pairs.rows] = best
+        nearest[pairs.rows] = np.where(best > 0, pairs.objects[first], -1)
+    return overlap, nearest
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of each detection; arrays of length m in the detections' own order, except ``ranking``.
+
+    ``ranking`` lists detections by class and, in a class, best score first; class j's part is
+    ``ranking[bounds[j]:bounds[j + 1]]``. ``nearest`` is the object of the detection's class and image with the largest
+    IoU (``overlap``), -1 if none touches. A detection is ``right``, or ``ignored``, or else a false positive.
+    """
+
+    ranking: Ints
+    bounds: Ints
+    overlap: NDArray[np.float64]
+    nearest: Ints
+    right: Bools
+    ignored: Bools
+
+    def ranked(self, label: int) -> Ints:
+        """Detections of one class, best first."""
+        return self.ranking[self.bounds[label] : self.bounds[label + 1]]
+
+
+def match(detections: Detections, truth: GroundTruth, min_iou: float) -> Matches:
+    """Match as VOCevaldet.m does.
+
+    Per class, detections of all images in order of falling score (equal scores: input order). Each looks only at
+    the object of its class and image with which its IoU is largest, difficult ones included. If that IoU is at least
+    ``min_iou``, a difficult object makes the detection ignored, however often it is hit; otherwise the first
+    detection to reach the object is right and later ones are false positives. The devkit's boxes are 1-based
+    inclusive with width ``x2 - x1 + 1``, which gives the same IoU as ours. A COCO crowd region is treated as a
+    difficult object (VOC has none).
+    """
+    ranking = np.lexsort((np.arange(len(detections)), -detections.scores.astype(np.float64), detections.labels))
+    bounds = np.searchsorted(detections.labels[ranking], np.arange(truth.n_classes + 1))
+    overlap, nearest = nearest_objects(
+        detections.boxes,
+        detections.labels * truth.n_images + detections.image,
+        truth.boxes,
+        truth.labels * truth.n_images + truth.image,
+    )
+    hit = (overlap >= min_iou) & (nearest >= 0)
+    ignored = np.zeros(len(detections), bool)
+    ignored[hit] = truth.ignored[nearest[hit]]
+    claims = ranking[(hit & ~ignored)[ranking]]
+    _, first = np.unique(nearest[claims], return_index=True)
+    right = np.zeros(len(detections), bool)
+    right[claims[first]] = True
+    return Matches(ranking, bounds, overlap, nearest, right, ignored)

@@ -1,0 +1,103 @@
+"""Ground truth and detections of all images as flat arrays: what every metric here works on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Annotated(Protocol):
+    """The part of ``manifests.ImageRecord`` that scoring needs."""
+
+    @property
+    def boxes(self) -> Floats: ...
+    @property
+    def labels(self) -> Ints: ...
+    @property
+    def difficult(self) -> Bools: ...
+    @property
+    def crowd(self) -> Bools: ...
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Annotated objects of a list of images; all arrays have length n, ordered by image.
+
+    ``image`` [n] is an index into that list; ``boxes`` [n, 4] as everywhere (px, exclusive right/bottom edge).
+    ``ignored`` objects neither count as missed nor make a detection wrong: VOC's difficult ones, and COCO's
+    crowd regions, for which VOC has no notion of its own.
+    """
+
+    image: Ints
+    labels: Ints
+    boxes: Floats
+    difficult: Bools
+    crowd: Bools
+    n_images: int
+    n_classes: int
+
+    @property
+    def ignored(self) -> Bools:
+        """bool [n]: difficult or crowd."""
+        return self.difficult | self.crowd
+
+    @property
+    def positives(self) -> Ints:
+        """int64 [n_classes]: objects per class that count (VOC's npos)."""
+        return np.bincount(self.labels[~self.ignored], minlength=self.n_classes)
+
+    @classmethod
+    def of(cls, images: Sequence[Annotated], n_classes: int) -> "GroundTruth":
+        """Flatten the annotations of ``images``, keeping their order."""
+        counts = [len(image.labels) for image in images]
+        return cls(
+            np.repeat(np.arange(len(images)), counts),
+            _join([image.labels for image in images], np.int64),
+            _join([image.boxes.reshape(-1, 4) for image in images], np.float32, (0, 4)),
+            _join([image.difficult for image in images], np.bool_),
+            _join([image.crowd for image in images], np.bool_),
+            len(images),
+            n_classes,
+        )
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detections of a list of images; all arrays have length m, ordered by image.
+
+    The order matters where scores are equal: the earlier detection ranks first, as in VOC's evaluation of a
+    results file.
+    """
+
+    image: Ints
+    labels: Ints
+    boxes: Floats
+    scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def of(cls, per_image: Sequence[tuple[Floats, Floats, Ints]]) -> "Detections":
+        """Flatten ``(boxes [k, 4], scores [k], labels [k])`` of each image, keeping their order."""
+        return cls(
+            np.repeat(np.arange(len(per_image)), [len(scores) for _, scores, _ in per_image]),
+            _join([labels for _, _, labels in per_image], np.int64),
+            _join([boxes.reshape(-1, 4) for boxes, _, _ in per_image], np.float32, (0, 4)),
+            _join([scores for _, scores, _ in per_image], np.float32),
+        )
+
+    def above(self, thresholds: NDArray[np.floating]) -> "Detections":
+        """Without those that score below their class's threshold (``thresholds`` [n_classes])."""
+        keep = self.scores >= np.asarray(thresholds)[self.labels]
+        return Detections(self.image[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
+
+
+def _join(parts: list, dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray:
+    return np.concatenate([np.asarray(p, dtype) for p in parts]) if parts else np.zeros(empty, dtype)

@@ -1,0 +1,86 @@
+"""evaluate: detections and the manifest -> metrics, curves, examples, and results in COCO's and VOC's form.
+
+``dvc repro evaluate`` or ``rcnn run evaluate``; seconds for thousands of images. Scores are in [0, 1]; keys without
+regression stand under ``no_bbox``. The protocol is in ``matching.py``, ``voc.py`` and ``coco.py``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages.common.contract import Context, Stage
+
+from .settings import EvaluateSettings
+
+
+def run(ctx: Context) -> None:
+    """Score the detections of the test split and write every output."""
+    import numpy as np
+
+    from .evaluation import evaluate
+    from .metrics import format_table
+    from .objects import GroundTruth
+    from .reading import evaluated_images, read_detections, read_proposals, thresholds
+    from .tables import WITH_BBOX, WITHOUT_BBOX
+
+    dataset, detect = ctx.dataset(), ctx.artifact("detect")
+    records = evaluated_images(dataset, detect)
+    limits = thresholds(detect.summary, len(dataset.classes))
+    found = read_detections(ctx.store, detect.keys, records, (WITH_BBOX, WITHOUT_BBOX), limits, ctx.log)
+    result = evaluate(
+        found,
+        GroundTruth.of(records, len(dataset.classes)),
+        read_proposals(ctx.store, ctx.artifact("proposals").keys, records),
+        image_ids=[record.id for record in records],
+        classes=dataset.classes,
+        settings=ctx.settings("evaluate"),
+        rng=np.random.default_rng(np.random.SeedSequence([ctx.seed, STAGE.version])),
+    )
+    for name, text in result.files.items():
+        _write(ctx.output(name), text)
+    _write_results(ctx.output("results"), found, dataset, records)
+    for line in format_table(result.metrics).splitlines():
+        ctx.log.info(line)
+
+
+def _write_results(folder: Path, found: dict[str, Any], dataset: Any, records: list[Any]) -> None:
+    """COCO results JSON of both sets; VOC text files with regression, and in ``no_bbox/`` without."""
+    from .result_files import coco_results, comp4_lines, comp4_name, voc_image_ids
+
+    image_ids, names = [r.id for r in records], voc_image_ids([r.file_name for r in records])
+    for prefix, text_folder in (("bbox", folder), ("no_bbox", folder / "no_bbox")):
+        text_folder.mkdir(parents=True, exist_ok=True)
+        _write(
+            folder / f"coco_{prefix}.json",
+            json.dumps(coco_results(found[prefix], image_ids, dataset.category_ids), allow_nan=False) + "\n",
+        )
+        for label, name in enumerate(dataset.classes):
+            _write(text_folder / comp4_name(name), comp4_lines(found[prefix], label, names))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+STAGE = Stage(
+    name="evaluate",
+    version=1,
+    settings={"evaluate": EvaluateSettings},
+    groups=("evaluate", "seed"),
+    inputs={
+        "manifest": "artifacts/manifest/manifest.json",
+        "proposals": "artifacts/proposals/manifest.json",
+        "detect": "artifacts/detect/manifest.json",
+    },
+    outputs={
+        "metrics": "reports/metrics.json",
+        "pr": "reports/plots/pr.csv",
+        "recall_iou": "reports/plots/recall_iou.csv",
+        "errors": "reports/plots/errors.csv",
+        "examples": "reports/examples.json",
+        "results": "reports/results",
+    },
+    run=run,
+    metrics=("metrics",),
+    plots=("pr", "recall_iou"),
+)

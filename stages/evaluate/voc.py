@@ -1,0 +1,63 @@
+"""Precision, recall and average precision as PASCAL VOC defines them (VOCevaldet.m, VOCap.m)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .matching import Matches
+from .objects import Detections, GroundTruth
+
+# Recalls are ratios of counts, so two that differ do so by far more than this; see eleven_point_ap.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall of one class after each detection that is not ignored, best score first (arrays [k])."""
+
+    scores: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    n_objects: int
+
+
+def curve(detections: Detections, matches: Matches, truth: GroundTruth, label: int) -> Curve | None:
+    """The curve of class ``label``; None if the class has no object that counts (its recall is undefined)."""
+    n_objects = int(truth.positives[label])
+    if not n_objects:
+        return None
+    ranked = matches.ranked(label)
+    ranked = ranked[~matches.ignored[ranked]]
+    right = matches.right[ranked]
+    found = np.cumsum(right, dtype=np.float64)
+    return Curve(
+        detections.scores[ranked].astype(np.float64),
+        found / n_objects,
+        found / np.arange(1, len(ranked) + 1),
+        right,
+        n_objects,
+    )
+
+
+def area_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Area under the monotone envelope of the curve: VOC 2010 and later. [k], [k] best first -> [0, 1]."""
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.diff(recall, prepend=0.0) @ envelope)
+
+
+def eleven_point_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Mean of the best precision at recall of at least 0, 0.1, ... 1: VOC 2007. [k], [k] best first -> [0, 1].
+
+    The devkit compares floating-point numbers, so that a recall of exactly 3/10 misses its 0.3 (which is
+    0.30000000000000004); here equal ratios are equal.
+    """
+    best = [precision[recall >= step / 10 - _ROUNDING].max(initial=0.0) for step in range(11)]
+    return float(np.sum(best) / 11)
+
+
+def mean_ap(per_class: list[float | None]) -> float | None:
+    """Mean over the classes that have a score; None if none has."""
+    scored = [ap for ap in per_class if ap is not None]
+    return float(np.mean(scored)) if scored else None
