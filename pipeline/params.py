@@ -19,23 +19,34 @@ from .nearest import nearest
 class ExecutionSettings(Settings):
     """How the work is spread; no result depends on it."""
 
-    workers: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads for per-image work; 0 takes one per core that this process may use."""
+    workers: int = Field(
+        0, ge=0, le=1024, description="threads for per-image work; 0: one per core that the process may use"
+    )
 
 
 class StoreSettings(Settings):
     """Where cached objects live."""
 
-    root: str = "artifacts"
-    """Folder of the store, relative to the project; the environment variable RCNN_STORE overrides it."""
+    root: str = Field(
+        "artifacts",
+        min_length=1,
+        description="folder of the store, relative to the project; the environment variable RCNN_STORE overrides it",
+    )
 
 
 @cache
 def schema() -> type[BaseModel]:
     """The model of the whole file: the pipeline's own keys, then each group by the stage that owns it."""
     fields: dict[str, Any] = {
-        "dataset": (Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], "scenes"),
-        "seed": (Annotated[int, Field(ge=0, lt=2**32)], 3),
+        "dataset": (
+            str,
+            Field(
+                "scenes",
+                pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+                description="name of a dataset imported by `rcnn dataset import`, or the built-in `scenes`",
+            ),
+        ),
+        "seed": (int, Field(3, ge=0, lt=2**32, description="of everything that is drawn; the authors' code has 3 too")),
         "execution": (ExecutionSettings, ExecutionSettings()),
         "store": (StoreSettings, StoreSettings()),
     }

@@ -1,7 +1,7 @@
 """``rcnn``: one command line for everything that is not ``dvc``'s.
 
-Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 the input or the parameters are wrong (one clear line each),
-130 interrupted. Commands are imported only when called, so that ``rcnn --help`` does not wait for torch.
+Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 the input or the parameters are wrong (one clear line
+each), 130 interrupted. Commands are imported only when called, so that ``rcnn --help`` does not wait for torch.
 """
 
 import importlib
@@ -22,6 +22,7 @@ _COMMANDS = {
     "detect": ("pipeline.cli.detect", "detect", "Run the trained detector on new images."),
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
     "features": ("pipeline.cli.features", "features", "Look into cached features."),
+    "params": ("pipeline.cli.params", "params", "Every parameter: meaning, range, default, and its value here."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }
 

@@ -1,0 +1,180 @@
+"""``rcnn cache``: what is cached, what it was made of, whether it is whole, and what may go."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from cache import StoreError
+from cache.listing import ObjectInfo, Usage, find, iter_objects, summarise
+from cache.maintenance import gc as collect
+from cache.maintenance import verify as check_all
+from pipeline.progress import Reporter
+from pipeline.text import format_bytes, format_table
+from pipeline.workspace import open_store, workspace_artifacts
+
+
+@click.group()
+def cache() -> None:
+    """List, show, verify and clean what is cached."""
+
+
+@cache.command("ls")
+@click.argument("stage", required=False)
+@click.option("--dataset", help="Only results of this dataset.")
+@click.option("--limit", type=click.IntRange(min=0), default=50, help="At most so many objects; 0 is all.")
+@click.pass_obj
+def list_objects(project: Path, stage: str | None, dataset: str | None, limit: int) -> None:
+    """What is cached, result by result; with STAGE, object by object.
+
+    A result is one run of a stage: its dataset, how many images, the parameters that differ from another result of
+    the same stage.
+    """
+    store = open_store(project)
+    if stage is not None:
+        wanted = _keys_of(project, stage, dataset) if dataset else None
+        objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
+        shown = objects[:limit] if limit else objects
+        rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in shown]
+        click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
+        if len(shown) < len(objects):
+            click.echo(f"… {len(objects) - len(shown)} more; --limit 0 shows all", err=True)
+        return
+    found = [u for u in summarise(store, workspace_artifacts(project)).artifacts if dataset in (None, u.dataset)]
+    distinct: dict[str, set[str]] = {}
+    flat = [_flatten(u.artifact.params) for u in found]
+    for u, values in zip(found, flat, strict=True):
+        distinct.setdefault(u.artifact.stage, set()).update(
+            k
+            for other, theirs in zip(found, flat, strict=True)
+            if other.artifact.stage == u.artifact.stage
+            for k in values.keys() | theirs.keys()
+            if values.get(k) != theirs.get(k)
+        )
+    rows = []
+    for u, values in zip(found, flat, strict=True):
+        differing = ", ".join(f"{k}={values.get(k)}" for k in sorted(distinct[u.artifact.stage]))
+        gaps = f"{u.missing} missing" if u.missing else ""
+        rows.append((u.artifact.stage, u.dataset, u.usage.objects, format_bytes(u.usage.nbytes), gaps, differing))
+    click.echo(format_table(("stage", "dataset", "objects", "bytes", "", "differs in"), rows, right=(2, 3)))
+
+
+@cache.command("du")
+@click.pass_obj
+def disk_usage(project: Path) -> None:
+    """Bytes per stage, and how many of them nothing refers to."""
+    store = open_store(project)
+    found = summarise(store, workspace_artifacts(project))
+    nothing = Usage(0, 0)
+    rows = [
+        (stage, u.objects, format_bytes(u.nbytes), format_bytes(found.unreferenced.get(stage, nothing).nbytes))
+        for stage, u in found.stages.items()
+    ]
+    for name, usage in (("(temporary)", found.temporary), ("(quarantine)", found.quarantine)):
+        if usage.objects:
+            rows.append((name, usage.objects, format_bytes(usage.nbytes), format_bytes(usage.nbytes)))
+    total = sum(u.nbytes for u in (*found.stages.values(), found.temporary, found.quarantine))
+    rows.append(("total", sum(u.objects for u in found.stages.values()), format_bytes(total), ""))
+    click.echo(format_table(("stage", "objects", "bytes", "unreferenced"), rows, right=(1, 2, 3)))
+    click.echo(f"store: {store.root}", err=True)
+
+
+@cache.command("show")
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="The whole description as JSON.")
+@click.pass_obj
+def show(project: Path, key: str, as_json: bool) -> None:
+    """What the object KEY (a prefix is enough) was made of, and what it holds."""
+    store = open_store(project)
+    found = _one(find(store, key.lower()), key)
+    text = store.describe(found.stage, found.key)
+    if as_json:
+        click.echo(json.dumps(text, indent=2, sort_keys=True))
+        return
+    click.echo(f"{found.stage} object {found.key}")
+    click.echo(f"written {_when(found.created)}, {format_bytes(found.nbytes)} in {found.files} files: {found.path}")
+    for part in ("recipe", "attrs", "arrays"):
+        click.echo(f"\n{part}")
+        for name, value in _flatten(text[part]).items():
+            click.echo(f"  {name}: {value}")
+
+
+@cache.command("verify")
+@click.option("--stage", help="Only this stage's objects.")
+@click.option("--quarantine", is_flag=True, help="Move damaged objects away, so that their stage computes them again.")
+@click.pass_obj
+def verify(project: Path, stage: str | None, quarantine: bool) -> None:
+    """Re-read every object and name each that is damaged (exit code 2 if there is one)."""
+    log = Reporter("verify")
+    report = check_all(
+        open_store(project), stage, lambda done, total: log.progress(done, total, "objects"), quarantine=quarantine
+    )
+    click.echo(f"{report.checked.objects} objects, {format_bytes(report.checked.nbytes)} read")
+    for problem in report.problems:
+        click.echo(str(problem))
+    if report.problems:
+        moved = f"; {report.quarantined} moved to quarantine" if quarantine else "; --quarantine moves them away"
+        again = " ".join(f"`dvc repro -f -s {name}`" for name in report.damaged_stages)
+        click.echo(f"{len(report.problems)} problems{moved}; then compute them again: {again}", err=True)
+        sys.exit(2)
+    click.echo("all sound")
+
+
+@cache.command("gc")
+@click.option("--delete", is_flag=True, help="Really remove; without it nothing is touched.")
+@click.option(
+    "--workspace", is_flag=True, help="Keep only what the workspace's own results need, no other experiment's."
+)
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=3600.0, help="Spare what was used in the last so many seconds."
+)
+@click.pass_obj
+def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
+    """Remove what no result refers to, and what killed runs left behind (a dry run unless --delete)."""
+    report = collect(
+        open_store(project),
+        workspace_artifacts(project),
+        dry_run=not delete,
+        grace_s=grace,
+        workspace_only=workspace,
+    )
+    rows = [(kind, usage.objects, format_bytes(usage.nbytes)) for kind, usage in report.by_kind.items()]
+    if rows:
+        click.echo(format_table(("what", "number", "bytes"), rows, right=(1, 2)))
+    done = "removed" if delete else "would be removed; --delete removes them"
+    young = f", {report.young} spared for being recent" if report.young else ""
+    click.echo(
+        f"{len(report.removals)} entries, {format_bytes(report.nbytes)}, {done}; {report.referenced} kept{young}"
+    )
+
+
+def _keys_of(project: Path, stage: str, dataset: str) -> set[str]:
+    store = open_store(project)
+    artifacts = [*workspace_artifacts(project), *store.references().values()]
+    named = [a for a in artifacts if a.stage == stage and a.summary.get("dataset") == dataset]
+    return {key for a in named for key in a.keys.values()}
+
+
+def _one(found: list[ObjectInfo], key: str) -> ObjectInfo:
+    if not found:
+        raise StoreError(f"no object's key begins with {key!r}; `rcnn cache ls STAGE` lists them")
+    if len(found) > 1:
+        some = ", ".join(f"{o.key[:12]} ({o.stage}, {o.image})" for o in found[:8])
+        raise StoreError(f"{len(found)} objects' keys begin with {key!r}: {some}; give more digits")
+    return found[0]
+
+
+def _flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """Nested mappings as one mapping with dotted names."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    out: dict[str, object] = {}
+    for name, inner in value.items():
+        out |= _flatten(inner, f"{prefix}.{name}" if prefix else str(name))
+    return out
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

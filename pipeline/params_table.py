@@ -1,0 +1,97 @@
+"""Every parameter as a table: what it means, what it may be, its default."""
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from .params import schema
+
+_SIGNS = ((Ge, "ge", "≥ "), (Gt, "gt", "> "), (Le, "le", "≤ "), (Lt, "lt", "< "))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter; ``name`` is dotted, as in ``dvc exp run -S name=value``."""
+
+    name: str
+    default: Any
+    values: str
+    description: str
+
+
+def rows() -> list[Row]:
+    """All parameters, in the order of params.yaml."""
+    return list(_rows(schema(), ""))
+
+
+def markdown() -> str:
+    """docs/parameters.md."""
+    lines = [
+        "# Parameters",
+        "",
+        "Made by `rcnn params --markdown`. Values stand in `params.yaml`; an unknown name or a value out of range is an error that",
+        "names the nearest. For one experiment: `dvc exp run -S svm.C=0.01`.",
+        "",
+    ]
+    group = None
+    for row in rows():
+        head = row.name.split(".")[0] if "." in row.name else "general"
+        if head != group:
+            group = head
+            lines += ["", f"## {group}", "", "| parameter | default | values | meaning |", "|---|---|---|---|"]
+        cells = (f"`{row.name}`", f"`{_show(row.default)}`", row.values, row.description)
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
+    for name, field in model.model_fields.items():
+        inner = _settings_in(field.annotation)
+        if inner is not None:
+            yield from _rows(inner, f"{prefix}{name}.")
+        else:
+            default = field.get_default(call_default_factory=True)
+            yield Row(prefix + name, default, _values(field), " ".join((field.description or "").split()))
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    candidates = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _values(field: FieldInfo) -> str:
+    bounds = [
+        sign + f"{getattr(m, name):g}" for kind, name, sign in _SIGNS for m in field.metadata if isinstance(m, kind)
+    ]
+    return ", ".join([_type(field.annotation), *bounds])
+
+
+def _type(annotation: Any) -> str:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(args[0])
+    if origin is Literal:
+        return ", ".join(_show(a) for a in args)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(a) for a in args)
+    if origin in (tuple, list):
+        return f"list of {_type(args[0])}"
+    if annotation is type(None):
+        return "null"
+    return {int: "integer", float: "number", str: "text", bool: "true, false"}.get(annotation, str(annotation))
+
+
+def _show(value: Any) -> str:
+    """As one writes it in YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_show(v) for v in value) + "]"
+    return str(value)

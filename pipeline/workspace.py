@@ -1,0 +1,29 @@
+"""What the command line finds in a project folder: its store, and the artifact manifests of its stages."""
+
+from pathlib import Path
+from typing import Any
+
+from cache import Artifact, Store
+
+from .context import store_root
+from .params import load_params
+
+
+def open_params(project: Path) -> Any:
+    """The project's parsed parameters; :class:`ParamsError` where params.yaml is absent or wrong."""
+    return load_params(project / "params.yaml")
+
+
+def open_store(project: Path) -> Store:
+    """The project's store."""
+    return Store(store_root(project, open_params(project)))
+
+
+def workspace_artifacts(project: Path) -> list[Artifact]:
+    """The artifact manifests that the stages' last runs left in ``artifacts/<stage>/``."""
+    from .graph import all_stages
+
+    paths = {project / p for s in all_stages().values() for p in s.outputs.values() if p.endswith("/manifest.json")}
+    dataset_manifests = {project / "artifacts/manifest/manifest.json"}
+    datasets = project / "artifacts" / "datasets"
+    return [Artifact.read(p) for p in sorted(paths - dataset_manifests) if p.exists() and datasets not in p.parents]
