@@ -1,7 +1,28 @@
 """What the pipeline runs on: dataset manifests, their readers, and the images they name."""
 
+from .coco import read_coco
 from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
 from .images import ImageSource, decode_image
+from .options import ReadOptions
+from .registry import Registered, import_dataset, load_registered, refresh, register, registered_names
+from .voc import read_voc
+from .yolo import read_yolo
 
-__all__ = ["Dataset", "DatasetError", "ImageRecord", "ImageSource", "decode_image"]
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "ImageRecord",
+    "ImageSource",
+    "ReadOptions",
+    "Registered",
+    "decode_image",
+    "import_dataset",
+    "load_registered",
+    "read_coco",
+    "read_voc",
+    "read_yolo",
+    "refresh",
+    "register",
+    "registered_names",
+]

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,11 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image as the source has it. ``where`` names its annotation; ``stated`` is the source's width and height."""
+    """An image as the source has it.
+
+    ``where`` names its annotation, for messages; ``stated`` is the source's width and height. ``relative``: boxes and
+    polygons are fractions of the upright image's width and height (YOLO), not pixels.
+    """
 
     file_name: str
     where: str
@@ -43,6 +47,7 @@ class FoundImage:
     id: int | None = None
     stated: tuple[int, int] | None = None
     splits: tuple[str, ...] = ()
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,9 @@ def build_dataset(
         if isinstance(file, DatasetError):
             findings.problem(file)
             continue
-        turned = _oriented(image, file, findings, tally)
-        if turned is not None:
-            objects = list(_checked_objects(image, turned, file, label_of, options, findings, tally))
+        stated_objects = _in_upright_pixels(image, file, findings, tally)
+        if stated_objects is not None:
+            objects = list(_checked(image.where, stated_objects, file, label_of, options, findings, tally))
             records.append(_record(image, number, file, splits[image.file_name], objects, label_of))
     if found and not records:
         findings.fatal(f"{root}: no usable image is left; correct the other problems first")
@@ -121,9 +126,7 @@ def _splits(
         if "test" in image.splits and len(image.splits) > 1:
             others = ", ".join(sorted(set(image.splits) - {"test"}))
             findings.note(f"{image.file_name}: is in split test and also in {others}")
-    return {
-        image.file_name: (most_specific(image.splits, counts), tuple(sorted(set(image.splits)))) for image in found
-    }
+    return {image.file_name: (most_specific(image.splits, counts), tuple(sorted(set(image.splits)))) for image in found}
 
 
 def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) -> Iterator[_File | DatasetError]:
@@ -141,27 +144,45 @@ def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) 
         yield from pool.map(check, found)
 
 
-def _oriented(
+def _in_upright_pixels(
     image: FoundImage, file: _File, findings: Findings, tally: Counter[str]
-) -> list[tuple[float, float, float, float]] | None:
-    """The image's boxes in the upright frame; None where the stated size does not fit the image.
+) -> list[FoundObject] | None:
+    """The image's objects in pixels of the upright image; None where the stated size does not fit the image.
 
     An annotation whose stated size is that of the pixels before the EXIF turn was drawn on the unturned picture (as
-    older labelling tools show it), so its boxes are turned with the picture.
+    older labelling tools show it), so its boxes are turned with the picture; its segmentations are dropped.
     """
-    boxes = [item.box for item in image.objects]
+    if image.relative:
+        tally["upright"] += file.orientation != 1
+        return [_scaled(item, file.width, file.height) for item in image.objects]
     if image.stated in (None, (file.width, file.height)):
         tally["upright"] += file.orientation != 1
-        return boxes
+        return list(image.objects)
     if image.stated == (file.height, file.width) and file.orientation >= 5:
         tally["turned"] += 1
-        return [_turned_box(box, file.orientation, file.width, file.height) for box in boxes]
+        return [_turned(item, file) for item in image.objects]
     assert image.stated is not None
     findings.problem(
         f"{image.where}: says {image.stated[0]} x {image.stated[1]} but the image {image.file_name} is {file.width} x "
         f"{file.height}; correct the size, and the boxes if they were drawn on another picture"
     )
     return None
+
+
+def _scaled(item: FoundObject, width: int, height: int) -> FoundObject:
+    """Fractions of the image's size -> pixels."""
+    x1, y1, x2, y2 = item.box
+    details = dict(item.details)
+    if "segmentation" in details:
+        details["segmentation"] = [
+            [v * (height if i % 2 else width) for i, v in enumerate(polygon)] for polygon in details["segmentation"]
+        ]
+    return replace(item, box=(x1 * width, y1 * height, x2 * width, y2 * height), details=details)
+
+
+def _turned(item: FoundObject, file: _File) -> FoundObject:
+    details = {key: value for key, value in item.details.items() if key != "segmentation"}
+    return replace(item, box=_turned_box(item.box, file.orientation, file.width, file.height), details=details)
 
 
 def _turned_box(
@@ -176,24 +197,24 @@ def _turned_box(
     return x1, y1, x2, y2
 
 
-def _checked_objects(
-    image: FoundImage,
-    boxes: list[tuple[float, float, float, float]],
+def _checked(
+    image_where: str,
+    objects: Sequence[FoundObject],
     file: _File,
     label_of: Mapping[str, int],
     options: ReadOptions,
     findings: Findings,
     tally: Counter[str],
-) -> Iterator[tuple[FoundObject, tuple[float, float, float, float]]]:
-    """The usable objects of one image with their clipped boxes; every other one is a problem."""
-    for item, box in zip(image.objects, boxes, strict=True):
-        where = f"{image.where}: {item.where}"
+) -> Iterator[FoundObject]:
+    """The usable objects of one image, clipped to it; every other one is a problem."""
+    for item in objects:
+        where = f"{image_where}: {item.where}"
+        x1, y1, x2, y2 = item.box
         if item.label not in label_of:
             known = ", ".join(list(label_of)[:8]) + (", ..." if len(label_of) > 8 else "")
             findings.problem(f"{where}: class {item.label!r} is unknown; add it to the classes ({known}) or correct it")
             continue
-        x1, y1, x2, y2 = box
-        if not np.isfinite(box).all():
+        if not np.isfinite(item.box).all():
             findings.problem(f"{where}: box {item.shown} is not finite; correct or remove it")
             continue
         if x2 <= x1 or y2 <= y1:
@@ -208,8 +229,8 @@ def _checked_objects(
                 "correct or remove it"
             )
             continue
-        tally["clipped"] += overhang > 0
-        yield item, clipped
+        tally["clipped"] += overhang > 0.01  # less is the arithmetic of fractions, not worth a word
+        yield replace(item, box=clipped)
 
 
 def _record(
@@ -217,10 +238,9 @@ def _record(
     number: int,
     file: _File,
     splits: tuple[str, tuple[str, ...]],
-    objects: list[tuple[FoundObject, tuple[float, float, float, float]]],
+    objects: Sequence[FoundObject],
     label_of: Mapping[str, int],
 ) -> ImageRecord:
-    items = [item for item, _ in objects]
     return ImageRecord(
         id=number if image.id is None else image.id,
         file_name=image.file_name,
@@ -229,12 +249,12 @@ def _record(
         sha256=file.sha256,
         split=splits[0],
         splits=splits[1],
-        boxes=np.array([box for _, box in objects], np.float32).reshape(-1, 4),
-        labels=np.array([label_of[item.label] for item in items], np.int64),
-        difficult=np.array([item.difficult for item in items], bool),
-        truncated=np.array([item.truncated for item in items], bool),
-        crowd=np.array([item.crowd for item in items], bool),
-        details=tuple(item.details for item in items),
+        boxes=np.array([item.box for item in objects], np.float32).reshape(-1, 4),
+        labels=np.array([label_of[item.label] for item in objects], np.int64),
+        difficult=np.array([item.difficult for item in objects], bool),
+        truncated=np.array([item.truncated for item in objects], bool),
+        crowd=np.array([item.crowd for item in objects], bool),
+        details=tuple(item.details for item in objects),
     )
 
 

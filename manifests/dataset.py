@@ -47,9 +47,7 @@ class ImageRecord:
             put(self, flag, np.zeros(n, bool) if value is None else np.array(value, bool).reshape(-1))
         put(self, "splits", tuple(self.splits) or (self.split,))
         put(self, "details", tuple(self.details) or tuple({} for _ in range(n)))
-        lengths = {
-            key: len(getattr(self, key)) for key in ("labels", "difficult", "truncated", "crowd", "details")
-        }
+        lengths = {key: len(getattr(self, key)) for key in ("labels", "difficult", "truncated", "crowd", "details")}
         wrong = [f"{length} {key}" for key, length in lengths.items() if length != n]
         if wrong:
             raise ValueError(f"{self.file_name}: {n} boxes but {', '.join(wrong)}")

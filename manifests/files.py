@@ -22,9 +22,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(
-            0o644
-        )  # mkstemp makes 0600, which other users of a shared dataset could not read
+        Path(temporary).chmod(0o644)  # mkstemp makes 0600, which other users of a shared dataset could not read
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -60,9 +58,7 @@ def resolve_inside(root: Path, file_name: str) -> Path:
     try:
         real = path.resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        raise DatasetError(
-            f"{file_name}: cannot be followed ({error}); replace the link by the file"
-        ) from error
+        raise DatasetError(f"{file_name}: cannot be followed ({error}); replace the link by the file") from error
     if not real.is_relative_to(root.resolve()):
         raise DatasetError(f"{file_name}: is a link that leaves {root}; copy the file into the folder")
     return real
@@ -73,10 +69,6 @@ def read_bytes(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise DatasetError(
-            f"{name}: there is no such file in {path.parent}; add it or drop its entry"
-        ) from None
+        raise DatasetError(f"{name}: there is no such file in {path.parent}; add it or drop its entry") from None
     except OSError as error:
-        raise DatasetError(
-            f"{name}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from None
+        raise DatasetError(f"{name}: cannot be read ({error.strerror}); check the file and its permissions") from None

@@ -63,17 +63,13 @@ def decode_oriented(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIX
     except (
         Exception
     ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
-        raise DatasetError(
-            f"{name}: the image is truncated or damaged ({error}); replace or remove it"
-        ) from None
+        raise DatasetError(f"{name}: the image is truncated or damaged ({error}); replace or remove it") from None
     return np.ascontiguousarray(_turn_upright(pixels, orientation)), orientation
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> DatasetError:
     what = "has far" if size == "far" else f"is {size}, "
-    return DatasetError(
-        f"{name}: {what} more than the {max_pixels} pixels allowed; shrink it or raise max_pixels"
-    )
+    return DatasetError(f"{name}: {what} more than the {max_pixels} pixels allowed; shrink it or raise max_pixels")
 
 
 def _orientation(image: Image.Image) -> int:

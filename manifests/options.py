@@ -64,4 +64,6 @@ class ReadOptions:
         try:
             return cls(**values)
         except TypeError as error:
-            raise DatasetError(f"options {dict(values)} are not understood ({error}); import the dataset again") from None
+            raise DatasetError(
+                f"options {dict(values)} are not understood ({error}); import the dataset again"
+            ) from None

@@ -70,7 +70,8 @@ class _Document(_Part):
 
 def dataset_to_json(dataset: Dataset) -> bytes:
     """The manifest's bytes: one image, annotation or category per line, so that two versions diff well."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in dataset.images:
         images.append(
             {"id": record.id, "file_name": record.file_name, "width": record.width, "height": record.height}
@@ -158,9 +159,7 @@ def _parse(data: bytes, name: str) -> _Document:
 
 
 def _cut(lines: list[str]) -> list[str]:
-    return (
-        lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN} more problems"]
-    )
+    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN} more problems"]
 
 
 def _repeated(values: Iterable[Any]) -> list[Any]:

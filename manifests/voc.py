@@ -1,7 +1,7 @@
 """Reads PASCAL VOC: a devkit, or any folder with Annotations/, JPEGImages/ and ImageSets/Main/.
 
-The forms of 2007, 2010 and 2012: ``difficult``, ``truncated``, ``occluded`` and ``pose`` are optional, coordinates may be
-fractions, ``part`` boxes inside an object (person layout) are not objects. Coordinates are 1-based with an inclusive
+The forms of 2007, 2010 and 2012: ``difficult``, ``truncated``, ``occluded`` and ``pose`` are optional, coordinates may
+be fractions, ``part`` boxes inside an object (person layout) are not objects. Coordinates are 1-based with an inclusive
 right/bottom edge, so that the box inside is ``xmin - 1, ymin - 1, xmax, ymax``.
 """
 
@@ -59,9 +59,7 @@ def read_voc(
             found.append(image)
     classes = options.classes or sorted({item.label for image in found for item in image.objects})
     categories = {label: i for i, label in enumerate(classes, start=1)}
-    dataset, notes = build_dataset(
-        name or folder.name, folder / "JPEGImages", found, categories, options, findings
-    )
+    dataset, notes = build_dataset(name or folder.name, folder / "JPEGImages", found, categories, options, findings)
     return dataset, folder / "JPEGImages", notes
 
 

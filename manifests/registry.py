@@ -1,0 +1,119 @@
+"""Datasets by name: ``artifacts/datasets/NAME/`` holds ``manifest.json``, and ``source.json``: where it came from."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .coco import read_coco
+from .dataset import Dataset
+from .errors import DatasetError
+from .files import read_bytes, write_atomically
+from .options import ReadOptions
+from .voc import read_voc
+from .yolo import read_yolo
+
+Reader = Callable[..., tuple[Dataset, Path, list[str]]]
+READERS: Mapping[str, Reader] = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered dataset: its manifest, the folder of its images, and how it was read.
+
+    ``path``, ``options``: what :func:`refresh` reads again; a dataset that was made rather than read has path None.
+    """
+
+    dataset: Dataset
+    root: Path
+    format: str
+    path: Path | None
+    options: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def import_dataset(
+    source_format: str, path: str | Path, name: str, options: ReadOptions, artifacts_dir: str | Path
+) -> Registered:
+    """Read ``path`` as "voc", "coco" or "yolo" and register it; DatasetError: all problems, and nothing registered."""
+    _check_name(name)
+    if source_format not in READERS:
+        raise DatasetError(f"format {source_format!r} is unknown; choose one of: {', '.join(READERS)}")
+    if not Path(path).exists():
+        raise DatasetError(f"{path}: there is no such file or folder; correct the path")
+    path = Path(path).resolve()
+    dataset, root, notes = READERS[source_format](path, options, name=name)
+    register(dataset, root, options.to_json(), artifacts_dir, source_format=source_format, path=path, notes=notes)
+    return load_registered(name, artifacts_dir)
+
+
+def register(
+    dataset: Dataset,
+    root: str | Path,
+    options: Mapping[str, Any],
+    artifacts_dir: str | Path,
+    *,
+    source_format: str,
+    path: str | Path | None = None,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write a dataset's folder (over an older one of this name) and return it.
+
+    ``options`` are JSON values. The manifest is written last: where it is there, its source is too.
+    """
+    _check_name(dataset.name)
+    folder = Path(artifacts_dir) / "datasets" / dataset.name
+    source = {
+        "root": str(Path(root).resolve()),
+        "format": source_format,
+        "path": None if path is None else str(path),
+        "options": dict(options),
+        "notes": list(notes),
+    }
+    write_atomically(folder / "source.json", (json.dumps(source, indent=1, ensure_ascii=False) + "\n").encode())
+    dataset.save(folder / "manifest.json")
+    return folder
+
+
+def registered_names(artifacts_dir: str | Path) -> list[str]:
+    """Names of all registered datasets, sorted."""
+    return sorted(p.parent.name for p in (Path(artifacts_dir) / "datasets").glob("*/manifest.json"))
+
+
+def load_registered(name: str, artifacts_dir: str | Path) -> Registered:
+    """Open a registered dataset; DatasetError naming those there are."""
+    folder = Path(artifacts_dir) / "datasets" / name
+    names = registered_names(artifacts_dir)
+    if name not in names:
+        there_are = ", ".join(names) or "none yet"
+        raise DatasetError(f"dataset {name!r} is not registered; import it, or choose one of: {there_are}")
+    return read_source(folder / "source.json", Dataset.load(folder / "manifest.json"))
+
+
+def read_source(path: Path, dataset: Dataset) -> Registered:
+    """Read ``source.json`` beside a loaded manifest."""
+    try:
+        raw = json.loads(read_bytes(path, str(path)))
+        source_path = None if raw["path"] is None else Path(raw["path"])
+        notes = tuple(str(note) for note in raw["notes"])
+        return Registered(dataset, Path(raw["root"]), raw["format"], source_path, dict(raw["options"]), notes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: is damaged ({error!r}); import dataset {dataset.name} again") from None
+
+
+def refresh(name: str, artifacts_dir: str | Path) -> Registered:
+    """Read a dataset again from where it was imported, with the same options."""
+    known = load_registered(name, artifacts_dir)
+    if known.path is None or known.format not in READERS:
+        raise DatasetError(f"dataset {name}: was made ({known.format}), not imported; make it again instead")
+    return import_dataset(known.format, known.path, name, ReadOptions.from_json(known.options), artifacts_dir)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise DatasetError(
+            f"dataset name {name!r}: use 1 to 64 letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )

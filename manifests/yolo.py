@@ -1,0 +1,219 @@
+"""Reads YOLO: images/ and labels/ with one line ``class cx cy w h`` per object, in fractions of the image's size."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from .build import FoundImage, FoundObject, build_dataset
+from .dataset import Dataset
+from .errors import DatasetError
+from .files import read_bytes, why_unsafe
+from .findings import Findings
+from .options import ReadOptions
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_MAX_YAML_BYTES = 2**20
+
+
+def read_yolo(
+    path: str | Path, options: ReadOptions | None = None, *, name: str | None = None
+) -> tuple[Dataset, Path, list[str]]:
+    """Read a YOLO dataset; returns it, the folder its file names are relative to, and notes for the user.
+
+    ``path`` is a ``data.yaml``, a folder with one, or a folder with images/ and labels/ (whose subfolders, if any, are
+    the splits) and ``classes.txt``. An image without a label file has no objects, as YOLO means it. A label line of
+    more than five numbers is a polygon; it is kept as segmentation, and its bounds are the box.
+    DatasetError holds all problems of the dataset.
+    """
+    options = options or ReadOptions()
+    findings = Findings(skip=options.on_error == "skip")
+    path = Path(path).resolve()
+    description = path if path.is_file() else _description(path)
+    root = path.parent if path.is_file() else path
+    if description is not None:
+        root, classes, folders = _read_description(description, findings)
+    else:
+        classes, folders = _read_classes(root, options), _plain_folders(root)
+    files = _split_files(root, folders, findings)
+    found = [_found_image(root, file, splits, classes, findings) for file, splits in sorted(files.items())]
+    chosen = options.classes or tuple(classes)
+    categories = {label: i for i, label in enumerate(chosen, start=1)}
+    dataset, notes = build_dataset(name or root.name, root, found, categories, options, findings)
+    return dataset, root, notes
+
+
+def _description(folder: Path) -> Path | None:
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    named = [file for file in files if file.stem in ("data", "dataset")]
+    if len(files) > 1 and len(named) != 1:
+        raise DatasetError(
+            f"{folder}: holds several YAML files; give the path of one: {', '.join(f.name for f in files)}"
+        )
+    chosen = named or files
+    return chosen[0] if chosen else None
+
+
+def _read_description(path: Path, findings: Findings) -> tuple[Path, list[str], dict[str, list[str]]]:
+    """``data.yaml`` -> the dataset's folder, class names by number, and folders or list files by split."""
+    data = read_bytes(path, path.name)
+    try:
+        if len(data) > _MAX_YAML_BYTES:
+            raise ValueError(f"it has {len(data)} bytes, far too many")
+        raw = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path.name}: is not well-formed YAML ({error}); correct it") from None
+    if not isinstance(raw, dict):
+        raise DatasetError(f"{path.name}: is not a mapping with train, val and names; correct it")
+    root = path.parent
+    stated = raw.get("path")
+    if isinstance(stated, str) and stated not in ("", "."):
+        below = (root / stated).resolve()
+        if below.is_dir() and below.is_relative_to(root):
+            root = below
+        elif below != root:
+            findings.note(f"{path.name}: path {stated[:80]!r} is not a folder below {root} and is not followed")
+    folders: dict[str, list[str]] = {}
+    for split in ("train", "val", "test"):
+        value = raw.get(split)
+        entries = value if isinstance(value, list) else [value] if value else []
+        if not all(isinstance(entry, str) for entry in entries):
+            raise DatasetError(f"{path.name}: {split} is not a path or a list of paths; correct it")
+        if entries:
+            folders[split] = list(entries)
+    if not folders:
+        raise DatasetError(f"{path.name}: names no train, val or test images; add their paths")
+    return root, _class_names(raw, path.name), folders
+
+
+def _class_names(raw: Mapping[str, Any], name: str) -> list[str]:
+    names = raw.get("names")
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise DatasetError(f"{name}: names does not number its classes 0, 1, 2, ...; correct it")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(n, str | int) for n in names):
+        raise DatasetError(f"{name}: names is not a list of class names; correct it")
+    classes = [str(n) for n in names]
+    if len(set(classes)) != len(classes):
+        raise DatasetError(f"{name}: names has a class twice; name each class once")
+    if isinstance(raw.get("nc"), int) and raw["nc"] != len(classes):
+        raise DatasetError(f"{name}: nc is {raw['nc']} but there are {len(classes)} names; correct one")
+    return classes
+
+
+def _read_classes(root: Path, options: ReadOptions) -> list[str]:
+    for file in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
+        if file.is_file():
+            lines = read_bytes(file, file.name).decode("utf-8-sig", "replace").splitlines()
+            names = [line.strip() for line in lines if line.strip()]
+            return _class_names({"names": names}, file.name)
+    if options.classes is not None:
+        return list(options.classes)
+    raise DatasetError(f"{root}: has no data.yaml and no classes.txt; add one, or give the classes in their order")
+
+
+def _plain_folders(root: Path) -> dict[str, list[str]]:
+    images = root / "images"
+    if not images.is_dir():
+        raise DatasetError(f"{root}: has no data.yaml and no images/; give the folder that holds them")
+    inner = sorted(p.name for p in images.iterdir() if p.is_dir())
+    return {name: [f"images/{name}"] for name in inner} if inner else {"": ["images"]}
+
+
+def _split_files(root: Path, folders: Mapping[str, list[str]], findings: Findings) -> dict[str, tuple[str, ...]]:
+    """Splits by image file name (relative to ``root``); no splits where the source has just one nameless folder."""
+    files: dict[str, tuple[str, ...]] = {}
+    for split, entries in folders.items():
+        for entry in entries:
+            place = _place(root, entry)
+            if place is None:
+                findings.fatal(f"{split}: there is no {entry!r} below {root}; correct the path, or give its own folder")
+            elif place.is_dir():
+                names = [p for p in sorted(place.rglob("*")) if p.suffix.lower() in _SUFFIXES]
+                for file in names:
+                    file_name = file.relative_to(root).as_posix()
+                    files[file_name] = (*files.get(file_name, ()), *([split] if split else []))
+            else:
+                for file_name in _listed(root, place, findings):
+                    files[file_name] = (*files.get(file_name, ()), split)
+    return files
+
+
+def _place(root: Path, entry: str) -> Path | None:
+    """The folder or list that ``entry`` names below ``root``; some exporters put ``../`` before it."""
+    for text in (entry, entry.removeprefix("../")):
+        place = (root / text).resolve()
+        if place.exists() and place.is_relative_to(root):
+            return place
+    return None
+
+
+def _listed(root: Path, file: Path, findings: Findings) -> list[str]:
+    """Image file names of a list file, one per line."""
+    names = []
+    lines = read_bytes(file, file.name).decode("utf-8", "replace").splitlines()
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        text = line.removeprefix("./")
+        if text.startswith("/"):
+            text = text.removeprefix(f"{root.as_posix()}/")
+        reason = why_unsafe(text) if text else None
+        if reason:
+            findings.problem(f"{file.name}: line {number}: {line!r}: {reason}; write it relative to {root}")
+        elif text:
+            names.append(text)
+    return names
+
+
+def label_file(file_name: str) -> str:
+    """The label file of an image, both relative to the root: the last ``images`` folder becomes ``labels``."""
+    path = PurePosixPath(file_name).with_suffix(".txt")
+    parts = list(path.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == "images":
+            parts[i] = "labels"
+            break
+    return "/".join(parts)
+
+
+def _found_image(
+    root: Path, file_name: str, splits: tuple[str, ...], classes: list[str], findings: Findings
+) -> FoundImage:
+    where = label_file(file_name)
+    objects = []
+    if (root / where).exists():
+        try:
+            lines = read_bytes(root / where, where).decode("utf-8", "replace").splitlines()
+        except DatasetError as error:
+            findings.problem(error)
+            lines = []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                objects.append(_found_object(line.split(), classes, f"line {number}"))
+            except ValueError as error:
+                findings.problem(f"{where}: line {number}: {error}; correct or remove it")
+    return FoundImage(file_name, where, objects, splits=splits, relative=True)
+
+
+def _found_object(parts: list[str], classes: list[str], where: str) -> FoundObject:
+    """One label line, in fractions of the image's size; ValueError saying what is wrong with it."""
+    if len(parts) != 5 and (len(parts) < 7 or len(parts) % 2 == 0):
+        raise ValueError(f"it has {len(parts)} numbers, not the 5 of a box or a polygon's 1 + 2n")
+    if not parts[0].isdecimal() or int(parts[0]) >= len(classes):
+        raise ValueError(f"class number {parts[0]!r} is not one of 0..{len(classes) - 1}")
+    try:
+        numbers = [float(part) for part in parts[1:]]
+    except ValueError:
+        raise ValueError(f"{' '.join(parts)[:60]!r} is not all numbers") from None
+    details: dict[str, Any] = {}
+    if len(numbers) == 4:
+        cx, cy, w, h = numbers
+        box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+    else:
+        xs, ys = numbers[0::2], numbers[1::2]
+        box = (min(xs), min(ys), max(xs), max(ys))
+        details["segmentation"] = [numbers]
+    return FoundObject(where, classes[int(parts[0])], box, " ".join(parts[1:5]), details=details)
