@@ -5,7 +5,7 @@ from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
 from .images import ImageSource, decode_image
 from .options import ReadOptions
-from .registry import Registered, import_dataset, load_registered, refresh, register, registered_names
+from .registry import Registered, Source, import_dataset, load_registered, refresh, register, registered_names
 from .voc import read_voc
 from .yolo import read_yolo
 
@@ -16,6 +16,7 @@ __all__ = [
     "ImageSource",
     "ReadOptions",
     "Registered",
+    "Source",
     "decode_image",
     "import_dataset",
     "load_registered",

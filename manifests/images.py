@@ -112,6 +112,13 @@ class ImageSource:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
+    @classmethod
+    def registered(cls, folder: str | Path) -> "ImageSource":
+        """The images of the dataset registered in ``folder`` (``artifacts/datasets/NAME``)."""
+        from .registry import read_source
+
+        return cls(read_source(Path(folder)).root)
+
     def read_bytes(self, record: "ImageRecord") -> bytes:
         """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
         data = read_bytes(resolve_inside(self.root, record.file_name), record.file_name)

@@ -1,6 +1,7 @@
 """Datasets by name: ``artifacts/datasets/NAME/`` holds ``manifest.json``, and ``source.json``: where it came from."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered dataset: its manifest, the folder of its images, and how it was read.
+    """A registered dataset's manifest, and its source."""
+
+    dataset: Dataset
+    source: "Source"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a registered dataset came from: the folder of its images, and how it was read.
 
     ``path``, ``options``: what :func:`refresh` reads again; a dataset that was made rather than read has path None.
     """
 
-    dataset: Dataset
     root: Path
     format: str
     path: Path | None
@@ -67,9 +75,9 @@ def register(
     _check_name(dataset.name)
     folder = Path(artifacts_dir) / "datasets" / dataset.name
     source = {
-        "root": str(Path(root).resolve()),
+        "root": _portable(Path(root), folder),
         "format": source_format,
-        "path": None if path is None else str(path),
+        "path": None if path is None else _portable(Path(path), folder),
         "options": dict(options),
         "notes": list(notes),
     }
@@ -90,23 +98,30 @@ def load_registered(name: str, artifacts_dir: str | Path) -> Registered:
     if name not in names:
         there_are = ", ".join(names) or "none yet"
         raise DatasetError(f"dataset {name!r} is not registered; import it, or choose one of: {there_are}")
-    return read_source(folder / "source.json", Dataset.load(folder / "manifest.json"))
+    return Registered(Dataset.load(folder / "manifest.json"), read_source(folder))
 
 
-def read_source(path: Path, dataset: Dataset) -> Registered:
-    """Read ``source.json`` beside a loaded manifest."""
+def read_source(folder: Path) -> Source:
+    """Read ``source.json`` of the dataset registered in ``folder``."""
+    file = folder / "source.json"
     try:
-        raw = json.loads(read_bytes(path, str(path)))
-        source_path = None if raw["path"] is None else Path(raw["path"])
+        raw = json.loads(read_bytes(file, str(file)))
+        path = None if raw["path"] is None else (folder / raw["path"]).resolve()
         notes = tuple(str(note) for note in raw["notes"])
-        return Registered(dataset, Path(raw["root"]), raw["format"], source_path, dict(raw["options"]), notes)
+        return Source((folder / raw["root"]).resolve(), raw["format"], path, dict(raw["options"]), notes)
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: is damaged ({error!r}); import dataset {dataset.name} again") from None
+        raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None
+
+
+def _portable(path: Path, folder: Path) -> str:
+    """Relative to the registered folder where both are in one project, which then can be moved; else absolute."""
+    path, project = path.resolve(), folder.resolve().parents[2]
+    return os.path.relpath(path, folder.resolve()) if path.is_relative_to(project) else str(path)
 
 
 def refresh(name: str, artifacts_dir: str | Path) -> Registered:
     """Read a dataset again from where it was imported, with the same options."""
-    known = load_registered(name, artifacts_dir)
+    known = load_registered(name, artifacts_dir).source
     if known.path is None or known.format not in READERS:
         raise DatasetError(f"dataset {name}: was made ({known.format}), not imported; make it again instead")
     return import_dataset(known.format, known.path, name, ReadOptions.from_json(known.options), artifacts_dir)

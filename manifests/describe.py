@@ -1,0 +1,162 @@
+"""What is in a dataset, for people: a table of counts and sizes, and a contact sheet of drawn images."""
+
+import colorsys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from .dataset import Dataset, ImageRecord
+from .errors import DatasetError
+from .images import ImageSource
+
+_PERCENTILES = (0, 10, 50, 90, 100)
+_SMALL_PX, _LARGE_PX = 32.0, 96.0  # COCO's bounds of small, medium and large, as the side of a square of that area
+_CELL_PX, _GAP_PX, _FONT_PX = 320, 6, 13
+
+
+def describe(dataset: Dataset) -> str:
+    """A text of three tables: objects per class and split, box sizes per class, image sizes."""
+    parts = [
+        f"dataset {dataset.name}: {len(dataset.images)} images, {len(dataset.classes)} classes, "
+        f"{sum(len(image.boxes) for image in dataset.images)} objects",
+        _table(_count_rows(dataset)),
+        "box size: square root of the area, px; small below 32, large from 96 (COCO)",
+        _table(_size_rows(dataset)),
+        _image_sizes(dataset.images),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _count_rows(dataset: Dataset) -> list[list[str]]:
+    """Objects per class (rows) and split (columns), and how many of all are difficult, truncated, crowd."""
+    splits = dataset.splits
+    members = {split: dataset.split(split) for split in splits}
+    rows = [["objects", *splits, "all", "difficult", "truncated", "crowd"]]
+    for index, label in enumerate([*dataset.classes, "all classes"]):
+
+        def count(images: Iterable[ImageRecord], flag: str | None = None, index: int = index) -> str:
+            total = 0
+            for image in images:
+                chosen = image.labels == index if index < len(dataset.classes) else np.ones(len(image.labels), bool)
+                total += int((chosen & getattr(image, flag)).sum() if flag else chosen.sum())
+            return str(total)
+
+        flags = [count(dataset.images, flag) for flag in ("difficult", "truncated", "crowd")]
+        rows.append([label, *(count(members[split]) for split in splits), count(dataset.images), *flags])
+    everywhere = str(len(dataset.images))
+    return [*rows, ["images", *(str(len(members[split])) for split in splits), everywhere, "", "", ""]]
+
+
+def _size_rows(dataset: Dataset) -> list[list[str]]:
+    names = ["min" if p == 0 else "max" if p == 100 else "median" if p == 50 else f"{p}%" for p in _PERCENTILES]
+    rows = [["box size", *names, "small", "medium", "large"]]
+    sides = np.concatenate([_box_sides(image) for image in dataset.images] or [np.zeros(0)])
+    labels = np.concatenate([image.labels for image in dataset.images] or [np.zeros(0, np.int64)])
+    for index, label in enumerate(dataset.classes):
+        rows.append([label, *_size_cells(sides[labels == index])])
+    return [*rows, ["all classes", *_size_cells(sides)]]
+
+
+def _box_sides(image: ImageRecord) -> NDArray[np.float64]:
+    """float64 [n], px: the side of the square of each box's area."""
+    extents = (image.boxes[:, 2:] - image.boxes[:, :2]).astype(np.float64)
+    return np.sqrt(extents.prod(axis=1))
+
+
+def _size_cells(sides: NDArray[np.float64]) -> list[str]:
+    if not len(sides):
+        return ["-"] * len(_PERCENTILES) + ["0"] * 3
+    small, large = int((sides < _SMALL_PX).sum()), int((sides >= _LARGE_PX).sum())
+    values = [f"{value:.0f}" for value in np.percentile(sides, _PERCENTILES)]
+    return [*values, str(small), str(len(sides) - small - large), str(large)]
+
+
+def _image_sizes(images: Sequence[ImageRecord]) -> str:
+    if not images:
+        return "no images"
+    widths, heights = ([getattr(image, key) for image in images] for key in ("width", "height"))
+    return (
+        f"image width {min(widths)} to {max(widths)} px (median {np.median(widths):.0f}), "
+        f"height {min(heights)} to {max(heights)} px (median {np.median(heights):.0f})"
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell; the first left, the others right aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def cell(column: int, text: str) -> str:
+        align: Callable[[str, int], str] = str.ljust if column == 0 else str.rjust
+        return align(text, widths[column])
+
+    return "\n".join("  ".join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows)
+
+
+def contact_sheet(
+    dataset: Dataset, source: ImageSource, path: str | Path, *, n: int = 12, split: str | None = None
+) -> None:
+    """Write a PNG of ``n`` images, evenly spaced through the dataset (or one split), with boxes and class names drawn.
+
+    A difficult object's outline is thin, any other's thick. DatasetError: no images, or a file that changed.
+    """
+    images = list(dataset.images) if split is None else dataset.split(split)
+    if not images or n < 1:
+        raise DatasetError(f"dataset {dataset.name}: there are no images to show; import some, or ask for at least 1")
+    picked = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int))]
+    columns = int(np.ceil(np.sqrt(len(picked))))
+    rows = -(-len(picked) // columns)
+    pitch = _CELL_PX + _GAP_PX
+    sheet = Image.new("RGB", (columns * pitch + _GAP_PX, rows * (pitch + _FONT_PX + 4) + _GAP_PX), "white")
+    for i, record in enumerate(picked):
+        left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
+        cell = _drawn(record, source, dataset.classes)
+        sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+        caption = f"{record.file_name}  [{record.split}]"
+        ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, _CELL_PX), fill="black", font=_font())
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, "PNG")
+
+
+def _drawn(record: ImageRecord, source: ImageSource, classes: Sequence[str]) -> Image.Image:
+    """One image, fitted into a cell, with its objects."""
+    scale = min(_CELL_PX / record.width, _CELL_PX / record.height)
+    shape = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
+    cell = Image.fromarray(source.read(record)).resize(shape, Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(cell)
+    for box, label, difficult in zip(record.boxes * scale, record.labels, record.difficult, strict=True):
+        colour = class_colour(int(label))
+        x1, y1 = float(box[0]), float(box[1])
+        x2, y2 = max(x1, float(box[2]) - 1), max(y1, float(box[3]) - 1)
+        draw.rectangle((x1, y1, x2, y2), outline=colour, width=1 if difficult else 2)
+    for box, label in zip(record.boxes * scale, record.labels, strict=True):  # above all outlines
+        name, font = classes[label], _font()
+        x, y = float(box[0]), max(0.0, float(box[1]) - _FONT_PX - 2)
+        draw.rectangle(
+            (x, y, x + draw.textlength(name, font=font) + 3, y + _FONT_PX + 2), fill=class_colour(int(label))
+        )
+        draw.text((x + 2, y), name, fill="black", font=font)
+    return cell
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """A light RGB colour; neighbouring classes lie a golden angle apart, so few are alike."""
+    red, green, blue = colorsys.hls_to_rgb((0.12 + index * 0.61803) % 1.0, 0.62, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=_FONT_PX)
+
+
+def _fitting(text: str, width_px: int) -> str:
+    """``text`` cut at its start to fit, as a path's end says most."""
+    font = _font()
+    if font.getlength(text) <= width_px:
+        return text
+    while text and font.getlength("..." + text) > width_px:
+        text = text[1:]
+    return "..." + text
