@@ -48,8 +48,13 @@ def decode(files: Mapping[str, bytes], dtypes: Mapping[str, str], names: Iterabl
 
 
 def _attribute(value: Any) -> Any:
-    """What HDF5 has a type for stays; None, lists and dicts become JSON text."""
-    return value if isinstance(value, bool | float | str) or _is_int64(value) else json.dumps(value, sort_keys=True)
+    """What HDF5 has a type for stays; None, lists and dicts become JSON text.
+
+    For people who open the file: readers here take attributes from ``object.json``, which keeps every value exactly.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return value if isinstance(value, bool | float) or _is_int64(value) else json.dumps(value, sort_keys=True)
 
 
 def _is_int64(value: Any) -> bool:

@@ -6,8 +6,8 @@ because 0 is a legal feature and a reader outside this package would see zeros (
 
 Chunks hold whole rows, about 2 MiB: 256 rows of a 4096-wide float16 layer. zstd level 1, measured on 2000x4096 float16
 with 16 % non-zeros (16.4 MB): 4.0 MB, written in 81 ms, read in 25 ms; blosc-lz4 with bitshuffle 12.2 MB, 75 ms, 15 ms;
-blosc-lz4 with shuffle 7.9 MB, 68 ms, 17 ms; zstd level 3 is no smaller than level 1. It takes half the bytes or less for
-10 ms an image, and a disk that reads 400 MB/s takes those 10 ms for the other half.
+blosc-lz4 with shuffle 7.9 MB, 68 ms, 17 ms; zstd level 3 is no smaller than level 1. It takes half the bytes or less
+for 10 ms an image, and a disk that reads 400 MB/s takes those 10 ms for the other half.
 """
 
 import math

@@ -1,5 +1,6 @@
 """What is in a store: its objects one by one, and how much of the disk each stage and each result takes."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from . import record
 from .artifact import Artifact
-from .errors import StoreError, StoreVersionError
+from .errors import StoreError
 from .recipe import check_stage, is_key, is_stage
 from .store import Store
 
@@ -126,15 +127,18 @@ def _files(folder: Path) -> list[Path]:
 
 def _info(stage: str, key: str, folder: Path) -> ObjectInfo:
     used = created = folder.stat().st_mtime
-    image = ""
-    try:
+    with contextlib.suppress(OSError):  # listing goes on; `verify` says what is wrong
         created = (folder / record.FILE).stat().st_mtime
-        found = record.ObjectRecord.from_bytes((folder / record.FILE).read_bytes())
-        image = str(found.attrs.get("image", ""))
-    except (OSError, record.DamagedRecordError, StoreVersionError):
-        pass  # listing goes on; `verify` says what is wrong
-    files = _files(folder)
-    return ObjectInfo(stage, key, folder, disk_usage(folder).nbytes, len(files), created, max(used, created), image)
+    return ObjectInfo(
+        stage=stage,
+        key=key,
+        path=folder,
+        nbytes=disk_usage(folder).nbytes,
+        files=len(_files(folder)),
+        created=created,
+        used=max(used, created),
+        image=record.image_of(folder),
+    )
 
 
 def _by_stage(sizes: dict[tuple[str, str], Usage]) -> dict[str, Usage]:

@@ -58,7 +58,7 @@ def verify(
         nbytes += disk_usage(folder).nbytes
         found = store.check(name, key)
         if found and folder.exists():  # else gc or a quarantine took it meanwhile
-            image = _image(folder)
+            image = record.image_of(folder)
             problems += [Problem(name, key, image, what) for what in found]
             moved += quarantine and store.quarantine(name, key)
         if progress is not None:
@@ -69,7 +69,7 @@ def verify(
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing that gc removes or would remove. ``kind``: a stage's name, ``temporary``, ``quarantine``, ``reference``."""
+    """One thing that gc removes, or would. ``kind``: a stage's name, ``temporary``, ``quarantine``, ``reference``."""
 
     kind: str
     path: Path
@@ -177,13 +177,6 @@ def _older(path: Path, deadline: float) -> bool:
         return path.stat().st_mtime < deadline
     except FileNotFoundError:
         return False
-
-
-def _image(folder: Path) -> str:
-    try:
-        return str(record.ObjectRecord.from_bytes((folder / record.FILE).read_bytes()).attrs.get("image", ""))
-    except (OSError, record.DamagedRecordError):
-        return ""
 
 
 def _strays(store: Store, stage: str | None) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from .errors import StoreError
 Form = Literal["hdf5", "zarr"]
 _STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _KEY = re.compile(r"[0-9a-f]{64}")
-_ARRAY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def is_stage(name: object) -> bool:
@@ -98,20 +98,28 @@ class Payload:
         """A copy with contiguous little-endian arrays and plain JSON attributes; StoreError naming what is wrong."""
         if self.form not in ("hdf5", "zarr"):
             raise StoreError(f"payload form {self.form!r}: use 'hdf5' or 'zarr'")
-        arrays = {name: _checked_array(name, array) for name, array in self.arrays.items()}
-        attrs = {name: plain_json(value, f"attrs.{name}") for name, value in self.attrs.items()}
+        arrays = {_checked_name(name, "array"): _checked_array(name, array) for name, array in self.arrays.items()}
+        attrs = {_checked_name(name, "attribute"): plain_json(v, f"attrs.{name}") for name, v in self.attrs.items()}
         return Payload(arrays, attrs, self.form)
 
 
+def _checked_name(name: str, kind: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "zarr.json":
+        raise StoreError(f"{kind} name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'")
+    return name
+
+
 def _checked_array(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    if not isinstance(name, str) or not _ARRAY_NAME.fullmatch(name) or name == "zarr.json":
-        raise StoreError(f"array name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'")
     if not isinstance(array, np.ndarray):
         raise StoreError(f"array {name!r}: a {type(array).__name__} is no numpy array; use numpy.asarray")
     if array.dtype.kind not in "biufU" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         raise StoreError(
             f"array {name!r}: dtype {array.dtype} cannot be stored; use bool, int, float or fixed-width str"
         )
+    if array.dtype.kind == "U":
+        text = "".join(array.ravel().tolist())
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise StoreError(f"array {name!r}: a string holds NUL or half a surrogate pair, which HDF5 cannot store")
     # ascontiguousarray would turn a scalar array into [1]
     return np.require(array, array.dtype.newbyteorder("<"), "C")
 

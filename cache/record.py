@@ -1,8 +1,10 @@
 """``object.json``: what an object is, and the size and checksum of each of its files."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -15,6 +17,8 @@ from .recipe import Form, Payload, Recipe
 
 FILE = "object.json"
 FORMAT_VERSION = 1
+# A direct member of attrs, by its indentation.
+_IMAGE = re.compile(rb'^  "image": ("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
 
 class DamagedRecordError(ValueError):
@@ -101,6 +105,11 @@ class ObjectRecord:
             raise DamagedRecordError(str(error)) from error
 
     @property
+    def payload(self) -> str:
+        """Name of the file or folder that ``h5py.File`` or ``zarr.open`` opens."""
+        return _hdf5.FILE if self.form == "hdf5" else _zarr.FOLDER
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the payload's files."""
         return sum(spec.nbytes for spec in self.files.values())
@@ -120,6 +129,15 @@ class ObjectRecord:
             arrays = _hdf5.decode(files, dtypes, names)
             return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
         return _zarr.decode(files, dtypes, names, rows) if names else {}
+
+
+def image_of(folder: Path) -> str:
+    """The image that an object's record names, as far as it can be read, also where it is damaged; else ""."""
+    try:
+        found = _IMAGE.search((folder / FILE).read_bytes())
+        return str(json.loads(found[1])) if found else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def encode(recipe: Recipe, payload: Payload) -> dict[str, bytes]:

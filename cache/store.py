@@ -87,7 +87,8 @@ class Store:
 
         Exactly the files that are read are checked against their checksums first: of a zarr object those of the named
         arrays, of an HDF5 object the whole file. Raises MissingObjectError (never computed),
-        CorruptObjectError (damaged: the object is moved to ``quarantine/``), StoreError (no such array; cannot be read).
+        CorruptObjectError (damaged: the object is moved to ``quarantine/``), StoreError (no such array, or no
+        permission to read).
         """
         found = self._record(stage, key)
         wanted = list(found.arrays if names is None else names)
@@ -98,10 +99,15 @@ class Store:
         return self._read(self._record(stage, key), [name], slice(start, stop))[name]
 
     def describe(self, stage: str, key: str) -> dict[str, Any]:
-        """What the object was made of and holds: recipe, attrs, arrays, files with sizes and checksums, place, time."""
+        """What the object was made of and what it holds.
+
+        ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype), ``files`` (nbytes, crc32c), ``nbytes``, ``created``
+        (seconds since the epoch), ``path`` (its folder), ``payload`` (what h5py.File or zarr.open opens).
+        """
         found, folder = self._record(stage, key), self.path(stage, key)
         created = (folder / record.FILE).stat().st_mtime
-        return {**found.as_dict(), "nbytes": found.nbytes, "path": str(folder), "created": created}
+        place = {"path": str(folder), "payload": str(folder / found.payload)}
+        return {**found.as_dict(), **place, "nbytes": found.nbytes, "created": created}
 
     def register(self, artifact: Artifact) -> Path:
         """Keep an artifact manifest in ``refs/``, so that gc spares its objects whichever experiment made them."""
@@ -173,16 +179,16 @@ class Store:
             found = record.ObjectRecord.from_bytes(path.read_bytes())
         except FileNotFoundError:
             if path.parent.is_dir():
-                self._corrupt(stage, key, f"{record.FILE} is gone", None)
+                self._corrupt(stage, key, f"{record.FILE} is gone")
             raise MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}") from None
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
             ) from error
         except record.DamagedRecordError as error:
-            self._corrupt(stage, key, f"{record.FILE}: {error}", None)
+            self._corrupt(stage, key, f"{record.FILE}: {error}")
         if (found.recipe.stage, found.recipe.key) != (stage, key):
-            self._corrupt(stage, key, f"it belongs to {found.recipe.stage} object {found.recipe.key}", found)
+            self._corrupt(stage, key, f"it belongs to {found.recipe.stage} object {found.recipe.key}")
         return found
 
     def _read(self, found: record.ObjectRecord, names: list[str], rows: slice) -> dict[str, NDArray[Any]]:
@@ -194,7 +200,7 @@ class Store:
         try:
             files = {name: self._read_file(found, name) for name in found.files_of(names, rows)}
         except _DamageError as error:
-            self._corrupt(stage, key, str(error), found)
+            self._corrupt(stage, key, str(error))
         return found.decode(files, names, rows)
 
     def _read_file(self, found: record.ObjectRecord, name: str) -> bytes:
@@ -215,8 +221,8 @@ class Store:
             raise _DamageError(f"{name} has CRC-32C {record.crc32c(data)} where {spec.crc32c} was written")
         return data
 
-    def _corrupt(self, stage: str, key: str, damage: str, found: record.ObjectRecord | None) -> NoReturn:
-        image = found.attrs.get("image", "unknown") if found else "unknown"
+    def _corrupt(self, stage: str, key: str, damage: str) -> NoReturn:
+        image = record.image_of(self.path(stage, key)) or "unknown"
         moved = "moved to quarantine" if self.quarantine(stage, key) else "could not be moved to quarantine; remove it"
         raise CorruptObjectError(
             f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)}"
