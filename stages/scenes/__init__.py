@@ -1,0 +1,1 @@
+"""The built-in dataset: handwritten digits on photographs."""
