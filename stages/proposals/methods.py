@@ -1,0 +1,105 @@
+"""The interchangeable methods: settings and an image in, a proposals object's arrays and attributes out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests import ImageRecord
+from stages.common.boxes import Boxes
+from stages.common.errors import StageError
+
+from .proposal_file import read_proposal_file
+from .ranking import Rng, image_rng
+from .settings import ProposalsSettings
+from .sliding_window import sliding_windows
+
+NEEDS_PIXELS = frozenset({"selective_search", "opencv"})
+
+Result = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+
+
+def prepare(settings: ProposalsSettings) -> None:
+    """Fail early, or compile once rather than in every thread.
+
+    Raises:
+        StageError: the method cannot be used with these settings on this machine.
+    """
+    if settings.method == "selective_search":
+        from . import selective_search  # noqa: F401  (importing compiles, or loads what numba has on disk)
+    elif settings.method == "opencv":
+        from .opencv import require_opencv_contrib
+
+        require_opencv_contrib()
+
+
+def file_boxes(settings: ProposalsSettings, images: Sequence[ImageRecord]) -> dict[int, Boxes] | None:
+    """For method ``file``, the boxes of all images by id; None for the others."""
+    if settings.method != "file":
+        return None
+    if settings.file.path is None:
+        raise StageError("proposals.method is file but proposals.file.path is not set; see docs/proposal-file.md")
+    return read_proposal_file(settings.file.path, images)
+
+
+def proposals_of(
+    record: ImageRecord,
+    pixels: NDArray[np.uint8] | None,
+    settings: ProposalsSettings,
+    seed: int,
+    given: Boxes | None,
+) -> Result:
+    """Arrays and attributes of one image's object.
+
+    Args:
+        pixels: uint8 [H, W, 3] RGB for methods in ``NEEDS_PIXELS``.
+        given: the image's boxes, for method ``file``.
+    """
+    rng = image_rng(seed, record.sha256)
+    if settings.method == "file":
+        if given is None:
+            raise ValueError("method file needs the image's boxes")
+        return _boxes_only(given[: settings.max_proposals], record), {}
+    if settings.method == "sliding_window":
+        return _boxes_only(_sliding_window(record, settings, rng), record), {}
+    if pixels is None:
+        raise ValueError(f"method {settings.method} needs the image's pixels")
+    if settings.method == "opencv":
+        return _boxes_only(_opencv(pixels, settings, rng), record), {}
+    return _selective_search(pixels, settings, rng)
+
+
+def _boxes_only(boxes: Boxes, record: ImageRecord) -> dict[str, NDArray[Any]]:
+    return {"boxes": boxes, "working_size": np.array([record.height, record.width], np.int32)}
+
+
+def _selective_search(pixels: NDArray[np.uint8], settings: ProposalsSettings, rng: Rng) -> Result:
+    from .regions import region_arrays
+    from .selective_search import selective_search
+
+    names = ("k", "colors", "strategies", "sigma", "min_side_px", "resize_width_px", "max_proposals")
+    found = selective_search(pixels, rng, **{name: getattr(settings, name) for name in names})
+    label_maps = [{"k": k, "color": color} for k in settings.k for color in settings.colors]
+    hierarchies = [{**m, "strategy": s} for m in label_maps for s in settings.strategies]
+    return region_arrays(found), {"label_maps": label_maps, "hierarchies": hierarchies}
+
+
+def _opencv(pixels: NDArray[np.uint8], settings: ProposalsSettings, rng: Rng) -> Boxes:
+    from .opencv import opencv_proposals
+
+    common: Mapping[str, Any] = {
+        name: getattr(settings, name) for name in ("min_side_px", "resize_width_px", "max_proposals")
+    }
+    return opencv_proposals(pixels, rng, **settings.opencv.model_dump(), **common)
+
+
+def _sliding_window(record: ImageRecord, settings: ProposalsSettings, rng: Rng) -> Boxes:
+    return sliding_windows(
+        record.width,
+        record.height,
+        rng,
+        **settings.sliding_window.model_dump(),
+        min_side_px=settings.min_side_px,
+        max_proposals=settings.max_proposals,
+    )

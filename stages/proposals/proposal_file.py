@@ -1,0 +1,209 @@
+"""Boxes that somebody else made: an HDF5 or npz file, as docs/proposal-file.md describes it.
+
+The file is not trusted: shapes and dtypes are checked before anything is read, pickled objects are refused, and HDF5
+links, virtual and external datasets (which reach into other files) are not followed.
+"""
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests import ImageRecord
+from stages.common.boxes import Boxes
+from stages.common.errors import StageError
+
+MAX_BOXES = 1_000_000  # per image; more is a mistake or an attack
+OUTSIDE_PX = 0.01  # rounding of other programs; such boxes are cut to the image
+_MAX_LINES = 100
+
+
+class _Problem(Exception):
+    """What is wrong with one entry of the file."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One array: its shape and dtype are known, its values are read on demand."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], NDArray[Any]]
+
+
+def read_proposal_file(path: str | Path, images: Sequence[ImageRecord]) -> dict[int, Boxes]:
+    """Boxes of every image by image id: float32 [n, 4], best first (by descending score where there are scores).
+
+    Raises:
+        StageError: all problems, one per line: not an HDF5 or npz file, entries that name no image or two, images
+            without an entry, wrong shapes or dtypes, NaN, inverted or empty boxes, boxes outside the image.
+    """
+    path = Path(path)
+    problems: list[str] = []
+    found: dict[int, Boxes] = {}
+    with _entries(path) as entries:
+        names = {name.partition("/")[2] for name in entries if name.startswith("boxes/")}
+        for name in sorted(entries):
+            if not name.startswith(("boxes/", "scores/")):
+                problems.append(f"'{name}' is neither under boxes/ nor under scores/")
+            elif name.startswith("scores/") and name.partition("/")[2] not in names:
+                problems.append(f"'{name}' has no 'boxes/{name.partition('/')[2]}'")
+        for record, name in _match(sorted(names), images, problems):
+            try:
+                found[record.id] = _boxes(record, entries[f"boxes/{name}"], entries.get(f"scores/{name}"))
+            except _Problem as problem:
+                problems.append(f"image '{name}': {problem}")
+    if problems:
+        shown = [f"{path}: {p}" for p in problems[:_MAX_LINES]]
+        if len(problems) > _MAX_LINES:
+            shown.append(f"{path}: and {len(problems) - _MAX_LINES} more problems")
+        raise StageError("\n".join(shown))
+    return found
+
+
+def _match(
+    names: Sequence[str], images: Sequence[ImageRecord], problems: list[str]
+) -> Iterator[tuple[ImageRecord, str]]:
+    """Images and the one entry that names each, by name (file name without extension) or by id."""
+    by_key: dict[str, list[ImageRecord]] = {}
+    for record in images:
+        for key in {record.name, str(record.id)}:
+            by_key.setdefault(key, []).append(record)
+    taken: dict[int, str] = {}
+    for name in names:
+        records = by_key.get(name, [])
+        if not records:
+            problems.append(f"'boxes/{name}' names no image of the dataset (use an image's id or its name)")
+        elif len(records) > 1:
+            problems.append(f"'boxes/{name}' could be {' or '.join(r.file_name for r in records)}; use ids only")
+        elif records[0].id in taken:
+            problems.append(f"'boxes/{name}' and 'boxes/{taken[records[0].id]}' are the same image; keep one")
+        else:
+            taken[records[0].id] = name
+            yield records[0], name
+    named = {record.id for name in names for record in by_key.get(name, [])}
+    for record in images:
+        if record.id not in named:
+            problems.append(
+                f"image '{record.name}' (id {record.id}) has no entry; add 'boxes/{record.name}', [0, 4] if it has none"
+            )
+
+
+def _boxes(record: ImageRecord, boxes: _Entry, scores: _Entry | None) -> Boxes:
+    if len(boxes.shape) != 2 or boxes.shape[1] != 4:
+        raise _Problem(f"boxes have shape {list(boxes.shape)}, not [n, 4]")
+    if boxes.dtype.kind not in "iuf":
+        raise _Problem(f"boxes are {boxes.dtype}, not numbers")
+    if boxes.shape[0] > MAX_BOXES:
+        raise _Problem(f"{boxes.shape[0]} boxes, more than {MAX_BOXES}")
+    values = _read(boxes).astype(np.float64)
+    _check_values(record, values)
+    if scores is not None:
+        values = values[_best_first(scores, len(values))]
+    values = np.clip(values, 0, [record.width, record.height, record.width, record.height])
+    return values.astype(np.float32)
+
+
+def _read(entry: _Entry) -> NDArray[Any]:
+    """The values; what a library says about damaged or strange bytes becomes one line."""
+    try:
+        return np.asarray(entry.read()).reshape(entry.shape)
+    except Exception as error:
+        raise _Problem(f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+
+
+def _check_values(record: ImageRecord, boxes: NDArray[np.float64]) -> None:
+    checks = (
+        (~np.isfinite(boxes).all(axis=1), "not finite"),
+        ((boxes[:, 2:] <= boxes[:, :2]).any(axis=1), "inverted or empty (x1, y1, x2, y2; right and bottom exclusive)"),
+        (
+            (boxes[:, :2] < -OUTSIDE_PX).any(axis=1)
+            | (boxes[:, 2:] > np.array([record.width, record.height]) + OUTSIDE_PX).any(axis=1),
+            f"outside the {record.width} x {record.height} image",
+        ),
+    )
+    bad = [
+        f"{int(rows.sum())} boxes {what}, first in row {int(rows.argmax())}: {boxes[rows.argmax()].tolist()}"
+        for rows, what in checks
+        if rows.any()
+    ]
+    if bad:
+        raise _Problem("; ".join(bad))
+
+
+def _best_first(scores: _Entry, n: int) -> NDArray[np.int64]:
+    if scores.shape != (n,):
+        raise _Problem(f"scores have shape {list(scores.shape)}, not [{n}]")
+    if scores.dtype.kind not in "iuf":
+        raise _Problem(f"scores are {scores.dtype}, not numbers")
+    values = _read(scores).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _Problem("a score is not finite")
+    return np.argsort(-values, kind="stable")
+
+
+@contextmanager
+def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
+    """All arrays of the file by name ("boxes/000005"), open while the context is."""
+    import h5py
+
+    if not path.is_file():
+        raise StageError(f"{path}: no such file; set proposals.file.path to an HDF5 or npz file")
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            yield _hdf5_entries(path, file)
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield _npz_entries(path, archive)
+    else:
+        raise StageError(f"{path}: neither HDF5 nor npz; see docs/proposal-file.md")
+
+
+def _hdf5_entries(path: Path, file: Any) -> dict[str, _Entry]:
+    import h5py
+
+    entries: dict[str, _Entry] = {}
+    for group in file:
+        for name in file[group] if _is_plain(file, group, h5py.Group) else [""]:
+            if not name or not _is_plain(file[group], name, h5py.Dataset):
+                where = f"{group}/{name}".rstrip("/")
+                raise StageError(f"{path}: '{where}' is not a plain array under boxes/ or scores/; remove it")
+            data = file[group][name]
+            if data.is_virtual or data.external:
+                raise StageError(f"{path}: '{group}/{name}' keeps its values in another file; write them into this one")
+            entries[f"{group}/{name}"] = _Entry(data.shape or (), data.dtype, partial(data.__getitem__, ()))
+    return entries
+
+
+def _is_plain(group: Any, name: str, kind: type) -> bool:
+    """Whether the entry is of this kind and lives here, rather than behind a soft or external link."""
+    import h5py
+
+    return isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], kind)
+
+
+def _npz_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, _Entry]:
+    entries = {}
+    for member in archive.namelist():
+        try:
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(file)
+        except Exception as error:
+            raise StageError(f"{path}: '{member}' is not an array ({str(error).splitlines()[0]})") from error
+        entries[member.removesuffix(".npy")] = _Entry(shape, dtype, partial(_load, archive, member))
+    return entries
+
+
+def _load(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    with archive.open(member) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

@@ -1,0 +1,124 @@
+"""Stage ``proposals``: region proposals of every image, each in one HDF5 object.
+
+    dvc repro -s proposals          or: rcnn run proposals
+
+Reads the dataset manifest and the images, writes ``artifacts/proposals/manifest.json``. With selective search about a
+tenth of a second per 500 x 375 image and thread; about 100 kB per image, nearly all of it for the region masks.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cache import Payload, Recipe, digest_array
+from manifests import ImageRecord
+from stages.common.contract import Compute, Context, ImageTask, Stage
+
+from .settings import ProposalsSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.common.boxes import Boxes
+
+NAME = "proposals"
+VERSION = 1
+_BOX_CONVENTION = "x1, y1, x2, y2; pixels; 0-based; right and bottom exclusive"
+_COMMON = ("method", "max_proposals")
+_PER_METHOD = {
+    "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma"),
+    "opencv": ("min_side_px", "resize_width_px", "opencv"),
+    "sliding_window": ("min_side_px", "sliding_window"),
+    "file": (),
+}
+
+
+def key_params(settings: ProposalsSettings, seed: int) -> dict[str, Any]:
+    """The parameters that the chosen method's result depends on."""
+    everything = settings.model_dump(mode="json")
+    params = {name: everything[name] for name in (*_COMMON, *_PER_METHOD[settings.method])}
+    if settings.method != "file":
+        params["seed"] = seed
+    if settings.method == "opencv":
+        import cv2
+
+        params["opencv_version"] = cv2.__version__
+    return params
+
+
+def compute(task: ImageTask, pixels: "NDArray[np.uint8] | None", settings: ProposalsSettings, seed: int) -> Payload:
+    """One image's object; a pure function of its arguments. ``pixels`` is None where the method needs none."""
+    from .methods import proposals_of
+
+    arrays, attrs = proposals_of(task.image, pixels, settings, seed, task.args.get("boxes"))
+    return Payload(
+        arrays,
+        {
+            "image": task.image.file_name,
+            "image_sha256": task.image.sha256,
+            "box_convention": _BOX_CONVENTION,
+            "count": len(arrays["boxes"]),
+            "method": settings.method,
+            **attrs,
+        },
+        "hdf5",
+    )
+
+
+def run(ctx: Context) -> None:
+    from .methods import NEEDS_PIXELS, file_boxes, prepare
+
+    settings: ProposalsSettings = ctx.settings(NAME)
+    prepare(settings)
+    dataset = ctx.dataset()
+    params = key_params(settings, ctx.seed)
+    from_file = file_boxes(settings, dataset.images)
+    tasks = [_task(record, params, from_file) for record in dataset.images]
+    needs_pixels = settings.method in NEEDS_PIXELS
+
+    def compute_one(task: ImageTask) -> Payload:
+        return compute(task, ctx.image(task.image) if needs_pixels else None, settings, ctx.seed)
+
+    work: Compute = compute_one
+    keys = ctx.compute_images(tasks, work)
+    _publish(ctx, dict(zip((record.id for record in dataset.images), keys, strict=True)))
+
+
+def _task(record: ImageRecord, params: Mapping[str, Any], from_file: "Mapping[int, Boxes] | None") -> ImageTask:
+    inputs: dict[str, Any] = {"image_sha256": record.sha256}
+    if from_file is None:
+        return ImageTask(record, Recipe(NAME, VERSION, params, inputs))
+    boxes = from_file[record.id]
+    inputs["boxes"] = digest_array(boxes)
+    return ImageTask(record, Recipe(NAME, VERSION, params, inputs), {"boxes": boxes})
+
+
+def _publish(ctx: Context, keys: Mapping[int, str]) -> None:
+    from .recall import recall_summary
+
+    def read_boxes(record: ImageRecord) -> "Boxes":
+        boxes = ctx.store.get(NAME, keys[record.id], names=["boxes"]).arrays["boxes"]
+        if not len(boxes):
+            ctx.log.warning(f"{record.file_name}: no proposals; the image is kept with zero boxes")
+        return boxes
+
+    summary = recall_summary(ctx.dataset(), read_boxes)
+    for split, figures in summary.items():
+        overall = figures["overall"]
+        ctx.log.info(
+            f"proposals {split}: {figures['mean_boxes']:.0f} per image, recall {overall['recall_0.5']} at IoU 0.5, "
+            f"{overall['recall_0.7']} at 0.7, mean best overlap {overall['mean_best_overlap']} "
+            f"({overall['objects']} objects, difficult and crowd left out)"
+        )
+    ctx.publish("manifest", list(keys.items()), {"splits": summary})
+
+
+STAGE = Stage(
+    name=NAME,
+    version=VERSION,
+    settings={NAME: ProposalsSettings},
+    groups=(NAME,),
+    inputs={"manifest": "artifacts/manifest/manifest.json"},
+    outputs={"manifest": "artifacts/proposals/manifest.json"},
+    run=run,
+)
