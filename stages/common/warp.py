@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import StageError
-from .networks.architectures import InputSpec
+from .networks.spec import InputSpec
 
 CropMode = Literal["warp", "square", "square_no_context"]
 Layout = Literal["nchw", "nhwc"]
@@ -116,7 +116,9 @@ def warp_regions(
         raise ValueError(f"out must be float32 {(len(b), 3, side, side)}, not {out.dtype} {out.shape}")
     flips = np.zeros(len(b), np.bool_) if mirror is None else np.asarray(mirror, np.bool_)
     pixels = _Pixels(image, source, spec)
-    for crop, origin, place, flip in zip(out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True):
+    for crop, origin, place, flip in zip(
+        out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True
+    ):
         _fill(crop, pixels, origin, place)
         if flip:
             crop[:] = crop[:, ::-1].copy()
@@ -169,8 +171,7 @@ class _Pixels:
 
     def _convert(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if self._bgr else pixels
-        converted: NDArray[np.float32] = cv2.LUT(np.ascontiguousarray(ordered), self._table)
-        return converted
+        return np.asarray(cv2.LUT(np.ascontiguousarray(ordered), self._table), np.float32)
 
 
 def _fill(crop: NDArray[np.float32], pixels: _Pixels, source: list[int], target: list[int]) -> None:

@@ -151,8 +151,8 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
         model_weights = torchvision.models.get_model_weights(settings.name)
     except ValueError:
         raise StageError(
-            f"network.weights: torchvision has no network {settings.name}, so {settings.weights!r} cannot be one of its "
-            "weights names; use 'pretrain' or a .safetensors file"
+            f"network.weights: torchvision has no network {settings.name}, so {settings.weights!r} is no weights name; "
+            "use 'pretrain' or a .safetensors file"
         ) from None
     if settings.weights not in model_weights.__members__:
         raise StageError(

@@ -2,13 +2,31 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SIDE_PX = 227
 
 
-def _lrn() -> nn.LocalResponseNorm:
-    # Caffe's across-channel LRN divides alpha by the window as torch does: (k + alpha/n * sum x^2)^beta
-    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+class CrossChannelNorm(nn.Module):
+    """Caffe's local response normalisation across channels: ``x / (1 + alpha/n * sum of n squares)^0.75``.
+
+    The same numbers as ``torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 1)`` (a test holds that), several times faster on
+    channels-last memory, and at float32 inside whatever the input's type, which torch's lacks for bfloat16.
+    """
+
+    window = 5
+    alpha = 1e-4  # the exponent 0.75 is written out as two square roots
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, c, y, x] -> the same shape and type."""
+        reach = self.window // 2
+        channels = x.shape[1]
+        squares = functional.pad(x.float().square(), (0, 0, 0, 0, reach, reach))
+        total = squares[:, :channels]
+        for k in range(1, self.window):
+            total = total + squares[:, k : k + channels]
+        root = torch.sqrt(1.0 + total * (self.alpha / self.window))
+        return (x.float() / (root * torch.sqrt(root))).to(x.dtype)
 
 
 class CaffeNet(nn.Module):
@@ -25,11 +43,11 @@ class CaffeNet(nn.Module):
             nn.Conv2d(3, 96, 11, stride=4),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, ceil_mode=True),
-            _lrn(),
+            CrossChannelNorm(),
             nn.Conv2d(96, 256, 5, padding=2, groups=2),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, ceil_mode=True),
-            _lrn(),
+            CrossChannelNorm(),
             nn.Conv2d(256, 384, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 384, 3, padding=1, groups=2),

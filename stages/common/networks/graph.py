@@ -5,17 +5,21 @@ from typing import Any
 
 from torch import fx, nn
 
+from .caffenet import CrossChannelNorm
+
+_TRACER = {"leaf_modules": [CrossChannelNorm]}  # one node, as torch's own layers are
+
 
 def node_names(trunk: nn.Module) -> list[str]:
     """Names of all nodes in evaluation mode, in order, as torchvision's feature extraction gives them."""
     from torchvision.models.feature_extraction import get_graph_node_names
 
-    names: list[str] = get_graph_node_names(trunk, suppress_diff_warning=True)[1]
+    names: list[str] = get_graph_node_names(trunk, tracer_kwargs=_TRACER, suppress_diff_warning=True)[1]
     return names[1:]  # the first is the input
 
 
 def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
-    """A module from the input to a dict of the nodes' outputs; it shares ``trunk``'s weights and skips what is not needed.
+    """A module from the input to a dict of the nodes' outputs; it shares ``trunk``'s weights and skips the rest.
 
     An in-place ReLU after a wanted node would overwrite what that node returned, so such a node's output is copied.
     """
@@ -24,7 +28,7 @@ def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     was_training = trunk.training
     trunk.eval()
     try:
-        module: Any = create_feature_extractor(trunk, list(nodes), suppress_diff_warning=True)
+        module: Any = create_feature_extractor(trunk, list(nodes), tracer_kwargs=_TRACER, suppress_diff_warning=True)
     finally:
         trunk.train(was_training)
     module.eval()

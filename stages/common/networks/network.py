@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import StageError
-from .architectures import ARCHITECTURES, Architecture, InputSpec
+from .architectures import ARCHITECTURES, Architecture
 from .graph import extraction_graph, node_names
+from .spec import InputSpec
 
 
 class Network(nn.Module):
@@ -82,13 +83,12 @@ class Network(nn.Module):
         )
 
     def feature_dim(self, layer: str) -> int:
-        """Length d of a layer's feature, from a pass without arithmetic."""
-        meta = torch.empty(1, 3, self.input.side_px, self.input.side_px, device="meta")
-        node = self.node(layer)
-        graph = self.graph([layer])
-        state = {k: torch.empty_like(v, device="meta") for k, v in graph.state_dict().items()}
-        outputs = torch.func.functional_call(graph, state, (meta,))
-        return int(self.finish(layer, outputs[node]).shape[1])
+        """Length d of a layer's feature, from a forward pass of one empty crop."""
+        like = next(self.parameters())
+        side = self.input.side_px
+        with torch.inference_mode():
+            outputs = self.graph([layer])(torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device))
+        return int(self.finish(layer, outputs[self.node(layer)]).shape[1])
 
     def classifier_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters of the last layer (fc8)."""

@@ -1,0 +1,166 @@
+"""Reading the features stage's results: boxes and overlaps of every image, and one layer's features on demand."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Artifact, Store
+
+from .boxes import Boxes
+from .errors import StageError
+
+STAGE = "features"
+_SMALL = ("boxes", "is_gt", "gt_class", "difficult", "overlaps")
+_STATISTICS_IMAGES = 200  # FACTS section 5: images, and rows of each, that the mean norm is estimated from
+_STATISTICS_ROWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """One image's regions, ground truth first: n rows, N classes.
+
+    ``boxes`` float32 [n, 4]; ``is_gt`` bool [n]; ``gt_class`` int64 [n], -1 for proposals; ``difficult`` bool [n];
+    ``overlaps`` float32 [n, N], IoU with the best object of each class. ``features`` is read when first asked for.
+    """
+
+    image_id: int
+    key: str
+    layer: str
+    boxes: Boxes
+    is_gt: NDArray[np.bool_]
+    gt_class: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+    overlaps: NDArray[np.float32]
+    _store: Store = field(repr=False)
+
+    @cached_property
+    def features(self) -> NDArray[Any]:
+        """float16 (or float32, as stored) [n, d], unscaled."""
+        return self._store.get(STAGE, self.key, [self.layer]).arrays[self.layer]
+
+
+class LayerView(Collection[ImageFeatures]):
+    """Some images of a feature set as seen at one layer; can be passed over any number of times, in order.
+
+    With ``read_ahead`` the next images' arrays are read in a thread while the caller works on this one; at most
+    that many wait in memory. 0 reads boxes as it goes and features only where they are asked for.
+    """
+
+    def __init__(self, store: Store, keys: Sequence[tuple[int, str]], layer: str, read_ahead: int) -> None:
+        self._store = store
+        self._keys = tuple(keys)
+        self._ids = frozenset(image_id for image_id, _ in keys)
+        self._read_ahead = read_ahead
+        self.layer = layer
+
+    @property
+    def image_ids(self) -> tuple[int, ...]:
+        """The images' ids, in order."""
+        return tuple(image_id for image_id, _ in self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, image: object) -> bool:
+        return isinstance(image, ImageFeatures) and image.layer == self.layer and image.image_id in self._ids
+
+    def __iter__(self) -> Iterator[ImageFeatures]:
+        if self._read_ahead == 0:
+            for image_id, key in self._keys:
+                yield self._read(image_id, key)
+            return
+        waiting: list[Future[ImageFeatures]] = []
+        pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+        try:
+            for image_id, key in self._keys:
+                waiting.append(pool.submit(self._read_all, image_id, key))
+                if len(waiting) > self._read_ahead:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def __getitem__(self, index: int) -> ImageFeatures:
+        return self._read(*self._keys[index])
+
+    def _read(self, image_id: int, key: str) -> ImageFeatures:
+        return self._image(image_id, key, self._store.get(STAGE, key, _SMALL).arrays)
+
+    def _read_all(self, image_id: int, key: str) -> ImageFeatures:
+        arrays = self._store.get(STAGE, key, [*_SMALL, self.layer]).arrays
+        image = self._image(image_id, key, arrays)
+        image.__dict__["features"] = arrays[self.layer]  # where the cached property looks first
+        return image
+
+    def _image(self, image_id: int, key: str, arrays: Mapping[str, NDArray[Any]]) -> ImageFeatures:
+        return ImageFeatures(image_id, key, self.layer, **{name: arrays[name] for name in _SMALL}, _store=self._store)
+
+
+class FeatureSet:
+    """All images of one run of the features stage.
+
+    Reading raises ``cache.StoreError`` where an object is gone or damaged, saying which command makes it again.
+    """
+
+    def __init__(self, store: Store, artifact: Artifact) -> None:
+        if artifact.stage != STAGE:
+            raise StageError(f"an artifact of stage {artifact.stage} holds no features")
+        self._store = store
+        self._artifact = artifact
+
+    @property
+    def image_ids(self) -> tuple[int, ...]:
+        """Ids of all images, in the manifest's order."""
+        return tuple(self._artifact.keys)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Feature length by layer, for the layers stored."""
+        return dict(self._artifact.summary["layers"])
+
+    def layer(self, layer: str, image_ids: Sequence[int] | None = None, *, read_ahead: int = 0) -> LayerView:
+        """The images (all by default) as seen at one layer.
+
+        Raises ``StageError`` for a layer that was not stored, or an image without features.
+        """
+        if layer not in self.dims:
+            near = difflib.get_close_matches(layer, list(self.dims), n=1, cutoff=0.0)
+            raise StageError(
+                f"layer {layer!r} is not among the stored features ({', '.join(self.dims)}); "
+                f"add it to features.layers, or did you mean {near[0]!r}?"
+            )
+        keys = self._artifact.keys
+        wanted = list(keys) if image_ids is None else list(image_ids)
+        absent = [i for i in wanted if i not in keys]
+        if absent:
+            raise StageError(f"no features of image id {absent[0]}; run the stage features again")
+        return LayerView(self._store, [(i, keys[i]) for i in wanted], layer, read_ahead)
+
+
+def mean_norm(view: LayerView, seed: int) -> float:
+    """Mean L2 norm of a layer's features, estimated as the authors do (rcnn_feature_stats.m; FACTS section 5).
+
+    At most 200 random images and at most 200 random rows of each, ground truth included. The features are then
+    scaled by 20 / mean norm. Raises ``StageError`` if there are no features, or all are 0.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(view))[:_STATISTICS_IMAGES])
+    norms: list[NDArray[np.float64]] = []
+    for index in chosen.tolist():
+        features = view[index].features
+        rows = np.sort(rng.permutation(len(features))[:_STATISTICS_ROWS])
+        norms.append(np.linalg.norm(features[rows].astype(np.float64), axis=1))
+    mean = float(np.concatenate(norms).mean()) if sum(map(len, norms)) else 0.0
+    if not mean > 0:
+        raise StageError(
+            f"layer {view.layer}: {'all features are 0' if sum(map(len, norms)) else 'no image has regions'}; "
+            "check network.weights and the proposals"
+        )
+    return mean

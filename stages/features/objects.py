@@ -1,0 +1,98 @@
+"""One image's feature object: which rows it has, what it holds, and the key that names it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Payload, digest_array
+from manifests import ImageRecord
+
+from ..common.boxes import Boxes, class_overlaps
+from ..common.errors import StageError
+
+
+@dataclass(frozen=True)
+class Regions:
+    """An image's rows, ground truth first: boxes float32 [n, 4], is_gt bool [n], gt_class int64 [n] (-1 for
+    proposals), difficult bool [n], overlaps float32 [n, N] (IoU with the best object of each class)."""
+
+    boxes: Boxes
+    is_gt: NDArray[np.bool_]
+    gt_class: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+    overlaps: NDArray[np.float32]
+
+
+def regions_of(record: ImageRecord, proposals: NDArray[Any], n_classes: int) -> Regions:
+    """Ground truth (difficult objects included, crowds not), then proposals [m, 4], best first.
+
+    As the authors' imdb/roidb_from_voc.m: difficult objects count in ``overlaps`` like any other.
+    """
+    single = ~record.crowd
+    gt = record.boxes[single].astype(np.float32)
+    proposals = np.asarray(proposals, np.float32).reshape(-1, 4)
+    boxes = np.concatenate([gt, proposals])
+    none = len(proposals)
+    return Regions(
+        boxes,
+        np.arange(len(boxes)) < len(gt),
+        np.concatenate([record.labels[single].astype(np.int64), np.full(none, -1, np.int64)]),
+        np.concatenate([record.difficult[single], np.zeros(none, np.bool_)]),
+        class_overlaps(boxes, gt, record.labels[single], n_classes),
+    )
+
+
+def ground_truth_digest(record: ImageRecord) -> str:
+    """sha256 of what the object holds of the annotations: boxes, labels and difficult flags without crowds."""
+    single = ~record.crowd
+    return digest_array(record.boxes[single], record.labels[single], record.difficult[single])
+
+
+def narrow(features: NDArray[np.float32], storage: str, layer: str, image: str) -> NDArray[Any]:
+    """float32 [n, d] in the storage's precision; ``StageError`` where a value is not finite or would not be."""
+    with np.errstate(over="ignore"):
+        stored: NDArray[Any] = features.astype(storage)
+    bad = ~np.isfinite(stored)
+    if bad.any():
+        row, unit = (int(v) for v in np.argwhere(bad)[0])
+        value = float(features[row, unit])
+        why = "does not fit float16 (largest 65504); set features.storage to float32 or"
+        raise StageError(
+            f"{image}: {layer} unit {unit} of region {row} is {value:g}, which "
+            f"{why if np.isfinite(value) else 'is not a number; network.weights or network.input are wrong:'} "
+            "check network.input (colour order, range, mean) against what the weights expect"
+        )
+    return stored
+
+
+def payload(
+    record: ImageRecord,
+    regions: Regions,
+    features: Mapping[str, NDArray[np.float32]],
+    storage: str,
+    described: Mapping[str, Any],
+) -> Payload:
+    """The stored form: one array per layer beside the rows' boxes and overlaps, with attributes that explain them."""
+    layers = {name: narrow(values, storage, name, record.file_name) for name, values in features.items()}
+    rows = {
+        "boxes": regions.boxes,
+        "is_gt": regions.is_gt,
+        "gt_class": regions.gt_class,
+        "difficult": regions.difficult,
+        "overlaps": regions.overlaps,
+    }
+    attrs = {
+        **described,
+        "image": record.file_name,
+        "image_sha256": record.sha256,
+        "box_convention": "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive",
+        "rows": "ground truth first, then proposals, best first",
+        "count": len(regions.boxes),
+        "ground_truth_count": int(regions.is_gt.sum()),
+        "layers": {name: int(values.shape[1]) for name, values in layers.items()},
+        "feature_order": "channel, row, column; after the ReLU; unscaled",
+    }
+    return Payload({**rows, **layers}, attrs, "zarr")
