@@ -1,0 +1,164 @@
+"""Training class-specific box regressors within a memory budget (paper appendix C, rcnn_train_bbox_regressor.m)."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.contract import Log
+from stages.common.errors import StageError
+from stages.common.models import BoxRegressor
+
+from .pairs import Pairs, training_pairs
+from .ridge import DualRidge, PrimalRidge, decorrelate
+from .settings import BboxSettings
+
+F64 = NDArray[np.float64]
+
+
+class ImageRegions(Protocol):
+    """What is needed of one image's feature object: n rows, ground truth among them."""
+
+    @property
+    def image_id(self) -> int: ...
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """float32 [n, 4]."""
+
+    @property
+    def is_gt(self) -> NDArray[np.bool_]:
+        """bool [n]."""
+
+    @property
+    def gt_class(self) -> NDArray[np.int64]:
+        """int64 [n], -1 for proposals."""
+
+    @property
+    def features(self) -> NDArray[Any]:
+        """float16 or float32 [n, d], unscaled. Read only where the image has rows to train on."""
+
+
+def disabled_regressor(layer: str, classes: Sequence[str]) -> BoxRegressor:
+    """A model that leaves every box as it is."""
+    n = len(classes)
+    return BoxRegressor(False, layer, tuple(classes), 1.0, np.zeros((n, 1, 4), np.float32), np.zeros(n, bool))
+
+
+def train_box_regressors(
+    images: Collection[ImageRegions], classes: Sequence[str], feature_scale: float, settings: BboxSettings, log: Log
+) -> BoxRegressor:
+    """Four ridge regressors per class, from a region's features to the transform onto its nearest object.
+
+    Features are scaled, a 1 is appended (its weight is penalised like the others), targets are centred and
+    decorrelated per class, and undone in the stored weights, which give plain transforms. A first pass looks at
+    boxes only; then each class takes the primal or dual form, whichever is smaller (same solution), and as many classes
+    share a pass over the features as ``memory_limit_mb`` holds (at least one).
+
+    A class without a training pair stays untrained, with a warning: its boxes are left as they are.
+    """
+    pairs = {
+        image.image_id: training_pairs(image.boxes, image.is_gt, image.gt_class, settings.min_iou) for image in images
+    }
+    targets = [_class_targets(pairs.values(), j) for j in range(len(classes))]
+    for name, found in zip(classes, targets, strict=True):
+        if not len(found):
+            log.warning(
+                f"class {name!r}: no region has IoU above bbox.min_iou = {settings.min_iou}; boxes are left as they are"
+            )
+    d = _feature_dim(images, pairs)
+    weights = np.zeros((len(classes), d + 1, 4), np.float32)
+    summary: dict[str, Any] = {}
+    passes = _passes([len(t) for t in targets], d + 1, settings.memory_limit_mb * 2**20)
+    for number, group in enumerate(passes, 1):
+        whitening = {j: decorrelate(targets[j]) for j in group}
+        note = f"box regression, pass {number} of {len(passes)}"
+        solvers = _accumulate(images, pairs, {j: len(targets[j]) for j in group}, whitening, feature_scale, log, note)
+        for j in group:
+            weights[j], summary[classes[j]] = _solve(solvers.pop(j), targets[j], whitening[j], settings.ridge_lambda)
+            log.info(f"{classes[j]}: {_describe(summary[classes[j]])}")
+    trained = np.array([len(t) > 0 for t in targets])
+    return BoxRegressor(True, settings.layer, tuple(classes), feature_scale, weights, trained, summary)
+
+
+def _class_targets(pairs: Collection[Pairs], j: int) -> F64:
+    return np.concatenate([np.zeros((0, 4)), *(p.targets[p.classes == j] for p in pairs)])
+
+
+def _feature_dim(images: Collection[ImageRegions], pairs: Mapping[int, Pairs]) -> int:
+    for image in images:
+        if len(pairs[image.image_id].rows):
+            return int(image.features.shape[1])
+    raise StageError("bbox: the training images hold no ground-truth object; annotate some, or set bbox.enabled: false")
+
+
+def _is_dual(n_rows: int, n_features: int) -> bool:
+    return DualRidge.n_bytes(n_rows, n_features) < PrimalRidge.n_bytes(n_features)
+
+
+def _passes(n_rows: Sequence[int], n_features: int, limit_bytes: int) -> list[list[int]]:
+    """Trained classes in order, split so that each group's solvers fit into the limit (a class alone always may)."""
+    groups: list[list[int]] = []
+    used = 0
+    for j, n in enumerate(n_rows):
+        if n:
+            need = min(DualRidge.n_bytes(n, n_features), PrimalRidge.n_bytes(n_features))
+            if not groups or used + need > limit_bytes:
+                groups.append([])
+                used = 0
+            groups[-1].append(j)
+            used += need
+    return groups
+
+
+def _accumulate(
+    images: Collection[ImageRegions],
+    pairs: Mapping[int, Pairs],
+    n_rows: Mapping[int, int],
+    whitening: Mapping[int, tuple[F64, F64, F64]],
+    feature_scale: float,
+    log: Log,
+    note: str,
+) -> dict[int, PrimalRidge | DualRidge]:
+    """One pass over the features for the classes in ``n_rows``."""
+    solvers: dict[int, PrimalRidge | DualRidge] = {}
+    for done, image in enumerate(images, 1):
+        found = pairs[image.image_id]
+        for j in np.unique(found.classes):
+            if j not in n_rows:
+                continue
+            chosen = found.classes == j
+            x = np.asarray(image.features[found.rows[chosen]], np.float32) * np.float32(feature_scale)
+            x64 = np.concatenate([x.astype(np.float64), np.ones((len(x), 1))], axis=1)
+            if j not in solvers:
+                dual = _is_dual(n_rows[j], x64.shape[1])
+                solvers[j] = DualRidge() if dual else PrimalRidge(x64.shape[1])
+            mean, transform, _ = whitening[j]
+            solvers[j].add(x64, (found.targets[chosen] - mean) @ transform)
+        log.progress(done, len(images), "images", note)
+    return solvers
+
+
+def _solve(
+    solver: PrimalRidge | DualRidge, targets: F64, whitening: tuple[F64, F64, F64], ridge_lambda: float
+) -> tuple[F64, dict[str, Any]]:
+    """Weights [d + 1, 4] for plain transforms, and how well they fit the training pairs (per target tx, ty, tw, th)."""
+    mean, _, inverse = whitening
+    w, residual = solver.solve(ridge_lambda)
+    plain = w @ inverse
+    plain[-1] += mean
+    squared_errors = np.maximum(np.diag(inverse.T @ residual @ inverse), 0)
+    return plain, {
+        "pairs": len(targets),
+        "rms_target": _rounded(np.sqrt((targets**2).mean(axis=0))),
+        "rms_error": _rounded(np.sqrt(squared_errors / len(targets))),
+    }
+
+
+def _rounded(values: F64) -> list[float]:
+    return [float(f"{v:.6g}") for v in values]
+
+
+def _describe(figures: Mapping[str, Any]) -> str:
+    before, after = (" ".join(f"{v:.3f}" for v in figures[k]) for k in ("rms_target", "rms_error"))
+    return f"{figures['pairs']} training pairs, rms of tx ty tw th {before} -> {after}"

@@ -1,0 +1,21 @@
+"""Parameters of the ``detect`` stage: the authors' constants as defaults (rcnn_test.m)."""
+
+from pydantic import Field
+
+from stages.common.settings import Settings
+
+
+class DetectSettings(Settings):
+    nms_iou: float = Field(
+        0.3, gt=0, le=1, description="a detection is dropped when its IoU with a better one of its class is above"
+    )
+    max_per_class: int = Field(
+        100, ge=1, le=10**5, description="best regions per class and image that enter suppression"
+    )
+    rank_factor: int = Field(
+        40, ge=1, le=10**6, description="a class keeps scores down to rank rank_factor x images over the whole split"
+    )
+    score_floor: float | None = Field(
+        None, ge=-1e6, le=1e6, description="regions scoring at or below are never detections; null: no floor"
+    )
+    split: str = Field("test", min_length=1, description="split of the dataset to detect on")

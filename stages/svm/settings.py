@@ -1,0 +1,37 @@
+"""Parameters of the ``svm`` stage: the authors' constants as defaults (rcnn_train.m)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.common.settings import Settings
+
+
+class SvmSettings(Settings):
+    classifier: Literal["svm", "softmax"] = Field(
+        "svm", description="svm: train linear SVMs; softmax: the fine-tuned network's last layer (appendix B)"
+    )
+    layer: str = Field("fc7", min_length=1, description="feature layer that is scored")
+    C: float = Field(0.001, gt=0, le=1e6, description="weight of the hinge losses against the regulariser")
+    positive_weight: float = Field(2.0, gt=0, le=1e6, description="factor on the positives' losses")
+    bias: float = Field(10.0, gt=0, le=1e6, description="constant feature; its weight is regularised too")
+    target_norm: float = Field(20.0, gt=0, le=1e6, description="mean norm that features are scaled to")
+    negative_iou: float = Field(
+        0.3, gt=0, le=1, description="a region whose IoU with every object of the class is below is a negative"
+    )
+    margin: float = Field(-1.0001, ge=-1e6, le=1e6, description="negatives scoring above are hard: cached")
+    evict_below: float = Field(-1.2, ge=-1e6, le=1e6, description="after a fit, negatives scoring below leave")
+    retrain_after: int = Field(
+        2000, ge=0, le=10**9, description="refit a class once more new negatives than this came in"
+    )
+    passes: int = Field(1, ge=1, le=20, description="ordered passes over the train images (the paper: one)")
+    tolerance: float = Field(
+        0.1,
+        gt=0,
+        le=10,
+        description="liblinear -e; 0.1 is the authors' (its default), and its optimum lies some % above the true one",
+    )
+    memory_limit_mb: int = Field(
+        2048, ge=1, le=10**7, description="MiB for cached negatives and the largest class's solver copy of them"
+    )
+    split: str = Field("train", min_length=1, description="split of the dataset to train on")

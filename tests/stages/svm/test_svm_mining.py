@@ -1,0 +1,273 @@
+"""Hard negative mining against a slow, obvious version, against the full problem, and at its edges."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from stages.common.errors import StageError
+from stages.svm.mining import train_svms
+from stages.svm.negatives import NegativePool
+from stages.svm.settings import SvmSettings
+from stages.svm.solver import fit, objective
+
+SCALE = 2.0
+
+
+@dataclass
+class Regions:
+    image_id: int
+    is_gt: np.ndarray
+    gt_class: np.ndarray
+    overlaps: np.ndarray
+    features: np.ndarray
+
+
+class Messages:
+    def __init__(self) -> None:
+        self.infos: list[str] = []
+        self.warnings: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.infos.append(message)
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        assert 0 < done <= total
+
+
+def make_images(seed: int = 0, n_images: int = 6, n_rows: int = 60, d: int = 20, n_classes: int = 3) -> list[Regions]:
+    """Images with one object of each class first, and regions whose features lean to a class with their IoU."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for i in range(n_images):
+        overlaps = (rng.random((n_rows, n_classes)) ** 3).astype(np.float32)
+        overlaps[:n_classes] = np.eye(n_classes)
+        lean = np.zeros((n_rows, d))
+        lean[:, :n_classes] = 2 * overlaps
+        features = np.maximum(rng.normal(size=(n_rows, d)) + lean, 0).astype(np.float16)
+        gt_class = np.full(n_rows, -1)
+        gt_class[:n_classes] = np.arange(n_classes)
+        images.append(Regions(100 + i, gt_class >= 0, gt_class, overlaps, features))
+    return images
+
+
+NAMES = ("a", "b", "c")
+
+
+def slow_mining(images: Sequence[Regions], settings: SvmSettings, seed: int) -> tuple[np.ndarray, np.ndarray, list]:
+    """The recipe row by row, per class, with lists and a set of keys; no limit on memory."""
+    n_classes, d = images[0].overlaps.shape[1], images[0].features.shape[1]
+    w, b = np.zeros((n_classes, d), np.float32), np.zeros(n_classes, np.float32)
+    history = []
+    caches: list[list[tuple[tuple[int, int], np.ndarray]]] = [[] for _ in range(n_classes)]
+    fits, new = [0] * n_classes, [0] * n_classes
+    for number in range(settings.passes):
+        for k, image in enumerate(images):
+            # the image is scored for all classes before any of them is refitted
+            scores = image.features.astype(np.float32) @ (w * np.float32(SCALE)).T + b
+            for j in range(n_classes):
+                held = {key for key, _ in caches[j]}
+                for r, x in enumerate(image.features):
+                    key = (image.image_id, r)
+                    negative = image.overlaps[r, j] < settings.negative_iou
+                    if negative and key not in held and (fits[j] == 0 or scores[r, j] > settings.margin):
+                        caches[j].append((key, x))
+                        new[j] += 1
+                last = number == settings.passes - 1 and k == len(images) - 1
+                if caches[j] and (fits[j] == 0 or new[j] > settings.retrain_after or last):
+                    caches[j].sort(key=lambda entry: entry[0])
+                    positives = np.array(
+                        [x for i in images for x, c in zip(i.features, i.gt_class, strict=True) if c == j]
+                    )
+                    fit_seed = int(np.random.SeedSequence([seed, j, fits[j]]).generate_state(1)[0])
+                    result = fit([positives], [np.array([x for _, x in caches[j]])], SCALE, settings, fit_seed)
+                    w[j], b[j] = result.w, result.b
+                    z = [float(x.astype(np.float32) @ (w[j] * np.float32(SCALE)) + b[j]) for _, x in caches[j]]
+                    kept = [entry for entry, s in zip(caches[j], z, strict=True) if s >= settings.evict_below]
+                    history.append((NAMES[j], image.image_id, len(caches[j]), new[j], len(caches[j]) - len(kept)))
+                    caches[j], new[j] = kept, 0
+                    fits[j] += 1
+    return w, b, history
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SvmSettings(retrain_after=20, C=0.02),
+        SvmSettings(retrain_after=20, C=0.1, passes=2),
+        SvmSettings(retrain_after=10**6, C=0.1, margin=-0.5, evict_below=-0.7),
+    ],
+    ids=["one pass", "two passes", "refit at the end only"],
+)
+def test_equals_the_slow_version(settings: SvmSettings) -> None:
+    images = make_images()
+    model, records = train_svms(images, NAMES, SCALE, settings, 7, Messages())
+    w, b, history = slow_mining(images, settings, 7)
+    assert [(r.class_name, r.image_id, r.negatives, r.new_negatives, r.evicted) for r in records] == history
+    assert any(evicted for *_, evicted in history)
+    np.testing.assert_array_equal(model.weights, w)
+    np.testing.assert_array_equal(model.bias, b)
+
+
+def full_problem(images: Sequence[Regions], j: int, settings: SvmSettings):
+    """All positives and all negatives of a class, and the objective over them of any (w, b)."""
+    x = np.concatenate([i.features for i in images])
+    positive = np.concatenate([i.gt_class for i in images]) == j
+    negative = np.concatenate([i.overlaps[:, j] for i in images]) < settings.negative_iou
+
+    def value(w: np.ndarray, b: float) -> float:
+        z = x.astype(np.float64) * SCALE @ w + b
+        return objective(w, b, z[positive], z[negative], settings).total
+
+    return x[positive], x[negative], value
+
+
+def test_with_everything_cached_it_is_the_full_problem() -> None:
+    settings = SvmSettings(C=0.01, tolerance=1e-5, retrain_after=10**6, margin=-1e6, evict_below=-1e6)
+    images = make_images(1)
+    model, _ = train_svms(images, NAMES, SCALE, settings, 0, Messages())
+    for j in range(len(NAMES)):
+        positives, negatives, value = full_problem(images, j, settings)
+        full = fit([positives], [negatives], SCALE, settings, seed=1)
+        assert value(model.weights[j], model.bias[j]) == pytest.approx(value(full.w, full.b), rel=1e-4)
+
+
+def test_mined_negatives_alone_reach_the_full_problems_objective() -> None:
+    # what is left out scores at most the margin, where the hinge is zero: both problems have the same optimum
+    settings = SvmSettings(C=0.01, tolerance=1e-4, retrain_after=0, passes=4)
+    images = make_images(1)
+    model, records = train_svms(images, NAMES, SCALE, settings, 0, Messages())
+    for j, name in enumerate(NAMES):
+        positives, negatives, value = full_problem(images, j, settings)
+        full = fit([positives], [negatives], SCALE, settings, seed=1)
+        last = [r for r in records if r.class_name == name][-1]
+        assert last.negatives < len(negatives)
+        assert last.objective <= value(full.w, full.b) * 1.001
+        assert value(model.weights[j], model.bias[j]) == pytest.approx(value(full.w, full.b), rel=5e-3)
+
+
+def test_log_adds_up() -> None:
+    images = make_images(2)
+    log = Messages()
+    _, records = train_svms(images, NAMES, SCALE, SvmSettings(retrain_after=30, C=0.1), 0, log)
+    for j, name in enumerate(NAMES):
+        mine = [r for r in records if r.class_name == name]
+        assert [r.fit for r in mine] == list(range(1, len(mine) + 1))
+        assert mine[0].image_id == images[0].image_id and mine[-1].image_id == images[-1].image_id
+        assert mine[0].negatives == (images[0].overlaps[:, j] < 0.3).sum()
+        for before, after in itertools.pairwise(mine):
+            assert after.negatives == before.negatives - before.evicted + after.new_negatives
+        assert all(r.positives == len(images) for r in mine)
+        assert all(r.objective == pytest.approx(r.regulariser + r.positive_loss + r.negative_loss) for r in mine)
+    assert len(log.infos) == len(records) and not log.warnings
+
+
+def test_same_seed_same_bits() -> None:
+    images = make_images(3)
+    settings = SvmSettings(C=1.0, tolerance=0.5)
+    runs = [train_svms(images, NAMES, SCALE, settings, seed, Messages())[0] for seed in (1, 1, 2)]
+    assert np.array_equal(runs[0].weights, runs[1].weights)
+    assert not np.array_equal(runs[0].weights, runs[2].weights)
+
+
+def test_a_first_image_without_regions_is_passed_over() -> None:
+    images = make_images(4)
+    empty = Regions(
+        1, np.zeros(0, bool), np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros((0, 20), np.float16)
+    )
+    with_empty, records = train_svms([empty, *images, empty], NAMES, SCALE, SvmSettings(), 0, Messages())
+    without, _ = train_svms(images, NAMES, SCALE, SvmSettings(), 0, Messages())
+    assert records[0].image_id == images[0].image_id
+    assert np.allclose(with_empty.weights, without.weights, atol=0.05)
+
+
+def test_every_class_without_objects_is_named() -> None:
+    images = make_images()
+    for image in images:
+        image.is_gt = image.is_gt & (image.gt_class == 1)
+    with pytest.raises(StageError) as error:
+        train_svms(images, NAMES, SCALE, SvmSettings(), 0, Messages())
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2 and lines[0].startswith("class 'a'") and lines[1].startswith("class 'c'")
+
+
+def test_a_class_without_negatives_is_named() -> None:
+    images = make_images()
+    for image in images:
+        image.overlaps[:, 1] = 0.9
+    with pytest.raises(StageError, match=r"class 'b': no region .* svm\.negative_iou"):
+        train_svms(images, NAMES, SCALE, SvmSettings(), 0, Messages())
+
+
+def test_non_convergence_names_the_knob() -> None:
+    log = Messages()
+    train_svms(make_images(), NAMES, SCALE, SvmSettings(C=1000, tolerance=1e-9), 0, log)
+    assert log.warnings and all("ConvergenceWarning" in w and "svm.tolerance" in w for w in log.warnings)
+
+
+def test_memory_limit_forgets_the_easiest_and_says_so() -> None:
+    images = make_images(5, n_images=4, n_rows=400, d=300)
+    log = Messages()
+    settings = SvmSettings(memory_limit_mb=1, margin=-1e6, evict_below=-1e6, retrain_after=10**6)
+    _, records = train_svms(images, NAMES, SCALE, settings, 0, log)
+    assert len(log.warnings) >= 2
+    assert all("MemoryLimitWarning" in w and "svm.memory_limit_mb = 1" in w for w in log.warnings)
+    for name in NAMES:
+        mine = [r for r in records if r.class_name == name]
+        assert sum(r.evicted_for_memory for r in mine) > 0
+        for before, after in itertools.pairwise(mine):
+            gained = after.new_negatives - after.evicted_for_memory
+            assert after.negatives == before.negatives - before.evicted + gained
+
+
+class TestPool:
+    def features(self, n: int = 6) -> np.ndarray:
+        return np.arange(1, 1 + n * 4, dtype=np.float32).reshape(n, 4)
+
+    def test_a_key_is_cached_once_per_class(self) -> None:
+        pool, x = NegativePool(2), self.features()
+        wanted = np.zeros((6, 2), bool)
+        wanted[[1, 3], 0] = True
+        assert pool.add(9, x, wanted).tolist() == [2, 0]
+        wanted[[3, 5], 1] = True
+        assert pool.add(9, x, wanted).tolist() == [0, 2]
+        assert pool.add(9, x, wanted).tolist() == [0, 0]
+        assert pool.counts().tolist() == [2, 2]
+        np.testing.assert_array_equal(np.concatenate(pool.features(0)), x[[1, 3]])
+        np.testing.assert_array_equal(np.concatenate(pool.features(1)), x[[3, 5]])
+        # three rows of 4 float32 once each; 2 rows x (4 values + bias + end) nodes of 16 bytes
+        assert pool.n_bytes() == 3 * 16 + 2 * 6 * 16
+
+    def test_rows_are_released_when_no_class_holds_them(self) -> None:
+        pool, x = NegativePool(2), self.features()
+        pool.add(1, x, np.ones((6, 2), bool))
+        pool.drop(0, np.array([True] * 5 + [False]))
+        assert pool.counts().tolist() == [1, 6]
+        pool.drop(1, np.array([False] + [True] * 5))
+        assert pool.counts().tolist() == [1, 1]
+        np.testing.assert_array_equal(pool.features(0)[0], x[5:])
+        np.testing.assert_array_equal(pool.features(1)[0], x[:1])
+        assert pool.n_bytes() == 2 * 16 + 6 * 16
+
+    def test_shrink_keeps_the_hardest(self) -> None:
+        from stages.common.models import Classifier
+
+        pool = NegativePool(1)
+        rng = np.random.default_rng(0)
+        x = rng.random((200, 8)).astype(np.float32)
+        pool.add(1, x[:90], np.ones((90, 1), bool))
+        pool.add(2, x[90:], np.ones((110, 1), bool))
+        model = Classifier(
+            "svm", "fc7", ("a",), 1.0, rng.normal(size=(1, 8)).astype(np.float32), np.zeros(1, np.float32)
+        )
+        assert pool.shrink(pool.n_bytes(), model).tolist() == [0]
+        lost = pool.shrink(pool.n_bytes() // 2, model)[0]
+        kept = np.concatenate(pool.features(0))
+        assert 100 < lost < 120 and len(kept) == 200 - lost
+        threshold = np.sort(model.scores(x)[:, 0])[lost]
+        np.testing.assert_array_equal(kept, x[model.scores(x)[:, 0] >= threshold])
