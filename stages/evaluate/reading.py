@@ -33,15 +33,16 @@ def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
     return records
 
 
-def thresholds(summary: Mapping[str, Any], n_classes: int) -> NDArray[np.float64]:
-    """Least score of each class by the detect stage's dataset-wide rule: float64 [n_classes]; null is no limit."""
+def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np.float64]:
+    """Least score of each class by the detect stage's dataset-wide rule: float64 [N]; null is no limit."""
     values = summary.get("thresholds")
-    if not isinstance(values, list) or len(values) != n_classes:
+    if not isinstance(values, dict) or set(values) != set(classes):
         raise StageError(
-            f"artifacts/detect/manifest.json: summary.thresholds must list {n_classes} numbers (one per class), found "
-            f"{values!r}; run `dvc repro -f -s detect`"
+            "artifacts/detect/manifest.json: summary.thresholds does not name the dataset's classes; "
+            "the detections are of another dataset: run `dvc repro -f -s detect`"
         )
-    return np.array([-np.inf if value is None else value for value in values], np.float64)
+    limits = [values[name] for name in classes]
+    return np.array([-np.inf if limit is None else limit for limit in limits], np.float64)
 
 
 def read_detections(

@@ -25,7 +25,7 @@ def run(ctx: Context) -> None:
 
     dataset, detect = ctx.dataset(), ctx.artifact("detect")
     records = evaluated_images(dataset, detect)
-    limits = thresholds(detect.summary, len(dataset.classes))
+    limits = thresholds(detect.summary, dataset.classes)
     found = read_detections(ctx.store, detect.keys, records, (WITH_BBOX, WITHOUT_BBOX), limits, ctx.log)
     result = evaluate(
         found,

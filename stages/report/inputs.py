@@ -1,0 +1,103 @@
+"""What the page is made of, read from the files of the stages before."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests import Dataset, ImageRecord
+from stages.common.errors import StageError
+
+from .settings import ReportSettings
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The final detections of one image: boxes [m, 4], scores [m], labels [m]."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PageData:
+    """All that the page shows.
+
+    ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no rows:
+    that part did not run). ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of them.
+    ``parameters`` is by group; ``digests`` names what the page was made from.
+    """
+
+    dataset: Dataset
+    tested: Sequence[ImageRecord]
+    metrics: Mapping[str, Any]
+    examples: Mapping[str, Any]
+    pr: Sequence[Row]
+    recall_iou: Sequence[Row]
+    errors: Sequence[Row]
+    mining: Sequence[Row]
+    finetune: Sequence[Row]
+    pretrain: Sequence[Row]
+    timings: Mapping[str, Mapping[str, Any]]
+    parameters: Mapping[str, Any]
+    digests: Mapping[str, str]
+    settings: ReportSettings
+    seed: int
+    pixels: Callable[[ImageRecord], NDArray[np.uint8]] = field(repr=False)
+    found: Callable[[ImageRecord], Found] = field(repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.dataset.classes
+
+    def shown_classes(self) -> list[str]:
+        """The at most ``max_classes`` classes with most test objects, in class order: they get curves and pictures."""
+        counts = np.zeros(len(self.classes), np.int64)
+        for record in self.tested:
+            counts += np.bincount(record.labels, minlength=len(counts))
+        best = np.argsort(-counts, kind="stable")[: self.settings.max_classes]
+        return [self.classes[j] for j in np.sort(best)]
+
+    def best_f1_scores(self) -> dict[str, float]:
+        """Per class the score that balances precision and recall best (largest F1), with regression."""
+        best: dict[str, tuple[float, float]] = {}
+        for row in self.pr:
+            precision, recall = float(row["precision"]), float(row["recall"])
+            if row["regression"] != "bbox" or precision + recall == 0:
+                continue
+            f1 = 2 * precision * recall / (precision + recall)
+            if f1 > best.get(row["class"], (0.0, 0.0))[0]:
+                best[row["class"]] = (f1, float(row["score"]))
+        return {name: score for name, (_, score) in best.items()}
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file; StageError if it lacks one of ``columns``. A file with a header only has no rows."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise StageError(f"{path}: lacks the column {lacking[0]!r}; made by another version: run `dvc repro`")
+    return rows
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document; StageError if it is not one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StageError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
+
+
+def numbers(rows: Sequence[Row], column: str) -> list[float]:
+    """A column as floats; an empty cell (no value at that point) is NaN."""
+    return [float(row[column]) if row[column] else float("nan") for row in rows]

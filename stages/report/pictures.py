@@ -1,0 +1,79 @@
+"""Photographs with boxes: a JPEG inside an SVG, so that the boxes stay sharp at any size."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .markup import Markup, tag
+
+# A crop around a box shows this much of the box's own size on each side, and at least this many px of photograph.
+_CONTEXT, _LEAST_PX = 0.6, 96
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box ``x1, y1, x2, y2`` in px of the photograph; ``style``: ``truth``, ``right``, ``wrong`` or ``found``."""
+
+    box: Sequence[float]
+    style: str
+    text: str = ""
+
+
+def window(box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of a photograph around ``box`` that is worth showing: integer ``x1, y1, x2, y2`` inside it."""
+    edges = []
+    for low, high, limit in ((box[0], box[2], width), (box[1], box[3], height)):
+        half = max((high - low) * (0.5 + _CONTEXT), _LEAST_PX / 2)
+        centre = (low + high) / 2
+        first = min(max(0, int(np.floor(centre - half))), max(0, limit - 1))
+        edges.append((first, max(first + 1, min(limit, int(np.ceil(centre + half))))))
+    return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
+
+
+def jpeg_uri(pixels: NDArray[Any], quality: int) -> str:
+    """uint8 [H, W, 3] RGB as a ``data:`` URI."""
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise ValueError(f"cannot encode a picture of {pixels.shape}")
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def picture(
+    pixels: NDArray[np.uint8],
+    marks: Sequence[Mark],
+    caption: str,
+    *,
+    part: tuple[int, int, int, int] | None = None,
+    longest_px: int,
+    quality: int,
+) -> Markup:
+    """A figure of the photograph or of its ``part``, scaled so that its longest side is at most ``longest_px``."""
+    x1, y1, x2, y2 = part or (0, 0, pixels.shape[1], pixels.shape[0])
+    shown: NDArray[Any] = np.ascontiguousarray(pixels[y1:y2, x1:x2])
+    scale = longest_px / max(shown.shape[:2])
+    width, height = (max(1, round(side * scale)) for side in (x2 - x1, y2 - y1))
+    if scale < 1:
+        shown = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
+    parts: list[Markup] = [
+        tag("image", href=jpeg_uri(shown, quality), width=width, height=height, preserveAspectRatio="none")
+    ]
+    for mark in marks:
+        box = (np.asarray(mark.box, np.float64) - [x1, y1, x1, y1]) * scale
+        parts += _outline(box, mark, width, height)
+    size: Any = {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
+    return tag("figure", tag("svg", *parts, class_="picture", role="img", **size), tag("figcaption", caption))
+
+
+def _outline(box: NDArray[np.float64], mark: Mark, width: int, height: int) -> list[Markup]:
+    left, top, right, bottom = (round(float(v), 1) for v in box)
+    place: Any = {"x": left, "y": top, "width": max(0.0, right - left), "height": max(0.0, bottom - top)}
+    parts = [tag("rect", class_="halo", **place), tag("rect", class_=f"box {mark.style}", **place)]
+    if mark.text:
+        x, y = min(max(left, 0), width - 20) + 3, min(max(top, 0) + 12, height - 3)
+        parts.append(tag("text", mark.text, x=round(x, 1), y=round(y, 1), class_=f"label {mark.style}"))
+    return parts

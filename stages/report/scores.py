@@ -1,0 +1,223 @@
+"""The sections about how good the detector is: scores, curves, mistakes, proposals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .charts import Axis, Series, line_chart, stacked_bars
+from .inputs import PageData
+from .markup import Markup, percent, section, table, tag
+
+_KINDS = (
+    ("right", "right", "c0"),
+    ("poorly localised or twice", "localisation", "c1"),
+    ("similar class", "similar", "c2"),
+    ("other class", "other", "c3"),
+    ("background", "background", "c4"),
+)
+
+
+def headline(data: PageData) -> Markup:
+    """The scores at a glance, and the protocol they were taken by."""
+    metrics, protocol = data.metrics, data.metrics["protocol"]
+    voc, plain, gain = metrics["voc2010"], metrics["no_bbox"]["voc2010"], metrics["bbox_gain"]["voc2010"]
+    tiles = [
+        _tile("mAP with box regression", percent(voc["mAP"]), _range(voc)),
+        _tile("mAP without", percent(plain["mAP"]), _range(plain)),
+        _tile("gain by regression", _signed(gain["mAP"]), _range(gain, signed=True)),
+        _tile("COCO AP", percent(metrics["coco"]["AP"]), f"AP50 {percent(metrics['coco']['AP50'])}"),
+        _tile(
+            "objects that proposals cover",
+            percent(metrics["proposals"]["recall_50"]),
+            f"IoU ≥ 0.5; {metrics['proposals']['per_image'] or 0:.0f} proposals per image",
+        ),
+    ]
+    text = (
+        f"All figures in percent, on the {protocol['images']} test images with {protocol['objects']} objects "
+        f"({protocol['difficult']} difficult and {protocol['crowd']} crowd objects are ignored). mAP: mean over "
+        f"classes of the area under the precision-recall curve (VOC 2010), at IoU ≥ {protocol['voc_iou']:g}. "
+        "COCO AP: mean over IoU 0.5 to 0.95."
+    )
+    if "mAP_low" in voc:
+        text += (
+            f" Ranges: where 95% of {protocol['n_bootstrap']} resamples of the test images put the figure; "
+            "they do not cover what another training run would change."
+        )
+    return section("scores", "Scores", tag("div", *tiles, class_="tiles"), tag("p", text, class_="note"))
+
+
+def _tile(title: str, value: str, note: str) -> Markup:
+    return tag(
+        "div", tag("span", title), tag("strong", value), tag("small", note) if note else Markup(""), class_="tile"
+    )
+
+
+def _range(part: Mapping[str, Any], signed: bool = False) -> str:
+    if "mAP_low" not in part:
+        return ""
+    show = _signed if signed else percent
+    return f"{show(part['mAP_low'])} to {show(part['mAP_high'])}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def class_table(data: PageData) -> Markup:
+    """Scores of every class with and without regression."""
+    metrics, plain = data.metrics, data.metrics["no_bbox"]
+    counts = _object_counts(data)
+    rows = [
+        [
+            name,
+            str(counts[name]),
+            _dumbbell(plain["voc2010"]["AP"][name], ap),
+            percent(ap),
+            percent(plain["voc2010"]["AP"][name]),
+            percent(metrics["voc2007"]["AP"][name]),
+            percent(plain["voc2007"]["AP"][name]),
+            percent(metrics["coco"]["AP_class"][name]),
+            percent(plain["coco"]["AP_class"][name]),
+        ]
+        for name, ap in metrics["voc2010"]["AP"].items()
+        if ap is not None
+    ]
+    means = [
+        percent(m[key][what])
+        for key, what in (("voc2010", "mAP"), ("voc2007", "mAP"), ("coco", "AP"))
+        for m in (metrics, plain)
+    ]
+    overall = _dumbbell(plain["voc2010"]["mAP"], metrics["voc2010"]["mAP"])
+    rows.append([tag("b", "mean"), str(sum(counts.values())), overall, *means])
+    header = [
+        "class",
+        "objects",
+        "AP: ○ without, ● with regression",
+        "VOC 2010",
+        "without",
+        "VOC 2007",
+        "without",
+        "COCO",
+        "without",
+    ]
+    absent = [name for name, ap in metrics["voc2010"]["AP"].items() if ap is None]
+    note = f"No object that counts in the test split, so left out of the means: {', '.join(absent)}." if absent else ""
+    return section("classes", "Every class", table(header, rows), tag("p", note, class_="note") if note else Markup(""))
+
+
+def _object_counts(data: PageData) -> dict[str, int]:
+    counts = dict.fromkeys(data.classes, 0)
+    for record in data.tested:
+        for label, out in zip(record.labels.tolist(), (record.difficult | record.crowd).tolist(), strict=True):
+            counts[data.classes[label]] += not out
+    return counts
+
+
+def _dumbbell(before: float | None, after: float | None) -> Markup:
+    """AP without (open) and with regression (full) on a line from 0 to 100."""
+    if before is None or after is None:
+        return Markup("")
+    a, b = 6 + 148 * before, 6 + 148 * after
+    return tag(
+        "svg",
+        tag("line", x1=6, x2=154, y1=8, y2=8, class_="grid"),
+        tag("line", x1=a, x2=b, y1=8, y2=8, class_="line c0"),
+        tag("circle", cx=a, cy=8, r=4, class_="ring c0"),
+        tag("circle", cx=b, cy=8, r=4.5, class_="fill c0"),
+        viewBox="0 0 160 16",
+        width=160,
+        height=16,
+        role="img",
+    )
+
+
+def precision_recall(data: PageData) -> Markup:
+    """One small chart per class."""
+    charts = []
+    for name in data.shown_classes():
+        series = []
+        for regression, title, style in (("no_bbox", "without", "plain"), ("bbox", "with", "c0")):
+            points = [r for r in data.pr if r["class"] == name and r["regression"] == regression]
+            xs, ys = [float(r["recall"]) for r in points], [float(r["precision"]) for r in points]
+            if points:
+                xs, ys = [0.0, *xs], [ys[0], *ys]
+            series.append(Series(f"{title} box regression", xs, ys, style, dashed=regression == "no_bbox"))
+        ap = percent(data.metrics["voc2010"]["AP"][name])
+        chart = line_chart(series, Axis("recall", 0, 1), Axis("precision", 0, 1), width=260, height=200, label_width=0)
+        charts.append(tag("figure", tag("figcaption", tag("b", name), f" AP {ap}"), chart))
+    legend = tag(
+        "p",
+        tag("span", "━ ", class_="text c0"),
+        "with box regression, ",
+        tag("span", "┅ ", class_="text plain"),
+        "without. Each point is one more object found, best score first; a curve that ends early stands for objects "
+        "never found.",
+        class_="note",
+    )
+    return section("pr", "Precision and recall", legend, tag("div", *charts, class_="grid-of-charts"), _left_out(data))
+
+
+def _left_out(data: PageData) -> Markup:
+    n, shown = len(data.classes), len(data.shown_classes())
+    if n == shown:
+        return Markup("")
+    return tag("p", f"The {shown} classes with most test objects; {n - shown} more are in the table.", class_="note")
+
+
+def mistakes(data: PageData) -> Markup:
+    """What the best detections of each class are, right or wrong, by kind of mistake."""
+    rows = [r for r in data.errors if float(r["multiple"]) == 1.0]
+    kinds = [(title, style) for title, _, style in _KINDS]
+
+    def values(row: Mapping[str, str]) -> list[float]:
+        return [float(row[column]) for _, column, _ in _KINDS]
+
+    totals = []
+    for regression, title in (("no_bbox", "all, without regression"), ("bbox", "all, with regression")):
+        parts = [values(r) for r in rows if r["regression"] == regression]
+        totals.append((title, [sum(column) for column in zip(*parts, strict=True)] or [0.0] * len(_KINDS)))
+    shown = set(data.shown_classes())
+    classes = [(r["class"], values(r)) for r in rows if r["regression"] == "bbox" and r["class"] in shown]
+    text = (
+        "The best-scored detections of each class, as many as it has objects: a perfect detector would be all blue. "
+        "Poorly localised: overlaps an object of the class by an IoU of at least 0.1 but too little, or finds it a "
+        "second time. "
+        "Similar or other class: fires on an object of another class. Background: on nothing annotated."
+    )
+    return section(
+        "mistakes", "Kinds of mistakes", tag("p", text, class_="note"), stacked_bars([*totals, *classes], kinds)
+    )
+
+
+def proposals(data: PageData) -> Markup:
+    """How many objects the proposals cover, by the IoU asked for."""
+    by_class: dict[str, list[tuple[float, float]]] = {}
+    for row in data.recall_iou:
+        by_class.setdefault(row["class"], []).append((float(row["iou"]), float(row["recall"])))
+    overall = by_class.pop("", [])
+    series = [Series(name, *_columns(points), style="muted") for name, points in by_class.items()]
+    series.append(Series("all objects", *_columns(overall), style="c0"))
+    chart = line_chart(series, Axis("IoU asked for", 0.5, 1), Axis("recall", 0, 1))
+    summary = data.metrics["proposals"]
+    rows = [
+        [tag("b", "all"), *_cells(summary)],
+        *([name, *_cells(part)] for name, part in summary["class"].items() if part["recall_50"] is not None),
+    ]
+    text = (
+        "The part of the test objects that some proposal covers at least that well; no detection can be better than "
+        "its proposal before regression. Grey: single classes."
+    )
+    side = table(["class", "recall at 0.5", "recall at 0.7", "mean best overlap"], rows)
+    return section(
+        "proposals",
+        "Region proposals",
+        tag("p", text, class_="note"),
+        tag("div", tag("div", chart), side, class_="columns"),
+    )
+
+
+def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _cells(part: Mapping[str, Any]) -> list[str]:
+    return [percent(part[key]) for key in ("recall_50", "recall_70", "mean_best_overlap")]

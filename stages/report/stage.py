@@ -1,0 +1,104 @@
+"""report: everything the other stages wrote -> ``reports/index.html``, one self-contained page.
+
+``dvc repro report`` or ``rcnn run report``; seconds, spent on reading photographs. The page is no cached result of
+anything but its declared inputs, except the table of times.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from stages.common.contract import Context, Stage
+
+from .settings import ReportSettings
+
+# The columns that the page cannot do without.
+_COLUMNS = {
+    "pr": ("regression", "class", "score", "recall", "precision"),
+    "recall_iou": ("class", "iou", "recall"),
+    "errors": ("regression", "class", "multiple", "right"),
+    "mining": ("class", "fit", "images_seen", "positives", "negatives", "objective"),
+    "finetune": ("iteration",),
+    "pretrain": ("iteration",),
+}
+
+
+def run(ctx: Context) -> None:
+    """Read every input and write the page."""
+    from .inputs import Found, PageData, read_json, read_rows
+    from .page import page
+
+    dataset, detect = ctx.dataset(), ctx.artifact("detect")
+
+    def found(record: Any) -> Found:
+        names = ["bbox.boxes", "bbox.scores", "bbox.labels"]
+        arrays = ctx.store.get("detect", detect.keys[record.id], names).arrays
+        return Found(*(arrays[name] for name in names))
+
+    tables = {name: read_rows(ctx.input(name), columns) for name, columns in _COLUMNS.items()}
+    data = PageData(
+        dataset=dataset,
+        tested=[record for record in dataset.images if record.id in detect.keys],
+        metrics=read_json(ctx.input("metrics")),
+        examples=read_json(ctx.input("examples")),
+        **tables,
+        timings={name: part for name, part in ctx.timings().items() if name != STAGE.name},
+        parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
+        digests=_digests(ctx),
+        settings=ctx.settings("report"),
+        seed=ctx.seed,
+        pixels=ctx.image,
+        found=found,
+    )
+    html = page(data).encode()
+    ctx.output("html").write_bytes(html)
+    ctx.log.info(f"{STAGE.outputs['html']}: {len(html) / 1e6:.1f} MB")
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _digests(ctx: Context) -> dict[str, str]:
+    from cache import digest_file
+
+    files: dict[str, Path] = {path: ctx.input(name) for name, path in STAGE.inputs.items()}
+    return {path: digest_file(file) for path, file in files.items()}
+
+
+STAGE = Stage(
+    name="report",
+    version=1,
+    settings={"report": ReportSettings},
+    groups=(
+        "dataset",
+        "seed",
+        "network",
+        "pretrain",
+        "proposals",
+        "finetune",
+        "features",
+        "svm",
+        "bbox",
+        "detect",
+        "evaluate",
+        "report",
+    ),
+    inputs={
+        "manifest": "artifacts/manifest/manifest.json",
+        "proposals": "artifacts/proposals/manifest.json",
+        "features": "artifacts/features/manifest.json",
+        "detect": "artifacts/detect/manifest.json",
+        "svm": "artifacts/svm/model.h5",
+        "bbox": "artifacts/bbox/model.h5",
+        "pretrain": "artifacts/pretrain/curve.csv",
+        "finetune": "artifacts/finetune/curve.csv",
+        "mining": "artifacts/svm/mining.csv",
+        "metrics": "reports/metrics.json",
+        "pr": "reports/plots/pr.csv",
+        "recall_iou": "reports/plots/recall_iou.csv",
+        "errors": "reports/plots/errors.csv",
+        "examples": "reports/examples.json",
+    },
+    outputs={"html": "reports/index.html"},
+    run=run,
+)

@@ -1,0 +1,99 @@
+"""The sections about how the detector was trained: the network's curves and the SVMs' mining."""
+
+from collections.abc import Sequence
+
+from .charts import Axis, Series, line_chart
+from .inputs import PageData, Row, numbers
+from .markup import Markup, join, section, table, tag
+
+_MAX_NAMED = 8
+_CURVE_NAMES = {
+    "train_loss": "training",
+    "val_loss": "held out",
+    "val_accuracy": "all windows",
+    "val_fg_accuracy": "windows on objects",
+}
+
+
+def network_curves(data: PageData) -> Markup:
+    """Loss and accuracy of pre-training and fine-tuning."""
+    parts = [
+        _curves(data.pretrain, "Pre-training on whole pictures", "The network was not pre-trained in this run."),
+        _curves(data.finetune, "Fine-tuning on proposals", "The network was not fine-tuned in this run."),
+    ]
+    return section("network", "The network", *parts)
+
+
+def _curves(rows: Sequence[Row], title: str, absent: str) -> Markup:
+    if not rows:
+        return tag("p", absent, class_="note")
+    columns = [name for name in rows[0] if name != "iteration"]
+    charts = []
+    for kind, label in (("loss", "loss, nats"), ("accuracy", "accuracy")):
+        names = [name for name in columns if name.endswith(kind) and any(row[name] for row in rows)]
+        series = [_curve(rows, name, f"c{i}") for i, name in enumerate(names)]
+        if series:
+            high = 1.0 if kind == "accuracy" else None
+            charts.append(
+                tag("div", line_chart(series, Axis("iteration"), Axis(label, 0, high), width=500, height=240))
+            )
+    return join(tag("h3", title), tag("div", *charts, class_="columns"))
+
+
+def _curve(rows: Sequence[Row], name: str, style: str) -> Series:
+    kept = [row for row in rows if row[name]]
+    return Series(
+        _CURVE_NAMES.get(name, name.replace("_", " ")), numbers(kept, "iteration"), numbers(kept, name), style
+    )
+
+
+def mining(data: PageData) -> Markup:
+    """Objective and cached negatives of each class after each fit, and the last fit in numbers."""
+    if not data.mining:
+        return section("mining", "Hard negative mining", tag("p", "No SVM was trained in this run.", class_="note"))
+    by_class: dict[str, list[Row]] = {}
+    for row in data.mining:
+        by_class.setdefault(row["class"], []).append(row)
+    named = set(data.shown_classes()[:_MAX_NAMED] if len(by_class) <= _MAX_NAMED else ())
+    charts = []
+    for column, label in (("objective", "objective after the fit"), ("negatives", "negatives cached")):
+        series = [
+            Series(
+                name,
+                numbers(rows, "images_seen"),
+                numbers(rows, column),
+                f"c{i}" if name in named else "plain",
+            )
+            for i, (name, rows) in enumerate(by_class.items())
+        ]
+        labels = 110 if named else 0
+        chart = line_chart(series, Axis("images seen"), Axis(label), width=500, height=260, label_width=labels)
+        charts.append(tag("div", chart))
+    text = (
+        "Each class's SVM is fitted again whenever enough regions have been found that it wrongly takes for its class. "
+        "The objective rises as harder negatives come in; where it levels off, mining has found what there is."
+    )
+    header = [
+        "class",
+        "fits",
+        "positives",
+        "negatives",
+        "objective",
+        "regulariser",
+        "loss on positives",
+        "on negatives",
+    ]
+    rows = [_last_fit(name, fits) for name, fits in by_class.items()]
+    return section(
+        "mining",
+        "Hard negative mining",
+        tag("p", text, class_="note"),
+        tag("div", *charts, class_="columns"),
+        table(header, rows),
+    )
+
+
+def _last_fit(name: str, fits: list[Row]) -> list[str]:
+    last = fits[-1]
+    parts = [f"{float(last[key]):.4g}" for key in ("objective", "regulariser", "positive_loss", "negative_loss")]
+    return [name, str(len(fits)), last["positives"], last["negatives"], *parts]
