@@ -53,7 +53,7 @@ def photo_crop(
     w, h = scale * width, scale * height
     x, y = rng.uniform(0, cols - w), rng.uniform(0, rows - h)
     image = source.resize((width, height), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
-    pixels = np.asarray(image, np.float32) / 255
+    pixels: NDArray[np.float32] = np.asarray(image, np.float32) / np.float32(255)
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     return _jitter(rng, pixels)
@@ -67,4 +67,4 @@ def _jitter(rng: np.random.Generator, pixels: NDArray[np.float32]) -> NDArray[np
     contrast, brightness = rng.uniform(0.6, 1.1), rng.uniform(-0.1, 0.15)
     matrix = (contrast * (_TO_RGB @ turn @ _TO_YIQ)).astype(np.float32)
     offset = np.float32((1 - contrast) * 0.5 + brightness)
-    return np.clip(pixels @ matrix.T + offset, 0, 1)
+    return np.clip(pixels @ matrix.T + offset, 0, 1).astype(np.float32, copy=False)

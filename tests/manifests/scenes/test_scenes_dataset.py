@@ -1,0 +1,167 @@
+"""The dataset's folder: the same bytes for the same seed, whatever the number of scenes; true labels; valid files."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from sklearn.datasets import load_digits
+
+from manifests import Dataset, DatasetError, ImageSource
+from manifests.scenes import CLASSES, SceneOptions
+from manifests.scenes.dataset import TEST_IDS_FROM, make_scene, write_scenes
+from manifests.scenes.glyphs import BLOCKS, CLASSIFICATION_BLOCKS, GlyphBank, glyph_bank
+
+SMALL = SceneOptions(n_train=5, n_test=3, classification_train=40, classification_val=20)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    return folder, write_scenes(folder, SMALL)
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_same_options_same_bytes(made, tmp_path):
+    write_scenes(tmp_path, SMALL)
+    assert digests(tmp_path) == digests(made[0])
+
+
+def test_another_seed_other_scenes(made, tmp_path):
+    write_scenes(tmp_path, replace(SMALL, seed=1))
+    ours, others = digests(made[0]), digests(tmp_path)
+    assert ours.keys() == others.keys()
+    assert not set(ours.values()) & set(others.values())
+
+
+def test_the_number_of_scenes_changes_no_scene(made, tmp_path):
+    folder, dataset = made
+    more = write_scenes(tmp_path, replace(SMALL, n_train=7, n_test=2, classification_train=50))
+    for split, count in (("train", 5), ("test", 2)):
+        assert more.split(split)[:count] == dataset.split(split)[:count]
+    assert [r.id for r in more.split("test")] == [TEST_IDS_FROM + 1, TEST_IDS_FROM + 2]
+    a, b = (np.load(f / "classification.npz") for f in (folder, tmp_path))
+    np.testing.assert_array_equal(a["images"][:40], b["images"][:40])
+    np.testing.assert_array_equal(a["images"][40:], b["images"][50:])
+
+
+def test_a_smaller_run_removes_what_it_does_not_make_and_nothing_else(tmp_path):
+    write_scenes(tmp_path, replace(SMALL, classification_train=1))
+    (tmp_path / "images" / "mine.jpg").write_bytes(b"kept")
+    write_scenes(tmp_path, replace(SMALL, n_train=2, classification_train=1))
+    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == [
+        "mine.jpg",
+        *(f"test_{i:05d}.jpg" for i in (1, 2, 3)),
+        *(f"train_{i:05d}.jpg" for i in (1, 2)),
+    ]
+
+
+def test_manifest_reads_back_and_names_every_image(made):
+    folder, dataset = made
+    assert Dataset.load(folder / "manifest.json") == dataset
+    assert dataset.classes == CLASSES
+    assert (len(dataset.split("train")), len(dataset.split("test"))) == (5, 3)
+    source = ImageSource(folder)
+    for record in dataset.images:
+        assert source.read(record).shape == (240, 320, 3)
+
+
+def test_manifest_is_coco_json(made):
+    folder, dataset = made
+    coco = COCO(folder / "manifest.json")
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+    assert len(coco.getAnnIds()) == sum(len(r.labels) for r in dataset.images)
+
+
+def test_written_pixels_and_records_are_the_scene_s(made):
+    """JPEG at quality 95 changes a pixel by a few grey levels; the boxes are the scene's own."""
+    folder, dataset = made
+    for record in dataset.images[:2] + dataset.images[-1:]:
+        one = make_scene(record.split, int(record.name.split("_")[1]), GlyphBank(), SMALL)
+        written = ImageSource(folder).read(record)
+        assert np.abs(written.astype(int) - one.pixels).mean() < 4
+        np.testing.assert_array_equal(record.boxes, np.array([o.box for o in one.objects], np.float32))
+        assert record.labels.tolist() == [load_digits().target[o.glyph] for o in one.objects]
+        assert record.difficult.tolist() == [o.difficult for o in one.objects]
+        assert record.truncated.tolist() == [o.truncated for o in one.objects]
+
+
+def test_source_says_how_it_was_made(made):
+    source = json.loads((made[0] / "source.json").read_text())
+    assert (source.pop("root"), source.pop("format")) == (".", "scenes")
+    assert SceneOptions(**source) == SMALL
+    assert source == asdict(SMALL)
+
+
+def test_classification_set_has_true_labels_and_training_glyphs_only(made):
+    with np.load(made[0] / "classification.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert arrays["images"].shape == (60, 72, 72, 3)
+    assert arrays["images"].dtype == np.uint8
+    assert arrays["labels"].dtype == np.int64
+    assert arrays["classes"].tolist() == list(CLASSES)
+    np.testing.assert_array_equal(arrays["labels"], load_digits().target[arrays["sources"]])
+    assert Counter(arrays["labels"].tolist()) == dict.fromkeys(range(10), 6)
+    train = arrays["train"]
+    assert train.tolist() == [True] * 40 + [False] * 20
+    assert set(arrays["sources"][train]) <= set(CLASSIFICATION_BLOCKS["train"])
+    assert set(arrays["sources"][~train]) <= set(CLASSIFICATION_BLOCKS["val"])
+    assert not set(arrays["sources"]) & set(BLOCKS["test"])
+    assert arrays["images"].std(axis=(1, 2, 3)).min() > 3  # none is blank
+
+
+def test_photographs_of_the_test_part_are_not_in_training(monkeypatch):
+    """Every call for a background, from scenes and classification pictures alike, asks for its own split's part."""
+    from manifests.scenes import classification, distractors, scene
+    from manifests.scenes.photographs import photo_crop
+
+    asked = []
+
+    def spy(rng, split, *args, **kwargs):
+        asked.append(split)
+        return photo_crop(rng, split, *args, **kwargs)
+
+    for module in (classification, distractors, scene):
+        monkeypatch.setattr(module, "photo_crop", spy)
+    for split in ("train", "test"):
+        asked.clear()
+        for number in range(8):
+            make_scene(split, number, glyph_bank(), SMALL)
+        assert set(asked) == {split}
+        assert len(asked) > 8  # pieces of photographs also
+    asked.clear()
+    classification.classification_set(glyph_bank(), SMALL)
+    assert set(asked) == {"train"}
+
+
+def test_classes_flags_and_counts_are_balanced():
+    """Two hundred small scenes: every class within a factor of its share, both flags present."""
+    options = replace(SMALL, width_px=160, height_px=120, object_min_px=16, object_max_px=40)
+    scenes = [make_scene(split, i, glyph_bank(), options) for split in ("train", "test") for i in range(100)]
+    objects = [o for one in scenes for o in one.objects]
+    counts = np.bincount([o.label for o in objects], minlength=10)
+    assert counts.min() > 0.6 * counts.mean()
+    assert counts.max() < 1.5 * counts.mean()
+    assert any(o.truncated for o in objects) and any(o.difficult for o in objects)
+    numbers = Counter(len(one.objects) for one in scenes)
+    assert min(numbers) >= 1 and max(numbers) == options.objects_max
+
+
+def test_contradicting_options_are_all_named_at_once(tmp_path):
+    options = replace(SMALL, objects_min=9, object_max_px=200, blur_probability=1.5)
+    with pytest.raises(DatasetError) as error:
+        write_scenes(tmp_path / "new", options)
+    assert len(error.value.problems) == 3
+    for name in ("objects_min", "object_max_px", "blur_probability"):
+        assert f"scenes.{name}" in str(error.value)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,56 @@
+"""The stage entry: its parameters are the generator's, and it writes where its declaration says."""
+
+import subprocess
+import sys
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+from pydantic import ValidationError
+
+from manifests import Dataset
+from manifests.scenes import SceneOptions
+from stages.scenes.settings import ScenesSettings
+from stages.scenes.stage import STAGE
+
+
+def test_defaults_are_the_generator_s():
+    assert ScenesSettings().model_dump() == asdict(SceneOptions())
+    assert ScenesSettings().options() == SceneOptions()
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"objects_min": 7}, "objects_min"),
+        ({"height_px": 200}, "object_max_px"),
+        ({"texture_probability": 1.01}, "texture_probability"),
+        ({"n_test": 0}, "n_test"),
+        ({"n_tests": 5}, "n_tests"),
+    ],
+)
+def test_bad_values_are_refused_by_name(values, named):
+    with pytest.raises(ValidationError, match=named):
+        ScenesSettings(**values)
+
+
+def test_run_writes_the_declared_manifest_and_reports_every_scene(tmp_path):
+    settings = ScenesSettings(n_train=2, n_test=1, classification_train=10, classification_val=10)
+    seen, lines = [], []
+    context = SimpleNamespace(
+        settings={"scenes": settings}.__getitem__,
+        output={name: tmp_path / path for name, path in STAGE.outputs.items()}.__getitem__,
+        log=SimpleNamespace(progress=lambda *a: seen.append(a[:2]), info=lines.append),
+    )
+    STAGE.run(context)
+    dataset = Dataset.load(tmp_path / "artifacts/datasets/scenes/manifest.json")
+    assert len(dataset.images) == 3
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert f"{sum(len(r.labels) for r in dataset.images)} digits" in lines[0]
+    assert (tmp_path / "artifacts/datasets/scenes/classification.npz").exists()
+
+
+def test_entry_is_light_to_import():
+    code = "import sys, stages.scenes.stage; print({'scipy', 'sklearn', 'PIL'} & set(sys.modules))"
+    heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "scipy" not in heavy and "sklearn" not in heavy
