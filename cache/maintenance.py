@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import _fs, record
 from .artifact import Artifact
+from .errors import StoreError
 from .listing import Usage, disk_usage, entries, object_folders
 from .recipe import is_key, is_stage
 from .store import Store
@@ -23,6 +24,7 @@ class Problem:
     key: str
     image: str  # "" where the record does not tell
     what: str
+    damaged: bool  # False: it could not be read, or does not belong there
 
     def __str__(self) -> str:
         image = f" (image {self.image})" if self.image else ""
@@ -40,7 +42,7 @@ class VerifyReport:
     @property
     def damaged_stages(self) -> tuple[str, ...]:
         """The stages to recompute with ``dvc repro -f -s STAGE``, sorted."""
-        return tuple(sorted({problem.stage for problem in self.problems if problem.key}))
+        return tuple(sorted({problem.stage for problem in self.problems if problem.damaged}))
 
 
 def verify(
@@ -56,14 +58,18 @@ def verify(
     nbytes = moved = 0
     for done, (name, key, folder) in enumerate(folders, 1):
         nbytes += disk_usage(folder).nbytes
-        found = store.check(name, key)
+        try:
+            found = store.check(name, key)
+        except StoreError as error:  # no permission, say: not the object's fault
+            problems.append(Problem(name, key, record.image_of(folder), str(error), damaged=False))
+            found = []
         if found and folder.exists():  # else gc or a quarantine took it meanwhile
             image = record.image_of(folder)
-            problems += [Problem(name, key, image, what) for what in found]
+            problems += [Problem(name, key, image, what, damaged=True) for what in found]
             moved += quarantine and store.quarantine(name, key)
         if progress is not None:
             progress(done, len(folders))
-    problems += [Problem("", "", "", f"{path}: does not belong to the store") for path in _strays(store, stage)]
+    problems += [Problem("", "", "", f"{path}: does not belong to the store", False) for path in _strays(store, stage)]
     return VerifyReport(Usage(len(folders), nbytes), tuple(problems), moved)
 
 

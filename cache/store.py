@@ -122,13 +122,18 @@ class Store:
         return {path: Artifact.read(path) for path in sorted((self.root / "refs").glob("[!.]*.json"))}
 
     def check(self, stage: str, key: str) -> list[str]:
-        """Re-read every file of an object; what is wrong with it, one line each. Moves nothing."""
+        """Re-read every file of an object; what is wrong with it, one line each. Moves nothing.
+
+        Raises StoreError if a file cannot be read, StoreVersionError if the object is newer than this program.
+        """
         folder = self.path(stage, key)
         try:
             found = record.ObjectRecord.from_bytes((folder / record.FILE).read_bytes())
         except FileNotFoundError:
             return [f"{record.FILE} is gone"]
-        except (OSError, record.DamagedRecordError) as error:
+        except OSError as error:
+            raise _unreadable(folder / record.FILE, error) from error
+        except record.DamagedRecordError as error:
             return [f"{record.FILE}: {error}"]
         problems = []
         if (found.recipe.stage, found.recipe.key) != (stage, key):
@@ -136,7 +141,7 @@ class Store:
         for name in found.files:
             try:
                 self._read_file(found, name)
-            except (_DamageError, StoreError) as error:
+            except _DamageError as error:
                 problems.append(str(error))
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         problems += [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, record.FILE})]
@@ -157,7 +162,7 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror}); check the folder's permissions") from error
+            raise _unreadable(path, error) from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path}: not a store description; restore it or choose another store folder") from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -182,9 +187,7 @@ class Store:
                 self._corrupt(stage, key, f"{record.FILE} is gone")
             raise MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}") from None
         except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
-            ) from error
+            raise _unreadable(path, error) from error
         except record.DamagedRecordError as error:
             self._corrupt(stage, key, f"{record.FILE}: {error}")
         if (found.recipe.stage, found.recipe.key) != (stage, key):
@@ -212,9 +215,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError):
             raise _DamageError(f"{name} is gone") from None
         except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
-            ) from error
+            raise _unreadable(path, error) from error
         if len(data) != spec.nbytes:
             raise _DamageError(f"{name} has {len(data)} bytes where {spec.nbytes} were written")
         if record.crc32c(data) != spec.crc32c:
@@ -244,3 +245,7 @@ class Store:
 
 class _DamageError(Exception):
     """A payload file is not what was written."""
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk")
