@@ -1,0 +1,1 @@
+"""CNN fine-tuning on warped region proposals (paper section 2.3)."""

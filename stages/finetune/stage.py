@@ -1,0 +1,170 @@
+"""Stage ``finetune``: continue training the CNN on warped proposals of the train split (paper section 2.3).
+
+Reads the dataset manifest, the proposals and the network's weights; writes
+``artifacts/finetune/weights.safetensors`` (N + 1 outputs, background first) and the curve
+``artifacts/finetune/curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are. Cost:
+128 windows forward and backward per iteration, about four forward passes.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..common.contract import Context, Stage
+from ..common.errors import StageError
+from .settings import FinetuneSettings
+
+if TYPE_CHECKING:
+    from manifests import ImageRecord
+
+    from ..common.boxes import Boxes
+    from ..common.checkpoint import Checkpoint
+    from ..common.networks import InputSpec
+    from ..common.training import Course
+    from .tuning import WindowReader
+    from .windows import Windows
+
+VERSION = 1
+# These change no number of the result, so a run may go on from a checkpoint that was made with others.
+NO_RESULT = {"image_cache_mb", "checkpoint_every"}
+
+
+def run(ctx: Context) -> None:
+    """Fine-tune, or pass the weights on where ``iterations`` is 0."""
+    from ..common.training import write_curve
+    from .tuning import CURVE_COLUMNS
+
+    settings: FinetuneSettings = ctx.settings("finetune")
+    if settings.iterations == 0:
+        ctx.log.info("finetune.iterations is 0: weights are used as they are")
+        ctx.output("weights").write_bytes(ctx.input("weights").read_bytes())
+        write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
+        return
+    _fine_tune(ctx, settings)
+
+
+def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
+    import json
+
+    from ..common.training import device_of, write_curve
+    from ..common.weights import load_weights, save_weights
+    from .tuning import CURVE_COLUMNS, check_pools, fine_tune
+
+    dataset = ctx.dataset()
+    network = load_weights(ctx.input("weights"), device_of(ctx.settings("network").device))
+    records = dataset.split("train")
+    training, held_out = _windows(ctx, records, settings, len(dataset.classes))
+    check_pools(training, ctx.log)
+    checkpoint = _checkpoint(ctx, settings, str(next(network.parameters()).device))
+    rows = fine_tune(
+        network,
+        training,
+        held_out,
+        _reader(ctx, records, settings, network.input),
+        settings,
+        _course(ctx, settings),
+        checkpoint,
+        ctx.log,
+        n_classes=len(dataset.classes),
+    )
+    meta = {"stage": "finetune", "classes": json.dumps(list(dataset.classes)), "background_output": "0"}
+    save_weights(ctx.output("weights"), network, meta)
+    write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
+    checkpoint.remove()
+
+
+def _windows(
+    ctx: Context, records: "list[ImageRecord]", settings: FinetuneSettings, n_classes: int
+) -> "tuple[Windows, Windows]":
+    """Labelled windows of the images trained on, and of those held out."""
+    from ..common.training import generator
+    from .windows import collect, hold_out
+
+    artifact = ctx.artifact("proposals")
+
+    def proposals_of(record: "ImageRecord") -> "Boxes":
+        if record.id not in artifact.keys:
+            raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
+        boxes: Boxes = ctx.store.get("proposals", artifact.keys[record.id], ["boxes"]).arrays["boxes"]
+        return boxes
+
+    aside = hold_out(len(records), settings.held_out_fraction, generator(ctx.seed, "finetune", "held-out images"))
+    training, held_out = collect(
+        records, proposals_of, aside, n_classes=n_classes, fg_iou=settings.fg_iou, bg_iou=settings.bg_iou
+    )
+    ctx.log.info(
+        f"finetune: {len(training.foreground)} foreground and {len(training.background)} background windows of"
+        f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
+    )
+    return training, held_out
+
+
+def _reader(
+    ctx: Context, records: "list[ImageRecord]", settings: FinetuneSettings, spec: "InputSpec"
+) -> "WindowReader":
+    from ..common.warp import check_context, warp_regions
+    from .images import ImageCache
+    from .tuning import WindowReader
+
+    crop = ctx.settings("features")
+    check_context(spec.side_px, crop.context_px)
+    cache = ImageCache(lambda index: ctx.image(records[index]), settings.image_cache_mb << 20)
+    return WindowReader(
+        cache,
+        lambda image, boxes, mirror: warp_regions(
+            image, boxes, spec, mode=crop.crop, context_px=crop.context_px, mirror=mirror
+        ),
+    )
+
+
+def _course(ctx: Context, settings: FinetuneSettings) -> "Course":
+    from ..common.training import Course
+
+    return Course(
+        stage="finetune",
+        iterations=settings.iterations,
+        eval_every=settings.eval_every,
+        checkpoint_every=settings.checkpoint_every,
+        seed=ctx.seed,
+        precision=settings.precision,
+        train_batch_norm=False,
+        workers=ctx.workers,
+    )
+
+
+def _checkpoint(ctx: Context, settings: FinetuneSettings, device: str) -> "Checkpoint":
+    """The checkpoint of exactly this run: same inputs, parameters, seed, code version and torch."""
+    import torch
+
+    from cache import digest_file
+
+    from ..common.checkpoint import Checkpoint
+
+    crop = ctx.settings("features")
+    identity = {name: digest_file(ctx.input(name)) for name in ("manifest", "proposals", "weights")}
+    return Checkpoint(
+        ctx.work_dir(),
+        {
+            **identity,
+            "version": VERSION,
+            "seed": ctx.seed,
+            "finetune": settings.model_dump(mode="json", exclude=NO_RESULT),
+            "crop": [crop.crop, crop.context_px],
+            "torch": torch.__version__,
+            "device": device,
+        },
+    )
+
+
+STAGE = Stage(
+    name="finetune",
+    version=VERSION,
+    settings={"finetune": FinetuneSettings},
+    groups=("seed", "finetune", "network", "features"),
+    inputs={
+        "manifest": "artifacts/manifest/manifest.json",
+        "proposals": "artifacts/proposals/manifest.json",
+        "weights": "artifacts/pretrain/weights.safetensors",
+    },
+    outputs={"weights": "artifacts/finetune/weights.safetensors", "curve": "artifacts/finetune/curve.csv"},
+    run=run,
+    plots=("curve",),
+)

@@ -1,0 +1,132 @@
+"""Fine-tuning itself: warped windows in, a network with a new (N + 1)-way layer out."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.checkpoint import Checkpoint
+from ..common.contract import Log
+from ..common.errors import StageError
+from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
+from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
+from .images import ImageCache
+from .settings import FinetuneSettings
+from .windows import Windows, draw_batch, draw_held_out
+
+if TYPE_CHECKING:
+    from ..common.networks import Network
+
+CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy", "val_fg_accuracy")
+
+
+@dataclass(frozen=True)
+class WindowReader:
+    """Makes network-ready batches of windows; safe to call from several threads."""
+
+    images: ImageCache
+    warp: Warp
+
+    def read(self, windows: Windows, flips: NDArray[np.bool_] | None = None) -> Batch:
+        """The windows' crops in their order, those where ``flips`` [n] mirrored left-right after warping.
+
+        As in Caffe's window_data_layer the finished crop is mirrored, its padding with it. Each image is
+        fetched once per batch.
+        """
+        mirror = np.zeros(len(windows), bool) if flips is None else flips
+        parts, order = [], []
+        for image in np.unique(windows.images):
+            rows = np.flatnonzero(windows.images == image)
+            parts.append(self.warp(self.images[int(image)], windows.boxes[rows], mirror[rows]))
+            order.append(rows)
+        crops = np.empty((len(windows), *parts[0].shape[1:]), np.float32)
+        for rows, part in zip(order, parts, strict=True):
+            crops[rows] = part
+        return Batch(crops, windows.labels)
+
+
+def check_pools(windows: Windows, log: Log) -> None:
+    """StageError where there is nothing to learn from, a warning where there is no background."""
+    if len(windows.foreground) == 0:
+        raise StageError(
+            "finetune: no window of the train split overlaps an object enough to be foreground; annotate objects in it,"
+            " lower finetune.fg_iou, or set finetune.iterations to 0"
+        )
+    if len(windows.background) == 0:
+        log.warning("finetune: no background windows (no proposals?); mini-batches hold foreground only")
+
+
+def fine_tune(
+    network: "Network",
+    training: Windows,
+    held_out: Windows,
+    reader: WindowReader,
+    settings: FinetuneSettings,
+    course: Course,
+    checkpoint: Checkpoint,
+    log: Log,
+    *,
+    n_classes: int,
+) -> list[dict[str, float]]:
+    """Give ``network`` a new layer of ``n_classes + 1`` outputs (background first) and train all of it, in
+    place.
+
+    Returns the curve (see CURVE_COLUMNS; the held-out columns are missing where ``held_out`` is empty).
+    Dropout is active; batch normalisation, which the authors' networks lack, keeps its pre-trained
+    statistics, because mini-batches of one quarter positives are not what the features will see.
+    """
+    network.new_head(n_classes + 1, torch_generator(course.seed, course.stage, "new layer"))
+    head = {id(p) for p in network.classifier_parameters()}
+    new = {name for name, p in network.named_parameters() if id(p) in head}
+    solver = MomentumSGD(
+        network,
+        caffe_multipliers(network, new, settings.new_layer_lr),
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+    def draw(iteration: int) -> Batch:
+        rng = generator(course.seed, course.stage, "batch", iteration)
+        rows, flips = draw_batch(
+            training, fg=settings.fg_per_batch, bg=settings.bg_per_batch, mirror=settings.mirror, rng=rng
+        )
+        return reader.read(training.take(rows), flips)
+
+    fixed = _held_out_sample(held_out, settings, course)
+    return train(
+        network,
+        solver,
+        schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
+        draw=draw,
+        evaluate=lambda: measure(network, fixed, reader, settings, course.workers) if len(fixed) else {},
+        course=course,
+        checkpoint=checkpoint,
+        log=log,
+    )
+
+
+def _held_out_sample(held_out: Windows, settings: FinetuneSettings, course: Course) -> Windows:
+    """The fixed windows that the curve is measured on, foreground and background as in a mini-batch."""
+    share = settings.fg_per_batch / (settings.fg_per_batch + settings.bg_per_batch)
+    rng = generator(course.seed, course.stage, "held-out windows")
+    return held_out.take(draw_held_out(held_out, count=settings.held_out_windows, fg_share=share, rng=rng))
+
+
+def measure(
+    network: "Network", windows: Windows, reader: WindowReader, settings: FinetuneSettings, workers: int
+) -> dict[str, float]:
+    """Mean loss, accuracy over all windows, and accuracy over foreground ones (NaN where there are none)."""
+    chunk = settings.fg_per_batch + settings.bg_per_batch
+
+    def part(i: int) -> Batch:
+        return reader.read(windows.take(np.arange(i * chunk, min((i + 1) * chunk, len(windows)))))
+
+    batches = prefetch(part, 0, -(-len(windows) // chunk), workers)
+    losses, predicted, labels = classify(network, batches, settings.precision)
+    hits, positive = predicted == labels, labels > 0
+    return {
+        "val_loss": float(losses.mean()),
+        "val_accuracy": float(hits.mean()),
+        "val_fg_accuracy": float(hits[positive].mean()) if positive.any() else float("nan"),
+    }

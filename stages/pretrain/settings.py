@@ -1,0 +1,33 @@
+"""Parameters of training from scratch on the dataset's classification set."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..common.settings import Settings
+
+
+class PretrainSettings(Settings):
+    """Group ``pretrain`` of params.yaml; read only where ``network.weights`` is ``pretrain``.
+
+    The paper pre-trains on ILSVRC 2012 (lr 0.01, 310,000 iterations of 256), which is what a given weights
+    file stands for. These defaults are for the built-in classification set and the small network: half a
+    minute on two cores.
+    """
+
+    iterations: int = Field(700, ge=1, le=10_000_000, description="SGD iterations")
+    batch: int = Field(128, ge=1, le=4096, description="images per mini-batch, drawn with replacement")
+    lr: float = Field(0.01, gt=0, le=10, description="learning rate at the start")
+    step: int = Field(500, ge=1, le=10_000_000, description="iterations after which the rate drops, each time")
+    gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(0.0005, ge=0, le=1, description="L2 penalty on weights; biases have none")
+    crop: float = Field(
+        0.875, gt=0, le=1, description="side of the random square crop, as a part of the image's (224 of 256)"
+    )
+    mirror: bool = Field(False, description="mirror with probability 0.5; off, since mirrored digits are not digits")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of convolutions and products; bfloat16 is faster where the CPU has it"
+    )
+    eval_every: int = Field(100, ge=1, le=1_000_000, description="iterations between points of the curve")
+    checkpoint_every: int = Field(200, ge=1, le=1_000_000, description="iterations between checkpoints")

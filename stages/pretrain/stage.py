@@ -1,0 +1,137 @@
+"""Stage ``pretrain``: the weights that everything starts from, as ``artifacts/pretrain/weights.safetensors``.
+
+With ``network.weights: pretrain`` the network is trained on the classification set that comes with the
+dataset (``classification.npz`` beside its registered manifest): half a minute on two cores for the built-in
+one. Otherwise the named weights (torchvision's, or a safetensors file) are loaded, checked, and written in
+the same form.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..common.contract import Context, Stage
+from ..common.errors import StageError
+from ..common.networks.settings import NetworkSettings
+from .settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..common.checkpoint import Checkpoint
+    from ..common.networks import Network
+
+VERSION = 1
+
+
+def run(ctx: Context) -> None:
+    """Train from scratch or take given weights, as ``network.weights`` says."""
+    from ..common.training import write_curve
+    from ..common.weights import initial_network, save_weights
+    from .training import CURVE_COLUMNS
+
+    settings: NetworkSettings = ctx.settings("network")
+    if settings.weights == "pretrain":
+        _pretrain(ctx, settings)
+        return
+    # A relative weights file is meant from the project's folder, two above that of the manifest.
+    network = initial_network(settings, ctx.input("manifest").parents[2])
+    ctx.log.info(f"pretrain: {settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
+    save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": settings.weights})
+    write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
+
+
+def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
+    from ..common.networks import build
+    from ..common.training import Course, device_of, torch_generator, write_curve
+    from ..common.warp import warp_regions
+    from ..common.weights import save_weights
+    from .classification import read_classification
+    from .training import CURVE_COLUMNS, pretrain
+
+    settings: PretrainSettings = ctx.settings("pretrain")
+    path = _classification_path(ctx)
+    data = read_classification(path)
+    network = build(
+        network_settings.name,
+        data.n_classes,
+        pool5_grid=network_settings.pool5_grid,
+        generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
+    ).to(device_of(network_settings.device))
+    # The last layer begins at N(0, 0.01) as in Caffe's training files; larger logits at the start kill the ReLUs.
+    network.new_head(data.n_classes, torch_generator(ctx.seed, "pretrain", "last layer"))
+    course = Course(
+        stage="pretrain",
+        iterations=settings.iterations,
+        eval_every=settings.eval_every,
+        checkpoint_every=settings.checkpoint_every,
+        seed=ctx.seed,
+        precision=settings.precision,
+        workers=ctx.workers,
+    )
+    checkpoint = _checkpoint(ctx, settings, network, path)
+    rows = pretrain(
+        network,
+        data,
+        lambda image, boxes, mirror: warp_regions(
+            image, boxes, network.input, mode="warp", context_px=0, mirror=mirror
+        ),
+        settings,
+        course,
+        checkpoint,
+        ctx.log,
+    )
+    save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": "classification set"})
+    write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
+    checkpoint.remove()
+    ctx.log.info(f"pretrain: held-out accuracy {rows[-1]['val_accuracy']:.3f}")
+
+
+def _classification_path(ctx: Context) -> "Path":
+    try:
+        path = ctx.input("classification")
+    except StageError:
+        path = None
+    if path is None or not path.exists():
+        raise StageError(
+            "network.weights is 'pretrain', but this dataset brings no classification set; set network.weights to a"
+            " torchvision weights name or a .safetensors file, or put a classification.npz (images uint8 [n, s, s, 3],"
+            " labels, train) into the dataset's folder in artifacts/datasets"
+        )
+    return path
+
+
+def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", data: "Path") -> "Checkpoint":
+    """The checkpoint of exactly this run: same data, parameters, seed, code version and torch."""
+    import torch
+
+    from cache import digest_file
+
+    from ..common.checkpoint import Checkpoint
+
+    return Checkpoint(
+        ctx.work_dir(),
+        {
+            "version": VERSION,
+            "seed": ctx.seed,
+            "classification": digest_file(data),
+            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
+            "network": network.name,
+            "input": network.input.as_json(),
+            "torch": torch.__version__,
+            "device": str(next(network.parameters()).device),
+        },
+    )
+
+
+STAGE = Stage(
+    name="pretrain",
+    version=VERSION,
+    settings={"pretrain": PretrainSettings, "network": NetworkSettings},
+    groups=("seed", "pretrain", "network"),
+    inputs={
+        "manifest": "artifacts/manifest/manifest.json",
+        "classification": "artifacts/datasets/${dataset}/classification.npz",
+    },
+    outputs={"weights": "artifacts/pretrain/weights.safetensors", "curve": "artifacts/pretrain/curve.csv"},
+    run=run,
+    plots=("curve",),
+)

@@ -1,0 +1,71 @@
+"""Training a network from scratch on a classification set."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.boxes import Boxes
+from ..common.checkpoint import Checkpoint
+from ..common.contract import Log
+from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
+from ..common.training import Batch, Course, Warp, classify, generator, prefetch, train
+from .classification import ClassificationSet, crop_boxes
+from .settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from ..common.networks import Network
+
+CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy")
+
+
+def pretrain(
+    network: "Network",
+    data: ClassificationSet,
+    warp: Warp,
+    settings: PretrainSettings,
+    course: Course,
+    checkpoint: Checkpoint,
+    log: Log,
+) -> list[dict[str, float]]:
+    """Train ``network`` in place on random crops; returns the curve (see CURVE_COLUMNS)."""
+    solver = MomentumSGD(
+        network, caffe_multipliers(network), momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    train_rows, val_rows = np.flatnonzero(data.train), np.flatnonzero(~data.train)
+    side = data.images.shape[1]
+
+    def draw(iteration: int) -> Batch:
+        rng = generator(course.seed, course.stage, "batch", iteration)
+        rows = rng.choice(train_rows, settings.batch)
+        boxes = crop_boxes(len(rows), side, settings.crop, rng)
+        flips = rng.random(len(rows)) < 0.5 if settings.mirror else np.zeros(len(rows), bool)
+        return _crops(data, rows, boxes, flips, warp)
+
+    def held_out(chunk: int) -> Batch:
+        rows = val_rows[chunk * settings.batch : (chunk + 1) * settings.batch]
+        boxes = crop_boxes(len(rows), side, settings.crop, None)
+        return _crops(data, rows, boxes, np.zeros(len(rows), bool), warp)
+
+    def evaluate() -> dict[str, float]:
+        batches = prefetch(held_out, 0, -(-len(val_rows) // settings.batch), course.workers)
+        losses, predicted, labels = classify(network, batches, settings.precision)
+        return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
+
+    return train(
+        network,
+        solver,
+        schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
+        draw=draw,
+        evaluate=evaluate,
+        course=course,
+        checkpoint=checkpoint,
+        log=log,
+    )
+
+
+def _crops(
+    data: ClassificationSet, rows: NDArray[np.int64], boxes: Boxes, flips: NDArray[np.bool_], warp: Warp
+) -> Batch:
+    crops = [warp(data.images[row], boxes[i : i + 1], flips[i : i + 1]) for i, row in enumerate(rows)]
+    return Batch(np.concatenate(crops), data.labels[rows])
