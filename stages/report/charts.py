@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite, log10
 
 from .markup import Markup, join, tag
 
-_LEFT, _TOP, _BOTTOM = 46, 8, 36
+_LEFT, _TOP, _BOTTOM = 54, 8, 36
 _LABEL_GAP = 13
 
 
