@@ -5,6 +5,7 @@ import os
 import pickle
 import stat
 import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -138,6 +139,8 @@ def test_equal_payloads_give_equal_bytes(tmp_path, samples, form):
         key = store.put(samples.recipe(), Payload(arrays, attrs, form))
         folder = store.path("features", key)
         contents.append({str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+        if form == "hdf5" and i == 0:
+            time.sleep(1.1)  # HDF5 can store times, in seconds
         # the order of a mapping and the memory layout are no content
         arrays = {name: np.asfortranarray(arrays[name]) for name in reversed(arrays)}
         attrs = dict(reversed(attrs.items()))
