@@ -194,10 +194,10 @@ def _found_images(source: _Source, content: _Content, prefix: str, findings: Fin
                 raise ValueError("its id occurs more than once; give it its own")
             seen.add(row["id"])
             item = _found_object(row, content.categories, where)
-            if row.get("image_id") not in objects:
+            if not _is_id(row.get("image_id")) or row["image_id"] not in objects:
                 raise ValueError(f"image_id {row.get('image_id')!r} is not among the images; correct or remove it")
             objects[row["image_id"]].append(item)
-        except (ValueError, TypeError) as error:  # TypeError: an image_id that cannot be looked up
+        except ValueError as error:
             findings.problem(f"{name}: {where}: {error}")
     found = []
     split_each = source.split is None and all(_own_splits(row) for row in content.images)
@@ -232,7 +232,7 @@ def _found_object(row: Mapping[str, Any], categories: Mapping[int, str], where: 
     bbox = row.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise ValueError(f"bbox {str(bbox)[:60]} is not four numbers x, y, w, h; correct or remove it")
-    if row.get("category_id") not in categories:
+    if not _is_id(row.get("category_id")) or row["category_id"] not in categories:
         raise ValueError(f"category_id {row.get('category_id')!r} is not among the categories; correct or remove it")
     flags = {key: row.get(key, 0) for key in ("iscrowd", "difficult", "truncated")}
     for key, value in flags.items():

@@ -134,10 +134,10 @@ def _drawn(record: ImageRecord, source: ImageSource, classes: Sequence[str]) -> 
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=1 if difficult else 2)
     for box, label in zip(record.boxes * scale, record.labels, strict=True):  # above all outlines
         name, font = classes[label], _font()
-        x, y = float(box[0]), max(0.0, float(box[1]) - _FONT_PX - 2)
-        draw.rectangle(
-            (x, y, x + draw.textlength(name, font=font) + 3, y + _FONT_PX + 2), fill=class_colour(int(label))
-        )
+        width = draw.textlength(name, font=font) + 3
+        x = max(0.0, min(float(box[0]), cell.width - width))
+        y = max(0.0, float(box[1]) - _FONT_PX - 2)
+        draw.rectangle((x, y, x + width, y + _FONT_PX + 2), fill=class_colour(int(label)))
         draw.text((x + 2, y), name, fill="black", font=font)
     return cell
 

@@ -1,6 +1,10 @@
 """Decoding images to the one form used inside: uint8 [H, W, 3], RGB, upright."""
 
 import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +51,9 @@ def decode_oriented(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIX
     if not data:
         raise DatasetError(f"{name}: the file is empty; replace or remove it")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with _quietly():
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        with image:
             width, height = image.size
             if width * height > max_pixels:
                 raise _too_large(name, f"{width} x {height}", max_pixels)
@@ -56,15 +62,27 @@ def decode_oriented(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIX
             pixels = _to_rgb(image, name)
     except DatasetError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise _too_large(name, "far", max_pixels) from None
     except Image.UnidentifiedImageError:
         raise DatasetError(f"{name}: is not an image in {_FORMAT_NAMES} form; convert or remove it") from None
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise DatasetError(f"{name}: the image is truncated or damaged ({error}); replace or remove it") from None
     return np.ascontiguousarray(_turn_upright(pixels, orientation)), orientation
+
+
+_warnings_lock = threading.Lock()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Pillow's warnings about headers and EXIF, which do not name the file and whose cases we handle.
+
+    Locked, since Python swaps the warning filters of the whole process; not held while pixels are decoded.
+    """
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> DatasetError:
@@ -75,7 +93,8 @@ def _too_large(name: str, size: str, max_pixels: int) -> DatasetError:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of a loaded image (Pillow turns TIFF itself while loading, and then reports none)."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        with _quietly():
+            value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF beside sound pixels: the picture is usable as it is stored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -8,7 +8,7 @@ Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, `
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from .files import why_unsafe
 
 MANIFEST_VERSION = 1
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
+_Flag = Annotated[int, Field(ge=0, le=1)]
 _DETAILS = ("occluded", "pose", "segmentation")
 
 
@@ -48,10 +49,10 @@ class _Annotation(_Part):
     category_id: int
     bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
     area: Annotated[FiniteFloat, Field(ge=0)]
-    iscrowd: Literal[0, 1]
-    difficult: Literal[0, 1]
-    truncated: Literal[0, 1]
-    occluded: Literal[0, 1] | None = None
+    iscrowd: _Flag
+    difficult: _Flag
+    truncated: _Flag
+    occluded: _Flag | None = None
     pose: str | None = None
     segmentation: dict[str, Any] | list[Any] | None = None
 
@@ -142,7 +143,8 @@ def _parse(data: bytes, name: str) -> _Document:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{name}: is not JSON ({error}); import the dataset again") from None
-    version = raw.get("info", {}).get("manifest_version") if isinstance(raw, dict) else None
+    info = raw.get("info") if isinstance(raw, dict) else None
+    version = info.get("manifest_version") if isinstance(info, dict) else None
     if isinstance(version, int) and version > MANIFEST_VERSION:
         raise DatasetError(
             f"{name}: was written by a newer version (manifest version {version}, this one reads up to "

@@ -1,0 +1,203 @@
+"""Records, and the manifest's JSON: round trips, pycocotools, and a clear word on every violation."""
+
+import contextlib
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from manifests import Dataset, DatasetError, ImageRecord
+from manifests.schema import dataset_from_json, dataset_to_json
+
+
+def record(**changes) -> ImageRecord:
+    values = {
+        "id": 4,
+        "file_name": "sub/a.jpg",
+        "width": 640,
+        "height": 480,
+        "sha256": "0" * 64,
+        "split": "train",
+        "splits": ("train", "trainval"),
+        "boxes": np.array([[473.07, 395.93, 511.72, 424.6], [0, 0, 640, 480]]),
+        "labels": [1, 0],
+        "difficult": [True, False],
+        "truncated": [False, True],
+        "crowd": [False, True],
+        "details": (
+            {"occluded": 1, "pose": "Left"},
+            {"segmentation": {"counts": "x", "size": [480, 640]}, "area": 9.5},
+        ),
+    }
+    return ImageRecord(**(values | changes))
+
+
+def dataset(**changes) -> Dataset:
+    bare = ImageRecord(9, "b.jpg", 10, 20, "f" * 64, "test", np.zeros((0, 4)), [])
+    return Dataset(
+        **({"name": "d", "classes": ("cat", "dog"), "images": (record(), bare), "category_ids": (3, 8)} | changes)
+    )
+
+
+def test_record_fills_in_what_is_not_given():
+    bare = ImageRecord(1, "x/y.jpeg", 3, 2, "0" * 64, "all", [[0, 0, 1, 1]], [0])
+    assert bare.name == "y"
+    assert bare.splits == ("all",)
+    assert bare.boxes.dtype == np.float32
+    assert bare.labels.dtype == np.int64
+    assert [bare.difficult.tolist(), bare.truncated.tolist(), bare.crowd.tolist()] == [[False]] * 3
+    assert bare.areas.tolist() == [1.0]
+    with pytest.raises(ValueError, match="2 labels"):
+        ImageRecord(1, "x", 3, 2, "0" * 64, "all", [[0, 0, 1, 1]], [0, 1])
+
+
+def test_save_and_load(tmp_path):
+    before = dataset()
+    before.save(tmp_path / "new" / "m.json")
+    after = Dataset.load(tmp_path / "new" / "m.json")
+    assert after == before
+    assert after.images[0].areas[1] == 9.5
+    assert os.listdir(tmp_path / "new") == ["m.json"]  # noqa: PTH208
+    after.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "new" / "m.json").read_bytes()
+
+
+def test_pycocotools_reads_it(tmp_path):
+    dataset().save(tmp_path / "m.json")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "m.json"))
+    assert coco.getImgIds() == [4, 9]
+    assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {3: "cat", 8: "dog"}
+    first, second = coco.loadAnns(coco.getAnnIds(imgIds=[4]))
+    assert first["bbox"] == [473.07, 395.93, 38.65, 28.67]
+    assert (first["category_id"], first["difficult"], first["iscrowd"], first["pose"]) == (8, 1, 0, "Left")
+    assert (second["category_id"], second["iscrowd"], second["area"], second["truncated"]) == (3, 1, 9.5, 1)
+
+
+coordinate = st.floats(0, 5000, width=32)
+
+
+@given(st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_boxes_survive_to_the_last_bit(corners):
+    ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners if a != c and b != d]
+    boxes = np.array(ordered, np.float32).reshape(-1, 4)
+    image = ImageRecord(1, "a.jpg", 5000, 5000, "0" * 64, "train", boxes, [0] * len(boxes))
+    before = Dataset("d", ("cat",), (image,))
+    data = dataset_to_json(before)
+    after = dataset_from_json(data, "m.json")
+    np.testing.assert_array_equal(after.images[0].boxes, boxes)
+    assert dataset_to_json(after) == data
+
+
+def test_split_uses_every_split_an_image_is_in():
+    d = dataset()
+    assert d.splits == ("test", "train", "trainval")
+    assert [image.id for image in d.split("trainval")] == [4]
+    with pytest.raises(DatasetError, match=r"no split 'val'; choose one of: test, train, trainval"):
+        d.split("val")
+
+
+def test_image_by_id_and_name():
+    d = dataset()
+    assert d.image(9).file_name == d.image("b").file_name == d.image("b.jpg").file_name == "b.jpg"
+    with pytest.raises(DatasetError, match="no image 5"):
+        d.image(5)
+    twin = record(id=5, file_name="other/a.png")
+    with pytest.raises(DatasetError, match=r"ambiguous; choose one of: sub/a.jpg, other/a.png"):
+        dataset(images=(record(), twin)).image("a")
+
+
+def broken(**edits) -> bytes:
+    """The manifest with values replaced: key ``images.0.width`` style, ``...`` deletes."""
+    document = json.loads(dataset_to_json(dataset()))
+    for key, value in edits.items():
+        *path, last = [int(part) if part.isdigit() else part for part in key.split("__")]
+        target = document
+        for part in path:
+            target = target[part]
+        if value is ...:
+            del target[last]
+        else:
+            target[last] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[]", "document: "),
+        (broken(images__0__width=0), r"images\.0\.width: .*greater than or equal to 1"),
+        (broken(images__0__width="640"), r"images\.0\.width: .*valid integer"),
+        (broken(images__0__sha256=...), r"images\.0\.sha256: Field required"),
+        (broken(images__0__sha256="A" * 64), r"images\.0\.sha256"),
+        (broken(images__0__licence=1), r"images\.0\.licence: Extra inputs"),
+        (broken(images__1__id=4), "image id 4 occurs more than once"),
+        (broken(images__1__file_name="sub/a.jpg"), "file name 'sub/a.jpg' occurs more than once"),
+        (broken(images__1__file_name="../a.jpg"), r"leaves the dataset's folder by '\.\.'"),
+        (broken(images__1__file_name="/etc/passwd"), "is an absolute path"),
+        (broken(images__1__file_name="C:/a.jpg"), "is an absolute path"),
+        (broken(images__1__file_name="a\\b.jpg"), "backslash"),
+        (broken(images__1__file_name=""), "file name is empty"),
+        (broken(images__1__split="val"), "split 'val' is not in splits"),
+        (broken(images__1__splits=[]), r"images\.1\.splits"),
+        (broken(annotations__0__id=2), "annotation id 2 occurs more than once"),
+        (broken(annotations__0__image_id=77), "annotation 1: image_id 77 is not in images"),
+        (broken(annotations__0__category_id=1), "annotation 1: category_id 1 is not in categories"),
+        (broken(annotations__0__bbox=[1, 2, 3]), r"annotations\.0\.bbox"),
+        (broken(annotations__0__bbox=[1, 2, 3, float("nan")]), r"annotations\.0\.bbox\.3"),
+        (broken(annotations__0__bbox=[1, 2, 0, 3]), "annotation 1: bbox .* is empty or not inside"),
+        (broken(annotations__0__bbox=[1, 2, 640, 3]), "annotation 1: bbox .* is empty or not inside"),
+        (broken(annotations__0__iscrowd=2), r"annotations\.0\.iscrowd"),
+        (broken(annotations__0__difficult=True), r"annotations\.0\.difficult"),
+        (broken(categories__0__id=8), "category id 8 occurs more than once"),
+        (broken(categories__0__name="dog"), "category name 'dog' occurs more than once"),
+        (broken(info__manifest_version=2), "newer version"),
+        (broken(info=...), "info: Field required"),
+        (broken(info=3), "info: "),
+    ],
+)
+def test_violations_of_the_schema(data, match):
+    with pytest.raises(DatasetError, match=match) as caught:
+        dataset_from_json(data, "m.json")
+    assert all(line.startswith("m.json: ") for line in caught.value.problems)
+
+
+def test_all_violations_at_once_but_not_without_end():
+    with pytest.raises(DatasetError) as caught:
+        dataset_from_json(
+            broken(annotations__0__category_id=1, images__1__split="val", categories__0__name="dog"), "m.json"
+        )
+    assert len(caught.value.problems) == 3
+    wrong = json.loads(broken())
+    wrong["images"] = [{}] * 500
+    with pytest.raises(DatasetError, match="and 3450 more problems") as caught:
+        dataset_from_json(json.dumps(wrong).encode(), "m.json")
+    assert len(caught.value.problems) == 51
+
+
+def test_a_missing_manifest(tmp_path):
+    with pytest.raises(DatasetError, match="no such file"):
+        Dataset.load(tmp_path / "m.json")
+
+
+def test_a_failed_write_leaves_the_old_manifest(tmp_path, monkeypatch):
+    dataset().save(tmp_path / "m.json")
+    before = (tmp_path / "m.json").read_bytes()
+
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        dataset(name="other").save(tmp_path / "m.json")
+    assert (tmp_path / "m.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.json"]

@@ -1,0 +1,125 @@
+"""Registering, opening and refreshing datasets; and reading their images."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from manifests import (
+    DatasetError,
+    ImageSource,
+    ReadOptions,
+    decode_image,
+    import_dataset,
+    load_registered,
+    refresh,
+    register,
+    registered_names,
+)
+
+
+def test_import_load_and_refresh(make_voc, tmp_path):
+    root, artifacts = make_voc(), tmp_path / "artifacts"
+    options = ReadOptions(classes=("dog", "cat"), on_error="skip", seed=5)
+    done = import_dataset("voc", root, "mine", options, artifacts)
+    assert done == load_registered("mine", artifacts)
+    assert done.dataset.name == "mine"
+    assert ReadOptions.from_json(done.source.options) == options
+    assert registered_names(artifacts) == ["mine"]
+    before = (artifacts / "datasets/mine/manifest.json").read_bytes()
+    assert refresh("mine", artifacts) == done
+    assert (artifacts / "datasets/mine/manifest.json").read_bytes() == before
+    (root / "ImageSets/Main/train.txt").write_text("")
+    assert [i.name for i in refresh("mine", artifacts).dataset.images] == ["b"]
+
+
+def test_a_project_can_be_moved(make_voc, tmp_path):
+    make_voc(folder="project/data/voc")
+    import_dataset("voc", tmp_path / "project/data/voc", "mine", ReadOptions(), tmp_path / "project/artifacts")
+    shutil.move(tmp_path / "project", tmp_path / "moved")
+    artifacts = tmp_path / "moved/artifacts"
+    record = load_registered("mine", artifacts).dataset.images[0]
+    assert ImageSource.registered(artifacts / "datasets/mine").read(record).shape == (30, 40, 3)
+    assert len(refresh("mine", artifacts).dataset.images) == 2
+
+
+def test_a_failed_import_registers_nothing(make_voc, tmp_path):
+    root = make_voc({"a": "<annotation"}, splits={})
+    with pytest.raises(DatasetError):
+        import_dataset("voc", root, "mine", ReadOptions(), tmp_path / "artifacts")
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_notes_are_kept(make_coco, tmp_path):
+    done = import_dataset("coco", make_coco(), "mine", ReadOptions(), tmp_path)
+    assert "the source has no splits" in done.source.notes[0]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x" * 65])
+def test_names(make_voc, tmp_path, name):
+    with pytest.raises(DatasetError, match="dataset name"):
+        import_dataset("voc", make_voc(), name, ReadOptions(), tmp_path)
+
+
+def test_what_is_not_there(make_voc, tmp_path):
+    with pytest.raises(DatasetError, match="format 'kitti' is unknown; choose one of: voc, coco, yolo"):
+        import_dataset("kitti", make_voc(), "mine", ReadOptions(), tmp_path)
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        import_dataset("voc", tmp_path / "nowhere", "mine", ReadOptions(), tmp_path)
+    with pytest.raises(DatasetError, match="'mine' is not registered; import it, or choose one of: none yet"):
+        load_registered("mine", tmp_path)
+
+
+def test_a_made_dataset_is_not_refreshed(make_voc, tmp_path):
+    dataset = import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path).dataset
+    register(dataset, tmp_path, {}, tmp_path, source_format="scenes")
+    with pytest.raises(DatasetError, match=r"was made \(scenes\)"):
+        refresh("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"root": 3, "path": null, "notes": [], "options": {}, "format": ""}']
+)
+def test_a_damaged_source(make_voc, tmp_path, text):
+    import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path)
+    (tmp_path / "datasets/mine/source.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"source\.json: is damaged .*import dataset mine again"):
+        load_registered("mine", tmp_path)
+
+
+def test_options_of_another_version(make_voc, tmp_path):
+    import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path)
+    file = tmp_path / "datasets/mine/source.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"options": {"colour": 1}}))
+    with pytest.raises(DatasetError, match="are not understood"):
+        refresh("mine", tmp_path)
+
+
+def test_all_bad_options_at_once():
+    with pytest.raises(DatasetError) as caught:
+        ReadOptions(classes=("a", "a"), on_error="x", fractions={"train": 0.5}, tolerance_px=-1, max_pixels=0)
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "classes",
+        "fractions",
+        "max_pixels",
+        "on_error",
+        "tolerance_px",
+    ]
+    with pytest.raises(DatasetError, match="needs a name and a share"):
+        ReadOptions(fractions={"train": 1.5, "test": -0.5})
+
+
+def test_images_are_checked_when_read(make_voc, tmp_path):
+    dataset = import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path / "artifacts").dataset
+    source = ImageSource.registered(tmp_path / "artifacts/datasets/mine")
+    record = dataset.images[0]
+    path = source.root / record.file_name
+    np.testing.assert_array_equal(source.read(record), decode_image(path.read_bytes(), "x"))
+    Image.new("RGB", (40, 30)).save(path)
+    with pytest.raises(DatasetError, match=r"a\.jpg: the file in .* changed since the dataset was imported"):
+        source.read(record)
+    path.unlink()
+    with pytest.raises(DatasetError, match=r"a\.jpg: there is no such file"):
+        source.read(record)

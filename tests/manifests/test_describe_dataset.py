@@ -1,0 +1,46 @@
+"""The tables' numbers by hand, and the contact sheet's pixels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from manifests import Dataset, DatasetError, ImageRecord, ImageSource, ReadOptions, import_dataset
+from manifests.describe import class_colour, contact_sheet, describe
+
+
+def test_counts_and_sizes():
+    def image(number: int, splits: tuple[str, ...], boxes: list, labels: list, **flags) -> ImageRecord:
+        name = f"{number}.jpg"
+        return ImageRecord(number, name, 100 * number, 50, "0" * 64, splits[0], boxes, labels, splits=splits, **flags)
+
+    square = [[0, 0, side, side] for side in (31, 32, 96)]
+    dataset = Dataset(
+        "d",
+        ("cat", "dog", "cow"),
+        (
+            image(1, ("train", "trainval"), square, [0, 0, 1], difficult=[True, False, False]),
+            image(2, ("val", "trainval"), square[:1], [1], crowd=[True], truncated=[True]),
+            image(3, ("test",), [], []),
+        ),
+    )
+    rows = [line.split() for line in describe(dataset).splitlines()]
+    assert ["objects", "test", "train", "trainval", "val", "all", "difficult", "truncated", "crowd"] in rows
+    assert ["cat", "0", "2", "2", "0", "2", "1", "0", "0"] in rows
+    assert ["dog", "0", "1", "2", "1", "2", "0", "1", "1"] in rows
+    assert ["all", "classes", "0", "3", "4", "1", "4", "1", "1", "1"] in rows
+    assert ["images", "1", "1", "2", "1", "3"] in rows
+    assert ["cat", "31", "31", "32", "32", "32", "1", "1", "0"] in rows  # 31.5 rounds to even
+    assert ["cow", "-", "-", "-", "-", "-", "0", "0", "0"] in rows
+    assert "image width 100 to 300 px (median 200), height 50 to 50 px (median 50)" in describe(dataset)
+
+
+def test_contact_sheet_draws_boxes_in_class_colours(make_voc, tmp_path):
+    dataset = import_dataset("voc", make_voc(), "d", ReadOptions(), tmp_path).dataset
+    contact_sheet(dataset, ImageSource.registered(tmp_path / "datasets/d"), tmp_path / "new" / "sheet.png", n=5)
+    sheet = np.asarray(Image.open(tmp_path / "new" / "sheet.png"))
+    assert sheet.shape[1] == 2 * 326 + 6
+    for index in (0, 1):
+        assert (sheet == class_colour(index)).all(axis=2).sum() > 500
+    assert class_colour(0) != class_colour(1)
+    with pytest.raises(DatasetError, match="no images to show"):
+        contact_sheet(dataset, ImageSource(tmp_path), tmp_path / "sheet.png", n=0)

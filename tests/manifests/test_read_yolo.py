@@ -1,0 +1,139 @@
+"""YOLO's layouts, and every way they can be wrong."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from manifests import DatasetError, ReadOptions, read_yolo
+from manifests.yolo import label_file
+
+YAML = "train: images/train\nval: images/val\nnames: {0: cat, 1: dog}\n"
+
+
+def test_boxes_are_fractions_of_the_image(make_yolo):
+    root = make_yolo({"a": "1 0.5 0.5 0.25 0.4\n0 0.05 0.05 0.1 0.1\n\n", "b": None}, classes="cat\ndog\n")
+    dataset, folder, notes = read_yolo(root)
+    a, b = dataset.images
+    np.testing.assert_allclose(a.boxes, [[15, 9, 25, 21], [0, 0, 4, 3]], atol=1e-5)
+    assert (dataset.classes, a.labels.tolist()) == (("cat", "dog"), [1, 0])
+    assert b.boxes.shape == (0, 4)
+    assert (folder / a.file_name).is_file()
+    assert [note.split(":")[0] for note in notes] == ["the source has no splits"]
+
+
+@pytest.mark.parametrize("names", ["{0: cat, 1: dog}", "[cat, dog]"])
+def test_data_yaml(make_yolo, names):
+    root = make_yolo(
+        {"train/a": "0 .5 .5 .5 .5", "val/b": "1 .5 .5 .5 .5"},
+        YAML.split("names", maxsplit=1)[0] + f"names: {names}\nnc: 2",
+    )
+    dataset, _, _ = read_yolo(root)
+    assert [(i.file_name, i.split) for i in dataset.images] == [
+        ("images/train/a.jpg", "train"),
+        ("images/val/b.jpg", "val"),
+    ]
+    assert dataset.classes == ("cat", "dog")
+    assert read_yolo(root / "data.yaml")[0] == dataset
+
+
+def test_split_folders_without_a_description(make_yolo):
+    root = make_yolo({"train/a": "0 .5 .5 .5 .5", "test/b": "0 .5 .5 .5 .5"}, classes="cat")
+    assert read_yolo(root)[0].splits == ("test", "train")
+
+
+def test_exporters_paths_and_list_files(make_yolo):
+    root = make_yolo({"a": "0 .5 .5 .5 .5", "b": "0 .5 .5 .5 .5"})
+    (root / "train").mkdir()
+    shutil.move(root / "images", root / "train" / "images")
+    shutil.move(root / "labels", root / "train" / "labels")
+    (root / "data.yaml").write_text("train: ../train/images\nnames: [cat]")
+    assert [len(i.boxes) for i in read_yolo(root)[0].images] == [1, 1]
+    (root / "data.yaml").write_text("path: ..\ntrain: list.txt\nnames: [cat]")
+    (root / "list.txt").write_text(f"./train/images/a.jpg\n{root.resolve()}/train/images/b.jpg\n")
+    dataset, _, notes = read_yolo(root)
+    assert [i.file_name for i in dataset.images] == ["train/images/a.jpg", "train/images/b.jpg"]
+    assert "data.yaml: path '..' is not a folder below" in notes[0]
+
+
+def test_polygons(make_yolo):
+    root = make_yolo({"a": "0 0.25 0.5 0.5 0.9 0.75 0.1"}, classes="cat")
+    image = read_yolo(root)[0].images[0]
+    np.testing.assert_allclose(image.boxes, [[10, 3, 30, 27]], atol=1e-5)
+    np.testing.assert_allclose(image.details[0]["segmentation"], [[10, 15, 20, 27, 30, 3]])
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/a.jpg", "labels/a.txt"),
+        ("images/train/a.b.png", "labels/train/a.b.txt"),
+        ("train/images/a.jpg", "train/labels/a.txt"),
+        ("images/images/a.jpg", "images/labels/a.txt"),
+        ("all/a.jpg", "all/a.txt"),
+    ],
+)
+def test_label_file(image, label):
+    assert label_file(image) == label
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("0 .5 .5 .5", "it has 4 numbers"),
+        ("0 .5 .5 .5 .5 .9", "it has 6 numbers"),
+        ("2 .5 .5 .5 .5", r"class number '2' is not one of 0\.\.1"),
+        ("-1 .5 .5 .5 .5", "class number '-1'"),
+        ("cat .5 .5 .5 .5", "class number 'cat'"),
+        ("0 .5 .5 x .5", "is not all numbers"),
+        ("0 .5 .5 nan .5", "is not finite"),
+        ("0 .5 .5 0 .5", "is empty or inverted"),
+        ("0 .5 .5 -.5 .5", "is empty or inverted"),
+        ("0 1 .5 .5 .5", "leaves the 40 x 30 image by 10 px"),
+        ("0 200 150 50 50", "leaves the 40 x 30 image"),
+    ],
+)
+def test_bad_lines(make_yolo, line, match):
+    root = make_yolo({"a": f"0 .5 .5 .5 .5\n{line}\n"}, classes="cat\ndog")
+    with pytest.raises(DatasetError, match=rf"^labels/a\.txt: line 2: .*{match}.*; "):
+        read_yolo(root)
+    assert len(read_yolo(root, ReadOptions(on_error="skip"))[0].images[0].boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("yaml", "match"),
+    [
+        ("{", "not well-formed YAML"),
+        ("- a", "is not a mapping"),
+        ("names: [a]", "names no train, val or test images"),
+        ("train: images\n", "names is not a list of class names"),
+        ("train: images\nnames: [a, a]", "a class twice"),
+        ("train: images\nnames: {0: a, 2: b}", "does not number its classes"),
+        ("train: images\nnames: [a]\nnc: 2", "nc is 2 but there are 1 names"),
+        ("train: 3\nnames: [a]", "train is not a path"),
+        ("train: nowhere\nnames: [a]", "train: there is no 'nowhere' below"),
+        ("train: /etc\nnames: [a]", "train: there is no '/etc' below"),
+        ("train: images\nnames: !!python/object/apply:os.system ['true']", "not well-formed YAML"),
+    ],
+)
+def test_bad_description(make_yolo, yaml, match):
+    with pytest.raises(DatasetError, match=match):
+        read_yolo(make_yolo({"a": "0 .5 .5 .5 .5"}, yaml))
+
+
+def test_list_files_cannot_leave_the_folder(make_yolo):
+    root = make_yolo({"a": "0 .5 .5 .5 .5"}, "train: list.txt\nnames: [cat]")
+    (root / "list.txt").write_text("images/a.jpg\n../../etc/passwd\n/etc/passwd\n")
+    with pytest.raises(DatasetError) as caught:
+        read_yolo(root)
+    assert [line.split(": '")[0] for line in caught.value.problems] == ["list.txt: line 2", "list.txt: line 3"]
+
+
+def test_no_class_names_or_images(make_yolo, tmp_path):
+    root = make_yolo({"a": "0 .5 .5 .5 .5"})
+    with pytest.raises(DatasetError, match=r"no data\.yaml and no classes\.txt"):
+        read_yolo(root)
+    assert read_yolo(root, ReadOptions(classes=("cat",)))[0].classes == ("cat",)
+    (tmp_path / "classes.txt").write_text("cat")
+    with pytest.raises(DatasetError, match=r"no data\.yaml and no images/"):
+        read_yolo(tmp_path)
