@@ -161,13 +161,14 @@ def test_multi_picture_jpeg_of_phones():
     assert decode_image(data, "x").shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("cut", [1, 40, 0.5, 0.9])
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "GIF"])
+# PNG and GIF end in a mark that no pixel depends on: losing just that is no damage.
+@pytest.mark.parametrize(
+    ("form", "cut"),
+    [(form, cut) for form in ("JPEG", "TIFF", "WEBP") for cut in (1, 40, 0.5, 0.9)]
+    + [(form, cut) for form in ("PNG", "GIF") for cut in (40, 0.5, 0.9)],
+)
 def test_truncated(form, cut):
     data = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)), form)
-    # A cut of one byte only loses GIF's and PNG's end mark, which no pixel depends on.
-    if cut == 1 and form in ("GIF", "PNG"):
-        pytest.skip("only the end mark is lost")
     length = len(data) - cut if cut >= 1 else int(len(data) * (1 - cut))
     with pytest.raises(DatasetError, match=r"^cut\.img: .*; .*") as caught:
         decode_image(data[:length], "cut.img")
