@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from .matching import Matches
 from .objects import Detections, GroundTruth
@@ -37,21 +38,32 @@ def resampled_map(
 def _resampled_ap(
     detections: Detections, matches: Matches, truth: GroundTruth, label: int, weights: NDArray[np.int64]
 ) -> NDArray[np.float64]:
+    """Area AP of one class per resample; NaN without objects.
+
+    Only the precisions after right detections matter: those between are lower than the one before them. So the
+    detections up to each right one are counted per image, and a sparse product weighs them for all resamples.
+    """
     ranked = matches.ranked(label)
     ranked = ranked[~matches.ignored[ranked]]
-    # False positives after the last right detection lower no envelope.
-    ranked = ranked[: np.flatnonzero(matches.right[ranked])[-1] + 1] if matches.right[ranked].any() else ranked[:0]
-    images, right = detections.image[ranked], matches.right[ranked]
+    right = matches.right[ranked]
     objects = truth.image[(truth.labels == label) & ~truth.ignored]
     total = weights[:, objects].sum(axis=1).astype(np.float64)
+    run: NDArray[np.int64] = (
+        np.cumsum(right) - right
+    )  # a run ends in a right detection; the last one, which does not, is dropped
+    counted = run < right.sum()
+    images = detections.image[ranked]
+    per_run = csr_array(
+        (np.ones(counted.sum()), (run[counted], images[counted])), shape=(int(right.sum()), truth.n_images)
+    )
     gained = np.zeros(len(weights))
-    step = max(1, _VALUES_AT_ONCE // max(1, len(ranked)))
-    for begin in range(0, len(weights) if len(ranked) else 0, step):
-        w = weights[begin : begin + step, images].astype(np.float64)
-        found = np.cumsum(w * right, axis=1)
-        precision = found / np.maximum(np.cumsum(w, axis=1), 1)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        gained[begin : begin + step] = ((w * right) * envelope).sum(axis=1)
+    step = max(1, _VALUES_AT_ONCE // max(1, int(right.sum())))
+    for begin in range(0, len(weights) if right.any() else 0, step):
+        w = weights[begin : begin + step].T.astype(np.float64)
+        hits = w[images[right]]
+        precision = np.cumsum(hits, axis=0) / np.maximum(np.cumsum(per_run @ w, axis=0), 1)
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        gained[begin : begin + step] = (hits * envelope).sum(axis=0)
     return np.divide(gained, total, out=np.full(len(weights), np.nan), where=total > 0)
 
 

@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 from .matching import Matches
 from .objects import Detections, GroundTruth
 
-# Recalls are ratios of counts, so two that differ do so by far more than this; see eleven_point_ap.
-_ROUNDING = 1e-9
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -50,10 +47,10 @@ def area_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> floa
 def eleven_point_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
     """Mean of the best precision at recall of at least 0, 0.1, ... 1: VOC 2007. [k], [k] best first -> [0, 1].
 
-    The devkit compares floating-point numbers, so that a recall of exactly 3/10 misses its 0.3 (which is
-    0.30000000000000004); here equal ratios are equal.
+    The devkit's third step is 3 x 0.1 = 0.30000000000000004, which a recall of exactly 3/10 misses; here it is 3 / 10,
+    and equal ratios of counts are equal numbers.
     """
-    best = [precision[recall >= step / 10 - _ROUNDING].max(initial=0.0) for step in range(11)]
+    best = [precision[recall >= step / 10].max(initial=0.0) for step in range(11)]
     return float(np.sum(best) / 11)
 
 
