@@ -19,4 +19,3 @@ class BboxSettings(Settings):
         le=10**7,
         description="MiB for training data; what exceeds it takes further passes over the features",
     )
-    split: str = Field("train", min_length=1, description="split of the dataset to train on")

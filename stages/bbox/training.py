@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stages.common.contract import Log
 from stages.common.errors import StageError
+from stages.common.half import as_float32
 from stages.common.models import BoxRegressor
 
 from .pairs import Pairs, training_pairs
@@ -128,7 +129,7 @@ def _accumulate(
             if j not in n_rows:
                 continue
             chosen = found.classes == j
-            x = np.asarray(image.features[found.rows[chosen]], np.float32) * np.float32(feature_scale)
+            x = as_float32(image.features[found.rows[chosen]]) * np.float32(feature_scale)
             x64 = np.concatenate([x.astype(np.float64), np.ones((len(x), 1))], axis=1)
             if j not in solvers:
                 dual = _is_dual(n_rows[j], x64.shape[1])

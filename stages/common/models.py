@@ -16,10 +16,22 @@ from numpy.typing import NDArray
 from cache import atomic_write
 
 from .errors import StageError
+from .half import as_float32
 
 FORMAT_VERSION = 1
 
 Floats = NDArray[np.float32]
+
+
+def product(x: Floats, weights: Floats) -> Floats:
+    """``x @ weights.T``, [n, d] and [N, d] -> [n, N], with the same bits for any number of threads.
+
+    OpenBLAS splits the sums of a matrix-vector product among threads, and those of a matrix-matrix product not; so a
+    single row of weights gets company.
+    """
+    if len(weights) > 1:
+        return x @ weights.T
+    return (x @ np.concatenate([weights, np.zeros_like(weights)]).T)[:, :1]
 
 
 @dataclass(frozen=True)
@@ -45,14 +57,14 @@ class Classifier:
 
         A margin is ``(feature * feature_scale) @ w + b``; the scale is folded into w, and all is float32.
         """
-        x = np.asarray(features, np.float32)
+        x = as_float32(features)
         scale = np.float32(self.feature_scale)
-        margins = x @ (self.weights * scale).T + self.bias
+        margins = product(x, self.weights * scale) + self.bias
         if self.kind == "svm":
             return margins
         assert self.background_weights is not None
-        background = x @ (self.background_weights * scale) + np.float32(self.background_bias)
-        logits = np.concatenate([background[:, None], margins], axis=1)
+        background = product(x, self.background_weights[None] * scale) + np.float32(self.background_bias)
+        logits = np.concatenate([background, margins], axis=1)
         # subtracting the row's maximum changes no ratio and keeps exp() finite
         e = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return (e / e.sum(axis=1, keepdims=True))[:, 1:]
@@ -82,7 +94,7 @@ class BoxRegressor:
         for j in np.unique(labels):
             if self.trained[j]:
                 rows = np.flatnonzero(labels == j)
-                x = np.asarray(features[rows], np.float32) * np.float32(self.feature_scale)
+                x = as_float32(features[rows]) * np.float32(self.feature_scale)
                 out[rows] = x @ self.weights[j, :-1] + self.weights[j, -1]
         return out
 

@@ -18,4 +18,3 @@ class DetectSettings(Settings):
     score_floor: float | None = Field(
         None, ge=-1e6, le=1e6, description="regions scoring at or below are never detections; null: no floor"
     )
-    split: str = Field("test", min_length=1, description="split of the dataset to detect on")

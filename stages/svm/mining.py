@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from stages.common.contract import Log
 from stages.common.errors import StageError
-from stages.common.models import Classifier
+from stages.common.half import as_float32
+from stages.common.models import Classifier, product
 
 from .negatives import NegativePool
 from .settings import SvmSettings
@@ -191,8 +192,8 @@ class _Trainer:
         self.new[j] = self.lost[j] = 0
 
     def _scores(self, j: int, features: NDArray[Any]) -> NDArray[np.float32]:
-        w = self.weights[j] * np.float32(self.scale)
-        return np.asarray(np.asarray(features, np.float32) @ w + self.bias[j], np.float32)
+        w = self.weights[j, None] * np.float32(self.scale)
+        return product(as_float32(features), w)[:, 0] + self.bias[j]
 
     def _record(
         self, j: int, image_id: int, seen: int, result: LinearFit, scores: NDArray[np.float32], evicted: int

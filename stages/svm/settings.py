@@ -34,4 +34,3 @@ class SvmSettings(Settings):
     memory_limit_mb: int = Field(
         2048, ge=1, le=10**7, description="MiB for cached negatives and the largest class's solver copy of them"
     )
-    split: str = Field("train", min_length=1, description="split of the dataset to train on")

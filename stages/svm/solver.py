@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from stages.common.half import as_float32
 
 from .settings import SvmSettings
 
@@ -86,7 +89,9 @@ def fit(
 
 def node_count(features: NDArray[Any]) -> NDArray[np.int64]:
     """[k, d] -> int64 [k]: how many 16-byte nodes liblinear needs for each row (its non-zeros, bias, terminator)."""
-    return np.count_nonzero(features, axis=1).astype(np.int64) + 2
+    # by its bits, without the sign, a float16 is counted five times as fast; a negative zero counts as zero
+    values = features.view(np.uint16) << 1 if features.dtype == np.float16 else features
+    return np.count_nonzero(values, axis=1).astype(np.int64) + 2
 
 
 def _nodes(blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -94,32 +99,28 @@ def _nodes(blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float) ->
     lengths = np.concatenate([node_count(block) for block in blocks])
     ends = np.cumsum(lengths)
     nodes = np.empty(int(ends[-1]), NODE)
-    first = 0
+    at = 0
     for block in blocks:
-        for begin in range(0, len(block), 512):  # bounds the temporaries
-            rows = np.asarray(block[begin : begin + 512], np.float32)
-            _fill(nodes, ends[first : first + len(rows)], lengths[first : first + len(rows)], rows, feature_scale)
-            first += len(rows)
-    nodes["index"][ends - 2] = blocks[0].shape[1] + 1
-    nodes["value"][ends - 2] = bias
-    nodes["index"][ends - 1] = -1
+        for begin in range(0, len(block), 256):  # what is converted here is still in the CPU's cache there
+            rows = as_float32(block[begin : begin + 256])
+            at = _fill(rows, np.float32(feature_scale), bias, nodes["index"], nodes["value"], at)
     return nodes, ends - lengths
 
 
-def _fill(
-    nodes: NDArray[Any],
-    ends: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    rows: NDArray[np.float32],
-    feature_scale: float,
-) -> None:
-    """Write the non-zeros of some rows; row i owns nodes[ends[i] - lengths[i] : ends[i]], the last two excepted."""
-    flat = np.flatnonzero(rows)
-    row, column = np.divmod(flat, rows.shape[1])
-    # the k-th non-zero of this chunk is preceded by two extra nodes per earlier row
-    at = np.arange(len(flat)) + 2 * row + (ends[0] - lengths[0])
-    nodes["index"][at] = column + 1
-    nodes["value"][at] = rows.ravel()[flat] * np.float32(feature_scale)
+@njit(cache=True, nogil=True)
+def _fill(rows: Any, scale: Any, bias: float, index: Any, value: Any, at: int) -> int:
+    """Write the nodes of some rows [k, d] from position ``at`` on; returns the position after them."""
+    n, d = rows.shape
+    for i in range(n):
+        for column in range(d):
+            if rows[i, column] != 0:
+                index[at] = column + 1
+                value[at] = rows[i, column] * scale
+                at += 1
+        index[at], value[at] = d + 1, bias
+        index[at + 1], value[at + 1] = -1, 0.0
+        at += 2
+    return at
 
 
 def _train(

@@ -1,0 +1,44 @@
+"""Stage ``bbox``: class-specific box regressors from features to box transforms (paper appendix C).
+
+Reads the train split's features (``bbox.layer``); writes ``artifacts/bbox/model.h5``. Cost: a pass over the boxes, then
+over the features, and per class a Cholesky factorisation of min(rows, d + 1) squared.
+"""
+
+from ..common.contract import Context, Stage
+from .settings import BboxSettings
+
+VERSION = 1
+
+
+def run(ctx: Context) -> None:
+    """Train the regressors, or write one that moves nothing where ``bbox.enabled`` is false."""
+    from ..common.featureset import FeatureSet, mean_norm
+    from ..common.models import write_box_regressor
+    from .training import disabled_regressor, train_box_regressors
+
+    settings: BboxSettings = ctx.settings("bbox")
+    dataset = ctx.dataset()
+    if not settings.enabled:
+        write_box_regressor(ctx.output("model"), disabled_regressor(settings.layer, dataset.classes))
+        return
+    ids = [record.id for record in dataset.split("train")]
+    # no read-ahead: the first pass looks at boxes only
+    images = FeatureSet(ctx.store, ctx.artifact("features")).layer(settings.layer, ids)
+    norm = mean_norm(images, ctx.seed)
+    ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
+    model = train_box_regressors(images, dataset.classes, settings.target_norm / norm, settings, ctx.log)
+    write_box_regressor(ctx.output("model"), model)
+
+
+STAGE = Stage(
+    name="bbox",
+    version=VERSION,
+    settings={"bbox": BboxSettings},
+    groups=("seed", "bbox"),
+    inputs={
+        "manifest": "artifacts/manifest/manifest.json",
+        "features": "artifacts/features/manifest.json",
+    },
+    outputs={"model": "artifacts/bbox/model.h5"},
+    run=run,
+)

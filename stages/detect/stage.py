@@ -1,0 +1,111 @@
+"""Stage ``detect``: every test image's detections, with and without box regression (paper section 2.2).
+
+Reads the test split's features and both models; writes one HDF5 object per image and the manifest
+``artifacts/detect/manifest.json``, whose summary
+holds the score each class must reach over the whole split. Cost: reading the features, some ms per image.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ..common.contract import Context, ImageTask, Stage
+from ..common.errors import StageError
+from .settings import DetectSettings
+
+if TYPE_CHECKING:
+    from cache import Payload
+    from manifests import ImageRecord
+
+    from ..common.models import BoxRegressor, Classifier
+    from .detection import Detections
+
+VERSION = 1
+
+
+def run(ctx: Context) -> None:
+    """Detect on the images that the store lacks, then find the thresholds over all of them."""
+    from cache import Recipe, digest_file
+
+    from ..common.featureset import FeatureSet
+    from ..common.models import read_box_regressor, read_classifier
+    from .detection import detect_image, layers_needed
+    from .thresholds import dataset_thresholds
+
+    settings: DetectSettings = ctx.settings("detect")
+    dataset, artifact = ctx.dataset(), ctx.artifact("features")
+    svm, bbox = read_classifier(ctx.input("svm")), read_box_regressor(ctx.input("bbox"))
+    _check_classes(svm, bbox, dataset.classes)
+    layers = layers_needed(svm, bbox)
+    images = dataset.split("test")
+    for layer in layers:  # names a layer or image that was not stored, and what to do
+        FeatureSet(ctx.store, artifact).layer(layer, [image.id for image in images])
+
+    # the dataset-wide rule is no part of an image's object
+    params = settings.model_dump(mode="json", exclude={"rank_factor"})
+    models = {"svm": digest_file(ctx.input("svm")), "bbox": digest_file(ctx.input("bbox"))}
+
+    def compute(task: ImageTask) -> "Payload":
+        names = ["boxes", "is_gt", *layers]
+        arrays = ctx.store.get("features", task.args["features"], names).arrays
+        proposals = ~arrays["is_gt"]
+        features = {layer: arrays[layer][proposals] for layer in layers}
+        record = task.image
+        found = detect_image(features, arrays["boxes"][proposals], svm, bbox, record.width, record.height, settings)
+        return _payload(record, found, svm, bbox)
+
+    tasks = []
+    for record in images:
+        # an object's clipping depends on the image's extent, which the features' key holds through its bytes
+        inputs = {"features": artifact.keys[record.id], **models}
+        recipe = Recipe("detect", VERSION, params, inputs)
+        tasks.append(ImageTask(record, recipe, {"features": artifact.keys[record.id]}))
+    keys = ctx.compute_images(tasks, compute, unit="detections")
+    ranked = (ctx.store.get("detect", key, ["rank_scores", "rank_labels"]).arrays for key in keys)
+    limits = dataset_thresholds(
+        ((arrays["rank_scores"], arrays["rank_labels"]) for arrays in ranked),
+        dataset.classes,
+        settings.rank_factor,
+        len(images),
+    )
+    entries = [(record.id, key) for record, key in zip(images, keys, strict=True)]
+    ctx.publish("manifest", entries, {"thresholds": limits, "classifier": svm.kind, "regressed": bbox.enabled})
+
+
+def _check_classes(svm: "Classifier", bbox: "BoxRegressor", classes: tuple[str, ...]) -> None:
+    for name, model in (("svm", svm), ("bbox", bbox)):
+        if model.classes != classes:
+            raise StageError(
+                f"artifacts/{name}/model.h5: trained for classes {', '.join(model.classes)}, and the dataset has "
+                f"{', '.join(classes)}; run `dvc repro`"
+            )
+
+
+def _payload(record: "ImageRecord", found: "Detections", svm: "Classifier", bbox: "BoxRegressor") -> "Payload":
+    from cache import Payload
+
+    attrs: dict[str, Any] = {
+        "image": record.file_name,
+        "image_sha256": record.sha256,
+        "box_convention": "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive",
+        "count": len(found.bbox),
+        "classes": list(svm.classes),
+        "classifier": svm.kind,
+        "layers": [svm.layer, bbox.layer],
+        "regressed": bbox.enabled,
+    }
+    return Payload(found.arrays(), attrs, "hdf5")
+
+
+STAGE = Stage(
+    name="detect",
+    version=VERSION,
+    settings={"detect": DetectSettings},
+    groups=("detect",),
+    inputs={
+        "manifest": "artifacts/manifest/manifest.json",
+        "features": "artifacts/features/manifest.json",
+        "svm": "artifacts/svm/model.h5",
+        "bbox": "artifacts/bbox/model.h5",
+    },
+    outputs={"manifest": "artifacts/detect/manifest.json"},
+    run=run,
+)

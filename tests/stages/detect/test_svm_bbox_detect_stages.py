@@ -1,0 +1,226 @@
+"""The stages svm, bbox and detect one after another over a store of made-up features."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache import Artifact, Payload, Recipe, Store
+from manifests import Dataset, ImageRecord
+from stages.bbox.settings import BboxSettings
+from stages.bbox.stage import STAGE as BBOX
+from stages.common.boxes import class_overlaps, iou
+from stages.common.errors import StageError
+from stages.common.models import read_box_regressor, read_classifier
+from stages.detect.settings import DetectSettings
+from stages.detect.stage import STAGE as DETECT
+from stages.svm.settings import SvmSettings
+from stages.svm.stage import STAGE as SVM
+
+CLASSES = ("disc", "star")
+
+
+class Messages:
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None:
+        raise AssertionError(message)
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+
+
+@dataclass
+class Context:
+    """What the three stages use of a context; files lie in one folder by declared path."""
+
+    root: Path
+    stage: Any
+    groups: dict[str, Any]
+    seed: int = 0
+    computed: list[int] = field(default_factory=list)
+    log = Messages()
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root / "objects")
+
+    def settings(self, group: str) -> Any:
+        assert group in self.stage.groups
+        return self.groups[group]
+
+    def input(self, name: str) -> Path:
+        return self.root / self.stage.inputs[name]
+
+    def output(self, name: str) -> Path:
+        path = self.root / self.stage.outputs[name]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def dataset(self) -> Dataset:
+        return Dataset.load(self.input("manifest"))
+
+    def artifact(self, name: str) -> Artifact:
+        return Artifact.read(self.input(name))
+
+    def compute_images(self, tasks: Any, compute: Callable[[Any], Payload], *, unit: str = "regions") -> list[str]:
+        for task in tasks:
+            if not self.store.has(task.recipe.stage, task.recipe.key):
+                self.store.put(task.recipe, compute(task))
+                self.computed.append(task.image.id)
+        return [task.recipe.key for task in tasks]
+
+    def publish(self, name: str, entries: Any, summary: Any) -> None:
+        artifact = Artifact(self.stage.name, self.stage.version, {}, {}, tuple(entries), summary)
+        artifact.write(self.output(name))
+
+
+def run(root: Path, stage: Any, **settings: Any) -> Context:
+    context = Context(root, stage, settings)
+    stage.run(context)
+    return context
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Eight train and three test images: a disc and a star each, jittered proposals, background; one without any."""
+    rng = np.random.default_rng(0)
+    records, entries = [], []
+    store = Store(tmp_path / "objects")
+    for i in range(1, 12):
+        gt = np.array([[20, 20, 60, 70], [90, 30, 150, 60]], np.float32) + rng.integers(0, 20)
+        corner = rng.uniform(0, 120, (30, 2))
+        background = np.concatenate([corner, corner + rng.uniform(15, 50, (30, 2))], axis=1)
+        near = np.repeat(gt, 8, axis=0) + rng.normal(0, 5, (16, 4))
+        proposals = np.concatenate([near, background]).astype(np.float32).clip(0, 200)
+        if i == 11:
+            gt, proposals = gt[:0], proposals[:0]
+        boxes = np.concatenate([gt, proposals])
+        record = ImageRecord(i, f"{i}.png", 200, 200, f"{i:064x}", "train" if i < 9 else "test", gt, np.arange(len(gt)))
+        overlaps = class_overlaps(boxes, gt, record.labels, 2)
+        appearance = np.concatenate([2 * overlaps, rng.random((len(boxes), 4))], axis=1)
+        offset = np.zeros((len(boxes), 4))
+        if len(gt):
+            offset = boxes - gt[overlaps.argmax(axis=1)]
+        arrays = {
+            "boxes": boxes,
+            "is_gt": np.arange(len(boxes)) < len(gt),
+            "gt_class": np.concatenate([record.labels, np.full(len(proposals), -1)]),
+            "difficult": np.zeros(len(boxes), bool),
+            "overlaps": overlaps,
+            "fc7": appearance.astype(np.float16),
+            "pool5": np.concatenate([np.maximum(offset, 0), np.maximum(-offset, 0)], axis=1).astype(np.float16),
+        }
+        records.append(record)
+        recipe = Recipe("features", 1, {}, {"image": record.sha256})
+        entries.append((i, store.put(recipe, Payload(arrays, {"image": record.file_name}, "zarr"))))
+    for folder in ("manifest", "features"):
+        (tmp_path / "artifacts" / folder).mkdir(parents=True)
+    Dataset("shapes", CLASSES, tuple(records)).save(tmp_path / "artifacts/manifest/manifest.json")
+    summary = {"layers": {"fc7": 6, "pool5": 8}}
+    Artifact("features", 1, {}, {}, tuple(entries), summary).write(tmp_path / "artifacts/features/manifest.json")
+    return tmp_path
+
+
+SVM_SETTINGS = SvmSettings(C=0.1, memory_limit_mb=64)
+BBOX_SETTINGS = BboxSettings(ridge_lambda=1.0)
+
+
+def run_all(root: Path, detect: DetectSettings | None = None) -> Context:
+    run(root, SVM, svm=SVM_SETTINGS)
+    run(root, BBOX, bbox=BBOX_SETTINGS)
+    return run(root, DETECT, detect=detect or DetectSettings())
+
+
+def test_the_chain_finds_the_objects(root: Path) -> None:
+    assert run_all(root).computed == [9, 10, 11]
+    store, dataset = Store(root / "objects"), Dataset.load(root / "artifacts/manifest/manifest.json")
+    artifact = Artifact.read(root / "artifacts/detect/manifest.json")
+    assert artifact.summary["thresholds"] == {"disc": None, "star": None}
+    for record in dataset.split("test")[:2]:
+        found = store.get("detect", artifact.keys[record.id]).arrays
+        quality = {}
+        for prefix in ("bbox", "no_bbox"):
+            labels, boxes = found[f"{prefix}.labels"], found[f"{prefix}.boxes"]
+            best = [boxes[labels == j][0] for j in range(2)]
+            quality[prefix] = np.diag(iou(np.array(best), record.boxes))
+        assert (quality["no_bbox"] > 0.5).all()
+        assert quality["bbox"].sum() > quality["no_bbox"].sum()
+        # ground truth takes no part at test time: nothing scored is exactly a ground-truth box
+        assert not (iou(found["no_bbox.boxes"], record.boxes) == 1).any()
+        assert len(found["rank_scores"]) == 2 * 46
+    empty = store.get("detect", artifact.keys[11])
+    assert empty.attrs["count"] == 0 and empty.arrays["bbox.boxes"].shape == (0, 4)
+
+
+def test_scale_and_mining_log(root: Path) -> None:
+    run(root, SVM, svm=SVM_SETTINGS)
+    model = read_classifier(root / "artifacts/svm/model.h5")
+    store = Store(root / "objects")
+    entries = Artifact.read(root / "artifacts/features/manifest.json").entries[:8]
+    norms = [np.linalg.norm(store.get("features", key).arrays["fc7"].astype(float), axis=1) for _, key in entries]
+    # at most 200 rows of 200 images: here all of them
+    assert model.feature_scale == pytest.approx(20 / np.concatenate(norms).mean(), rel=1e-6)
+    with (root / "artifacts/svm/mining.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["class_name"] for row in rows} == set(CLASSES)
+    assert {row["image_id"] for row in rows} == {"1", "8"}
+    for row in rows:
+        parts = sum(float(row[k]) for k in ("regulariser", "positive_loss", "negative_loss"))
+        assert float(row["objective"]) == pytest.approx(parts)
+
+
+def test_models_are_the_same_bytes_again(root: Path) -> None:
+    paths = [root / "artifacts" / name for name in ("svm/model.h5", "svm/mining.csv", "bbox/model.h5")]
+    first = [run_all(root) and path.read_bytes() for path in paths]
+    again = run_all(root)
+    assert [path.read_bytes() for path in paths] == first
+    assert again.computed == []
+
+
+def test_what_a_detection_depends_on(root: Path) -> None:
+    run_all(root)
+    assert run(root, DETECT, detect=DetectSettings(rank_factor=1)).computed == []
+    summary = Artifact.read(root / "artifacts/detect/manifest.json").summary
+    assert all(isinstance(t, float) for t in summary["thresholds"].values())
+    assert run(root, DETECT, detect=DetectSettings(nms_iou=0.5)).computed == [9, 10, 11]
+    run(root, BBOX, bbox=BboxSettings(enabled=False))
+    assert run(root, DETECT, detect=DetectSettings()).computed == [9, 10, 11]
+    keys = Artifact.read(root / "artifacts/detect/manifest.json").keys
+    found = Store(root / "objects").get("detect", keys[9])
+    assert found.attrs["regressed"] is False
+    np.testing.assert_array_equal(found.arrays["bbox.boxes"], found.arrays["no_bbox.boxes"])
+
+
+def test_softmax_takes_the_networks_last_layer(root: Path) -> None:
+    import torch
+
+    from stages.common.networks import build
+    from stages.common.weights import save_weights
+
+    (root / "artifacts/finetune").mkdir()
+    network = build("small", 3, generator=torch.Generator().manual_seed(0)).eval()
+    save_weights(root / "artifacts/finetune/weights.safetensors", network)
+    run(root, SVM, svm=SvmSettings(classifier="softmax"))
+    assert read_classifier(root / "artifacts/svm/model.h5").kind == "softmax"
+    with (root / "artifacts/svm/mining.csv").open() as file:
+        assert list(csv.DictReader(file)) == []
+
+
+def test_bad_input_is_said(root: Path) -> None:
+    with pytest.raises(StageError, match="layer 'fc9' is not among the stored features"):
+        run(root, SVM, svm=SvmSettings(layer="fc9"))
+    run_all(root)
+    manifest = root / "artifacts/manifest/manifest.json"
+    dataset = Dataset.load(manifest)
+    Dataset("shapes", ("disc", "moon"), dataset.images).save(manifest)
+    with pytest.raises(StageError, match="trained for classes disc, star, and the dataset has disc, moon"):
+        run(root, DETECT, detect=DetectSettings())
+
+
+def test_a_disabled_regressor_reads_no_features(root: Path) -> None:
+    (root / "artifacts/features/manifest.json").unlink()
+    run(root, BBOX, bbox=BboxSettings(enabled=False))
+    assert not read_box_regressor(root / "artifacts/bbox/model.h5").enabled
