@@ -165,13 +165,13 @@ def _found_image(
 
 
 def parse_xml(data: bytes, where: str) -> Element:
-    """The root of an untrusted XML document; entities, which could grow without bound, and DTDs are refused."""
+    """The root of an untrusted XML document; entities, which could grow without bound or read files, are refused."""
     if len(data) > _MAX_XML_BYTES:
         raise DatasetError(f"{where}: has {len(data)} bytes, far too many for an annotation; replace it")
     try:
-        root: Element = safe_xml.fromstring(data, forbid_dtd=True)
+        root: Element = safe_xml.fromstring(data)
     except DefusedXmlException:
-        raise DatasetError(f"{where}: declares a DTD or entities, which is not safe to read; remove them") from None
+        raise DatasetError(f"{where}: declares entities, which are not safe to read; remove them") from None
     except (ParseError, ValueError, LookupError) as error:  # the latter two: an unknown or wrong encoding
         raise DatasetError(f"{where}: is not well-formed XML ({error}); correct it") from None
     return root
