@@ -68,4 +68,7 @@ def _problems(arrays: dict[str, NDArray[np.generic]]) -> list[str]:
         out.append(f"train must be bool, one per image, found {train.dtype} {list(train.shape)}")
     elif not train.any() or train.all():
         out.append("train must be true for some images (trained on) and false for others (held out)")
+    if not out:
+        untrained = np.setdiff1d(np.arange(int(labels.max()) + 1), labels[train])
+        out += [f"class {label} has no training image; number the classes 0 .. k - 1" for label in untrained]
     return out

@@ -22,6 +22,9 @@ class PretrainSettings(Settings):
     gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
     weight_decay: float = Field(0.0005, ge=0, le=1, description="L2 penalty on weights; biases have none")
+    batch_norm: bool = Field(
+        True, description="train with batch normalisation and fold it into the layers at the end (networks without it)"
+    )
     crop: float = Field(
         0.875, gt=0, le=1, description="side of the random square crop, as a part of the image's (224 of 256)"
     )

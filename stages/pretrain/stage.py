@@ -56,8 +56,6 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         pool5_grid=network_settings.pool5_grid,
         generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
     ).to(device_of(network_settings.device))
-    # The last layer begins at N(0, 0.01) as in Caffe's training files; larger logits at the start kill the ReLUs.
-    network.new_head(data.n_classes, torch_generator(ctx.seed, "pretrain", "last layer"))
     course = Course(
         stage="pretrain",
         iterations=settings.iterations,
@@ -86,11 +84,8 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
 
 
 def _classification_path(ctx: Context) -> "Path":
-    try:
-        path = ctx.input("classification")
-    except StageError:
-        path = None
-    if path is None or not path.exists():
+    path = ctx.input("registered") / "classification.npz"
+    if not path.exists():
         raise StageError(
             "network.weights is 'pretrain', but this dataset brings no classification set; set network.weights to a"
             " torchvision weights name or a .safetensors file, or put a classification.npz (images uint8 [n, s, s, 3],"
@@ -129,7 +124,7 @@ STAGE = Stage(
     groups=("seed", "pretrain", "network"),
     inputs={
         "manifest": "artifacts/manifest/manifest.json",
-        "classification": "artifacts/datasets/${dataset}/classification.npz",
+        "registered": "artifacts/datasets/${dataset}",
     },
     outputs={"weights": "artifacts/pretrain/weights.safetensors", "curve": "artifacts/pretrain/curve.csv"},
     run=run,

@@ -9,8 +9,9 @@ from ..common.boxes import Boxes
 from ..common.checkpoint import Checkpoint
 from ..common.contract import Log
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
-from ..common.training import Batch, Course, Warp, classify, generator, prefetch, train
+from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
 from .classification import ClassificationSet, crop_boxes
+from .normalisation import fold, normalise
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ def pretrain(
     checkpoint: Checkpoint,
     log: Log,
 ) -> list[dict[str, float]]:
-    """Train ``network`` in place on random crops; returns the curve (see CURVE_COLUMNS)."""
+    """Train ``network`` in place on random crops; returns the curve (see CURVE_COLUMNS).
+
+    The last layer begins at N(0, 0.01), as in Caffe's training files. With ``settings.batch_norm`` the network is
+    trained with batch normalisation, which is folded away before this returns.
+    """
+    network.new_head(data.n_classes, torch_generator(course.seed, course.stage, "last layer"))
+    normalised = settings.batch_norm and normalise(network, list(network.classifier_parameters()))
     solver = MomentumSGD(
         network, caffe_multipliers(network), momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -44,15 +51,14 @@ def pretrain(
 
     def held_out(chunk: int) -> Batch:
         rows = val_rows[chunk * settings.batch : (chunk + 1) * settings.batch]
-        boxes = crop_boxes(len(rows), side, settings.crop, None)
-        return _crops(data, rows, boxes, np.zeros(len(rows), bool), warp)
+        return held_out_batch(data, rows, warp, settings.crop)
 
     def evaluate() -> dict[str, float]:
         batches = prefetch(held_out, 0, -(-len(val_rows) // settings.batch), course.workers)
         losses, predicted, labels = classify(network, batches, settings.precision)
         return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
 
-    return train(
+    rows = train(
         network,
         solver,
         schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
@@ -62,6 +68,15 @@ def pretrain(
         checkpoint=checkpoint,
         log=log,
     )
+    if normalised:
+        fold(network)
+    return rows
+
+
+def held_out_batch(data: ClassificationSet, rows: NDArray[np.int64], warp: Warp, crop: float) -> Batch:
+    """The centre crops of some pictures, not mirrored."""
+    boxes = crop_boxes(len(rows), data.images.shape[1], crop, None)
+    return _crops(data, rows, boxes, np.zeros(len(rows), bool), warp)
 
 
 def _crops(

@@ -163,7 +163,7 @@ def masked_columns(folder: Path, iterations: int) -> np.ndarray:
         network,
         MomentumSGD(network, caffe_multipliers(network), momentum=0.0, weight_decay=0.0),
         schedule=StepSchedule(0.001, 1.0, 1),  # small: a loss of 0 would have no gradient
-        draw=lambda i: Batch(np.ones((1, 200), np.float32), np.array([1])),
+        draw=lambda i: Batch(np.ones((1, 2, 10, 10), np.float32), np.array([1])),
         evaluate=dict,
         course=Course("toy", iterations, 10, 10, 7),
         checkpoint=Checkpoint(folder, {}),

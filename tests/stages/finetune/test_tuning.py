@@ -1,0 +1,159 @@
+"""Fine-tuning end to end on a toy set: batches are the warps they should be, and it learns."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.common.boxes import iou
+from stages.common.checkpoint import Checkpoint
+from stages.common.errors import StageError
+from stages.common.networks import InputSpec, build
+from stages.common.training import Batch, Course, torch_generator
+from stages.common.warp import warp_regions
+from stages.finetune.images import ImageCache
+from stages.finetune.settings import FinetuneSettings
+from stages.finetune.tuning import WindowReader, check_pools, fine_tune, measure
+from stages.finetune.windows import Windows, concatenate, image_windows
+
+SPEC = InputSpec(32, "bgr", 255.0, (104.0, 117.0, 123.0))
+
+
+class ListLog:
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.messages.append(message)
+
+    warning = info
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+
+
+def reader_of(images: list[np.ndarray], spec: InputSpec, context_px: int = 4) -> WindowReader:
+    return WindowReader(
+        ImageCache(lambda i: images[i], 10**6),
+        lambda image, boxes, mirror: warp_regions(
+            image, boxes, spec, mode="warp", context_px=context_px, mirror=mirror
+        ),
+    )
+
+
+def test_batch_is_each_windows_warp_in_order_and_mirrored_where_asked() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(3)]
+    corners = rng.uniform(0, 25, (9, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(8, 30, (9, 2))], 1).astype(np.float32)
+    windows = Windows(np.array([2, 0, 1, 2, 0, 0, 1, 2, 2]), boxes, np.arange(9))
+    flips = np.array([0, 1, 0, 1, 1, 0, 0, 0, 1], bool)
+    batch = reader_of(images, SPEC).read(windows, flips)
+    assert batch.images.dtype == np.float32
+    np.testing.assert_array_equal(batch.labels, np.arange(9))
+    for i in range(9):
+        crop = warp_regions(images[windows.images[i]], boxes[i : i + 1], SPEC, mode="warp", context_px=4)[0]
+        np.testing.assert_array_equal(batch.images[i], crop[:, :, ::-1] if flips[i] else crop)
+
+
+def test_no_foreground_is_an_error_and_no_background_a_warning() -> None:
+    log = ListLog()
+    one = np.zeros((1, 4), np.float32)
+    with pytest.raises(StageError, match="no window of the train split"):
+        check_pools(Windows(np.array([0]), one, np.array([0])), log)
+    check_pools(Windows(np.array([0]), one, np.array([2])), log)
+    assert "no background" in log.messages[0]
+
+
+def toy() -> tuple[list[np.ndarray], Windows, Windows]:
+    """Images with a red square or a green one, random proposals; the last image is held out."""
+    rng = np.random.default_rng(1)
+    images, parts = [], []
+    for index in range(10):
+        image = rng.integers(80, 140, (80, 80, 3), dtype=np.uint8)
+        x, y = rng.integers(5, 45, 2)
+        label = index % 2
+        image[y : y + 30, x : x + 30] = (220, 20, 20) if label == 0 else (20, 220, 20)
+        gt = np.array([[x, y, x + 30, y + 30]], np.float32)
+        near = gt + rng.uniform(-5, 5, (6, 4)).astype(np.float32)
+        corner = rng.uniform(0, 50, (30, 2))
+        away = np.concatenate([corner, corner + 25], 1).astype(np.float32)
+        away = away[iou(away, gt)[:, 0] < 0.1]
+        boxes, labels = image_windows(
+            gt, np.array([label]), np.zeros(1, bool), np.concatenate([near, away]), n_classes=2
+        )
+        images.append(image)
+        parts.append(Windows(np.full(len(labels), index), boxes, labels))
+    return images, concatenate(parts[:8]), concatenate(parts[8:])
+
+
+def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple[Any, list[dict[str, float]]]:
+    torch.set_num_threads(1)
+    images, training, aside = toy()
+    values: dict[str, Any] = {"iterations": 30, "fg_per_batch": 4, "bg_per_batch": 6, "lr": 0.002, "eval_every": 15}
+    settings = FinetuneSettings(**(values | changes))
+    network = build("small", 7, generator=torch_generator(0, "test", "weights"))
+    course = Course("finetune", settings.iterations, settings.eval_every, 10, seed=0, train_batch_norm=False)
+    rows = fine_tune(
+        network,
+        training,
+        aside if held_out is None else held_out,
+        reader_of(images, network.input),
+        settings,
+        course,
+        Checkpoint(folder, {}),
+        ListLog(),
+        n_classes=2,
+    )
+    return network, rows
+
+
+def test_learns_a_toy_set(tmp_path: Path) -> None:
+    network, rows = tune(tmp_path)
+    assert network.n_outputs == 3
+    assert [row["iteration"] for row in rows] == [1, 15, 30]
+    assert rows[-1]["val_loss"] < 0.6 * rows[0]["val_loss"]
+    assert rows[-1]["val_fg_accuracy"] > 0.9
+    assert rows[-1]["val_accuracy"] > 0.85
+
+
+def test_without_held_out_windows_the_curve_has_training_loss_only(tmp_path: Path) -> None:
+    none = Windows(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    _, rows = tune(tmp_path, held_out=none, iterations=2)
+    assert [set(row) for row in rows] == [{"iteration", "train_loss"}] * 2
+
+
+def test_new_layer_starts_gaussian_and_all_layers_move(tmp_path: Path) -> None:
+    start = build("small", 7, generator=torch_generator(0, "test", "weights")).state_dict()
+    network, _ = tune(tmp_path, iterations=1, lr=1e-9)
+    weight = network.state_dict()["trunk.classifier.6.weight"]
+    assert weight.shape == (3, 512)
+    assert abs(weight.std().item() / 0.01 - 1) < 0.06  # 1,536 draws: 3 standard deviations is 5.4%
+    assert abs(weight.mean().item()) < 0.001
+    assert network.state_dict()["trunk.classifier.6.bias"].abs().max() < 1e-6
+    moved, _ = tune(tmp_path / "moved", iterations=1, lr=0.01)
+    for name, value in moved.state_dict().items():
+        if not name.startswith("trunk.classifier.6"):
+            assert not torch.equal(value, start[name]), name
+
+
+def test_measure_is_mean_over_windows_not_over_chunks(tmp_path: Path) -> None:
+    network, _ = tune(tmp_path, iterations=1)
+    images, _, aside = toy()
+    reader = reader_of(images, network.input)
+    small = measure(network, aside, reader, FinetuneSettings(fg_per_batch=1, bg_per_batch=6), 2)
+    large = measure(network, aside, reader, FinetuneSettings(fg_per_batch=100, bg_per_batch=100), 1)
+    assert small == pytest.approx(large, rel=1e-5)
+    batch: Batch = reader.read(aside)
+    with torch.no_grad():
+        logits = network.eval()(torch.from_numpy(batch.images))
+    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels)).item()
+    assert large["val_loss"] == pytest.approx(expected, rel=1e-5)
+    right = (logits.argmax(1).numpy() == batch.labels)[batch.labels > 0]
+    assert large["val_fg_accuracy"] == pytest.approx(right.mean())
+
+
+def test_limits_in_the_wrong_order_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"bg_iou \(0.6\) must not be above"):
+        FinetuneSettings(bg_iou=0.6)

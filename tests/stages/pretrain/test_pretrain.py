@@ -1,0 +1,138 @@
+"""Training from scratch: the classification set's file, its crops, and that it learns and resumes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.common.checkpoint import Checkpoint
+from stages.common.errors import StageError
+from stages.common.networks import build
+from stages.common.training import Course, classify, torch_generator
+from stages.common.warp import warp_regions
+from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification
+from stages.pretrain.settings import PretrainSettings
+from stages.pretrain.training import held_out_batch, pretrain
+
+
+class QuietLog:
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+
+    def info(self, message: str) -> None: ...
+
+    warning = info
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        if done == self.stop_at:
+            raise InterruptedError
+
+
+def toy() -> ClassificationSet:
+    """Horizontal, vertical and no bars on noise, 20 px."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(60, 160, (120, 20, 20, 3), dtype=np.uint8)
+    labels = np.arange(120) % 3
+    for image, label in zip(images, labels, strict=True):
+        at = rng.integers(6, 12)
+        if label == 0:
+            image[at : at + 3] = 250
+        elif label == 1:
+            image[:, at : at + 3] = 250
+    return ClassificationSet(images, labels, np.arange(120) < 90)
+
+
+def fit(folder: Path, log: QuietLog | None = None, **changes: Any) -> tuple[Any, list[dict[str, float]]]:
+    torch.set_num_threads(1)
+    settings = PretrainSettings(**{"iterations": 24, "batch": 16, "lr": 0.02, "eval_every": 12, **changes})
+    network = build("small", 3, generator=torch_generator(1, "pretrain", "initial weights"))
+    rows = pretrain(
+        network,
+        toy(),
+        lambda image, boxes, mirror: warp_regions(
+            image, boxes, network.input, mode="warp", context_px=0, mirror=mirror
+        ),
+        settings,
+        Course("pretrain", settings.iterations, settings.eval_every, 10, seed=1),
+        Checkpoint(folder, {}),
+        log or QuietLog(),
+    )
+    return network, rows
+
+
+def test_learns_and_the_folded_network_scores_what_the_curve_says(tmp_path: Path) -> None:
+    network, rows = fit(tmp_path)
+    assert [row["iteration"] for row in rows] == [1, 12, 24]
+    assert rows[-1]["val_loss"] < 0.7 * rows[0]["val_loss"]
+    assert rows[-1]["val_accuracy"] > 0.7
+    assert not [name for name in network.state_dict() if "norm" in name]
+    batch = held_out_batch(
+        toy(), np.arange(90, 120), lambda i, b, m: warp_regions(i, b, network.input, context_px=0, mirror=m), 0.875
+    )
+    losses, predicted, labels = classify(network, [batch])
+    assert losses.mean() == pytest.approx(rows[-1]["val_loss"], rel=1e-4)
+    assert (predicted == labels).mean() == rows[-1]["val_accuracy"]
+
+
+def test_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    straight, curve = fit(tmp_path / "a", iterations=14)
+    with pytest.raises(InterruptedError):
+        fit(tmp_path / "b", QuietLog(12), iterations=14)
+    resumed, resumed_curve = fit(tmp_path / "b", iterations=14)
+    assert curve == resumed_curve
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_random_crops_stay_inside_and_reach_every_corner() -> None:
+    boxes = crop_boxes(500, 20, 0.875, np.random.default_rng(0))
+    assert boxes.dtype == np.float32
+    np.testing.assert_array_equal(boxes[:, 2:] - boxes[:, :2], 18)  # 17.5 rounds to the even 18
+    assert set(boxes[:, 0]) == set(boxes[:, 1]) == {0, 1, 2}
+    np.testing.assert_array_equal(crop_boxes(2, 72, 0.875, None), [[4, 4, 67, 67]] * 2)
+    np.testing.assert_array_equal(crop_boxes(1, 5, 1.0, np.random.default_rng(0)), [[0, 0, 5, 5]])
+
+
+GOOD = {
+    "images": np.zeros((4, 8, 8, 3), np.uint8),
+    "labels": np.array([0, 1, 0, 1]),
+    "train": np.array([True, True, False, False]),
+}
+
+
+def test_file_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", **GOOD, classes=np.array(["a", "b"]))
+    data = read_classification(tmp_path / "c.npz")
+    assert data.n_classes == 2
+    assert data.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((4, 8, 8, 3))}, r"images must be uint8 .* found float64"),
+        ({"images": np.zeros((4, 8, 9, 3), np.uint8)}, r"images must be uint8"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "labels must be integers, one per image"),
+        ({"labels": np.zeros(3, int)}, r"labels must be integers, one per image, found int64 \[3\]"),
+        ({"labels": np.array([0, -1, 0, 0])}, "labels must be 0 or above, found -1"),
+        ({"train": np.ones(4, bool)}, "train must be true for some"),
+        ({"train": np.zeros(4, bool)}, "train must be true for some"),
+        ({"train": np.array([1, 0, 1, 0])}, "train must be bool"),
+        ({"labels": np.array([0, 1, 2, 1]), "train": np.array([1, 1, 0, 0], bool)}, "class 2 .* no training image"),
+    ],
+)
+def test_bad_file_says_what_is_wrong(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "c.npz", **(GOOD | change))
+    with pytest.raises(StageError, match=message):
+        read_classification(tmp_path / "c.npz")
+
+
+def test_missing_arrays_are_all_named_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", images=GOOD["images"])
+    with pytest.raises(StageError, match=r"(?s)'labels' is missing.*'train' is missing"):
+        read_classification(tmp_path / "c.npz")
+    (tmp_path / "d.npz").write_bytes(b"not a zip")
+    with pytest.raises(StageError, match="not a readable"):
+        read_classification(tmp_path / "d.npz")
