@@ -33,7 +33,8 @@ class PageData:
 
     ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no rows:
     that part did not run). ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of them.
-    ``parameters`` is by group; ``digests`` names what the page was made from.
+    ``classifier`` is ``svm`` or ``softmax``; ``regressed`` says whether box regression was on. ``parameters`` is by
+    group; ``digests`` names what the page was made from.
     """
 
     dataset: Dataset
@@ -46,6 +47,8 @@ class PageData:
     mining: Sequence[Row]
     finetune: Sequence[Row]
     pretrain: Sequence[Row]
+    classifier: str
+    regressed: bool
     timings: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, Any]
     digests: Mapping[str, str]

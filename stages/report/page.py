@@ -29,10 +29,11 @@ def page(data: PageData) -> str:
     """The HTML document: no script, no external resource; times are the only thing in it that a rerun may change."""
     title = f"R-CNN on {data.dataset.name}"
     n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
-    classifier = "one linear SVM per class" if data.mining else "its own softmax classifier"
+    classifier = "one linear SVM per class" if data.classifier == "svm" else "its own softmax classifier"
+    regression = "box regression" if data.regressed else "no box regression"
     lead = (
         f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}: region proposals, a network's "
-        f"features of each, {classifier}, and box regression (Girshick et al. 2014). Tested on "
+        f"features of each, {classifier}, and {regression} (Girshick et al. 2014). Tested on "
         f"{len(data.tested)} images of {data.dataset.name}, which has {n_train} others."
     )
     head = tag(

@@ -42,6 +42,8 @@ def headline(data: PageData) -> Markup:
             f" Ranges: where 95% of {protocol['n_bootstrap']} resamples of the test images put the figure; "
             "they do not cover what another training run would change."
         )
+    if not data.regressed:
+        text += " Box regression was off in this run: with and without are the same."
     return section("scores", "Scores", tag("div", *tiles, class_="tiles"), tag("p", text, class_="note"))
 
 

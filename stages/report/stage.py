@@ -16,7 +16,7 @@ _COLUMNS = {
     "pr": ("regression", "class", "score", "recall", "precision"),
     "recall_iou": ("class", "iou", "recall"),
     "errors": ("regression", "class", "multiple", "right"),
-    "mining": ("class", "fit", "images_seen", "positives", "negatives", "objective"),
+    "mining": ("class_name", "images_seen", "positives", "negatives", "objective"),
     "finetune": ("iteration",),
     "pretrain": ("iteration",),
 }
@@ -41,6 +41,8 @@ def run(ctx: Context) -> None:
         metrics=read_json(ctx.input("metrics")),
         examples=read_json(ctx.input("examples")),
         **tables,
+        classifier=str(detect.summary["classifier"]),
+        regressed=bool(detect.summary["regressed"]),
         timings={name: part for name, part in ctx.timings().items() if name != STAGE.name},
         parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
         digests=_digests(ctx),
@@ -72,6 +74,7 @@ STAGE = Stage(
     groups=(
         "dataset",
         "seed",
+        "manifest",
         "network",
         "pretrain",
         "proposals",

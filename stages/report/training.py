@@ -53,7 +53,7 @@ def mining(data: PageData) -> Markup:
         return section("mining", "Hard negative mining", tag("p", "No SVM was trained in this run.", class_="note"))
     by_class: dict[str, list[Row]] = {}
     for row in data.mining:
-        by_class.setdefault(row["class"], []).append(row)
+        by_class.setdefault(row["class_name"], []).append(row)
     named = set(data.shown_classes()[:_MAX_NAMED] if len(by_class) <= _MAX_NAMED else ())
     charts = []
     for column, label in (("objective", "objective after the fit"), ("negatives", "negatives cached")):
