@@ -1,8 +1,8 @@
 """Stage ``detect``: every test image's detections, with and without box regression (paper section 2.2).
 
 Reads the test split's features and both models; writes one HDF5 object per image and the manifest
-``artifacts/detect/manifest.json``, whose summary
-holds the score each class must reach over the whole split. Cost: reading the features, some ms per image.
+``artifacts/detect/manifest.json``, whose summary holds the score each class must reach over the whole split. Cost:
+reading the features, and some ms per image.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,10 @@ def run(ctx: Context) -> None:
     _check_classes(svm, bbox, dataset.classes)
     layers = layers_needed(svm, bbox)
     images = dataset.split("test")
+    features = FeatureSet(ctx.store, artifact)
     for layer in layers:  # names a layer or image that was not stored, and what to do
-        FeatureSet(ctx.store, artifact).layer(layer, [image.id for image in images])
+        features.layer(layer, [image.id for image in images])
+    _check_lengths(svm, bbox, features.dims)
 
     # the dataset-wide rule is no part of an image's object
     params = settings.model_dump(mode="json", exclude={"rank_factor"})
@@ -47,9 +49,9 @@ def run(ctx: Context) -> None:
         names = ["boxes", "is_gt", *layers]
         arrays = ctx.store.get("features", task.args["features"], names).arrays
         proposals = ~arrays["is_gt"]
-        features = {layer: arrays[layer][proposals] for layer in layers}
+        rows = {layer: arrays[layer][proposals] for layer in layers}
         record = task.image
-        found = detect_image(features, arrays["boxes"][proposals], svm, bbox, record.width, record.height, settings)
+        found = detect_image(rows, arrays["boxes"][proposals], svm, bbox, record.width, record.height, settings)
         return _payload(record, found, svm, bbox)
 
     tasks = []
@@ -76,6 +78,18 @@ def _check_classes(svm: "Classifier", bbox: "BoxRegressor", classes: tuple[str, 
             raise StageError(
                 f"artifacts/{name}/model.h5: trained for classes {', '.join(model.classes)}, and the dataset has "
                 f"{', '.join(classes)}; run `dvc repro`"
+            )
+
+
+def _check_lengths(svm: "Classifier", bbox: "BoxRegressor", dims: dict[str, int]) -> None:
+    lengths = {"svm": (svm.layer, svm.weights.shape[1])}
+    if bbox.enabled:
+        lengths["bbox"] = (bbox.layer, bbox.weights.shape[1] - 1)
+    for name, (layer, length) in lengths.items():
+        if length != dims[layer]:
+            raise StageError(
+                f"artifacts/{name}/model.h5: trained on {layer} of length {length}, and the stored features' {layer} "
+                f"has {dims[layer]}; run `dvc repro`"
             )
 
 

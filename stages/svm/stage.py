@@ -1,7 +1,7 @@
 """Stage ``svm``: one linear SVM per class with hard negative mining, or the network's softmax (paper 2.3, app. B).
 
 Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: two passes
-over the features, one of them with training, about 10 s per 100,000 regions of a sparse 4,096-d layer.
+over the features, and beside reading them about 2 s of one core per 100,000 regions of a sparse 4,096-d layer.
 """
 
 import csv

@@ -205,6 +205,9 @@ def test_softmax_takes_the_networks_last_layer(root: Path) -> None:
     save_weights(root / "artifacts/finetune/weights.safetensors", network)
     run(root, SVM, svm=SvmSettings(classifier="softmax"))
     assert read_classifier(root / "artifacts/svm/model.h5").kind == "softmax"
+    run(root, BBOX, bbox=BBOX_SETTINGS)
+    with pytest.raises(StageError, match=r"svm/model.h5: trained on fc7 of length \d+, and the stored .* has 6"):
+        run(root, DETECT, detect=DetectSettings())
     with (root / "artifacts/svm/mining.csv").open() as file:
         assert list(csv.DictReader(file)) == []
 
