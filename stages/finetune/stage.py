@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from ..common.boxes import Boxes
     from ..common.checkpoint import Checkpoint
-    from ..common.networks import InputSpec
-    from ..common.training import Course
-    from .tuning import WindowReader
     from .windows import Windows
 
 VERSION = 1
@@ -46,9 +43,9 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
 
     from ..common.training import device_of, write_curve
     from ..common.weights import load_weights, save_weights
-    from .tuning import CURVE_COLUMNS, check_pools, fine_tune
+    from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune, window_reader
 
-    dataset = ctx.dataset()
+    dataset, crop = ctx.dataset(), ctx.settings("features")
     network = load_weights(ctx.input("weights"), device_of(ctx.settings("network").device))
     records = dataset.split("train")
     training, held_out = _windows(ctx, records, settings, len(dataset.classes))
@@ -58,9 +55,15 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
         network,
         training,
         held_out,
-        _reader(ctx, records, settings, network.input),
+        window_reader(
+            lambda index: ctx.image(records[index]),
+            network.input,
+            mode=crop.crop,
+            context_px=crop.context_px,
+            cache_bytes=settings.image_cache_mb << 20,
+        ),
         settings,
-        _course(ctx, settings),
+        course_of(settings, ctx.seed, ctx.workers),
         checkpoint,
         ctx.log,
         n_classes=len(dataset.classes),
@@ -95,39 +98,6 @@ def _windows(
         f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
     )
     return training, held_out
-
-
-def _reader(
-    ctx: Context, records: "list[ImageRecord]", settings: FinetuneSettings, spec: "InputSpec"
-) -> "WindowReader":
-    from ..common.warp import check_context, warp_regions
-    from .images import ImageCache
-    from .tuning import WindowReader
-
-    crop = ctx.settings("features")
-    check_context(spec.side_px, crop.context_px)
-    cache = ImageCache(lambda index: ctx.image(records[index]), settings.image_cache_mb << 20)
-    return WindowReader(
-        cache,
-        lambda image, boxes, mirror: warp_regions(
-            image, boxes, spec, mode=crop.crop, context_px=crop.context_px, mirror=mirror
-        ),
-    )
-
-
-def _course(ctx: Context, settings: FinetuneSettings) -> "Course":
-    from ..common.training import Course
-
-    return Course(
-        stage="finetune",
-        iterations=settings.iterations,
-        eval_every=settings.eval_every,
-        checkpoint_every=settings.checkpoint_every,
-        seed=ctx.seed,
-        precision=settings.precision,
-        train_batch_norm=False,
-        workers=ctx.workers,
-    )
 
 
 def _checkpoint(ctx: Context, settings: FinetuneSettings, device: str) -> "Checkpoint":

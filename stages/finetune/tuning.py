@@ -1,22 +1,22 @@
 """Fine-tuning itself: warped windows in, a network with a new (N + 1)-way layer out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.boxes import Boxes
 from ..common.checkpoint import Checkpoint
 from ..common.contract import Log
 from ..common.errors import StageError
+from ..common.networks import InputSpec, Network
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
 from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
+from ..common.warp import CropMode, check_context, warp_regions
 from .images import ImageCache
 from .settings import FinetuneSettings
 from .windows import Windows, draw_batch, draw_held_out
-
-if TYPE_CHECKING:
-    from ..common.networks import Network
 
 CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy", "val_fg_accuracy")
 
@@ -46,6 +46,40 @@ class WindowReader:
         return Batch(crops, windows.labels)
 
 
+def window_reader(
+    read: Callable[[int], NDArray[np.uint8]],
+    spec: InputSpec,
+    *,
+    mode: CropMode,
+    context_px: int,
+    cache_bytes: int,
+) -> WindowReader:
+    """A reader that decodes image ``i`` by ``read(i)`` and warps as the stage ``features`` will.
+
+    Raises StageError where the context leaves no room for the box.
+    """
+    check_context(spec.side_px, context_px)
+
+    def warp(image: NDArray[np.uint8], boxes: Boxes, mirror: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return warp_regions(image, boxes, spec, mode=mode, context_px=context_px, mirror=mirror)
+
+    return WindowReader(ImageCache(read, cache_bytes), warp)
+
+
+def course_of(settings: FinetuneSettings, seed: int, workers: int) -> Course:
+    """The training loop's view of the parameters."""
+    return Course(
+        stage="finetune",
+        iterations=settings.iterations,
+        eval_every=settings.eval_every,
+        checkpoint_every=settings.checkpoint_every,
+        seed=seed,
+        precision=settings.precision,
+        train_batch_norm=False,
+        workers=workers,
+    )
+
+
 def check_pools(windows: Windows, log: Log) -> None:
     """StageError where there is nothing to learn from, a warning where there is no background."""
     if len(windows.foreground) == 0:
@@ -58,7 +92,7 @@ def check_pools(windows: Windows, log: Log) -> None:
 
 
 def fine_tune(
-    network: "Network",
+    network: Network,
     training: Windows,
     held_out: Windows,
     reader: WindowReader,
@@ -114,7 +148,7 @@ def _held_out_sample(held_out: Windows, settings: FinetuneSettings, course: Cour
 
 
 def measure(
-    network: "Network", windows: Windows, reader: WindowReader, settings: FinetuneSettings, workers: int
+    network: Network, windows: Windows, reader: WindowReader, settings: FinetuneSettings, workers: int
 ) -> dict[str, float]:
     """Mean loss, accuracy over all windows, and accuracy over foreground ones (NaN where there are none)."""
     chunk = settings.fg_per_batch + settings.bg_per_batch

@@ -11,11 +11,10 @@ from stages.common.boxes import iou
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import StageError
 from stages.common.networks import InputSpec, build
-from stages.common.training import Batch, Course, torch_generator
+from stages.common.training import Batch, torch_generator
 from stages.common.warp import warp_regions
-from stages.finetune.images import ImageCache
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.tuning import WindowReader, check_pools, fine_tune, measure
+from stages.finetune.tuning import WindowReader, check_pools, course_of, fine_tune, measure, window_reader
 from stages.finetune.windows import Windows, concatenate, image_windows
 
 SPEC = InputSpec(32, "bgr", 255.0, (104.0, 117.0, 123.0))
@@ -33,13 +32,8 @@ class ListLog:
     def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
 
 
-def reader_of(images: list[np.ndarray], spec: InputSpec, context_px: int = 4) -> WindowReader:
-    return WindowReader(
-        ImageCache(lambda i: images[i], 10**6),
-        lambda image, boxes, mirror: warp_regions(
-            image, boxes, spec, mode="warp", context_px=context_px, mirror=mirror
-        ),
-    )
+def reader_of(images: list[np.ndarray], spec: InputSpec) -> WindowReader:
+    return window_reader(images.__getitem__, spec, mode="warp", context_px=4, cache_bytes=10**6)
 
 
 def test_batch_is_each_windows_warp_in_order_and_mirrored_where_asked() -> None:
@@ -94,14 +88,13 @@ def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple
     values: dict[str, Any] = {"iterations": 30, "fg_per_batch": 4, "bg_per_batch": 6, "lr": 0.002, "eval_every": 15}
     settings = FinetuneSettings(**(values | changes))
     network = build("small", 7, generator=torch_generator(0, "test", "weights"))
-    course = Course("finetune", settings.iterations, settings.eval_every, 10, seed=0, train_batch_norm=False)
     rows = fine_tune(
         network,
         training,
         aside if held_out is None else held_out,
         reader_of(images, network.input),
         settings,
-        course,
+        course_of(settings, seed=0, workers=2),
         Checkpoint(folder, {}),
         ListLog(),
         n_classes=2,

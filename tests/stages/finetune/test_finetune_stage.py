@@ -1,0 +1,141 @@
+"""The stage's entry with a small context: what it writes, passes on, resumes and refuses."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from stages.common.errors import StageError
+from stages.common.networks import build
+from stages.common.networks.settings import NetworkSettings
+from stages.common.weights import load_weights, save_weights
+from stages.finetune.settings import FinetuneSettings
+from stages.finetune.stage import STAGE, run
+
+
+class FakeContext:
+    """Two images with one object each, two proposals per image."""
+
+    seed = 3
+    workers = 1
+
+    def __init__(self, root: Path, stop_at: int | None = None, without_objects: bool = False, **changes: Any) -> None:
+        self.root, self.log, self.stop_at = root, self, stop_at
+        values = {"iterations": 6, "fg_per_batch": 2, "bg_per_batch": 3, "eval_every": 3, "checkpoint_every": 2}
+        self.groups = {
+            "finetune": FinetuneSettings(**(values | changes)),
+            "network": NetworkSettings(device="cpu"),
+            "features": SimpleNamespace(crop="warp", context_px=4),
+        }
+        self.store = SimpleNamespace(get=self.get)
+        self.lines: list[str] = []
+        self.seen: list[int] = []
+        gt = np.zeros((0, 4), np.float32) if without_objects else np.array([[5, 5, 35, 30]], np.float32)
+        flags = np.zeros(len(gt), bool)
+        self.records = [
+            SimpleNamespace(id=i, file_name=f"{i}.jpg", boxes=gt, labels=np.zeros(len(gt), int), crowd=flags)
+            for i in (7, 9, 11)
+        ]
+        for name in ("manifest", "proposals"):
+            (root / name).write_text("{}")
+        if not (root / "weights").exists():
+            torch.manual_seed(0)
+            save_weights(root / "weights", build("small", 10, generator=torch.Generator().manual_seed(0)), {})
+
+    def get(self, stage: str, key: str, names: list[str]) -> Any:
+        assert (stage, names) == ("proposals", ["boxes"])
+        boxes = np.array([[6, 6, 35, 30], [40, 0, 60, 30], [0, 30, 30, 45]], np.float32)
+        return SimpleNamespace(arrays={"boxes": boxes})
+
+    def settings(self, group: str) -> Any:
+        return self.groups[group]
+
+    def input(self, name: str) -> Path:
+        return self.root / name
+
+    def output(self, name: str) -> Path:
+        return self.root / f"out-{name}"
+
+    def work_dir(self) -> Path:
+        return self.root / "work"
+
+    def dataset(self) -> Any:
+        return SimpleNamespace(classes=("cat",), split=lambda name: {"train": self.records}[name])
+
+    def artifact(self, name: str) -> Any:
+        return SimpleNamespace(keys={7: "k7", 9: "k9", 11: "k11"})
+
+    def image(self, record: Any) -> np.ndarray:
+        return np.random.default_rng(record.id).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+    warning = info
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        self.seen.append(done)
+        if done == self.stop_at:
+            raise InterruptedError
+
+
+def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path)
+    run(ctx)
+    assert load_weights(tmp_path / "out-weights").n_outputs == 2
+    with safe_open(tmp_path / "out-weights", "np") as file:
+        assert json.loads(file.metadata()["classes"]) == ["cat"]
+    lines = (tmp_path / "out-curve").read_text().splitlines()
+    assert lines[0] == "iteration,train_loss,val_loss,val_accuracy,val_fg_accuracy"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "3", "6"]
+    assert "4 foreground and 4 background windows of 2 images; 1 images held out" in ctx.lines[0]
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_zero_iterations_pass_the_weights_on(tmp_path: Path) -> None:
+    run(FakeContext(tmp_path, iterations=0))
+    assert (tmp_path / "out-weights").read_bytes() == (tmp_path / "weights").read_bytes()
+    assert (tmp_path / "out-curve").read_text() == "iteration,train_loss,val_loss,val_accuracy,val_fg_accuracy\n"
+
+
+def test_stopped_run_goes_on_only_with_the_same_parameters(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedError):
+        run(FakeContext(tmp_path, stop_at=5))
+    for changes, first in (({"lr": 0.002}, 1), ({"image_cache_mb": 0}, 5), ({}, 1)):
+        ctx = FakeContext(tmp_path, **changes)
+        run(ctx)
+        assert ctx.seen[0] == first, changes
+    # the last one began again, since the second finished and removed the checkpoint; all the bits are the same
+    again = (tmp_path / "out-weights").read_bytes()
+    run(FakeContext(tmp_path))
+    assert (tmp_path / "out-weights").read_bytes() == again
+
+
+def test_no_objects_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no window of the train split"):
+        run(FakeContext(tmp_path, without_objects=True))
+
+
+def test_image_without_proposals_entry_is_named(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path)
+    ctx.records[1].id = 10
+    with pytest.raises(StageError, match=r"^9\.jpg: no proposals"):
+        run(ctx)
+
+
+def test_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path)
+    ctx.groups["features"].context_px = 32
+    with pytest.raises(StageError, match=r"features\.context_px"):
+        run(ctx)
+
+
+def test_declares_what_it_uses() -> None:
+    assert set(STAGE.outputs) == {"weights", "curve"}
+    assert set(STAGE.inputs) == {"manifest", "proposals", "weights"}
+    assert {"seed", "finetune", "network", "features"} == set(STAGE.groups)
