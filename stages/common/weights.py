@@ -34,7 +34,17 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
         "input": json.dumps(network.input.as_json(), sort_keys=True),
     }
     state = {k: v.detach().cpu().contiguous() for k, v in network.trunk.state_dict().items()}
-    atomic_write(path, save(state, dict(sorted(meta.items()))))
+    atomic_write(path, _canonical(save(state, meta)))
+
+
+def _canonical(data: bytes) -> bytes:
+    """The same safetensors content with its metadata sorted; the library writes it in an order of the moment."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the tensors to 8 bytes
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(data)[start:]])
 
 
 def read_metadata(path: Path) -> dict[str, str]:

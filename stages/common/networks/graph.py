@@ -25,19 +25,20 @@ def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     """
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    was_training = trunk.training
+    modes = {module: module.training for module in trunk.modules()}
     trunk.eval()
     try:
-        module: Any = create_feature_extractor(trunk, list(nodes), tracer_kwargs=_TRACER, suppress_diff_warning=True)
+        traced: Any = create_feature_extractor(trunk, list(nodes), tracer_kwargs=_TRACER, suppress_diff_warning=True)
+        # a plain module: torchvision's changes the mode of the layers it shares whenever it is copied
+        module = fx.GraphModule(traced, traced.graph).eval()
     finally:
-        trunk.train(was_training)
-    module.eval()
-    graph: fx.Graph = module.graph
-    output = next(n for n in graph.nodes if n.op == "output")
+        for part, training in modes.items():
+            part.training = training
+    output = next(n for n in module.graph.nodes if n.op == "output")
     for node in list(output.all_input_nodes):
         if any(_overwrites(module, user) for user in node.users):
-            with graph.inserting_after(node):
-                copy = graph.call_method("clone", (node,))
+            with module.graph.inserting_after(node):
+                copy = module.graph.call_method("clone", (node,))
             output.replace_input_with(node, copy)
     module.recompile()
     return module

@@ -32,6 +32,10 @@ class Network(nn.Module):
         self._architecture: Architecture = ARCHITECTURES[name]
         self._graphs: dict[tuple[str, ...], Any] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # copies make their own graphs: a graph shares this network's layers
+        return {**super().__getstate__(), "_graphs": {}}
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The named layers, from the input on."""

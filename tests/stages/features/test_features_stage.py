@@ -1,0 +1,318 @@
+"""The features stage through a small context: what it stores, under which keys, and how it is read back."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from cache import Artifact, Payload, Recipe, Store
+from manifests import Dataset, ImageRecord
+from stages.common.boxes import iou
+from stages.common.errors import StageError
+from stages.common.extraction import Crop, Extractor, one_thread_each
+from stages.common.featureset import FeatureSet, mean_norm
+from stages.common.networks import NetworkSettings, build
+from stages.common.weights import load_weights, save_weights
+from stages.features.objects import narrow
+from stages.features.settings import FeaturesSettings
+from stages.features.stage import STAGE
+
+LAYERS = ("pool5", "fc7")
+
+
+class World:
+    """A project folder with a dataset, proposals and weights, and just enough context to run the stage in it."""
+
+    def __init__(self, root):
+        self.root = root
+        self.store = Store(root / "store")
+        self.workers = 2
+        self.keys_only = False  # name the objects without computing them
+        self.groups = {
+            "features": FeaturesSettings(layers=LAYERS, context_px=8),
+            "network": NetworkSettings(batch=4),
+        }
+        self.computed = []
+        rng = np.random.default_rng(0)
+        self.pixels = {i: rng.integers(0, 256, (60, 80, 3), np.uint8) for i in (1, 2, 3)}
+        self.records = [self.record(1), self.record(2, boxes=np.zeros((0, 4)), split="test"), self.record(3)]
+        self.proposals = {i: self.put_proposals(i, n) for i, n in ((1, 5), (2, 6), (3, 0))}
+        network = build("small", 4, generator=torch.Generator().manual_seed(0))
+        save_weights(root / "weights.safetensors", network)
+
+    def record(self, i, split="train", boxes=((5, 5, 30, 40), (20, 10, 70, 50), (0, 0, 80, 60)), **changes):
+        n = len(boxes)
+        fields = {
+            "id": i,
+            "file_name": f"{i}.png",
+            "width": 80,
+            "height": 60,
+            "sha256": f"{i}" * 64,
+            "split": split,
+            "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+            "labels": np.array([2, 0, 1][:n], np.int64),
+            "difficult": np.array([False, True, False][:n]),
+            "crowd": np.array([False, False, True][:n]),
+        }
+        return ImageRecord(**{**fields, **changes})
+
+    def put_proposals(self, i, n, seed=0):
+        rng = np.random.default_rng([i, seed])
+        corner = rng.uniform(0, 40, (n, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(6, 20, (n, 2))], 1).astype(np.float32)
+        recipe = Recipe("proposals", 1, {}, {"image": i, "seed": seed})
+        attrs = {"image": f"{i}.png", "image_sha256": f"{i}" * 64, "box_convention": "", "count": n}
+        return self.store.put(recipe, Payload({"boxes": boxes}, attrs, "hdf5"))
+
+    def settings(self, group):
+        return self.groups[group]
+
+    def input(self, name):
+        return self.root / {"weights": "weights.safetensors"}[name]
+
+    def dataset(self):
+        return Dataset("toy", ("a", "b", "c"), tuple(self.records))
+
+    def artifact(self, name):
+        return Artifact(name, 1, {}, {}, tuple(self.proposals.items()), {})
+
+    def image(self, record):
+        return self.pixels[record.id]
+
+    def compute_images(self, tasks, compute, *, unit):
+        self.keys = [task.recipe.key for task in tasks]
+        if self.keys_only:
+            return self.keys
+
+        def one(task):
+            if not self.store.has("features", task.recipe.key):
+                self.computed.append(task.image.id)
+                self.store.put(task.recipe, compute(task))
+            return task.recipe.key
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(one, tasks))
+
+    def publish(self, name, entries, summary):
+        assert name == "manifest"
+        self.published = Artifact("features", STAGE.version, {}, {}, tuple(entries), summary)
+
+    def run(self):
+        """Run the stage; the features, and the ids of the images that had to be computed."""
+        self.computed = []
+        STAGE.run(self)
+        return FeatureSet(self.store, self.published), sorted(self.computed)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_ground_truth_first_then_proposals(world):
+    features, computed = world.run()
+    assert computed == [1, 2, 3]
+    assert features.image_ids == (1, 2, 3)
+    assert features.dims == {"fc7": 512, "pool5": 1024}
+    first, second, third = features.layer("pool5")
+    proposals = world.store.get("proposals", world.proposals[1], ["boxes"]).arrays["boxes"]
+    gt = world.records[0].boxes[:2]  # the third is a crowd
+    assert np.array_equal(first.boxes, np.concatenate([gt, proposals]))
+    assert first.is_gt.tolist() == [True] * 2 + [False] * 5
+    assert first.gt_class.tolist() == [2, 0] + [-1] * 5
+    assert first.difficult.tolist() == [False, True] + [False] * 5
+    expected = np.zeros((7, 3), np.float32)
+    expected[:, [2, 0]] = iou(first.boxes, gt)
+    assert np.array_equal(first.overlaps, expected)
+    assert (second.overlaps == 0).all()
+    assert second.overlaps.shape == (6, 3)
+    assert third.features.shape == (2, 1024)
+
+
+def test_features_are_the_networks_in_float16(world):
+    features, _ = world.run()
+    network = load_weights(world.input("weights"))
+    for layer in LAYERS:
+        image = features.layer(layer)[0]
+        with one_thread_each():
+            expected = Extractor(network, [layer], Crop("warp", 8), batch=4)(world.pixels[1], image.boxes)[layer]
+        assert image.features.dtype == np.float16
+        np.testing.assert_allclose(image.features, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_object_explains_itself_to_plain_zarr(world):
+    world.run()
+    key = world.published.keys[1]
+    group = zarr.open_group(world.store.describe("features", key)["payload"], mode="r")
+    attrs = dict(group.attrs)
+    assert group["fc7"].shape == (7, 512)
+    assert attrs["image"] == "1.png"
+    assert attrs["count"] == 7
+    assert attrs["layers"] == {"fc7": 512, "pool5": 1024}
+    assert (attrs["crop"], attrs["context_px"], attrs["network"]) == ("warp", 8, "small")
+    assert len(attrs["weights_digest"]) == 64
+
+
+def test_the_same_bytes_for_any_number_of_workers(world, tmp_path):
+    world.run()
+    again = World(tmp_path / "again")
+    again.workers = 3
+    again.run()
+    assert again.published == world.published
+    for key in world.published.keys.values():
+        files = [s.describe("features", key)["files"] for s in (world.store, again.store)]
+        assert files[0] == files[1]
+
+
+def changed_network(world, change):
+    network = load_weights(world.input("weights"))
+    with torch.no_grad():
+        change(network)
+    save_weights(world.input("weights"), network)
+
+
+def set_group(world, group, **values):
+    world.groups[group] = world.groups[group].model_copy(update=values)
+
+
+def replace_record(world, **changes):
+    world.records[0] = dataclasses.replace(world.records[0], **changes)
+
+
+UNCHANGED = {
+    "nothing": lambda w: None,
+    "split": lambda w: replace_record(w, split="test", splits=("test",)),
+    "file name": lambda w: replace_record(w, file_name="other.png"),
+    "crowd box": lambda w: replace_record(w, boxes=w.records[0].boxes + np.array([[0], [0], [-3]], np.float32)),
+    "truncated": lambda w: replace_record(w, truncated=np.array([True, False, False])),
+    "last layer": lambda w: changed_network(w, lambda n: n.new_head(9, torch.Generator().manual_seed(1))),
+    "device": lambda w: set_group(w, "network", device="cpu"),
+    "workers": lambda w: setattr(w, "workers", 1),
+    "layer order": lambda w: set_group(w, "features", layers=("fc7", "pool5", "fc7")),
+}
+ONE_IMAGE = {
+    "pixels": lambda w: replace_record(w, sha256="f" * 64),
+    "ground truth": lambda w: replace_record(w, boxes=w.records[0].boxes + np.array([[1], [0], [0]], np.float32)),
+    "difficult": lambda w: replace_record(w, difficult=np.array([True, True, False])),
+    "label": lambda w: replace_record(w, labels=np.array([1, 0, 1])),
+    "proposals": lambda w: w.proposals.update({1: w.put_proposals(1, 5, seed=9)}),
+}
+ALL_IMAGES = {
+    "layers": lambda w: set_group(w, "features", layers=("fc7",)),
+    "crop": lambda w: set_group(w, "features", crop="square"),
+    "context": lambda w: set_group(w, "features", context_px=4),
+    "storage": lambda w: set_group(w, "features", storage="float32"),
+    "batch": lambda w: set_group(w, "network", batch=8),
+    "dtype": lambda w: set_group(w, "network", dtype="bfloat16"),
+    "grid": lambda w: set_group(w, "network", pool5_grid=2),
+    "weights": lambda w: changed_network(w, lambda n: n.trunk.features[0].weight.add_(0.01)),
+    "mean": lambda w: changed_network(w, lambda n: setattr(n, "input", dataclasses.replace(n.input, mean=(0, 0, 0)))),
+}
+
+
+@pytest.mark.parametrize("change", [*UNCHANGED, *ONE_IMAGE, *ALL_IMAGES])
+def test_what_a_change_computes_again(world, change):
+    world.keys_only = True
+    world.run()
+    before = world.keys
+    {**UNCHANGED, **ONE_IMAGE, **ALL_IMAGES}[change](world)
+    world.run()
+    computed = [i for i, old, new in zip((1, 2, 3), before, world.keys, strict=True) if old != new]
+    expected = [] if change in UNCHANGED else [1] if change in ONE_IMAGE else [1, 2, 3]
+    assert computed == expected
+
+
+def test_an_added_image_computes_one(world):
+    assert world.run()[1] == [1, 2, 3]
+    assert world.run()[1] == []
+    world.pixels[4] = world.pixels[1]
+    world.records.append(world.record(4))
+    world.proposals[4] = world.put_proposals(4, 3)
+    assert world.run()[1] == [4]
+
+
+@pytest.mark.parametrize("read_ahead", [0, 1, 5])
+def test_reading_ahead_changes_nothing(world, read_ahead):
+    features, _ = world.run()
+    view = features.layer("fc7", [3, 1], read_ahead=read_ahead)
+    assert len(view) == 2
+    for _ in range(2):
+        assert [image.image_id for image in view] == [3, 1]
+        for image, plain in zip(view, features.layer("fc7", [3, 1]), strict=True):
+            assert np.array_equal(image.features, plain.features)
+            assert np.array_equal(image.boxes, plain.boxes)
+    for image in view:  # a reader may stop early
+        assert image in view
+        break
+
+
+def test_mean_norm_over_few_regions_is_exact(world):
+    features, _ = world.run()
+    view = features.layer("fc7")
+    rows = np.concatenate([image.features for image in view]).astype(np.float64)
+    assert mean_norm(view, 3) == pytest.approx(np.sqrt((rows**2).sum(1)).mean(), rel=1e-12)
+
+
+def test_mean_norm_is_a_seeded_estimate(world, monkeypatch):
+    monkeypatch.setattr("stages.common.featureset._STATISTICS_IMAGES", 2)
+    monkeypatch.setattr("stages.common.featureset._STATISTICS_ROWS", 2)
+    view = world.run()[0].layer("fc7")
+    assert mean_norm(view, 3) == mean_norm(view, 3)
+    assert len({mean_norm(view, seed) for seed in range(6)}) > 1
+
+
+def test_mean_norm_of_nothing(world):
+    features, _ = world.run()
+    with pytest.raises(StageError, match="no image has regions"):
+        mean_norm(features.layer("fc7", []), 3)
+
+
+def test_bad_requests_are_named(world):
+    features, _ = world.run()
+    with pytest.raises(StageError, match="'pool4' is not among the stored features.*did you mean 'pool5'"):
+        features.layer("pool4")
+    with pytest.raises(StageError, match="no features of image id 9"):
+        features.layer("pool5", [1, 9])
+    set_group(world, "features", layers=("fc9",))
+    with pytest.raises(StageError, match="network small has no layer 'fc9'"):
+        world.run()
+    set_group(world, "features", layers=("boxes",))
+    with pytest.raises(StageError, match="name of another array"):
+        world.run()
+    set_group(world, "features", layers=("fc7",))
+    set_group(world, "network", name="alexnet")
+    with pytest.raises(StageError, match="holds weights of small, network.name is alexnet"):
+        world.run()
+
+
+def test_an_image_without_proposals_object_is_named(world):
+    del world.proposals[2]
+    with pytest.raises(StageError, match="2.png: no proposals"):
+        world.run()
+
+
+def test_a_bad_region_names_its_image(world):
+    world.records[2] = world.record(3, boxes=((5, 5, 5, 9),), labels=[0], difficult=[False], crowd=[False])
+    with pytest.raises(StageError, match=r"3.png: region 0 has no area"):
+        world.run()
+
+
+def test_values_beyond_float16_are_an_error_not_infinite(world):
+    changed_network(world, lambda n: n.trunk.classifier[1].weight.mul_(1e6))
+    set_group(world, "features", layers=("fc7",))
+    with pytest.raises(StageError, match=r"\.png: fc7 unit \d+ of region \d+ .*features.storage to float32"):
+        world.run()
+    set_group(world, "features", storage="float32")
+    features, _ = world.run()
+    image = features.layer("fc7")[0]
+    assert image.features.dtype == np.float32
+    assert image.features.max() > 65504
+
+
+def test_not_a_number_is_an_error_in_any_precision():
+    with pytest.raises(StageError, match=r"a.png: fc7 unit 1 of region 0 is nan, which is not a number"):
+        narrow(np.array([[1.0, np.nan]], np.float32), "float32", "fc7", "a.png")
+    assert narrow(np.array([[65504.0]], np.float32), "float16", "fc7", "a.png")[0, 0] == 65504
