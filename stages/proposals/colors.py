@@ -24,7 +24,8 @@ def convert(rgb: Pixels, color: Color) -> Pixels:
 
     Differs from the authors: ``lab`` takes OpenCV's D65 white point where MATLAB's ``srgb2lab`` takes D50.
     """
-    return np.ascontiguousarray(_CONVERSIONS[color](rgb))
+    # The kernels are compiled for writable arrays; pixels of a dataset's image are read-only.
+    return np.ascontiguousarray(_CONVERSIONS[color](np.require(rgb, np.uint8, ["C", "W"])))
 
 
 def _to_uint8(values: NDArray[np.float32]) -> Pixels:

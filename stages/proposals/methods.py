@@ -78,7 +78,7 @@ def _selective_search(pixels: NDArray[np.uint8], settings: ProposalsSettings, rn
     from .regions import region_arrays
     from .selective_search import selective_search
 
-    names = ("k", "colors", "strategies", "sigma", "min_side_px", "resize_width_px", "max_proposals")
+    names = ("k", "colors", "strategies", "sigma", "min_region_px", "min_side_px", "resize_width_px", "max_proposals")
     found = selective_search(pixels, rng, **{name: getattr(settings, name) for name in names})
     label_maps = [{"k": k, "color": color} for k in settings.k for color in settings.colors]
     hierarchies = [{**m, "strategy": s} for m in label_maps for s in settings.strategies]

@@ -6,7 +6,7 @@ links, virtual and external datasets (which reach into other files) are not foll
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,7 +115,11 @@ def _read(entry: _Entry) -> NDArray[Any]:
     try:
         return np.asarray(entry.read()).reshape(entry.shape)
     except Exception as error:
-        raise _Problem(f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+        raise _Problem(f"cannot be read ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _check_values(record: ImageRecord, boxes: NDArray[np.float64]) -> None:
@@ -155,14 +159,19 @@ def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
 
     if not path.is_file():
         raise StageError(f"{path}: no such file; set proposals.file.path to an HDF5 or npz file")
-    if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            yield _hdf5_entries(path, file)
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            yield _npz_entries(path, archive)
-    else:
-        raise StageError(f"{path}: neither HDF5 nor npz; see docs/proposal-file.md")
+    with ExitStack() as open_files:
+        try:
+            if h5py.is_hdf5(path):
+                entries = _hdf5_entries(path, open_files.enter_context(h5py.File(path, "r")))
+            elif zipfile.is_zipfile(path):
+                entries = _npz_entries(path, open_files.enter_context(zipfile.ZipFile(path)))
+            else:
+                raise StageError(f"{path}: neither HDF5 nor npz; see docs/proposal-file.md")
+        except StageError:
+            raise
+        except Exception as error:  # HDF5 has no base class of its own for what damaged bytes lead to
+            raise StageError(f"{path}: damaged ({_one_line(error)}); write the file again") from error
+        yield entries
 
 
 def _hdf5_entries(path: Path, file: Any) -> dict[str, _Entry]:
@@ -199,7 +208,7 @@ def _npz_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, _Entry]:
                 )
                 shape, _, dtype = read_header(file)
         except Exception as error:
-            raise StageError(f"{path}: '{member}' is not an array ({str(error).splitlines()[0]})") from error
+            raise StageError(f"{path}: '{member}' is not an array ({_one_line(error)})") from error
         entries[member.removesuffix(".npy")] = _Entry(shape, dtype, partial(_load, archive, member))
     return entries
 

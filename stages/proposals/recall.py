@@ -1,6 +1,7 @@
 """The proposals' report: recall and mean best overlap per split and class."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,36 +14,40 @@ from stages.common.recall import average_best_overlap, best_overlaps, recall_at
 THRESHOLDS = (0.5, 0.7)
 
 
+@dataclass(frozen=True)
+class _Coverage:
+    """One image: number of boxes, and best overlap and class of each counted object."""
+
+    boxes: int
+    overlaps: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
 def recall_summary(dataset: Dataset, read_boxes: Callable[[ImageRecord], Boxes]) -> dict[str, Any]:
     """Number of boxes, recall at IoU 0.5 and 0.7 and mean best overlap, per split: overall and per class.
 
     Objects marked ``difficult`` and crowd regions are not counted. Classes without objects in a split are left out;
-    ``mabo`` is the mean of the classes' mean best overlaps. Images are read one at a time. JSON values only.
+    ``mabo`` is the mean of the classes' mean best overlaps. Every image is read once. JSON values only.
     """
-    splits = sorted({record.split for record in dataset.images})
-    return {split: _split_summary(dataset.split(split), dataset.classes, read_boxes) for split in splits}
+    coverage = {record.id: _coverage(record, read_boxes(record)) for record in dataset.images}
+    return {s: _summary([coverage[r.id] for r in dataset.split(s)], dataset.classes) for s in dataset.splits}
 
 
-def _split_summary(
-    images: Sequence[ImageRecord], classes: Sequence[str], read_boxes: Callable[[ImageRecord], Boxes]
-) -> dict[str, Any]:
-    counts, overlaps, labels = [], [], []
-    for record in images:
-        boxes = read_boxes(record)
-        counted = ~(record.difficult | record.crowd)
-        counts.append(len(boxes))
-        overlaps.append(best_overlaps(boxes, record.boxes[counted]))
-        labels.append(record.labels[counted])
-    all_overlaps, all_labels = np.concatenate(overlaps), np.concatenate(labels)
-    per_class = {
-        name: _figures(all_overlaps[all_labels == i]) for i, name in enumerate(classes) if (all_labels == i).any()
-    }
+def _coverage(record: ImageRecord, boxes: Boxes) -> _Coverage:
+    counted = ~(record.difficult | record.crowd)
+    return _Coverage(len(boxes), best_overlaps(boxes, record.boxes[counted]), record.labels[counted])
+
+
+def _summary(images: Sequence[_Coverage], classes: Sequence[str]) -> dict[str, Any]:
+    overlaps = np.concatenate([c.overlaps for c in images])
+    labels = np.concatenate([c.labels for c in images])
+    per_class = {name: _figures(overlaps[labels == i]) for i, name in enumerate(classes) if (labels == i).any()}
     return {
         "images": len(images),
-        "images_without_boxes": int(np.sum(np.array(counts) == 0)),
-        "boxes": int(sum(counts)),
-        "mean_boxes": round(float(np.mean(counts)), 6),
-        "overall": _figures(all_overlaps),
+        "images_without_boxes": sum(c.boxes == 0 for c in images),
+        "boxes": sum(c.boxes for c in images),
+        "mean_boxes": _rounded(np.mean([c.boxes for c in images])),
+        "overall": _figures(overlaps),
         "mabo": _rounded(np.mean([c["mean_best_overlap"] for c in per_class.values()])) if per_class else None,
         "classes": per_class,
     }

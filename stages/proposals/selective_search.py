@@ -54,6 +54,7 @@ def selective_search(
     colors: Sequence[Color],
     strategies: Sequence[Strategy],
     sigma: float,
+    min_region_px: int | None,
     min_side_px: int,
     resize_width_px: int | None,
     max_proposals: int,
@@ -62,13 +63,14 @@ def selective_search(
 
     Args:
         rng: draws the pseudo-random ranking; see :func:`ranking.image_rng`.
-        k: scales of the initial segmentation; the smallest region's pixel count is the same number.
+        k: scales of the initial segmentation.
+        min_region_px: least region of the initial segmentations; None: each one's k.
         min_side_px: smaller boxes are dropped, measured at the size worked on.
         resize_width_px: width to work at (up or down); None works on the image as it is.
     """
     height, width = rgb.shape[:2]
     pixels = resize(rgb, *working_size(width, height, resize_width_px))
-    forests = tuple(grow(pixels, k, colors, strategies, sigma))
+    forests = tuple(grow(pixels, k, colors, strategies, sigma, min_region_px))
     boxes, priorities, regions = candidates(forests)
     kept = order_candidates(boxes, priorities, rng, min_side_px, len(boxes))
     mapped = to_image(boxes[kept], width, height, pixels.shape[1])
@@ -93,6 +95,7 @@ def grow(
     colors: Sequence[Color],
     strategies: Sequence[Strategy],
     sigma: float,
+    min_region_px: int | None = None,
 ) -> list[Forest]:
     """All merge trees of an image, k outermost; what segmentations and strategies share is computed once."""
     forests: dict[tuple[int, Color], Forest] = {}
@@ -101,7 +104,7 @@ def grow(
         graph = pixel_graph(converted, sigma)
         bins = bin_image(converted)
         for scale in k:
-            regions = segment(graph, scale, min_px=scale)
+            regions = segment(graph, scale, min_px=min_region_px or scale)
             neighbours = adjacency(regions.labels, len(regions.sizes))
             counts = histograms(bins, regions.labels, regions.sizes)
             trees = tuple(group(regions, neighbours, *counts, strategy) for strategy in strategies)

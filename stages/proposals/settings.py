@@ -65,7 +65,10 @@ class ProposalsSettings(Settings):
         description="width selective search works at, up or down; null: the image's own (paper: VOC null, ILSVRC 500)",
     )
     k: Annotated[tuple[Scale, ...], AfterValidator(_distinct)] = Field(
-        (50, 100), min_length=1, max_length=16, description="segmentation scales, also the least region in pixels"
+        (50, 100), min_length=1, max_length=16, description="segmentation scales, in grey levels"
+    )
+    min_region_px: int | None = Field(
+        None, ge=1, le=1_000_000, description="least region of a segmentation, pixels; null: as many as its k"
     )
     colors: Annotated[tuple[Color, ...], AfterValidator(_distinct)] = Field(
         ("hsv", "lab"), min_length=1, description="colour spaces to segment and group in"

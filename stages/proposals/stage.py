@@ -3,7 +3,7 @@
     dvc repro -s proposals          or: rcnn run proposals
 
 Reads the dataset manifest and the images, writes ``artifacts/proposals/manifest.json``. With selective search about a
-tenth of a second per 500 x 375 image and thread; about 100 kB per image, nearly all of it for the region masks.
+seventh of a second per 500 x 375 image and thread, and about 100 kB, nearly all of it for the region masks.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ VERSION = 1
 _BOX_CONVENTION = "x1, y1, x2, y2; pixels; 0-based; right and bottom exclusive"
 _COMMON = ("method", "max_proposals")
 _PER_METHOD = {
-    "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma"),
+    "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma", "min_region_px"),
     "opencv": ("min_side_px", "resize_width_px", "opencv"),
     "sliding_window": ("min_side_px", "sliding_window"),
     "file": (),
@@ -117,7 +117,7 @@ STAGE = Stage(
     name=NAME,
     version=VERSION,
     settings={NAME: ProposalsSettings},
-    groups=(NAME,),
+    groups=("seed", NAME),
     inputs={"manifest": "artifacts/manifest/manifest.json"},
     outputs={"manifest": "artifacts/proposals/manifest.json"},
     run=run,

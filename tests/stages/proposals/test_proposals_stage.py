@@ -1,0 +1,121 @@
+"""The stage's entry over a real store: objects, keys, summary, and what is computed again."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cache import Store
+from manifests import Dataset, ImageRecord
+from stages.common.errors import StageError
+from stages.proposals.regions import region_mask
+from stages.proposals.settings import ProposalsSettings
+from stages.proposals.stage import STAGE
+
+
+class Context:
+    """What the stage uses of a context."""
+
+    def __init__(self, root: Path, images, seed=0, **settings):
+        self.store = Store(root)
+        self.seed = seed
+        self.images = {record.id: (record, pixels) for record, pixels in images}
+        self.group = ProposalsSettings(**settings)
+        self.computed, self.warnings, self.published = [], [], None
+        self.log = SimpleNamespace(info=lambda m: None, warning=self.warnings.append)
+
+    def settings(self, group):
+        assert group in STAGE.groups
+        return self.group
+
+    def dataset(self):
+        return Dataset("d", ("x",), tuple(record for record, _ in self.images.values()))
+
+    def image(self, record):
+        return self.images[record.id][1]
+
+    def compute_images(self, tasks, compute, unit="regions"):
+        for task in tasks:
+            if not self.store.has(task.recipe.stage, task.recipe.key):
+                self.store.put(task.recipe, compute(task))
+                self.computed.append(task.image.id)
+        return [task.recipe.key for task in tasks]
+
+    def publish(self, name, entries, summary):
+        assert name in STAGE.outputs
+        self.published = entries, summary
+
+
+def pictures():
+    """A picture with a disc on noise, and one too small for any proposal."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(90, 110, (60, 80, 3), np.uint8)
+    y, x = np.mgrid[:60, :80]
+    pixels[(y - 30) ** 2 + (x - 40) ** 2 < 15**2] = (200, 40, 40)
+    disc = ImageRecord(7, "disc.png", 80, 60, "a" * 64, "train", [[25.5, 15.5, 55, 45]], [0])
+    dot = ImageRecord(9, "dot.png", 5, 5, "b" * 64, "train", [[1, 1, 4, 4]], [0])
+    return [(disc, pixels), (dot, np.zeros((5, 5, 3), np.uint8))]
+
+
+def run(root, images, **settings):
+    context = Context(root, images, **settings)
+    STAGE.run(context)
+    return context
+
+
+def test_objects_summary_and_masks(tmp_path):
+    context = run(tmp_path, pictures())
+    entries, summary = context.published
+    assert [image for image, _ in entries] == [7, 9]
+    stored = context.store.get("proposals", dict(entries)[7])
+    boxes = stored.arrays["boxes"]
+    assert stored.attrs["count"] == len(boxes) > 0
+    assert stored.attrs["image"] == "disc.png"
+    assert stored.attrs["image_sha256"] == "a" * 64
+    assert len(stored.attrs["hierarchies"]) == len(stored.arrays["hierarchies"]) == 8
+    ys, xs = np.nonzero(region_mask(stored.arrays, 0))
+    assert boxes[0].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    assert summary["splits"]["train"]["overall"]["recall_0.5"] == 0.5  # the disc, not the dot
+    assert summary["splits"]["train"]["images_without_boxes"] == 1
+    assert context.warnings == ["dot.png: no proposals; the image is kept with zero boxes"]
+
+
+def test_only_what_changed_is_computed_again(tmp_path):
+    images = pictures()
+    first = run(tmp_path, images)
+    assert first.computed == [7, 9]
+    again = run(tmp_path, images)
+    assert again.computed == []
+    assert again.published == first.published
+    third = ImageRecord(11, "more.png", 80, 60, "c" * 64, "test", [[0, 0, 9, 9]], [0])
+    assert run(tmp_path, [*images, (third, images[0][1])]).computed == [11]
+    assert run(tmp_path, images, sliding_window={"stride": 0.5}).computed == []
+    assert run(tmp_path, images, k=(50,)).computed == [7, 9]
+    assert run(tmp_path, images, seed=1).computed == [7, 9]
+
+
+def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
+    path = tmp_path / "boxes.npz"
+    arrays = {"boxes/7": np.array([[25, 15, 55, 45], [0, 0, 9, 9]]), "boxes/dot": np.zeros((0, 4))}
+    np.savez(path, **arrays)
+    options = {"method": "file", "file": {"path": str(path)}}
+    first = run(tmp_path / "store", pictures(), **options)
+    assert first.computed == [7, 9]
+    stored = first.store.get("proposals", dict(first.published[0])[7])
+    assert stored.arrays["boxes"].tolist() == [[25, 15, 55, 45], [0, 0, 9, 9]]
+    assert region_mask(stored.arrays, 1).sum() == 81
+    np.savez(path, **arrays | {"boxes/dot": np.array([[0, 0, 5, 5]])})
+    assert run(tmp_path / "store", pictures(), **options).computed == [9]
+    assert run(tmp_path / "store", pictures(), max_proposals=1, **options).computed == [7, 9]
+
+
+def test_sliding_windows_need_no_pixels(tmp_path):
+    images = [(record, None) for record, _ in pictures()]
+    context = run(tmp_path, images, method="sliding_window", sliding_window={"scales_px": (24,), "stride": 0.1})
+    assert context.published[1]["splits"]["train"]["overall"]["recall_0.5"] == 0.5
+
+
+def test_method_file_without_a_path(tmp_path):
+    with pytest.raises(StageError, match="proposals.file.path is not set"):
+        run(tmp_path, pictures(), method="file")
