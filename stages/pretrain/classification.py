@@ -41,15 +41,27 @@ def read_classification(path: Path) -> ClassificationSet:
 
 
 def crop_boxes(count: int, side: int, part: float, rng: np.random.Generator | None) -> Boxes:
-    """Square crops of a ``side`` px picture: float32 [count, 4], whole pixels, their side ``part`` of the
-    picture's.
+    """Square crops of a ``side`` px picture: float32 [count, 4], whole pixels.
 
-    At random places, or in the centre where ``rng`` is None.
+    Their sides are random in [``part``, 1] of the picture's and their places random; where ``rng`` is None they are in
+    the centre, with the mean of those sides.
     """
-    width = max(round(side * part), 1)
-    spare = side - width
-    corners = np.full((count, 2), spare // 2) if rng is None else rng.integers(0, spare + 1, (count, 2))
-    return np.concatenate([corners, corners + width], axis=1).astype(np.float32)
+    least = max(round(side * part), 1)
+    if rng is None:
+        widths = np.full((count, 1), (least + side) // 2)
+        corners = np.broadcast_to((side - widths) // 2, (count, 2))
+    else:
+        widths = rng.integers(least, side + 1, (count, 1))
+        corners = rng.integers(0, side - widths + 1, (count, 2))
+    return np.concatenate([corners, corners + widths], axis=1).astype(np.float32)
+
+
+def recolour(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Each picture [n, s, s, 3] with its channels in a random order, and inverted with probability 0.5."""
+    orders = rng.permuted(np.tile(np.arange(3), (len(images), 1)), axis=1)
+    inverted = rng.random(len(images)) < 0.5
+    shuffled = np.take_along_axis(images, orders[:, None, None, :], axis=3)
+    return np.where(inverted[:, None, None, None], 255 - shuffled, shuffled)
 
 
 def _problems(arrays: dict[str, NDArray[np.generic]]) -> list[str]:

@@ -16,8 +16,8 @@ class PretrainSettings(Settings):
     """
 
     iterations: int = Field(700, ge=1, le=10_000_000, description="SGD iterations")
-    batch: int = Field(128, ge=1, le=4096, description="images per mini-batch, drawn with replacement")
-    lr: float = Field(0.01, gt=0, le=10, description="learning rate at the start")
+    batch: int = Field(64, ge=1, le=4096, description="images per mini-batch, drawn with replacement")
+    lr: float = Field(0.05, gt=0, le=10, description="learning rate at the start (Caffe's 0.01 without batch_norm)")
     step: int = Field(500, ge=1, le=10_000_000, description="iterations after which the rate drops, each time")
     gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
@@ -25,8 +25,17 @@ class PretrainSettings(Settings):
     batch_norm: bool = Field(
         True, description="train with batch normalisation and fold it into the layers at the end (networks without it)"
     )
+    dropout: bool = Field(
+        False, description="dropout while training from scratch; off, since in so few iterations it only slows learning"
+    )
     crop: float = Field(
-        0.875, gt=0, le=1, description="side of the random square crop, as a part of the image's (224 of 256)"
+        0.8,
+        gt=0,
+        le=1,
+        description="smallest side of the random square crop, as a part of the picture's; the largest is 1",
+    )
+    recolour: bool = Field(
+        True, description="shuffle the colour channels and invert with probability 0.5; a digit is one in any colours"
     )
     mirror: bool = Field(False, description="mirror with probability 0.5; off, since mirrored digits are not digits")
     precision: Literal["float32", "bfloat16"] = Field(

@@ -1,16 +1,19 @@
 """Training a network from scratch on a classification set."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from ..common.boxes import Boxes
 from ..common.checkpoint import Checkpoint
 from ..common.contract import Log
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
 from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
-from .classification import ClassificationSet, crop_boxes
+from .classification import ClassificationSet, crop_boxes, recolour
 from .normalisation import fold, normalise
 from .settings import PretrainSettings
 
@@ -47,7 +50,8 @@ def pretrain(
         rows = rng.choice(train_rows, settings.batch)
         boxes = crop_boxes(len(rows), side, settings.crop, rng)
         flips = rng.random(len(rows)) < 0.5 if settings.mirror else np.zeros(len(rows), bool)
-        return _crops(data, rows, boxes, flips, warp)
+        images = recolour(data.images[rows], rng) if settings.recolour else data.images[rows]
+        return Batch(_crops(images, boxes, flips, warp), data.labels[rows])
 
     def held_out(chunk: int) -> Batch:
         rows = val_rows[chunk * settings.batch : (chunk + 1) * settings.batch]
@@ -58,16 +62,17 @@ def pretrain(
         losses, predicted, labels = classify(network, batches, settings.precision)
         return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
 
-    rows = train(
-        network,
-        solver,
-        schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
-        draw=draw,
-        evaluate=evaluate,
-        course=course,
-        checkpoint=checkpoint,
-        log=log,
-    )
+    with _dropout(network, settings.dropout):
+        rows = train(
+            network,
+            solver,
+            schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
+            draw=draw,
+            evaluate=evaluate,
+            course=course,
+            checkpoint=checkpoint,
+            log=log,
+        )
     if normalised:
         fold(network)
     return rows
@@ -76,11 +81,22 @@ def pretrain(
 def held_out_batch(data: ClassificationSet, rows: NDArray[np.int64], warp: Warp, crop: float) -> Batch:
     """The centre crops of some pictures, not mirrored."""
     boxes = crop_boxes(len(rows), data.images.shape[1], crop, None)
-    return _crops(data, rows, boxes, np.zeros(len(rows), bool), warp)
+    return Batch(_crops(data.images[rows], boxes, np.zeros(len(rows), bool), warp), data.labels[rows])
 
 
-def _crops(
-    data: ClassificationSet, rows: NDArray[np.int64], boxes: Boxes, flips: NDArray[np.bool_], warp: Warp
-) -> Batch:
-    crops = [warp(data.images[row], boxes[i : i + 1], flips[i : i + 1]) for i, row in enumerate(rows)]
-    return Batch(np.concatenate(crops), data.labels[rows])
+def _crops(images: NDArray[np.uint8], boxes: Boxes, flips: NDArray[np.bool_], warp: Warp) -> NDArray[np.float32]:
+    return np.concatenate([warp(image, boxes[i : i + 1], flips[i : i + 1]) for i, image in enumerate(images)])
+
+
+@contextmanager
+def _dropout(network: nn.Module, active: bool) -> Iterator[None]:
+    """Dropout as it is, or off for the duration."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Dropout)]
+    rates = [layer.p for layer in layers]
+    for layer in layers:
+        layer.p = layer.p if active else 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.p = rate

@@ -1,5 +1,7 @@
 """Training from scratch: the classification set's file, its crops, and that it learns and resumes."""
 
+from collections import Counter
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from stages.common.errors import StageError
 from stages.common.networks import build
 from stages.common.training import Course, classify, torch_generator
 from stages.common.warp import warp_regions
-from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification
+from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification, recolour
 from stages.pretrain.settings import PretrainSettings
 from stages.pretrain.training import held_out_batch, pretrain
 
@@ -69,7 +71,7 @@ def test_learns_and_the_folded_network_scores_what_the_curve_says(tmp_path: Path
     assert rows[-1]["val_accuracy"] > 0.7
     assert not [name for name in network.state_dict() if "norm" in name]
     batch = held_out_batch(
-        toy(), np.arange(90, 120), lambda i, b, m: warp_regions(i, b, network.input, context_px=0, mirror=m), 0.875
+        toy(), np.arange(90, 120), lambda i, b, m: warp_regions(i, b, network.input, context_px=0, mirror=m), 0.8
     )
     losses, predicted, labels = classify(network, [batch])
     assert losses.mean() == pytest.approx(rows[-1]["val_loss"], rel=1e-4)
@@ -87,12 +89,32 @@ def test_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_random_crops_stay_inside_and_reach_every_corner() -> None:
-    boxes = crop_boxes(500, 20, 0.875, np.random.default_rng(0))
+    boxes = crop_boxes(2000, 20, 0.9, np.random.default_rng(0))
     assert boxes.dtype == np.float32
-    np.testing.assert_array_equal(boxes[:, 2:] - boxes[:, :2], 18)  # 17.5 rounds to the even 18
-    assert set(boxes[:, 0]) == set(boxes[:, 1]) == {0, 1, 2}
-    np.testing.assert_array_equal(crop_boxes(2, 72, 0.875, None), [[4, 4, 67, 67]] * 2)
+    widths = boxes[:, 2] - boxes[:, 0]
+    np.testing.assert_array_equal(boxes[:, 3] - boxes[:, 1], widths)
+    assert set(widths) == {18, 19, 20}
+    assert {tuple(b) for b in boxes[widths == 18, :2]} == {(x, y) for x in range(3) for y in range(3)}
+    assert (boxes >= 0).all() and (boxes <= 20).all()
+    np.testing.assert_array_equal(crop_boxes(2, 72, 0.75, None), [[4, 4, 67, 67]] * 2)  # 54 and 72: 63
     np.testing.assert_array_equal(crop_boxes(1, 5, 1.0, np.random.default_rng(0)), [[0, 0, 5, 5]])
+
+
+def test_recoloured_pictures_are_all_twelve_variants() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    variants = [p[:, :, list(order)] for p in (picture, 255 - picture) for order in permutations(range(3))]
+    found = Counter()
+    for image in recolour(np.stack([picture] * 600), np.random.default_rng(1)):
+        [which] = [k for k, variant in enumerate(variants) if np.array_equal(image, variant)]
+        found[which] += 1
+    assert len(found) == 12
+    assert all(abs(n - 50) < 40 for n in found.values())  # 6 standard deviations
+
+
+def test_dropout_is_back_after_training_without_it(tmp_path: Path) -> None:
+    network, _ = fit(tmp_path, iterations=1)
+    assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.5, 0.5]
+    assert not np.allclose(*(fit(tmp_path, iterations=1, dropout=d)[1][0]["train_loss"] for d in (False, True)))
 
 
 GOOD = {
