@@ -189,10 +189,10 @@ def test_a_failed_or_damaged_download_is_one_line(weights_server):
     settings = NetworkSettings(name="squeezenet1_0", weights="IMAGENET1K_V1")
     (file,) = weights_server.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(StageError, match="cannot download http.*invalid hash value"):
+    with pytest.raises(StageError, match=r"cannot download http.*invalid hash value"):
         initial_network(settings, Path())
     file.unlink()
-    with pytest.raises(StageError, match="cannot download http.*404"):
+    with pytest.raises(StageError, match=r"cannot download http.*404"):
         initial_network(settings, Path())
 
 

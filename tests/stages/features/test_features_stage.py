@@ -272,7 +272,7 @@ def test_mean_norm_of_nothing(world):
 
 def test_bad_requests_are_named(world):
     features, _ = world.run()
-    with pytest.raises(StageError, match="'pool4' is not among the stored features.*did you mean 'pool5'"):
+    with pytest.raises(StageError, match=r"'pool4' is not among the stored features.*did you mean 'pool5'"):
         features.layer("pool4")
     with pytest.raises(StageError, match="no features of image id 9"):
         features.layer("pool5", [1, 9])
@@ -284,13 +284,13 @@ def test_bad_requests_are_named(world):
         world.run()
     set_group(world, "features", layers=("fc7",))
     set_group(world, "network", name="alexnet")
-    with pytest.raises(StageError, match="holds weights of small, network.name is alexnet"):
+    with pytest.raises(StageError, match=r"holds weights of small, network\.name is alexnet"):
         world.run()
 
 
 def test_an_image_without_proposals_object_is_named(world):
     del world.proposals[2]
-    with pytest.raises(StageError, match="2.png: no proposals"):
+    with pytest.raises(StageError, match=r"2\.png: no proposals"):
         world.run()
 
 
