@@ -46,7 +46,11 @@ def load(folder: Path, count: int) -> list[Photo]:
     coco = json.loads((folder / "instances.json").read_text())
     photos = []
     for image in sorted(coco["images"], key=lambda i: i["file_name"])[:count]:
-        rgb = cv2.cvtColor(cv2.imread(str(folder / "images" / Path(image["file_name"]).name)), cv2.COLOR_BGR2RGB)
+        path = folder / "images" / Path(image["file_name"]).name
+        bgr = cv2.imread(str(path))
+        if bgr is None:
+            sys.exit(f"{path}: cannot be read as an image")
+        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         height, width = rgb.shape[:2]
         xywh = np.array([a["bbox"] for a in coco["annotations"] if a["image_id"] == image["id"]]).reshape(-1, 4)
         objects = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]) * (WIDTH / width)

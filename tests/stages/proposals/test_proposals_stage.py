@@ -117,5 +117,5 @@ def test_sliding_windows_need_no_pixels(tmp_path):
 
 
 def test_method_file_without_a_path(tmp_path):
-    with pytest.raises(StageError, match="proposals.file.path is not set"):
+    with pytest.raises(StageError, match=r"proposals\.file\.path is not set"):
         run(tmp_path, pictures(), method="file")
