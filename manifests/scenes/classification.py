@@ -29,8 +29,8 @@ from .photographs import photo_crop
 from .placing import occlude, on_canvas
 from .scene import develop, extent_px
 
-CONTEXT = (1.05, 2.0)  # a picture's side over the digit's larger side before it is scaled to ``classification_px``
-OFF_CENTRE = 0.15  # the digit's centre is at most this much of the picture's side from the middle
+CONTEXT = (1.05, 1.6)  # a picture's side over the digit's larger side before it is scaled to ``classification_px``
+OFF_CENTRE = 0.1  # the digit's centre is at most this much of the picture's side from the middle
 _SPLIT = "train"
 
 
@@ -89,7 +89,7 @@ def digit_picture(rng: np.random.Generator, bank: GlyphBank, glyph: Glyph, optio
         paint(canvas, random_distractor(rng, bank, _SPLIT, height_px, canvas))
     dx, dy = rng.uniform(-OFF_CENTRE, OFF_CENTRE, size=2) * side
     place = round((side - x1 - x2) / 2 + dx), round((side - y1 - y2) / 2 + dy)
-    layers, is_faint = digit_layers(rng, shape, canvas, *place, options)
+    layers, is_faint = digit_layers(rng, shape, _SPLIT, canvas, *place, options)
     for layer in layers:
         paint(canvas, layer)
     if rng.random() < options.occlusion_probability:

@@ -10,7 +10,7 @@ from scipy import ndimage
 from .layers import Frame
 
 Colour = NDArray[np.float32]
-CLEAR = 0.27  # contrast (root mean square over R, G, B) at which a shape stands out
+CLEAR = 0.3  # contrast (root mean square over R, G, B) at which a shape stands out
 FAINT = (0.07, 0.13)  # contrast of an object that is low in contrast on purpose
 _TRIES = 60
 
@@ -50,21 +50,23 @@ def faint(rng: np.random.Generator, background: Colour) -> Colour:
     return np.clip(background + step, 0, 1).astype(np.float32)
 
 
-def textured(rng: np.random.Generator, frame: Frame, colour: Colour, period: float) -> NDArray[np.float32]:
-    """Stripes, a gradient or blotches between a colour and a near one: float32 [h, w, 3].
+def pattern(
+    rng: np.random.Generator, frame: Frame, colour: Colour, other: Colour, period: float
+) -> NDArray[np.float32]:
+    """Stripes, halves, a gradient or blotches of two colours: float32 [h, w, 3].
 
-    ``period`` is the pattern's length in the frame's units. The contrast inside the pattern stays well below
-    :data:`CLEAR`, so that the shape remains one thing to look at.
+    ``period`` is the length of stripes and blotches in the frame's units.
     """
-    other = faint(rng, colour) if rng.random() < 0.5 else np.clip(colour * rng.uniform(0.6, 0.85), 0, 1)
-    kind = rng.choice(["stripes", "gradient", "blotches"])
+    kind = rng.choice(["stripes", "halves", "gradient", "blotches"])
     angle = rng.uniform(0, np.pi)
     along = np.cos(angle) * frame.u + np.sin(angle) * frame.v
     if kind == "stripes":
         mix = np.clip(0.5 + 1.5 * np.sin(2 * np.pi * along / period), 0, 1)
+    elif kind == "halves":
+        mix = np.clip(0.5 + along * frame.scale, 0, 1)
     elif kind == "gradient":
         mix = (along - along.min()) / max(float(np.ptp(along)), 1e-6)
     else:
         noise = ndimage.gaussian_filter(rng.normal(size=along.shape), period * frame.scale / 4)
-        mix = np.clip(0.5 + noise / max(2 * float(noise.std()), 1e-6), 0, 1)
+        mix = np.clip(0.5 + noise / max(float(noise.std()), 1e-6), 0, 1)
     return (colour + mix[..., None] * (other - colour)).astype(np.float32)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -47,7 +48,7 @@ def write_scenes(
             on_scene(len(records), sum(counts.values()))
     _remove_others(folder / IMAGES, {record.file_name for record in records})
     write_atomically(folder / CLASSIFICATION, classification_set(bank, options).to_npz())
-    source = {"root": ".", "format": NAME, **asdict(options)}
+    source: dict[str, Any] = {"root": ".", "format": NAME, "path": None, "options": asdict(options), "notes": []}
     write_atomically(folder / "source.json", (json.dumps(source, indent=2) + "\n").encode())
     dataset = Dataset(name=NAME, classes=CLASSES, images=tuple(records))
     dataset.save(folder / "manifest.json")

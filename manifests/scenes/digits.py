@@ -6,12 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .colours import CLEAR, contrasting, faint, textured
+from .colours import CLEAR, Colour, contrasting, faint, pattern
+from .distractors import at_rim, smear
 from .glyphs import Glyph
 from .layers import SOLID, Canvas, Frame, Layer, affine, edge, extent, frame, overlap
 from .options import SceneOptions
+from .photographs import photo_crop
 
 Box = tuple[int, int, int, int]
+TRANSLUCENT = (0.55, 0.9)  # opacity of a stroke through which the background shows
+PHOTOGRAPH = 0.3  # of the textured digits are filled with a photograph, the others with a pattern
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class DigitShape:
 
 def random_affine(rng: np.random.Generator, scale: float) -> NDArray[np.float64]:
     """Slant, rotation and anisotropic scale of a digit; small enough that a 6 is never a 9."""
-    degrees = float(np.clip(rng.normal(0, 11), -30, 30))
-    return affine(scale, degrees, shear=rng.uniform(-0.3, 0.3), stretch=float(np.exp(rng.uniform(-0.3, 0.3))))
+    degrees = float(np.clip(rng.normal(0, 7), -20, 20))
+    return affine(scale, degrees, shear=rng.uniform(-0.2, 0.2), stretch=float(np.exp(rng.uniform(-0.25, 0.25))))
 
 
 def digit_shape(rng: np.random.Generator, glyph: Glyph, height_px: float, options: SceneOptions) -> DigitShape:
@@ -84,7 +88,13 @@ def _plate(rng: np.random.Generator, window: Frame, half: NDArray[np.float64]) -
 
 
 def digit_layers(
-    rng: np.random.Generator, shape: DigitShape, canvas: Canvas, x: int, y: int, options: SceneOptions
+    rng: np.random.Generator,
+    shape: DigitShape,
+    split: str,
+    canvas: Canvas,
+    x: int,
+    y: int,
+    options: SceneOptions,
 ) -> tuple[list[Layer], bool]:
     """Colours for a digit whose window's top left pixel is at (x, y): its layers, lowest first, and if it is faint.
 
@@ -104,13 +114,38 @@ def digit_layers(
         mask, colour = shape.stroke if shape.outline is None else shape.outline, faint(rng, ground)
         return [*layers, Layer(_blurred(mask, shape.blur_px), colour, x, y)], True
     colour = contrasting(rng, ground, least=CLEAR + 0.6 * unrest)
+    if rng.random() < options.smear_probability:
+        layers.append(_smear(rng, shape, colour, x, y))
+    opacity = rng.uniform(*TRANSLUCENT) if rng.random() < options.translucent_probability else 1.0
     if shape.outline is not None:
         rim = contrasting(rng, colour, least=0.4)
         layers.append(Layer(_blurred(shape.outline, shape.blur_px), rim, x, y))
-    fill = colour
-    if rng.random() < options.texture_probability:
-        fill = textured(rng, shape.frame, colour, period=rng.uniform(1.2, 3.0))
-    return [*layers, Layer(_blurred(shape.stroke, shape.blur_px), fill, x, y)], False
+    fill = _fill(rng, shape, split, colour, ground, options)
+    return [*layers, Layer(_blurred(shape.stroke, shape.blur_px) * np.float32(opacity), fill, x, y)], False
+
+
+def _fill(
+    rng: np.random.Generator,
+    shape: DigitShape,
+    split: str,
+    colour: Colour,
+    ground: Colour,
+    options: SceneOptions,
+) -> NDArray[np.float32]:
+    """One colour, or a pattern of two that both stand out, or a photograph tinted with the colour."""
+    if rng.random() >= options.texture_probability:
+        return colour
+    if rng.random() < PHOTOGRAPH:
+        height, width = shape.stroke.shape
+        photograph = photo_crop(rng, split, width, height, share=min(height / options.height_px, 1))
+        return colour + np.float32(0.6) * (photograph - photograph.mean(axis=(0, 1)))
+    return pattern(rng, shape.frame, colour, contrasting(rng, ground), period=rng.uniform(1.0, 4.0))
+
+
+def _smear(rng: np.random.Generator, shape: DigitShape, colour: Colour, x: int, y: int) -> Layer:
+    x1, y1, x2, y2 = shape.ink_box
+    layer = smear(rng, rng.uniform(0.35, 0.8) * max(x2 - x1, y2 - y1), colour)
+    return at_rim(rng, layer, (x1 + x, y1 + y, x2 + x, y2 + y))
 
 
 def _blurred(mask: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:

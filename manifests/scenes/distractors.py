@@ -8,13 +8,14 @@ glyph cut so little that it can still be read, and of turned glyphs only those t
 import numpy as np
 from numpy.typing import NDArray
 
-from .colours import contrasting, random_colour, textured
+from .colours import Colour, contrasting, faint, pattern, random_colour
 from .glyphs import BLOCKS, GlyphBank
 from .layers import Canvas, Frame, Layer, affine, edge, frame, overlap
 from .photographs import photo_crop
 
 KINDS = ("strokes", "piece", "turned", "polygon", "ellipse", "photograph")
 _WEIGHTS = (0.22, 0.16, 0.1, 0.2, 0.12, 0.2)
+PATTERNED = 0.3  # of the plain shapes, strokes and pieces of glyphs
 _TURNED_LABELS = (2, 3, 4, 5, 7)
 
 
@@ -29,8 +30,7 @@ def random_distractor(rng: np.random.Generator, bank: GlyphBank, split: str, ext
         return Layer(coverage, photo_crop(rng, split, w, h), x, y)
     there, _ = overlap(coverage.shape, x, y, canvas.shape)
     colour = contrasting(rng, canvas[there].mean(axis=(0, 1)), least=0.2)
-    fill = textured(rng, window, colour, period=rng.uniform(0.2, 0.6)) if rng.random() < 0.3 else colour
-    return Layer(coverage, fill, x, y)
+    return Layer(coverage, _fill(rng, window, colour), x, y)
 
 
 def occluder(rng: np.random.Generator, split: str, extent_px: float) -> Layer:
@@ -39,8 +39,29 @@ def occluder(rng: np.random.Generator, split: str, extent_px: float) -> Layer:
     window, coverage = _plain_shape(rng, extent_px, kind)
     if kind == "photograph":
         return Layer(coverage, photo_crop(rng, split, coverage.shape[1], coverage.shape[0]))
-    colour = random_colour(rng)
-    return Layer(coverage, textured(rng, window, colour, 0.4) if rng.random() < 0.3 else colour)
+    return Layer(coverage, _fill(rng, window, random_colour(rng)))
+
+
+def _fill(rng: np.random.Generator, window: Frame, colour: Colour) -> NDArray[np.float32]:
+    """The colour, or now and then a pattern of it and another."""
+    if rng.random() >= PATTERNED:
+        return colour
+    return pattern(rng, window, colour, random_colour(rng), period=rng.uniform(0.2, 0.6))
+
+
+def smear(rng: np.random.Generator, extent_px: float, colour: Colour) -> Layer:
+    """A plain shape in nearly a digit's colour, to be put behind it: they are hard to tell apart (placed at 0, 0)."""
+    _, coverage = _plain_shape(rng, extent_px, str(rng.choice(["polygon", "ellipse"])))
+    return Layer(coverage, faint(rng, colour))
+
+
+def at_rim(rng: np.random.Generator, layer: Layer, box: tuple[int, int, int, int]) -> Layer:
+    """The layer with its centre somewhere on the ellipse inside ``box``."""
+    x1, y1, x2, y2 = box
+    angle, (h, w) = rng.uniform(0, 2 * np.pi), layer.coverage.shape
+    cx = (x1 + x2) / 2 + np.cos(angle) * (x2 - x1) / 2
+    cy = (y1 + y2) / 2 + np.sin(angle) * (y2 - y1) / 2
+    return layer.moved(round(cx - w / 2), round(cy - h / 2))
 
 
 def _shape(

@@ -23,13 +23,15 @@ class SceneOptions:
     distractors_max: int = 6
     plate_probability: float = 0.25  # the digit stands on a plain tile
     outline_probability: float = 0.25
-    texture_probability: float = 0.3
-    blur_probability: float = 0.3
-    occlusion_probability: float = 0.25  # something is laid over part of the digit
+    texture_probability: float = 0.2  # filled with a pattern of two colours or with a photograph
+    translucent_probability: float = 0.15
+    smear_probability: float = 0.15  # a shape of nearly its colour lies behind part of the digit
+    blur_probability: float = 0.2
+    occlusion_probability: float = 0.2  # something is laid over part of the digit
     truncation_probability: float = 0.08  # part of the digit lies outside the image
-    low_contrast_probability: float = 0.06  # makes the object `difficult`
-    classification_train: int = 3000  # crops of the classification set
-    classification_val: int = 300
+    low_contrast_probability: float = 0.05  # makes the object `difficult`
+    classification_train: int = 4000  # crops of the classification set
+    classification_val: int = 400
     classification_px: int = 72  # side of a crop; larger than the network's 64 px, for random crops
 
     def validate(self) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .digits import Box, DigitShape
-from .distractors import occluder
+from .distractors import at_rim, occluder
 from .layers import Canvas, extent, hide, overlap, paint
 
 CROWDING = 0.1  # two bodies' boxes may share this much of the smaller one
@@ -88,10 +88,7 @@ def occlude(rng: np.random.Generator, split: str, canvas: Canvas, digit: Placed,
     """Lay something over the rim of a digit, unless it would hide too much of it or of a neighbour."""
     x1, y1, x2, y2 = digit.box
     layer = occluder(rng, split, extent_px=rng.uniform(0.4, 0.8) * max(x2 - x1, y2 - y1))
-    angle, (h, w) = rng.uniform(0, 2 * np.pi), layer.coverage.shape
-    cx = (x1 + x2) / 2 + np.cos(angle) * (x2 - x1) / 2
-    cy = (y1 + y2) / 2 + np.sin(angle) * (y2 - y1) / 2
-    layer = layer.moved(round(cx - w / 2), round(cy - h / 2))
+    layer = at_rim(rng, layer, digit.box)
     after = [p.visible.copy() for p in placed]
     for mask in after:
         hide(mask, layer)

@@ -83,7 +83,7 @@ def _add_digit(
         if height_px == options.object_min_px:
             return
         height_px = max(height_px * _SHRINK, options.object_min_px)
-    layers, is_faint = digit_layers(rng, shape, canvas, *place, options)
+    layers, is_faint = digit_layers(rng, shape, split, canvas, *place, options)
     for layer in layers:
         paint(canvas, layer)
         for other in placed:
@@ -93,7 +93,7 @@ def _add_digit(
 
 def develop(rng: np.random.Generator, canvas: Canvas) -> NDArray[np.uint8]:
     """The camera: slight blur and noise over everything, then eight bits."""
-    sigma, noise = rng.uniform(0, 0.7), rng.uniform(0, 0.015)
+    sigma, noise = rng.uniform(0, 1.0), rng.uniform(0, 0.02)
     image = ndimage.gaussian_filter(canvas, (sigma, sigma, 0))
     image += np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)

@@ -10,16 +10,16 @@ from .settings import ScenesSettings
 
 
 def run(ctx: Context) -> None:
-    """Generate the dataset beside the declared manifest."""
+    """Generate the dataset's folder."""
     from manifests.scenes.dataset import write_scenes
 
     settings: ScenesSettings = ctx.settings("scenes")
-    folder = ctx.output("manifest").parent
+    folder = ctx.output("folder")
     dataset = write_scenes(
         folder, settings.options(), lambda done, total: ctx.log.progress(done, total, "images", "scenes")
     )
     objects = sum(len(image.labels) for image in dataset.images)
-    ctx.log.info(f"{len(dataset.images)} scenes with {objects} digits in {folder}")
+    ctx.log.info(f"{len(dataset.images)} scenes with {objects} digits")
 
 
 STAGE = Stage(
@@ -28,6 +28,6 @@ STAGE = Stage(
     settings={"scenes": ScenesSettings},
     groups=("scenes",),
     inputs={},
-    outputs={"manifest": "artifacts/datasets/scenes/manifest.json"},
+    outputs={"folder": "artifacts/datasets/scenes"},
     run=run,
 )

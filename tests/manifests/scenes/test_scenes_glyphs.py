@@ -38,12 +38,12 @@ def test_every_class_is_in_every_block_about_equally_often(bank, block):
 
 @pytest.mark.parametrize("name", list(BLOCKS))
 def test_drawn_glyphs_come_from_the_block_and_have_the_class(bank, name):
-    rng = np.random.default_rng(0)
+    rng, targets = np.random.default_rng(0), load_digits().target
     for label in range(10):
         for _ in range(4):
             glyph = bank.draw(rng, BLOCKS[name], label)
             assert glyph.index in BLOCKS[name]
-            assert glyph.label == label == load_digits().target[glyph.index]
+            assert glyph.label == label == targets[glyph.index]
 
 
 @pytest.mark.parametrize("index", [0, 8, 31, 700, 1796])
@@ -90,7 +90,7 @@ def test_loops_survive_where_the_writer_drew_them(bank, monkeypatch):
     """Nearly every 6 and 9 has one hole; and more eights have two than if every glyph were cut at one level."""
 
     def with_holes(bank, label, holes):
-        indices = np.flatnonzero(bank.labels == label)
+        indices = np.flatnonzero(bank.labels == label)[::2]
         return np.mean([ndimage.label(bank[int(i)].field < 0)[1] - 1 == holes for i in indices])
 
     assert with_holes(bank, 6, 1) > 0.85
