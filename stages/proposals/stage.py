@@ -3,7 +3,7 @@
     dvc repro -s proposals          or: rcnn run proposals
 
 Reads the dataset manifest and the images, writes ``artifacts/proposals/manifest.json``. With selective search about a
-seventh of a second per 500 x 375 image and thread, and about 100 kB, nearly all of it for the region masks.
+tenth of a second per 500 x 375 image and thread, and about 180 kB, nearly all of it for the region masks.
 """
 
 from collections.abc import Mapping
