@@ -15,11 +15,11 @@ class PretrainSettings(Settings):
     minute on two cores.
     """
 
-    iterations: int = Field(700, ge=1, le=10_000_000, description="SGD iterations")
+    iterations: int = Field(600, ge=1, le=10_000_000, description="SGD iterations")
     batch: int = Field(64, ge=1, le=4096, description="images per mini-batch, drawn with replacement")
     lr: float = Field(0.05, gt=0, le=10, description="learning rate at the start (Caffe's 0.01 without batch_norm)")
-    step: int = Field(500, ge=1, le=10_000_000, description="iterations after which the rate drops, each time")
-    gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops")
+    step: int = Field(200, ge=1, le=10_000_000, description="iterations after which the rate drops, each time")
+    gamma: float = Field(0.3, gt=0, le=1, description="factor by which the rate drops")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
     weight_decay: float = Field(0.0005, ge=0, le=1, description="L2 penalty on weights; biases have none")
     batch_norm: bool = Field(
