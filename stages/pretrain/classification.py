@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ..common.boxes import Boxes
 from ..common.errors import StageError
 
-
 _ORDERS = tuple(permutations(range(3)))  # of the colour channels
 
 

@@ -1,0 +1,78 @@
+"""The stage's entry: given weights in their normalised form, training, and a dataset without a classification set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stages.common.errors import StageError
+from stages.common.networks import build
+from stages.common.networks.settings import InputSettings, NetworkSettings
+from stages.common.weights import load_weights
+from stages.pretrain.settings import PretrainSettings
+from stages.pretrain.stage import run
+
+
+class FakeContext:
+    seed = 3
+    workers = 1
+
+    def __init__(self, root: Path, **network: Any) -> None:
+        self.root, self.log = root, self
+        self.groups = {
+            "network": NetworkSettings(**({"device": "cpu"} | network)),
+            "pretrain": PretrainSettings(iterations=2, batch=4),
+        }
+        (root / "artifacts/manifest").mkdir(parents=True)
+        (root / "artifacts/datasets/toy").mkdir(parents=True)
+
+    def settings(self, group: str) -> Any:
+        return self.groups[group]
+
+    def input(self, name: str) -> Path:
+        paths = {"manifest": "artifacts/manifest/manifest.json", "registered": "artifacts/datasets/toy"}
+        return self.root / paths[name]
+
+    def output(self, name: str) -> Path:
+        return self.root / f"out-{name}"
+
+    def work_dir(self) -> Path:
+        return self.root / "work"
+
+    def info(self, message: str) -> None: ...
+
+    warning = info
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+
+
+def test_given_weights_are_written_with_their_convention(tmp_path: Path) -> None:
+    given = build("small", 7, generator=torch.Generator().manual_seed(0)).trunk.state_dict()
+    save_file(given, tmp_path / "mine.safetensors")
+    convention = InputSettings(color_order="bgr", mean=(1, 2, 3))
+    run(FakeContext(tmp_path, weights="mine.safetensors", input=convention, pool5_grid=2))
+    network = load_weights(tmp_path / "out-weights")
+    assert (network.n_outputs, network.pool5_grid) == (7, 2)
+    assert (network.input.color_order, network.input.mean) == ("bgr", (1, 2, 3))
+    for name, value in network.trunk.state_dict().items():
+        assert torch.equal(value, given[name]), name
+    assert (tmp_path / "out-curve").read_text() == "iteration,train_loss,val_loss,val_accuracy\n"
+
+
+def test_trains_on_the_datasets_classification_set(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    file = tmp_path / "artifacts/datasets/toy/classification.npz"
+    np.savez(file, images=images, labels=np.arange(12) % 4, train=np.arange(12) < 8)
+    run(ctx)
+    assert load_weights(tmp_path / "out-weights").n_outputs == 4
+    assert len((tmp_path / "out-curve").read_text().splitlines()) == 3  # heading, iterations 1 and 2
+    assert not list((tmp_path / "work").glob("*"))
+
+
+def test_dataset_without_a_classification_set_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"no classification set; set network\.weights to"):
+        run(FakeContext(tmp_path))
