@@ -1,5 +1,6 @@
 """The :class:`stages.common.contract.Context` that a stage runs in."""
 
+import functools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ class RunContext:
         self._params = params
         self.log = Reporter(stage.name)
         self.tally = Tally()
+        self.device = params.execution.device
         self.workers = params.execution.workers or default_workers()
 
     @cached_property
@@ -56,7 +58,7 @@ class RunContext:
     def settings(self, group: str) -> Any:
         if group not in self._stage.groups:
             raise LookupError(f"stage {self._stage.name} does not declare the parameter group {group!r}")
-        return getattr(self._params, group)
+        return _at(self._params, group)
 
     def work_dir(self) -> Path:
         folder = self._project / "artifacts" / "checkpoints" / self._stage.name
@@ -96,7 +98,7 @@ class RunContext:
         artifact = Artifact(
             stage=self._stage.name,
             version=self._stage.version,
-            params={group: _plain(getattr(self._params, group)) for group in self._stage.groups},
+            params={group: _plain(_at(self._params, group)) for group in self._stage.groups},
             inputs={key: digest_file(path) for key, path in self._input_files()},
             entries=tuple(entries),
             summary=dict(summary, dataset=self._params.dataset),
@@ -155,6 +157,11 @@ class RunContext:
             )
             return f"{path}: dataset {name!r} is not registered; run {how}"
         return f"{path}: not found; an earlier stage makes it: run `dvc repro {self._stage.name}`"
+
+
+def _at(params: Any, name: str) -> Any:
+    """The group or parameter of a dotted name."""
+    return functools.reduce(getattr, name.split("."), params)
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,9 @@ class ExecutionSettings(Settings):
     workers: int = Field(
         0, ge=0, le=1024, description="threads for per-image work; 0: one per core that the process may use"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where networks run; auto: cuda where there is one (keys do not name it, bits may differ)"
+    )
 
 
 class StoreSettings(Settings):

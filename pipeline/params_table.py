@@ -34,8 +34,8 @@ def markdown() -> str:
     lines = [
         "# Parameters",
         "",
-        "Made by `rcnn params --markdown`. Values stand in `params.yaml`; an unknown name or a value out of range is an error that",
-        "names the nearest. For one experiment: `dvc exp run -S svm.C=0.01`.",
+        "Made by `rcnn params --markdown`. Values stand in `params.yaml`; an unknown name or a value out of range is",
+        "an error that names the nearest. For one experiment: `dvc exp run -S svm.C=0.01`.",
         "",
     ]
     group = None

@@ -47,4 +47,5 @@ def record(project: Path, stage: str, seconds: float, counts: Mapping[str, int])
         last["reused"] = counts["reused"]
         entry = last
     timings[stage] = entry
+    (project / FILE).parent.mkdir(parents=True, exist_ok=True)
     atomic_write(project / FILE, (json.dumps(timings, indent=2, sort_keys=True) + "\n").encode())

@@ -50,9 +50,10 @@ class Context(Protocol):
     log: Log
     seed: int  # the pipeline's seed; derive others by numpy.random.SeedSequence([seed, ...])
     workers: int  # threads for per-image work; never changes a result
+    device: str  # "auto", "cpu" or "cuda": see stages.common.device
 
     def settings(self, group: str) -> Any:
-        """The validated :class:`Settings` of one declared parameter group."""
+        """The validated :class:`Settings` of one declared group, or the value of one declared parameter."""
 
     def input(self, name: str) -> Path:
         """The path of one declared input file."""
@@ -90,8 +91,9 @@ class Stage:
     """A declaration that ``dvc.yaml`` mirrors.
 
     ``version`` is part of every key the stage makes: raise it when the same inputs give another result.
-    ``groups`` are top-level keys of params.yaml. ``inputs`` and ``outputs`` map a short name to a path relative to the
-    project root, e.g. ``{"manifest": "artifacts/manifest/manifest.json"}``.
+    ``groups`` are top-level keys of params.yaml (``seed`` among them for a stage that draws), or single parameters of
+    another stage's group (``features.crop``) where the rest of it does not matter. ``inputs`` and ``outputs`` map a
+    short name to a path relative to the project root, e.g. ``{"manifest": "artifacts/manifest/manifest.json"}``.
     """
 
     name: str

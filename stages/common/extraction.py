@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .errors import StageError
+from .device import device_of
 from .networks import Network, NetworkSettings
 from .warp import CropMode, check_context, warp_regions
 
@@ -95,14 +95,11 @@ class Extractor:
             }
 
 
-def extractor(network: Network, layers: Sequence[str], crop: Crop, settings: NetworkSettings) -> Extractor:
-    """The extractor that parameter group ``network`` describes."""
-    device = settings.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise StageError("network.device: cuda, but torch finds no CUDA device; use auto or cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Extractor(network, layers, crop, batch=settings.batch, dtype=settings.dtype, device=device)
+def extractor(
+    network: Network, layers: Sequence[str], crop: Crop, settings: NetworkSettings, device: str = "auto"
+) -> Extractor:
+    """The extractor that parameter group ``network`` describes, on ``execution.device``."""
+    return Extractor(network, layers, crop, batch=settings.batch, dtype=settings.dtype, device=device_of(device))
 
 
 @contextmanager

@@ -59,15 +59,6 @@ class Course:
     workers: int = 2  # threads that prepare batches; never changes a result
 
 
-def device_of(setting: str) -> str:
-    """The torch device that ``network.device`` means: ``auto`` is cuda where there is one."""
-    if setting == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if setting == "cuda" and not torch.cuda.is_available():
-        raise StageError("network.device: cuda, but torch finds no CUDA device; use auto or cpu")
-    return setting
-
-
 def generator(seed: int, stage: str, purpose: str, iteration: int = 0) -> np.random.Generator:
     """A generator for one purpose of one stage at one iteration, independent of every other."""
     words = [int.from_bytes(text.encode(), "little") for text in (stage, purpose)]

@@ -40,7 +40,7 @@ def run(ctx: Context) -> None:
     crop = Crop(settings.crop, settings.context_px)
 
     with one_thread_each():
-        extract = extractor(network, layers, crop, ctx.settings("network"))
+        extract = extractor(network, layers, crop, ctx.settings("network"), ctx.device)
 
         def compute(task: ImageTask) -> "Payload":
             record = task.image

@@ -41,12 +41,13 @@ def run(ctx: Context) -> None:
 def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
     import json
 
-    from ..common.training import device_of, write_curve
+    from ..common.device import device_of
+    from ..common.training import write_curve
     from ..common.weights import load_weights, save_weights
     from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune, window_reader
 
-    dataset, crop = ctx.dataset(), ctx.settings("features")
-    network = load_weights(ctx.input("weights"), device_of(ctx.settings("network").device))
+    dataset = ctx.dataset()
+    network = load_weights(ctx.input("weights"), device_of(ctx.device))
     records = dataset.split("train")
     training, held_out = _windows(ctx, records, settings, len(dataset.classes))
     check_pools(training, ctx.log)
@@ -58,8 +59,8 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
         window_reader(
             lambda index: ctx.image(records[index]),
             network.input,
-            mode=crop.crop,
-            context_px=crop.context_px,
+            mode=ctx.settings("features.crop"),
+            context_px=ctx.settings("features.context_px"),
             cache_bytes=settings.image_cache_mb << 20,
         ),
         settings,
@@ -108,7 +109,6 @@ def _checkpoint(ctx: Context, settings: FinetuneSettings, device: str) -> "Check
 
     from ..common.checkpoint import Checkpoint
 
-    crop = ctx.settings("features")
     identity = {name: digest_file(ctx.input(name)) for name in ("manifest", "proposals", "weights")}
     return Checkpoint(
         ctx.work_dir(),
@@ -117,7 +117,7 @@ def _checkpoint(ctx: Context, settings: FinetuneSettings, device: str) -> "Check
             "version": VERSION,
             "seed": ctx.seed,
             "finetune": settings.model_dump(mode="json", exclude=NO_RESULT),
-            "crop": [crop.crop, crop.context_px],
+            "crop": [ctx.settings("features.crop"), ctx.settings("features.context_px")],
             "torch": torch.__version__,
             "device": device,
         },
@@ -128,7 +128,7 @@ STAGE = Stage(
     name="finetune",
     version=VERSION,
     settings={"finetune": FinetuneSettings},
-    groups=("seed", "finetune", "network", "features"),
+    groups=("seed", "finetune", "features.crop", "features.context_px"),
     inputs={
         "manifest": "artifacts/manifest/manifest.json",
         "proposals": "artifacts/proposals/manifest.json",

@@ -40,8 +40,9 @@ def run(ctx: Context) -> None:
 
 
 def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
+    from ..common.device import device_of
     from ..common.networks import build
-    from ..common.training import Course, device_of, torch_generator, write_curve
+    from ..common.training import Course, torch_generator, write_curve
     from ..common.warp import warp_regions
     from ..common.weights import save_weights
     from .classification import read_classification
@@ -55,7 +56,7 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         data.n_classes,
         pool5_grid=network_settings.pool5_grid,
         generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
-    ).to(device_of(network_settings.device))
+    ).to(device_of(ctx.device))
     course = Course(
         stage="pretrain",
         iterations=settings.iterations,

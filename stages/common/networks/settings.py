@@ -42,4 +42,3 @@ class NetworkSettings(Settings):
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     batch: int = Field(16, ge=1, le=4096, description="regions per forward pass; part of every feature key")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")

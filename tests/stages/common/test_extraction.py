@@ -111,9 +111,9 @@ def test_thread_settings_are_restored():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_asking_for_a_device_that_is_not_there(network):
-    with pytest.raises(StageError, match=r"network.device: cuda, but torch finds no CUDA device"):
-        extractor(network, ["fc6"], CROP, NetworkSettings(device="cuda"))
-    assert extractor(network, ["fc6"], CROP, NetworkSettings(device="auto", batch=4)).dims == {"fc6": 512}
+    with pytest.raises(StageError, match=r"execution.device: cuda, but torch finds no CUDA device"):
+        extractor(network, ["fc6"], CROP, NetworkSettings(), "cuda")
+    assert extractor(network, ["fc6"], CROP, NetworkSettings(batch=4), "auto").dims == {"fc6": 512}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

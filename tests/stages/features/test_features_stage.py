@@ -30,6 +30,7 @@ class World:
         self.root = root
         self.store = Store(root / "store")
         self.workers = 2
+        self.device = "auto"
         self.keys_only = False  # name the objects without computing them
         self.groups = {
             "features": FeaturesSettings(layers=LAYERS, context_px=8),
@@ -189,7 +190,7 @@ UNCHANGED = {
     "crowd box": lambda w: replace_record(w, boxes=w.records[0].boxes + np.array([[0], [0], [-3]], np.float32)),
     "truncated": lambda w: replace_record(w, truncated=np.array([True, False, False])),
     "last layer": lambda w: changed_network(w, lambda n: n.new_head(9, torch.Generator().manual_seed(1))),
-    "device": lambda w: set_group(w, "network", device="cpu"),
+    "device": lambda w: setattr(w, "device", "cpu"),
     "workers": lambda w: setattr(w, "workers", 1),
     "layer order": lambda w: set_group(w, "features", layers=("fc7", "pool5", "fc7")),
 }

@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from stages.common.errors import StageError
 from stages.common.networks import build
-from stages.common.networks.settings import NetworkSettings
 from stages.common.weights import load_weights, save_weights
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
@@ -23,14 +22,15 @@ class FakeContext:
 
     seed = 3
     workers = 1
+    device = "cpu"
 
     def __init__(self, root: Path, stop_at: int | None = None, without_objects: bool = False, **changes: Any) -> None:
         self.root, self.log, self.stop_at = root, self, stop_at
         values = {"iterations": 6, "fg_per_batch": 2, "bg_per_batch": 3, "eval_every": 3, "checkpoint_every": 2}
         self.groups = {
             "finetune": FinetuneSettings(**(values | changes)),
-            "network": NetworkSettings(device="cpu"),
-            "features": SimpleNamespace(crop="warp", context_px=4),
+            "features.crop": "warp",
+            "features.context_px": 4,
         }
         self.store = SimpleNamespace(get=self.get)
         self.lines: list[str] = []
@@ -130,7 +130,7 @@ def test_image_without_proposals_entry_is_named(tmp_path: Path) -> None:
 
 def test_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     ctx = FakeContext(tmp_path)
-    ctx.groups["features"].context_px = 32
+    ctx.groups["features.context_px"] = 32
     with pytest.raises(StageError, match=r"features\.context_px"):
         run(ctx)
 
@@ -138,4 +138,4 @@ def test_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
 def test_declares_what_it_uses() -> None:
     assert set(STAGE.outputs) == {"weights", "curve"}
     assert set(STAGE.inputs) == {"manifest", "proposals", "weights"}
-    assert {"seed", "finetune", "network", "features"} == set(STAGE.groups)
+    assert {"seed", "finetune", "features.crop", "features.context_px"} == set(STAGE.groups)

@@ -19,11 +19,12 @@ from stages.pretrain.stage import run
 class FakeContext:
     seed = 3
     workers = 1
+    device = "cpu"
 
     def __init__(self, root: Path, **network: Any) -> None:
         self.root, self.log = root, self
         self.groups = {
-            "network": NetworkSettings(**({"device": "cpu"} | network)),
+            "network": NetworkSettings(**network),
             "pretrain": PretrainSettings(iterations=2, batch=4),
         }
         (root / "artifacts/manifest").mkdir(parents=True)

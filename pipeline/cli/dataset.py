@@ -1,0 +1,124 @@
+"""``rcnn dataset``: import, refresh and show datasets."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manifests import ImageSource, ReadOptions, Registered, import_dataset, load_registered, registered_names
+from manifests import refresh as refresh_dataset
+from manifests.describe import contact_sheet, describe
+from manifests.options import DEFAULT_FRACTIONS
+from pipeline.text import format_table
+
+
+@click.group()
+def dataset() -> None:
+    """Import, check and show datasets."""
+
+
+@dataset.group("import")
+def import_group() -> None:
+    """Check a dataset and register it under a name; PATH is only read, never written to."""
+
+
+def _import_command(source_format: str, text: str) -> None:
+    """Add ``rcnn dataset import FORMAT``; all formats take the same options."""
+
+    @import_group.command(source_format, help=text)
+    @click.argument("path", type=click.Path(path_type=Path))
+    @_options
+    @click.pass_obj
+    def command(project: Path, path: Path, name: str, **options: Any) -> None:
+        read = ReadOptions(
+            classes=tuple(options["classes"].split(",")) if options["classes"] else None,
+            on_error=options["on_error"],
+            images=str(options["images"].resolve()) if options["images"] else None,
+            fractions=_fractions(options["test_fraction"]),
+            seed=options["seed"],
+            tolerance_px=options["tolerance_px"],
+        )
+        _say(import_dataset(source_format, path, name, read, project / "artifacts"))
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    test_share = DEFAULT_FRACTIONS["test"]
+    for option in (
+        click.option(
+            "--tolerance-px", type=float, default=2.0, help="A box may stick out by so much; it is then clipped."
+        ),
+        click.option("--seed", type=int, default=0, help="Of the split, where the source has none."),
+        click.option(
+            "--test-fraction",
+            type=click.FloatRange(0, 1),
+            default=test_share,
+            help="Share of test images, where the source has no splits.",
+        ),
+        click.option("--images", type=click.Path(path_type=Path), help="Folder of the images, if not beside the JSON."),
+        click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip"]),
+            default="stop",
+            help="stop: list every problem, register nothing. skip: leave out just the bad boxes and images.",
+        ),
+        click.option("--name", required=True, help="What to call it: `dataset` in params.yaml."),
+    ):
+        command = option(command)
+    return command
+
+
+_import_command("voc", "PATH: a VOC devkit, its VOC2007 folder, or any folder with Annotations/ and JPEGImages/.")
+_import_command("coco", "PATH: a COCO instances JSON.")
+_import_command("yolo", "PATH: a data.yaml, or a folder with images/ and labels/.")
+
+
+@dataset.command()
+@click.argument("name")
+@click.pass_obj
+def refresh(project: Path, name: str) -> None:
+    """Read dataset NAME again from where it was imported, with the same options."""
+    _say(refresh_dataset(name, project / "artifacts"))
+
+
+@dataset.command("ls")
+@click.pass_obj
+def list_datasets(project: Path) -> None:
+    """The registered datasets."""
+    rows = []
+    for name in registered_names(project / "artifacts"):
+        found = load_registered(name, project / "artifacts")
+        source = str(found.source.path or found.source.format)
+        rows.append((name, len(found.dataset.images), len(found.dataset.classes), source))
+    click.echo(format_table(("dataset", "images", "classes", "from"), rows, right=(1, 2)))
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Where to write the contact sheet (PNG).")
+@click.option("--count", type=click.IntRange(1, 400), default=16, help="Images on the sheet.")
+@click.option("--split", help="Only images of this split on the sheet.")
+@click.pass_obj
+def show(project: Path, name: str, sheet: Path | None, count: int, split: str | None) -> None:
+    """Counts per class and split, box sizes, notes of the import, and a contact sheet."""
+    found = load_registered(name, project / "artifacts")
+    click.echo(describe(found.dataset))
+    for note in found.source.notes:
+        click.echo(f"note: {note}")
+    path = sheet or project / "reports" / f"dataset-{name}.png"
+    contact_sheet(found.dataset, ImageSource(found.source.root), path, n=count, split=split)
+    click.echo(f"contact sheet: {path}")
+
+
+def _fractions(test: float) -> dict[str, float]:
+    return {"train": 1.0 - test, "test": test}
+
+
+def _say(found: Registered) -> None:
+    for note in found.source.notes:
+        click.echo(f"note: {note}", err=True)
+    data = found.dataset
+    splits = ", ".join(f"{split}: {len(data.split(split))}" for split in data.splits)
+    click.echo(f"{data.name}: {len(data.images)} images ({splits}), {len(data.classes)} classes")
+    click.echo(f"next: `dataset: {data.name}` in params.yaml, then `dvc repro`", err=True)
