@@ -12,7 +12,7 @@ from pipeline.errors import ParamsError
 @click.pass_obj
 def metrics(project: Path) -> None:
     """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
-    from stages.evaluate.table import format_table
+    from stages.evaluate.metrics import format_table
 
     path = project / "reports" / "metrics.json"
     try:

@@ -18,11 +18,11 @@ def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
     return np.maximum(b[:, 2] - b[:, 0], 0) * np.maximum(b[:, 3] - b[:, 1], 0)
 
 
-def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
-    """Intersection over union of every pair: [n, 4] x [m, 4] -> float32 [n, m] in [0, 1].
+def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of every pair: [n, 4] x [m, 4] -> float64 [n, m] in [0, 1].
 
-    Computed in float64 so that thresholds such as "at least 0.5" fall the same way everywhere. Two boxes without
-    area have IoU 0.
+    In float64, so that thresholds such as "at least 0.5" fall the same way everywhere. Two boxes without area have
+    IoU 0.
     """
     a64 = np.asarray(a, np.float64).reshape(-1, 4)
     b64 = np.asarray(b, np.float64).reshape(-1, 4)
@@ -30,7 +30,7 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
     h = np.minimum(a64[:, None, 3], b64[None, :, 3]) - np.maximum(a64[:, None, 1], b64[None, :, 1])
     intersection = np.maximum(w, 0) * np.maximum(h, 0)
     union = area(a64)[:, None] + area(b64)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0).astype(np.float32)
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
 def class_overlaps(

@@ -1,4 +1,4 @@
-"""decode_image against arrays written down here, OpenCV and scikit-image."""
+"""decode_image against arrays written down here and OpenCV."""
 
 import io
 import struct

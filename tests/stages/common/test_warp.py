@@ -63,7 +63,8 @@ def slow_crop(image, box, spec, mode, p):
                 limits = (max(1, shown[0]), max(1, shown[1]), min(width, shown[2]), min(height, shown[3]))
             hw = hh = reach
         frame = tuple(matlab_round(v) for v in (cx - hw * s, cy - hh * s, cx + hw * s, cy + hh * s))
-    fw, fh = frame[2] - frame[0] + 1, frame[3] - frame[1] + 1
+    # A box of less than a pixel can round to nothing; R never meets one, here it gives an empty crop.
+    fw, fh = max(frame[2] - frame[0] + 1, 1), max(frame[3] - frame[1] + 1, 1)
     pad_x, pad_y = max(0, limits[0] - frame[0]), max(0, limits[1] - frame[1])
     x1, y1 = max(limits[0], frame[0]), max(limits[1], frame[1])
     x2, y2 = min(limits[2], frame[2]), min(limits[3], frame[3])

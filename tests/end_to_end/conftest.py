@@ -1,0 +1,66 @@
+"""One small project, run through every stage once, shared by the tests of this folder."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.graph import STAGE_NAMES
+
+ROOT = Path(__file__).parents[2]
+
+
+def small_params() -> dict[str, Any]:
+    """The demo's parameters, cut down to seconds."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["scenes"].update(n_train=10, n_test=5, classification_train=160, classification_val=40)
+    params["proposals"].update(max_proposals=40, k=[100])
+    params["pretrain"].update(iterations=8, eval_every=4, checkpoint_every=4)
+    params["finetune"].update(iterations=4, eval_every=2, checkpoint_every=2, fg_per_batch=4, bg_per_batch=12)
+    params["evaluate"].update(n_bootstrap=20)
+    params["execution"]["workers"] = 2
+    return params
+
+
+def rcnn(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """``rcnn -C project ARGUMENTS`` in a process of its own."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def write_params(project: Path, params: dict[str, Any]) -> None:
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have all run. Not to be changed: take ``project`` for that."""
+    project = tmp_path_factory.mktemp("finished")
+    write_params(project, small_params())
+    rcnn(project, "run", *STAGE_NAMES)
+    return project
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def run_rcnn() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return rcnn
+
+
+@pytest.fixture(scope="session")
+def put_params() -> Callable[[Path, dict[str, Any]], None]:
+    return write_params

@@ -1,0 +1,185 @@
+"""The whole pipeline on a small built-in dataset, and what must not be computed again."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from cache import Artifact, Store
+from manifests import Dataset
+
+ROOT = Path(__file__).parents[2]
+IMAGE_STAGES = ("proposals", "features", "detect")
+Rcnn = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def computed(project: Path, *stages: str) -> dict[str, int]:
+    """Objects that each stage's last run computed, from what it says on stderr."""
+    timings = json.loads((project / "reports/timings.json").read_text())
+    return {stage: timings[stage]["computed"] for stage in stages}
+
+
+def objects(project: Path) -> set[Path]:
+    return set((project / "artifacts/objects").glob("*/*/*"))
+
+
+def params_of(project: Path) -> dict[str, Any]:
+    params: dict[str, Any] = yaml.safe_load((project / "params.yaml").read_text())
+    return params
+
+
+def test_every_result_is_there(finished: Path) -> None:
+    metrics = json.loads((finished / "reports/metrics.json").read_text())
+    for tree in (metrics, metrics["no_bbox"]):
+        values = [tree["voc2007"]["mAP"], tree["voc2010"]["mAP"], tree["coco"]["AP"], tree["coco"]["AP50"]]
+        assert all(0 <= v <= 1 for v in values)
+        assert len(tree["voc2010"]["AP"]) == 10
+    assert (finished / "reports/index.html").read_text().lower().startswith("<!doctype html>")
+    assert (finished / "reports/results/coco_bbox.json").exists()
+    assert not list(finished.rglob(".partial"))
+    assert not list((finished / "artifacts/tmp").iterdir())
+
+
+def test_a_second_run_computes_nothing_and_changes_no_bit(project: Path, run_rcnn: Rcnn) -> None:
+    before = objects(project)
+    metrics = (project / "reports/metrics.json").read_bytes()
+    manifests = {s: (project / f"artifacts/{s}/manifest.json").read_bytes() for s in IMAGE_STAGES}
+    models = {s: (project / f"artifacts/{s}/model.h5").read_bytes() for s in ("svm", "bbox")}
+    out = run_rcnn(project, "run", "proposals", "features", "svm", "bbox", "detect", "evaluate").stderr
+    assert out.count(": 0 images computed") == 3
+    assert objects(project) == before
+    assert (project / "reports/metrics.json").read_bytes() == metrics
+    assert manifests == {s: (project / f"artifacts/{s}/manifest.json").read_bytes() for s in IMAGE_STAGES}
+    assert models == {s: (project / f"artifacts/{s}/model.h5").read_bytes() for s in ("svm", "bbox")}
+
+
+def test_another_c_computes_no_feature(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) -> None:
+    params = params_of(project)
+    params["svm"]["C"] = 0.01
+    put_params(project, params)
+    before = {p for p in objects(project) if p.parts[-3] in ("features", "proposals")}
+    model = (project / "artifacts/svm/model.h5").read_bytes()
+    run_rcnn(project, "run", "proposals", "features", "svm", "bbox", "detect")
+    assert {p for p in objects(project) if p.parts[-3] in ("features", "proposals")} == before
+    assert (project / "artifacts/svm/model.h5").read_bytes() != model
+
+
+def test_one_more_image_costs_one_image(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) -> None:
+    params = params_of(project)
+    params["scenes"]["n_train"] += 1
+    put_params(project, params)
+    weights = (project / "artifacts/finetune/weights.safetensors").read_bytes()
+    before = objects(project)
+    run_rcnn(project, "run", "scenes", "manifest", "proposals")
+    assert computed(project, "proposals") == {"proposals": 1}
+    # Fine-tuning sees the new image, so its weights would change; with given weights they do not.
+    run_rcnn(project, "run", "features")
+    assert (project / "artifacts/finetune/weights.safetensors").read_bytes() == weights
+    assert computed(project, "features") == {"features": 1}
+    assert len(objects(project) - before) == 2
+
+
+def test_a_killed_run_goes_on_where_it_was(project: Path, finished: Path, run_rcnn: Rcnn) -> None:
+    shutil.rmtree(project / "artifacts/objects/features")
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", "features"]
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+        if any((project / "artifacts/objects").glob("features/*/*")):
+            break
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    left = len(list((project / "artifacts/objects").glob("features/*/*")))
+    assert left > 0
+    run_rcnn(project, "run", "features", "svm", "bbox", "detect", "evaluate")
+    if child.returncode == -signal.SIGKILL and left < 15:  # else it was through before the signal came
+        assert computed(project, "features") == {"features": 15 - left}
+    for path in ("reports/metrics.json", "artifacts/features/manifest.json", "artifacts/svm/model.h5"):
+        assert (project / path).read_bytes() == (finished / path).read_bytes()
+
+
+def test_a_flipped_bit_is_named_and_mended(project: Path, run_rcnn: Rcnn) -> None:
+    key = Artifact.read(project / "artifacts/features/manifest.json").entries[0][1]
+    folder = Store(project / "artifacts").path("features", key)
+    chunk = max(folder.rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    chunk.chmod(0o644)
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 4
+    chunk.write_bytes(data)
+    found = run_rcnn(project, "cache", "verify", check=False)
+    assert found.returncode == 2
+    assert key in found.stdout
+    assert run_rcnn(project, "cache", "verify", "--quarantine", check=False).returncode == 2
+    run_rcnn(project, "run", "features")
+    assert computed(project, "features") == {"features": 1}
+    assert run_rcnn(project, "cache", "verify").returncode == 0
+
+
+def test_the_detector_gives_what_the_pipeline_gave(finished: Path) -> None:
+    from pipeline import Detector
+
+    dataset = Dataset.load(finished / "artifacts/manifest/manifest.json")
+    artifact = Artifact.read(finished / "artifacts/detect/manifest.json")
+    store = Store(finished / "artifacts")
+    detector = Detector.load(finished)
+    for record in dataset.split("test")[:3]:
+        stored = store.get("detect", artifact.keys[record.id]).arrays
+        for prefix, regression in (("bbox", True), ("no_bbox", False)):
+            path = finished / "artifacts/datasets/scenes" / record.file_name
+            found = detector(path, min_score=-np.inf, box_regression=regression)
+            order = np.argsort(-stored[f"{prefix}.scores"], kind="stable")
+            np.testing.assert_allclose([d.score for d in found], stored[f"{prefix}.scores"][order], atol=1e-5)
+            np.testing.assert_allclose(
+                sorted(d.box for d in found), sorted(map(tuple, stored[f"{prefix}.boxes"].tolist())), atol=0.05
+            )
+
+
+def test_softmax_classifier(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) -> None:
+    params = params_of(project)
+    params["svm"]["classifier"] = "softmax"
+    params["bbox"]["enabled"] = False
+    put_params(project, params)
+    run_rcnn(project, "run", "svm", "bbox", "detect", "evaluate", "report")
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["voc2010"]["mAP"] == metrics["no_bbox"]["voc2010"]["mAP"]
+
+
+@pytest.mark.slow
+def test_dvc_runs_it_and_then_nothing(finished: Path, tmp_path: Path) -> None:
+    project = tmp_path / "with spaces"
+    shutil.copytree(finished, project)
+    for name in ("stages", "manifests", "cache"):  # code is among the stages' dependencies
+        shutil.copytree(ROOT / name, project / name)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, project)
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    (scripts / "rcnn").write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
+    (scripts / "rcnn").chmod(0o755)
+    environment = {"PATH": f"{scripts}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    environment["HOME"] = str(tmp_path)
+
+    def dvc(*arguments: str) -> str:
+        command = [sys.executable, "-W", "ignore", "-m", "dvc", *arguments]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    dvc("init", "--no-scm", "-q")
+    before = objects(project)
+    first = dvc("repro")
+    assert first.count("> rcnn run") == 11
+    assert objects(project) == before  # every image's results were found
+    assert "> rcnn run" not in dvc("repro")
+    shown = dvc("metrics", "show")
+    assert "voc2010.mAP" in shown
