@@ -70,7 +70,7 @@ def cli(ctx: click.Context, project: Path) -> None:
 def main() -> None:
     """Entry point: turns errors meant for the user into lines on stderr and exit code 2."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="rcnn", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

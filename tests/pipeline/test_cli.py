@@ -1,0 +1,174 @@
+"""The command line: what a wrong input gets is one clear line, exit code 2, and no traceback."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import cli
+from pipeline.params_table import markdown
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+def change(project: Path, group: str, **values: object) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params[group] = params[group] | values if isinstance(params[group], dict) else values["value"]
+    path.write_text(yaml.safe_dump(params))
+
+
+def voc(folder: Path, boxes: list[tuple[int, int, int, int]]) -> Path:
+    """A VOC folder of one 40x30 image in train and one in test."""
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(folder / f"JPEGImages/{name}.jpg")
+        objects = "".join(
+            f"<object><name>cat</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
+            "</bndbox></object>"
+            for x1, y1, x2, y2 in boxes
+        )
+        size = "<size><width>40</width><height>30</height><depth>3</depth></size>"
+        xml = f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>"
+        (folder / f"Annotations/{name}.xml").write_text(xml)
+    (folder / "ImageSets/Main/train.txt").write_text("a\n")
+    (folder / "ImageSets/Main/test.txt").write_text("b\n")
+    return folder
+
+
+def test_help_names_every_command(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(f"\n  {name} " in out for name in ("run", "dataset", "detect", "cache", "features", "params", "metrics"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["metrcs"], "did you mean 'metrics'"),
+        (["run", "featurs"], "did you mean 'features'"),
+        (["metrics"], "run `dvc repro` first"),
+        (["dataset", "show", "cats"], "'cats' is not registered"),
+        (["detect", "nothing.jpg", "--out", "x"], "no such file or folder"),
+        (["cache", "show", "zz"], "hex"),
+        (["dataset", "import", "voc", "nowhere", "--name", "n"], "there is no such file or folder"),
+        (["features", "show", "1"], "run `dvc repro`"),
+    ],
+)
+def test_wrong_calls(run: Run, project: Path, arguments: list[str], expected: str) -> None:
+    code, out, err = run("-C", project, *arguments)
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err + out
+
+
+def test_misspelt_parameter(run: Run, project: Path) -> None:
+    change(project, "svm", layr="fc6")
+    code, _, err = run("-C", project, "run", "svm")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "unknown parameter 'svm.layr' (did you mean 'layer'?)" in err
+
+
+def test_dataset_that_is_not_registered(run: Run, project: Path) -> None:
+    change(project, "dataset", value="birds")
+    code, _, err = run("-C", project, "run", "manifest")
+    assert code == 2
+    assert "dataset 'birds' is not registered" in err
+    assert "rcnn dataset import" in err
+
+
+def test_import_and_show(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20), (11, 6, 40, 30)])
+    code, out, err = run("-C", project, "dataset", "import", "voc", folder, "--name", "cats")
+    assert (code, "cats: 2 images (test: 1, train: 1), 1 classes" in out) == (0, True), err
+    document = json.loads((project / "artifacts/datasets/cats/manifest.json").read_text())
+    assert document["annotations"][0]["bbox"] == [0, 0, 20, 20]
+    code, out, _ = run("-C", project, "dataset", "show", "cats")
+    assert code == 0
+    with Image.open(project / "reports/dataset-cats.png") as sheet:
+        assert sheet.width > 300
+    assert "cats" in run("-C", project, "dataset", "ls")[1]
+    assert run("-C", project, "dataset", "refresh", "cats")[0] == 0
+
+
+def test_every_problem_of_a_dataset_at_once(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20), (30, 5, 10, 20), (1, 1, 90, 20)])
+    (folder / "JPEGImages/b.jpg").write_bytes(b"no image")
+    code, _, err = run("-C", project, "dataset", "import", "voc", folder, "--name", "cats")
+    assert code == 2
+    assert err.count("Annotations/a.xml: object") == 2
+    assert "b.jpg: is not an image" in err
+    assert not (project / "artifacts/datasets/cats").exists()
+
+
+def test_weights_of_another_shape(run: Run, project: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    assert run("-C", project, "dataset", "import", "voc", folder, "--name", "cats")[0] == 0
+    change(project, "dataset", value="cats")
+    assert run("-C", project, "run", "manifest")[0] == 0
+    save_file({"features.0.weight": torch.zeros(3, 3)}, project / "w.safetensors")
+    change(project, "network", name="squeezenet1_0", weights="w.safetensors")
+    code, _, err = run("-C", project, "run", "pretrain")
+    assert code == 2
+    assert "w.safetensors" in err
+    assert "Traceback" not in err
+
+
+def test_store_of_a_newer_version(run: Run, project: Path) -> None:
+    (project / "artifacts").mkdir()
+    (project / "artifacts/store.json").write_text('{"format": 99}')
+    code, _, err = run("-C", project, "cache", "du")
+    assert code == 2
+    assert "format 99" in err
+
+
+def test_an_image_without_proposals_goes_through(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])  # uniform images: selective search finds only the whole
+    assert run("-C", project, "dataset", "import", "voc", folder, "--name", "cats")[0] == 0
+    change(project, "dataset", value="cats")
+    change(project, "proposals", min_side_px=100)
+    code, _, err = run("-C", project, "run", "manifest", "proposals")
+    assert code == 0, err
+    assert "a.jpg: no proposals" in err
+
+
+def test_parameters_page_is_current() -> None:
+    assert (ROOT / "docs/parameters.md").read_text(encoding="utf-8") == markdown()
+
+
+def test_params_lists_values(run: Run, project: Path) -> None:
+    change(project, "svm", C=0.25)
+    code, out, _ = run("-C", project, "params", "svm.C")
+    assert code == 0
+    assert "0.25" in out
+    assert "0.001" in out
