@@ -46,11 +46,25 @@ class Log(Protocol):
 class Context(Protocol):
     """What a stage sees of the world. Anything it did not declare raises ``LookupError``."""
 
-    store: Store
-    log: Log
-    seed: int  # the pipeline's seed; derive others by numpy.random.SeedSequence([seed, ...])
-    workers: int  # threads for per-image work; never changes a result
-    device: str  # "auto", "cpu" or "cuda": see stages.common.device
+    @property
+    def store(self) -> Store:
+        """The store that objects are read from; writing is ``compute_images``'s."""
+
+    @property
+    def log(self) -> Log:
+        """Messages and progress, for the user."""
+
+    @property
+    def seed(self) -> int:
+        """The pipeline's seed; derive others by ``numpy.random.SeedSequence([seed, ...])``."""
+
+    @property
+    def workers(self) -> int:
+        """Threads for per-image work; never changes a result."""
+
+    @property
+    def device(self) -> str:
+        """``auto``, ``cpu`` or ``cuda``: see :mod:`stages.common.device`."""
 
     def settings(self, group: str) -> Any:
         """The validated :class:`Settings` of one declared group, or the value of one declared parameter."""
