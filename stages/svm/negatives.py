@@ -60,7 +60,7 @@ class NegativePool:
             member[held.rows] |= held.member
         rows = np.flatnonzero(member.any(axis=1))
         before = held.member.sum(axis=0) if held is not None else 0
-        if len(rows) and (held is None or len(rows) > len(held.rows)):
+        if len(rows) and (held is None or not np.isin(rows, held.rows, assume_unique=True).all()):
             kept = features[rows]
             self._blocks[image_id] = _Block(image_id, rows, kept, node_count(kept), member[rows])
         elif held is not None:

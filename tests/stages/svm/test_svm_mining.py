@@ -254,6 +254,15 @@ class TestPool:
         np.testing.assert_array_equal(pool.features(1)[0], x[:1])
         assert pool.n_bytes() == 2 * 16 + 6 * 16
 
+    def test_a_new_row_is_kept_beside_a_dead_one(self) -> None:
+        pool, x = NegativePool(1), self.features()
+        first = np.array([[True]] * 5 + [[False]])
+        pool.add(1, x, first)
+        pool.drop(0, np.array([False] * 4 + [True]))  # one of five: too few to be worth a copy, so row 4 stays behind
+        assert pool.add(1, x, ~first).tolist() == [1]
+        assert pool.counts().tolist() == [5]
+        np.testing.assert_array_equal(np.concatenate(pool.features(0)), x[[0, 1, 2, 3, 5]])
+
     def test_shrink_keeps_the_hardest(self) -> None:
         from stages.common.models import Classifier
 
