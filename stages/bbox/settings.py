@@ -6,6 +6,8 @@ from stages.common.settings import Settings
 
 
 class BboxSettings(Settings):
+    """Group ``bbox`` of params.yaml: whether, from which layer and on which regions boxes are regressed."""
+
     enabled: bool = Field(True, description="off: detections keep their proposals' boxes")
     layer: str = Field("pool5", min_length=1, description="feature layer that is regressed from")
     ridge_lambda: float = Field(1000.0, gt=0, le=1e9, description="weight of the squared norm, bias included")

@@ -22,7 +22,9 @@ class ImageRegions(Protocol):
     """What is needed of one image's feature object: n rows, ground truth among them."""
 
     @property
-    def image_id(self) -> int: ...
+    def image_id(self) -> int:
+        """The image's id in the manifest."""
+
     @property
     def boxes(self) -> NDArray[np.float32]:
         """float32 [n, 4]."""

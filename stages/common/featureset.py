@@ -1,7 +1,7 @@
 """Reading the features stage's results: boxes and overlaps of every image, and one layer's features on demand."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,10 +38,13 @@ class ImageFeatures:
     difficult: NDArray[np.bool_]
     overlaps: NDArray[np.float32]
     _store: Store = field(repr=False)
+    _objects_only: bool = field(default=False, repr=False)
 
     @cached_property
     def features(self) -> NDArray[Any]:
         """float16 (or float32, as stored) [n, d], unscaled."""
+        if self._objects_only:
+            return self._store.get_rows(STAGE, self.key, self.layer, 0, len(self.boxes))
         return self._store.get(STAGE, self.key, [self.layer]).arrays[self.layer]
 
 
@@ -49,14 +52,24 @@ class LayerView(Collection[ImageFeatures]):
     """Some images of a feature set as seen at one layer; can be passed over any number of times, in order.
 
     With ``read_ahead`` the next images' arrays are read in a thread while the caller works on this one; at most
-    that many wait in memory. 0 reads boxes as it goes and features only where they are asked for.
+    that many wait in memory. 0 reads boxes as it goes and features only where they are asked for. ``objects_only``
+    cuts every image to its ground-truth rows, for which only the first chunk of a layer is read.
     """
 
-    def __init__(self, store: Store, keys: Sequence[tuple[int, str]], layer: str, read_ahead: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Sequence[tuple[int, str]],
+        layer: str,
+        read_ahead: int = 0,
+        *,
+        objects_only: bool = False,
+    ) -> None:
         self._store = store
         self._keys = tuple(keys)
         self._ids = frozenset(image_id for image_id, _ in keys)
         self._read_ahead = read_ahead
+        self._objects_only = objects_only
         self.layer = layer
 
     @property
@@ -90,17 +103,20 @@ class LayerView(Collection[ImageFeatures]):
     def __getitem__(self, index: int) -> ImageFeatures:
         return self._read(*self._keys[index])
 
+    def objects(self) -> "LayerView":
+        """The same images, each cut to its ground-truth rows."""
+        return LayerView(self._store, self._keys, self.layer, self._read_ahead, objects_only=True)
+
     def _read(self, image_id: int, key: str) -> ImageFeatures:
-        return self._image(image_id, key, self._store.get(STAGE, key, _SMALL).arrays)
+        arrays = self._store.get(STAGE, key, _SMALL).arrays
+        rows = int(arrays["is_gt"].sum()) if self._objects_only else len(arrays["is_gt"])  # ground truth is first
+        cut = {name: arrays[name][:rows] for name in _SMALL}
+        return ImageFeatures(image_id, key, self.layer, **cut, _store=self._store, _objects_only=self._objects_only)
 
     def _read_all(self, image_id: int, key: str) -> ImageFeatures:
-        arrays = self._store.get(STAGE, key, [*_SMALL, self.layer]).arrays
-        image = self._image(image_id, key, arrays)
-        image.__dict__["features"] = arrays[self.layer]  # where the cached property looks first
+        image = self._read(image_id, key)
+        _ = image.features  # read now, in the reading thread; kept by the image
         return image
-
-    def _image(self, image_id: int, key: str, arrays: Mapping[str, NDArray[Any]]) -> ImageFeatures:
-        return ImageFeatures(image_id, key, self.layer, **{name: arrays[name] for name in _SMALL}, _store=self._store)
 
 
 class FeatureSet:

@@ -6,6 +6,8 @@ from stages.common.settings import Settings
 
 
 class DetectSettings(Settings):
+    """Group ``detect`` of params.yaml: what of the scored regions becomes a detection."""
+
     nms_iou: float = Field(
         0.3, gt=0, le=1, description="a detection is dropped when its IoU with a better one of its class is above"
     )

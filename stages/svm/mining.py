@@ -30,7 +30,9 @@ class ImageRegions(Protocol):
     """What is needed of one image's feature object: n rows, ground truth among them, N classes."""
 
     @property
-    def image_id(self) -> int: ...
+    def image_id(self) -> int:
+        """The image's id in the manifest."""
+
     @property
     def is_gt(self) -> NDArray[np.bool_]:
         """bool [n]."""
@@ -84,17 +86,20 @@ def train_svms(
     settings: SvmSettings,
     seed: int,
     log: Log,
+    *,
+    objects: Collection[ImageRegions] | None = None,
 ) -> tuple[Classifier, list[FitRecord]]:
     """Train the detectors: one pass for the positives, then ``settings.passes`` ordered passes of mining.
 
     ``images`` is iterated anew for each pass and always in the same order. Positives are the ground-truth rows of the
     class, difficult ones included as the authors do; negatives are rows whose IoU with every object of the class is
-    strictly below ``negative_iou``, other classes' ground truth included.
+    strictly below ``negative_iou``, other classes' ground truth included. ``objects``: the same images with their
+    ground-truth rows alone, for the first pass, where reading only those is cheaper (``LayerView.objects``).
 
     Raises:
         StageError: no image, or a class without a positive or without any negative.
     """
-    positives = collect_positives(images, classes, log)
+    positives = collect_positives(images if objects is None else objects, classes, log)
     trainer = _Trainer(positives, classes, feature_scale, settings, seed, log)
     total = settings.passes * len(images)
     seen = 0
@@ -149,6 +154,7 @@ class _Trainer:
         self.records: list[FitRecord] = []
 
     def model(self) -> Classifier:
+        """The detectors as they are now; a class that was never fitted scores 0."""
         return Classifier(
             "svm", self.settings.layer, tuple(self.classes), self.scale, self.weights.copy(), self.bias.copy()
         )
@@ -230,6 +236,7 @@ class _Trainer:
             self.log.warning(f"{ConvergenceWarning.__name__}: {message}")
 
     def require_fitted(self) -> None:
+        """StageError naming every class that never had a negative."""
         lacking = [name for name, fits in zip(self.classes, self.fits, strict=True) if not fits]
         if lacking:
             raise StageError(

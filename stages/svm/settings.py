@@ -8,6 +8,8 @@ from stages.common.settings import Settings
 
 
 class SvmSettings(Settings):
+    """Group ``svm`` of params.yaml: which classifier, on which layer, and how its negatives are mined."""
+
     classifier: Literal["svm", "softmax"] = Field(
         "svm", description="svm: train linear SVMs; softmax: the fine-tuned network's last layer (appendix B)"
     )

@@ -1,7 +1,8 @@
 """Stage ``svm``: one linear SVM per class with hard negative mining, or the network's softmax (paper 2.3, app. B).
 
-Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: two passes
-over the features, and beside reading them about 2 s of one core per 100,000 regions of a sparse 4,096-d layer.
+Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: a pass over
+the ground truth's rows and ``svm.passes`` over all features; beside reading them about 2 s of one core per 100,000
+regions of a sparse 4,096-d layer.
 """
 
 import csv
@@ -37,7 +38,9 @@ def run(ctx: Context) -> None:
         norm = mean_norm(images, ctx.seed)
         ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
         scale = settings.target_norm / norm
-        model, records = train_svms(images, dataset.classes, scale, settings, ctx.seed, ctx.log)
+        model, records = train_svms(
+            images, dataset.classes, scale, settings, ctx.seed, ctx.log, objects=images.objects()
+        )
     write_classifier(ctx.output("model"), model)
     write_mining_log(ctx.output("mining"), records)
 

@@ -250,6 +250,20 @@ def test_reading_ahead_changes_nothing(world, read_ahead):
         break
 
 
+@pytest.mark.parametrize("read_ahead", [0, 2])
+def test_a_view_of_objects_has_the_ground_truth_rows_and_reads_no_others(world, read_ahead, monkeypatch):
+    features = world.run()[0]
+    whole = list(features.layer("fc7"))
+    read = []
+    monkeypatch.setattr(Store, "get_rows", lambda *a, inner=Store.get_rows: read.append(a[-2:]) or inner(*a))
+    for image, plain in zip(features.layer("fc7", read_ahead=read_ahead).objects(), whole, strict=True):
+        rows = plain.is_gt
+        assert image.is_gt.all() and image.image_id == plain.image_id
+        for name in ("boxes", "gt_class", "difficult", "overlaps", "features"):
+            np.testing.assert_array_equal(getattr(image, name), getattr(plain, name)[rows])
+    assert read == [(0, 2), (0, 0), (0, 2)]
+
+
 def test_mean_norm_over_few_regions_is_exact(world):
     features, _ = world.run()
     view = features.layer("fc7")
