@@ -47,11 +47,6 @@ def _canonical(data: bytes) -> bytes:
     return b"".join([len(text).to_bytes(8, "little"), text, memoryview(data)[start:]])
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The string metadata of a safetensors file; ``StageError`` if it is not one."""
-    return _open(path)[1]
-
-
 def load_weights(path: Path, device: str = "cpu") -> Network:
     """The network a weights file of this package describes, in evaluation mode.
 
@@ -94,27 +89,32 @@ def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
         parameter.requires_grad_(True)
 
 
-def initial_network(settings: NetworkSettings, root: Path, pretrained: Path | None = None) -> Network:
-    """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning.
+def initial_network(settings: NetworkSettings, root: Path) -> Network:
+    """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning; not for ``pretrain``.
 
-    ``pretrain``: the file ``pretrained`` that the pretrain stage wrote. A path ending in .safetensors (relative to
-    ``root``): foreign or own weights; the output count is the file's. Anything else: a torchvision weights name such
-    as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache. ``StageError`` says what does not fit.
+    A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's.
+    Anything else: a torchvision weights name such as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache.
+    ``StageError`` says what does not fit.
     """
-    if settings.weights == "pretrain":
-        if pretrained is None:
-            raise StageError("network.weights: pretrain, but no pretrained weights were given")
-        network = load_weights(pretrained)
-        if network.name != settings.name:
-            raise StageError(
-                f"{pretrained}: holds weights of {network.name}, network.name is {settings.name}; run pretrain again"
-            )
-        if settings.pool5_grid is not None:
-            network.pool5_grid = settings.pool5_grid
-        return network
     if settings.weights.endswith(".safetensors"):
-        return _from_file(settings, root / settings.weights)
-    return _from_torchvision(settings)
+        network = _from_file(settings, root / settings.weights)
+    else:
+        network = _from_torchvision(settings)
+    _check_side(network)
+    return network
+
+
+def _check_side(network: Network) -> None:
+    """``StageError`` where crops of the input's side cannot pass through the network."""
+    try:
+        network.feature_dim("fc8")
+    except RuntimeError as error:
+        own = ARCHITECTURES[network.name].input.side_px
+        reason = str(error).splitlines()[0]
+        raise StageError(
+            f"network.input.side_px: {network.name} cannot take crops of {network.input.side_px} px ({reason}); "
+            f"its own are {own} px (null)"
+        ) from error
 
 
 def weights_digest(network: Network, layers: Sequence[str]) -> str:

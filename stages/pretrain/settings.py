@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..common.settings import Settings
 
@@ -43,3 +43,9 @@ class PretrainSettings(Settings):
     )
     eval_every: int = Field(100, ge=1, le=1_000_000, description="iterations between points of the curve")
     checkpoint_every: int = Field(200, ge=1, le=1_000_000, description="iterations between checkpoints")
+
+    @model_validator(mode="after")
+    def _enough_to_normalise(self) -> "PretrainSettings":
+        if self.batch_norm and self.batch < 2:
+            raise ValueError("pretrain.batch must be at least 2 with pretrain.batch_norm, which averages over a batch")
+        return self

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..settings import Settings
 
@@ -42,3 +42,9 @@ class NetworkSettings(Settings):
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     batch: int = Field(16, ge=1, le=4096, description="regions per forward pass; part of every feature key")
+
+    @model_validator(mode="after")
+    def _input_is_for_given_weights(self) -> "NetworkSettings":
+        if self.input is not None and self.weights == "pretrain":
+            raise ValueError("network.input describes given weights; with network.weights: pretrain set it to null")
+        return self

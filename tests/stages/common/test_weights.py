@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from pydantic import ValidationError
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from manifests import decode_image
 from stages.common.errors import StageError
 from stages.common.networks import InputSettings, InputSpec, NetworkSettings, build
 from stages.common.warp import warp_regions
-from stages.common.weights import initial_network, load_weights, read_metadata, save_weights, weights_digest
+from stages.common.weights import initial_network, load_weights, save_weights, weights_digest
 
 SHARED = Path(__file__).parents[3] / "../shared"
 
@@ -43,7 +45,8 @@ def test_a_file_rebuilds_the_network(small, tmp_path):
     assert all(p.requires_grad for p in back.parameters())
     for key, value in network.state_dict().items():
         assert torch.equal(back.state_dict()[key], value), key
-    assert read_metadata(tmp_path / "w.safetensors")["stage"] == "test"
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        assert file.metadata()["stage"] == "test"
     save_weights(tmp_path / "again.safetensors", back, {"stage": "test"})
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
 
@@ -119,11 +122,22 @@ def test_weights_of_another_network(small, tmp_path):
     save_weights(tmp_path / "w.safetensors", small)
     with pytest.raises(StageError, match=r"weights of small, network.name is alexnet"):
         initial_network(NetworkSettings(name="alexnet", weights="w.safetensors"), tmp_path)
-    with pytest.raises(StageError, match=r"weights of small, network.name is alexnet"):
-        initial_network(NetworkSettings(name="alexnet"), tmp_path, tmp_path / "w.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(StageError, match=r"no tensor classifier.6.bias"):
         initial_network(NetworkSettings(name="alexnet", weights="x.safetensors"), tmp_path)
+
+
+def test_a_side_that_the_network_cannot_take_is_an_error(small, tmp_path):
+    save_weights(tmp_path / "w.safetensors", small)
+    settings = NetworkSettings(name="small", weights="w.safetensors", input=InputSettings(side_px=100))
+    with pytest.raises(StageError, match=r"side_px: small cannot take crops of 100 px \(.*its own are 64 px") as caught:
+        initial_network(settings, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_input_convention_without_given_weights_is_not_ignored():
+    with pytest.raises(ValidationError, match=r"with network\.weights: pretrain set it to null"):
+        NetworkSettings(input=InputSettings())
 
 
 def test_pickles_and_other_files_are_refused(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from stages.common.errors import StageError
@@ -72,6 +73,12 @@ def test_trains_on_the_datasets_classification_set(tmp_path: Path) -> None:
     assert load_weights(tmp_path / "out-weights").n_outputs == 4
     assert len((tmp_path / "out-curve").read_text().splitlines()) == 3  # heading, iterations 1 and 2
     assert not list((tmp_path / "work").glob("*"))
+
+
+def test_one_picture_cannot_be_normalised() -> None:
+    assert PretrainSettings(batch=1, batch_norm=False).batch == 1
+    with pytest.raises(ValidationError, match=r"pretrain\.batch must be at least 2"):
+        PretrainSettings(batch=1)
 
 
 def test_dataset_without_a_classification_set_says_what_to_do(tmp_path: Path) -> None:
