@@ -1,4 +1,8 @@
-"""How well proposals cover objects (Hosang et al. 2016; Uijlings et al. 2013, section 5): what two stages need."""
+"""How well proposals cover objects (Hosang et al. 2016; Uijlings et al. 2013, section 5), for the stage's report.
+
+The scores in ``reports/metrics.json`` are ``stages.evaluate.proposals``: the same figures of the test split, decided in
+float64.
+"""
 
 from typing import Any
 
@@ -26,12 +30,6 @@ def recall_at(overlaps: NDArray[Any], thresholds: ArrayLike) -> NDArray[np.float
         return np.full(len(thresholds), np.nan)
     # A float32 IoU a rounding below its threshold (0.7 has no exact float32) counts as reaching it.
     return (np.asarray(overlaps, np.float64)[:, None] >= thresholds - 1e-7).mean(axis=0)
-
-
-def recall_curve(overlaps: NDArray[Any], steps: int = 51) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall over IoU thresholds from 0.5 to 1: (thresholds [steps], recall [steps])."""
-    thresholds = np.linspace(0.5, 1, steps)
-    return thresholds, recall_at(overlaps, thresholds)
 
 
 def average_best_overlap(overlaps: NDArray[Any]) -> float:

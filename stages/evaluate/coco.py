@@ -86,46 +86,20 @@ def _xywh(boxes: Floats) -> list[list[float]]:
     return np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1).tolist()
 
 
-# Annotation ids start at 1: pycocotools takes 0 for "unmatched".
-def _objects(truth: GroundTruth) -> list[dict[str, Any]]:
-    rows = zip(
-        truth.image.tolist(),
-        truth.labels.tolist(),
-        _xywh(truth.boxes),
-        truth.crowd.tolist(),
-        truth.difficult.tolist(),
-        strict=True,
-    )
+def _annotations(boxed: GroundTruth | Detections) -> list[dict[str, Any]]:
+    """What COCO says of an object and of a detection alike. Ids start at 1: pycocotools takes 0 for "unmatched"."""
+    rows = zip(boxed.image.tolist(), boxed.labels.tolist(), _xywh(boxed.boxes), strict=True)
     return [
-        {
-            "id": n,
-            "image_id": image,
-            "category_id": label,
-            "bbox": box,
-            "area": box[2] * box[3],
-            "iscrowd": int(crowd),
-            "difficult": int(difficult),
-        }
-        for n, (image, label, box, crowd, difficult) in enumerate(rows, 1)
+        {"id": n, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
+        for n, (image, label, box) in enumerate(rows, 1)
     ]
+
+
+def _objects(truth: GroundTruth) -> list[dict[str, Any]]:
+    rows = zip(_annotations(truth), truth.crowd.tolist(), truth.difficult.tolist(), strict=True)
+    return [one | {"iscrowd": int(crowd), "difficult": int(difficult)} for one, crowd, difficult in rows]
 
 
 def _results(detections: Detections) -> list[dict[str, Any]]:
-    rows = zip(
-        detections.image.tolist(),
-        detections.labels.tolist(),
-        _xywh(detections.boxes),
-        detections.scores.tolist(),
-        strict=True,
-    )
-    return [
-        {
-            "id": n,
-            "image_id": image,
-            "category_id": label,
-            "bbox": box,
-            "area": box[2] * box[3],
-            "score": score,
-        }
-        for n, (image, label, box, score) in enumerate(rows, 1)
-    ]
+    rows = zip(_annotations(detections), detections.scores.tolist(), strict=True)
+    return [one | {"score": score} for one, score in rows]

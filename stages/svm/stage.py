@@ -1,8 +1,8 @@
 """Stage ``svm``: one linear SVM per class with hard negative mining, or the network's softmax (paper 2.3, app. B).
 
-Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: a pass over
-the ground truth's rows and ``svm.passes`` over all features; beside reading them about 2 s of one core per 100,000
-regions of a sparse 4,096-d layer.
+Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: a pass
+over the ground truth's rows and ``svm.passes`` over all features; beside reading them about 2 s of one core per
+100,000 regions of a sparse 4,096-d layer.
 """
 
 import csv
