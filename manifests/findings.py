@@ -25,6 +25,7 @@ class Findings:
         self._fatal += line.problems if isinstance(line, DatasetError) else [line]
 
     def note(self, line: str) -> None:
+        """Something the user should know, one line."""
         self._notes.append(line)
 
     def conclude(self) -> list[str]:

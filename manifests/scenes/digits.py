@@ -34,10 +34,12 @@ class DigitShape:
 
     @property
     def ink(self) -> NDArray[np.bool_]:
+        """bool [h, w]: the stroke and its outline."""
         return (self.stroke if self.outline is None else self.outline) >= SOLID
 
     @property
     def body(self) -> NDArray[np.bool_]:
+        """bool [h, w]: the ink and the plate below it."""
         return self.ink if self.plate is None else (self.plate >= SOLID) | self.ink
 
     @property

@@ -29,6 +29,7 @@ class Placed:
 
     @property
     def share(self) -> float:
+        """Part of the ink inside the image that nothing hides, 0 to 1."""
         return float(self.visible.sum()) / self.ink_px
 
 
@@ -72,6 +73,7 @@ def _shared(a: Box, b: Box) -> float:
 
 
 def on_canvas(shape: DigitShape, glyph: int, place: tuple[int, int], canvas: tuple[int, ...], is_faint: bool) -> Placed:
+    """A digit whose window's top left pixel is at ``place`` (x, y) of a canvas of this shape, nothing over it yet."""
     x, y = place
     ink = shape.ink
     visible = np.zeros(canvas[:2], bool)

@@ -60,6 +60,7 @@ def compose(rng: np.random.Generator, bank: GlyphBank, split: str, options: Scen
 
 
 def extent_px(rng: np.random.Generator, options: SceneOptions) -> float:
+    """A random size in px between the smallest and the largest digit's, log-uniform."""
     return float(np.exp(rng.uniform(np.log(options.object_min_px), np.log(options.object_max_px))))
 
 

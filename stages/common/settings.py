@@ -1,6 +1,10 @@
 """Base of every stage's parameter model."""
 
+from typing import TypeVar
+
 from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
 
 
 class Settings(BaseModel):
@@ -11,3 +15,10 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """A field's validator: the values as they are; ValueError where one is listed twice."""
+    if len(set(values)) != len(values):
+        raise ValueError("an entry is listed twice; list each once")
+    return values

@@ -29,7 +29,8 @@ class Regions:
 def regions_of(record: ImageRecord, proposals: NDArray[Any], n_classes: int) -> Regions:
     """Ground truth (difficult objects included, crowds not), then proposals [m, 4], best first.
 
-    As the authors' imdb/roidb_from_voc.m: difficult objects count in ``overlaps`` like any other.
+    As the authors' imdb/roidb_from_voc.m: difficult objects count in ``overlaps`` like any other. Proposals inside a
+    COCO crowd are rows like the rest, with the overlaps that they have with single objects.
     """
     single = ~record.crowd
     gt = record.boxes[single].astype(np.float32)

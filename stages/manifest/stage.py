@@ -7,11 +7,11 @@ for VOC 2007: seconds).
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from manifests import Dataset, ImageSource
 from stages.common.contract import Context, Stage
-from stages.common.settings import Settings
+from stages.common.settings import Settings, distinct
 
 _WARNED = 5  # pairs named one by one
 
@@ -22,12 +22,13 @@ class ManifestSettings(Settings):
     train: Annotated[str, Field(min_length=1, description="split to train on, e.g. train or trainval")] = "train"
     test: Annotated[str, Field(min_length=1, description="split to test on")] = "test"
     classes: Annotated[
-        tuple[str, ...] | None,
+        Annotated[tuple[str, ...], AfterValidator(distinct)] | None,
         Field(min_length=1, description="classes to detect, in this order; null: all that the dataset has"),
     ] = None
 
 
 def run(ctx: Context) -> None:
+    """Choose splits and classes, check the files, and write the manifest."""
     from .select import check_files, select, shared_pictures
 
     settings: ManifestSettings = ctx.settings("manifest")

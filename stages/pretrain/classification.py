@@ -27,6 +27,7 @@ class ClassificationSet:
 
     @property
     def n_classes(self) -> int:
+        """One more than the largest label."""
         return int(self.labels.max()) + 1
 
 

@@ -1,19 +1,10 @@
 """Parameters of the ``proposals`` stage; defaults are the R-CNN authors' (selective_search_boxes.m, fast mode)."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stages.common.settings import Settings
-
-T = TypeVar("T")
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("an entry is listed twice; list each once")
-    return values
-
+from stages.common.settings import Settings, distinct
 
 Scale = Annotated[int, Field(ge=1, le=100_000)]
 Color = Literal["hsv", "lab", "rgb", "rgi", "h", "intensity"]
@@ -33,10 +24,10 @@ class OpenCVSettings(Settings):
 class SlidingWindowSettings(Settings):
     """A dense pyramid of windows."""
 
-    scales_px: Annotated[tuple[SidePx, ...], AfterValidator(_distinct)] = Field(
+    scales_px: Annotated[tuple[SidePx, ...], AfterValidator(distinct)] = Field(
         (64, 128, 256, 512), min_length=1, description="square roots of the windows' areas, pixels"
     )
-    aspects: Annotated[tuple[Aspect, ...], AfterValidator(_distinct)] = Field(
+    aspects: Annotated[tuple[Aspect, ...], AfterValidator(distinct)] = Field(
         (0.5, 1, 2), min_length=1, description="width / height of the windows"
     )
     stride: float = Field(0.25, ge=0.02, le=1, description="largest step, as a part of the window's side")
@@ -64,16 +55,16 @@ class ProposalsSettings(Settings):
         le=20_000,
         description="width selective search works at, up or down; null: the image's own (paper: VOC null, ILSVRC 500)",
     )
-    k: Annotated[tuple[Scale, ...], AfterValidator(_distinct)] = Field(
+    k: Annotated[tuple[Scale, ...], AfterValidator(distinct)] = Field(
         (50, 100), min_length=1, max_length=16, description="segmentation scales, in grey levels"
     )
     min_region_px: int | None = Field(
         None, ge=1, le=1_000_000, description="least region of a segmentation, pixels; null: as many as its k"
     )
-    colors: Annotated[tuple[Color, ...], AfterValidator(_distinct)] = Field(
+    colors: Annotated[tuple[Color, ...], AfterValidator(distinct)] = Field(
         ("hsv", "lab"), min_length=1, description="colour spaces to segment and group in"
     )
-    strategies: Annotated[tuple[Strategy, ...], AfterValidator(_distinct)] = Field(
+    strategies: Annotated[tuple[Strategy, ...], AfterValidator(distinct)] = Field(
         ("color_texture_size_fill", "texture_size_fill"), min_length=1, description="similarities to group by"
     )
     sigma: float = Field(0.8, ge=0, le=10, description="smoothing before segmentation, pixels")

@@ -66,6 +66,7 @@ def compute(task: ImageTask, pixels: "NDArray[np.uint8] | None", settings: Propo
 
 
 def run(ctx: Context) -> None:
+    """Compute the proposals that the store lacks, and report how well they cover the objects."""
     from .methods import NEEDS_PIXELS, file_boxes, prepare
 
     settings: ProposalsSettings = ctx.settings(NAME)

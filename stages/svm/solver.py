@@ -47,6 +47,7 @@ class Objective:
 
     @property
     def total(self) -> float:
+        """The objective itself."""
         return self.regulariser + self.positive_loss + self.negative_loss
 
 

@@ -101,7 +101,7 @@ def test_crowd_regions_are_no_positives():
         select(Dataset("d", ("cat",), (crowd, image(2, "test", [0]))), "train", "test", None)
 
 
-@pytest.mark.parametrize("bad", [{"train": ""}, {"classes": []}, {"trian": "x"}])
+@pytest.mark.parametrize("bad", [{"train": ""}, {"classes": []}, {"classes": ["a", "a"]}, {"trian": "x"}])
 def test_settings_are_strict(bad):
     with pytest.raises(ValidationError):
         ManifestSettings(**bad)
