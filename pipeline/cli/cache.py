@@ -3,12 +3,13 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from cache import StoreError
-from cache.listing import ObjectInfo, Usage, find, iter_objects, summarise
+from cache.listing import ArtifactUsage, ObjectInfo, Usage, find, iter_objects, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from pipeline.progress import Reporter
@@ -33,32 +34,17 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
     the same stage.
     """
     store = open_store(project)
-    if stage is not None:
-        wanted = _keys_of(project, stage, dataset) if dataset else None
-        objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
-        shown = objects[:limit] if limit else objects
-        rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in shown]
-        click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
-        if len(shown) < len(objects):
-            click.echo(f"… {len(objects) - len(shown)} more; --limit 0 shows all", err=True)
+    if stage is None:
+        found = summarise(store, workspace_artifacts(project)).artifacts
+        click.echo(_results_table([u for u in found if dataset in (None, u.dataset)]))
         return
-    found = [u for u in summarise(store, workspace_artifacts(project)).artifacts if dataset in (None, u.dataset)]
-    distinct: dict[str, set[str]] = {}
-    flat = [_flatten(u.artifact.params) for u in found]
-    for u, values in zip(found, flat, strict=True):
-        distinct.setdefault(u.artifact.stage, set()).update(
-            k
-            for other, theirs in zip(found, flat, strict=True)
-            if other.artifact.stage == u.artifact.stage
-            for k in values.keys() | theirs.keys()
-            if values.get(k) != theirs.get(k)
-        )
-    rows = []
-    for u, values in zip(found, flat, strict=True):
-        differing = ", ".join(f"{k}={values.get(k)}" for k in sorted(distinct[u.artifact.stage]))
-        gaps = f"{u.missing} missing" if u.missing else ""
-        rows.append((u.artifact.stage, u.dataset, u.usage.objects, format_bytes(u.usage.nbytes), gaps, differing))
-    click.echo(format_table(("stage", "dataset", "objects", "bytes", "", "differs in"), rows, right=(2, 3)))
+    wanted = _keys_of(project, stage, dataset) if dataset else None
+    objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
+    shown = objects[:limit] if limit else objects
+    rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in shown]
+    click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
+    if len(shown) < len(objects):
+        click.echo(f"… {len(objects) - len(shown)} more; --limit 0 shows all", err=True)
 
 
 @cache.command("du")
@@ -148,6 +134,22 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
     click.echo(
         f"{len(report.removals)} entries, {format_bytes(report.nbytes)}, {done}; {report.referenced} kept{young}"
     )
+
+
+def _results_table(found: Sequence[ArtifactUsage]) -> str:
+    """One line per result, with the parameters in which the results of its stage differ."""
+    params = [_flatten(u.artifact.params) for u in found]
+    values_of: dict[tuple[str, str], set[str]] = {}
+    for u, flat in zip(found, params, strict=True):
+        for name, value in flat.items():
+            values_of.setdefault((u.artifact.stage, name), set()).add(str(value))
+    rows = []
+    for u, flat in zip(found, params, strict=True):
+        differing = [f"{n}={v}" for n, v in sorted(flat.items()) if len(values_of[u.artifact.stage, n]) > 1]
+        gaps = f"{u.missing} missing" if u.missing else ""
+        size = format_bytes(u.usage.nbytes)
+        rows.append((u.artifact.stage, u.dataset, u.usage.objects, size, gaps, ", ".join(differing)))
+    return format_table(("stage", "dataset", "objects", "bytes", "", "differs in"), rows, right=(2, 3))
 
 
 def _keys_of(project: Path, stage: str, dataset: str) -> set[str]:
