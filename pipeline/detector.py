@@ -18,6 +18,7 @@ from stages.common.networks import NetworkSettings
 from stages.common.weights import load_weights
 from stages.detect.detection import BoxSet, detect_image, layers_needed
 from stages.detect.settings import DetectSettings
+from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.settings import ProposalsSettings
@@ -115,7 +116,7 @@ class Detector:
         image
             A file, or uint8 [H, W, 3] RGB pixels.
         min_score
-            Only detections that score more; None: :attr:`default_min_score`.
+            Only detections that score at least this; None: :attr:`default_min_score`.
         box_regression
             False gives the proposals' own boxes.
 
@@ -133,7 +134,7 @@ class Detector:
         return [
             Detection(self.classes[found.labels[i]], float(found.scores[i]), tuple(found.boxes[i].tolist()))
             for i in order
-            if found.scores[i] > least
+            if found.scores[i] >= least
         ]
 
     def _boxes(self, pixels: NDArray[np.uint8], digest: str, box_regression: bool) -> BoxSet:
@@ -146,7 +147,9 @@ class Detector:
         with one_thread_each():
             features = parts.extract(pixels, boxes)
         # Rounded as the store rounds them, so that a cached image and a new one score the same.
-        stored: dict[str, NDArray[Any]] = {name: f.astype(parts.storage) for name, f in features.items()}
+        stored: dict[str, NDArray[Any]] = {
+            name: narrow(f, parts.storage, name, "image") for name, f in features.items()
+        }
         found = detect_image(stored, boxes, parts.classifier, parts.regressor, width, height, parts.settings)
         return found.bbox if box_regression else found.no_bbox
 

@@ -6,7 +6,7 @@ object is put into the store at once, so whatever was computed before a kill is 
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -102,8 +102,8 @@ def _run(
     with ThreadPoolExecutor(workers, thread_name_prefix="image") as pool, _stop_flag(stop):
         futures = {pool.submit(one, task): task for task in tasks}
         try:
-            for done, future in enumerate(_completed(futures), 1):
-                task = futures.pop(future)
+            for done, future in enumerate(as_completed(futures), 1):
+                task = futures[future]
                 try:
                     regions += future.result() or 0
                     tally.computed += 1
@@ -122,10 +122,3 @@ def _run(
     tally.regions += regions
     if problems:
         raise StageError("\n".join(sorted(problems)))
-
-
-def _completed(futures: dict[Future[int | None], ImageTask]) -> Iterator[Future[int | None]]:
-    # The caller pops each future it is handed, so that no finished one is waited for again (or kept in memory).
-    while futures:
-        finished, _ = wait(futures, return_when=FIRST_COMPLETED)
-        yield from finished

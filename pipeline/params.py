@@ -89,6 +89,8 @@ def _explain(source: str, problem: Any) -> str:
         known = _keys_at(schema(), location[:-1])
         hint = nearest(location[-1], known) or f"; known there: {', '.join(sorted(known))}"
         return f"{source}: unknown parameter {name!r}{hint}"
+    if problem["type"] == "value_error":  # of a whole group: its message names the parameters
+        return f"{source}: {name}: {problem['ctx']['error']}"
     return f"{source}: {name} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

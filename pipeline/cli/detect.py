@@ -19,7 +19,7 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|FOLDER...")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
-@click.option("--min-score", type=float, help="Only detections that score more.  [default: 0; softmax: 0.5]")
+@click.option("--min-score", type=float, help="Only detections that score at least this.  [default: 0; softmax: 0.5]")
 @click.option("--no-bbox", is_flag=True, help="Without bounding-box regression.")
 @click.pass_obj
 def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float | None, no_bbox: bool) -> None:

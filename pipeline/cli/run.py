@@ -1,5 +1,6 @@
 """``rcnn run``."""
 
+import os
 from pathlib import Path
 
 import click
@@ -21,6 +22,8 @@ def run(project: Path, stages: tuple[str, ...]) -> None:
     """
     for name in stages:
         load_stage(name)
+    os.chdir(project)  # paths in params.yaml are relative to the project
+    project = Path()
     params = load_params(project / "params.yaml")
     for name in sorted(stages, key=STAGE_NAMES.index):
         run_stage(name, project, params)

@@ -21,6 +21,7 @@ def test_defaults_are_complete() -> None:
         ({"svm": {"c_value": 1, "laier": "fc7"}}, "unknown parameter 'svm.laier' (did you mean 'layer'?)"),
         ({"execution": {"workers": -1}}, "execution.workers = -1"),
         ({"seed": "x"}, "seed = 'x'"),
+        ({"finetune": {"bg_iou": 0.9}}, "finetune: finetune.bg_iou (0.9) must not be above finetune.fg_iou (0.5)"),
         ({"dataset": "../up"}, "dataset = '../up'"),
     ],
 )
