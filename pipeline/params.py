@@ -1,7 +1,7 @@
 """params.yaml, parsed once into strict, frozen settings."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -77,9 +77,22 @@ def parse_params(document: Any, source: str = "params.yaml") -> Any:
     if not isinstance(document, Mapping):
         raise ParamsError(f"{source}: must be a mapping of parameter groups, found {type(document).__name__}")
     try:
-        return schema().model_validate(document)
+        params = schema().model_validate(document)
     except ValidationError as error:
         raise ParamsError("\n".join(_explain(source, problem) for problem in error.errors())) from None
+    problems = list(_contradictions(params))
+    if problems:
+        raise ParamsError("\n".join(f"{source}: {problem}" for problem in problems))
+    return params
+
+
+def _contradictions(params: Any) -> Iterator[str]:
+    """What no single group can see, told before anything is computed."""
+    stored = params.features.layers
+    used = {"svm.layer": params.svm.layer} | ({"bbox.layer": params.bbox.layer} if params.bbox.enabled else {})
+    for name, layer in used.items():
+        if layer not in stored:
+            yield f"{name} = {layer!r} is not among features.layers ({', '.join(stored)}); add it there or choose one"
 
 
 def _explain(source: str, problem: Any) -> str:

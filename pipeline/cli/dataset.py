@@ -6,11 +6,22 @@ from typing import Any
 
 import click
 
-from manifests import ImageSource, ReadOptions, Registered, import_dataset, load_registered, registered_names
+from manifests import (
+    DatasetError,
+    ImageSource,
+    ReadOptions,
+    Registered,
+    import_dataset,
+    load_registered,
+    registered_names,
+)
 from manifests import refresh as refresh_dataset
 from manifests.describe import contact_sheet, describe
 from manifests.options import DEFAULT_FRACTIONS
+from manifests.scenes.dataset import NAME as BUILT_IN
 from pipeline.text import format_table
+
+_NAMED = 20  # classes named after an import; a misspelt one shows
 
 
 @click.group()
@@ -39,6 +50,8 @@ def _import_command(source_format: str, text: str) -> None:
             seed=options["seed"],
             tolerance_px=options["tolerance_px"],
         )
+        if name == BUILT_IN:
+            raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
         _say(import_dataset(source_format, path, name, read, project / "artifacts"))
 
 
@@ -120,5 +133,6 @@ def _say(found: Registered) -> None:
         click.echo(f"note: {note}", err=True)
     data = found.dataset
     splits = ", ".join(f"{split}: {len(data.split(split))}" for split in data.splits)
-    click.echo(f"{data.name}: {len(data.images)} images ({splits}), {len(data.classes)} classes")
+    classes = ", ".join(data.classes[:_NAMED]) + (", …" if len(data.classes) > _NAMED else "")
+    click.echo(f"{data.name}: {len(data.images)} images ({splits}), {len(data.classes)} classes ({classes})")
     click.echo(f"next: `dataset: {data.name}` in params.yaml, then `dvc repro`", err=True)

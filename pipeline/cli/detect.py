@@ -31,6 +31,7 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     files = _files(images)
     detector = Detector.load(project)
     log = Reporter("detect")
+    out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     for number, (path, name) in enumerate(files, 1):

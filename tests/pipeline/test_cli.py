@@ -107,7 +107,7 @@ def test_dataset_that_is_not_registered(run: Run, project: Path) -> None:
 def test_import_and_show(run: Run, project: Path) -> None:
     folder = voc(project / "cats", [(1, 1, 20, 20), (11, 6, 40, 30)])
     code, out, err = run("-C", project, "dataset", "import", "voc", folder, "--name", "cats")
-    assert (code, "cats: 2 images (test: 1, train: 1), 1 classes" in out) == (0, True), err
+    assert (code, "cats: 2 images (test: 1, train: 1), 1 classes (cat)" in out) == (0, True), err
     document = json.loads((project / "artifacts/datasets/cats/manifest.json").read_text())
     assert document["annotations"][0]["bbox"] == [0, 0, 20, 20]
     code, out, _ = run("-C", project, "dataset", "show", "cats")
@@ -116,6 +116,13 @@ def test_import_and_show(run: Run, project: Path) -> None:
         assert sheet.width > 300
     assert "cats" in run("-C", project, "dataset", "ls")[1]
     assert run("-C", project, "dataset", "refresh", "cats")[0] == 0
+
+
+def test_the_built_in_name_is_refused(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    code, _, err = run("-C", project, "dataset", "import", "voc", folder, "--name", "scenes")
+    assert (code, "built-in" in err) == (2, True)
+    assert not (project / "artifacts/datasets").exists()
 
 
 def test_every_problem_of_a_dataset_at_once(run: Run, project: Path) -> None:

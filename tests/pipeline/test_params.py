@@ -22,6 +22,8 @@ def test_defaults_are_complete() -> None:
         ({"execution": {"workers": -1}}, "execution.workers = -1"),
         ({"seed": "x"}, "seed = 'x'"),
         ({"finetune": {"bg_iou": 0.9}}, "finetune: finetune.bg_iou (0.9) must not be above finetune.fg_iou (0.5)"),
+        ({"features": {"layers": ["pool5"]}}, "svm.layer = 'fc7' is not among features.layers (pool5)"),
+        ({"svm": {"layer": "pool5"}, "bbox": {"layer": "x"}}, "bbox.layer = 'x' is not among features.layers"),
         ({"dataset": "../up"}, "dataset = '../up'"),
     ],
 )
