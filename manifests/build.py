@@ -81,13 +81,22 @@ def build_dataset(
     for number, (image, file) in enumerate(zip(found, _check_files(root, found, options), strict=True), start=1):
         if isinstance(file, DatasetError):
             findings.problem(file)
+            if image.stated is not None:  # so that what is wrong with its boxes is told in the same report
+                size = _File("", *image.stated, orientation=1)
+                list(_checked(image.where, image.objects, size, label_of, options, findings, Counter()))
             continue
         stated_objects = _in_upright_pixels(image, file, findings, tally)
-        if stated_objects is not None:
-            objects = list(_checked(image.where, stated_objects, file, label_of, options, findings, tally))
+        if stated_objects is None:
+            continue
+        objects = list(_checked(image.where, stated_objects, file, label_of, options, findings, tally))
+        if stated_objects and not objects:
+            # kept, it would teach that what it shows is background
+            findings.note(f"left out: {image.where}: none of its {len(stated_objects)} boxes can be used")
+        else:
             records.append(_record(image, number, file, splits[image.file_name], objects, label_of))
     if found and not records:
         findings.fatal(f"{root}: no usable image is left; correct the other problems first")
+    _note_drawn(found, records, options, findings)
     _note_tally(tally, findings)
     _note_repeated_pictures(records, findings)
     dataset = Dataset(name, tuple(categories), tuple(records), tuple(categories.values()))
@@ -117,9 +126,6 @@ def _splits(
     """By file name: the image's own split, and all splits that it is in."""
     if not any(image.splits for image in found):
         drawn = {image.file_name: drawn_split(image.file_name, options.seed, options.fractions) for image in found}
-        counts = Counter(drawn.values())
-        shares = ", ".join(f"{name} {counts[name]} images" for name in options.fractions)
-        findings.note(f"the source has no splits: drawn by seed {options.seed} from the file names: {shares}")
         return {name: (split, (split,)) for name, split in drawn.items()}
     counts = Counter(split for image in found for split in image.splits)
     for image in found:
@@ -256,6 +262,16 @@ def _record(
         crowd=np.array([item.crowd for item in objects], bool),
         details=tuple(item.details for item in objects),
     )
+
+
+def _note_drawn(
+    found: Sequence[FoundImage], records: Sequence[ImageRecord], options: ReadOptions, findings: Findings
+) -> None:
+    if any(image.splits for image in found):
+        return
+    counts = Counter(record.split for record in records)
+    shares = ", ".join(f"{name} {counts[name]} images" for name in options.fractions)
+    findings.note(f"the source has no splits: drawn by seed {options.seed} from the file names: {shares}")
 
 
 def _note_tally(tally: Counter[str], findings: Findings) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from stages.common.networks.settings import NAMED_LAYERS
 from stages.common.settings import Settings
 
 from .errors import ParamsError
@@ -88,7 +89,13 @@ def parse_params(document: Any, source: str = "params.yaml") -> Any:
 
 def _contradictions(params: Any) -> Iterator[str]:
     """What no single group can see, told before anything is computed."""
-    stored = params.features.layers
+    stored, own = params.features.layers, NAMED_LAYERS[params.network.name]
+    for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
+        if layer in stored:
+            yield (
+                f"features.layers: network {params.network.name} has no {layer}; its named layers are "
+                f"{', '.join(own)}, and any of its nodes can be named as well"
+            )
     used = {"svm.layer": params.svm.layer} | ({"bbox.layer": params.bbox.layer} if params.bbox.enabled else {})
     for name, layer in used.items():
         if layer not in stored:
@@ -104,7 +111,8 @@ def _explain(source: str, problem: Any) -> str:
         return f"{source}: unknown parameter {name!r}{hint}"
     if problem["type"] == "value_error":  # of a whole group: its message names the parameters
         return f"{source}: {name}: {problem['ctx']['error']}"
-    return f"{source}: {name} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    message = problem["msg"][0].lower() + problem["msg"][1:].replace("valid tuple", "list")
+    return f"{source}: {name} = {problem['input']!r}: {message}"
 
 
 def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:

@@ -9,8 +9,10 @@ dataset:
 - ``classes``: unicode [k], the names (optional)
 - ``sources``: int64 [n], what each picture was made from, here the index into ``load_digits`` (optional)
 
-As in ImageNet there is no background class, and the digit is roughly centred, at scales that vary by a factor of two.
-Glyphs and photograph parts are those of the scenes' training split; validation uses other glyphs than training.
+As in ImageNet there is no background class and the object is roughly centred. As ImageNet differs from what a detector
+sees, so does this: a digit in even ink on an even sheet, without photographs, distractors, patterns, plates or
+occlusion. To learn those is left to fine-tuning. Glyphs are those of the scenes' training split; validation uses
+other glyphs than training.
 """
 
 import io
@@ -20,18 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .digits import digit_layers, digit_shape
-from .distractors import random_distractor
+from .colours import CLEAR, contrasting
+from .digits import digit_shape
 from .glyphs import CLASSIFICATION_BLOCKS, Glyph, GlyphBank
-from .layers import paint
+from .layers import Layer, paint
 from .options import CLASSES, SceneOptions
-from .photographs import photo_crop
-from .placing import occlude, on_canvas
 from .scene import develop, extent_px
 
 CONTEXT = (1.05, 1.6)  # a picture's side over the digit's larger side before it is scaled to ``classification_px``
 OFF_CENTRE = 0.1  # the digit's centre is at most this much of the picture's side from the middle
-_SPLIT = "train"
+# no outline, plate or blur: the probabilities that a digit's shape in a scene has
+PLAIN = SceneOptions(outline_probability=0, plate_probability=0, blur_probability=0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def classification_set(bank: GlyphBank, options: SceneOptions) -> Classification
         for i in range(count):
             rng = np.random.default_rng(np.random.SeedSequence([options.seed, part, i]))
             glyph = bank.draw(rng, CLASSIFICATION_BLOCKS[name], i % len(CLASSES))
-            images.append(digit_picture(rng, bank, glyph, options))
+            images.append(digit_picture(rng, glyph, options))
             sources.append(glyph.index)
     side = options.classification_px
     index = np.asarray(sources, np.int64)
@@ -77,24 +78,18 @@ def classification_set(bank: GlyphBank, options: SceneOptions) -> Classification
     )
 
 
-def digit_picture(rng: np.random.Generator, bank: GlyphBank, glyph: Glyph, options: SceneOptions) -> NDArray[np.uint8]:
-    """One digit as in a scene, cut out with some of its surroundings: uint8 [s, s, 3], s = ``classification_px``."""
+def digit_picture(rng: np.random.Generator, glyph: Glyph, options: SceneOptions) -> NDArray[np.uint8]:
+    """One digit in even ink on an even sheet: uint8 [s, s, 3], s = ``classification_px``."""
     # A digit higher than the picture would only be drawn to be scaled down again.
     height_px = min(extent_px(rng, options), options.classification_px)
-    shape = digit_shape(rng, glyph, height_px, options)
+    shape = digit_shape(rng, glyph, height_px, PLAIN)
     x1, y1, x2, y2 = shape.ink_box
     side = round(max(x2 - x1, y2 - y1) * rng.uniform(*CONTEXT))
-    canvas = photo_crop(rng, _SPLIT, side, side, share=min(side / options.height_px, 1))
-    if rng.random() < 0.5:
-        paint(canvas, random_distractor(rng, bank, _SPLIT, height_px, canvas))
+    sheet = rng.random(3, dtype=np.float32)
+    canvas = np.broadcast_to(sheet, (side, side, 3)).copy()
     dx, dy = rng.uniform(-OFF_CENTRE, OFF_CENTRE, size=2) * side
-    place = round((side - x1 - x2) / 2 + dx), round((side - y1 - y2) / 2 + dy)
-    layers, is_faint = digit_layers(rng, shape, _SPLIT, canvas, *place, options)
-    for layer in layers:
-        paint(canvas, layer)
-    if rng.random() < options.occlusion_probability:
-        digit = on_canvas(shape, glyph.index, place, canvas.shape, is_faint)
-        occlude(rng, _SPLIT, canvas, digit, [digit])
+    x, y = round((side - x1 - x2) / 2 + dx), round((side - y1 - y2) / 2 + dy)
+    paint(canvas, Layer(shape.stroke, contrasting(rng, sheet, least=CLEAR), x, y))
     px = options.classification_px
     image = Image.fromarray(develop(rng, canvas)).resize((px, px), Image.Resampling.BILINEAR)
     return np.asarray(image)

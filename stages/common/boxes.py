@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
+# A proposal lies in a crowd region when more than this part of it does (py-faster-rcnn's TRAIN.CROWD_THRESH).
+CROWD_COVER = 0.7
 
 
 def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
@@ -45,6 +47,14 @@ def class_overlaps(
     for j in np.unique(np.asarray(gt_labels)):
         out[:, j] = overlaps[:, np.asarray(gt_labels) == j].max(axis=1)
     return out
+
+
+def cover(boxes: NDArray[Any], regions: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest part of each box that one region covers: [n, 4], [m, 4], m > 0 -> [n] in [0, 1]."""
+    b, r = np.asarray(boxes, np.float64)[:, None], np.asarray(regions, np.float64)[None]
+    sides = np.minimum(b[..., 2:], r[..., 2:]) - np.maximum(b[..., :2], r[..., :2])
+    covered: NDArray[np.float64] = sides.clip(0).prod(axis=-1).max(axis=1)  # [n]
+    return covered / np.maximum(area(boxes), np.finfo(np.float32).tiny)
 
 
 def clip(boxes: NDArray[Any], width: int, height: int) -> Boxes:

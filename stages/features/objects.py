@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from cache import Payload, digest_array
 from manifests import ImageRecord
 
-from ..common.boxes import Boxes, class_overlaps
+from ..common.boxes import CROWD_COVER, Boxes, class_overlaps, cover
 from ..common.errors import StageError
 
 
 @dataclass(frozen=True)
 class Regions:
     """An image's rows, ground truth first: boxes float32 [n, 4], is_gt bool [n], gt_class int64 [n] (-1 for
-    proposals), difficult bool [n], overlaps float32 [n, N] (IoU with the best object of each class)."""
+    proposals), difficult bool [n], overlaps float32 [n, N] (:func:`regions_of`)."""
 
     boxes: Boxes
     is_gt: NDArray[np.bool_]
@@ -29,27 +29,34 @@ class Regions:
 def regions_of(record: ImageRecord, proposals: NDArray[Any], n_classes: int) -> Regions:
     """Ground truth (difficult objects included, crowds not), then proposals [m, 4], best first.
 
-    As the authors' imdb/roidb_from_voc.m: difficult objects count in ``overlaps`` like any other. Proposals inside a
-    COCO crowd are rows like the rest, with the overlaps that they have with single objects.
+    ``overlaps`` is the IoU with the best object of each class; difficult objects count like any other (the authors'
+    imdb/roidb_from_voc.m). A proposal that lies in a COCO crowd region of a class may well show objects of it, so
+    that it must not become a negative: its overlap is then the part of it inside the crowd region. VOC has none.
     """
     single = ~record.crowd
     gt = record.boxes[single].astype(np.float32)
     proposals = np.asarray(proposals, np.float32).reshape(-1, 4)
     boxes = np.concatenate([gt, proposals])
     none = len(proposals)
+    overlaps = class_overlaps(boxes, gt, record.labels[single], n_classes)
+    for j in np.unique(record.labels[record.crowd]):
+        inside = cover(proposals, record.boxes[record.crowd & (record.labels == j)])
+        crowded = np.where(inside > CROWD_COVER, inside, 0).astype(np.float32)
+        overlaps[len(gt) :, j] = np.maximum(overlaps[len(gt) :, j], crowded)
     return Regions(
         boxes,
         np.arange(len(boxes)) < len(gt),
         np.concatenate([record.labels[single].astype(np.int64), np.full(none, -1, np.int64)]),
         np.concatenate([record.difficult[single], np.zeros(none, np.bool_)]),
-        class_overlaps(boxes, gt, record.labels[single], n_classes),
+        overlaps,
     )
 
 
 def ground_truth_digest(record: ImageRecord) -> str:
-    """sha256 of what the object holds of the annotations: boxes, labels and difficult flags without crowds."""
-    single = ~record.crowd
-    return digest_array(record.boxes[single], record.labels[single], record.difficult[single])
+    """sha256 of what the object holds of the annotations: boxes, labels, difficult flags, and crowds if there are."""
+    single, crowd = ~record.crowd, record.crowd
+    crowds = (record.boxes[crowd], record.labels[crowd]) if crowd.any() else ()
+    return digest_array(record.boxes[single], record.labels[single], record.difficult[single], *crowds)
 
 
 def narrow(features: NDArray[np.float32], storage: str, layer: str, image: str) -> NDArray[Any]:

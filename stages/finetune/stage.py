@@ -13,6 +13,8 @@ from ..common.errors import StageError
 from .settings import FinetuneSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from manifests import ImageRecord
 
     from ..common.boxes import Boxes
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .windows import Windows
 
 VERSION = 1
+LEARNED = 0.1  # a fine-tuned network recognises at least this share of the held-out object windows
 # These change no number of the result, so a run may go on from a checkpoint that was made with others.
 NO_RESULT = {"image_cache_mb", "checkpoint_every"}
 
@@ -69,10 +72,21 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
         ctx.log,
         n_classes=len(dataset.classes),
     )
+    _warn_if_nothing_learned(rows[-1], ctx)
     meta = {"stage": "finetune", "classes": json.dumps(list(dataset.classes)), "background_output": "0"}
     save_weights(ctx.output("weights"), network, meta)
     write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
     checkpoint.remove()
+
+
+def _warn_if_nothing_learned(last: "Mapping[str, float]", ctx: Context) -> None:
+    """A rate that throws the weights off leaves a finite loss and a network that calls everything background."""
+    accuracy = last.get("val_fg_accuracy", float("nan"))
+    if accuracy < LEARNED:
+        ctx.log.warning(
+            f"finetune: only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
+            " finetune.lr or finetune.new_layer_lr, or train for more iterations"
+        )
 
 
 def _windows(

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.boxes import Boxes, area, class_overlaps
+from ..common.boxes import CROWD_COVER, Boxes, area, class_overlaps, cover
 
 if TYPE_CHECKING:
     from manifests import ImageRecord
 
 IGNORED = -1  # in neither pool: between the two IoU limits, or in a crowd region
 BACKGROUND = 0
-# A proposal lies in a crowd region when more than this part of it does (py-faster-rcnn's TRAIN.CROWD_THRESH).
-CROWD_COVER = 0.7
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,11 @@ def image_windows(
     boxes = np.concatenate([gt_boxes[real], proposals]).astype(np.float32)
     labels = label_boxes(boxes, gt_boxes[real], gt_labels[real], n_classes=n_classes, fg_iou=fg_iou, bg_iou=bg_iou)
     if crowd.any():
-        covered = _cover(boxes, gt_boxes[crowd]) > CROWD_COVER
+        covered = cover(boxes, gt_boxes[crowd]) > CROWD_COVER
         covered[: real.sum()] = False
         labels[covered] = IGNORED
     keep = (labels != IGNORED) & (area(boxes) > 0)
     return boxes[keep], labels[keep]
-
-
-def _cover(boxes: Boxes, regions: Boxes) -> NDArray[np.float64]:
-    """The largest part of each box that one region covers: [n, 4], [m, 4] -> [n] in [0, 1]."""
-    b, r = boxes.astype(np.float64)[:, None], regions.astype(np.float64)[None]
-    sides = np.minimum(b[..., 2:], r[..., 2:]) - np.maximum(b[..., :2], r[..., :2])
-    covered = sides.clip(0).prod(axis=-1).max(axis=1)  # [n]
-    return covered / np.maximum(area(boxes), np.finfo(np.float32).tiny)
 
 
 def collect(

@@ -16,8 +16,11 @@ _CURVE_NAMES = {
 
 
 def network_curves(data: PageData) -> Markup:
-    """Loss and accuracy of pre-training and fine-tuning."""
+    """Which network it is, and loss and accuracy of its pre-training and fine-tuning."""
+    network, features = data.parameters["network"], data.parameters["features"]
+    what = f"{network['name']}, weights: {network['weights']}; features from {', '.join(features['layers'])}."
     parts = [
+        tag("p", what),
         _curves(data.pretrain, "Pre-training on whole pictures", "The network was not pre-trained in this run."),
         _curves(data.finetune, "Fine-tuning on proposals", "The network was not fine-tuned in this run."),
     ]

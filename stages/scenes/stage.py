@@ -24,7 +24,7 @@ def run(ctx: Context) -> None:
 
 STAGE = Stage(
     name="scenes",
-    version=1,
+    version=2,
     settings={"scenes": ScenesSettings},
     groups=("scenes",),
     inputs={},

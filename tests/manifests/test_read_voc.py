@@ -261,6 +261,32 @@ def test_skip_leaves_out_bad_images_and_fails_when_none_is_left(make_voc):
     assert len(caught.value.problems) == 3
 
 
+def test_a_bad_image_does_not_hide_what_is_wrong_with_its_boxes(make_voc):
+    root = make_voc({"a": XML.format(one(box=(5, 5, 2, 9))), "b": XML.format(one())})
+    (root / "JPEGImages" / "a.jpg").write_bytes(b"hello")
+    with pytest.raises(DatasetError) as caught:
+        read_voc(root)
+    assert len(caught.value.problems) == 2
+    assert "empty or inverted" in caught.value.problems[0]
+    assert "is not an image" in caught.value.problems[1]
+
+
+def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc):
+    good = one()
+    root = make_voc(
+        {
+            "a": XML.format(one(box=(5, 5, 2, 9))),
+            "b": XML.format(good + one(box=(5, 5, 2, 9))),
+            "c": XML.format(""),
+        },
+        splits={},
+    )
+    dataset, _, notes = read_voc(root, ReadOptions(on_error="skip", fractions={"train": 1.0}))
+    assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
+    assert any(note.endswith("none of its 1 boxes can be used") for note in notes)
+    assert any(note.endswith("from the file names: train 2 images") for note in notes)
+
+
 def test_an_empty_dataset(make_voc):
     with pytest.raises(DatasetError, match="the dataset has no images"):
         read_voc(make_voc({}, splits={}))

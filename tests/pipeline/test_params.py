@@ -23,6 +23,7 @@ def test_defaults_are_complete() -> None:
         ({"seed": "x"}, "seed = 'x'"),
         ({"finetune": {"bg_iou": 0.9}}, "finetune: finetune.bg_iou (0.9) must not be above finetune.fg_iou (0.5)"),
         ({"features": {"layers": ["pool5"]}}, "svm.layer = 'fc7' is not among features.layers (pool5)"),
+        ({"network": {"name": "squeezenet1_0"}}, "features.layers: network squeezenet1_0 has no fc6; its named layers"),
         ({"svm": {"layer": "pool5"}, "bbox": {"layer": "x"}}, "bbox.layer = 'x' is not among features.layers"),
         ({"dataset": "../up"}, "dataset = '../up'"),
     ],

@@ -80,10 +80,10 @@ class Network(nn.Module):
         if layer in nodes:
             return layer
         known = [*named, *nodes]
-        near = difflib.get_close_matches(layer, known, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(layer, known, n=3, cutoff=0.0)
         raise StageError(
-            f"network {self.name} has no layer {layer!r}; did you mean {near[0]!r}? Named layers: {', '.join(named)}; "
-            f"nodes: {', '.join(nodes)}"
+            f"network {self.name} has no layer {layer!r}; its named layers are {', '.join(named)}, and any of its "
+            f"{len(nodes)} nodes can be named as well; the nearest to yours: {', '.join(near)}"
         )
 
     def feature_dim(self, layer: str) -> int:

@@ -6,6 +6,15 @@ from pydantic import Field, model_validator
 
 from ..settings import Settings
 
+# Layers that have a name in some networks. Here, so that a wrong one is told before any network is built.
+NAMED_LAYERS: dict[str, tuple[str, ...]] = {
+    "small": ("pool5", "fc6", "fc7", "fc8"),
+    "alexnet": ("pool5", "fc6", "fc7", "fc8"),
+    "caffenet": ("pool5", "fc6", "fc7", "fc8"),
+    "vgg16": ("pool5", "fc6", "fc7", "fc8"),
+    "squeezenet1_0": ("pool5", "fc8"),
+    "resnet50": ("pool5", "fc8"),
+}
 Positive = Annotated[float, Field(gt=0)]
 
 

@@ -120,8 +120,8 @@ def test_classification_set_has_true_labels_and_training_glyphs_only(made):
 
 
 def test_photographs_of_the_test_part_are_not_in_training(monkeypatch):
-    """Every call for a background, from scenes and classification pictures alike, asks for its own split's part."""
-    from manifests.scenes import classification, digits, distractors, scene
+    """Every call for a background or a piece of one asks for its own split's part."""
+    from manifests.scenes import digits, distractors, scene
     from manifests.scenes.photographs import photo_crop
 
     asked = []
@@ -130,7 +130,7 @@ def test_photographs_of_the_test_part_are_not_in_training(monkeypatch):
         asked.append(split)
         return photo_crop(rng, split, *args, **kwargs)
 
-    for module in (classification, digits, distractors, scene):
+    for module in (digits, distractors, scene):
         monkeypatch.setattr(module, "photo_crop", spy)
     for split in ("train", "test"):
         asked.clear()
@@ -138,9 +138,6 @@ def test_photographs_of_the_test_part_are_not_in_training(monkeypatch):
             make_scene(split, number, glyph_bank(), SMALL)
         assert set(asked) == {split}
         assert len(asked) > 8  # pieces of photographs also
-    asked.clear()
-    classification.classification_set(glyph_bank(), SMALL)
-    assert set(asked) == {"train"}
 
 
 def test_classes_flags_and_counts_are_balanced():

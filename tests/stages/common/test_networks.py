@@ -9,6 +9,7 @@ import torchvision
 from stages.common.errors import StageError
 from stages.common.networks import ARCHITECTURES, InputSpec, NetworkSettings, build
 from stages.common.networks.caffenet import CrossChannelNorm
+from stages.common.networks.settings import NAMED_LAYERS
 
 TWINS = ["alexnet", "squeezenet1_0", "resnet50"]
 
@@ -57,6 +58,10 @@ def test_named_layers(networks, name, dims):
     network = networks(name)
     assert network.layers == tuple(dims)
     assert {layer: network.feature_dim(layer) for layer in dims} == dims
+
+
+def test_the_light_table_of_named_layers_is_that_of_the_architectures():
+    assert {name: tuple(a.nodes) for name, a in ARCHITECTURES.items()} == NAMED_LAYERS
 
 
 def test_vgg16_has_its_published_size():
@@ -183,12 +188,12 @@ def test_pool5_needs_no_fully_connected_layer(networks):
     assert not any("classifier" in name for name in networks("alexnet").graph(["pool5"]).state_dict())
 
 
-@pytest.mark.parametrize(("asked", "near"), [("fc9", "'fc"), ("pool_5", "'pool5'"), ("feature.10", "'features.10'")])
+@pytest.mark.parametrize(("asked", "near"), [("fc9", "fc"), ("pool_5", "pool5"), ("feature.10", "features.10")])
 def test_an_unknown_layer_names_the_nearest(networks, asked, near):
-    with pytest.raises(StageError, match=f"did you mean {near}") as caught:
+    with pytest.raises(StageError, match=f"the nearest to yours: {near}") as caught:
         networks("alexnet").extract(crops(networks("alexnet"), 1), [asked])
     assert "pool5, fc6, fc7" in str(caught.value)
-    assert "classifier.6" in str(caught.value)
+    assert len(str(caught.value)) < 250
 
 
 def test_an_unknown_network_names_the_nearest():

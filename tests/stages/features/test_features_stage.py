@@ -16,7 +16,7 @@ from stages.common.extraction import Crop, Extractor, one_thread_each
 from stages.common.featureset import FeatureSet, mean_norm
 from stages.common.networks import NetworkSettings, build
 from stages.common.weights import load_weights, save_weights
-from stages.features.objects import narrow
+from stages.features.objects import narrow, regions_of
 from stages.features.settings import FeaturesSettings
 from stages.features.stage import STAGE
 
@@ -127,10 +127,21 @@ def test_ground_truth_first_then_proposals(world):
     assert first.difficult.tolist() == [False, True] + [False] * 5
     expected = np.zeros((7, 3), np.float32)
     expected[:, [2, 0]] = iou(first.boxes, gt)
+    expected[2:, 1] = 1  # all proposals lie in the crowd region, which is the whole image
     assert np.array_equal(first.overlaps, expected)
     assert (second.overlaps == 0).all()
     assert second.overlaps.shape == (6, 3)
     assert third.features.shape == (2, 1024)
+
+
+def test_only_what_lies_in_a_crowd_region_overlaps_with_it(world):
+    crowd, single = [0, 0, 40, 60], [50, 0, 60, 10]
+    record = world.record(1, boxes=(single, crowd), labels=np.array([0, 0]), crowd=np.array([False, True]))
+    # inside; three quarters inside; two thirds inside; on the single object; an IoU with it of a half
+    asked = [[0, 0, 10, 10], [10, 0, 50, 10], [10, 0, 55, 10], [50, 0, 60, 10], [50, 0, 60, 20]]
+    regions = regions_of(record, np.array(asked), 2)
+    np.testing.assert_allclose(regions.overlaps[1:, 0], [1, 0.75, 1 / 10, 1, 0.5], rtol=1e-6)
+    assert (regions.overlaps[:, 1] == 0).all()
 
 
 def test_features_are_the_networks_in_float16(world):
@@ -187,7 +198,6 @@ UNCHANGED = {
     "nothing": lambda w: None,
     "split": lambda w: replace_record(w, split="test", splits=("test",)),
     "file name": lambda w: replace_record(w, file_name="other.png"),
-    "crowd box": lambda w: replace_record(w, boxes=w.records[0].boxes + np.array([[0], [0], [-3]], np.float32)),
     "truncated": lambda w: replace_record(w, truncated=np.array([True, False, False])),
     "last layer": lambda w: changed_network(w, lambda n: n.new_head(9, torch.Generator().manual_seed(1))),
     "device": lambda w: setattr(w, "device", "cpu"),
@@ -197,6 +207,7 @@ UNCHANGED = {
 ONE_IMAGE = {
     "pixels": lambda w: replace_record(w, sha256="f" * 64),
     "ground truth": lambda w: replace_record(w, boxes=w.records[0].boxes + np.array([[1], [0], [0]], np.float32)),
+    "crowd box": lambda w: replace_record(w, boxes=w.records[0].boxes + np.array([[0], [0], [-3]], np.float32)),
     "difficult": lambda w: replace_record(w, difficult=np.array([True, True, False])),
     "label": lambda w: replace_record(w, labels=np.array([1, 0, 1])),
     "proposals": lambda w: w.proposals.update({1: w.put_proposals(1, 5, seed=9)}),

@@ -97,6 +97,15 @@ def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) ->
     assert not list((tmp_path / "work").iterdir())
 
 
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.0, True), (0.09, True), (0.5, False), (float("nan"), False)])
+def test_warns_when_nothing_was_learned(tmp_path: Path, monkeypatch, accuracy: float, warned: bool) -> None:
+    row = {"iteration": 6, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.75, "val_fg_accuracy": accuracy}
+    monkeypatch.setattr("stages.finetune.tuning.fine_tune", lambda *args, **kwargs: [row])
+    ctx = FakeContext(tmp_path)
+    run(ctx)
+    assert any("lower finetune.lr" in line for line in ctx.lines) == warned
+
+
 def test_zero_iterations_pass_the_weights_on(tmp_path: Path) -> None:
     run(FakeContext(tmp_path, iterations=0))
     assert (tmp_path / "out-weights").read_bytes() == (tmp_path / "weights").read_bytes()
