@@ -78,7 +78,12 @@ def data(**changes):
         "classifier": "svm",
         "regressed": True,
         "timings": {"svm": {"seconds": 75.0, "peak_rss_mb": 1200, "finished": "2025-01-01T00:00:00Z"}},
-        "parameters": {"dataset": "toy", "svm": {"C": 0.001, "layers": ["pool5", EVIL]}},
+        "parameters": {
+            "dataset": "toy",
+            "network": {"name": "alexnet", "weights": "IMAGENET1K_V1"},
+            "features": {"layers": ["pool5", "fc7"]},
+            "svm": {"C": 0.001, "layers": ["pool5", EVIL]},
+        },
         "digests": {"reports/metrics.json": "ab" * 32},
         "settings": ReportSettings(),
         "seed": 3,

@@ -80,6 +80,7 @@ def test_page_escapes_every_name():
 def test_page_shows_scores_parameters_and_kinds():
     text = " ".join(parsed(page(data())).text)
     for expected in (
+        "alexnet, weights: IMAGENET1K_V1; features from pool5, fc7.",
         "52.0",
         "40.0 to 61.0",
         "−1.0",

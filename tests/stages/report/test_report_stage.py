@@ -9,6 +9,8 @@ from report_data import data
 
 from cache import Artifact, Payload, Recipe, Store, digest_file
 from stages.common.errors import StageError
+from stages.common.networks import NetworkSettings
+from stages.features.settings import FeaturesSettings
 from stages.report.settings import ReportSettings
 from stages.report.stage import STAGE
 
@@ -59,7 +61,13 @@ class Context:
 
     def settings(self, group):
         assert group in STAGE.groups
-        return {"report": ReportSettings(), "dataset": "toy"}.get(group, ReportSettings(max_classes=7))
+        given = {
+            "report": ReportSettings(),
+            "dataset": "toy",
+            "network": NetworkSettings(name="alexnet"),
+            "features": FeaturesSettings(),
+        }
+        return given.get(group, ReportSettings(max_classes=7))
 
     def timings(self):
         return {"svm": {"seconds": 75.0}, "report": {"seconds": 1.0}}
