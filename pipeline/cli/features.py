@@ -1,5 +1,6 @@
 """``rcnn features``: look into cached features."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from cache import Artifact, Store
 from manifests import Dataset, ImageRecord
+from pipeline.progress import Reporter
 from pipeline.text import format_table
-from pipeline.workspace import open_store
-from stages.common.featureset import FeatureSet
+from pipeline.workspace import open_params, open_store
+from stages.common.featureset import FeatureSet, LayerView
 from stages.common.half import as_float32
 from stages.common.models import Classifier, read_classifier
 
@@ -39,6 +41,44 @@ def show(project: Path, image_id: str, top: int) -> None:
     model = artifacts / "svm" / "model.h5"
     if model.exists() and top:
         _show_best(FeatureSet(store, artifact), record, read_classifier(model), top)
+
+
+@features.command()
+@click.option("--layer", default=None, help="Which stored layer (default: svm.layer).")
+@click.option("--split", type=click.Choice(["train", "test"]), default=None, help="Only these images (default: all).")
+@click.option("--npy", type=click.Path(dir_okay=False, path_type=Path), help="Write this .npy and an index beside it.")
+@click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write this Parquet file.")
+@click.pass_obj
+def export(project: Path, layer: str | None, split: str | None, npy: Path | None, parquet: Path | None) -> None:
+    """Write one layer's features of all regions to a file for other programs.
+
+    --npy X.npy: a matrix [regions, units], and X.regions.npz with image id, row, box, ground-truth class and overlaps
+    of each. --parquet: the same as columns.
+    """
+    from stages.features.export import export_npy, export_parquet, index_path
+
+    if (npy is None) == (parquet is None):
+        raise click.UsageError("say where to: --npy FILE or --parquet FILE")
+    if npy is not None and npy.suffix != ".npy":
+        raise click.UsageError(f"{npy}: the name of a matrix ends in .npy")
+    target = npy or parquet
+    assert target is not None
+    if not target.parent.is_dir():
+        raise click.UsageError(f"{target.parent}: no such folder; make it first")
+    view = _view(project, layer, split)
+    write: Callable[..., int] = export_npy if npy is not None else export_parquet
+    log = Reporter("export")
+    rows = write(view, target, lambda done, total: log.progress(done, total, "images"))
+    beside = f" and {index_path(target)}" if npy is not None else ""
+    click.echo(f"{rows} regions x {view.form()[1]} units of {view.layer} in {target}{beside}")
+
+
+def _view(project: Path, layer: str | None, split: str | None) -> LayerView:
+    artifacts = project / "artifacts"
+    found = FeatureSet(open_store(project), Artifact.read(artifacts / "features" / "manifest.json"))
+    dataset = Dataset.load(artifacts / "manifest" / "manifest.json")
+    ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
+    return found.layer(layer or open_params(project).svm.layer, ids, read_ahead=2)
 
 
 def _show_layers(store: Store, artifact: Artifact, record: ImageRecord) -> None:

@@ -47,6 +47,11 @@ class ImageFeatures:
             return self._store.get_rows(STAGE, self.key, self.layer, 0, len(self.boxes))
         return self._store.get(STAGE, self.key, [self.layer]).arrays[self.layer]
 
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start:stop`` of ``features``; of the object only the chunks that hold them are read."""
+        stop = min(stop, len(self.boxes))
+        return self._store.get_rows(STAGE, self.key, self.layer, start, stop)
+
 
 class LayerView(Collection[ImageFeatures]):
     """Some images of a feature set as seen at one layer; can be passed over any number of times, in order.
@@ -102,6 +107,29 @@ class LayerView(Collection[ImageFeatures]):
 
     def __getitem__(self, index: int) -> ImageFeatures:
         return self._read(*self._keys[index])
+
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of each image, int64 [images], from the objects' records: no array is read."""
+        name = "ground_truth_count" if self._objects_only else "count"
+        return np.array([self._store.describe(STAGE, key)["attrs"][name] for _, key in self._keys], np.int64)
+
+    def array(self) -> Any:
+        """All rows of all images, in order, as a Dask array [rows, d]: a chunk per image, read when it is computed."""
+        import dask.array as da
+        from dask import delayed
+
+        if not self._keys:
+            raise StageError("no image was asked for, so that there is no array of features")
+        dtype, d = self.form()
+        read = delayed(lambda index: self[index].features, pure=True)
+        return da.concatenate(
+            [da.from_delayed(read(i), shape=(n, d), dtype=dtype) for i, n in enumerate(self.counts().tolist())]
+        )
+
+    def form(self) -> tuple[np.dtype[Any], int]:
+        """The layer's dtype as stored, and its length; ``LookupError`` for a view of no image."""
+        stored = self._store.describe(STAGE, self._keys[0][1])["arrays"][self.layer]
+        return np.dtype(stored["dtype"]), int(stored["shape"][1])
 
     def objects(self) -> "LayerView":
         """The same images, each cut to its ground-truth rows."""

@@ -125,6 +125,16 @@ def test_a_flipped_bit_is_named_and_mended(project: Path, run_rcnn: Rcnn) -> Non
     assert run_rcnn(project, "cache", "verify").returncode == 0
 
 
+def test_export_writes_every_region(project: Path, run_rcnn: Rcnn, tmp_path: Path) -> None:
+    said = run_rcnn(project, "features", "export", "--npy", str(tmp_path / "x.npy"), "--split", "test").stdout
+    matrix = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert f"{matrix.shape[0]} regions x {matrix.shape[1]} units of fc7" in said
+    with np.load(tmp_path / "x.regions.npz") as index:
+        dataset = Dataset.load(project / "artifacts/manifest/manifest.json")
+        assert set(index["image_id"].tolist()) == {record.id for record in dataset.split("test")}
+        assert len(index["row"]) == len(matrix)
+
+
 def test_the_detector_gives_what_the_pipeline_gave(finished: Path) -> None:
     from pipeline import Detector
 

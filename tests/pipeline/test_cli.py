@@ -79,6 +79,11 @@ def test_help_names_every_command(run: Run) -> None:
         (["cache", "show", "zz"], "hex"),
         (["dataset", "import", "voc", "nowhere", "--name", "n"], "there is no such file or folder"),
         (["features", "show", "1"], "run `dvc repro`"),
+        (["features", "export"], "--npy FILE or --parquet FILE"),
+        (["features", "export", "--npy", "x", "--parquet", "y"], "--npy FILE or --parquet FILE"),
+        (["features", "export", "--npy", "x.bin"], "ends in .npy"),
+        (["features", "export", "--npy", "no/such/x.npy"], "no such folder"),
+        (["features", "export", "--parquet", "x.parquet"], "run `dvc repro`"),
     ],
 )
 def test_wrong_calls(run: Run, project: Path, arguments: list[str], expected: str) -> None:
@@ -144,6 +149,8 @@ def test_weights_of_another_shape(run: Run, project: Path) -> None:
     change(project, "dataset", value="cats")
     assert run("-C", project, "run", "manifest")[0] == 0
     save_file({"features.0.weight": torch.zeros(3, 3)}, project / "w.safetensors")
+    change(project, "features", layers=["pool5"])
+    change(project, "svm", layer="pool5")
     change(project, "network", name="squeezenet1_0", weights="w.safetensors")
     code, _, err = run("-C", project, "run", "pretrain")
     assert code == 2

@@ -342,3 +342,20 @@ def test_not_a_number_is_an_error_in_any_precision():
     with pytest.raises(StageError, match=r"a.png: fc7 unit 1 of region 0 is nan, which is not a number"):
         narrow(np.array([[1.0, np.nan]], np.float32), "float32", "fc7", "a.png")
     assert narrow(np.array([[65504.0]], np.float32), "float16", "fc7", "a.png")[0, 0] == 65504
+
+
+def test_a_view_as_one_dask_array_and_by_slices(world):
+    features, _ = world.run()
+    view = features.layer("pool5", [3, 1])
+    together = np.concatenate([image.features for image in view])
+    lazy = view.array()
+    assert lazy.chunks == ((len(view[0].boxes), len(view[1].boxes)), (1024,))
+    assert lazy.dtype == np.float16
+    assert np.array_equal(lazy.compute(), together)
+    np.testing.assert_allclose(lazy.astype("f8").mean(axis=0).compute(), together.astype("f8").mean(axis=0))
+    assert np.array_equal(view[1].rows(2, 5), view[1].features[2:5])
+    assert np.array_equal(view[1].rows(5, 99), view[1].features[5:])
+    assert view.counts().tolist() == [2, 7]
+    assert view.objects().counts().tolist() == [len(image.boxes) for image in view.objects()]
+    with pytest.raises(StageError, match="no image was asked for"):
+        features.layer("pool5", []).array()
