@@ -13,6 +13,7 @@ from manifests import Dataset, ImageRecord, ImageSource
 from stages.common.contract import Compute, ImageTask, Stage
 from stages.common.errors import StageError
 
+from .errors import ParamsError
 from .executor import Tally, compute_images
 from .progress import Reporter
 from .timings import read_timings
@@ -22,7 +23,10 @@ _PARTIAL = ".partial"
 
 def store_root(project: Path, params: Any) -> Path:
     """The store's folder: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``."""
-    return Path(os.environ.get("RCNN_STORE") or project / params.store.root)
+    named = os.environ.get("RCNN_STORE") or params.store.root
+    if "://" in named:
+        raise ParamsError(f"store {named}: a store is a folder, not a URL; set store.root or RCNN_STORE to a path")
+    return project / named
 
 
 def registered_folder(project: Path, dataset: str) -> Path:

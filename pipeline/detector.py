@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import Artifact
+from cache import Artifact, digest_file
 from manifests import ImageRecord, decode_image
 from stages.common.errors import StageError
 from stages.common.extraction import Crop, Extractor, extractor, one_thread_each
 from stages.common.models import BoxRegressor, Classifier, read_box_regressor, read_classifier
 from stages.common.networks import NetworkSettings
+from stages.common.operating import CURVE_COLUMNS, best_f1_scores
 from stages.common.weights import load_weights
 from stages.detect.detection import BoxSet, detect_image, layers_needed
 from stages.detect.settings import DetectSettings
@@ -22,6 +23,7 @@ from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.settings import ProposalsSettings
+from stages.report.inputs import read_rows
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Parts:
     regressor: BoxRegressor
     settings: DetectSettings
     storage: str
+    shown_from: Mapping[str, float]
     category_ids: Mapping[str, int]
 
 
@@ -52,7 +55,7 @@ class Detector:
     """R-CNN as a project trained it. Make one with :meth:`load`; call it on an image.
 
     A cached image of the test split gets the same detections as in the pipeline (before the dataset-wide score
-    threshold). Not safe for several threads at once.
+    threshold). Several threads may call it at once inside ``stages.common.extraction.one_thread_each``.
     """
 
     def __init__(self, parts: _Parts) -> None:
@@ -69,16 +72,20 @@ class Detector:
         return self._parts.category_ids
 
     @property
-    def default_min_score(self) -> float:
-        """The natural threshold for showing: an SVM's decision boundary, or half of all probability."""
-        return 0.0 if self._parts.classifier.kind == "svm" else 0.5
+    def shown_from(self) -> Mapping[str, float]:
+        """Per class the score from which a detection is worth showing.
+
+        It balances precision and recall best on the test split (largest F1), as the last evaluation found. For a class
+        without a curve: an SVM's decision boundary, 0, or half of all probability.
+        """
+        return self._parts.shown_from
 
     @classmethod
-    def load(cls, project: str | Path = ".") -> "Detector":
+    def load(cls, project: str | Path = ".", *, device: str = "auto") -> "Detector":
         """The detector that the project's last run of `dvc repro` left in ``artifacts/``.
 
-        Its parameters are those the results were made with, whatever params.yaml says now. Raises ``StageError`` or
-        ``StoreError`` naming what is missing or does not fit together.
+        ``device``: auto, cpu or cuda. Its parameters are those the results were made with, whatever params.yaml says
+        now. Raises ``StageError`` or ``StoreError`` naming what is missing or does not fit together.
         """
         artifacts = Path(project) / "artifacts"
         made = {name: Artifact.read(artifacts / name / "manifest.json") for name in ("proposals", "features", "detect")}
@@ -89,6 +96,7 @@ class Detector:
                 "set proposals.method to selective_search and run `dvc repro`"
             )
         prepare(proposals)
+        _check_made_together(made, artifacts)
         classifier = read_classifier(artifacts / "svm" / "model.h5")
         regressor = read_box_regressor(artifacts / "bbox" / "model.h5")
         dataset = _dataset(artifacts)
@@ -97,11 +105,12 @@ class Detector:
             _Parts(
                 proposals=proposals,
                 seed=int(made["proposals"].params["seed"]),
-                extract=_extractor(made["features"], artifacts, classifier, regressor),
+                extract=_extractor(made["features"], artifacts, classifier, regressor, device),
                 classifier=classifier,
                 regressor=regressor,
                 settings=DetectSettings.model_validate(made["detect"].params["detect"]),
                 storage=str(made["features"].params["features"]["storage"]),
+                shown_from=_shown_from(Path(project), classifier),
                 category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
             )
         )
@@ -116,7 +125,7 @@ class Detector:
         image
             A file, or uint8 [H, W, 3] RGB pixels.
         min_score
-            Only detections that score at least this; None: :attr:`default_min_score`.
+            Only detections that score at least this; None: at least their class's :attr:`shown_from`.
         box_regression
             False gives the proposals' own boxes.
 
@@ -129,12 +138,12 @@ class Detector:
         """
         pixels, digest = _pixels(image)
         found = self._boxes(pixels, digest, box_regression)
-        least = self.default_min_score if min_score is None else min_score
+        least = [self.shown_from[name] if min_score is None else min_score for name in self.classes]
         order = np.argsort(-found.scores, kind="stable")
         return [
             Detection(self.classes[found.labels[i]], float(found.scores[i]), tuple(found.boxes[i].tolist()))
             for i in order
-            if found.scores[i] >= least
+            if found.scores[i] >= least[found.labels[i]]
         ]
 
     def _boxes(self, pixels: NDArray[np.uint8], digest: str, box_regression: bool) -> BoxSet:
@@ -154,13 +163,38 @@ class Detector:
         return found.bbox if box_regression else found.no_bbox
 
 
-def _extractor(made: Artifact, artifacts: Path, classifier: Classifier, regressor: BoxRegressor) -> Extractor:
+def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
+    """A stage that was run by itself, or a run that was stopped, leaves parts that do not belong together."""
+    used = {
+        "features": {"weights": "finetune/weights.safetensors"},
+        "detect": {"features": "features/manifest.json", "svm": "svm/model.h5", "bbox": "bbox/model.h5"},
+    }
+    for stage, inputs in used.items():
+        for name, path in inputs.items():
+            if made[stage].inputs.get(name) != digest_file(artifacts / path):
+                raise StageError(
+                    f"artifacts/{path}: not the one that artifacts/{stage} was made with; run `dvc repro`, which runs "
+                    "what is missing"
+                )
+
+
+def _shown_from(project: Path, classifier: Classifier) -> dict[str, float]:
+    natural = 0.0 if classifier.kind == "svm" else 0.5
+    curves = project / "reports" / "plots" / "pr.csv"
+    rows = read_rows(curves, CURVE_COLUMNS) if curves.exists() else []
+    return dict.fromkeys(classifier.classes, natural) | best_f1_scores(rows)
+
+
+def _extractor(
+    made: Artifact, artifacts: Path, classifier: Classifier, regressor: BoxRegressor, device: str
+) -> Extractor:
     features = FeaturesSettings.model_validate(made.params["features"])
     settings = NetworkSettings.model_validate(made.params["network"])
     network = load_weights(artifacts / "finetune" / "weights.safetensors")
     if settings.pool5_grid is not None:
         network.pool5_grid = settings.pool5_grid
-    return extractor(network, layers_needed(classifier, regressor), Crop(features.crop, features.context_px), settings)
+    crop = Crop(features.crop, features.context_px)
+    return extractor(network, layers_needed(classifier, regressor), crop, settings, device)
 
 
 def _dataset(artifacts: Path) -> Any:

@@ -1,5 +1,6 @@
 """params.yaml, parsed once into strict, frozen settings."""
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -112,6 +113,8 @@ def _explain(source: str, problem: Any) -> str:
     if problem["type"] == "value_error":  # of a whole group: its message names the parameters
         return f"{source}: {name}: {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:].replace("valid tuple", "list")
+    if problem["type"] == "literal_error":
+        message += nearest(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     return f"{source}: {name} = {problem['input']!r}: {message}"
 
 

@@ -23,6 +23,7 @@ def run_stage(name: str, project: Path, params: Any) -> None:
     stage = load_stage(name)
     context = RunContext(stage, project, params)
     begin = time.monotonic()
+    timings.reset_peak()
     context.discard_partial()
     try:
         with _terminate_as_interrupt():

@@ -4,6 +4,7 @@ Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 the input or the 
 each), 130 interrupted. Commands are imported only when called, so that ``rcnn --help`` does not wait for torch.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -67,6 +68,17 @@ def cli(ctx: click.Context, project: Path) -> None:
     ctx.obj = project
 
 
+def _explained(error: OSError) -> str:
+    """One line for what the operating system refused; raised again where it names no file, which is our mistake."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if error.filename is None and not full:
+        raise error
+    where = f"{error.filename}: " if error.filename is not None else ""
+    what = (error.strerror or str(error)).lower()
+    todo = "free some space and run it again; what was computed is kept" if full else "check path and permissions"
+    return f"{where}{what}; {todo}"
+
+
 def main() -> None:
     """Entry point: turns errors meant for the user into lines on stderr and exit code 2."""
     try:
@@ -85,7 +97,11 @@ def main() -> None:
 
         if isinstance(error, InterruptedRun):
             sys.exit(130)
-        if not isinstance(error, (*USER_ERRORS, FileExistsError)):
+        if isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            text = _explained(error)
+        elif isinstance(error, (*USER_ERRORS, FileExistsError)):
+            text = str(error)
+        else:
             raise
-        click.echo("\n".join(f"rcnn: {line}" for line in str(error).splitlines()), err=True)
+        click.echo("\n".join(f"rcnn: {line}" for line in text.splitlines()), err=True)
         sys.exit(2)

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +12,9 @@ from cache import StoreError
 from cache.listing import ArtifactUsage, ObjectInfo, Usage, find, iter_objects, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
+from pipeline.graph import STAGE_NAMES
+from pipeline.nearest import nearest
+from pipeline.params import parse_params
 from pipeline.progress import Reporter
 from pipeline.text import format_bytes, format_table
 from pipeline.workspace import open_store, workspace_artifacts
@@ -30,13 +33,19 @@ def cache() -> None:
 def list_objects(project: Path, stage: str | None, dataset: str | None, limit: int) -> None:
     """What is cached, result by result; with STAGE, object by object.
 
-    A result is one run of a stage: its dataset, how many images, the parameters that differ from another result of
-    the same stage.
+    A result is one run of a stage: its dataset, how many images, and the parameters and inputs (first digits of their
+    digests) in which it differs from the defaults or from another result of the stage. A * marks the workspace's own.
     """
     store = open_store(project)
+    _check_stage(stage)
+    found = summarise(store, workspace_artifacts(project)).artifacts if stage is None or dataset else ()
+    if dataset and dataset not in {u.dataset for u in found}:
+        known = sorted({u.dataset for u in found})
+        hint = nearest(dataset, known)
+        raise click.UsageError(f"no result is of dataset {dataset!r}{hint}; there are: {', '.join(known) or 'none'}")
     if stage is None:
-        found = summarise(store, workspace_artifacts(project)).artifacts
-        click.echo(_results_table([u for u in found if dataset in (None, u.dataset)]))
+        here = {artifact.digest for artifact in workspace_artifacts(project)}
+        click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], here))
         return
     wanted = _keys_of(project, stage, dataset) if dataset else None
     objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
@@ -93,6 +102,7 @@ def show(project: Path, key: str, as_json: bool) -> None:
 @click.pass_obj
 def verify(project: Path, stage: str | None, quarantine: bool) -> None:
     """Re-read every object and name each that is damaged (exit code 2 if there is one)."""
+    _check_stage(stage)
     log = Reporter("verify")
     report = check_all(
         open_store(project), stage, lambda done, total: log.progress(done, total, "objects"), quarantine=quarantine
@@ -136,20 +146,32 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
     )
 
 
-def _results_table(found: Sequence[ArtifactUsage]) -> str:
-    """One line per result, with the parameters in which the results of its stage differ."""
-    params = [_flatten(u.artifact.params) for u in found]
+def _check_stage(stage: str | None) -> None:
+    if stage is not None and stage not in STAGE_NAMES:
+        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, STAGE_NAMES)}")
+
+
+def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
+    """One line per result, with what sets it apart; ``here``: digests of the workspace's own results."""
+    usual = {name: {str(value)} for name, value in _flatten(parse_params({}).model_dump(mode="json")).items()}
+    made_of = [_flatten(u.artifact.params) | _short(u.artifact.inputs) for u in found]
     values_of: dict[tuple[str, str], set[str]] = {}
-    for u, flat in zip(found, params, strict=True):
+    for u, flat in zip(found, made_of, strict=True):
         for name, value in flat.items():
-            values_of.setdefault((u.artifact.stage, name), set()).add(str(value))
+            values_of.setdefault((u.artifact.stage, name), set(usual.get(name, ()))).add(str(value))
     rows = []
-    for u, flat in zip(found, params, strict=True):
+    for u, flat in zip(found, made_of, strict=True):
         differing = [f"{n}={v}" for n, v in sorted(flat.items()) if len(values_of[u.artifact.stage, n]) > 1]
         gaps = f"{u.missing} missing" if u.missing else ""
+        mark = "*" if u.artifact.digest in here else ""
         size = format_bytes(u.usage.nbytes)
-        rows.append((u.artifact.stage, u.dataset, u.usage.objects, size, gaps, ", ".join(differing)))
-    return format_table(("stage", "dataset", "objects", "bytes", "", "differs in"), rows, right=(2, 3))
+        rows.append((mark, u.artifact.stage, u.dataset, u.usage.objects, size, gaps, ", ".join(differing)))
+    return format_table(("", "stage", "dataset", "objects", "bytes", "", "set apart by"), rows, right=(3, 4))
+
+
+def _short(inputs: Mapping[str, object]) -> dict[str, object]:
+    """The first digits of each input's digest."""
+    return {name: str(digest)[:8] for name, digest in inputs.items()}
 
 
 def _keys_of(project: Path, stage: str, dataset: str) -> set[str]:

@@ -1,6 +1,8 @@
 """``rcnn detect``."""
 
 import json
+import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,13 @@ import click
 
 from cache import atomic_write
 from manifests import DatasetError, decode_image
+from pipeline.context import default_workers
 from pipeline.detector import Detection, Detector
 from pipeline.drawing import draw
 from pipeline.progress import Reporter
+from pipeline.workspace import open_params
 from stages.common.errors import StageError
+from stages.common.extraction import one_thread_each
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 
@@ -19,33 +24,54 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|FOLDER...")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
-@click.option("--min-score", type=float, help="Only detections that score at least this.  [default: 0; softmax: 0.5]")
+@click.option(
+    "--min-score",
+    type=float,
+    help="Draw and write only detections that score at least this.  [default: draw from each class's best-F1 score of "
+    "the last evaluation, write all]",
+)
 @click.option("--no-bbox", is_flag=True, help="Without bounding-box regression.")
 @click.pass_obj
 def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float | None, no_bbox: bool) -> None:
     """Detect objects in images, or in all images of folders, with the detector trained last.
 
-    Writes each image with its detections drawn, and detections.json: COCO results with the file's name added to each.
+    Writes each image with its detections drawn, and detections.json: COCO results with the file's name added to each,
+    all of them, as evaluation wants them.
     An image that cannot be read is named at the end (exit code 2); the others are done all the same.
     """
     files = _files(images)
-    detector = Detector.load(project)
+    execution = open_params(project).execution
+    detector = Detector.load(project, device=execution.device)
     log = Reporter("detect")
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     problems: list[str] = []
-    for number, (path, name) in enumerate(files, 1):
+    drawn = 0
+
+    def one(item: tuple[Path, Path]) -> tuple[list[Detection], int] | DatasetError:
+        path, name = item
         try:
-            found = detector(path, min_score=min_score, box_regression=not no_bbox)
+            found = detector(path, min_score=-math.inf if min_score is None else min_score, box_regression=not no_bbox)
             pixels = decode_image(path.read_bytes(), str(path))
         except DatasetError as error:
-            problems.append(str(error))
-            continue
-        draw(pixels, found, detector.classes, out / name.with_suffix(".jpg"))
-        results += [_result(number, path, d, detector.category_ids[d.label]) for d in found]
-        log.progress(number, len(files), "images", f"{len(results)} detections")
+            return error
+        shown = [d for d in found if min_score is not None or d.score >= detector.shown_from[d.label]]
+        draw(pixels, shown, detector.classes, out / name.with_suffix(".jpg"))
+        return found, len(shown)
+
+    with one_thread_each(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
+        for number, (result, (path, _)) in enumerate(zip(pool.map(one, files), files, strict=True), 1):
+            if isinstance(result, DatasetError):
+                problems.append(str(result))
+                continue
+            results += [_result(number, path, d, detector.category_ids[d.label]) for d in result[0]]
+            drawn += result[1]
+            log.progress(number, len(files), "images", f"{drawn} objects")
     atomic_write(out / "detections.json", (json.dumps(results, indent=1) + "\n").encode())
-    click.echo(f"{len(results)} detections in {len(files) - len(problems)} images: {out / 'detections.json'}")
+    click.echo(
+        f"{drawn} objects drawn in {len(files) - len(problems)} images, {len(results)} detections in "
+        f"{out / 'detections.json'}"
+    )
     if problems:
         raise StageError("\n".join(problems))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pipeline.nearest import nearest
 from pipeline.params_table import markdown, rows
 from pipeline.text import format_table
 from pipeline.workspace import open_params
@@ -21,7 +22,11 @@ def params(project: Path, prefix: str, as_markdown: bool) -> None:
         return
     values = open_params(project)
     table = [(r.name, _at(values, r.name), r.default, r.values, r.description) for r in rows()]
-    shown = [row for row in table if row[0].startswith(prefix)]
+    shown = [row for row in table if row[0].lower().startswith(prefix.lower())]
+    if not shown:
+        names = [row[0] for row in table]
+        hint = nearest(prefix, [*names, *(name.partition(".")[0] for name in names)])
+        raise click.UsageError(f"no parameter's name begins with {prefix!r}{hint}")
     click.echo(format_table(("parameter", "here", "default", "values", "meaning"), shown))
 
 

@@ -41,8 +41,9 @@ def read_proposal_file(path: str | Path, images: Sequence[ImageRecord]) -> dict[
     """Boxes of every image by image id: float32 [n, 4], best first (by descending score where there are scores).
 
     Raises:
-        StageError: all problems, one per line: not an HDF5 or npz file, entries that name no image or two, images
-            without an entry, wrong shapes or dtypes, NaN, inverted or empty boxes, boxes outside the image.
+        StageError: all problems, one per line: not an HDF5 or npz file, an entry that names two images, images
+            without an entry (and then entries that name none: alone, those may be of a split that is not used), wrong
+            shapes or dtypes, NaN, inverted or empty boxes, boxes outside the image.
     """
     path = Path(path)
     problems: list[str] = []
@@ -76,11 +77,12 @@ def _match(
         for key in {record.name, str(record.id)}:
             by_key.setdefault(key, []).append(record)
     taken: dict[int, str] = {}
+    strange = [name for name in names if name not in by_key]
     for name in names:
         records = by_key.get(name, [])
         if not records:
-            problems.append(f"'boxes/{name}' names no image of the dataset (use an image's id or its name)")
-        elif len(records) > 1:
+            continue
+        if len(records) > 1:
             problems.append(f"'boxes/{name}' could be {' or '.join(r.file_name for r in records)}; use ids only")
         elif records[0].id in taken:
             problems.append(f"'boxes/{name}' and 'boxes/{taken[records[0].id]}' are the same image; keep one")
@@ -88,11 +90,13 @@ def _match(
             taken[records[0].id] = name
             yield records[0], name
     named = {record.id for name in names for record in by_key.get(name, [])}
-    for record in images:
-        if record.id not in named:
-            problems.append(
-                f"image '{record.name}' (id {record.id}) has no entry; add 'boxes/{record.name}', [0, 4] if it has none"
-            )
+    absent = [record for record in images if record.id not in named]
+    for record in absent:
+        problems.append(
+            f"image '{record.name}' (id {record.id}) has no entry; add 'boxes/{record.name}', [0, 4] if it has none"
+        )
+    if absent:  # then one of these may be meant for it; else they are images of splits that this run does not use
+        problems += [f"'boxes/{name}' names no image of this run (use an image's id or its name)" for name in strange]
 
 
 def _boxes(record: ImageRecord, boxes: _Entry, scores: _Entry | None) -> Boxes:

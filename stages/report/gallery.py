@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from manifests import ImageRecord
+from stages.common.operating import best_f1_scores
 
 from .inputs import PageData
 from .markup import Markup, join, section, tag
@@ -87,7 +88,7 @@ def _mistake(data: PageData, example: Mapping[str, Any]) -> str:
 
 def random_images(data: PageData) -> Markup:
     """Whole test images, drawn by the seed, with the detections that a user would keep."""
-    limits = data.best_f1_scores()
+    limits = best_f1_scores(data.pr)
     rng = np.random.default_rng(np.random.SeedSequence([data.seed, len(data.tested)]))
     count = min(data.settings.random_images, len(data.tested))
     chosen = sorted(rng.permutation(len(data.tested))[:count].tolist())

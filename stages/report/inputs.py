@@ -69,18 +69,6 @@ class PageData:
         best = np.argsort(-counts, kind="stable")[: self.settings.max_classes]
         return [self.classes[j] for j in np.sort(best)]
 
-    def best_f1_scores(self) -> dict[str, float]:
-        """Per class the score that balances precision and recall best (largest F1), with regression."""
-        best: dict[str, tuple[float, float]] = {}
-        for row in self.pr:
-            precision, recall = float(row["precision"]), float(row["recall"])
-            if row["regression"] != "bbox" or precision + recall == 0:
-                continue
-            f1 = 2 * precision * recall / (precision + recall)
-            if f1 > best.get(row["class"], (0.0, 0.0))[0]:
-                best[row["class"]] = (f1, float(row["score"]))
-        return {name: score for name, (_, score) in best.items()}
-
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file; StageError if it lacks one of ``columns``. A file with a header only has no rows."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.contract import Context, Stage
+from stages.common.operating import CURVE_COLUMNS
 
 from .settings import ReportSettings
 
 # The columns that the page cannot do without.
 _COLUMNS = {
-    "pr": ("regression", "class", "score", "recall", "precision"),
+    "pr": CURVE_COLUMNS,
     "recall_iou": ("class", "iou", "recall"),
     "errors": ("regression", "class", "multiple", "right"),
     "mining": ("class_name", "images_seen", "positives", "negatives", "objective"),

@@ -16,6 +16,7 @@ import yaml
 
 from cache import Artifact, Store
 from manifests import Dataset
+from stages.common.errors import StageError
 
 ROOT = Path(__file__).parents[2]
 IMAGE_STAGES = ("proposals", "features", "detect")
@@ -152,6 +153,18 @@ def test_the_detector_gives_what_the_pipeline_gave(finished: Path) -> None:
             np.testing.assert_allclose(
                 sorted(d.box for d in found), sorted(map(tuple, stored[f"{prefix}.boxes"].tolist())), atol=0.05
             )
+
+
+def test_the_detector_refuses_parts_that_were_not_made_together(
+    project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]
+) -> None:
+    from pipeline import Detector
+
+    Detector.load(project)
+    put_params(project, "svm", C=0.01)
+    run_rcnn(project, "run", "svm")
+    with pytest.raises(StageError, match=r"svm/model\.h5: not the one that artifacts/detect was made with"):
+        Detector.load(project)
 
 
 def test_softmax_classifier(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) -> None:

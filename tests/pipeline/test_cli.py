@@ -1,5 +1,6 @@
 """The command line: what a wrong input gets is one clear line, exit code 2, and no traceback."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from cache import Artifact, Store
 from pipeline import cli
 from pipeline.params_table import markdown
 
@@ -77,6 +79,10 @@ def test_help_names_every_command(run: Run) -> None:
         (["dataset", "show", "cats"], "'cats' is not registered"),
         (["detect", "nothing.jpg", "--out", "x"], "no such file or folder"),
         (["cache", "show", "zz"], "hex"),
+        (["cache", "verify", "--stage", "featurs"], "did you mean 'features'"),
+        (["cache", "ls", "featurs"], "did you mean 'features'"),
+        (["cache", "ls", "--dataset", "nosuch"], "no result is of dataset 'nosuch'"),
+        (["params", "svn"], "did you mean 'svm'"),
         (["dataset", "import", "voc", "nowhere", "--name", "n"], "there is no such file or folder"),
         (["features", "show", "1"], "run `dvc repro`"),
         (["features", "export"], "--npy FILE or --parquet FILE"),
@@ -91,6 +97,57 @@ def test_wrong_calls(run: Run, project: Path, arguments: list[str], expected: st
     assert code == 2
     assert expected in err
     assert "Traceback" not in err + out
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left on device; free some space"),
+        (OSError(errno.EACCES, "Permission denied", "out/x"), "out/x: permission denied; check path and permissions"),
+        (OSError(errno.EFBIG, "File too large"), "file too large; free some space"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(run: Run, project: Path, monkeypatch, error: OSError, line: str) -> None:
+    def refused(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.cli.run.run_stage", refused)
+    code, _, err = run("-C", project, "run", "svm")
+    assert code == 2
+    assert err.startswith(f"rcnn: {line}")
+    assert err.count("\n") == 1
+
+
+def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypatch) -> None:
+    def broken(*args: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("pipeline.cli.run.run_stage", broken)
+    with pytest.raises(OSError, match="Bad file"):
+        run("-C", project, "run", "svm")
+
+
+def test_a_store_is_no_url(run: Run, project: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RCNN_STORE", "memory://x")
+    code, out, err = run("-C", project, "cache", "verify")
+    assert (code, out) == (2, "")
+    assert "memory://x: a store is a folder, not a URL" in err
+
+
+def test_cache_ls_tells_results_apart(run: Run, project: Path) -> None:
+    store = Store(project / "artifacts")
+    for seed, weights in ((3, "a" * 64), (4, "a" * 64), (4, "b" * 64)):
+        params = {"seed": seed, "network": {"batch": 16}, "features": {"context_px": 9}}
+        store.register(Artifact("features", 1, params, {"weights": weights}, (), {"dataset": "cats"}))
+    code, out, _ = run("-C", project, "cache", "ls")
+    assert code == 0
+    rows = sorted(line.split(maxsplit=5)[-1] for line in out.splitlines()[1:])
+    common = "features.context_px=9"  # differs from the default; network.batch does not
+    assert [row[row.index(common) :] for row in rows] == [
+        f"{common}, seed=3, weights=aaaaaaaa",
+        f"{common}, seed=4, weights=aaaaaaaa",
+        f"{common}, seed=4, weights=bbbbbbbb",
+    ]
 
 
 def test_misspelt_parameter(run: Run, project: Path) -> None:

@@ -95,6 +95,11 @@ def test_one_wrong_entry(tmp_path, suffix, change, message):
         read_proposal_file(write(tmp_path / f"p{suffix}", GOOD | change), IMAGES)
 
 
+def test_images_of_a_split_that_is_not_used_are_passed_over(tmp_path):
+    path = write(tmp_path / "p.npz", GOOD | {"boxes/of the val split": BOXES * 1000})
+    assert set(read_proposal_file(path, IMAGES)) == {11, 12, 13}
+
+
 def test_an_entry_that_could_be_two_images(tmp_path):
     images = (record(11, "12"), record(12, "dog"))
     with pytest.raises(StageError, match=r"'boxes/12' could be sub/12\.jpg or sub/dog\.jpg; use ids"):

@@ -1,5 +1,7 @@
 """The SVM solver against liblinear's own wrapper and scikit-learn, and its objective by hand."""
 
+import re
+
 import numpy as np
 import pytest
 from liblinear import liblinearutil
@@ -41,6 +43,16 @@ def test_same_bits_as_liblinears_wrapper() -> None:
     assert np.array_equal(ours.w, w)
     assert ours.b == 10 * (b / 10)
     assert ours.converged and ours.iterations > 0
+
+
+def test_objective_is_what_liblinear_prints(capfd) -> None:
+    """It prints the dual's objective, which at the optimum is the primal's, negated."""
+    positives, negatives = _rows(6)
+    x, y = np.concatenate([positives, negatives]).astype(np.float64), [1.0] * len(positives) + [-1.0] * len(negatives)
+    liblinearutil.train(y, sparse.csr_matrix(x), "-s 3 -c 0.01 -w1 2 -B 10 -e 1e-6")
+    dual = float(re.search(r"Objective value = (\S+)", capfd.readouterr().out)[1])
+    ours = fit([positives], [negatives], 1.0, TIGHT, seed=0)
+    assert _value(ours.w, ours.b, positives, negatives, 1.0, TIGHT) == pytest.approx(-dual, rel=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
