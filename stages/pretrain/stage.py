@@ -32,8 +32,8 @@ def run(ctx: Context) -> None:
     if settings.weights == "pretrain":
         _pretrain(ctx, settings)
         return
-    # A relative weights file is meant from the project's folder, two above that of the manifest.
-    network = initial_network(settings, ctx.input("manifest").parents[2])
+    # A relative weights file is meant from the project's folder, which holds artifacts/datasets/NAME.
+    network = initial_network(settings, ctx.input("registered").parents[2])
     ctx.log.info(f"pretrain: {settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
     save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": settings.weights})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
@@ -124,7 +124,6 @@ STAGE = Stage(
     settings={"pretrain": PretrainSettings, "network": NetworkSettings},
     groups=("seed", "pretrain", "network"),
     inputs={
-        "manifest": "artifacts/manifest/manifest.json",
         "registered": "artifacts/datasets/${dataset}",
     },
     outputs={"weights": "artifacts/pretrain/weights.safetensors", "curve": "artifacts/pretrain/curve.csv"},

@@ -44,8 +44,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose stages have all run. Not to be changed: take ``project`` for that."""
     project = tmp_path_factory.mktemp("finished")
     write_params(project, small_params())
-    rcnn(project, "run", *STAGE_NAMES)
+    recorded(project, project / "reads.json", "run", *STAGE_NAMES)
     return project
+
+
+def recorded(project: Path, record: Path, *arguments: str) -> None:
+    """As ``rcnn``, leaving what the stages read in ``record`` (recorded.py)."""
+    command = [sys.executable, str(Path(__file__).parent / "recorded.py"), str(record), "-C", str(project), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -59,6 +66,11 @@ def project(finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def run_rcnn() -> Callable[..., subprocess.CompletedProcess[str]]:
     return rcnn
+
+
+@pytest.fixture(scope="session")
+def record_rcnn() -> Callable[..., None]:
+    return recorded
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,9 @@ def test_the_detector_refuses_parts_that_were_not_made_together(
     from pipeline import Detector
 
     Detector.load(project)
-    put_params(project, "svm", C=0.01)
+    params = params_of(project)
+    params["svm"]["C"] = 0.01
+    put_params(project, params)
     run_rcnn(project, "run", "svm")
     with pytest.raises(StageError, match=r"svm/model\.h5: not the one that artifacts/detect was made with"):
         Detector.load(project)

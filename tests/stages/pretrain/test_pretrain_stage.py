@@ -28,14 +28,13 @@ class FakeContext:
             "network": NetworkSettings(**network),
             "pretrain": PretrainSettings(iterations=2, batch=4),
         }
-        (root / "artifacts/manifest").mkdir(parents=True)
         (root / "artifacts/datasets/toy").mkdir(parents=True)
 
     def settings(self, group: str) -> Any:
         return self.groups[group]
 
     def input(self, name: str) -> Path:
-        paths = {"manifest": "artifacts/manifest/manifest.json", "registered": "artifacts/datasets/toy"}
+        paths = {"registered": "artifacts/datasets/toy"}
         return self.root / paths[name]
 
     def output(self, name: str) -> Path:
