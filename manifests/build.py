@@ -94,7 +94,7 @@ def build_dataset(
             findings.note(f"left out: {image.where}: none of its {len(stated_objects)} boxes can be used")
         else:
             records.append(_record(image, number, file, splits[image.file_name], objects, label_of))
-    if found and not records:
+    if found and not records and not findings.stops:
         findings.fatal(f"{root}: no usable image is left; correct the other problems first")
     _note_drawn(found, records, options, findings)
     _note_tally(tally, findings)

@@ -16,6 +16,11 @@ class Findings:
         self._fatal: list[str] = []
         self._notes: list[str] = []
 
+    @property
+    def stops(self) -> bool:
+        """Whether :meth:`conclude` will raise as things stand."""
+        return bool(self._fatal or (self._problems and not self._skip))
+
     def problem(self, line: str | DatasetError) -> None:
         """A bad box or image: ``<file>[: object <n>]: <what is wrong>; <what to do>``."""
         self._problems += line.problems if isinstance(line, DatasetError) else [line]
@@ -30,7 +35,7 @@ class Findings:
 
     def conclude(self) -> list[str]:
         """All notes; DatasetError with every problem where there is one that stops us."""
-        if self._fatal or (self._problems and not self._skip):
+        if self.stops:
             raise DatasetError(self._fatal + self._problems)
         left_out = DatasetError(self._problems).problems
         return [f"left out: {line}" for line in left_out] + self._notes

@@ -15,7 +15,6 @@ from stages.common.errors import StageError
 from stages.common.extraction import Crop, Extractor, extractor, one_thread_each
 from stages.common.models import BoxRegressor, Classifier, read_box_regressor, read_classifier
 from stages.common.networks import NetworkSettings
-from stages.common.operating import CURVE_COLUMNS, best_f1_scores
 from stages.common.weights import load_weights
 from stages.detect.detection import BoxSet, detect_image, layers_needed
 from stages.detect.settings import DetectSettings
@@ -23,7 +22,7 @@ from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.settings import ProposalsSettings
-from stages.report.inputs import read_rows
+from stages.report.inputs import read_json
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class _Parts:
     regressor: BoxRegressor
     settings: DetectSettings
     storage: str
-    shown_from: Mapping[str, float]
+    shown_from: Mapping[bool, Mapping[str, float]]
+    kept_from: Mapping[str, float]
     category_ids: Mapping[str, int]
 
 
@@ -71,14 +71,18 @@ class Detector:
         """COCO category id of each class, as in the dataset it was trained on."""
         return self._parts.category_ids
 
-    @property
-    def shown_from(self) -> Mapping[str, float]:
+    def shown_from(self, *, box_regression: bool = True) -> Mapping[str, float]:
         """Per class the score from which a detection is worth showing.
 
-        It balances precision and recall best on the test split (largest F1), as the last evaluation found. For a class
-        without a curve: an SVM's decision boundary, 0, or half of all probability.
+        It balances precision and recall best on the test split (largest F1), as the evaluation of this detector found.
+        For a class without a curve: an SVM's decision boundary, 0, or half of all probability.
         """
-        return self._parts.shown_from
+        return self._parts.shown_from[box_regression]
+
+    @property
+    def kept_from(self) -> Mapping[str, float]:
+        """Per class the score from which the pipeline keeps a detection for evaluation (``detect.rank_factor``)."""
+        return self._parts.kept_from
 
     @classmethod
     def load(cls, project: str | Path = ".", *, device: str = "auto") -> "Detector":
@@ -110,7 +114,8 @@ class Detector:
                 regressor=regressor,
                 settings=DetectSettings.model_validate(made["detect"].params["detect"]),
                 storage=str(made["features"].params["features"]["storage"]),
-                shown_from=_shown_from(Path(project), classifier),
+                shown_from=_shown_from(Path(project), classifier, made["detect"]),
+                kept_from=_kept_from(classifier, made["detect"]),
                 category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
             )
         )
@@ -125,7 +130,7 @@ class Detector:
         image
             A file, or uint8 [H, W, 3] RGB pixels.
         min_score
-            Only detections that score at least this; None: at least their class's :attr:`shown_from`.
+            Only detections that score at least this; None: at least their class's in :meth:`shown_from`.
         box_regression
             False gives the proposals' own boxes.
 
@@ -138,7 +143,8 @@ class Detector:
         """
         pixels, digest = _pixels(image)
         found = self._boxes(pixels, digest, box_regression)
-        least = [self.shown_from[name] if min_score is None else min_score for name in self.classes]
+        shown = self.shown_from(box_regression=box_regression)
+        least = [shown[name] if min_score is None else min_score for name in self.classes]
         order = np.argsort(-found.scores, kind="stable")
         return [
             Detection(self.classes[found.labels[i]], float(found.scores[i]), tuple(found.boxes[i].tolist()))
@@ -166,7 +172,7 @@ class Detector:
 def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
     """A stage that was run by itself, or a run that was stopped, leaves parts that do not belong together."""
     used = {
-        "features": {"weights": "finetune/weights.safetensors"},
+        "features": {"proposals": "proposals/manifest.json", "weights": "finetune/weights.safetensors"},
         "detect": {"features": "features/manifest.json", "svm": "svm/model.h5", "bbox": "bbox/model.h5"},
     }
     for stage, inputs in used.items():
@@ -178,11 +184,18 @@ def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
                 )
 
 
-def _shown_from(project: Path, classifier: Classifier) -> dict[str, float]:
-    natural = 0.0 if classifier.kind == "svm" else 0.5
-    curves = project / "reports" / "plots" / "pr.csv"
-    rows = read_rows(curves, CURVE_COLUMNS) if curves.exists() else []
-    return dict.fromkeys(classifier.classes, natural) | best_f1_scores(rows)
+def _shown_from(project: Path, classifier: Classifier, detect: Artifact) -> dict[bool, dict[str, float]]:
+    natural = dict.fromkeys(classifier.classes, 0.0 if classifier.kind == "svm" else 0.5)
+    path = project / "reports" / "operating_points.json"
+    points = read_json(path) if path.exists() else {}
+    if points.get("detect") != detect.digest:  # none, or those of another detector
+        points = {}
+    return {True: natural | points.get("bbox", {}), False: natural | points.get("no_bbox", {})}
+
+
+def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:
+    limits = detect.summary["thresholds"]
+    return {name: -np.inf if limits.get(name) is None else float(limits[name]) for name in classifier.classes}
 
 
 def _extractor(

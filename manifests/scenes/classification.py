@@ -31,7 +31,7 @@ from .scene import develop, extent_px
 
 CONTEXT = (1.05, 1.6)  # a picture's side over the digit's larger side before it is scaled to ``classification_px``
 OFF_CENTRE = 0.1  # the digit's centre is at most this much of the picture's side from the middle
-# no outline, plate or blur: the probabilities that a digit's shape in a scene has
+# switches off what digit_shape would add to the bare stroke
 PLAIN = SceneOptions(outline_probability=0, plate_probability=0, blur_probability=0)
 
 

@@ -75,8 +75,8 @@ def _explained(error: OSError) -> str:
         raise error
     where = f"{error.filename}: " if error.filename is not None else ""
     what = (error.strerror or str(error)).lower()
-    todo = "free some space and run it again; what was computed is kept" if full else "check path and permissions"
-    return f"{where}{what}; {todo}"
+    space = "free some space or raise the limit on file sizes, then run it again"
+    return f"{where}{what}; {space if full else 'check path and permissions'}"
 
 
 def main() -> None:

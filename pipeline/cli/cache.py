@@ -38,14 +38,14 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
     """
     store = open_store(project)
     _check_stage(stage)
-    found = summarise(store, workspace_artifacts(project)).artifacts if stage is None or dataset else ()
+    own = workspace_artifacts(project)
+    found = summarise(store, own).artifacts if stage is None or dataset else ()
     if dataset and dataset not in {u.dataset for u in found}:
         known = sorted({u.dataset for u in found})
         hint = nearest(dataset, known)
         raise click.UsageError(f"no result is of dataset {dataset!r}{hint}; there are: {', '.join(known) or 'none'}")
     if stage is None:
-        here = {artifact.digest for artifact in workspace_artifacts(project)}
-        click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], here))
+        click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], {a.digest for a in own}))
         return
     wanted = _keys_of(project, stage, dataset) if dataset else None
     objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
@@ -154,7 +154,7 @@ def _check_stage(stage: str | None) -> None:
 def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
     """One line per result, with what sets it apart; ``here``: digests of the workspace's own results."""
     usual = {name: {str(value)} for name, value in _flatten(parse_params({}).model_dump(mode="json")).items()}
-    made_of = [_flatten(u.artifact.params) | _short(u.artifact.inputs) for u in found]
+    made_of = [_flatten(u.artifact.params) | _digest_heads(u.artifact.inputs) for u in found]
     values_of: dict[tuple[str, str], set[str]] = {}
     for u, flat in zip(found, made_of, strict=True):
         for name, value in flat.items():
@@ -169,7 +169,7 @@ def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
     return format_table(("", "stage", "dataset", "objects", "bytes", "", "set apart by"), rows, right=(3, 4))
 
 
-def _short(inputs: Mapping[str, object]) -> dict[str, object]:
+def _digest_heads(inputs: Mapping[str, object]) -> dict[str, object]:
     """The first digits of each input's digest."""
     return {name: str(digest)[:8] for name, digest in inputs.items()}
 

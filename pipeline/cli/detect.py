@@ -28,7 +28,7 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"
     "--min-score",
     type=float,
     help="Draw and write only detections that score at least this.  [default: draw from each class's best-F1 score of "
-    "the last evaluation, write all]",
+    "the last evaluation, write what the pipeline keeps]",
 )
 @click.option("--no-bbox", is_flag=True, help="Without bounding-box regression.")
 @click.pass_obj
@@ -36,7 +36,7 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     """Detect objects in images, or in all images of folders, with the detector trained last.
 
     Writes each image with its detections drawn, and detections.json: COCO results with the file's name added to each,
-    all of them, as evaluation wants them.
+    down to the scores that the pipeline keeps for evaluation.
     An image that cannot be read is named at the end (exit code 2); the others are done all the same.
     """
     files = _files(images)
@@ -46,22 +46,24 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     problems: list[str] = []
+    shown_from = detector.shown_from(box_regression=not no_bbox)
     drawn = 0
 
-    def one(item: tuple[Path, Path]) -> tuple[list[Detection], int] | DatasetError:
+    def one(item: tuple[Path, Path]) -> tuple[list[Detection], int] | DatasetError | StageError:
         path, name = item
         try:
             found = detector(path, min_score=-math.inf if min_score is None else min_score, box_regression=not no_bbox)
             pixels = decode_image(path.read_bytes(), str(path))
-        except DatasetError as error:
+        except (DatasetError, StageError) as error:
             return error
-        shown = [d for d in found if min_score is not None or d.score >= detector.shown_from[d.label]]
+        found = [d for d in found if min_score is not None or d.score >= detector.kept_from[d.label]]
+        shown = [d for d in found if min_score is not None or d.score >= shown_from[d.label]]
         draw(pixels, shown, detector.classes, out / name.with_suffix(".jpg"))
         return found, len(shown)
 
     with one_thread_each(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
         for number, (result, (path, _)) in enumerate(zip(pool.map(one, files), files, strict=True), 1):
-            if isinstance(result, DatasetError):
+            if isinstance(result, DatasetError | StageError):
                 problems.append(str(result))
                 continue
             results += [_result(number, path, d, detector.category_ids[d.label]) for d in result[0]]

@@ -65,20 +65,20 @@ def export(project: Path, layer: str | None, split: str | None, npy: Path | None
     assert target is not None
     if not target.parent.is_dir():
         raise click.UsageError(f"{target.parent}: no such folder; make it first")
-    view = _view(project, layer, split)
+    view, classes = _view(project, layer, split)
     write: Callable[..., int] = export_npy if npy is not None else export_parquet
     log = Reporter("export")
-    rows = write(view, target, lambda done, total: log.progress(done, total, "images"))
+    rows = write(view, target, classes, lambda done, total: log.progress(done, total, "images"))
     beside = f" and {index_path(target)}" if npy is not None else ""
-    click.echo(f"{rows} regions x {view.form()[1]} units of {view.layer} in {target}{beside}")
+    click.echo(f"{rows} regions x {view.dtype_and_length()[1]} units of {view.layer} in {target}{beside}")
 
 
-def _view(project: Path, layer: str | None, split: str | None) -> LayerView:
+def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerView, tuple[str, ...]]:
     artifacts = project / "artifacts"
     found = FeatureSet(open_store(project), Artifact.read(artifacts / "features" / "manifest.json"))
     dataset = Dataset.load(artifacts / "manifest" / "manifest.json")
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
-    return found.layer(layer or open_params(project).svm.layer, ids, read_ahead=2)
+    return found.layer(layer or open_params(project).svm.layer, ids, read_ahead=2), dataset.classes
 
 
 def _show_layers(store: Store, artifact: Artifact, record: ImageRecord) -> None:
@@ -116,4 +116,4 @@ def _show_best(found: FeatureSet, record: ImageRecord, classifier: Classifier, t
             kind = "ground truth" if image.is_gt[i] else "proposal"
             rows.append((name, f"{scores[i, j]:.3f}", int(i), kind, box, f"{image.overlaps[i, j]:.2f}"))
     click.echo(f"\nbest regions by {classifier.kind} score on {classifier.layer} (ground truth is scored too)")
-    click.echo(format_table(("class", "score", "row", "kind", "x1 y1 x2 y2", "IoU"), rows, right=(1, 2, 5)))
+    click.echo(format_table(("class", "score", "row", "kind", "x1 y1 x2 y2", "overlap"), rows, right=(1, 2, 5)))

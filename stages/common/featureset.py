@@ -26,7 +26,8 @@ class ImageFeatures:
     """One image's regions, ground truth first: n rows, N classes.
 
     ``boxes`` float32 [n, 4]; ``is_gt`` bool [n]; ``gt_class`` int64 [n], -1 for proposals; ``difficult`` bool [n];
-    ``overlaps`` float32 [n, N], IoU with the best object of each class. ``features`` is read when first asked for.
+    ``overlaps`` float32 [n, N], IoU with the best object of each class (or the share of a proposal inside a crowd
+    region of the class, where that is above 0.7). ``features`` is read when first asked for.
     """
 
     image_id: int
@@ -49,7 +50,7 @@ class ImageFeatures:
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows ``start:stop`` of ``features``; of the object only the chunks that hold them are read."""
-        stop = min(stop, len(self.boxes))
+        start, stop, _ = slice(start, stop).indices(len(self.boxes))
         return self._store.get_rows(STAGE, self.key, self.layer, start, stop)
 
 
@@ -114,19 +115,21 @@ class LayerView(Collection[ImageFeatures]):
         return np.array([self._store.describe(STAGE, key)["attrs"][name] for _, key in self._keys], np.int64)
 
     def array(self) -> Any:
-        """All rows of all images, in order, as a Dask array [rows, d]: a chunk per image, read when it is computed."""
+        """All rows of all images, in order, as a Dask array [rows, d]; a chunk per image that has any, read lazily."""
         import dask.array as da
         from dask import delayed
 
         if not self._keys:
             raise StageError("no image was asked for, so that there is no array of features")
-        dtype, d = self.form()
-        read = delayed(lambda index: self[index].features, pure=True)
+        dtype, d = self.dtype_and_length()
+        counts = self.counts().tolist()
+        read = delayed(lambda key, rows: self._store.get_rows(STAGE, key, self.layer, 0, rows), pure=True)
+        keys = (key for _, key in self._keys)
         return da.concatenate(
-            [da.from_delayed(read(i), shape=(n, d), dtype=dtype) for i, n in enumerate(self.counts().tolist())]
+            [da.from_delayed(read(key, n), shape=(n, d), dtype=dtype) for key, n in zip(keys, counts, strict=True)]
         )
 
-    def form(self) -> tuple[np.dtype[Any], int]:
+    def dtype_and_length(self) -> tuple[np.dtype[Any], int]:
         """The layer's dtype as stored, and its length; ``LookupError`` for a view of no image."""
         stored = self._store.describe(STAGE, self._keys[0][1])["arrays"][self.layer]
         return np.dtype(stored["dtype"]), int(stored["shape"][1])

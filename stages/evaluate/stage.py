@@ -4,11 +4,14 @@
 regression stand under ``no_bbox``. The protocol is in ``matching.py``, ``voc.py`` and ``coco.py``.
 """
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from stages.common.contract import Context, Stage
+from stages.common.operating import best_f1_scores
 
 from .settings import EvaluateSettings
 
@@ -38,9 +41,15 @@ def run(ctx: Context) -> None:
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
+    points = {name: best_f1_scores(_curves(result.files["pr"]), name) for name in (WITH_BBOX, WITHOUT_BBOX)}
+    _write(ctx.output("operating_points"), json.dumps({"detect": detect.digest, **points}, indent=1) + "\n")
     _write_results(ctx.output("results"), found, dataset, records)
     for line in format_table(result.metrics).splitlines():
         ctx.log.info(line)
+
+
+def _curves(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def _write_results(folder: Path, found: dict[str, Any], dataset: Any, records: list[Any]) -> None:
@@ -78,6 +87,7 @@ STAGE = Stage(
         "recall_iou": "reports/plots/recall_iou.csv",
         "errors": "reports/plots/errors.csv",
         "examples": "reports/examples.json",
+        "operating_points": "reports/operating_points.json",
         "results": "reports/results",
     },
     run=run,

@@ -1,9 +1,11 @@
 """Cached features as one file for other programs: a .npy matrix with an index beside it, or Parquet."""
 
-from collections.abc import Callable, Iterator
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,45 +20,46 @@ def index_path(matrix: Path) -> Path:
     return matrix.with_suffix(".regions.npz")
 
 
-def export_npy(view: LayerView, path: Path, report: Report) -> int:
+def export_npy(view: LayerView, path: Path, classes: Sequence[str], report: Report) -> int:
     """Write [rows, d] as stored to ``path`` (``numpy.load(path, mmap_mode="r")``); returns the number of rows.
 
     Beside it, :func:`index_path` says of each row: ``image_id`` int64, ``row`` int64 in the image's object, ``boxes``
     float32 [rows, 4] (x1, y1, x2, y2 px, 0-based, right and bottom exclusive), ``is_gt`` bool, ``gt_class`` int64
-    (-1: a proposal), ``overlaps`` float32 [rows, N]. One image is in memory at a time, and the index.
+    (index into ``classes``; -1: a proposal), ``difficult`` bool, ``overlaps`` float32 [rows, N] with each class
+    (``ImageFeatures``). ``classes``: unicode [N]. One image is in memory at a time, and the index.
     """
-    dtype, d = view.form()
+    dtype, d = view.dtype_and_length()
     total = int(view.counts().sum())
     index: list[dict[str, NDArray[Any]]] = []
-    with _whole(path) as unfinished:
-        matrix = np.lib.format.open_memmap(unfinished, "w+", dtype=dtype, shape=(total, d))
-        at = 0
-        for done, image in enumerate(view, 1):
-            rows = len(image.boxes)
-            matrix[at : at + rows] = image.features
-            at += rows
-            index.append(_index(image))
-            report(done, len(view))
-        matrix.flush()
-        del matrix
-        with _whole(index_path(path)) as unfinished_index, unfinished_index.open("wb") as file:
-            np.savez(
-                file, allow_pickle=False, **{name: np.concatenate([part[name] for part in index]) for name in index[0]}
-            )
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (total, d)}
+    with _written_aside(path) as unfinished, _written_aside(index_path(path)) as unfinished_index:
+        with unfinished.open("wb") as file:
+            # written, not mapped: a full disk is then an error and no SIGBUS
+            np.lib.format.write_array_header_1_0(file, header)
+            for done, image in enumerate(view, 1):
+                file.write(np.ascontiguousarray(image.features).data)
+                index.append(_index(image))
+                report(done, len(view))
+            _flush(file)
+        with unfinished_index.open("wb") as file:
+            joined = {name: np.concatenate([part[name] for part in index]) for name in index[0]}
+            np.savez(file, classes=np.array(classes), **joined)  # type: ignore[arg-type]
+            _flush(file)
     return total
 
 
-def export_parquet(view: LayerView, path: Path, report: Report) -> int:
+def export_parquet(view: LayerView, path: Path, classes: Sequence[str], report: Report) -> int:
     """Write one Parquet file, a row group per image; returns the number of rows.
 
     Columns: those of :func:`export_npy`'s index, with ``x1``, ``y1``, ``x2``, ``y2`` for the boxes, and ``overlaps``
-    and ``features`` as lists of fixed length (``features`` float16 or float32, as stored).
+    and ``features`` as lists of fixed length (``features`` float16 or float32, as stored). The file's metadata holds
+    ``classes`` as a JSON list.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     total = 0
-    with _whole(path) as unfinished:
+    with _written_aside(path) as unfinished:
         writer: Any = None
         try:
             for done, image in enumerate(view, 1):
@@ -65,6 +68,7 @@ def export_parquet(view: LayerView, path: Path, report: Report) -> int:
                 columns |= {name: boxes[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
                 lists = {"overlaps": overlaps, "features": image.features}
                 table = pa.table({**columns, **{name: _fixed_lists(pa, rows) for name, rows in lists.items()}})
+                table = table.replace_schema_metadata({"classes": json.dumps(list(classes))})
                 writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
                 writer.write_table(table)
                 total += len(boxes)
@@ -83,6 +87,7 @@ def _index(image: ImageFeatures) -> dict[str, NDArray[Any]]:
         "boxes": image.boxes,
         "is_gt": image.is_gt,
         "gt_class": image.gt_class,
+        "difficult": image.difficult,
         "overlaps": image.overlaps,
     }
 
@@ -91,10 +96,15 @@ def _fixed_lists(pa: Any, rows: NDArray[Any]) -> Any:
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).reshape(-1)), rows.shape[1])
 
 
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def _written_aside(path: Path) -> Iterator[Path]:
     """A name to write under, moved to ``path`` at the end: so a file there is whole, and none is lost to a failure."""
-    unfinished = path.with_name(path.name + ".partial")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield unfinished
         unfinished.replace(path)

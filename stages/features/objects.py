@@ -29,9 +29,10 @@ class Regions:
 def regions_of(record: ImageRecord, proposals: NDArray[Any], n_classes: int) -> Regions:
     """Ground truth (difficult objects included, crowds not), then proposals [m, 4], best first.
 
-    ``overlaps`` is the IoU with the best object of each class; difficult objects count like any other (the authors'
-    imdb/roidb_from_voc.m). A proposal that lies in a COCO crowd region of a class may well show objects of it, so
-    that it must not become a negative: its overlap is then the part of it inside the crowd region. VOC has none.
+    ``overlaps`` is the IoU with the best object of each class, but for crowds; difficult objects count like any other
+    (the authors' imdb/roidb_from_voc.m). A proposal that lies in a COCO crowd region of a class may well
+    show objects of it, so that it must not become a negative: its overlap is then the part of it inside the crowd
+    region. VOC has none.
     """
     single = ~record.crowd
     gt = record.boxes[single].astype(np.float32)

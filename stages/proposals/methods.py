@@ -1,6 +1,6 @@
 """The interchangeable methods: settings and an image in, a proposals object's arrays and attributes out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,13 +34,15 @@ def prepare(settings: ProposalsSettings) -> None:
         require_opencv_contrib()
 
 
-def file_boxes(settings: ProposalsSettings, images: Sequence[ImageRecord]) -> dict[int, Boxes] | None:
+def file_boxes(
+    settings: ProposalsSettings, images: Sequence[ImageRecord], note: Callable[[str], None]
+) -> dict[int, Boxes] | None:
     """For method ``file``, the boxes of all images by id; None for the others."""
     if settings.method != "file":
         return None
     if settings.file.path is None:
         raise StageError("proposals.method is file but proposals.file.path is not set; see docs/proposal-file.md")
-    return read_proposal_file(settings.file.path, images)
+    return read_proposal_file(settings.file.path, images, note)
 
 
 def proposals_of(

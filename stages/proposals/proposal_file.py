@@ -37,8 +37,12 @@ class _Entry:
     read: Callable[[], NDArray[Any]]
 
 
-def read_proposal_file(path: str | Path, images: Sequence[ImageRecord]) -> dict[int, Boxes]:
+def read_proposal_file(
+    path: str | Path, images: Sequence[ImageRecord], note: Callable[[str], None] = lambda line: None
+) -> dict[int, Boxes]:
     """Boxes of every image by image id: float32 [n, 4], best first (by descending score where there are scores).
+
+    ``note`` is told how many entries name no image of the run.
 
     Raises:
         StageError: all problems, one per line: not an HDF5 or npz file, an entry that names two images, images
@@ -55,7 +59,7 @@ def read_proposal_file(path: str | Path, images: Sequence[ImageRecord]) -> dict[
                 problems.append(f"'{name}' is neither under boxes/ nor under scores/")
             elif name.startswith("scores/") and name.partition("/")[2] not in names:
                 problems.append(f"'{name}' has no 'boxes/{name.partition('/')[2]}'")
-        for record, name in _match(sorted(names), images, problems):
+        for record, name in _match(sorted(names), images, problems, note):
             try:
                 found[record.id] = _boxes(record, entries[f"boxes/{name}"], entries.get(f"scores/{name}"))
             except _Problem as problem:
@@ -69,7 +73,7 @@ def read_proposal_file(path: str | Path, images: Sequence[ImageRecord]) -> dict[
 
 
 def _match(
-    names: Sequence[str], images: Sequence[ImageRecord], problems: list[str]
+    names: Sequence[str], images: Sequence[ImageRecord], problems: list[str], note: Callable[[str], None]
 ) -> Iterator[tuple[ImageRecord, str]]:
     """Images and the one entry that names each, by name (file name without extension) or by id."""
     by_key: dict[str, list[ImageRecord]] = {}
@@ -97,6 +101,8 @@ def _match(
         )
     if absent:  # then one of these may be meant for it; else they are images of splits that this run does not use
         problems += [f"'boxes/{name}' names no image of this run (use an image's id or its name)" for name in strange]
+    elif strange:
+        note(f"{len(strange)} entries of the proposal file name no image of this run, e.g. 'boxes/{strange[0]}'")
 
 
 def _boxes(record: ImageRecord, boxes: _Entry, scores: _Entry | None) -> Boxes:

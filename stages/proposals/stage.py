@@ -73,7 +73,7 @@ def run(ctx: Context) -> None:
     prepare(settings)
     dataset = ctx.dataset()
     params = key_params(settings, ctx.seed)
-    from_file = file_boxes(settings, dataset.images)
+    from_file = file_boxes(settings, dataset.images, ctx.log.info)
     tasks = [_task(record, params, from_file) for record in dataset.images]
     needs_pixels = settings.method in NEEDS_PIXELS
 

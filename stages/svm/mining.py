@@ -43,7 +43,7 @@ class ImageRegions(Protocol):
 
     @property
     def overlaps(self) -> NDArray[np.float32]:
-        """float32 [n, N]: IoU with the best object of each class."""
+        """float32 [n, N]: overlap with each class (``stages.common.featureset.ImageFeatures``)."""
 
     @property
     def features(self) -> NDArray[Any]:

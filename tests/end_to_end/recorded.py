@@ -2,7 +2,8 @@
 
     python recorded.py RECORD.json ARGUMENTS...
 
-Files that a library opens in its own C code (HDF5) are not seen by the interpreter; those are asked of the context.
+Files that a library opens in its own code (HDF5, safetensors) are not seen by the interpreter; those are asked of the
+context.
 """
 
 import json

@@ -1,6 +1,8 @@
 """The whole pipeline on a small built-in dataset, and what must not be computed again."""
 
+import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +50,20 @@ def test_every_result_is_there(finished: Path) -> None:
     assert (finished / "reports/results/coco_bbox.json").exists()
     assert not list(finished.rglob(".partial"))
     assert not list((finished / "artifacts/tmp").iterdir())
+
+
+@pytest.mark.parametrize("entry", yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"], ids=lambda e: next(iter(e)))
+def test_plots_name_columns_and_templates_that_exist(finished: Path, entry: dict[str, dict[str, Any]]) -> None:
+    ((path, plot),) = entry.items()
+    with (finished / path).open(newline="") as file:
+        header = set(next(csv.reader(file)))
+    y = plot["y"] if isinstance(plot["y"], list) else [plot["y"]]
+    assert {plot["x"], *y} <= header
+    if "template" in plot:
+        template = (ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text()
+        named = set(re.findall(r'"field": "(\w+)"', template))
+        assert len(named) > 1
+        assert named <= header | {"rev"}
 
 
 def test_a_second_run_computes_nothing_and_changes_no_bit(project: Path, run_rcnn: Rcnn) -> None:
@@ -160,12 +176,22 @@ def test_the_detector_refuses_parts_that_were_not_made_together(
 ) -> None:
     from pipeline import Detector
 
-    Detector.load(project)
+    detector = Detector.load(project)
+    points = json.loads((project / "reports/operating_points.json").read_text())
+    assert points["bbox"]
+    assert dict(detector.shown_from()) == dict.fromkeys(detector.classes, 0.0) | points["bbox"]
+    assert dict(detector.shown_from(box_regression=False)) == dict.fromkeys(detector.classes, 0.0) | points["no_bbox"]
     params = params_of(project)
     params["svm"]["C"] = 0.01
     put_params(project, params)
     run_rcnn(project, "run", "svm")
     with pytest.raises(StageError, match=r"svm/model\.h5: not the one that artifacts/detect was made with"):
+        Detector.load(project)
+    run_rcnn(project, "run", "detect")
+    assert set(Detector.load(project).shown_from().values()) == {0.0}  # nobody has evaluated this one
+    put_params(project, params | {"seed": 4})
+    run_rcnn(project, "run", "proposals")
+    with pytest.raises(StageError, match=r"proposals/manifest\.json: not the one that artifacts/features"):
         Detector.load(project)
 
 

@@ -21,7 +21,7 @@ def view(tmp_path: Path) -> LayerView:
             "boxes": rng.random((n, 4), np.float32),
             "is_gt": np.arange(n) < 1,
             "gt_class": np.where(np.arange(n) < 1, 1, -1),
-            "difficult": np.zeros(n, bool),
+            "difficult": np.arange(n) == 2,
             "overlaps": rng.random((n, 2), np.float32),
             "fc7": rng.random((n, 5)).astype(np.float16),
         }
@@ -34,38 +34,31 @@ def view(tmp_path: Path) -> LayerView:
 
 def test_npy_is_the_rows_in_order_with_an_index(view, tmp_path):
     seen: list[tuple[int, int]] = []
-    assert export_npy(view, tmp_path / "x.npy", lambda *at: seen.append(at)) == 7
+    assert export_npy(view, tmp_path / "x.npy", ("cat", "dog"), lambda *at: seen.append(at)) == 7
     assert seen == [(1, 3), (2, 3), (3, 3)]
     matrix = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert matrix.dtype == np.float16
     assert np.array_equal(matrix, np.concatenate([image.features for image in view]))
     with np.load(index_path(tmp_path / "x.npy")) as index:
         assert index["image_id"].tolist() == [7] * 4 + [3] * 3
+        assert index["classes"].tolist() == ["cat", "dog"]
         assert index["row"].tolist() == [0, 1, 2, 3, 0, 1, 2]
-        for name in ("boxes", "is_gt", "gt_class", "overlaps"):
+        for name in ("boxes", "is_gt", "gt_class", "difficult", "overlaps"):
             assert np.array_equal(index[name], np.concatenate([getattr(image, name) for image in view])), name
     assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "x.npy", "x.regions.npz"]
 
 
 def test_parquet_holds_the_same(view, tmp_path):
-    assert export_parquet(view, tmp_path / "x.parquet", lambda *at: None) == 7
+    assert export_parquet(view, tmp_path / "x.parquet", ("cat", "dog"), lambda *at: None) == 7
     table = pq.read_table(tmp_path / "x.parquet")
-    assert table.column_names == [
-        "image_id",
-        "row",
-        "is_gt",
-        "gt_class",
-        "x1",
-        "y1",
-        "x2",
-        "y2",
-        "overlaps",
-        "features",
-    ]
+    boxes = ["x1", "y1", "x2", "y2"]
+    first = ["image_id", "row", "is_gt", "gt_class", "difficult"]
+    assert table.column_names == [*first, *boxes, "overlaps", "features"]
+    assert table.schema.metadata == {b"classes": b'["cat", "dog"]'}
     features = np.stack(table["features"].to_pylist()).astype(np.float16)
     assert np.array_equal(features, np.concatenate([image.features for image in view]))
-    boxes = np.stack([table[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
-    assert np.array_equal(boxes, np.concatenate([image.boxes for image in view]))
+    corners = np.stack([table[name].to_numpy() for name in boxes], axis=1)
+    assert np.array_equal(corners, np.concatenate([image.boxes for image in view]))
     assert table["image_id"].to_pylist() == [7] * 4 + [3] * 3
 
 
@@ -78,6 +71,6 @@ def test_a_failure_leaves_what_was_there(view, tmp_path, export):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        export(view, path, fail)
+        export(view, path, (), fail)
     assert path.read_bytes() == b"before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "x.npy"]

@@ -97,7 +97,9 @@ def test_one_wrong_entry(tmp_path, suffix, change, message):
 
 def test_images_of_a_split_that_is_not_used_are_passed_over(tmp_path):
     path = write(tmp_path / "p.npz", GOOD | {"boxes/of the val split": BOXES * 1000})
-    assert set(read_proposal_file(path, IMAGES)) == {11, 12, 13}
+    notes: list[str] = []
+    assert set(read_proposal_file(path, IMAGES, notes.append)) == {11, 12, 13}
+    assert notes == ["1 entries of the proposal file name no image of this run, e.g. 'boxes/of the val split'"]
 
 
 def test_an_entry_that_could_be_two_images(tmp_path):
