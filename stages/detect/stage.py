@@ -27,6 +27,7 @@ def run(ctx: Context) -> None:
 
     from ..common.featureset import FeatureSet
     from ..common.models import read_box_regressor, read_classifier
+    from .density import crowded_classes
     from .detection import detect_image, layers_needed
     from .thresholds import dataset_thresholds
 
@@ -34,6 +35,8 @@ def run(ctx: Context) -> None:
     dataset, artifact = ctx.dataset(), ctx.artifact("features")
     svm, bbox = read_classifier(ctx.input("svm")), read_box_regressor(ctx.input("bbox"))
     _check_classes(svm, bbox, dataset.classes)
+    for line in crowded_classes(dataset.split("train"), dataset.classes, settings):
+        ctx.log.warning(line)
     layers = layers_needed(svm, bbox)
     images = dataset.split("test")
     features = FeatureSet(ctx.store, artifact)

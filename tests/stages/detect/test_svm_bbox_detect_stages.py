@@ -27,7 +27,7 @@ CLASSES = ("disc", "star")
 class Messages:
     def info(self, message: str) -> None: ...
     def warning(self, message: str) -> None:
-        raise AssertionError(message)
+        assert "detect.rank_factor = 1 " in message  # a test sets it so low
 
     def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
 
