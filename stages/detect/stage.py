@@ -7,6 +7,7 @@ reading the features, and some ms per image.
 
 from typing import TYPE_CHECKING, Any
 
+from ..common.boxes import BOX_CONVENTION
 from ..common.contract import Context, ImageTask, Stage
 from ..common.errors import StageError
 from .settings import DetectSettings
@@ -102,7 +103,7 @@ def _payload(record: "ImageRecord", found: "Detections", svm: "Classifier", bbox
     attrs: dict[str, Any] = {
         "image": record.file_name,
         "image_sha256": record.sha256,
-        "box_convention": "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive",
+        "box_convention": BOX_CONVENTION,
         "count": len(found.bbox),
         "classes": list(svm.classes),
         "classifier": svm.kind,

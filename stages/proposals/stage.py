@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache import Payload, Recipe, digest_array
 from manifests import ImageRecord
+from stages.common.boxes import BOX_CONVENTION
 from stages.common.contract import Compute, Context, ImageTask, Stage
 
 from .settings import ProposalsSettings
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 NAME = "proposals"
 VERSION = 1
-_BOX_CONVENTION = "x1, y1, x2, y2; pixels; 0-based; right and bottom exclusive"
 _COMMON = ("method", "max_proposals")
 _PER_METHOD = {
     "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma", "min_region_px"),
@@ -56,7 +56,7 @@ def compute(task: ImageTask, pixels: "NDArray[np.uint8] | None", settings: Propo
         {
             "image": task.image.file_name,
             "image_sha256": task.image.sha256,
-            "box_convention": _BOX_CONVENTION,
+            "box_convention": BOX_CONVENTION,
             "count": len(arrays["boxes"]),
             "method": settings.method,
             **attrs,
