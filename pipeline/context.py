@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, Store, digest_file
+from cache.store import is_url
 from manifests import Dataset, ImageRecord, ImageSource
 from stages.common.contract import Compute, ImageTask, Stage
 from stages.common.errors import StageError
 
-from .errors import ParamsError
 from .executor import Tally, compute_images
 from .progress import Reporter
 from .timings import read_timings
@@ -21,12 +21,13 @@ from .timings import read_timings
 _PARTIAL = ".partial"
 
 
-def store_root(project: Path, params: Any) -> Path:
-    """The store's folder: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``."""
+def store_root(project: Path, params: Any) -> Path | str:
+    """Where the store lies: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``.
+
+    A folder (relative to the project), or a URL that fsspec knows.
+    """
     named = os.environ.get("RCNN_STORE") or params.store.root
-    if "://" in named:
-        raise ParamsError(f"store {named}: a store is a folder, not a URL; set store.root or RCNN_STORE to a path")
-    return project / named
+    return named if is_url(named) else project / named
 
 
 def registered_folder(project: Path, dataset: str) -> Path:
