@@ -5,6 +5,7 @@
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -52,12 +53,12 @@ class FolderBackend:
         return Entry(stage, key, f"objects/{stage}/{key[:2]}/{key}")
 
     def has(self, stage: str, key: str) -> bool:
-        return (self._folder(stage, key) / FILE).is_file()
+        return os.path.isfile(f"{self.root}/objects/{stage}/{key[:2]}/{key}/{FILE}")  # noqa: PTH113 a fifth of Path's time
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
         found = {key for key in keys if self.has(stage, key)}
         for key in found:
-            self._touch(self._folder(stage, key))
+            self._touch(f"{self.root}/objects/{stage}/{key[:2]}/{key}")
         return found
 
     def record(self, stage: str, key: str) -> bytes:
@@ -129,17 +130,15 @@ class FolderBackend:
                     yield from (Entry("stray", "", f"{here}/{name}") for name in wrong)
 
     def stat(self, entry: Entry) -> Stat:
-        path = self.root / entry.name
-        used = path.stat().st_mtime
-        nbytes = files = 0
-        for file in _files(path) if path.is_dir() else [path]:
-            with suppress(FileNotFoundError):
-                nbytes += file.stat().st_size
-                files += 1
-        created = used
+        path = f"{self.root}/{entry.name}"
+        about = Path(path).stat()
+        if not stat.S_ISDIR(about.st_mode):
+            return Stat(about.st_size, 1, about.st_mtime, about.st_mtime)
+        nbytes, files = _measured(path)
+        created = about.st_mtime
         with suppress(OSError):  # listing goes on; `verify` says what is wrong
-            created = (path / FILE).stat().st_mtime if entry.key else used
-        return Stat(nbytes, files, created, used)
+            created = Path(path, FILE).stat().st_mtime if entry.key else created
+        return Stat(nbytes, files, created, about.st_mtime)
 
     def image_of(self, entry: Entry) -> str:
         try:
@@ -163,9 +162,9 @@ class FolderBackend:
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / "objects" / stage / key[:2] / key
 
-    def _touch(self, folder: Path) -> None:
+    def _touch(self, folder: str) -> None:
         try:
-            if time.time() - folder.stat().st_mtime > _TOUCH_S:
+            if time.time() - Path(folder).stat().st_mtime > _TOUCH_S:
                 os.utime(folder)
         except OSError:
             return  # a read-only store has no gc to fear
@@ -178,5 +177,15 @@ def _read_or_none(path: Path) -> bytes | None:
         return None
 
 
-def _files(folder: Path) -> list[Path]:
-    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+def _measured(folder: str) -> tuple[int, int]:
+    """Bytes and number of a folder's files, links not followed; what goes meanwhile is passed over."""
+    nbytes = files = 0
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                inside = _measured(entry.path)
+                nbytes, files = nbytes + inside[0], files + inside[1]
+            else:
+                with suppress(FileNotFoundError):
+                    nbytes, files = nbytes + entry.stat(follow_symlinks=False).st_size, files + 1
+    return nbytes, files

@@ -9,7 +9,7 @@ from typing import Protocol
 from .record import ObjectRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stat:
     """Size and times (seconds since the epoch) of one entry. ``used``: last written, or found present by a run."""
 
@@ -19,7 +19,7 @@ class Stat:
     used: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One thing in a store. ``kind``: an object's stage, or ``temporary``, ``quarantine``, ``reference``, ``stray``.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .artifact import Artifact
 from .backend import Entry
 from .errors import StoreError
-from .listing import Usage, entries, total, usage
+from .listing import Usage, entries, keys_by_stage, total, usage
 from .store import Store
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -128,12 +128,12 @@ def gc(
     roots = list(roots)
     references = store.references()
     kept = roots if workspace_only else [*roots, *references.values()]
-    live = {(artifact.stage, key) for artifact in kept for key in artifact.keys.values()}
+    live = keys_by_stage(kept)
     deadline = time.time() - grace_s
     doomed: list[Entry] = []
     referenced = young = 0
     for entry in entries(store):
-        if (entry.kind, entry.key) in live:
+        if bytes.fromhex(entry.key) in live.get(entry.kind, ()):
             referenced += 1
         elif not _older(store, entry, deadline):
             young += 1

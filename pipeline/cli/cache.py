@@ -4,12 +4,13 @@ import json
 import sys
 import time
 from collections.abc import Container, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import click
 
 from cache import Artifact, Store, StoreError
-from cache.listing import ArtifactUsage, ObjectInfo, Usage, find, iter_objects, summarise
+from cache.listing import ArtifactUsage, ObjectInfo, Usage, entries, find, info_of, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.transfer import copy
@@ -50,12 +51,12 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
         click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], {a.digest for a in own}))
         return
     wanted = _keys_of(project, stage, dataset) if dataset else None
-    objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
-    shown = objects[:limit] if limit else objects
-    rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in shown]
+    found_entries = (entry for entry in entries(store, stage) if wanted is None or entry.key in wanted)
+    objects = [info_of(store, entry) for entry in islice(found_entries, limit or None)]
+    rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in objects]
     click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
-    if len(shown) < len(objects):
-        click.echo(f"… {len(objects) - len(shown)} more; --limit 0 shows all", err=True)
+    if more := sum(1 for _ in found_entries):
+        click.echo(f"… {more} more; --limit 0 shows all", err=True)
 
 
 @cache.command("du")
