@@ -2,6 +2,8 @@
 
 import io
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 from cache import Payload, Recipe, Store, StoreError
 from manifests import ImageRecord
 from pipeline.errors import InterruptedRun
-from pipeline.executor import Tally, compute_images
+from pipeline.executor import Executor, Tally
+from pipeline.local_runner import LocalRunner
 from pipeline.progress import Reporter
-from stages.common.contract import ImageTask
+from stages.common.contract import Compute, ImageTask
 from stages.common.errors import StageError
 
 
@@ -38,10 +41,27 @@ def payload(task: ImageTask) -> Payload:
     return Payload(arrays={"x": values}, attrs={"count": 3, "image": task.image.file_name}, form="hdf5")
 
 
-def run(store: Store, tasks: list[ImageTask], compute=payload, workers: int = 3) -> tuple[list[str], Tally]:
+@dataclass(frozen=True)
+class Toy(Compute):
+    """``function``, and a record of being prepared."""
+
+    function: Callable[[ImageTask], Payload]
+    prepared: list[int] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        self.prepared.append(1)
+
+    def __call__(self, task: ImageTask) -> Payload:
+        assert len(self.prepared) == 1
+        return self.function(task)
+
+
+def run(
+    store: Store, tasks: list[ImageTask], function=payload, workers: int = 3, log: Reporter | None = None
+) -> tuple[list[str], Tally]:
     tally = Tally()
-    log = Reporter("toy", io.StringIO())
-    return compute_images(store, tasks, compute, workers=workers, log=log, unit="regions", tally=tally), tally
+    executor = Executor(store, LocalRunner(workers), log or Reporter("toy", io.StringIO()), tally)
+    return executor.compute(tasks, Toy(function), unit="regions"), tally
 
 
 def test_computes_what_is_missing_once(tmp_path: Path) -> None:
@@ -112,15 +132,7 @@ def test_interrupt_keeps_what_is_in_progress(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     with pytest.raises(InterruptedRun):
-        compute_images(
-            store,
-            tasks,
-            payload,
-            workers=2,
-            log=Interrupting("t", io.StringIO()),
-            unit="regions",
-            tally=Tally(),
-        )
+        run(store, tasks, workers=2, log=Interrupting("t", io.StringIO()))
     left = store.missing("toy", [t.recipe.key for t in tasks])
     _, tally = run(store, tasks)
     assert tally.computed == len(left) < 40
