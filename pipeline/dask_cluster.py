@@ -60,8 +60,8 @@ def asked(client: Client, call: Callable[..., T], *args: Any, **options: Any) ->
 def gone(client: Client) -> ExecutionError:
     """The error that says what to do when the scheduler has left."""
     return ExecutionError(
-        f"execution.scheduler: the Dask scheduler at {client.scheduler.address} went away; all that was computed is in the "
-        "store: start it and its workers again, or name another, and run the same command, which goes on from there"
+        f"execution.scheduler: the Dask scheduler at {client.scheduler.address} went away; what was computed is in "
+        "the store: start it and its workers again, or name another, and run the same command, which goes on from there"
     )
 
 

@@ -9,7 +9,8 @@ import asyncio
 import pickle
 import threading
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 
@@ -30,7 +31,7 @@ class WorkPlugin(WorkerPlugin):
     packed: bytes
     _address: str = ""
     _work: Work | None = None
-    _lock: threading.Lock | None = field(default=None, repr=False)
+    _lock: Any = None
 
     def setup(self, worker: Worker) -> None:
         """Called when the plugin arrives."""
@@ -39,7 +40,6 @@ class WorkPlugin(WorkerPlugin):
 
     def work(self) -> Work:
         """The work, ready to be called. ``ExecutionError`` names this worker and why it cannot do it."""
-        assert self._lock is not None
         with self._lock:
             if self._work is None:
                 problems = self.needs.problems()
