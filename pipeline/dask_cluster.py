@@ -88,22 +88,22 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
     # one thread each: a GPU takes one batch at a time, and a core one image; memory is the user's affair, as in threads
     options = {**common, "nthreads": 1, "memory_limit": None}
     workers = {i: {"cls": Nanny, "options": {**options, "env": env}} for i, env in enumerate(environments)}
-    has_dashboard = importlib.util.find_spec("bokeh") is not None
     scheduler = {
         "cls": Scheduler,
         "options": {
             "host": "127.0.0.1",
             "port": 0,
             "allowed_failures": _ALLOWED_DEATHS,
-            "dashboard": has_dashboard,
-            "dashboard_address": "127.0.0.1:0" if has_dashboard else None,
+            "dashboard": _has_bokeh(),
+            "dashboard_address": "127.0.0.1:0",
         },
     }
     try:
         cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
     except (OSError, RuntimeError) as error:
         raise ExecutionError(
-            f"execution.backend: a Dask cluster does not start on this machine ({error}); use local, or fewer workers"
+            f"execution.backend: a Dask cluster does not start on this machine ({' '.join(str(error).split())}); "
+            "use local, or fewer workers"
         ) from error
     with cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(1)
@@ -125,7 +125,11 @@ def _reached(address: str) -> Iterator[Client]:
 
 def _dashboard(client: Client, *, own: bool) -> str | None:
     """The dashboard's link; None where there is none, or only the page that says that bokeh is missing."""
-    if own and importlib.util.find_spec("bokeh") is None:
+    if own and not _has_bokeh():
         return None
     link: str | None = client.dashboard_link
     return link
+
+
+def _has_bokeh() -> bool:
+    return importlib.util.find_spec("bokeh") is not None

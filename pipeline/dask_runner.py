@@ -1,7 +1,7 @@
 """Computes images on a Dask cluster; objects go from the workers into the store, only counts come back."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,7 @@ def _installed(client: Client, plugin: WorkPlugin) -> Iterator[None]:
             f"a worker of {client.scheduler.address} has no package {error.name}; install this project on every worker"
         ) from error
     try:
-        answers = asked(client, client.run, fitness, plugin.name, on_error="return")
-        # an OSError is of a worker that died meanwhile; the one that takes its place is checked by its first task
-        unfit = [str(answer) for answer in answers.values() if answer is not None and not isinstance(answer, OSError)]
+        unfit = _unfit(asked(client, client.run, fitness, plugin.name, on_error="return"))
         if unfit:
             raise ExecutionError("\n".join(sorted(unfit)))
         yield
@@ -65,3 +63,16 @@ def _installed(client: Client, plugin: WorkPlugin) -> Iterator[None]:
         if client.status == "running":
             with suppress(OSError):  # the scheduler may go away just now
                 client.unregister_worker_plugin(plugin.name)
+
+
+def _unfit(answers: Mapping[str, object]) -> list[str]:
+    """The workers' answers that are complaints.
+
+    An ``OSError`` is of a worker that died meanwhile; the one that takes its place is checked by its first task.
+    """
+    named = {
+        worker: f"worker {worker}: {answer!r}" if isinstance(answer, Exception) else answer
+        for worker, answer in answers.items()
+        if not isinstance(answer, OSError)
+    }
+    return [str(line) for line in named.values() if line is not None]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from cache import Payload, Recipe, Store, StoreError
-from manifests import ImageRecord
 from pipeline.errors import InterruptedRun
 from pipeline.executor import Executor, Tally
 from pipeline.local_runner import LocalRunner
@@ -18,22 +17,7 @@ from pipeline.progress import Reporter
 from stages.common.contract import Compute, ImageTask
 from stages.common.errors import StageError
 
-
-def task(number: int, value: int) -> ImageTask:
-    record = ImageRecord(
-        id=number,
-        file_name=f"{number}.png",
-        width=4,
-        height=4,
-        sha256="0" * 64,
-        split="train",
-        boxes=np.zeros((0, 4), np.float32),
-        labels=np.zeros(0, np.int64),
-        difficult=np.zeros(0, bool),
-        truncated=np.zeros(0, bool),
-        crowd=np.zeros(0, bool),
-    )
-    return ImageTask(record, Recipe(stage="toy", version=1, params={"value": value}, inputs={}))
+MakeTask = Callable[..., ImageTask]
 
 
 def payload(task: ImageTask) -> Payload:
@@ -64,7 +48,7 @@ def run(
     return executor.compute(tasks, Toy(function), unit="regions"), tally
 
 
-def test_computes_what_is_missing_once(tmp_path: Path) -> None:
+def test_computes_what_is_missing_once(tmp_path: Path, task: MakeTask) -> None:
     store = Store(tmp_path)
     calls = []
     lock = threading.Lock()
@@ -84,7 +68,7 @@ def test_computes_what_is_missing_once(tmp_path: Path) -> None:
     assert store.get("toy", again[2]).arrays["x"].tolist() == [40, 40, 40]
 
 
-def test_one_bad_image_does_not_cost_the_others(tmp_path: Path) -> None:
+def test_one_bad_image_does_not_cost_the_others(tmp_path: Path, task: MakeTask) -> None:
     store = Store(tmp_path)
 
     def compute(t: ImageTask) -> Payload:
@@ -99,7 +83,7 @@ def test_one_bad_image_does_not_cost_the_others(tmp_path: Path) -> None:
     assert (tally.computed, tally.reused) == (2, 4)
 
 
-def test_a_bug_names_the_image(tmp_path: Path) -> None:
+def test_a_bug_names_the_image(tmp_path: Path, task: MakeTask) -> None:
     def compute(t: ImageTask) -> Payload:
         raise ZeroDivisionError
 
@@ -108,7 +92,9 @@ def test_a_bug_names_the_image(tmp_path: Path) -> None:
     assert error.value.__notes__ == ["while computing image 7.png"]
 
 
-def test_a_store_that_cannot_write_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_write_stops_the_run(
+    tmp_path: Path, task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path)
     calls = []
 
@@ -122,7 +108,7 @@ def test_a_store_that_cannot_write_stops_the_run(tmp_path: Path, monkeypatch: py
     assert len(calls) < 50
 
 
-def test_interrupt_keeps_what_is_in_progress(tmp_path: Path) -> None:
+def test_interrupt_keeps_what_is_in_progress(tmp_path: Path, task: MakeTask) -> None:
     store = Store(tmp_path)
     tasks = [task(i, i) for i in range(40)]
 
@@ -138,7 +124,7 @@ def test_interrupt_keeps_what_is_in_progress(tmp_path: Path) -> None:
     assert tally.computed == len(left) < 40
 
 
-def test_workers_do_not_change_the_keys(tmp_path: Path) -> None:
+def test_workers_do_not_change_the_keys(tmp_path: Path, task: MakeTask) -> None:
     tasks = [task(i, i) for i in range(8)]
     one, _ = run(Store(tmp_path / "a"), tasks, workers=1)
     many, _ = run(Store(tmp_path / "b"), tasks, workers=5)
