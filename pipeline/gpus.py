@@ -1,6 +1,6 @@
 """Which GPUs there are, and which of them each worker process gets."""
 
-import os
+import ctypes
 import subprocess
 import sys
 
@@ -19,9 +19,9 @@ def assigned_devices(visible: str | None, count: int) -> list[str]:
 
 def count_devices() -> int:
     """CUDA devices that this process may use, counted by another one: CUDA is not initialised in this one."""
-    import torch
-
-    if os.environ.get(VISIBLE) == "" or not torch.backends.cuda.is_built():
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver: spare the seconds of importing torch
         return 0
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
