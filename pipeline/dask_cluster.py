@@ -1,11 +1,11 @@
 """A Dask cluster to compute on: a running one, or one of this machine, started for as long as the work takes."""
 
-import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import dask
@@ -43,7 +43,8 @@ def connected(execution: Any, *, on_device: bool, n_tasks: int, log: Log) -> Ite
         else:
             client = stack.enter_context(_reached(execution.scheduler))
         threads = client.nthreads()
-        link = _dashboard(client, own=execution.scheduler is None)
+        # without bokeh the dashboard is a page that says so
+        link = client.dashboard_link if find_on_scheduler(client, "bokeh") is not None else None
         where = f"dask: {len(threads)} workers, {sum(threads.values())} threads"
         log.info(f"{where}, dashboard {link}" if link else where)
         yield client
@@ -63,6 +64,14 @@ def gone(client: Client) -> ExecutionError:
         f"execution.scheduler: the Dask scheduler at {client.scheduler.address} went away; what was computed is in "
         "the store: start it and its workers again, or name another, and run the same command, which goes on from there"
     )
+
+
+def find_on_scheduler(client: Client, module: str) -> object:
+    """What the scheduler's Python knows of a module; None where it has none of that name."""
+    try:
+        return asked(client, client.run_on_scheduler, find_spec, module)
+    except ModuleNotFoundError:  # of the package that it would be in
+        return None
 
 
 def worker_environments(workers: int, n_tasks: int, devices: list[str], cores: int) -> list[dict[str, str]]:
@@ -94,7 +103,7 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
             "host": "127.0.0.1",
             "port": 0,
             "allowed_failures": _ALLOWED_DEATHS,
-            "dashboard": _has_bokeh(),
+            "dashboard": find_spec("bokeh") is not None,
             "dashboard_address": "127.0.0.1:0",
         },
     }
@@ -121,15 +130,3 @@ def _reached(address: str) -> Iterator[Client]:
         ) from error
     with client:
         yield client
-
-
-def _dashboard(client: Client, *, own: bool) -> str | None:
-    """The dashboard's link; None where there is none, or only the page that says that bokeh is missing."""
-    if own and not _has_bokeh():
-        return None
-    link: str | None = client.dashboard_link
-    return link
-
-
-def _has_bokeh() -> bool:
-    return importlib.util.find_spec("bokeh") is not None

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from distributed import Client
 
 from stages.common.contract import ImageTask, Log
 
-from .dask_cluster import asked, connected
+from . import dask_worker
+from .dask_cluster import asked, connected, find_on_scheduler
 from .dask_flight import Flight
 from .dask_needs import Needs
 from .dask_worker import WorkPlugin, fitness
@@ -48,21 +50,28 @@ class DaskRunner:
 @contextmanager
 def _installed(client: Client, plugin: WorkPlugin) -> Iterator[None]:
     """The plugin on every worker, each of which is fit for the work."""
+    _check_code(client)
     try:
         asked(client, client.register_plugin, plugin, name=plugin.name)
-    except ModuleNotFoundError as error:
-        raise ExecutionError(
-            f"a worker of {client.scheduler.address} has no package {error.name}; install this project on every worker"
-        ) from error
-    try:
         unfit = _unfit(asked(client, client.run, fitness, plugin.name, on_error="return"))
         if unfit:
             raise ExecutionError("\n".join(sorted(unfit)))
         yield
     finally:
         if client.status == "running":
-            with suppress(OSError):  # the scheduler may go away just now
+            with suppress(Exception):  # the scheduler or a worker may go away just now
                 client.unregister_worker_plugin(plugin.name)
+
+
+def _check_code(client: Client) -> None:
+    """That what the plugin is made of can be imported everywhere; asked by what every Python has."""
+    workers = asked(client, client.run, find_spec, dask_worker.__name__, on_error="return")
+    scheduler = {f"the scheduler {client.scheduler.address}": find_on_scheduler(client, dask_worker.__name__)}
+    answers = {f"worker {worker}": answer for worker, answer in workers.items()} | scheduler
+    lacking = [who for who, answer in answers.items() if answer is None or isinstance(answer, ModuleNotFoundError)]
+    if lacking:
+        what = f"has no {dask_worker.__name__}; install this project there, of the same version"
+        raise ExecutionError("\n".join(sorted(f"{who}: {what}" for who in lacking)))
 
 
 def _unfit(answers: Mapping[str, object]) -> list[str]:

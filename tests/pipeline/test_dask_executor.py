@@ -21,13 +21,18 @@ import pytest
 from distributed import LocalCluster
 
 from cache import Payload, Store, StoreFullError
-from pipeline import dask_cluster, dask_flight, dask_needs
+from manifests import Dataset
+from manifests.registry import register
+from pipeline import dask_cluster, dask_flight, dask_needs, dask_runner
+from pipeline.context import RunContext
 from pipeline.dask_needs import Needs, versions
 from pipeline.dask_runner import DaskRunner
 from pipeline.errors import ExecutionError, InterruptedRun
 from pipeline.executor import Executor, Tally
 from pipeline.gpus import assigned_devices
+from pipeline.graph import load_stage
 from pipeline.local_runner import LocalRunner
+from pipeline.params import parse_params
 from pipeline.progress import Reporter
 from stages.common.contract import Compute, ImageTask
 from stages.common.errors import StageError
@@ -379,6 +384,25 @@ def test_a_worker_of_other_code_is_refused(
     assert not (tmp_path / "objects").exists()
 
 
+def test_whoever_lacks_the_code_is_named(
+    tmp_path: Path, task: MakeTask, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_runner, "dask_worker", SimpleNamespace(__name__="pipeline.of_tomorrow"))
+    with pytest.raises(ExecutionError) as error:
+        run(Store(tmp_path), [task(1, 1)], Toy(), cluster)
+    lines = str(error.value).splitlines()
+    assert [line.split(" tcp://")[0] for line in lines] == ["the scheduler", "worker", "worker"]
+    assert all("has no pipeline.of_tomorrow; install this project there" in line for line in lines)
+
+
+def test_the_context_names_store_and_images_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(Dataset("scenes", ("a",), ()), tmp_path / "images", {}, tmp_path / "artifacts", source_format="made")
+    monkeypatch.chdir(tmp_path)  # as `rcnn run` does; workers elsewhere have other working folders
+    context = RunContext(load_stage("proposals"), Path(), parse_params({}))
+    assert context.store.root == tmp_path / "artifacts"
+    assert pickle.loads(pickle.dumps(context.image)).__self__.root == tmp_path / "images"
+
+
 def test_a_stage_that_cannot_work_there_is_one_line_per_worker(
     tmp_path: Path, task: MakeTask, cluster: LocalCluster
 ) -> None:
@@ -427,12 +451,3 @@ def test_a_worker_with_another_folder_at_the_stores_path(
 def test_the_command_line_starts_without_dask() -> None:
     code = "import sys, pipeline.cli.run; assert not {'dask', 'distributed', 'torch'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_stages_computes_are_plain_pickles() -> None:
-    from stages.detect.stage import DetectCompute
-    from stages.features.stage import FeaturesCompute
-    from stages.proposals.stage import ProposalsCompute
-
-    for compute in (DetectCompute, FeaturesCompute, ProposalsCompute):
-        assert pickle.loads(pickle.dumps(compute)) is compute
