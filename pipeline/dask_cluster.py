@@ -108,7 +108,7 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
         },
     }
     try:
-        cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+        cluster = SpecCluster(workers=workers, scheduler=scheduler)
     except (OSError, RuntimeError) as error:
         raise ExecutionError(
             f"execution.backend: a Dask cluster does not start on this machine ({' '.join(str(error).split())}); "

@@ -77,8 +77,6 @@ class Flight:
             except queue.Empty:
                 self._room()  # says so where no worker is left
                 continue
-            if future.status == "cancelled":  # by the client, when the connection breaks
-                raise gone(self._client)
             return self._flying.pop(future.key)
 
     def _room(self) -> int:
@@ -99,7 +97,7 @@ class Flight:
             error = future.exception()
             error.add_note(f"while a Dask worker took image {task.image.file_name}")
             return Outcome(error=error)
-        worker, outcome = asked(self._client, future.result)
+        worker, outcome = asked(self._client, future.result)  # cancelled where the connection broke
         if outcome.error is None and outcome.problem is None:
             self._written.by(worker, task)
         return outcome
