@@ -95,7 +95,7 @@ class RunContext:
     @property
     def image(self) -> ReadImage:
         if self._images is None:
-            folder = registered_folder(self._project.absolute(), self._params.dataset)
+            folder = registered_folder(self._project, self._params.dataset)
             self._images = ImageSource.registered(folder)
         return self._images.read
 
