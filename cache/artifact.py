@@ -78,7 +78,7 @@ class Artifact:
             raise StoreError(f"{path}: no such artifact manifest; run `dvc repro`, which makes it") from error
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: brackets within brackets by the thousand
             raise StoreError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
         version = body.get("format") if isinstance(body, dict) else None
         if isinstance(version, int) and version > FORMAT_VERSION:
