@@ -163,7 +163,7 @@ class Store:
             return
         except OSError as error:
             raise _unreadable(path, error) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{path}: not a store description; restore it or choose another store folder") from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreVersionError(
@@ -202,9 +202,9 @@ class Store:
                 raise StoreError(f"{stage} object {key} has no array {name!r}; it has: {known}")
         try:
             files = {name: self._read_file(found, name) for name in found.files_of(names, rows)}
-        except _DamageError as error:
+            return found.decode(files, names, rows)
+        except (_DamageError, record.DamagedRecordError) as error:
             self._corrupt(stage, key, str(error))
-        return found.decode(files, names, rows)
 
     def _read_file(self, found: record.ObjectRecord, name: str) -> bytes:
         """One payload file's bytes, checked."""
