@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._fs import random_name
-from .plain_hdf5 import NotPlainError, plain_dataset
+from .plain_hdf5 import NotPlainError, check_size, plain_dataset, read_values
 
 FILE = "data.h5"
 Form = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
@@ -53,7 +53,8 @@ def _array(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArra
     if dataset.shape != shape or stored != dtype:
         raise NotPlainError(f"is {stored} {dataset.shape}, not {dtype} {shape}")
     if dtype.kind != "U":
-        return np.asarray(dataset[()])
+        return read_values(dataset)
+    check_size(dataset)
     out = np.empty(dataset.shape, dtype)
     text = dataset.asstr()
     for index in np.ndindex(dataset.shape):  # one by one: a file can make many long strings of one

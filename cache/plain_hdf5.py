@@ -5,6 +5,9 @@ HDF5 lets an array live in other files (links, virtual and external storage), an
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Deflate makes at most 1032 bytes of one. Below the second figure a size is no danger, whatever the file holds.
 _MAX_EXPANSION = 1032
 _HARMLESS_BYTES = 1 << 20
@@ -16,7 +19,7 @@ class NotPlainError(ValueError):
 
 
 def plain_dataset(group: Any, name: str) -> Any:
-    """The h5py.Dataset of this name, safe to read: of numbers, bool, text or records, all its values in the file.
+    """The h5py.Dataset of this name: of numbers, bool, text or records, all its values in the file.
 
     Raises NotPlainError, or whatever h5py raises for damaged bytes.
     """
@@ -31,11 +34,16 @@ def plain_dataset(group: Any, name: str) -> Any:
         raise NotPlainError("keeps its values in another file; write them into this one")
     if data.dtype.hasobject and h5py.check_string_dtype(data.dtype) is None:
         raise NotPlainError("holds references or arrays of varying length, not numbers")
-    _check_size(data)
     return data
 
 
-def _check_size(data: Any) -> None:
+def read_values(data: Any) -> NDArray[Any]:
+    """All values of a dataset of numbers; NotPlainError where it declares more than the file can hold."""
+    check_size(data)
+    return np.asarray(data[()])
+
+
+def check_size(data: Any) -> None:
     """NotPlainError where the array, or one of its chunks, is larger than what is stored can be expanded to."""
     plist = data.id.get_create_plist()
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
