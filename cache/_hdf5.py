@@ -6,15 +6,17 @@ Built in memory, so that the checksum is of the bytes meant, not of those read b
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._fs import random_name
+from .plain_hdf5 import NotPlainError, check_size, plain_dataset, read_values
 
 FILE = "data.h5"
+Form = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
 # Arrays below this many bytes gain nothing from chunks: each has its own index.
 _MIN_COMPRESS_BYTES = 4096
 _TRIAL_BYTES = 1 << 17
@@ -35,16 +37,29 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
         return {FILE: file.id.get_file_image()}
 
 
-def decode(files: Mapping[str, bytes], dtypes: Mapping[str, str], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of a file's bytes; ``dtypes`` restores what HDF5 has no type for (fixed-width str)."""
+def decode(files: Mapping[str, bytes], arrays: Mapping[str, Form]) -> dict[str, NDArray[Any]]:
+    """Arrays of these shapes and dtypes from a file's bytes; HDF5 itself has no type for fixed-width str.
+
+    Raises NotPlainError, or whatever h5py and numpy raise, for a file that is not as ``encode`` makes it.
+    """
     import h5py
 
     with h5py.File(h5py.h5f.open_file_image(files[FILE])) as file:
-        out = {}
-        for name in names:
-            dataset, dtype = file[name], np.dtype(dtypes[name])
-            out[name] = np.asarray(dataset.asstr()[()] if dtype.kind == "U" else dataset[()], dtype)
-        return out
+        return {name: _array(plain_dataset(file, name), *form) for name, form in arrays.items()}
+
+
+def _array(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    stored = dataset.dtype if dtype.kind != "U" else dtype
+    if dataset.shape != shape or stored != dtype:
+        raise NotPlainError(f"is {stored} {dataset.shape}, not {dtype} {shape}")
+    if dtype.kind != "U":
+        return read_values(dataset)
+    check_size(dataset)
+    out = np.empty(dataset.shape, dtype)
+    text = dataset.asstr()
+    for index in np.ndindex(dataset.shape):  # one by one: a file can make many long strings of one
+        out[index] = text[index]
+    return out
 
 
 def _attribute(value: Any) -> Any:

@@ -11,14 +11,17 @@ for 10 ms an image, and a disk that reads 400 MB/s takes those 10 ms for the oth
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._zarr_check import check_array
+
 FOLDER = "data.zarr"
+Form = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
 _CHUNK_BYTES = 2 << 20
 # Chunks in flight at once for one array. Images are already worked on in threads; zarr's own 10 would multiply.
 _CONCURRENCY = 2
@@ -58,16 +61,22 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
 
 
 def decode(
-    files: Mapping[str, bytes], dtypes: Mapping[str, str], names: Iterable[str], rows: slice = slice(None)
+    files: Mapping[str, bytes], arrays: Mapping[str, Form], rows: slice = slice(None)
 ) -> dict[str, NDArray[Any]]:
-    """The named arrays of a group's files; with ``rows``, only those rows (files of other chunks may be left out)."""
+    """Arrays of these shapes and dtypes; with ``rows``, only those rows (files of other chunks may be left out).
+
+    Raises ValueError, or whatever zarr raises, for files that are not as ``encode`` makes them.
+    """
     zarr = _module()
+    for name, (shape, dtype) in arrays.items():
+        check_array(files, f"{FOLDER}/{name}", shape, chunk_shape(shape, dtype) if shape else (), dtype)
     buffer = zarr.core.buffer.cpu.Buffer
     memory = {path.removeprefix(f"{FOLDER}/"): buffer.from_bytes(data) for path, data in files.items()}
-    group = zarr.open_group(zarr.storage.MemoryStore(memory), mode="r")
+    # consolidated metadata would take the place of the arrays' own, which were checked
+    group = zarr.open_group(zarr.storage.MemoryStore(memory), mode="r", use_consolidated=False)
     return {
-        name: np.asarray(group[name][rows] if group[name].ndim else group[name][()], np.dtype(dtypes[name]))
-        for name in names
+        name: np.asarray(group[name][rows] if shape else group[name][()], dtype)
+        for name, (shape, dtype) in arrays.items()
     }
 
 
@@ -76,6 +85,11 @@ def chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]
     row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
     rows = max(1, min(shape[0], _CHUNK_BYTES // row_bytes))
     return (rows, *(max(1, n) for n in shape[1:]))
+
+
+def chunk_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Bytes of one chunk, uncompressed."""
+    return math.prod(chunk_shape(shape, dtype)) * dtype.itemsize
 
 
 def files_of(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice = slice(None)) -> list[str]:

@@ -89,7 +89,7 @@ class Artifact:
         """Check a manifest's bytes; raises as ``read``. ``path`` is only for the message."""
         try:
             body = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: brackets within brackets by the thousand
             raise StoreError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
         version = body.get("format") if isinstance(body, dict) else None
         if isinstance(version, int) and version > FORMAT_VERSION:

@@ -98,12 +98,13 @@ class Payload:
         """A copy with contiguous little-endian arrays and plain JSON attributes; StoreError naming what is wrong."""
         if self.form not in ("hdf5", "zarr"):
             raise StoreError(f"payload form {self.form!r}: use 'hdf5' or 'zarr'")
-        arrays = {_checked_name(name, "array"): _checked_array(name, array) for name, array in self.arrays.items()}
-        attrs = {_checked_name(name, "attribute"): plain_json(v, f"attrs.{name}") for name, v in self.attrs.items()}
+        arrays = {checked_name(name, "array"): _checked_array(name, array) for name, array in self.arrays.items()}
+        attrs = {checked_name(name, "attribute"): plain_json(v, f"attrs.{name}") for name, v in self.attrs.items()}
         return Payload(arrays, attrs, self.form)
 
 
-def _checked_name(name: str, kind: str) -> str:
+def checked_name(name: str, kind: str) -> str:
+    """The name, if an array or attribute can have it; StoreError otherwise."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "zarr.json":
         raise StoreError(f"{kind} name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'")
     return name

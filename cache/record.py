@@ -1,9 +1,11 @@
 """``object.json``: what an object is, and the size and checksum of each of its files."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import google_crc32c
@@ -12,10 +14,13 @@ import numpy as np
 from . import _hdf5, _zarr
 from .digest import canonical_json
 from .errors import StoreError, StoreVersionError
-from .recipe import Form, Payload, Recipe
+from .recipe import Form, Payload, Recipe, checked_name
 
 FILE = "object.json"
 FORMAT_VERSION = 1
+# More is no array that this program wrote, and what the record declares is allocated.
+_MAX_BYTES = 1 << 40
+_MAX_TEXT_BYTES = 1 << 28
 # A direct member of attrs, by its indentation.
 _IMAGE = re.compile(rb'^  "image": ("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
@@ -47,6 +52,34 @@ class FileSpec:
 
     nbytes: int
     crc32c: str
+
+
+def check_files(form: str, files: Mapping[str, FileSpec]) -> None:
+    """ValueError unless these can be the files of an object of this form: whoever seals a record names any path."""
+    for name, spec in files.items():
+        path = PurePosixPath(name)
+        inside = name == _hdf5.FILE if form == "hdf5" else form == "zarr" and path.parts[:1] == (_zarr.FOLDER,)
+        if not inside or ".." in path.parts or str(path) != name or "\0" in name:
+            raise ValueError(f"{name!r} is no file of an object of form {form!r}")
+        if type(spec.nbytes) is not int or spec.nbytes < 0 or type(spec.crc32c) is not str:
+            raise ValueError(f"{name}: {spec.nbytes!r} and {spec.crc32c!r} are no size and checksum")
+
+
+def check_arrays(form: str, arrays: Mapping[str, ArraySpec], n_files: int) -> None:
+    """ValueError or TypeError unless these can be the arrays of an object; StoreError for a name that none has."""
+    for name, spec in arrays.items():
+        checked_name(name, "array")
+        dtype = np.dtype(spec.dtype)
+        if dtype.str != spec.dtype or dtype.kind not in "biufU":
+            raise ValueError(f"array {name!r} has dtype {spec.dtype!r}")
+        if any(type(extent) is not int or extent < 0 for extent in spec.shape):
+            raise ValueError(f"array {name!r} has shape {list(spec.shape)}")
+        nbytes = math.prod(spec.shape) * dtype.itemsize
+        if nbytes > (_MAX_TEXT_BYTES if dtype.kind == "U" else _MAX_BYTES):
+            raise ValueError(f"array {name!r} would take {nbytes} bytes")
+        # every chunk is a file
+        if form == "zarr" and spec.shape and nbytes > n_files * _zarr.chunk_bytes(spec.shape, dtype):
+            raise ValueError(f"array {name!r} has more chunks than the object has files")
 
 
 @dataclass(frozen=True)
@@ -91,13 +124,11 @@ class ObjectRecord:
                     f"object {body['key']} has format {body['format']} and this program reads up to {FORMAT_VERSION}; "
                     "update the program or use another store folder"
                 )
-            return cls(
-                recipe=Recipe(**body["recipe"]),
-                attrs=body["attrs"],
-                form=body["form"],
-                arrays={name: ArraySpec(tuple(a["shape"]), a["dtype"]) for name, a in body["arrays"].items()},
-                files={name: FileSpec(**spec) for name, spec in body["files"].items()},
-            )
+            files = {name: FileSpec(**spec) for name, spec in body["files"].items()}
+            arrays = {name: ArraySpec(tuple(a["shape"]), a["dtype"]) for name, a in body["arrays"].items()}
+            check_files(body["form"], files)
+            check_arrays(body["form"], arrays, len(files))
+            return cls(Recipe(**body["recipe"]), dict(body["attrs"]), body["form"], arrays, files)
         except StoreVersionError:
             raise
         except (StoreError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -133,12 +164,19 @@ class ObjectRecord:
         return list(dict.fromkeys(f for n, a in specs for f in _zarr.files_of(n, a.shape, np.dtype(a.dtype), rows)))
 
     def decode(self, files: Mapping[str, bytes], names: list[str], rows: slice = slice(None)) -> dict[str, Any]:
-        """Arrays from checked file contents."""
-        dtypes = {name: self.arrays[name].dtype for name in names}
-        if self.form == "hdf5":
-            arrays = _hdf5.decode(files, dtypes, names)
-            return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
-        return _zarr.decode(files, dtypes, names, rows) if names else {}
+        """Arrays from checked file contents; DamagedRecordError where they do not hold what the record says."""
+        forms = {name: (self.arrays[name].shape, np.dtype(self.arrays[name].dtype)) for name in names}
+        if not forms:
+            return {}
+        try:
+            if self.form == "zarr":
+                return _zarr.decode(files, forms, rows)
+            arrays = _hdf5.decode(files, forms)
+        except MemoryError:  # the machine's fault
+            raise
+        except Exception as error:  # HDF5 and zarr have no base class of their own for what strange bytes lead to
+            raise DamagedRecordError(f"{self.payload} is not as it is written here ({error})") from error
+        return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
 
 
 def image_in(data: bytes) -> str:

@@ -179,7 +179,7 @@ class Store:
             return
         except OSError as error:
             raise StoreError(f"{where}: cannot be read ({error.strerror}); {self.backend.remedy}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{where}: not a store description; restore it or choose another store folder") from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreVersionError(
@@ -225,7 +225,11 @@ class Store:
                 raise StoreError(
                     f"{found.recipe.stage} object {found.recipe.key} has no array {name!r}; it has: {known}"
                 )
-        return found.decode(self._files(found, found.files_of(names, rows)), names, rows)
+        files = self._files(found, found.files_of(names, rows))
+        try:
+            return found.decode(files, names, rows)
+        except record.DamagedRecordError as error:
+            self._corrupt(found.recipe.stage, found.recipe.key, str(error))
 
     def _files(self, found: record.ObjectRecord, names: Sequence[str]) -> dict[str, bytes]:
         """Payload files' bytes, checked."""

@@ -62,8 +62,12 @@ class ReadOptions:
     def from_json(cls, values: Mapping[str, Any]) -> "ReadOptions":
         """The inverse of :meth:`to_json`."""
         try:
+            if not isinstance(values.get("fractions", {}), Mapping) or not isinstance(
+                values.get("classes"), list | None
+            ):
+                raise TypeError("fractions or classes are of another type")
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DatasetError(
                 f"options {dict(values)} are not understood ({error}); import the dataset again"
             ) from None

@@ -109,7 +109,7 @@ def read_source(folder: Path) -> Source:
         path = None if raw["path"] is None else (folder / raw["path"]).resolve()
         notes = tuple(str(note) for note in raw["notes"])
         return Source((folder / raw["root"]).resolve(), raw["format"], path, dict(raw["options"]), notes)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, RuntimeError, OSError) as error:
         raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None
 
 

@@ -93,14 +93,21 @@ def _class_names(raw: Mapping[str, Any], name: str) -> list[str]:
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise DatasetError(f"{name}: names does not number its classes 0, 1, 2, ...; correct it")
         names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str | int) for n in names):
+    if not isinstance(names, list) or not names or not all(_is_class_name(n) for n in names):
         raise DatasetError(f"{name}: names is not a list of class names; correct it")
     classes = [str(n) for n in names]
     if len(set(classes)) != len(classes):
         raise DatasetError(f"{name}: names has a class twice; name each class once")
-    if isinstance(raw.get("nc"), int) and raw["nc"] != len(classes):
-        raise DatasetError(f"{name}: nc is {raw['nc']} but there are {len(classes)} names; correct one")
+    count = raw.get("nc")
+    if isinstance(count, int) and count != len(classes):
+        stated = count if _is_class_name(count) else "a huge number"
+        raise DatasetError(f"{name}: nc is {stated} but there are {len(classes)} names; correct one")
     return classes
+
+
+def _is_class_name(value: object) -> bool:
+    """Texts, and the numbers that some exporters write; one of thousands of digits cannot even be shown."""
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _read_classes(root: Path, options: ReadOptions) -> list[str]:

@@ -188,8 +188,14 @@ def _shown_from(project: Path, classifier: Classifier, detect: Artifact) -> dict
     natural = dict.fromkeys(classifier.classes, 0.0 if classifier.kind == "svm" else 0.5)
     path = project / "reports" / "operating_points.json"
     points = read_json(path) if path.exists() else {}
+    if not isinstance(points, dict):
+        raise StageError(f"{path}: not a mapping; run `dvc repro -f -s evaluate`")
     if points.get("detect") != detect.digest:  # none, or those of another detector
         points = {}
+    for name in ("bbox", "no_bbox"):
+        scores = points.get(name, {})
+        if not isinstance(scores, dict) or not all(type(score) is float for score in scores.values()):
+            raise StageError(f"{path}: {name} is not a score for each class; run `dvc repro -f -s evaluate`")
     return {True: natural | points.get("bbox", {}), False: natural | points.get("no_bbox", {})}
 
 

@@ -1,6 +1,7 @@
 """params.yaml, parsed once into strict, frozen settings."""
 
 import re
+import reprlib
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -16,6 +17,9 @@ from stages.common.settings import Settings
 from .errors import ParamsError
 from .graph import all_stages
 from .nearest import nearest
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 20, 20, 200, 200
 
 
 class ExecutionSettings(Settings):
@@ -84,7 +88,7 @@ def load_params(path: Path) -> Any:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder, where dvc.yaml is") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         raise ParamsError(f"{path}: cannot be read: {' '.join(str(error).split())}; mend the file") from None
     return parse_params(document if document is not None else {}, str(path))
 
@@ -131,8 +135,16 @@ def _explain(source: str, problem: Any) -> str:
         return f"{source}: {name}: {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:].replace("valid tuple", "list")
     if problem["type"] == "literal_error":
-        message += nearest(problem["input"], re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
-    return f"{source}: {name} = {problem['input']!r}: {message}"
+        message += nearest(_shown(problem["input"]).strip("'"), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
+    return f"{source}: {name} = {_shown(problem['input'])}: {message}"
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut: YAML's aliases make a text of gigabytes out of a few lines."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        return f"a number of {value.bit_length()} bits"
 
 
 def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:

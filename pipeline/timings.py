@@ -37,7 +37,7 @@ def read_timings(project: Path) -> dict[str, dict[str, Any]]:
     """What is known of each stage's last run; empty where the file is absent or not ours."""
     try:
         found = json.loads((project / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 

@@ -19,9 +19,13 @@ def metrics(project: Path) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run `dvc repro` first") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: is not JSON ({error}); run `dvc repro -f -s evaluate`") from None
-    click.echo(format_table(found))
+    try:
+        table = format_table(found)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ParamsError(f"{path}: lacks scores ({error!r}); run `dvc repro -f -s evaluate`") from None
+    click.echo(table)
     page = project / "reports" / "index.html"
     if page.exists():
         click.echo(f"\nReport: {page}")

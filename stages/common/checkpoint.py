@@ -62,18 +62,28 @@ class Checkpoint:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
             if metadata["identity"] != self.identity:
                 raise KeyError("identity")
-            state = json.loads(metadata["progress"])
+            progress = _progress(json.loads(metadata["progress"]))
             network.load_state_dict(_below(tensors, "network/"))
             for name, velocity in solver.velocity.items():
                 velocity.copy_(tensors[f"velocity/{name}"])
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StageError(f"{self.path}: the checkpoint is damaged ({error}); delete it to begin again") from error
-        return Progress(state["iteration"], tuple(state["rows"]), state["loss_sum"], state["loss_count"])
+        return progress
 
     def remove(self) -> None:
         """Delete the file, if there is one."""
         with suppress(FileNotFoundError):
             self.path.unlink()
+
+
+def _progress(state: Mapping[str, Any]) -> Progress:
+    """Inverse of what ``save`` writes; KeyError, TypeError or ValueError for anything else."""
+    progress = Progress(state["iteration"], tuple(state["rows"]), state["loss_sum"], state["loss_count"])
+    if type(progress.iteration) is not int or type(progress.loss_count) is not int or progress.iteration < 0:
+        raise ValueError("progress has no count of iterations")
+    if not isinstance(progress.loss_sum, float | int) or not all(isinstance(row, dict) for row in progress.rows):
+        raise ValueError("progress has no losses")
+    return progress
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

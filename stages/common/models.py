@@ -5,7 +5,7 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import atomic_write
+from cache.plain_hdf5 import plain_dataset, read_values
 
 from .boxes import BOX_CONVENTION
 from .errors import StageError
@@ -156,8 +157,10 @@ def read_box_regressor(path: Path) -> BoxRegressor:
         raise _bad(path, "bbox", "a disabled regressor has trained classes")
     try:
         summary = json.loads(attrs.get("summary", "{}"))
-    except (TypeError, ValueError):
-        raise _bad(path, "bbox", "attribute 'summary' is no JSON") from None
+    except (TypeError, ValueError, RecursionError):
+        summary = None
+    if not isinstance(summary, dict):
+        raise _bad(path, "bbox", "attribute 'summary' is no JSON mapping")
     return BoxRegressor(bool(attrs["enabled"]), layer, classes, scale, weights, trained, summary)
 
 
@@ -184,8 +187,9 @@ def _write(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, A
 
 
 def _read(
-    path: Path, model_type: str, known: Iterable[str], stage: str
+    path: Path, model_type: str, known: Collection[str], stage: str
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """All attributes, and the known arrays; links and data kept in other files are not followed."""
     import h5py
 
     if not path.is_file():
@@ -193,9 +197,11 @@ def _read(
     try:
         with h5py.File(path, "r") as file:
             attrs = dict(file.attrs)
-            arrays = {str(name): np.asarray(file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
-    except OSError as error:
-        raise _bad(path, stage, f"not a readable HDF5 file ({error})") from None
+            names = [str(name) for name in file]
+            arrays = {name: read_values(plain_dataset(file, name)) for name in names if name in known}
+    except Exception as error:  # HDF5 has no base class of its own for what damaged bytes lead to
+        reason = " ".join(str(error).split())
+        raise _bad(path, stage, f"not a readable HDF5 file ({reason})") from None
     version = attrs.get("format_version")
     if not isinstance(version, int | np.integer) or attrs.get("model_type") != model_type:
         raise _bad(path, stage, f"not a {model_type} file (model_type is {attrs.get('model_type')!r})")
@@ -204,7 +210,7 @@ def _read(
             f"{path}: written by a newer version (format {version}, this program reads up to {FORMAT_VERSION}); "
             "update the program"
         )
-    if unknown := sorted(set(arrays) - set(known)):
+    if unknown := sorted(set(names) - set(known)):
         raise _bad(path, stage, f"unknown arrays {', '.join(unknown)}")
     return arrays, attrs
 
@@ -215,7 +221,7 @@ def _check_common(path: Path, attrs: Mapping[str, Any], stage: str) -> tuple[str
         raise _bad(path, stage, "attribute 'layer' is missing or no text")
     try:
         classes = json.loads(attrs.get("classes", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         classes = None
     if not isinstance(classes, list) or not classes or not all(isinstance(c, str) for c in classes):
         raise _bad(path, stage, "attribute 'classes' is no JSON list of class names")

@@ -13,6 +13,8 @@ from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkS
 
 FORMAT = "rcnn-weights-1"
 _SHOWN = 5  # tensors named in an error
+_MAX_OUTPUTS = 1_000_000
+_MAX_GRID = 32
 
 
 def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | None = None) -> None:
@@ -62,20 +64,31 @@ def load_weights(path: Path, device: str = "cpu") -> Network:
         spec = InputSpec.from_json(json.loads(meta["input"]))
         grid, n_outputs = json.loads(meta["pool5_grid"]), int(meta["n_outputs"])
         name = meta["architecture"]
-    except (KeyError, TypeError, ValueError) as error:
+        _check_meta(grid, n_outputs)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
     network = build(name, n_outputs, pool5_grid=grid, spec=spec, device="meta")
     fill(network, tensors, str(path))
     return network.to(device).eval()
 
 
+def _check_meta(grid: object, n_outputs: int) -> None:
+    """ValueError for figures that no network has, since memory is taken for them before a tensor is looked at."""
+    if grid is not None and (type(grid) is not int or not 1 <= grid <= _MAX_GRID):
+        raise ValueError(f"pool5_grid {grid!r}")
+    if not 1 <= n_outputs <= _MAX_OUTPUTS:
+        raise ValueError(f"n_outputs {n_outputs}")
+
+
 def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
     """Put tensors into a network; one ``StageError`` naming what is missing, unexpected or of another shape."""
-    expected = {k: tuple(v.shape) for k, v in network.trunk.state_dict().items()}
+    own = network.trunk.state_dict()
+    expected = {k: tuple(v.shape) for k, v in own.items()}
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     problems = [f"{k} is missing (expected {_by(s)})" for k, s in expected.items() if k not in found]
     problems += [f"{k} is {_by(found[k])}, expected {_by(s)}" for k, s in expected.items() if found.get(k, s) != s]
     problems += [f"{k} {_by(s)} is not in the network" for k, s in found.items() if k not in expected]
+    problems += [f"{k} is {v.dtype}, not floats" for k, v in tensors.items() if k in own and _is_other(v, own[k])]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise StageError(
@@ -87,6 +100,11 @@ def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
     network.trunk.load_state_dict(state, assign=True)
     for parameter in network.trunk.parameters():
         parameter.requires_grad_(True)
+
+
+def _is_other(found: Tensor, expected: Tensor) -> bool:
+    """Whether one of them holds floats (which are converted to float32) and the other does not."""
+    return found.is_floating_point() != expected.is_floating_point()
 
 
 def initial_network(settings: NetworkSettings, root: Path) -> Network:
@@ -148,7 +166,9 @@ def _from_file(settings: NetworkSettings, path: Path) -> Network:
     if f"{head}.bias" not in tensors:
         raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
     spec = _spec(settings.input, ARCHITECTURES[settings.name].input)
-    n_outputs = len(tensors[f"{head}.bias"])
+    n_outputs = tensors[f"{head}.bias"].numel()  # of whatever shape: ``fill`` says what is wrong with it
+    if not 1 <= n_outputs <= _MAX_OUTPUTS:
+        raise StageError(f"{path}: {head}.bias has {n_outputs} values, one per output; check network.weights")
     network = build(settings.name, n_outputs, pool5_grid=settings.pool5_grid, spec=spec, device="meta")
     fill(network, tensors, str(path))
     return network.eval()

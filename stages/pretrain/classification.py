@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..common.boxes import Boxes
 from ..common.errors import StageError
+from ..common.npz import npz_arrays
 
 _ORDERS = tuple(permutations(range(3)))  # of the colour channels
 
@@ -34,9 +35,14 @@ class ClassificationSet:
 def read_classification(path: Path) -> ClassificationSet:
     """Read ``classification.npz``; StageError naming each array that is missing or of another form."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as file:
+            found = npz_arrays(file)
+            arrays: dict[str, NDArray[np.generic]] = {
+                name: found[name].read() for name in ("images", "labels", "train") if name in found
+            }
+    except MemoryError:  # the machine's fault
+        raise
+    except Exception as error:  # zipfile and numpy raise many kinds for damaged bytes
         raise StageError(f"{path}: not a readable .npz file ({error}); write it again") from error
     problems = _problems(arrays)
     if problems:

@@ -7,7 +7,6 @@ links, virtual and external datasets (which reach into other files) are not foll
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.plain_hdf5 import NotPlainError, plain_dataset, read_values
 from manifests import ImageRecord
 from stages.common.boxes import Boxes
 from stages.common.errors import StageError
+from stages.common.npz import StoredArray, npz_arrays
 
 MAX_BOXES = 1_000_000  # per image; more is a mistake or an attack
 OUTSIDE_PX = 0.01  # rounding of other programs; such boxes are cut to the image
@@ -26,15 +27,6 @@ _MAX_LINES = 100
 
 class _Problem(Exception):
     """What is wrong with one entry of the file."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One array: its shape and dtype are known, its values are read on demand."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Callable[[], NDArray[Any]]
 
 
 def read_proposal_file(
@@ -105,7 +97,7 @@ def _match(
         note(f"{len(strange)} entries of the proposal file name no image of this run, e.g. 'boxes/{strange[0]}'")
 
 
-def _boxes(record: ImageRecord, boxes: _Entry, scores: _Entry | None) -> Boxes:
+def _boxes(record: ImageRecord, boxes: StoredArray, scores: StoredArray | None) -> Boxes:
     if len(boxes.shape) != 2 or boxes.shape[1] != 4:
         raise _Problem(f"boxes have shape {list(boxes.shape)}, not [n, 4]")
     if boxes.dtype.kind not in "iuf":
@@ -120,7 +112,7 @@ def _boxes(record: ImageRecord, boxes: _Entry, scores: _Entry | None) -> Boxes:
     return values.astype(np.float32)
 
 
-def _read(entry: _Entry) -> NDArray[Any]:
+def _read(entry: StoredArray) -> NDArray[Any]:
     """The values; what a library says about damaged or strange bytes becomes one line."""
     try:
         return np.asarray(entry.read()).reshape(entry.shape)
@@ -151,7 +143,7 @@ def _check_values(record: ImageRecord, boxes: NDArray[np.float64]) -> None:
         raise _Problem("; ".join(bad))
 
 
-def _best_first(scores: _Entry, n: int) -> NDArray[np.int64]:
+def _best_first(scores: StoredArray, n: int) -> NDArray[np.int64]:
     if scores.shape != (n,):
         raise _Problem(f"scores have shape {list(scores.shape)}, not [{n}]")
     if scores.dtype.kind not in "iuf":
@@ -163,7 +155,7 @@ def _best_first(scores: _Entry, n: int) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
+def _entries(path: Path) -> Iterator[dict[str, StoredArray]]:
     """All arrays of the file by name ("boxes/000005"), open while the context is."""
     import h5py
 
@@ -174,7 +166,7 @@ def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
             if h5py.is_hdf5(path):
                 entries = _hdf5_entries(path, open_files.enter_context(h5py.File(path, "r")))
             elif zipfile.is_zipfile(path):
-                entries = _npz_entries(path, open_files.enter_context(zipfile.ZipFile(path)))
+                entries = npz_arrays(open_files.enter_context(zipfile.ZipFile(path)))
             else:
                 raise StageError(f"{path}: neither HDF5 nor npz; see docs/proposal-file.md")
         except StageError:
@@ -184,45 +176,23 @@ def _entries(path: Path) -> Iterator[dict[str, _Entry]]:
         yield entries
 
 
-def _hdf5_entries(path: Path, file: Any) -> dict[str, _Entry]:
-    import h5py
-
-    entries: dict[str, _Entry] = {}
+def _hdf5_entries(path: Path, file: Any) -> dict[str, StoredArray]:
+    entries: dict[str, StoredArray] = {}
     for group in file:
-        for name in file[group] if _is_plain(file, group, h5py.Group) else [""]:
-            if not name or not _is_plain(file[group], name, h5py.Dataset):
-                where = f"{group}/{name}".rstrip("/")
-                raise StageError(f"{path}: '{where}' is not a plain array under boxes/ or scores/; remove it")
-            data = file[group][name]
-            if data.is_virtual or data.external:
-                raise StageError(f"{path}: '{group}/{name}' keeps its values in another file; write them into this one")
-            entries[f"{group}/{name}"] = _Entry(data.shape or (), data.dtype, partial(data.__getitem__, ()))
+        for name in file[group] if _is_group(file, group) else [""]:
+            where = f"{group}/{name}".rstrip("/")
+            try:
+                if not name:
+                    raise NotPlainError("is no group of arrays")
+                data = plain_dataset(file[group], name)
+            except NotPlainError as error:
+                raise StageError(f"{path}: '{where}' {error}; see docs/proposal-file.md") from error
+            entries[where] = StoredArray(data.shape or (), data.dtype, partial(read_values, data))
     return entries
 
 
-def _is_plain(group: Any, name: str, kind: type) -> bool:
-    """Whether the entry is of this kind and lives here, rather than behind a soft or external link."""
+def _is_group(file: Any, name: str) -> bool:
+    """Whether the entry is a group and lives here, rather than behind a soft or external link."""
     import h5py
 
-    return isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], kind)
-
-
-def _npz_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, _Entry]:
-    entries = {}
-    for member in archive.namelist():
-        try:
-            with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read_header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read_header(file)
-        except Exception as error:
-            raise StageError(f"{path}: '{member}' is not an array ({_one_line(error)})") from error
-        entries[member.removesuffix(".npy")] = _Entry(shape, dtype, partial(_load, archive, member))
-    return entries
-
-
-def _load(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
-    with archive.open(member) as file:
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    return isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group)

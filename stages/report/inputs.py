@@ -87,7 +87,7 @@ def read_json(path: Path) -> Any:
     """A JSON document; StageError if it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
 
 

@@ -97,6 +97,12 @@ def test_options_of_another_version(make_voc, tmp_path):
         refresh("mine", tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"fractions": "ab"}, {"classes": 3}, {"seed": {}, "tolerance_px": "x"}])
+def test_options_of_another_type(change):
+    with pytest.raises(DatasetError, match="are not understood"):
+        ReadOptions.from_json(ReadOptions().to_json() | change)
+
+
 def test_all_bad_options_at_once():
     with pytest.raises(DatasetError) as caught:
         ReadOptions(classes=("a", "a"), on_error="x", fractions={"train": 0.5}, tolerance_px=-1, max_pixels=0)

@@ -99,6 +99,16 @@ def test_wrong_calls(run: Run, project: Path, arguments: list[str], expected: st
     assert "Traceback" not in err + out
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"voc2010": {"AP": 3}}', "[" * 100_000])
+def test_metrics_of_another_form_are_one_line(run: Run, project: Path, text: str) -> None:
+    (project / "reports").mkdir(exist_ok=True)
+    (project / "reports" / "metrics.json").write_text(text)
+    code, out, err = run("-C", project, "metrics")
+    assert code == 2
+    assert "metrics.json" in err and "`dvc repro -f -s evaluate`" in err
+    assert "Traceback" not in err + out
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

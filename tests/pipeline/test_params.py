@@ -54,6 +54,17 @@ def test_not_a_mapping(tmp_path: Path, text: str) -> None:
         load_params(path)
 
 
+def test_aliases_and_brackets_without_end_are_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a]"]
+    lines += [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, 12)]
+    for text in ("\n".join([*lines, "dataset: *x11"]), "[" * 5000, "seed: 0x" + "f" * 5000):
+        file.write_text(text)
+        with pytest.raises(ParamsError) as caught:
+            load_params(file)
+        assert len(str(caught.value)) < 20_000
+
+
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="not found; run from the project's folder"):
         load_params(tmp_path / "params.yaml")

@@ -1,10 +1,12 @@
 """A network's input convention. Imports nothing heavy."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Triple = tuple[float, float, float]
+MAX_SIDE_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -39,4 +41,9 @@ class InputSpec:
         mean, std = (tuple(float(v) for v in value[k]) for k in ("mean", "std"))
         if len(mean) != 3 or len(std) != 3:
             raise ValueError("mean and std need three values each")
-        return cls(int(value["side_px"]), value["color_order"], float(value["value_range"]), mean, std)
+        side, white = int(value["side_px"]), float(value["value_range"])
+        if not 1 <= side <= MAX_SIDE_PX:
+            raise ValueError(f"side_px {side}")
+        if not all(map(math.isfinite, (white, *mean, *std))) or not all((white, *std)):
+            raise ValueError("value_range, mean and std must be finite, and white and std not 0")
+        return cls(side, value["color_order"], white, mean, std)

@@ -25,6 +25,35 @@ BBOX = BoxRegressor(
 )
 
 
+def test_arrays_in_other_files_are_not_followed(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "other.h5", SVM)
+    for name, link in {"a": h5py.ExternalLink("other.h5", "/bias"), "b": h5py.SoftLink("/weights")}.items():
+        write_classifier(tmp_path / f"{name}.h5", SVM)
+        with h5py.File(tmp_path / f"{name}.h5", "r+") as file:
+            del file["bias"]
+            file["bias"] = link
+        with pytest.raises(StageError, match="is a link, not an array"):
+            read_classifier(tmp_path / f"{name}.h5")
+
+
+def test_an_array_that_only_declares_its_size_takes_no_memory(tmp_path: Path) -> None:
+    write_box_regressor(tmp_path / "a.h5", BBOX)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["weights"]
+        file.create_dataset("weights", (2, 10**10, 4), "f4", chunks=(1, 1, 4))
+    with pytest.raises(StageError, match="declares 320000000000 bytes where the file holds 0"):
+        read_box_regressor(tmp_path / "a.h5")
+
+
+def test_a_summary_is_a_mapping(tmp_path: Path) -> None:
+    write_box_regressor(tmp_path / "a.h5", BBOX)
+    for text in ("[]", "[" * 50_000):
+        with h5py.File(tmp_path / "a.h5", "r+") as file:
+            file.attrs["summary"] = text
+        with pytest.raises(StageError, match="'summary' is no JSON mapping"):
+            read_box_regressor(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize("model", [SVM, SOFTMAX])
 def test_classifier_round_trip(tmp_path: Path, model: Classifier) -> None:
     write_classifier(tmp_path / "a.h5", model)

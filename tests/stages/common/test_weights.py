@@ -100,6 +100,9 @@ def test_a_safetensors_file_with_its_input_convention(tmp_path):
         ({"features.0.bias": None}, "features.0.bias is missing (expected 96)"),
         ({"features.0.weight": torch.zeros(96, 3, 5, 5)}, "features.0.weight is 96x3x5x5, expected 96x3x7x7"),
         ({"extra.weight": torch.zeros(2, 3)}, "extra.weight 2x3 is not in the network"),
+        ({"features.0.bias": torch.zeros(96, dtype=torch.int64)}, "features.0.bias is torch.int64, not floats"),
+        ({"classifier.1.bias": torch.zeros(())}, "classifier.1.bias is scalar, expected 1"),
+        ({"classifier.1.bias": torch.zeros(0)}, "classifier.1.bias has 0 values, one per output"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, change, message):
@@ -152,6 +155,30 @@ def test_pickles_and_other_files_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(StageError, match="not written by this pipeline"):
         load_weights(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_outputs": "-1"},
+        {"n_outputs": "99999999999999"},
+        {"pool5_grid": "1000000"},
+        {"pool5_grid": "[2]"},
+        {"input": "[" * 100_000},
+        {"input": {"side_px": 10**6}},
+        {"input": {"std": [1, 0, 1]}},
+        {"input": {"mean": [0, float("nan"), 0]}},
+    ],
+)
+def test_figures_that_no_network_has_take_no_memory(small, tmp_path, change):
+    spec = (
+        {**small.input.as_json(), **change["input"]} if isinstance(change.get("input"), dict) else small.input.as_json()
+    )
+    meta = {"format": "rcnn-weights-1", "architecture": "small", "n_outputs": "7", "pool5_grid": "null"}
+    meta = meta | {"input": json.dumps(spec)} | {k: v for k, v in change.items() if isinstance(v, str)}
+    save_file(small.trunk.state_dict(), tmp_path / "w.safetensors", meta)
+    with pytest.raises(StageError, match="damaged weights metadata"):
+        load_weights(tmp_path / "w.safetensors")
 
 
 def test_damaged_metadata(small, tmp_path):

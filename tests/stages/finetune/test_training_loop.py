@@ -1,6 +1,7 @@
 """The loop: same batches for any threads, checkpoints that survive SIGKILL, and a clear end when the loss explodes."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from stages.common.checkpoint import Checkpoint
@@ -149,6 +151,17 @@ def test_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(StageError, match=f"{file.name}.*delete it"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize("state", [[], {"iteration": "x", "rows": [], "loss_sum": 0.0, "loss_count": 0}, None])
+def test_progress_of_another_form_is_damage(tmp_path: Path, state: object) -> None:
+    network = nn.Linear(2, 2)
+    solver = MomentumSGD(network, caffe_multipliers(network), momentum=0.9, weight_decay=0.0)
+    checkpoint = Checkpoint(tmp_path, {"seed": 1})
+    tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
+    save_file(tensors, checkpoint.path, {"identity": checkpoint.identity, "progress": json.dumps(state)})
+    with pytest.raises(StageError, match="the checkpoint is damaged"):
+        checkpoint.restore(network, solver)
 
 
 def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:

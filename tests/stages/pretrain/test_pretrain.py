@@ -1,5 +1,7 @@
 """Training from scratch: the classification set's file, its crops, and that it learns and resumes."""
 
+import io
+import zipfile
 from collections import Counter
 from itertools import permutations
 from pathlib import Path
@@ -148,6 +150,15 @@ def test_file_is_read(tmp_path: Path) -> None:
 def test_bad_file_says_what_is_wrong(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "c.npz", **(GOOD | change))
     with pytest.raises(StageError, match=message):
+        read_classification(tmp_path / "c.npz")
+
+
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 9, 9, 3)})
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(StageError, match=r"c\.npz: not a readable .npz file \(it declares 243000000000000 bytes"):
         read_classification(tmp_path / "c.npz")
 
 

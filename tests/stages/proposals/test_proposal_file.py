@@ -150,7 +150,7 @@ def test_links_out_of_an_hdf5_file_are_refused(tmp_path):
     write(tmp_path / "other.h5", {"boxes/cat": BOXES})
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file.create_group("boxes")["cat"] = h5py.ExternalLink("other.h5", "/boxes/cat")
-    with pytest.raises(StageError, match="'boxes/cat' is not a plain array"):
+    with pytest.raises(StageError, match="'boxes/cat' is a link, not an array"):
         read_proposal_file(tmp_path / "link.h5", IMAGES[:1])
     layout = h5py.VirtualLayout((2, 4), "f8")
     layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "boxes/cat", (2, 4))

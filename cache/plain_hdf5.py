@@ -1,0 +1,58 @@
+"""Arrays of an HDF5 file that nobody vouches for: only what lies in the file itself, and no more than it can hold.
+
+HDF5 lets an array live in other files (links, virtual and external storage), and lets 1 kB declare any size.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Deflate makes at most 1032 bytes of one. Below the second figure a size is no danger, whatever the file holds.
+_MAX_EXPANSION = 1032
+_HARMLESS_BYTES = 1 << 20
+_NOT_COMPRESSION = frozenset({2, 3})  # HDF5's numbers of the shuffle filter and of its checksum
+
+
+class NotPlainError(ValueError):
+    """The entry is no array whose values lie in this file; the message says what it is instead."""
+
+
+def plain_dataset(group: Any, name: str) -> Any:
+    """The h5py.Dataset of this name: of numbers, bool, text or records, all its values in the file.
+
+    Raises NotPlainError, or whatever h5py raises for damaged bytes.
+    """
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise NotPlainError("is a link, not an array")
+    data = group[name]
+    if not isinstance(data, h5py.Dataset):
+        raise NotPlainError("is no array")
+    if data.is_virtual or data.external:
+        raise NotPlainError("keeps its values in another file; write them into this one")
+    if data.dtype.hasobject and h5py.check_string_dtype(data.dtype) is None:
+        raise NotPlainError("holds references or arrays of varying length, not numbers")
+    return data
+
+
+def read_values(data: Any) -> NDArray[Any]:
+    """All values of a dataset of numbers; NotPlainError where it declares more than the file can hold."""
+    check_size(data)
+    return np.asarray(data[()])
+
+
+def check_size(data: Any) -> None:
+    """NotPlainError where the array, or one of its chunks, is larger than what is stored can be expanded to."""
+    plist = data.id.get_create_plist()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if sum(number not in _NOT_COMPRESSION for number in filters) > 1:
+        raise NotPlainError("is compressed more than once")
+    chunk = 1
+    for extent in data.chunks or (0,):
+        chunk *= extent
+    declared = max(int(data.size or 0), chunk) * data.dtype.itemsize
+    stored = min(data.id.get_storage_size(), data.file.id.get_filesize())
+    if declared > _HARMLESS_BYTES + _MAX_EXPANSION * stored:
+        raise NotPlainError(f"declares {declared} bytes where the file holds {stored}")

@@ -1,0 +1,101 @@
+"""params.yaml, and the small JSON files under reports/ that later commands read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from dataset_targets import YAML
+from mutations import JSON
+from targets import Target, tolerant
+
+_DIGEST = "d" * 64
+
+
+def _params(root: Path) -> Callable[[bytes], None]:
+    from pipeline.params import load_params
+
+    def read(data: bytes) -> None:
+        (root / "params.yaml").write_bytes(data)
+        load_params(root / "params.yaml")
+
+    return tolerant(read)
+
+
+def _params_seeds() -> list[bytes]:
+    from dataset_targets import YAML_BOMB
+
+    from pipeline.params import parse_params
+
+    full = yaml.safe_dump(parse_params({}).model_dump(mode="json")).encode()
+    tagged = b"seed: !!python/object/apply:os.system ['true']\n"
+    return [b"seed: 3\nsvm: {C: 0.001}\n", full, YAML_BOMB, tagged, b"a: &a {b: *a}\n", b"[" * 3000, b"seed: 0o7_7\n"]
+
+
+def _operating_points(root: Path) -> Callable[[bytes], None]:
+    from cache import Artifact
+    from pipeline.detector import _shown_from
+    from stages.common.models import Classifier
+
+    classifier = Classifier("svm", "fc7", ("cat",), 1.0, np.ones((1, 2), np.float32), np.ones(1, np.float32))
+    made = Artifact("detect", 1, {}, {}, ((1, _DIGEST),), {})
+    (root / "reports").mkdir()
+    file = root / "reports" / "operating_points.json"
+
+    def read(data: bytes) -> None:
+        file.write_bytes(data.replace(_DIGEST.encode(), made.digest.encode()))
+        for scores in _shown_from(root, classifier, made).values():
+            assert all(isinstance(score, float) for score in scores.values()), scores
+
+    return tolerant(read)
+
+
+def _operating_seeds() -> list[bytes]:
+    points: dict[str, Any] = {"detect": _DIGEST, "bbox": {"cat": 0.5}, "no_bbox": {"cat": -0.5}}
+    wrong: tuple[object, ...] = ([], points | {"bbox": []}, points | {"bbox": {"cat": "x"}}, points | {"no_bbox": None})
+    return [json.dumps(document).encode() for document in (points, *wrong)]
+
+
+def _timings(root: Path) -> Callable[[bytes], None]:
+    from pipeline.timings import read_timings, record
+
+    (root / "reports").mkdir()
+
+    def read(data: bytes) -> None:
+        (root / "reports" / "timings.json").write_bytes(data)
+        read_timings(root)
+        record(root, "svm", 1.0, {"reused": 3})
+
+    return tolerant(read)
+
+
+def _metrics(root: Path) -> Callable[[bytes], None]:
+    from pipeline.cli.metrics import metrics
+
+    (root / "reports").mkdir()
+    (root / "reports" / "metrics.json")
+
+    def read(data: bytes) -> None:
+        (root / "reports" / "metrics.json").write_bytes(data)
+        metrics.main([], standalone_mode=False, obj=root)
+
+    return tolerant(read)
+
+
+def _metrics_seeds() -> list[bytes]:
+    scores: dict[str, Any] = {"voc2010": {"AP": {"cat": 0.5}, "mAP": 0.5}, "voc2007": {"AP": {"cat": 0.5}, "mAP": None}}
+    scores |= {"coco": {"AP_class": {"cat": 0.5}, "AP": 0.1}}
+    protocol = {"images": 1, "objects": 2, "difficult": 0, "crowd": 0, "voc_iou": 0.5, "n_bootstrap": 10}
+    return [json.dumps(scores | {"no_bbox": scores, "protocol": protocol}).encode()]
+
+
+_YAML_TOKENS = (b"!!python/object", b"*a", b"&a", b"<<:", b"? ", b"0x", b".inf", b"2026-01-01", b"seed:", b"\t")
+
+PROJECT_TARGETS = (
+    Target("params", _params, _params_seeds, _YAML_TOKENS, YAML),
+    Target("operating_points", _operating_points, _operating_seeds, (), JSON),
+    Target("timings", _timings, lambda: [b'{"svm": {"seconds": 1.0, "computed": 2}}', b"[" * 5000], (), JSON),
+    Target("metrics", _metrics, _metrics_seeds, (), JSON),
+)
