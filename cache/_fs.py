@@ -15,7 +15,7 @@ READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 @contextlib.contextmanager
-def explained(doing: str, folder: Path) -> Iterator[None]:
+def explained(doing: str, folder: Path | str) -> Iterator[None]:
     """Turn the operating system's refusals into one line each; ``doing`` says what was going on."""
     try:
         yield

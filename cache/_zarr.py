@@ -35,6 +35,10 @@ def _module() -> Any:
     return zarr
 
 
+def _compressor() -> Any:
+    return _module().codecs.ZstdCodec(level=1)
+
+
 def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict[str, bytes]:
     """Checked arrays and attributes -> ``{"data.zarr/<path>": bytes}``, the same bytes for the same payload."""
     zarr = _module()
@@ -47,7 +51,7 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
             shape=array.shape,
             chunks=chunk_shape(array.shape, array.dtype) if array.ndim else (),
             dtype="str" if text else array.dtype,
-            compressors=zarr.codecs.ZstdCodec(level=1),
+            compressors=_compressor(),
             fill_value="" if text else float("nan") if array.dtype.kind == "f" else 0,
             config={"write_empty_chunks": True},
         )

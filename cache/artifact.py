@@ -59,25 +59,36 @@ class Artifact:
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def write(self, path: str | Path) -> None:
-        """Write atomically; equal artifacts give equal bytes, one entry per line so that diffs read well."""
+    def to_bytes(self) -> bytes:
+        """The manifest's file; equal artifacts give equal bytes, one entry per line so that diffs read well."""
         body = self._as_dict()
         entries = body.pop("entries")
         head = json.dumps(body, indent=1, sort_keys=True)
         lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
         text = head.removesuffix("\n}") + ',\n "entries": [' + (f"\n{lines}\n ]" if entries else "]") + "\n}\n"
-        atomic_write(path, text.encode())
+        return text.encode()
+
+    def write(self, path: str | Path) -> None:
+        """Write the manifest's file atomically."""
+        atomic_write(path, self.to_bytes())
 
     @classmethod
     def read(cls, path: str | Path) -> "Artifact":
         """Read and check a manifest; StoreError (absent, malformed) or StoreVersionError (newer), naming the file."""
         path = Path(path)
         try:
-            body = json.loads(path.read_bytes())
+            data = path.read_bytes()
         except FileNotFoundError as error:
             raise StoreError(f"{path}: no such artifact manifest; run `dvc repro`, which makes it") from error
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        return cls.from_bytes(data, str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str) -> "Artifact":
+        """Check a manifest's bytes; raises as ``read``. ``path`` is only for the message."""
+        try:
+            body = json.loads(data)
         except (ValueError, RecursionError) as error:  # the latter: brackets within brackets by the thousand
             raise StoreError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
         version = body.get("format") if isinstance(body, dict) else None

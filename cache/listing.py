@@ -1,25 +1,25 @@
 """What is in a store: its objects one by one, and how much of the disk each stage and each result takes."""
 
-import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import record
 from .artifact import Artifact
+from .backend import Entry
 from .errors import StoreError
-from .recipe import check_stage, is_key, is_stage
+from .recipe import check_stage, is_key
 from .store import Store
+
+_Sizes = dict[str, dict[bytes, int]]  # bytes of each object, by stage and key
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object as it lies on disk. Times are seconds since the epoch."""
+    """One object as it lies in the store. Times are seconds since the epoch."""
 
     stage: str
     key: str
-    path: Path
+    path: Path | str
     nbytes: int  # of all its files, object.json included
     files: int
     created: float
@@ -56,23 +56,11 @@ class Summary:
     quarantine: Usage
 
 
-def object_folders(store: Store, stage: str | None = None) -> Iterator[tuple[str, str, Path]]:
-    """(stage, key, folder) of every object, sorted; what is not laid out as an object is passed over."""
-    if stage is not None:
-        check_stage(stage)
-    for stage_folder in entries(store.root / "objects"):
-        if is_stage(stage_folder.name) and stage in (None, stage_folder.name):
-            for shard in entries(stage_folder):
-                for folder in entries(shard):
-                    if is_key(folder.name) and folder.name[:2] == shard.name:
-                        yield stage_folder.name, folder.name, folder
-
-
 def iter_objects(store: Store, stage: str | None = None) -> Iterator[ObjectInfo]:
     """Every object, sorted by stage and key. One that is removed meanwhile is passed over."""
-    for name, key, folder in object_folders(store, stage):
+    for entry in entries(store, stage):
         try:
-            yield _info(name, key, folder)
+            yield info_of(store, entry)
         except FileNotFoundError:
             continue
 
@@ -81,80 +69,82 @@ def find(store: Store, key_prefix: str) -> list[ObjectInfo]:
     """The objects whose key begins with ``key_prefix`` (lower-case hex), of any stage; StoreError if it is no such."""
     if not key_prefix or not is_key(key_prefix.ljust(64, "0")):
         raise StoreError(f"key {key_prefix!r}: not 1 to 64 lower-case hex digits; `rcnn cache ls` lists the keys")
-    matches = (f for f in object_folders(store) if f[1].startswith(key_prefix))
-    return [_info(stage, key, folder) for stage, key, folder in matches]
+    return [info_of(store, entry) for entry in entries(store) if entry.key.startswith(key_prefix)]
+
+
+def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:
+    """Every object's entry, sorted by stage and key; what is not laid out as an object is passed over."""
+    if stage is not None:
+        check_stage(stage)
+    with store.backend.explained("listing the objects"):
+        yield from store.backend.objects(stage)
+
+
+def usage(store: Store, entry: Entry) -> Usage:
+    """One entry's bytes, counted as one object; nothing if it is gone."""
+    try:
+        return Usage(1, store.backend.stat(entry).nbytes)
+    except FileNotFoundError:
+        return Usage(0, 0)
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """The sum."""
+    objects = nbytes = 0
+    for one in usages:
+        objects, nbytes = objects + one.objects, nbytes + one.nbytes
+    return Usage(objects, nbytes)
 
 
 def summarise(store: Store, artifacts: Iterable[Artifact] = ()) -> Summary:
     """Add up the store by stage, and by the given artifacts together with all registered ones."""
-    sizes = {(stage, key): disk_usage(folder) for stage, key, folder in object_folders(store)}
+    sizes: _Sizes = {}
+    for entry in entries(store):
+        sizes.setdefault(entry.kind, {})[bytes.fromhex(entry.key)] = usage(store, entry).nbytes
     known = sorted({*artifacts, *store.references().values()}, key=lambda a: (a.stage, a.digest))
-    referenced = {(artifact.stage, key) for artifact in known for key in artifact.keys.values()}
+    named = keys_by_stage(known)
+    left = [(entry.kind, usage(store, entry)) for entry in store.backend.leftovers()]
+    spare = {
+        stage: [n for key, n in found.items() if key not in named.get(stage, ())] for stage, found in sizes.items()
+    }
     return Summary(
-        stages=_by_stage(sizes),
-        artifacts=tuple(_artifact_usage(artifact, sizes) for artifact in known),
-        unreferenced=_by_stage({name: usage for name, usage in sizes.items() if name not in referenced}),
-        temporary=disk_usage(store.root / "tmp", nested=True),
-        quarantine=disk_usage(store.root / "quarantine", nested=True),
+        stages={stage: Usage(len(found), sum(found.values())) for stage, found in sizes.items()},
+        artifacts=tuple(_artifact_usage(artifact, sizes.get(artifact.stage, {})) for artifact in known),
+        unreferenced={stage: Usage(len(nbytes), sum(nbytes)) for stage, nbytes in spare.items() if nbytes},
+        temporary=total(one for kind, one in left if kind == "temporary"),
+        quarantine=total(one for kind, one in left if kind == "quarantine"),
     )
 
 
-def disk_usage(folder: Path, *, nested: bool = False) -> Usage:
-    """Bytes of a folder's files, counted as one object (``nested``: as one per entry); absent is nothing."""
-    nbytes = files = 0
-    for path in _files(folder):
-        try:
-            nbytes += path.stat().st_size
-            files += 1
-        except FileNotFoundError:
-            continue
-    return Usage(len(entries(folder)) if nested else int(files > 0), nbytes)
-
-
-def entries(folder: Path) -> list[Path]:
-    """A folder's entries, sorted; none where it is absent or not a folder."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-
-
-def _files(folder: Path) -> list[Path]:
-    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-
-
-def _info(stage: str, key: str, folder: Path) -> ObjectInfo:
-    used = created = folder.stat().st_mtime
-    with contextlib.suppress(OSError):  # listing goes on; `verify` says what is wrong
-        created = (folder / record.FILE).stat().st_mtime
-    return ObjectInfo(
-        stage=stage,
-        key=key,
-        path=folder,
-        nbytes=disk_usage(folder).nbytes,
-        files=len(_files(folder)),
-        created=created,
-        used=max(used, created),
-        image=record.image_of(folder),
-    )
-
-
-def _by_stage(sizes: dict[tuple[str, str], Usage]) -> dict[str, Usage]:
-    out: dict[str, Usage] = {}
-    for (stage, _), usage in sizes.items():
-        before = out.get(stage, Usage(0, 0))
-        out[stage] = Usage(before.objects + 1, before.nbytes + usage.nbytes)
+def keys_by_stage(artifacts: Iterable[Artifact]) -> dict[str, set[bytes]]:
+    """The keys that artifacts name, as bytes: half the memory of text where there are millions."""
+    out: dict[str, set[bytes]] = {}
+    for artifact in artifacts:
+        out.setdefault(artifact.stage, set()).update(bytes.fromhex(key) for _, key in artifact.entries)
     return out
 
 
-def _artifact_usage(artifact: Artifact, sizes: dict[tuple[str, str], Usage]) -> ArtifactUsage:
-    keys = set(artifact.keys.values())
-    present = [sizes[artifact.stage, key] for key in keys if (artifact.stage, key) in sizes]
+def info_of(store: Store, entry: Entry) -> ObjectInfo:
+    """What is known of one object without reading its payload; FileNotFoundError if it is gone."""
+    stat = store.backend.stat(entry)
+    return ObjectInfo(
+        stage=entry.kind,
+        key=entry.key,
+        path=store.backend.locate(entry.name),
+        nbytes=stat.nbytes,
+        files=stat.files,
+        created=stat.created,
+        used=max(stat.used, stat.created),
+        image=store.backend.image_of(entry),
+    )
+
+
+def _artifact_usage(artifact: Artifact, sizes: dict[bytes, int]) -> ArtifactUsage:
+    keys = {bytes.fromhex(key) for _, key in artifact.entries}
+    present = [sizes[key] for key in keys if key in sizes]
     return ArtifactUsage(
         artifact=artifact,
         dataset=str(artifact.summary.get("dataset", "")),
-        usage=Usage(len(present), sum(usage.nbytes for usage in present)),
+        usage=Usage(len(present), sum(present)),
         missing=len(keys) - len(present),
     )

@@ -1,15 +1,13 @@
 """Keep a store sound and small: re-read everything, and remove what no result refers to."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import _fs, record
 from .artifact import Artifact
+from .backend import Entry
 from .errors import StoreError
-from .listing import Usage, disk_usage, entries, object_folders
-from .recipe import is_key, is_stage
+from .listing import Usage, entries, keys_by_stage, total, usage
 from .store import Store
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -53,33 +51,38 @@ def verify(
     With ``quarantine``, damaged objects are moved to ``quarantine/``, so that ``dvc repro -f -s STAGE`` computes them
     again; otherwise nothing is changed, and a stage that meets one moves it then.
     """
-    folders = list(object_folders(store, stage))
+    found = list(entries(store, stage))
     problems: list[Problem] = []
     nbytes = moved = 0
-    for done, (name, key, folder) in enumerate(folders, 1):
-        nbytes += disk_usage(folder).nbytes
+    for done, entry in enumerate(found, 1):
+        nbytes += usage(store, entry).nbytes
         try:
-            found = store.check(name, key)
+            wrong = store.check(entry.kind, entry.key)
         except StoreError as error:  # no permission, say: not the object's fault
-            problems.append(Problem(name, key, record.image_of(folder), str(error), damaged=False))
-            found = []
-        if found and folder.exists():  # else gc or a quarantine took it meanwhile
-            image = record.image_of(folder)
-            problems += [Problem(name, key, image, what, damaged=True) for what in found]
-            moved += quarantine and store.quarantine(name, key)
+            problems.append(Problem(entry.kind, entry.key, store.backend.image_of(entry), str(error), damaged=False))
+            wrong = []
+        if wrong and usage(store, entry).objects:  # else gc or a quarantine took it meanwhile
+            image = store.backend.image_of(entry)
+            problems += [Problem(entry.kind, entry.key, image, what, damaged=True) for what in wrong]
+            moved += quarantine and store.quarantine(entry.kind, entry.key)
         if progress is not None:
-            progress(done, len(folders))
-    problems += [Problem("", "", "", f"{path}: does not belong to the store", False) for path in _strays(store, stage)]
-    return VerifyReport(Usage(len(folders), nbytes), tuple(problems), moved)
+            progress(done, len(found))
+    strays = (store.backend.locate(entry.name) for entry in store.backend.strays(stage))
+    problems += [Problem("", "", "", f"{path}: does not belong to the store", False) for path in strays]
+    return VerifyReport(Usage(len(found), nbytes), tuple(problems), moved)
 
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing that gc removes, or would. ``kind``: a stage's name, ``temporary``, ``quarantine``, ``reference``."""
+    """One thing that gc removes, or would."""
 
-    kind: str
-    path: Path
+    entry: Entry
     nbytes: int
+
+    @property
+    def kind(self) -> str:
+        """A stage's name, ``temporary``, ``quarantine`` or ``reference``."""
+        return self.entry.kind
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,7 @@ class GcReport:
         """Number and bytes of the removals of each kind."""
         out: dict[str, Usage] = {}
         for removal in self.removals:
-            before = out.get(removal.kind, Usage(0, 0))
-            out[removal.kind] = Usage(before.objects + 1, before.nbytes + removal.nbytes)
+            out[removal.kind] = total((out.get(removal.kind, Usage(0, 0)), Usage(1, removal.nbytes)))
         return out
 
 
@@ -126,72 +128,36 @@ def gc(
     roots = list(roots)
     references = store.references()
     kept = roots if workspace_only else [*roots, *references.values()]
-    live = {(artifact.stage, key) for artifact in kept for key in artifact.keys.values()}
+    live = keys_by_stage(kept)
     deadline = time.time() - grace_s
-    removals: list[Removal] = []
+    doomed: list[Entry] = []
     referenced = young = 0
-    for stage, key, folder in object_folders(store):
-        if (stage, key) in live:
+    for entry in entries(store):
+        if bytes.fromhex(entry.key) in live.get(entry.kind, ()):
             referenced += 1
-        elif not _older(folder, deadline):
+        elif not _older(store, entry, deadline):
             young += 1
         else:
-            removals.append(Removal(stage, folder, disk_usage(folder).nbytes))
-    removals += _leftovers(store, deadline)
+            doomed.append(entry)
+    doomed += [entry for entry in store.backend.leftovers() if _older(store, entry, deadline)]
     if workspace_only:
         wanted = {artifact.digest for artifact in roots}
-        stale = [path for path, artifact in references.items() if artifact.digest not in wanted]
-        removals += [Removal("reference", p, p.stat().st_size) for p in stale if _older(p, deadline)]
+        stale = [Entry("reference", "", n) for n, artifact in references.items() if artifact.digest not in wanted]
+        doomed += [entry for entry in stale if _older(store, entry, deadline)]
+    removals = [Removal(entry, usage(store, entry).nbytes) for entry in doomed]
     if not dry_run:
-        removals = [removal for removal in removals if _remove(store, removal, deadline)]
+        removals = [removal for removal in removals if _remove(store, removal.entry, deadline)]
     return GcReport(dry_run, tuple(removals), referenced, young)
 
 
-def _leftovers(store: Store, deadline: float) -> Iterator[Removal]:
-    """What killed processes and damage left behind, old enough to go."""
-    partial = [path for folder in (store.root, store.root / "refs") for path in entries(folder)]
-    places = {
-        "temporary": [*entries(store.root / "tmp"), *(p for p in partial if p.name.endswith(".partial"))],
-        "quarantine": entries(store.root / "quarantine"),
-    }
-    for kind, paths in places.items():
-        for path in paths:
-            if _older(path, deadline):
-                nbytes = disk_usage(path).nbytes if path.is_dir() else path.stat().st_size
-                yield Removal(kind, path, nbytes)
-
-
-def _remove(store: Store, removal: Removal, deadline: float) -> bool:
+def _remove(store: Store, entry: Entry, deadline: float) -> bool:
     """Remove one thing; False if it is gone or was used since it was chosen."""
-    if not _older(removal.path, deadline):
-        return False
-    with _fs.explained(f"removing {removal.path.name}", removal.path.parent):
-        if removal.path.is_dir():
-            # First out of sight in one step, so that no reader meets half an object.
-            doomed = store.root / "tmp" / _fs.random_name()
-            _fs.make_dirs(doomed.parent)
-            if not _fs.move_away(removal.path, doomed):
-                return False
-            _fs.remove_tree(doomed)
-        else:
-            removal.path.unlink(missing_ok=True)
-    return True
+    with store.backend.explained(f"removing {entry.key or entry.name}"):
+        return _older(store, entry, deadline) and store.backend.remove(entry)
 
 
-def _older(path: Path, deadline: float) -> bool:
+def _older(store: Store, entry: Entry, deadline: float) -> bool:
     try:
-        return path.stat().st_mtime < deadline
+        return store.backend.stat(entry).used < deadline
     except FileNotFoundError:
         return False
-
-
-def _strays(store: Store, stage: str | None) -> Iterator[Path]:
-    """Entries under ``objects/`` that are no objects."""
-    for folder in entries(store.root / "objects"):
-        if not is_stage(folder.name) or not folder.is_dir():
-            yield folder
-        elif stage in (None, folder.name):
-            for shard in entries(folder):
-                if not shard.is_dir():
-                    yield shard
-                yield from (p for p in entries(shard) if not is_key(p.name) or p.name[:2] != shard.name)

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import google_crc32c
@@ -144,6 +144,17 @@ class ObjectRecord:
         """Bytes of the payload's files."""
         return sum(spec.nbytes for spec in self.files.values())
 
+    def damage(self, name: str, data: bytes | None) -> str:
+        """What is wrong with the bytes read for a payload file (None: it is not there); "" if nothing is."""
+        spec = self.files.get(name)
+        if data is None or spec is None:
+            return f"{name} is gone"
+        if len(data) != spec.nbytes:
+            return f"{name} has {len(data)} bytes where {spec.nbytes} were written"
+        if crc32c(data) != spec.crc32c:
+            return f"{name} has CRC-32C {crc32c(data)} where {spec.crc32c} was written"
+        return ""
+
     def files_of(self, names: list[str], rows: slice = slice(None)) -> list[str]:
         """The files to read for some arrays (or some of their rows)."""
         if self.form == "hdf5":
@@ -168,12 +179,12 @@ class ObjectRecord:
         return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
 
 
-def image_of(folder: Path) -> str:
-    """The image that an object's record names, as far as it can be read, also where it is damaged; else ""."""
+def image_in(data: bytes) -> str:
+    """The image that a record's bytes name, as far as they can be read, also where they are damaged; else ""."""
+    found = _IMAGE.search(data)
     try:
-        found = _IMAGE.search((folder / FILE).read_bytes())
         return str(json.loads(found[1])) if found else ""
-    except (OSError, ValueError):
+    except ValueError:
         return ""
 
 

@@ -1,59 +1,73 @@
-"""The content-addressed store: immutable objects in folders named by their keys.
+"""The content-addressed store: immutable objects named by their keys, in a folder or at a URL.
 
-Layout under the root: ``store.json`` (format version), ``objects/<stage>/<key[:2]>/<key>/`` (``object.json`` and
-``data.h5`` or ``data.zarr/``), ``tmp/`` (objects being written), ``quarantine/`` (damaged objects), ``refs/`` (artifact
-manifests of every run, so that gc knows them).
+Layout under the root: ``store.json`` (format version), ``objects/<stage>/<key[:2]>/<key>`` (see ``_folder`` and
+``_url``), ``tmp/`` (objects being written), ``quarantine/`` (damaged objects), ``refs/`` (artifact manifests of every
+run, so that gc knows them).
 """
 
 import json
-import os
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from . import _fs, record
+from . import record
+from ._folder import FolderBackend
+from ._url import UrlBackend
 from .artifact import Artifact
+from .backend import Backend
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreVersionError, remedy
 from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
 
 FORMAT_VERSION = 1
-# An object found present is marked as in use (folder mtime) at most this often, so that gc spares it.
-_TOUCH_S = 600.0
+_DESCRIPTION = "store.json"
+
+
+def is_url(root: str | Path) -> bool:
+    """Whether a store's root is a URL and not a folder."""
+    return "://" in str(root)
 
 
 class Store:
-    """A store in a folder. Safe for many threads and processes at once; may be read-only; picklable.
+    """A store in a folder or at a URL. Safe for many threads and processes at once; may be read-only; picklable.
 
     Opening creates nothing; the first ``put`` does. Raises StoreVersionError if the store is newer than the program.
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.backend: Backend = UrlBackend(str(root)) if is_url(root) else FolderBackend(Path(root))
+        self._described = False
         self._check_version()
+
+    @property
+    def root(self) -> Path | str:
+        """The store's folder or URL."""
+        return self.backend.root
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
     def path(self, stage: str, key: str) -> Path:
-        """Where the object is, or would be."""
-        check_stage(stage)
-        check_key(key)
+        """The folder of an object, or where it would be; StoreError for a store at a URL, which has no folders."""
+        _check(stage, key)
+        if not isinstance(self.root, Path):
+            raise StoreError(f"{self.root}: a store at a URL has no folders; `rcnn cache pull` copies it into one")
         return self.root / "objects" / stage / key[:2] / key
 
     def has(self, stage: str, key: str) -> bool:
         """Whether the object was written. Its bytes are checked when they are read."""
-        return (self.path(stage, key) / record.FILE).is_file()
+        _check(stage, key)
+        with self.backend.explained(f"looking for {stage} object {key[:12]}"):
+            return self.backend.has(stage, key)
 
     def missing(self, stage: str, keys: Iterable[str]) -> set[str]:
         """The keys to be computed. Those present are marked as in use, which starts gc's grace period anew."""
         keys = set(keys)
-        absent = {key for key in keys if not self.has(stage, key)}
-        for key in keys - absent:
-            self._touch(self.path(stage, key))
-        return absent
+        for key in keys:
+            _check(stage, key)
+        with self.backend.explained(f"looking for {stage} objects"):
+            return keys - self.backend.present(stage, keys)
 
     def put(self, recipe: Recipe, payload: Payload) -> str:
         """Write an object and return its key; if the object is there already, nothing is written.
@@ -62,24 +76,11 @@ class Store:
         Raises StoreFullError (no space, quota, file size limit) or StoreError (payload that cannot be stored,
         no permission).
         """
-        target = self.path(recipe.stage, recipe.key)
-        if self.has(recipe.stage, recipe.key):
-            self._touch(target)
+        if not self.missing(recipe.stage, [recipe.key]):
             return recipe.key
-        files = record.encode(recipe, payload)
         image = payload.attrs.get("image")
         doing = f"writing {recipe.stage} object {recipe.key[:12]}" + (f" of image {image}" if image else "")
-        with _fs.explained(doing, self.root):
-            self._prepare(target.parent)
-            temporary = self.root / "tmp" / _fs.random_name()
-            try:
-                _fs.write_tree(temporary, files)
-                while not _fs.move_dir(temporary, target):
-                    if self.has(recipe.stage, recipe.key):  # another process was first, with the same content
-                        break
-                    self._quarantine(recipe.stage, recipe.key)
-            finally:
-                _fs.remove_tree(temporary)
+        self._write(recipe.stage, recipe.key, record.encode(recipe, payload), doing)
         return recipe.key
 
     def get(self, stage: str, key: str, names: Sequence[str] | None = None) -> StoredObject:
@@ -104,90 +105,113 @@ class Store:
         ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype), ``files`` (nbytes, crc32c), ``nbytes``, ``created``
         (seconds since the epoch), ``path`` (its folder), ``payload`` (what h5py.File or zarr.open opens).
         """
-        found, folder = self._record(stage, key), self.path(stage, key)
-        created = (folder / record.FILE).stat().st_mtime
-        place = {"path": str(folder), "payload": str(folder / found.payload)}
+        found, entry = self._record(stage, key), self.backend.entry(stage, key)
+        created = self.backend.stat(entry).created
+        place = {"path": str(self.backend.locate(entry.name)), "payload": self.backend.opens(found)}
         return {**found.as_dict(), **place, "nbytes": found.nbytes, "created": created}
 
-    def register(self, artifact: Artifact) -> Path:
-        """Keep an artifact manifest in ``refs/``, so that gc spares its objects whichever experiment made them."""
-        path = self.root / "refs" / f"{artifact.stage}-{artifact.digest}.json"
-        with _fs.explained(f"writing the reference to {artifact.stage} results", self.root):
-            self._prepare(path.parent)
-        artifact.write(path)
-        return path
+    def register(self, artifact: Artifact) -> str:
+        """Keep an artifact manifest in ``refs/``, so that gc spares its objects whichever experiment made them.
 
-    def references(self) -> dict[Path, Artifact]:
-        """Every registered artifact manifest by its file; StoreError or StoreVersionError if one cannot be read."""
-        return {path: Artifact.read(path) for path in sorted((self.root / "refs").glob("[!.]*.json"))}
+        Returns its name in the store, as ``references`` has it.
+        """
+        name = f"refs/{artifact.stage}-{artifact.digest}.json"
+        with self.backend.explained(f"writing the reference to {artifact.stage} results"):
+            self._prepare()
+            self.backend.write(name, artifact.to_bytes())
+        return name
+
+    def references(self) -> dict[str, Artifact]:
+        """Every registered artifact manifest by its name; StoreError or StoreVersionError if one cannot be read."""
+        with self.backend.explained("reading the references"):
+            names = [name for name in self.backend.names("refs") if name.endswith(".json") and name[0] not in "!."]
+            return {f"refs/{name}": self._reference(f"refs/{name}") for name in names}
 
     def check(self, stage: str, key: str) -> list[str]:
         """Re-read every file of an object; what is wrong with it, one line each. Moves nothing.
 
         Raises StoreError if a file cannot be read, StoreVersionError if the object is newer than this program.
         """
-        folder = self.path(stage, key)
+        _check(stage, key)
         try:
-            found = record.ObjectRecord.from_bytes((folder / record.FILE).read_bytes())
+            found = record.ObjectRecord.from_bytes(self.backend.record(stage, key))
         except FileNotFoundError:
             return [f"{record.FILE} is gone"]
         except OSError as error:
-            raise _unreadable(folder / record.FILE, error) from error
+            raise self._unreadable(stage, key, error) from error
         except record.DamagedRecordError as error:
             return [f"{record.FILE}: {error}"]
-        problems = []
         if (found.recipe.stage, found.recipe.key) != (stage, key):
-            problems.append(f"{record.FILE}: it belongs to {found.recipe.stage} object {found.recipe.key}")
-        for name in found.files:
-            try:
-                self._read_file(found, name)
-            except _DamageError as error:
-                problems.append(str(error))
-        present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        problems += [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, record.FILE})]
-        return problems
+            return [f"{record.FILE}: it belongs to {found.recipe.stage} object {found.recipe.key}"]
+        try:
+            files = self.backend.files(found, found.files)
+            extras = self.backend.extras(found)
+        except OSError as error:
+            raise self._unreadable(stage, key, error) from error
+        return [what for name, data in files.items() if (what := found.damage(name, data))] + extras
+
+    def export(self, stage: str, key: str) -> dict[str, bytes]:
+        """All files of an object, checked, ``object.json`` last: what another store takes in. Raises as ``get``."""
+        found = self._record(stage, key)
+        return {**self._files(found, list(found.files)), record.FILE: found.to_bytes()}
+
+    def take_in(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
+        """Write an object that another store gave; it has been checked there, and its record is checked here."""
+        found = record.ObjectRecord.from_bytes(files[record.FILE])
+        if (found.recipe.stage, found.recipe.key) != (stage, key) or {*found.files, record.FILE} != set(files):
+            raise StoreError(f"{stage} object {key}: the files given are not its own")
+        self._write(stage, key, files, f"writing {stage} object {key[:12]}")
 
     def quarantine(self, stage: str, key: str) -> bool:
         """Take an object out of the store into ``quarantine/``; False if that cannot be done (read-only store)."""
+        _check(stage, key)
         try:
-            self._quarantine(stage, key)
+            self.backend.quarantine(stage, key)
         except OSError:
             return False
         return True
 
     def _check_version(self) -> None:
-        path = self.root / "store.json"
+        where = self.backend.locate(_DESCRIPTION)
         try:
-            version = json.loads(path.read_bytes())["format"]
+            version = json.loads(self.backend.read(_DESCRIPTION))["format"]
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise StoreError(f"{where}: cannot be read ({error.strerror}); {self.backend.remedy}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StoreError(f"{path}: not a store description; restore it or choose another store folder") from error
+            raise StoreError(f"{where}: not a store description; restore it or choose another store folder") from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreVersionError(
                 f"{self.root}: this store has format {version} and this program reads up to {FORMAT_VERSION}; "
                 "update the program or choose another store folder"
             )
 
-    def _prepare(self, folder: Path) -> None:
-        """Make the store's own files and the folder an object goes to."""
-        _fs.make_dirs(self.root / "tmp")
-        if not (self.root / "store.json").exists():
-            _fs.atomic_write(self.root / "store.json", json.dumps({"format": FORMAT_VERSION}).encode() + b"\n")
-        _fs.make_dirs(folder)
+    def _prepare(self) -> None:
+        """Write the store's description where there is none yet."""
+        if not self._described:
+            try:
+                self.backend.read(_DESCRIPTION)
+            except FileNotFoundError:
+                self.backend.write(_DESCRIPTION, json.dumps({"format": FORMAT_VERSION}).encode() + b"\n")
+            self._described = True
+
+    def _write(self, stage: str, key: str, files: Mapping[str, bytes], doing: str) -> None:
+        with self.backend.explained(doing):
+            self._prepare()
+            self.backend.put(stage, key, files)
+
+    def _reference(self, name: str) -> Artifact:
+        return Artifact.from_bytes(self.backend.read(name), str(self.backend.locate(name)))
 
     def _record(self, stage: str, key: str) -> record.ObjectRecord:
-        path = self.path(stage, key) / record.FILE
+        _check(stage, key)
         try:
-            found = record.ObjectRecord.from_bytes(path.read_bytes())
+            found = record.ObjectRecord.from_bytes(self.backend.record(stage, key))
         except FileNotFoundError:
-            if path.parent.is_dir():
-                self._corrupt(stage, key, f"{record.FILE} is gone")
             raise MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}") from None
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise self._unreadable(stage, key, error) from error
         except record.DamagedRecordError as error:
             self._corrupt(stage, key, f"{record.FILE}: {error}")
         if (found.recipe.stage, found.recipe.key) != (stage, key):
@@ -195,57 +219,44 @@ class Store:
         return found
 
     def _read(self, found: record.ObjectRecord, names: list[str], rows: slice) -> dict[str, NDArray[Any]]:
-        stage, key = found.recipe.stage, found.recipe.key
         for name in names:
             if name not in found.arrays:
                 known = ", ".join(sorted(found.arrays)) or "none"
-                raise StoreError(f"{stage} object {key} has no array {name!r}; it has: {known}")
+                raise StoreError(
+                    f"{found.recipe.stage} object {found.recipe.key} has no array {name!r}; it has: {known}"
+                )
+        files = self._files(found, found.files_of(names, rows))
         try:
-            files = {name: self._read_file(found, name) for name in found.files_of(names, rows)}
             return found.decode(files, names, rows)
-        except (_DamageError, record.DamagedRecordError) as error:
-            self._corrupt(stage, key, str(error))
+        except record.DamagedRecordError as error:
+            self._corrupt(found.recipe.stage, found.recipe.key, str(error))
 
-    def _read_file(self, found: record.ObjectRecord, name: str) -> bytes:
-        """One payload file's bytes, checked."""
-        path = self.path(found.recipe.stage, found.recipe.key) / name
+    def _files(self, found: record.ObjectRecord, names: Sequence[str]) -> dict[str, bytes]:
+        """Payload files' bytes, checked."""
+        stage, key = found.recipe.stage, found.recipe.key
         try:
-            data = path.read_bytes()
-            spec = found.files[name]
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError):
-            raise _DamageError(f"{name} is gone") from None
+            files = self.backend.files(found, names)
         except OSError as error:
-            raise _unreadable(path, error) from error
-        if len(data) != spec.nbytes:
-            raise _DamageError(f"{name} has {len(data)} bytes where {spec.nbytes} were written")
-        if record.crc32c(data) != spec.crc32c:
-            raise _DamageError(f"{name} has CRC-32C {record.crc32c(data)} where {spec.crc32c} was written")
-        return data
+            raise self._unreadable(stage, key, error) from error
+        whole: dict[str, bytes] = {}
+        for name, data in files.items():
+            if damage := found.damage(name, data):
+                self._corrupt(stage, key, damage)
+            whole[name] = data or b""
+        return whole
 
     def _corrupt(self, stage: str, key: str, damage: str) -> NoReturn:
-        image = record.image_of(self.path(stage, key)) or "unknown"
+        image = self.backend.image_of(self.backend.entry(stage, key)) or "unknown"
         moved = "moved to quarantine" if self.quarantine(stage, key) else "could not be moved to quarantine; remove it"
         raise CorruptObjectError(
             f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)}"
         )
 
-    def _quarantine(self, stage: str, key: str) -> None:
-        folder = self.root / "quarantine"
-        _fs.make_dirs(folder)
-        # False: another process was first, which is as good
-        _fs.move_away(self.path(stage, key), folder / f"{stage}-{key}-{_fs.random_name()}")
-
-    def _touch(self, folder: Path) -> None:
-        try:
-            if time.time() - folder.stat().st_mtime > _TOUCH_S:
-                os.utime(folder)
-        except OSError:
-            return  # a read-only store has no gc to fear
+    def _unreadable(self, stage: str, key: str, error: OSError) -> StoreError:
+        where = error.filename or self.backend.locate(self.backend.entry(stage, key).name)
+        return StoreError(f"{where}: cannot be read ({error.strerror}); {self.backend.remedy}")
 
 
-class _DamageError(Exception):
-    """A payload file is not what was written."""
-
-
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path}: cannot be read ({error.strerror}); check its permissions and the disk")
+def _check(stage: str, key: str) -> None:
+    check_stage(stage)
+    check_key(key)

@@ -9,24 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, Store, digest_file
-from manifests import Dataset, ImageRecord, ImageSource
-from stages.common.contract import Compute, ImageTask, Stage
+from cache.store import is_url
+from manifests import Dataset, ImageSource
+from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
 
-from .errors import ParamsError
-from .executor import Tally, compute_images
+from .executor import Executor, Runner, Tally
+from .local_runner import LocalRunner
 from .progress import Reporter
 from .timings import read_timings
 
 _PARTIAL = ".partial"
 
 
-def store_root(project: Path, params: Any) -> Path:
-    """The store's folder: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``."""
+def store_root(project: Path, params: Any) -> Path | str:
+    """Where the store lies: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``.
+
+    A folder (relative to the project), or a URL that fsspec knows.
+    """
     named = os.environ.get("RCNN_STORE") or params.store.root
-    if "://" in named:
-        raise ParamsError(f"store {named}: a store is a folder, not a URL; set store.root or RCNN_STORE to a path")
-    return project / named
+    # absolute: workers on other machines have other working folders
+    return named if is_url(named) else project.absolute() / named
 
 
 def registered_folder(project: Path, dataset: str) -> Path:
@@ -50,6 +53,7 @@ class RunContext:
         self.tally = Tally()
         self.device = params.execution.device
         self.workers = params.execution.workers or default_workers()
+        self._images: ImageSource | None = None  # where the stage asked for images
 
     @cached_property
     def store(self) -> Store:
@@ -90,13 +94,23 @@ class RunContext:
     def artifact(self, name: str) -> Artifact:
         return Artifact.read(self.input(name))
 
-    def image(self, record: ImageRecord) -> Any:
-        return self._source.read(record)
+    @property
+    def image(self) -> ReadImage:
+        if self._images is None:
+            folder = registered_folder(self._project, self._params.dataset)
+            self._images = ImageSource.registered(folder)
+        return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
-        return compute_images(
-            self.store, tasks, compute, workers=self.workers, log=self.log, unit=unit, tally=self.tally
-        )
+        return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
+
+    def _runner(self) -> Runner:
+        execution = self._params.execution
+        if execution.backend == "local":
+            return LocalRunner(self.workers)
+        from .dask_runner import DaskRunner  # dask takes a second to import
+
+        return DaskRunner(execution, self.log, images=self._images.root if self._images else None)
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         artifact = Artifact(
@@ -134,10 +148,6 @@ class RunContext:
     @cached_property
     def _dataset(self) -> Dataset:
         return Dataset.load(self.input("manifest"))
-
-    @cached_property
-    def _source(self) -> ImageSource:
-        return ImageSource.registered(registered_folder(self._project, self._params.dataset))
 
     def _input_files(self) -> list[tuple[str, Path]]:
         return [(n, p) for n in self._stage.inputs if (p := self._declared(self._stage.inputs, n)).is_file()]

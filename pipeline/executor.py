@@ -1,16 +1,17 @@
-"""Computes per-image objects in threads: what the store lacks, each key once, surviving a kill at any moment.
+"""Computes per-image objects: what the store lacks, each key once, surviving a kill at any moment.
 
-Threads suffice because the heavy parts (numba kernels, OpenCV, torch) release the interpreter lock. Each finished
-object is put into the store at once, so whatever was computed before a kill is found again.
+What is the same wherever the images are computed is here: finding what is missing, counting, collecting the problems
+of single images, progress. A :class:`Runner` says where: threads (``local_runner``) or a Dask cluster
+(``dask_runner``). Each finished object is put into the store at once by whoever computed it, so that whatever was
+computed before a kill is found again.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
-from cache import Payload, Store, StoreError
+from cache import Store
 from manifests import DatasetError
 from stages.common.contract import Compute, ImageTask, Log
 from stages.common.errors import StageError
@@ -27,98 +28,115 @@ class Tally:
     regions: int = 0
 
 
-@contextmanager
-def _stop_flag(stop: threading.Event) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        stop.set()
-        raise
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one task: its regions, or a problem of its image, or an error that ends the run."""
+
+    regions: int = 0
+    problem: str | None = None
+    error: Exception | None = None
 
 
-def compute_images(
-    store: Store,
-    tasks: Sequence[ImageTask],
-    compute: Compute,
-    *,
-    workers: int,
-    log: Log,
-    unit: str,
-    tally: Tally,
-) -> list[str]:
-    """Compute and store every task whose object is missing; returns one key per task, in order.
+@dataclass(frozen=True)
+class Work:
+    """What is done to each task: compute the object and put it into the store. Picklable where ``compute`` is."""
 
-    A problem with one image does not stop the others: all such problems are raised together at the end, after
-    everything else has been stored. A full disk stops at once. On an interrupt, images in progress are finished and
-    stored.
+    store: Store
+    compute: Compute
 
-    Raises
-    ------
-    StageError
-        One line per image that could not be computed.
-    StoreError
-        The store cannot take objects.
-    InterruptedRun
-        Ctrl-C or SIGTERM.
-    """
-    keys = [task.recipe.key for task in tasks]
-    missing = _missing(store, tasks, keys)
-    todo = {key: task for task, key in zip(tasks, keys, strict=True) if key in missing}
-    tally.reused += len(set(keys)) - len(todo)
-    if todo:
-        _run(store, list(todo.values()), compute, workers, log, unit, tally)
-    log.info(f"{len(todo)} images computed, {len(set(keys)) - len(todo)} found in the store")
-    return keys
-
-
-def _missing(store: Store, tasks: Sequence[ImageTask], keys: Sequence[str]) -> set[str]:
-    by_stage: dict[str, list[str]] = {}
-    for task, key in zip(tasks, keys, strict=True):
-        by_stage.setdefault(task.recipe.stage, []).append(key)
-    return {key for stage, stage_keys in by_stage.items() for key in store.missing(stage, stage_keys)}
-
-
-def _run(
-    store: Store,
-    tasks: Sequence[ImageTask],
-    compute: Compute,
-    workers: int,
-    log: Log,
-    unit: str,
-    tally: Tally,
-) -> None:
-    stop = threading.Event()
-
-    def one(task: ImageTask) -> int | None:
-        if stop.is_set():
-            return None
-        payload: Payload = compute(task)
-        store.put(task.recipe, payload)
-        return int(payload.attrs["count"])
-
-    problems: list[str] = []
-    regions = 0
-    log.progress(0, len(tasks), "images")
-    with ThreadPoolExecutor(workers, thread_name_prefix="image") as pool, _stop_flag(stop):
-        futures = {pool.submit(one, task): task for task in tasks}
+    def __call__(self, task: ImageTask) -> Outcome:
+        """Never raises an ``Exception``: it is in the outcome, named after the image where it is a bug of ours."""
         try:
-            for done, future in enumerate(as_completed(futures), 1):
-                task = futures[future]
-                try:
-                    regions += future.result() or 0
-                    tally.computed += 1
-                except (StageError, DatasetError) as error:
-                    problems.append(str(error))
-                except StoreError:
-                    raise
-                except Exception as error:
-                    error.add_note(f"while computing image {task.image.file_name}")
-                    raise
-                log.progress(done, len(tasks), "images", f"{regions} {unit}")
+            payload = self.compute(task)
+            self.store.put(task.recipe, payload)
+            return Outcome(int(payload.attrs["count"]))
+        except (StageError, DatasetError) as error:
+            return Outcome(problem=str(error))
+        except Exception as error:
+            error.add_note(f"while computing image {task.image.file_name}")
+            return Outcome(error=error)
+
+
+class Runner(Protocol):
+    """Where tasks are computed."""
+
+    def outcomes(
+        self, work: Work, tasks: Sequence[ImageTask]
+    ) -> AbstractContextManager[Iterator[tuple[ImageTask, Outcome]]]:
+        """Start the work; inside the ``with`` each task comes out once, in the order in which they finish.
+
+        Leaving it early starts no further task. Raises ``StageError`` where nothing can be computed here at all.
+        """
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Fills a store by means of a runner; ``tally`` adds up over several calls."""
+
+    store: Store
+    runner: Runner
+    log: Log
+    tally: Tally
+
+    def compute(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str) -> list[str]:
+        """Compute and store every task whose object is missing; returns one key per task, in order.
+
+        A problem with one image does not stop the others: all such problems are raised together at the end, after
+        everything else has been stored. A full disk stops at once. On an interrupt no further image is started.
+
+        Raises
+        ------
+        StageError
+            One line per image that could not be computed.
+        StoreError
+            The store cannot take objects.
+        ExecutionError
+            The cluster, or a worker of it, cannot do the work.
+        InterruptedRun
+            Ctrl-C or SIGTERM.
+        """
+        keys = [task.recipe.key for task in tasks]
+        missing = self._missing(tasks, keys)
+        todo = {key: task for task, key in zip(tasks, keys, strict=True) if key in missing}
+        self.tally.reused += len(set(keys)) - len(todo)
+        if todo:
+            self._run(Work(self.store, compute), list(todo.values()), unit)
+        self.log.info(f"{len(todo)} images computed, {len(set(keys)) - len(todo)} found in the store")
+        return keys
+
+    def _missing(self, tasks: Sequence[ImageTask], keys: Sequence[str]) -> set[str]:
+        by_stage: dict[str, list[str]] = {}
+        for task, key in zip(tasks, keys, strict=True):
+            by_stage.setdefault(task.recipe.stage, []).append(key)
+        return {key for stage, stage_keys in by_stage.items() for key in self.store.missing(stage, stage_keys)}
+
+    def _run(self, work: Work, tasks: Sequence[ImageTask], unit: str) -> None:
+        problems: list[str] = []
+        try:
+            with self.runner.outcomes(work, tasks) as outcomes:
+                self._collect(outcomes, len(tasks), unit, problems)
         except KeyboardInterrupt:
-            stop.set()
-            log.info("stopping: finishing the images in progress; what is computed is kept")
             raise InterruptedRun from None
-    tally.regions += regions
-    if problems:
-        raise StageError("\n".join(sorted(problems)))
+        if problems:
+            raise StageError("\n".join(sorted(problems)))
+
+    def _collect(
+        self, outcomes: Iterator[tuple[ImageTask, Outcome]], total: int, unit: str, problems: list[str]
+    ) -> None:
+        regions = 0
+        self.log.progress(0, total, "images")
+        try:
+            for done, (_, outcome) in enumerate(outcomes, 1):
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.problem is not None:
+                    problems.append(outcome.problem)
+                else:
+                    regions += outcome.regions
+                    self.tally.computed += 1
+                self.log.progress(done, total, "images", f"{regions} {unit}")
+        except KeyboardInterrupt:
+            self.log.info("stopping; what is computed is kept")
+            raise
+        finally:
+            self.tally.regions += regions

@@ -25,8 +25,23 @@ _REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 
 class ExecutionSettings(Settings):
     """How the work is spread; no result depends on it."""
 
+    backend: Literal["local", "dask"] = Field(
+        "local",
+        description="where proposals, features and detections are computed: local: threads of this process; dask: "
+        "processes, on several GPUs or machines (docs/dask.md)",
+    )
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^[a-z]+://\S+$",
+        description="with backend dask: address of a running scheduler, e.g. tcp://10.0.0.1:8786, whose workers are "
+        "used; null: start a cluster on this machine, of one process per core, or per GPU where a network runs",
+    )
     workers: int = Field(
-        0, ge=0, le=1024, description="threads for per-image work; 0: one per core that the process may use"
+        0,
+        ge=0,
+        le=1024,
+        description="threads, or processes of a started cluster; 0: one per core that the process may use (per GPU: "
+        "of a started cluster where a network runs)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where networks run; auto: cuda where there is one (keys do not name it, bits may differ)"
@@ -93,7 +108,9 @@ def parse_params(document: Any, source: str = "params.yaml") -> Any:
 
 
 def _contradictions(params: Any) -> Iterator[str]:
-    """What no single group can see, told before anything is computed."""
+    """What no single parameter can see, told before anything is computed."""
+    if params.execution.scheduler is not None and params.execution.backend != "dask":
+        yield "execution.scheduler: is used by backend dask only; set execution.backend to dask, or scheduler to null"
     stored, own = params.features.layers, NAMED_LAYERS[params.network.name]
     for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
         if layer in stored:

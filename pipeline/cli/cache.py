@@ -4,14 +4,17 @@ import json
 import sys
 import time
 from collections.abc import Container, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import click
 
-from cache import StoreError
-from cache.listing import ArtifactUsage, ObjectInfo, Usage, find, iter_objects, summarise
+from cache import Artifact, Store, StoreError
+from cache.listing import ArtifactUsage, ObjectInfo, Usage, entries, find, info_of, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
+from cache.transfer import copy
+from pipeline.context import default_workers
 from pipeline.graph import STAGE_NAMES
 from pipeline.nearest import nearest
 from pipeline.params import parse_params
@@ -48,12 +51,12 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
         click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], {a.digest for a in own}))
         return
     wanted = _keys_of(project, stage, dataset) if dataset else None
-    objects = [o for o in iter_objects(store, stage) if wanted is None or o.key in wanted]
-    shown = objects[:limit] if limit else objects
-    rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in shown]
+    found_entries = (entry for entry in entries(store, stage) if wanted is None or entry.key in wanted)
+    objects = [info_of(store, entry) for entry in islice(found_entries, limit or None)]
+    rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in objects]
     click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
-    if len(shown) < len(objects):
-        click.echo(f"… {len(objects) - len(shown)} more; --limit 0 shows all", err=True)
+    if more := sum(1 for _ in found_entries):
+        click.echo(f"… {more} more; --limit 0 shows all", err=True)
 
 
 @cache.command("du")
@@ -144,6 +147,60 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
     click.echo(
         f"{len(report.removals)} entries, {format_bytes(report.nbytes)}, {done}; {report.referenced} kept{young}"
     )
+
+
+@cache.command("push")
+@click.argument("url")
+@click.option("--stage", "stages", multiple=True, help="Only this stage's results (may be given several times).")
+@click.option("--all", "everything", is_flag=True, help="Every experiment's results, not only the workspace's own.")
+@click.pass_obj
+def push(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> None:
+    """Copy cached results to the store at URL (s3://bucket/folder, gs://..., a folder).
+
+    What is there already is not copied again, so an interrupted push goes on where it was.
+    """
+    store = open_store(project)
+    own = list(store.references().values()) if everything else workspace_artifacts(project)
+    _copy("push", store, Store(url), _of_stages(own, stages))
+
+
+@cache.command("pull")
+@click.argument("url")
+@click.option("--stage", "stages", multiple=True, help="Only this stage's results (may be given several times).")
+@click.option("--all", "everything", is_flag=True, help="Every result at URL, not only those of the workspace.")
+@click.pass_obj
+def pull(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> None:
+    """Copy the results that the workspace's artifact manifests name from the store at URL.
+
+    After `git pull` and `dvc pull`, which bring the manifests, this brings what they name, and `dvc repro` has nothing
+    to do.
+    """
+    remote = Store(url)
+    wanted = list(remote.references().values()) if everything else workspace_artifacts(project)
+    _copy("pull", remote, open_store(project), _of_stages(wanted, stages))
+
+
+def _copy(name: str, source: Store, target: Store, artifacts: Sequence[Artifact]) -> None:
+    log = Reporter(name)
+    workers = 4 * default_workers()  # they wait for the network and the disk, mostly
+    done = copy(
+        source, target, artifacts, workers, lambda n, of, nbytes: log.progress(n, of, "objects", format_bytes(nbytes))
+    )
+    click.echo(
+        f"{done.copied} objects, {format_bytes(done.nbytes)}, copied from {source.root} to {target.root}; "
+        f"{done.present} were there"
+    )
+    if done.problems:
+        raise StoreError("\n".join(done.problems))
+
+
+def _of_stages(artifacts: Sequence[Artifact], stages: Sequence[str]) -> list[Artifact]:
+    for stage in stages:
+        _check_stage(stage)
+    chosen = [artifact for artifact in artifacts if not stages or artifact.stage in stages]
+    if not chosen:
+        raise StoreError("there are no results to copy; `dvc pull` or `dvc repro` makes them")
+    return chosen
 
 
 def _check_stage(stage: str | None) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
+# What every file of boxes says of itself.
+BOX_CONVENTION = "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive"
 # A proposal lies in a crowd region when more than this part of it does (py-faster-rcnn's TRAIN.CROWD_THRESH).
 CROWD_COVER = 0.7
 

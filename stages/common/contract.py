@@ -8,12 +8,15 @@ against these declarations) cannot fall behind the code.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
 
 from .settings import Settings
+
+# An image's pixels, uint8 [H, W, 3] RGB, upright; checked against ``record.sha256``.
+ReadImage = Callable[[ImageRecord], Any]
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,38 @@ class ImageTask:
     """One unit of per-image work: what names the result, and what computes it needs.
 
     ``recipe`` names everything the result depends on; two tasks with equal recipes are computed once.
-    ``args`` is handed to the compute function as it is.
+    ``reads`` are the objects of the store that computing it reads: their keys by stage. ``args`` is whatever else the
+    computing needs of this image alone.
     """
 
     image: ImageRecord
     recipe: Recipe
+    reads: Mapping[str, str] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Computes one image's object. The payload's ``attrs["count"]`` (int) is the number of regions it holds; the
-# progress line adds these up. Must be a pure function of (pixels, task): the executor calls it from several threads.
-Compute = Callable[[ImageTask], Payload]
+class Compute(Protocol):
+    """Computes one image's object; a subclass is a small frozen dataclass of what that needs.
+
+    Picklable, since it may be sent to processes on other machines (once to each); a pure function of pixels and task,
+    since it is called from several threads.
+    """
+
+    on_device: ClassVar[bool] = False  # whether it runs a network on ``execution.device``
+
+    def prepare(self) -> None:
+        """Called once in each process that computes, before the first image: compile, load, find the device.
+
+        ``StageError`` where no image could be computed there.
+        """
+        return None
+
+    def __call__(self, task: ImageTask) -> Payload:
+        """The object. Its ``attrs["count"]`` (int) is the number of regions it holds; the progress line adds these up.
+
+        ``StageError`` or ``DatasetError`` for a problem of this image alone.
+        """
+        raise NotImplementedError
 
 
 class Log(Protocol):
@@ -90,11 +114,12 @@ class Context(Protocol):
     def artifact(self, name: str) -> Artifact:
         """The artifact manifest of a declared input, e.g. ``artifact("proposals")``."""
 
-    def image(self, record: ImageRecord) -> Any:
-        """The image's pixels, uint8 [H, W, 3] RGB, upright; checked against ``record.sha256``."""
+    @property
+    def image(self) -> ReadImage:
+        """Reads an image's pixels; can be part of a :class:`Compute`."""
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
-        """Compute what the store lacks, in threads; returns one key per task, in order."""
+        """Compute what the store lacks, where ``execution`` says; returns one key per task, in order."""
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         """Write declared output ``name`` as an artifact manifest. ``summary`` must be deterministic (no times)."""

@@ -63,8 +63,7 @@ class Extractor:
 
         Raises ``StageError`` for a box without area.
         """
-        if self._device.type == "cpu" and torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # counted per thread: this one was started before one_thread_each
+        _one_thread(cpu=self._device.type == "cpu")
         out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
         buffer = self._buffer()
         for start in range(0, len(boxes), self._batch):
@@ -115,6 +114,16 @@ def one_thread_each() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         cv2.setNumThreads(cv_before)
+
+
+def _one_thread(*, cpu: bool) -> None:
+    """As :func:`one_thread_each` for the calling thread: of another process, or started before it."""
+    import cv2
+
+    if cpu and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
 
 
 def _exact(device: torch.device) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cache import atomic_write
 from cache.plain_hdf5 import plain_dataset, read_values
 
+from .boxes import BOX_CONVENTION
 from .errors import StageError
 from .half import as_float32
 
@@ -169,7 +170,7 @@ def _common_attrs(model_type: str, model: Classifier | BoxRegressor) -> dict[str
         "model_type": model_type,
         "layer": model.layer,
         "classes": json.dumps(list(model.classes)),
-        "box_convention": "x1, y1, x2, y2 in px, 0-based, right and bottom exclusive",
+        "box_convention": BOX_CONVENTION,
     }
 
 

@@ -19,11 +19,12 @@ def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], setti
     """
     limit = min(settings.max_per_class, settings.rank_factor)
     for j, name in enumerate(classes):
-        counts = np.array([np.count_nonzero(image.labels == j) for image in images])
+        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
         mean = float(counts[counts > 0].mean()) if counts.any() else 0.0
         if mean * REGIONS_PER_OBJECT > limit:
             yield (
                 f"class {name!r} has {mean:.3g} objects in an image of it, and detect.max_per_class = "
                 f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count regions before "
-                f"suppression, many per object: raise both to about {4 * mean * REGIONS_PER_OBJECT:.0f} to lose none"
+                f"suppression, many per object: if objects are missed, raise both to about "
+                f"{4 * mean * REGIONS_PER_OBJECT:.0f}"
             )

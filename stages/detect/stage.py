@@ -5,20 +5,44 @@ Reads the test split's features and both models; writes one HDF5 object per imag
 reading the features, and some ms per image.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..common.contract import Context, ImageTask, Stage
+from ..common.boxes import BOX_CONVENTION
+from ..common.contract import Compute, Context, ImageTask, Stage
 from ..common.errors import StageError
 from .settings import DetectSettings
 
 if TYPE_CHECKING:
-    from cache import Payload
+    from cache import Payload, Store
     from manifests import ImageRecord
 
     from ..common.models import BoxRegressor, Classifier
     from .detection import Detections
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class DetectCompute(Compute):
+    """One image's features to its detections."""
+
+    store: "Store"
+    layers: tuple[str, ...]
+    svm: "Classifier"
+    bbox: "BoxRegressor"
+    settings: DetectSettings
+
+    def __call__(self, task: ImageTask) -> "Payload":
+        """The image's detections."""
+        from .detection import detect_image
+
+        arrays = self.store.get("features", task.reads["features"], ["boxes", "is_gt", *self.layers]).arrays
+        proposals = ~arrays["is_gt"]
+        rows = {layer: arrays[layer][proposals] for layer in self.layers}
+        boxes, record = arrays["boxes"][proposals], task.image
+        found = detect_image(rows, boxes, self.svm, self.bbox, record.width, record.height, self.settings)
+        return _payload(record, found, self.svm, self.bbox)
 
 
 def run(ctx: Context) -> None:
@@ -28,7 +52,7 @@ def run(ctx: Context) -> None:
     from ..common.featureset import FeatureSet
     from ..common.models import read_box_regressor, read_classifier
     from .density import crowded_classes
-    from .detection import detect_image, layers_needed
+    from .detection import layers_needed
     from .thresholds import dataset_thresholds
 
     settings: DetectSettings = ctx.settings("detect")
@@ -48,22 +72,13 @@ def run(ctx: Context) -> None:
     params = settings.model_dump(mode="json", exclude={"rank_factor"})
     models = {"svm": digest_file(ctx.input("svm")), "bbox": digest_file(ctx.input("bbox"))}
 
-    def compute(task: ImageTask) -> "Payload":
-        names = ["boxes", "is_gt", *layers]
-        arrays = ctx.store.get("features", task.args["features"], names).arrays
-        proposals = ~arrays["is_gt"]
-        rows = {layer: arrays[layer][proposals] for layer in layers}
-        record = task.image
-        found = detect_image(rows, arrays["boxes"][proposals], svm, bbox, record.width, record.height, settings)
-        return _payload(record, found, svm, bbox)
-
     tasks = []
     for record in images:
         # an object's clipping depends on the image's extent, which the features' key holds through its bytes
         inputs = {"features": artifact.keys[record.id], **models}
         recipe = Recipe("detect", VERSION, params, inputs)
         tasks.append(ImageTask(record, recipe, {"features": artifact.keys[record.id]}))
-    keys = ctx.compute_images(tasks, compute, unit="detections")
+    keys = ctx.compute_images(tasks, DetectCompute(ctx.store, layers, svm, bbox, settings), unit="detections")
     ranked = (ctx.store.get("detect", key, ["rank_scores", "rank_labels"]).arrays for key in keys)
     limits = dataset_thresholds(
         ((arrays["rank_scores"], arrays["rank_labels"]) for arrays in ranked),
@@ -102,7 +117,7 @@ def _payload(record: "ImageRecord", found: "Detections", svm: "Classifier", bbox
     attrs: dict[str, Any] = {
         "image": record.file_name,
         "image_sha256": record.sha256,
-        "box_convention": "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive",
+        "box_convention": BOX_CONVENTION,
         "count": len(found.bbox),
         "classes": list(svm.classes),
         "classifier": svm.kind,

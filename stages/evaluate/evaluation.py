@@ -15,14 +15,20 @@ from .objects import Detections, Floats, GroundTruth
 from .proposals import best_overlaps, class_coverage
 from .settings import EvaluateSettings
 from .tables import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
+from .voc import Curve, best_f1_score
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics`` as nested mapping, and the text of the files by the name of the stage's output."""
+    """``metrics`` as nested mapping, and the text of the files by the name of the stage's output.
+
+    ``best_f1``: for ``bbox`` and ``no_bbox`` the score of each class that balances precision and recall best; a class
+    of which nothing was found has none.
+    """
 
     metrics: dict[str, Any]
     files: dict[str, str]
+    best_f1: dict[str, dict[str, float]]
 
 
 def evaluate(
@@ -68,7 +74,13 @@ def evaluate(
         "errors": errors_csv(counts, classes),
         "examples": json_text(shown),
     }
-    return Evaluation(metrics, files)
+    points = {name: _best_f1(one.curves, classes) for name, one in scores.items()}
+    return Evaluation(metrics, files, points)
+
+
+def _best_f1(curves: Sequence[Curve | None], classes: Sequence[str]) -> dict[str, float]:
+    found = [None if one is None else best_f1_score(one) for one in curves]
+    return {name: score for name, score in zip(classes, found, strict=True) if score is not None}
 
 
 def json_text(value: Any) -> str:

@@ -4,14 +4,11 @@
 regression stand under ``no_bbox``. The protocol is in ``matching.py``, ``voc.py`` and ``coco.py``.
 """
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 from stages.common.contract import Context, Stage
-from stages.common.operating import best_f1_scores
 
 from .settings import EvaluateSettings
 
@@ -20,7 +17,7 @@ def run(ctx: Context) -> None:
     """Score the detections of the test split and write every output."""
     import numpy as np
 
-    from .evaluation import evaluate
+    from .evaluation import evaluate, json_text
     from .metrics import format_table
     from .objects import GroundTruth
     from .reading import evaluated_images, read_detections, read_proposals, thresholds
@@ -41,15 +38,10 @@ def run(ctx: Context) -> None:
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
-    points = {name: best_f1_scores(_curves(result.files["pr"]), name) for name in (WITH_BBOX, WITHOUT_BBOX)}
-    _write(ctx.output("operating_points"), json.dumps({"detect": detect.digest, **points}, indent=1) + "\n")
+    _write(ctx.output("operating_points"), json_text({"detect": detect.digest, **result.best_f1}))
     _write_results(ctx.output("results"), found, dataset, records)
     for line in format_table(result.metrics).splitlines():
         ctx.log.info(line)
-
-
-def _curves(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def _write_results(folder: Path, found: dict[str, Any], dataset: Any, records: list[Any]) -> None:

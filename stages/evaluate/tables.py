@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from stages.common.operating import CURVE_COLUMNS
-
 from .errors import ErrorCounts
 from .proposals import IOU_STEPS, Coverage
 from .voc import Curve
@@ -38,7 +36,7 @@ def pr_csv(curves: dict[str, list[Curve | None]], classes: Sequence[str]) -> str
             at = np.union1d(np.flatnonzero(one.right), [len(one.scores) - 1])
             points = zip(one.scores[at].tolist(), one.recall[at].tolist(), one.precision[at].tolist(), strict=True)
             rows += [(regression, name, *point) for point in points]
-    return csv_text(CURVE_COLUMNS, rows)
+    return csv_text(("regression", "class", "score", "recall", "precision"), rows)
 
 
 def recall_iou_csv(overall: Coverage | None, each: Sequence[Coverage | None], classes: Sequence[str]) -> str:

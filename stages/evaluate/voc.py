@@ -58,3 +58,14 @@ def mean_ap(per_class: list[float | None]) -> float | None:
     """Mean over the classes that have a score; None if none has."""
     scored = [ap for ap in per_class if ap is not None]
     return float(np.mean(scored)) if scored else None
+
+
+def best_f1_score(one: Curve) -> float | None:
+    """The score that balances precision and recall best: its detection and those above have the largest F1.
+
+    The highest such score if there are several; None where nothing was found.
+    """
+    if not one.right.any():
+        return None
+    found, ranked = np.cumsum(one.right), np.arange(1, len(one.right) + 1)
+    return float(one.scores[np.argmax(found / (ranked + one.n_objects))])  # F1 = 2 found / (ranked + n_objects)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cache import Payload, digest_array
 from manifests import ImageRecord
 
-from ..common.boxes import CROWD_COVER, Boxes, class_overlaps, cover
+from ..common.boxes import BOX_CONVENTION, CROWD_COVER, Boxes, class_overlaps, cover
 from ..common.errors import StageError
 
 
@@ -97,7 +97,7 @@ def payload(
         **described,
         "image": record.file_name,
         "image_sha256": record.sha256,
-        "box_convention": "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive",
+        "box_convention": BOX_CONVENTION,
         "rows": "ground truth first, then proposals, best first",
         "count": len(regions.boxes),
         "ground_truth_count": int(regions.is_gt.sum()),

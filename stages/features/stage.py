@@ -7,26 +7,70 @@ An object's key holds all that its bits depend on and nothing else: not the spli
 workers; and of the weights only the tensors before the stored layers.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..common.contract import Context, ImageTask, Stage
+from ..common.contract import Compute, Context, ImageTask, ReadImage, Stage
 from ..common.errors import StageError
 from .settings import FeaturesSettings
 
 if TYPE_CHECKING:
-    from cache import Payload
+    from collections.abc import Mapping
+
+    from cache import Payload, Store
     from manifests import ImageRecord
 
+    from ..common.extraction import Extractor
     from ..common.networks import Network, NetworkSettings
 
 VERSION = 1
 RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  # names of the object's other arrays
 
 
+@dataclass(frozen=True)
+class FeaturesCompute(Compute):
+    """One image's regions to their features. The extractor is made where it computes: the device is known there."""
+
+    on_device = True
+    store: "Store"
+    read_image: ReadImage
+    network: "Network"
+    settings: FeaturesSettings
+    network_settings: "NetworkSettings"
+    device: str
+    n_classes: int
+    described: "Mapping[str, Any]"
+
+    @cached_property
+    def extract(self) -> "Extractor":
+        """On the device of this process."""
+        from ..common.extraction import Crop, extractor
+
+        crop = Crop(self.settings.crop, self.settings.context_px)
+        return extractor(self.network, self.described["layers"], crop, self.network_settings, self.device)
+
+    def prepare(self) -> None:
+        """Move the network to the device."""
+        _ = self.extract
+
+    def __call__(self, task: ImageTask) -> "Payload":
+        """The features of the image's ground truth and proposals."""
+        from .objects import payload, regions_of
+
+        record = task.image
+        proposals = self.store.get("proposals", task.reads["proposals"], ["boxes"]).arrays["boxes"]
+        regions = regions_of(record, proposals, self.n_classes)
+        try:
+            features = self.extract(self.read_image(record), regions.boxes)
+        except StageError as error:
+            raise StageError(f"{record.file_name}: {error}") from error
+        return payload(record, regions, features, self.settings.storage, self.described)
+
+
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks."""
-    from ..common.extraction import Crop, extractor, one_thread_each
-    from .objects import payload, regions_of
+    from ..common.extraction import one_thread_each
 
     settings: FeaturesSettings = ctx.settings("features")
     dataset, n_classes = ctx.dataset(), len(ctx.dataset().classes)
@@ -37,25 +81,15 @@ def run(ctx: Context) -> None:
             raise StageError(f"features.layers: {layer!r} is the name of another array; choose another layer")
     proposal_keys = ctx.artifact("proposals").keys
     described = _described(settings, ctx.settings("network"), network, layers)
-    crop = Crop(settings.crop, settings.context_px)
-
+    compute = FeaturesCompute(
+        ctx.store, ctx.image, network, settings, ctx.settings("network"), ctx.device, n_classes, described
+    )
+    tasks = [_task(record, proposal_keys, described, n_classes) for record in dataset.images]
     with one_thread_each():
-        extract = extractor(network, layers, crop, ctx.settings("network"), ctx.device)
-
-        def compute(task: ImageTask) -> "Payload":
-            record = task.image
-            proposals = ctx.store.get("proposals", task.args["proposals"], ["boxes"]).arrays["boxes"]
-            regions = regions_of(record, proposals, n_classes)
-            try:
-                features = extract(ctx.image(record), regions.boxes)
-            except StageError as error:
-                raise StageError(f"{record.file_name}: {error}") from error
-            return payload(record, regions, features, settings.storage, described)
-
-        tasks = [_task(record, proposal_keys, described, n_classes) for record in dataset.images]
         keys = ctx.compute_images(tasks, compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
-    ctx.publish("manifest", entries, {**described, "layers": extract.dims})
+    dims = {layer: network.feature_dim(layer) for layer in layers}
+    ctx.publish("manifest", entries, {**described, "layers": dims})
 
 
 def _network(ctx: Context) -> "Network":

@@ -7,11 +7,13 @@ tenth of a second per 500 x 375 image and thread, and about 180 kB, nearly all o
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cache import Payload, Recipe, digest_array
 from manifests import ImageRecord
-from stages.common.contract import Compute, Context, ImageTask, Stage
+from stages.common.boxes import BOX_CONVENTION
+from stages.common.contract import Compute, Context, ImageTask, ReadImage, Stage
 
 from .settings import ProposalsSettings
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "proposals"
 VERSION = 1
-_BOX_CONVENTION = "x1, y1, x2, y2; pixels; 0-based; right and bottom exclusive"
 _COMMON = ("method", "max_proposals")
 _PER_METHOD = {
     "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma", "min_region_px"),
@@ -56,7 +57,7 @@ def compute(task: ImageTask, pixels: "NDArray[np.uint8] | None", settings: Propo
         {
             "image": task.image.file_name,
             "image_sha256": task.image.sha256,
-            "box_convention": _BOX_CONVENTION,
+            "box_convention": BOX_CONVENTION,
             "count": len(arrays["boxes"]),
             "method": settings.method,
             **attrs,
@@ -65,23 +66,37 @@ def compute(task: ImageTask, pixels: "NDArray[np.uint8] | None", settings: Propo
     )
 
 
+@dataclass(frozen=True)
+class ProposalsCompute(Compute):
+    """:func:`compute` with what all images share; ``read_image`` is None where the method needs no pixels."""
+
+    settings: ProposalsSettings
+    seed: int
+    read_image: ReadImage | None
+
+    def prepare(self) -> None:
+        """Fail early, or compile once rather than in every thread."""
+        from .methods import prepare
+
+        prepare(self.settings)
+
+    def __call__(self, task: ImageTask) -> Payload:
+        """The image's proposals."""
+        pixels = None if self.read_image is None else self.read_image(task.image)
+        return compute(task, pixels, self.settings, self.seed)
+
+
 def run(ctx: Context) -> None:
     """Compute the proposals that the store lacks, and report how well they cover the objects."""
-    from .methods import NEEDS_PIXELS, file_boxes, prepare
+    from .methods import NEEDS_PIXELS, file_boxes
 
     settings: ProposalsSettings = ctx.settings(NAME)
-    prepare(settings)
     dataset = ctx.dataset()
     params = key_params(settings, ctx.seed)
     from_file = file_boxes(settings, dataset.images, ctx.log.info)
     tasks = [_task(record, params, from_file) for record in dataset.images]
-    needs_pixels = settings.method in NEEDS_PIXELS
-
-    def compute_one(task: ImageTask) -> Payload:
-        return compute(task, ctx.image(task.image) if needs_pixels else None, settings, ctx.seed)
-
-    work: Compute = compute_one
-    keys = ctx.compute_images(tasks, work)
+    read_image = ctx.image if settings.method in NEEDS_PIXELS else None
+    keys = ctx.compute_images(tasks, ProposalsCompute(settings, ctx.seed, read_image))
     _publish(ctx, dict(zip((record.id for record in dataset.images), keys, strict=True)))
 
 
@@ -91,7 +106,7 @@ def _task(record: ImageRecord, params: Mapping[str, Any], from_file: "Mapping[in
         return ImageTask(record, Recipe(NAME, VERSION, params, inputs))
     boxes = from_file[record.id]
     inputs["boxes"] = digest_array(boxes)
-    return ImageTask(record, Recipe(NAME, VERSION, params, inputs), {"boxes": boxes})
+    return ImageTask(record, Recipe(NAME, VERSION, params, inputs), args={"boxes": boxes})
 
 
 def _publish(ctx: Context, keys: Mapping[int, str]) -> None:

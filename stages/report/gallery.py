@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from manifests import ImageRecord
-from stages.common.operating import best_f1_scores
 
 from .inputs import PageData
 from .markup import Markup, join, section, tag
@@ -88,11 +87,10 @@ def _mistake(data: PageData, example: Mapping[str, Any]) -> str:
 
 def random_images(data: PageData) -> Markup:
     """Whole test images, drawn by the seed, with the detections that a user would keep."""
-    limits = best_f1_scores(data.pr)
     rng = np.random.default_rng(np.random.SeedSequence([data.seed, len(data.tested)]))
     count = min(data.settings.random_images, len(data.tested))
     chosen = sorted(rng.permutation(len(data.tested))[:count].tolist())
-    figures = [_whole(data, data.tested[i], limits) for i in chosen]
+    figures = [_whole(data, data.tested[i]) for i in chosen]
     text = (
         "Drawn at random. Detections (with box regression) that score at least what balances precision and recall "
         "best for their class; annotated objects are dashed."
@@ -100,9 +98,9 @@ def random_images(data: PageData) -> Markup:
     return section("images", "Test images", tag("p", text, class_="note"), tag("div", *figures, class_="photographs"))
 
 
-def _whole(data: PageData, record: ImageRecord, limits: Mapping[str, float]) -> Markup:
+def _whole(data: PageData, record: ImageRecord) -> Markup:
     found = data.found(record)
-    least = np.array([limits.get(name, np.inf) for name in data.classes])
+    least = np.array([data.shown_from.get(name, np.inf) for name in data.classes])
     kept = np.flatnonzero(found.scores >= least[found.labels])
     kept = kept[np.argsort(-found.scores[kept], kind="stable")]
     marks = [Mark(box, "truth") for box in record.boxes.tolist()]

@@ -31,16 +31,18 @@ class Found:
 class PageData:
     """All that the page shows.
 
-    ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no rows:
-    that part did not run). ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of them.
-    ``classifier`` is ``svm`` or ``softmax``; ``regressed`` says whether box regression was on. ``parameters`` is by
-    group; ``digests`` names what the page was made from.
+    ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no
+    rows: that part did not run). ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of
+    them. ``shown_from``: per class the score from which a detection is drawn. ``classifier`` is ``svm`` or
+    ``softmax``; ``regressed`` says whether box regression was on. ``parameters`` is by group; ``digests`` names what
+    the page was made from.
     """
 
     dataset: Dataset
     tested: Sequence[ImageRecord]
     metrics: Mapping[str, Any]
     examples: Mapping[str, Any]
+    shown_from: Mapping[str, float]
     pr: Sequence[Row]
     recall_iou: Sequence[Row]
     errors: Sequence[Row]

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.contract import Context, Stage
-from stages.common.operating import CURVE_COLUMNS
 
 from .settings import ReportSettings
 
 # The columns that the page cannot do without.
 _COLUMNS = {
-    "pr": CURVE_COLUMNS,
+    "pr": ("regression", "class", "score", "recall", "precision"),
     "recall_iou": ("class", "iou", "recall"),
     "errors": ("regression", "class", "multiple", "right"),
     "mining": ("class_name", "images_seen", "positives", "negatives", "objective"),
@@ -41,6 +40,7 @@ def run(ctx: Context) -> None:
         tested=[record for record in dataset.images if record.id in detect.keys],
         metrics=read_json(ctx.input("metrics")),
         examples=read_json(ctx.input("examples")),
+        shown_from=read_json(ctx.input("operating_points"))["bbox"],
         **tables,
         classifier=str(detect.summary["classifier"]),
         regressed=bool(detect.summary["regressed"]),
@@ -102,6 +102,7 @@ STAGE = Stage(
         "recall_iou": "reports/plots/recall_iou.csv",
         "errors": "reports/plots/errors.csv",
         "examples": "reports/examples.json",
+        "operating_points": "reports/operating_points.json",
     },
     outputs={"html": "reports/index.html"},
     run=run,

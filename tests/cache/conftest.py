@@ -67,3 +67,12 @@ def _unprivileged() -> Iterator[None]:
 def unprivileged():
     """A context in which file permissions hold, even where the tests run as root."""
     return _unprivileged
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store may lie: a folder, and two kinds of URL."""
+    if request.param == "folder":
+        return str(tmp_path / "a store")
+    base = "memory://stores" if request.param == "memory" else request.getfixturevalue("s3_bucket")
+    return f"{base}/{tmp_path.name}-{os.urandom(4).hex()}"

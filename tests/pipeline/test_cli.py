@@ -137,11 +137,18 @@ def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypat
         run("-C", project, "run", "svm")
 
 
-def test_a_store_is_no_url(run: Run, project: Path, monkeypatch) -> None:
-    monkeypatch.setenv("RCNN_STORE", "memory://x")
+def test_a_store_at_an_address_that_is_none(run: Run, project: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RCNN_STORE", "nosuch://x")
     code, out, err = run("-C", project, "cache", "verify")
     assert (code, out) == (2, "")
-    assert "memory://x: a store is a folder, not a URL" in err
+    assert "nosuch://x: Protocol not known" in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_to_push(run: Run, project: Path) -> None:
+    code, out, err = run("-C", project, "cache", "push", "memory://empty")
+    assert (code, out) == (2, "")
+    assert "there are no results to copy; `dvc pull` or `dvc repro` makes them" in err
 
 
 def test_cache_ls_tells_results_apart(run: Run, project: Path) -> None:

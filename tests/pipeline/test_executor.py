@@ -2,35 +2,22 @@
 
 import io
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cache import Payload, Recipe, Store, StoreError
-from manifests import ImageRecord
 from pipeline.errors import InterruptedRun
-from pipeline.executor import Tally, compute_images
+from pipeline.executor import Executor, Tally
+from pipeline.local_runner import LocalRunner
 from pipeline.progress import Reporter
-from stages.common.contract import ImageTask
+from stages.common.contract import Compute, ImageTask
 from stages.common.errors import StageError
 
-
-def task(number: int, value: int) -> ImageTask:
-    record = ImageRecord(
-        id=number,
-        file_name=f"{number}.png",
-        width=4,
-        height=4,
-        sha256="0" * 64,
-        split="train",
-        boxes=np.zeros((0, 4), np.float32),
-        labels=np.zeros(0, np.int64),
-        difficult=np.zeros(0, bool),
-        truncated=np.zeros(0, bool),
-        crowd=np.zeros(0, bool),
-    )
-    return ImageTask(record, Recipe(stage="toy", version=1, params={"value": value}, inputs={}))
+MakeTask = Callable[..., ImageTask]
 
 
 def payload(task: ImageTask) -> Payload:
@@ -38,13 +25,30 @@ def payload(task: ImageTask) -> Payload:
     return Payload(arrays={"x": values}, attrs={"count": 3, "image": task.image.file_name}, form="hdf5")
 
 
-def run(store: Store, tasks: list[ImageTask], compute=payload, workers: int = 3) -> tuple[list[str], Tally]:
+@dataclass(frozen=True)
+class Toy(Compute):
+    """``function``, and a record of being prepared."""
+
+    function: Callable[[ImageTask], Payload]
+    prepared: list[int] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        self.prepared.append(1)
+
+    def __call__(self, task: ImageTask) -> Payload:
+        assert len(self.prepared) == 1
+        return self.function(task)
+
+
+def run(
+    store: Store, tasks: list[ImageTask], function=payload, workers: int = 3, log: Reporter | None = None
+) -> tuple[list[str], Tally]:
     tally = Tally()
-    log = Reporter("toy", io.StringIO())
-    return compute_images(store, tasks, compute, workers=workers, log=log, unit="regions", tally=tally), tally
+    executor = Executor(store, LocalRunner(workers), log or Reporter("toy", io.StringIO()), tally)
+    return executor.compute(tasks, Toy(function), unit="regions"), tally
 
 
-def test_computes_what_is_missing_once(tmp_path: Path) -> None:
+def test_computes_what_is_missing_once(tmp_path: Path, task: MakeTask) -> None:
     store = Store(tmp_path)
     calls = []
     lock = threading.Lock()
@@ -64,7 +68,7 @@ def test_computes_what_is_missing_once(tmp_path: Path) -> None:
     assert store.get("toy", again[2]).arrays["x"].tolist() == [40, 40, 40]
 
 
-def test_one_bad_image_does_not_cost_the_others(tmp_path: Path) -> None:
+def test_one_bad_image_does_not_cost_the_others(tmp_path: Path, task: MakeTask) -> None:
     store = Store(tmp_path)
 
     def compute(t: ImageTask) -> Payload:
@@ -79,7 +83,7 @@ def test_one_bad_image_does_not_cost_the_others(tmp_path: Path) -> None:
     assert (tally.computed, tally.reused) == (2, 4)
 
 
-def test_a_bug_names_the_image(tmp_path: Path) -> None:
+def test_a_bug_names_the_image(tmp_path: Path, task: MakeTask) -> None:
     def compute(t: ImageTask) -> Payload:
         raise ZeroDivisionError
 
@@ -88,7 +92,9 @@ def test_a_bug_names_the_image(tmp_path: Path) -> None:
     assert error.value.__notes__ == ["while computing image 7.png"]
 
 
-def test_a_store_that_cannot_write_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_write_stops_the_run(
+    tmp_path: Path, task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path)
     calls = []
 
@@ -102,7 +108,7 @@ def test_a_store_that_cannot_write_stops_the_run(tmp_path: Path, monkeypatch: py
     assert len(calls) < 50
 
 
-def test_interrupt_keeps_what_is_in_progress(tmp_path: Path) -> None:
+def test_interrupt_keeps_what_is_in_progress(tmp_path: Path, task: MakeTask) -> None:
     store = Store(tmp_path)
     tasks = [task(i, i) for i in range(40)]
 
@@ -112,21 +118,13 @@ def test_interrupt_keeps_what_is_in_progress(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     with pytest.raises(InterruptedRun):
-        compute_images(
-            store,
-            tasks,
-            payload,
-            workers=2,
-            log=Interrupting("t", io.StringIO()),
-            unit="regions",
-            tally=Tally(),
-        )
+        run(store, tasks, workers=2, log=Interrupting("t", io.StringIO()))
     left = store.missing("toy", [t.recipe.key for t in tasks])
     _, tally = run(store, tasks)
     assert tally.computed == len(left) < 40
 
 
-def test_workers_do_not_change_the_keys(tmp_path: Path) -> None:
+def test_workers_do_not_change_the_keys(tmp_path: Path, task: MakeTask) -> None:
     tasks = [task(i, i) for i in range(8)]
     one, _ = run(Store(tmp_path / "a"), tasks, workers=1)
     many, _ = run(Store(tmp_path / "b"), tasks, workers=5)

@@ -5,9 +5,10 @@ import pytest
 from evaluation_cases import detections_of, random_case, slow_aps, slow_voc_flags, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 
 from stages.evaluate.matching import match
-from stages.evaluate.voc import area_ap, curve, eleven_point_ap, mean_ap
+from stages.evaluate.voc import Curve, area_ap, best_f1_score, curve, eleven_point_ap, mean_ap
 
 A, B, FAR = (0, 0, 10, 10), (20, 20, 40, 40), (60, 60, 80, 80)
 
@@ -110,3 +111,19 @@ def test_perfect_nothing_and_no_objects():
     assert curve(perfect, match(perfect, truth, 0.5), truth, 1) is None
     assert mean_ap([None, 0.5, None]) == 0.5
     assert mean_ap([None]) is None
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_best_f1_is_that_of_scikit_learn(right, missed):
+    scores = np.linspace(2, -1, len(right))
+    flags, n_objects = np.array(right, bool), sum(right) + missed
+    found = np.cumsum(flags)
+    one = Curve(scores, found / max(n_objects, 1), found / np.arange(1, len(flags) + 1), flags, n_objects)
+    is_object = np.concatenate([flags, np.ones(missed, bool)])
+    kept = np.concatenate([scores, np.full(missed, -np.inf)])  # a missed object is kept at no score
+    f1 = [f1_score(is_object, kept >= score, zero_division=0) for score in scores]
+    if not flags.any():
+        assert best_f1_score(one) is None
+    else:
+        assert f1[scores.tolist().index(best_f1_score(one))] == pytest.approx(max(f1))

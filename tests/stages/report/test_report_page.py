@@ -7,10 +7,9 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from report_data import CLASSES, EVIL, data, metrics
+from report_data import CLASSES, data, metrics
 
 from stages.common.errors import StageError
-from stages.common.operating import best_f1_scores
 from stages.report.charts import Axis, Series, line_chart, nice_ticks, stacked_bars
 from stages.report.inputs import numbers, read_json, read_rows
 from stages.report.markup import Markup, table, tag
@@ -141,9 +140,7 @@ def test_only_the_commonest_classes_are_shown():
     assert data().shown_classes() == list(CLASSES)
 
 
-def test_whole_images_show_detections_above_the_best_f1():
-    # cat: F1 2/3 at score 1.25 against 4/7 at 0.3
-    assert best_f1_scores(data().pr) == {"cat": 1.25, EVIL: 1.25}
+def test_whole_images_show_the_detections_worth_showing():
     assert page(data()).count(": 1 found, ") == 2
 
 

@@ -34,6 +34,7 @@ class Context:
             self.input(name).write_bytes(b"")
         self.input("metrics").write_text(json.dumps(self.page.metrics))
         self.input("examples").write_text(json.dumps(self.page.examples))
+        self.input("operating_points").write_text(json.dumps({"bbox": self.page.shown_from}))
         for name, header in _COLUMNS.items():
             with self.input(name).open("w", newline="") as file:
                 writer = csv.DictWriter(file, header.split(","), restval="")

@@ -1,0 +1,191 @@
+"""A store in a folder of the file system.
+
+``objects/<stage>/<key[:2]>/<key>/`` holds ``object.json`` and ``data.h5`` or ``data.zarr/``; an object is written in
+``tmp/`` and renamed into place when all of it is durable.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from . import _fs
+from .backend import Entry, Stat
+from .recipe import is_key, is_stage
+from .record import FILE, DamagedRecordError, ObjectRecord, image_in
+
+# An object found present is marked as in use (folder mtime) at most this often, so that gc spares it.
+_TOUCH_S = 600.0
+
+
+class FolderBackend:
+    """The :class:`cache.backend.Backend` of a folder. Creates nothing until something is written."""
+
+    remedy = "check its permissions and the disk"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def locate(self, name: str) -> Path:
+        return self.root / name
+
+    def explained(self, doing: str) -> AbstractContextManager[None]:
+        return _fs.explained(doing, self.root)
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.root / name
+        _fs.make_dirs(path.parent)
+        _fs.atomic_write(path, data)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(self.root / folder) as found:
+                return sorted(entry.name for entry in found)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def entry(self, stage: str, key: str) -> Entry:
+        return Entry(stage, key, f"objects/{stage}/{key[:2]}/{key}")
+
+    def has(self, stage: str, key: str) -> bool:
+        return os.path.isfile(f"{self.root}/objects/{stage}/{key[:2]}/{key}/{FILE}")  # noqa: PTH113 a fifth of Path's time
+
+    def present(self, stage: str, keys: set[str]) -> set[str]:
+        found = {key for key in keys if self.has(stage, key)}
+        for key in found:
+            self._touch(f"{self.root}/objects/{stage}/{key[:2]}/{key}")
+        return found
+
+    def record(self, stage: str, key: str) -> bytes:
+        folder = self._folder(stage, key)
+        try:
+            return (folder / FILE).read_bytes()
+        except FileNotFoundError:
+            if folder.is_dir():
+                raise DamagedRecordError("it is gone") from None
+            raise
+
+    def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
+        folder = self._folder(found.recipe.stage, found.recipe.key)
+        return {name: _read_or_none(folder / name) for name in names}
+
+    def extras(self, found: ObjectRecord) -> list[str]:
+        folder = self._folder(found.recipe.stage, found.recipe.key)
+        present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        return [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, FILE})]
+
+    def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
+        target = self._folder(stage, key)
+        _fs.make_dirs(self.root / "tmp")
+        _fs.make_dirs(target.parent)
+        temporary = self.root / "tmp" / _fs.random_name()
+        try:
+            _fs.write_tree(temporary, files)
+            while not _fs.move_dir(temporary, target):
+                if self.has(stage, key):  # another process was first, with the same content
+                    break
+                self.quarantine(stage, key)
+        finally:
+            _fs.remove_tree(temporary)
+
+    def quarantine(self, stage: str, key: str) -> None:
+        folder = self.root / "quarantine"
+        _fs.make_dirs(folder)
+        # False: another process was first, which is as good
+        _fs.move_away(self._folder(stage, key), folder / f"{stage}-{key}-{_fs.random_name()}")
+
+    def opens(self, found: ObjectRecord) -> str:
+        return str(self._folder(found.recipe.stage, found.recipe.key) / found.payload)
+
+    def objects(self, stage: str | None = None) -> Iterator[Entry]:
+        for folder in self.names("objects") if stage is None else [stage]:
+            if is_stage(folder):
+                for shard in self.names(f"objects/{folder}"):
+                    for key in self.names(f"objects/{folder}/{shard}"):
+                        if is_key(key) and key[:2] == shard:
+                            yield self.entry(folder, key)
+
+    def leftovers(self) -> Iterator[Entry]:
+        for kind, folder in (("temporary", "tmp"), ("quarantine", "quarantine")):
+            yield from (Entry(kind, "", f"{folder}/{name}") for name in self.names(folder))
+        for folder in (".", "refs"):
+            partial = (name for name in self.names(folder) if name.endswith(".partial"))
+            yield from (Entry("temporary", "", f"{folder}/{name}") for name in partial)
+
+    def strays(self, stage: str | None = None) -> Iterator[Entry]:
+        for folder in self.names("objects"):
+            if not is_stage(folder) or not (self.root / "objects" / folder).is_dir():
+                yield Entry("stray", "", f"objects/{folder}")
+            elif stage in (None, folder):
+                for shard in self.names(f"objects/{folder}"):
+                    here = f"objects/{folder}/{shard}"
+                    if not (self.root / here).is_dir():
+                        yield Entry("stray", "", here)
+                    wrong = (name for name in self.names(here) if not is_key(name) or name[:2] != shard)
+                    yield from (Entry("stray", "", f"{here}/{name}") for name in wrong)
+
+    def stat(self, entry: Entry) -> Stat:
+        path = f"{self.root}/{entry.name}"
+        about = Path(path).stat()
+        if not stat.S_ISDIR(about.st_mode):
+            return Stat(about.st_size, 1, about.st_mtime, about.st_mtime)
+        nbytes, files = _measured(path)
+        created = about.st_mtime
+        with suppress(OSError):  # listing goes on; `verify` says what is wrong
+            created = Path(path, FILE).stat().st_mtime if entry.key else created
+        return Stat(nbytes, files, created, about.st_mtime)
+
+    def image_of(self, entry: Entry) -> str:
+        try:
+            return image_in((self.root / entry.name / FILE).read_bytes())
+        except OSError:
+            return ""
+
+    def remove(self, entry: Entry) -> bool:
+        path = self.root / entry.name
+        if not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+            return True
+        # first out of sight in one step, so that no reader meets half an object
+        doomed = self.root / "tmp" / _fs.random_name()
+        _fs.make_dirs(doomed.parent)
+        if not _fs.move_away(path, doomed):
+            return False
+        _fs.remove_tree(doomed)
+        return True
+
+    def _folder(self, stage: str, key: str) -> Path:
+        return self.root / "objects" / stage / key[:2] / key
+
+    def _touch(self, folder: str) -> None:
+        try:
+            if time.time() - Path(folder).stat().st_mtime > _TOUCH_S:
+                os.utime(folder)
+        except OSError:
+            return  # a read-only store has no gc to fear
+
+
+def _read_or_none(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def _measured(folder: str) -> tuple[int, int]:
+    """Bytes and number of a folder's files, links not followed; what goes meanwhile is passed over."""
+    nbytes = files = 0
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                inside = _measured(entry.path)
+                nbytes, files = nbytes + inside[0], files + inside[1]
+            else:
+                with suppress(FileNotFoundError):
+                    nbytes, files = nbytes + entry.stat(follow_symlinks=False).st_size, files + 1
+    return nbytes, files

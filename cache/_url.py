@@ -1,0 +1,261 @@
+"""A store at any URL that fsspec knows: ``s3://bucket/folder``, ``gs://…``, ``memory://…``.
+
+Object stores have no folders to rename, but a file appears there whole or not at all. So an object is one file,
+``objects/<stage>/<key[:2]>/<key>.zip`` (see ``_pack``), and a reader fetches its head and then the bytes it wants.
+What a run finds present it names in ``in-use/``, one small file for the whole run: gc spares those.
+
+Credentials and endpoints come from fsspec's own configuration and environment (``AWS_…``, ``FSSPEC_S3_ENDPOINT_URL``).
+"""
+
+import errno
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
+from typing import Any
+
+from . import _fs
+from ._pack import SUFFIX, pack, record_span, spans
+from .backend import Entry, Stat
+from .errors import StoreError
+from .recipe import is_key, is_stage
+from .record import FILE, DamagedRecordError, ObjectRecord, image_in
+
+_HEAD_BYTES = 1 << 16  # most records, and many whole objects, are smaller
+_TIMES = ("LastModified", "mtime", "created", "updated", "last_modified")  # each file system has its own word
+_AT_ONCE = 32  # requests in flight
+_LIST_FROM = 1000  # for so many keys listing a stage is faster than asking for each
+_IN_USE = "in-use"
+_LOOK_S = 1.0  # how long what is there is taken as known
+
+
+class UrlBackend:
+    """The :class:`cache.backend.Backend` of a URL. Picklable: each process opens its own connection."""
+
+    remedy = "check the address, the credentials and the connection"
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+        self._uses: dict[str, tuple[float, dict[str, list[str]]]] = {}  # what is in in-use/, read once each
+        self._looked = float("-inf")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (UrlBackend, (self.root,))
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """The file system and the root's path in it."""
+        import fsspec
+
+        try:
+            fs, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"store {self.root}: {error}") from error
+        return fs, path.rstrip("/")
+
+    def locate(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def explained(self, doing: str) -> AbstractContextManager[None]:
+        return _fs.explained(doing, self.root)
+
+    def read(self, name: str) -> bytes:
+        return bytes(self._call("cat_file", name))
+
+    def write(self, name: str, data: bytes) -> None:
+        self._call("pipe_file", name, data)
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            found = self._call("ls", folder, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted({path.rstrip("/").rsplit("/", 1)[1] for path in found} - {folder.rsplit("/", 1)[-1]})
+
+    def entry(self, stage: str, key: str) -> Entry:
+        return Entry(stage, key, _name(stage, key))
+
+    def has(self, stage: str, key: str) -> bool:
+        return bool(self._call("isfile", _name(stage, key)))
+
+    def present(self, stage: str, keys: set[str]) -> set[str]:
+        if len(keys) < _LIST_FROM:
+            ordered = sorted(keys)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                there = pool.map(lambda key: self.has(stage, key), ordered)
+                found = {key for key, is_there in zip(ordered, there, strict=True) if is_there}
+        else:
+            found = keys & {entry.key for entry in self.objects(stage)}
+        if found:
+            with suppress(OSError):  # a read-only store has no gc to fear
+                self.write(f"{_IN_USE}/{_fs.random_name()}.json", json.dumps({stage: sorted(found)}).encode())
+        return found
+
+    def record(self, stage: str, key: str) -> bytes:
+        name = _name(stage, key)
+        head = bytes(self._call("cat_file", name, start=0, end=_HEAD_BYTES))
+        try:
+            start, stop = record_span(head)
+        except ValueError as error:
+            raise DamagedRecordError(str(error)) from error
+        if stop > len(head):
+            head += bytes(self._call("cat_file", name, start=len(head), end=stop))
+        return head[start:stop]
+
+    def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
+        name, names = _name(found.recipe.stage, found.recipe.key), list(names)
+        if not names:
+            return {}
+        place = spans(record_span_of(found), found.files)
+        known = [n for n in names if n in place]
+        runs = _merged([place[n] for n in known])
+        fetched = [(start, self._range(name, start, stop)) for start, stop in runs]
+        out: dict[str, bytes | None] = dict.fromkeys(names)
+        for one in known:
+            start, stop = place[one]
+            first, data = max((run for run in fetched if run[0] <= start), key=lambda run: run[0])
+            out[one] = data[start - first : stop - first]
+        return out
+
+    def extras(self, found: ObjectRecord) -> list[str]:
+        data = self.read(_name(found.recipe.stage, found.recipe.key))
+        place = spans(record_span_of(found), found.files)
+        whole = {name: data[start:stop] for name, (start, stop) in place.items()} | {FILE: found.to_bytes()}
+        return [] if pack(whole) == data else ["the archive around its files is not as it was written"]
+
+    def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
+        self._call("pipe_file", _name(stage, key), pack(files))
+
+    def quarantine(self, stage: str, key: str) -> None:
+        with suppress(FileNotFoundError):
+            source, target = _name(stage, key), f"quarantine/{stage}-{key}-{_fs.random_name()}{SUFFIX}"
+            self.write(target, self.read(source))
+            self._call("rm_file", source)
+
+    def opens(self, found: ObjectRecord) -> str:
+        return self.locate(_name(found.recipe.stage, found.recipe.key))
+
+    def objects(self, stage: str | None = None) -> Iterator[Entry]:
+        in_use = self._in_use()
+        for name, key, path, info in self._listed(stage):
+            if key:
+                stat = _stat(info)
+                used = max(stat.used, in_use.get((name, key), 0.0))
+                yield Entry(name, key, path, Stat(stat.nbytes, 1, stat.created, used))
+
+    def leftovers(self) -> Iterator[Entry]:
+        for kind, folder in (("temporary", _IN_USE), ("quarantine", "quarantine")):
+            for path, info in self._find(folder):
+                yield Entry(kind, "", path, _stat(info))
+
+    def strays(self, stage: str | None = None) -> Iterator[Entry]:
+        for _, key, path, info in self._listed(stage):
+            if not key:
+                yield Entry("stray", "", path, _stat(info))
+
+    def stat(self, entry: Entry) -> Stat:
+        stat = entry.stat or _stat(self._call("info", entry.name))
+        if not entry.key:
+            return stat
+        return Stat(stat.nbytes, 1, stat.created, max(stat.used, self._in_use().get((entry.kind, entry.key), 0.0)))
+
+    def image_of(self, entry: Entry) -> str:
+        try:
+            return image_in(self._range(entry.name, 0, _HEAD_BYTES))
+        except OSError:
+            return ""
+
+    def remove(self, entry: Entry) -> bool:
+        try:
+            self._call("rm_file", entry.name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _call(self, method: str, name: str, *args: Any, **options: Any) -> Any:
+        fs, root = self._opened
+        with _as_os_error():
+            return getattr(fs, method)(f"{root}/{name}", *args, **options)
+
+    def _range(self, name: str, start: int, stop: int) -> bytes:
+        try:
+            return bytes(self._call("cat_file", name, start=start, end=stop))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | PermissionError) or self._call("size", name) > start:
+                raise
+            return b""  # cut off before that: a server refuses such a range
+
+    def _find(self, folder: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """(name, info) of every file under a folder, sorted."""
+        skip = len(self._opened[1].lstrip("/")) + 1
+        try:
+            found = self._call("find", folder, detail=True)
+        except FileNotFoundError:
+            return []
+        return [(path.lstrip("/")[skip:], found[path]) for path in sorted(found)]
+
+    def _listed(self, stage: str | None) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+        """(stage, key, name, info) of every file among the objects; the key of one that is no object is empty."""
+        for path, info in self._find("objects" if stage is None else f"objects/{stage}"):
+            parts = path.split("/")
+            key = parts[-1].removesuffix(SUFFIX)
+            fits = len(parts) == 4 and is_stage(parts[1]) and is_key(key) and path == _name(parts[1], key)
+            yield parts[1], key if fits else "", path, info
+
+    def _in_use(self) -> dict[tuple[str, str], float]:
+        """When a run last named each object that runs found present; asked for at most once a second."""
+        if time.monotonic() - self._looked > _LOOK_S:
+            self._looked = time.monotonic()
+            for path, info in self._find(_IN_USE):
+                if path not in self._uses:
+                    with suppress(OSError, ValueError):  # half a list protects nothing
+                        self._uses[path] = (_stat(info).used, dict(json.loads(self.read(path))))
+        out: dict[tuple[str, str], float] = {}
+        for used, named in self._uses.values():
+            for stage, keys in named.items():
+                out |= {(stage, key): max(used, out.get((stage, key), 0.0)) for key in keys}
+        return out
+
+
+def record_span_of(found: ObjectRecord) -> int:
+    """Where ``object.json`` ends in the object's archive."""
+    data = found.to_bytes()
+    return record_span(pack({FILE: data}))[1]
+
+
+def _name(stage: str, key: str) -> str:
+    return f"objects/{stage}/{key[:2]}/{key}{SUFFIX}"
+
+
+def _merged(wanted: Iterable[tuple[int, int]], gap: int = _HEAD_BYTES) -> list[tuple[int, int]]:
+    """Spans as fewer requests: those less than ``gap`` bytes apart are fetched as one."""
+    out: list[tuple[int, int]] = []
+    for start, stop in sorted(wanted):
+        if out and start - out[-1][1] <= gap:
+            out[-1] = (out[-1][0], max(stop, out[-1][1]))
+        else:
+            out.append((start, stop))
+    return out
+
+
+def _stat(info: Mapping[str, Any]) -> Stat:
+    """Size and time of a file, as the different file systems name them."""
+    when: Any = next((info[name] for name in _TIMES if info.get(name)), None) or time.time()
+    seconds = when.timestamp() if hasattr(when, "timestamp") else float(when)
+    return Stat(int(info.get("size") or 0), 1, seconds, seconds)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Each file system has its own exceptions for no connection and no credentials."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:
+            error.strerror = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise
+    except Exception as error:
+        text = (str(error).splitlines() or [""])[0]
+        raise OSError(errno.EIO, f"{type(error).__name__}: {text}") from error

@@ -1,0 +1,286 @@
+"""What every store promises, wherever it lies: a folder, fsspec's memory, an S3 server."""
+
+import io
+import json
+import pickle
+import random
+import threading
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import s3fs
+import zarr
+
+from cache import Artifact, CorruptObjectError, MissingObjectError, Payload, Store, StoreError, StoreVersionError
+from cache.listing import find, iter_objects, summarise
+from cache.maintenance import gc, verify
+from cache.transfer import copy
+
+FORMS = ("hdf5", "zarr")
+
+
+def artifact(*keys: str, stage: str = "features") -> Artifact:
+    return Artifact(stage, 1, {}, {}, tuple(enumerate(keys)), {"dataset": "cats"})
+
+
+def damage(store: Store, key: str, seed: int = 0, stage: str = "features") -> str:
+    """Flip one bit of one of the object's files."""
+    backend, rng = store.backend, random.Random(seed)
+    name = backend.entry(stage, key).name
+    if isinstance(store.root, str):
+        names = [name]
+    else:
+        names = [str(p.relative_to(store.root)) for p in sorted(store.path(stage, key).rglob("*")) if p.is_file()]
+    chosen = rng.choice(names)
+    data = bytearray(backend.read(chosen))
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    backend.write(chosen, bytes(data))
+    return chosen
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_put_is_got(root, samples, form):
+    store, payload = Store(root), samples.payload(form=form, rows=5000)
+    assert store.missing("features", [samples.recipe().key]) == {samples.recipe().key}
+    with pytest.raises(MissingObjectError, match="has no features object"):
+        store.get("features", samples.recipe().key)
+    key = store.put(samples.recipe(), payload)
+    for reader in (store, Store(root), pickle.loads(pickle.dumps(store))):
+        assert reader.has("features", key)
+        assert reader.missing("features", [key]) == set()
+        found = reader.get("features", key)
+        assert found.attrs == payload.attrs
+        for name, array in payload.arrays.items():
+            assert found.arrays[name].dtype == array.dtype
+            np.testing.assert_array_equal(found.arrays[name], array)
+        rows = reader.get_rows("features", key, "fc7", 3000, 3010)
+        np.testing.assert_array_equal(rows, payload.arrays["fc7"][3000:3010])
+        assert list(reader.get("features", key, ["boxes"]).arrays) == ["boxes"]
+    told = store.describe("features", key)
+    assert (told["attrs"], told["form"]) == (payload.attrs, form)
+    assert abs(told["created"] - time.time()) < 3600
+    assert verify(store).problems == ()
+
+
+def test_stores_hold_the_same_files_wherever_they_are(root, samples, tmp_path):
+    here, there = Store(tmp_path / "here"), Store(root)
+    for i, form in enumerate(FORMS):
+        key = samples.put(here, i, form)
+        samples.put(there, i, form)
+        assert here.export("features", key) == there.export("features", key)
+
+
+def test_an_archive_opens_by_itself(samples, tmp_path):
+    store, payload = Store("memory://own/archive"), samples.payload()
+    key = store.put(samples.recipe(), payload)
+    path = tmp_path / "object.zip"
+    path.write_bytes(store.backend.read(store.backend.entry("features", key).name))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist()[0] == "object.json"
+        assert json.loads(archive.read("object.json"))["attrs"] == dict(payload.attrs)
+    with zarr.storage.ZipStore(path, mode="r") as files:
+        group = zarr.open_group(files, path="data.zarr", mode="r")
+        np.testing.assert_array_equal(group["fc7"][:], payload.arrays["fc7"])
+    assert store.describe("features", key)["payload"] == f"memory://own/archive/objects/features/{key[:2]}/{key}.zip"
+
+
+def test_a_slice_of_a_large_object_reads_little_more_than_its_share(samples, s3_bucket):
+    store = Store(f"{s3_bucket}/slices")
+    noise = np.random.default_rng(0).integers(0, 2**16, (16_384, 1024), np.uint16)  # 32 MiB that do not shrink
+    key = store.put(samples.recipe(), Payload({"fc7": noise}, {"image": "a"}, "zarr"))
+    read = []
+    fs = store.backend._opened[0]
+    whole = fs.cat_file
+
+    def counted(path, start=None, end=None, **options):
+        data = whole(path, start=start, end=end, **options)
+        read.append(len(data))
+        return data
+
+    fs.cat_file = counted
+    try:
+        rows = store.get_rows("features", key, "fc7", 5000, 6000)
+    finally:
+        del fs.cat_file
+    np.testing.assert_array_equal(rows, noise[5000:6000])
+    assert sum(read) < 3 * (2 << 20)  # two chunks of 2 MiB, and the head
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_flipped_bit_is_found_named_and_put_right(root, samples, form):
+    store = Store(root)
+    for seed in range(30 if isinstance(store.root, str) else 10):
+        key = samples.put(store, 0, form)
+        damage(store, key, seed)
+        assert [problem.key for problem in verify(store).problems][:1] == [key]
+        report = verify(store, quarantine=True)
+        assert (report.quarantined, store.has("features", key)) == (1, False)
+    assert summarise(store).quarantine.objects == seed + 1
+
+
+def test_a_reader_takes_damage_out_of_the_way(root, samples):
+    store = Store(root)
+    key = samples.put(store)
+    entry = store.backend.entry("features", key)
+    if isinstance(store.root, str):
+        data = store.backend.read(entry.name)
+        store.backend.write(entry.name, data[: len(data) // 2])
+    else:
+        chunk = store.path("features", key) / "data.zarr/fc7/c/0/0"
+        chunk.chmod(0o644)
+        chunk.write_bytes(chunk.read_bytes()[:10])
+    with pytest.raises(CorruptObjectError, match=r"image 000000\.jpg.*moved to quarantine; run `dvc repro"):
+        store.get("features", key)
+    assert not store.has("features", key)
+    samples.put(store)
+    assert store.get("features", key).attrs["image"] == "000000.jpg"
+
+
+def test_listing_and_finding(root, samples):
+    store = Store(root)
+    keys = sorted(samples.put(store, i) for i in range(3))
+    other = samples.put(store, 0, stage="proposals")
+    assert [info.key for info in iter_objects(store, "features")] == keys
+    assert [(info.stage, info.key) for info in iter_objects(store)] == [
+        *(("features", key) for key in keys),
+        ("proposals", other),
+    ]
+    (found,) = find(store, keys[1][:20])
+    assert found.image in {f"{i:06d}.jpg" for i in range(3)}
+    assert found.nbytes > store.describe("features", keys[1])["nbytes"]  # the record too
+    summary = summarise(store, [artifact(*keys[:2])])
+    assert summary.stages["features"].objects == 3
+    assert summary.unreferenced["features"].objects == 1
+    assert summary.artifacts[0].missing == 0
+
+
+def test_gc_removes_what_nothing_names_and_nobody_used(root, samples):
+    store = Store(root)
+    named, used, unused = (samples.put(store, i) for i in range(3))
+    store.register(artifact(named))
+    assert gc(store, [], dry_run=False).removals == ()  # all are young
+    time.sleep(2.1)  # S3 tells whole seconds
+    if isinstance(store.root, str):
+        assert store.missing("features", [used]) == set()
+        report = gc(Store(root), [], dry_run=False, grace_s=1.0)
+        assert [removal.entry.key for removal in report.removals] == [unused]
+        assert (report.referenced, report.young) == (1, 1)
+        assert store.has("features", used)
+    else:
+        assert gc(store, [], grace_s=1.0).by_kind["features"].objects == 2
+    assert store.has("features", named)
+
+
+def test_a_newer_store_is_refused_and_a_stray_is_named(root, samples):
+    store = Store(root)
+    samples.put(store)
+    store.backend.write("objects/features/zz/README", b"?")
+    (problem,) = verify(store).problems
+    assert "zz" in str(problem)
+    assert "does not belong to the store" in str(problem)
+    store.backend.write("store.json", b'{"format": 99}')
+    with pytest.raises(StoreVersionError, match=r"has format 99 and this program reads up to 1"):
+        Store(root)
+
+
+def test_writers_of_one_key_race_harmlessly(root, samples):
+    store, go = Store(root), threading.Barrier(8)
+    keys: list[str] = []
+
+    def write() -> None:
+        go.wait()
+        keys.append(samples.put(Store(root)))
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 8
+    assert verify(store).problems == ()
+    assert sum(1 for _ in iter_objects(store)) == 1
+    assert store.get("features", keys[0]).attrs["count"] == 40
+
+
+def test_push_and_pull_bring_back_every_byte(root, samples, tmp_path):
+    mine, remote, yours = Store(tmp_path / "mine"), Store(root), Store(tmp_path / "yours")
+    keys = [samples.put(mine, i, FORMS[i % 2]) for i in range(5)]
+    wanted = artifact(*keys[:4])
+    pushed = copy(mine, remote, [wanted], 3)
+    assert (pushed.copied, pushed.present, pushed.problems) == (4, 0, ())
+    assert not remote.has("features", keys[4])
+    assert list(remote.references().values()) == [wanted]
+    assert copy(mine, remote, [wanted], 3).present == 4  # nothing to do
+    pulled = copy(remote, yours, [wanted], 3)
+    assert (pulled.copied, pulled.nbytes) == (4, pushed.nbytes)
+    for key in keys[:4]:
+        assert yours.export("features", key) == mine.export("features", key)
+    assert verify(yours).problems == verify(remote).problems == ()
+
+
+def test_damage_and_gaps_do_not_spread(root, samples, tmp_path):
+    source, target = Store(tmp_path / "source"), Store(root)
+    keys = [samples.put(source, i) for i in range(3)]
+    damage(source, keys[0], seed=1)
+    gone = "0" * 64
+    done = copy(source, target, [artifact(*keys, gone), artifact(keys[1])], 2)
+    assert (done.copied, len(done.problems)) == (2, 2)
+    assert any("is damaged" in line for line in done.problems)
+    assert any(f"has no features object {gone}" in line for line in done.problems)
+    assert not target.has("features", keys[0])
+    assert list(target.references().values()) == [artifact(keys[1])]  # the other is not whole here
+
+
+def test_a_copy_that_is_cut_off_goes_on(root, samples, tmp_path, monkeypatch):
+    source, target = Store(tmp_path / "source"), Store(root)
+    keys = [samples.put(source, i) for i in range(6)]
+    written, whole = [], Store.take_in
+
+    def failing(self, stage, key, files):
+        if len(written) == 2:
+            raise StoreError("the connection is gone")
+        written.append(key)
+        whole(self, stage, key, files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "take_in", failing)
+        with pytest.raises(StoreError, match="the connection is gone"):
+            copy(source, target, [artifact(*keys)], 1)
+    assert target.references() == {}
+    done = copy(source, target, [artifact(*keys)], 1)
+    assert (done.copied, done.present) == (4, 2)
+
+
+def test_an_object_is_taken_in_only_under_its_own_name(root, samples, tmp_path):
+    source, target = Store(tmp_path / "source"), Store(root)
+    key = samples.put(source)
+    files = source.export("features", key)
+    with pytest.raises(StoreError, match="not its own"):
+        target.take_in("features", "0" * 64, files)
+    with pytest.raises(StoreError, match="not its own"):
+        target.take_in("features", key, {**files, "../../evil": b""})
+    assert summarise(target).stages == {}
+
+
+def test_no_server_no_bucket_and_no_such_protocol_are_one_line(samples, monkeypatch, s3_bucket):
+    with pytest.raises(StoreError, match=r"store nosuch://x: Protocol not known"):
+        samples.put(Store("nosuch://x"))
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/a: .* while writing features object .* of image 0"):
+        samples.put(Store("s3://no-such-bucket/a"))
+    s3fs.S3FileSystem.clear_instance_cache()  # an open connection stays open
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(StoreError, match=r"store\.json: cannot be read \(EndpointConnectionError.*check the address"):
+        Store("s3://features/elsewhere")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_zip_is_what_python_reads(samples):
+    store = Store("memory://zips/x")
+    key = samples.put(store, form="hdf5")
+    files = store.export("features", key)
+    with zipfile.ZipFile(io.BytesIO(store.backend.read(store.backend.entry("features", key).name))) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == files
