@@ -4,6 +4,7 @@ import zipfile
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def read_classification(path: Path) -> ClassificationSet:
     try:
         with zipfile.ZipFile(path) as file:
             found = npz_arrays(file)
-            arrays: dict[str, NDArray[np.generic]] = {
+            arrays: dict[str, NDArray[Any]] = {
                 name: found[name].read() for name in ("images", "labels", "train") if name in found
             }
     except MemoryError:  # the machine's fault

@@ -1,7 +1,7 @@
 """Run one target on its seeds and on cases that hypothesis draws: ``python tests/fuzz/cases.py TARGET --cases N``.
 
-Ends with one line of JSON (cases, peak memory). A fault ends it with the exception and the case, a hang with a traceback
-of where it hangs; exit code 1 either way.
+Ends with one line of JSON (cases, peak memory). A fault ends it with the exception and the case, a hang with a
+traceback of where it hangs; exit code 1 either way.
 """
 
 import argparse

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mutations import JSON, Tree
@@ -37,7 +38,15 @@ _SOURCE = {"root": "../../../images", "format": "coco", "path": "../x", "notes":
 _OPTIONS = {"classes": ["cat"], "on_error": "stop", "images": None, "fractions": {"train": 0.5, "test": 0.5}}
 _LIMITS = {"seed": 0, "tolerance_px": 2.0, "max_pixels": 1000}
 
-YAML = Tree(yaml.safe_load, lambda tree: yaml.safe_dump(tree).encode("utf-8", "replace"))
+
+def _parse_yaml(data: bytes) -> Any:
+    try:
+        return yaml.safe_load(data)
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+YAML = Tree(_parse_yaml, lambda tree: yaml.safe_dump(tree).encode("utf-8", "replace"))
 
 
 def image_bytes(form: str = "PNG", mode: str = "RGB", **save: object) -> bytes:
@@ -160,6 +169,7 @@ def _image_seeds() -> list[bytes]:
 
 _JSON_TOKENS = (b"null", b"1e999", b"NaN", b"[" * 2000, b'"\\ud800"', b"-1", b'"../../x"', b"9" * 5000)
 _XML_TOKENS = (b"<object>", b"<name>", b"<bndbox>", b"<!DOCTYPE", b"<!ENTITY", b"]]>", b"nan", b"1e400", b"<a>" * 500)
+_HEX = b"0x" + b"f" * 5000  # an integer that Python will not write in decimal
 _PATH_TOKENS = (b"../", b"/etc/hostname", b"\0", b"\\", b"C:", b"\xff", b"\r", b"a 1", b"..")
 
 DATASET_TARGETS = (
@@ -175,7 +185,7 @@ DATASET_TARGETS = (
         "yolo_yaml",
         _yolo("data.yaml"),
         lambda: [YAML.build(_YAML), YAML_BOMB],
-        (*_PATH_TOKENS, b"!!python/", b"*a"),
+        (*_PATH_TOKENS, b"!!python/", b"*a", _HEX),
         YAML,
     ),
     Target(

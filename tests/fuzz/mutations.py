@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import Any
 
 MAX_BYTES = 1 << 16
+_MAX_PLACES = 10_000  # of one document; YAML's aliases make billions out of a few lines
 
 # Values that a field may not have, or that a reader may trust too far.
 HOSTILE: tuple[Any, ...] = (
@@ -79,7 +81,7 @@ def _field_replaced(data: bytes, tree: Tree | None, random: Random) -> bytes | N
     assert tree is not None
     try:
         document = tree.parse(data)
-        places = list(_places(document))
+        places = list(islice(_places(document), _MAX_PLACES))
         if not places:
             return tree.build(random.choice(HOSTILE))
         holder, key = random.choice(places)
@@ -111,20 +113,20 @@ def _places(value: Any, depth: int = 0) -> Any:
 def _bytes_mutated(data: bytes, seeds: Sequence[bytes], tokens: Sequence[bytes], random: Random) -> bytes:
     at = random.randint(0, len(data))
     end = min(len(data), at + random.choice((0, 1, 2, 4, 8, 64)))
-    action = random.randrange(7)
-    if action == 0 and data:
-        out = bytearray(data)
-        out[at % len(data)] ^= 1 << random.randrange(8)
-        return bytes(out)
-    if action == 1:
+    if (action := random.randrange(7)) == 0:
         return data[:at]
-    if action == 2:
+    if action == 1:
         other = random.choice(seeds)
         return data[:at] + other[random.randint(0, len(other)) :]
-    if action == 3:
-        return data[:at] + random.choice(BINARY_INTS) + data[end:]
-    if action == 4 and tokens:
-        return data[:at] + random.choice(tokens) + data[end:]
-    if action == 5:
-        return data[:at] + data[at:end] * random.choice((2, 3, 50)) + data[end:]
-    return data[:at] + random.randbytes(random.choice((1, 2, 8))) + data[end:]
+    if action == 2 and data:
+        end = at + 1
+        new = bytes([data[at % len(data)] ^ 1 << random.randrange(8)])
+    elif action == 3:
+        new = random.choice(BINARY_INTS)
+    elif action == 4 and tokens:
+        new = random.choice(tokens)
+    elif action == 5:
+        new = data[at:end] * random.choice((2, 3, 50))
+    else:
+        new = bytes(random.randrange(256) for _ in range(random.choice((1, 2, 8))))
+    return data[:at] + new + data[end:]

@@ -1,5 +1,7 @@
 """params.yaml, and the small JSON files under reports/ that later commands read."""
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +33,18 @@ def _params_seeds() -> list[bytes]:
 
     full = yaml.safe_dump(parse_params({}).model_dump(mode="json")).encode()
     tagged = b"seed: !!python/object/apply:os.system ['true']\n"
-    return [b"seed: 3\nsvm: {C: 0.001}\n", full, YAML_BOMB, tagged, b"a: &a {b: *a}\n", b"[" * 3000, b"seed: 0o7_7\n"]
+    deep = [YAML_BOMB + line for line in (b"dataset: *j\n", b"svm: *j\n", b"seed: *j\n", b"network: {name: *j}\n")]
+    return [
+        full,
+        b"seed: 3\nsvm: {C: 0.001}\n",
+        *deep,
+        YAML_BOMB,
+        tagged,
+        b"a: &a {b: *a}\n",
+        b"[" * 3000,
+        b"seed: 0o7_7\n",
+        b"seed: 0x" + b"f" * 5000,
+    ]
 
 
 def _operating_points(root: Path) -> Callable[[bytes], None]:
@@ -75,11 +88,11 @@ def _metrics(root: Path) -> Callable[[bytes], None]:
     from pipeline.cli.metrics import metrics
 
     (root / "reports").mkdir()
-    (root / "reports" / "metrics.json")
 
     def read(data: bytes) -> None:
         (root / "reports" / "metrics.json").write_bytes(data)
-        metrics.main([], standalone_mode=False, obj=root)
+        with contextlib.redirect_stdout(io.StringIO()):
+            metrics.main([], standalone_mode=False, obj=root)
 
     return tolerant(read)
 
