@@ -1,0 +1,32 @@
+"""One tiny project, run through every stage once undisturbed; and the helper modules beside it made importable."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_project import ROOT, make_project, rcnn_command
+
+from pipeline.graph import STAGE_NAMES
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have all run. Not to be changed: take ``project`` for that."""
+    project = make_project(tmp_path_factory.mktemp("undisturbed") / "project")
+    command = rcnn_command(project, "run", *STAGE_NAMES)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+@pytest.fixture
+def project(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of the undisturbed project."""
+    copy = tmp_path / "project"
+    shutil.copytree(undisturbed, copy)
+    return copy
