@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_project import ROOT, make_project, rcnn_command
+from tiny_project import ROOT, StageServer, make_project, rcnn_command
 
 from pipeline.graph import STAGE_NAMES
 
@@ -30,3 +31,11 @@ def project(undisturbed: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "project"
     shutil.copytree(undisturbed, copy)
     return copy
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[StageServer]:
+    """Runs ``rcnn`` under faults."""
+    server = StageServer()
+    yield server
+    server.close()

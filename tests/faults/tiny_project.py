@@ -1,8 +1,12 @@
 """The smallest project that goes through every stage in seconds, and what two runs of it have to agree in."""
 
 import hashlib
+import json
+import os
 import shutil
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,15 @@ TIMED = ("reports/index.html", "reports/timings.json")
 # One object per image, in stage order.
 IMAGE_STAGES = ("proposals", "features", "detect")
 Written = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run of ``rcnn`` ended, what it said, and how often it wrote to the watched folder."""
+
+    status: int
+    said: str
+    writes: int
 
 
 def tiny_params() -> dict[str, Any]:
@@ -45,6 +58,37 @@ def rcnn_command(project: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), *arguments]
 
 
+class StageServer:
+    """``stage_server.py`` in a process: runs ``rcnn`` without the seconds that importing torch takes."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "stage_server.py")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._ask() == "ready\n"
+
+    def run(self, project: Path, *arguments: str, **fault: Any) -> Answer:
+        """``rcnn -C project ARGUMENTS`` under a fault (see stage_server.py)."""
+        request = {"argv": ["-C", str(project), *arguments], **{k: _plain(v) for k, v in fault.items()}}
+        return Answer(**json.loads(self._ask(json.dumps(request) + "\n")))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, line: str = "") -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 def results(project: Path) -> dict[str, str]:
     """sha256 by path of all that a run leaves: outputs, references and every file of every object."""
     found = {}
@@ -71,8 +115,10 @@ def leftovers(project: Path) -> list[str]:
 
 
 def forget(project: Path, stage: str) -> None:
-    """Remove a stage's outputs and its objects, as if it had never run."""
+    """Remove a stage's outputs, its objects and what refers to them, as if it had never run."""
     shutil.rmtree(project / "artifacts/objects" / stage, ignore_errors=True)
+    for reference in (project / "artifacts/refs").glob(f"{stage}-*.json"):
+        reference.unlink()
     for name in load_stage(stage).outputs.values():
         path = project / name
         if path.is_dir():

@@ -1,0 +1,92 @@
+"""A process that has imported torch and the pipeline once, and runs ``rcnn`` in a forked copy of itself per request.
+
+    python stage_server.py
+
+Each line of stdin is a JSON request: ``argv``; ``root`` (folder), with ``fail_at`` (ENOSPC at the so-many-th write
+there, from 1), ``fsize`` (limit on the size of files), ``record`` (where to write down the calls there, as JSON lines),
+``umask``, ``euid``. Each line of stdout is the answer: ``status``, ``said`` (stdout and stderr), ``writes``.
+"""
+
+import errno
+import json
+import os
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import shim
+import torch  # noqa: F401 - to have it before the first fork
+import torchvision  # noqa: F401
+
+from pipeline import cli
+from pipeline.graph import all_stages
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what a request asks for in a child."""
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as counted:
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            os._exit(_in_child(request, counted.fileno()))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        said.seek(0)
+        counted.seek(0)
+        return {"status": status, "said": said.read(), "writes": len(counted.read())}
+
+
+def _in_child(request: dict[str, Any], counted: int) -> int:
+    if "umask" in request:
+        os.umask(request["umask"])
+    if "euid" in request:
+        os.setegid(request["euid"])
+        os.seteuid(request["euid"])
+    if "root" in request:
+        shim.install(Path(request["root"]), _watcher(request, counted))
+    if "fsize" in request:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["fsize"], resource.RLIM_INFINITY))
+    sys.argv = ["rcnn", *request["argv"]]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
+def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
+    fail_at, write = request.get("fail_at", 0), os.write
+    record = os.open(request["record"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "record" in request else None
+    seen = [0]
+
+    def watch(call: str, paths: tuple[str, ...], data: bytes) -> None:
+        if record is not None:
+            write(record, (json.dumps([call, list(paths), data.hex()]) + "\n").encode())
+        if call == "write":
+            seen[0] += 1
+            write(counted, b".")
+            if seen[0] == fail_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *paths)
+
+    return watch
+
+
+def main() -> None:
+    all_stages()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
