@@ -1,7 +1,7 @@
 """Keep a store sound and small: re-read everything, and remove what no result refers to."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,16 +118,18 @@ def gc(
 
     Kept are the objects of ``roots`` (the workspace's manifests) and, unless ``workspace_only``, of every manifest ever
     registered, that is of all experiments; and whatever was written, or found present by a run, in the last ``grace_s``
-    seconds, since a run that is not through has no manifest yet. ``workspace_only`` also removes the other manifests'
-    references, which would point to nothing. Temporaries and quarantined objects go after the same grace period.
+    seconds. A run that is not through has registered what it is about to compute, so it may take longer than that.
+    ``workspace_only`` removes the other manifests' references, too, once they are older than ``grace_s``. Temporaries
+    and quarantined objects go after the same grace period.
 
     Raises StoreError, before anything is removed, if a registered manifest cannot be read.
     """
     roots = list(roots)
     references = store.references()
-    kept = roots if workspace_only else [*roots, *references.values()]
-    live = {(artifact.stage, key) for artifact in kept for key in artifact.keys.values()}
     deadline = time.time() - grace_s
+    stale = _stale(references, roots, deadline) if workspace_only else []
+    kept = [*roots, *(artifact for path, artifact in references.items() if path not in stale)]
+    live = {(artifact.stage, key) for artifact in kept for key in artifact.keys.values()}
     removals: list[Removal] = []
     referenced = young = 0
     for stage, key, folder in object_folders(store):
@@ -138,13 +140,16 @@ def gc(
         else:
             removals.append(Removal(stage, folder, disk_usage(folder).nbytes))
     removals += _leftovers(store, deadline)
-    if workspace_only:
-        wanted = {artifact.digest for artifact in roots}
-        stale = [path for path, artifact in references.items() if artifact.digest not in wanted]
-        removals += [Removal("reference", p, p.stat().st_size) for p in stale if _older(p, deadline)]
+    removals += [Removal("reference", path, path.stat().st_size) for path in stale]
     if not dry_run:
         removals = [removal for removal in removals if _remove(store, removal, deadline)]
     return GcReport(dry_run, tuple(removals), referenced, young)
+
+
+def _stale(references: Mapping[Path, Artifact], roots: Iterable[Artifact], deadline: float) -> list[Path]:
+    """The references to other manifests than ``roots`` that are older than the deadline."""
+    wanted = {artifact.digest for artifact in roots}
+    return [p for p, artifact in references.items() if artifact.digest not in wanted and _older(p, deadline)]
 
 
 def _leftovers(store: Store, deadline: float) -> Iterator[Removal]:
@@ -172,7 +177,9 @@ def _remove(store: Store, removal: Removal, deadline: float) -> bool:
             _fs.make_dirs(doomed.parent)
             if not _fs.move_away(removal.path, doomed):
                 return False
+            spared = not _older(doomed, deadline) and _fs.move_dir(doomed, removal.path)  # used at the last moment
             _fs.remove_tree(doomed)
+            return not spared
         else:
             removal.path.unlink(missing_ok=True)
     return True

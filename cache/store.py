@@ -50,10 +50,10 @@ class Store:
     def missing(self, stage: str, keys: Iterable[str]) -> set[str]:
         """The keys to be computed. Those present are marked as in use, which starts gc's grace period anew."""
         keys = set(keys)
-        absent = {key for key in keys if not self.has(stage, key)}
-        for key in keys - absent:
+        for key in keys:
             self._touch(self.path(stage, key))
-        return absent
+        # only now: what gc took before it was touched is absent, and what it took after, gc gives back
+        return {key for key in keys if not self.has(stage, key)}
 
     def put(self, recipe: Recipe, payload: Payload) -> str:
         """Write an object and return its key; if the object is there already, nothing is written.
@@ -63,8 +63,8 @@ class Store:
         no permission).
         """
         target = self.path(recipe.stage, recipe.key)
+        self._touch(target)
         if self.has(recipe.stage, recipe.key):
-            self._touch(target)
             return recipe.key
         files = record.encode(recipe, payload)
         image = payload.attrs.get("image")
@@ -116,6 +116,11 @@ class Store:
             self._prepare(path.parent)
         artifact.write(path)
         return path
+
+    def unregister(self, reference: Path) -> None:
+        """Take back what ``register`` returned."""
+        with _fs.explained(f"removing the reference {reference.name}", self.root):
+            reference.unlink(missing_ok=True)
 
     def references(self) -> dict[Path, Artifact]:
         """Every registered artifact manifest by its file; StoreError or StoreVersionError if one cannot be read."""
@@ -237,7 +242,8 @@ class Store:
 
     def _touch(self, folder: Path) -> None:
         try:
-            if time.time() - folder.stat().st_mtime > _TOUCH_S:
+            # either way: a time to come is of a clock that was wrong, and would keep the object until then
+            if abs(time.time() - folder.stat().st_mtime) > _TOUCH_S:
                 os.utime(folder)
         except OSError:
             return  # a read-only store has no gc to fear

@@ -50,6 +50,7 @@ class RunContext:
         self._params = params
         self.log = Reporter(stage.name)
         self.tally = Tally()
+        self._claims: list[Path] = []
         self.device = params.execution.device
         self.workers = params.execution.workers or default_workers()
 
@@ -96,6 +97,7 @@ class RunContext:
         return self._source.read(record)
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
+        self._claim(tasks)
         return compute_images(
             self.store, tasks, compute, workers=self.workers, log=self.log, unit=unit, tally=self.tally
         )
@@ -110,6 +112,8 @@ class RunContext:
             summary=dict(summary, dataset=self._params.dataset),
         )
         self.store.register(artifact)
+        for claim in self._claims:
+            self.store.unregister(claim)
         artifact.write(self.output(name))
 
     def discard_partial(self) -> None:
@@ -157,6 +161,16 @@ class RunContext:
 
     def _path(self, template: str) -> Path:
         return self._project / template.replace("${dataset}", self._params.dataset)
+
+    def _claim(self, tasks: Sequence[ImageTask]) -> None:
+        """Register what is about to be computed, so that gc spares it for as long as the run takes.
+
+        The claim of a killed run stays; the same run started again takes it over.
+        """
+        entries = tuple((task.image.id, task.recipe.key) for task in tasks)
+        summary = {"dataset": self._params.dataset, "unfinished": True}
+        claim = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
+        self._claims.append(self.store.register(claim))
 
     def _finals(self) -> list[Path]:
         return [self._path(path) for path in self._stage.outputs.values()]
