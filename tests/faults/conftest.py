@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_project import ROOT, StageServer, make_project, rcnn_command
 
+from cache import Payload, Recipe, Store
+from cache.recipe import Form
 from pipeline.graph import STAGE_NAMES
 
 
@@ -39,3 +42,21 @@ def server() -> Iterator[StageServer]:
     server = StageServer()
     yield server
     server.close()
+
+
+class Samples:
+    """Recipes and objects of a store, small."""
+
+    @staticmethod
+    def recipe(i: int = 0, stage: str = "features") -> Recipe:
+        return Recipe(stage, 1, {}, {"image": i})
+
+    @classmethod
+    def put(cls, store: Store, i: int = 0, form: Form = "hdf5") -> str:
+        values = np.random.default_rng(i).standard_normal((40, 8)).astype(np.float16)
+        return store.put(cls.recipe(i), Payload({"fc7": values}, {"image": f"{i}.jpg", "count": 40}, form))
+
+
+@pytest.fixture
+def samples() -> type[Samples]:
+    return Samples
