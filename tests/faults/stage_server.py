@@ -8,34 +8,42 @@ there, from 1), ``fsize`` (limit on the size of files), ``record`` (where to wri
 """
 
 import errno
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import h5py  # noqa: F401 - this and the next to have them before the first fork
 import shim
-import torch  # noqa: F401 - to have it before the first fork
+import torch  # noqa: F401
 import torchvision  # noqa: F401
+import zarr  # noqa: F401
 
+import stages
 from pipeline import cli
-from pipeline.graph import all_stages
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Do what a request asks for in a child."""
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as counted:
+    with tempfile.TemporaryFile("w+") as counted:
+        # a pipe: a limit on the size of files must not cut what is said
+        reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
+            os.dup2(writing, 1)
+            os.dup2(writing, 2)
             os._exit(_in_child(request, counted.fileno()))
+        os.close(writing)
+        with os.fdopen(reading) as said:
+            text = said.read()
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        said.seek(0)
         counted.seek(0)
-        return {"status": status, "said": said.read(), "writes": len(counted.read())}
+        return {"status": status, "said": text, "writes": len(counted.read())}
 
 
 def _in_child(request: dict[str, Any], counted: int) -> int:
@@ -82,7 +90,8 @@ def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
 
 
 def main() -> None:
-    all_stages()
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
+        importlib.import_module(module.name)
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
