@@ -4,6 +4,7 @@
 ``tmp/`` and renamed into place when all of it is durable.
 """
 
+import math
 import os
 import stat
 import time
@@ -56,10 +57,10 @@ class FolderBackend:
         return os.path.isfile(f"{self.root}/objects/{stage}/{key[:2]}/{key}/{FILE}")  # noqa: PTH113 a fifth of Path's time
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
-        found = {key for key in keys if self.has(stage, key)}
-        for key in found:
+        for key in keys:
             self._touch(f"{self.root}/objects/{stage}/{key[:2]}/{key}")
-        return found
+        # only now: what gc took before it was touched is absent, and what it took after, gc gives back
+        return {key for key in keys if self.has(stage, key)}
 
     def record(self, stage: str, key: str) -> bytes:
         folder = self._folder(stage, key)
@@ -146,7 +147,7 @@ class FolderBackend:
         except OSError:
             return ""
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Entry, unused_since: float = math.inf) -> bool:
         path = self.root / entry.name
         if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
@@ -156,15 +157,18 @@ class FolderBackend:
         _fs.make_dirs(doomed.parent)
         if not _fs.move_away(path, doomed):
             return False
+        used = doomed.stat().st_mtime >= unused_since
+        given_back = used and _fs.move_dir(doomed, path)
         _fs.remove_tree(doomed)
-        return True
+        return not given_back
 
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / "objects" / stage / key[:2] / key
 
     def _touch(self, folder: str) -> None:
         try:
-            if time.time() - Path(folder).stat().st_mtime > _TOUCH_S:
+            # either way: a time to come is of a clock that was wrong, and would keep the object until then
+            if abs(time.time() - Path(folder).stat().st_mtime) > _TOUCH_S:
                 os.utime(folder)
         except OSError:
             return  # a read-only store has no gc to fear
