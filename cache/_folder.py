@@ -4,6 +4,7 @@
 ``tmp/`` and renamed into place when all of it is durable.
 """
 
+import errno
 import math
 import os
 import stat
@@ -64,12 +65,12 @@ class FolderBackend:
 
     def record(self, stage: str, key: str) -> bytes:
         folder = self._folder(stage, key)
-        try:
-            return (folder / FILE).read_bytes()
-        except FileNotFoundError:
-            if folder.is_dir():
-                raise DamagedRecordError("it is gone") from None
-            raise
+        for _ in range(2):  # an object may appear between the first look at its record and that at its folder
+            with suppress(FileNotFoundError):
+                return (folder / FILE).read_bytes()
+            if not folder.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        raise DamagedRecordError("it is gone")
 
     def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
         folder = self._folder(found.recipe.stage, found.recipe.key)

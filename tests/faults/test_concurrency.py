@@ -184,7 +184,7 @@ def test_gc_goes_by_the_claim_where_the_clock_jumps_forward_in_a_run(
         samples.put(store, i)
         os.utime(store.path("features", samples.recipe(i).key), (now + offset_s, now + offset_s))
     monkeypatch.setattr(time, "time", lambda: now + 10 * 86400.0)
-    assert [removal.path.name for removal in gc(store, [], dry_run=False).removals] == [other]
+    assert [removal.entry.key for removal in gc(store, [], dry_run=False).removals] == [other]
     assert store.has("features", key)
 
 
