@@ -12,7 +12,7 @@ import numpy as np
 
 from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
-from .files import read_bytes, resolve_inside, sha256_of
+from .files import read_inside, sha256_of
 from .findings import Findings
 from .images import decode_oriented
 from .options import ReadOptions
@@ -140,7 +140,7 @@ def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) 
 
     def check(image: FoundImage) -> _File | DatasetError:
         try:
-            data = read_bytes(resolve_inside(root, image.file_name), image.file_name)
+            data = read_inside(root, image.file_name)
             pixels, orientation = decode_oriented(data, image.file_name, max_pixels=options.max_pixels)
         except DatasetError as error:
             return error
