@@ -15,17 +15,17 @@ Program = Callable[..., "subprocess.CompletedProcess[str]"]
 _LIMIT_S = 300  # of a whole program: a guard against hanging, many times what it takes
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Program:
-    """Run ``python`` with arguments in an empty folder, on one thread and with its own memory arenas kept small."""
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """Run ``python`` with arguments in the folder ``cwd``, on one thread and with its memory arenas kept few."""
 
-    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
         path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
         environment = os.environ | one | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
 
     return run

@@ -1,9 +1,10 @@
 """The store's own readers: store.json, object.json, HDF5 and zarr payloads, artifact manifests.
 
-A mutated file is put in place as it is and, since checksums would hide all that lies behind them, also with the record
-made anew around it: what somebody could write who means harm rather than a broken disk.
+Since checksums would hide all that lies behind them, the record is made anew around a mutated file: what somebody could
+write who means harm, rather than a broken disk.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ def sealed(body: Any) -> bytes:
 
 
 class _Object:
-    """One object of a store, written anew for each case."""
+    """One object of a store, put back to what a case wants of it."""
 
     def __init__(self, root: Path, form: str) -> None:
         from cache import Store
@@ -61,27 +62,34 @@ class _Object:
         self.store = Store(root / "store")
         self.key, self.files = _object_files(form)
         self.folder = self.store.path(_STAGE, self.key)
+        self._written: dict[str, bytes] = {}
 
-    def read(self, files: Mapping[str, bytes]) -> None:
-        """Every way to read the object, as the command line and the stages do."""
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Make these the object's files."""
+        if not self.folder.is_dir():  # in quarantine since the case before
+            shutil.rmtree(self.store.root / "quarantine", ignore_errors=True)
+            self._written = {}
+        for name, data in files.items():
+            if self._written.get(name) != data:
+                path = self.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                self._written[name] = data
+
+    def read(self) -> None:
+        """Check and read the object as ``rcnn cache verify`` and the stages do."""
+        tolerant(lambda _: self.store.check(_STAGE, self.key))(b"")
+        tolerant(lambda _: self.store.get_rows(_STAGE, self.key, "boxes", 0, 1))(b"")
+        tolerant(lambda _: self.store.get(_STAGE, self.key))(b"")
+
+    def list(self) -> None:
+        """Go through the store as the other commands do."""
         from cache.listing import find
         from cache.maintenance import verify
 
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self.store.root / "quarantine", ignore_errors=True)
-        for name, data in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        ways: tuple[Callable[[bytes], object], ...] = (
-            lambda _: verify(self.store),
-            lambda _: find(self.store, self.key[:8]),
-            lambda _: self.store.describe(_STAGE, self.key),
-            lambda _: self.store.get_rows(_STAGE, self.key, "boxes", 0, 1),
-            lambda _: self.store.get(_STAGE, self.key),
-        )
-        for way in ways:
-            tolerant(way)(b"")
+        tolerant(lambda _: verify(self.store))(b"")
+        tolerant(lambda _: find(self.store, self.key[:8]))(b"")
+        tolerant(lambda _: self.store.describe(_STAGE, self.key))(b"")
 
 
 def _record(root: Path) -> Callable[[bytes], None]:
@@ -89,13 +97,18 @@ def _record(root: Path) -> Callable[[bytes], None]:
 
     one = _Object(root, "zarr")
 
+    def read(data: bytes) -> None:
+        one.write(one.files | {"object.json": data})
+        one.list()
+        one.read()
+
     def run(data: bytes) -> None:
-        one.read(one.files | {"object.json": data})
-        try:
+        read(data)
+        again = b""
+        with contextlib.suppress(ValueError, AttributeError, RecursionError, StoreError):
             again = sealed(json.loads(data))
-        except (ValueError, AttributeError, RecursionError, StoreError):
-            return
-        one.read(one.files | {"object.json": again})
+        if again:
+            read(again)
 
     return run
 
@@ -117,8 +130,8 @@ def _hdf5(root: Path) -> Callable[[bytes], None]:
 
     def run(data: bytes) -> None:
         files = one.files | {"data.h5": data}
-        one.read(files)
-        one.read(files | {"object.json": resealed(files)})
+        one.write(files | {"object.json": resealed(files)})
+        one.read()
 
     return run
 
@@ -136,7 +149,8 @@ def _zarr(root: Path) -> Callable[[bytes], None]:
 
     def run(data: bytes) -> None:
         files = one.files | {names[data[0] % len(names)]: data[1:]} if data else one.files
-        one.read(files | {"object.json": resealed(files)})
+        one.write(files | {"object.json": resealed(files)})
+        one.read()
 
     return run
 

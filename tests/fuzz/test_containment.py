@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from containment_cases import CASES, _object_files, _payload, _recipe
@@ -42,20 +43,24 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "open_outside"])
-def test_nothing_outside_is_touched_and_the_user_is_told(program, name: str) -> None:
-    done = program(HERE / "watched.py", name)
+@pytest.fixture(scope="module")
+def found(program, tmp_path_factory) -> dict[str, Any]:
+    """What was touched and said, by case; all run in one process."""
+    done = program(HERE / "watched.py", *CASES, cwd=tmp_path_factory.mktemp("watched"))
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["touched"] == []
-    expected = next(text for start, text in TOLD.items() if name.startswith(start))
-    assert expected in found["said"]
+    return json.loads(done.stdout)
 
 
-def test_the_watch_sees_what_is_opened_and_written(program) -> None:
-    done = program(HERE / "watched.py", "open_outside")
-    assert "inotify saw outside/ opened or changed" in json.loads(done.stdout)["touched"]
-    assert any(line.startswith("os.mkdir") for line in json.loads(done.stdout)["touched"])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "open_outside"])
+def test_nothing_outside_is_touched_and_the_user_is_told(found, name: str) -> None:
+    assert found[name]["touched"] == []
+    assert next(text for start, text in TOLD.items() if name.startswith(start)) in found[name]["said"]
+
+
+def test_the_watch_sees_what_is_opened_and_written(found) -> None:
+    touched = found["open_outside"]["touched"]
+    assert "inotify saw outside/ opened or changed" in touched
+    assert any(line.startswith("os.mkdir") for line in touched)
 
 
 def test_a_link_to_a_whole_store_is_fine(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ print("no fault")
 
 
 @pytest.mark.parametrize("name", all_targets())
-def test_only_clear_errors(program, name: str) -> None:
-    done = program(HERE / "cases.py", name, "--cases", CASES)
+def test_only_clear_errors(program, tmp_path: Path, name: str) -> None:
+    done = program(HERE / "cases.py", name, "--cases", CASES, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     assert json.loads(done.stdout.splitlines()[-1])["cases"] >= CASES
 
@@ -47,8 +47,8 @@ def test_only_clear_errors(program, name: str) -> None:
         ("time.sleep(60)", "Timeout (0:00:02)!"),
     ],
 )
-def test_a_fault_of_each_kind_is_found(program, fault: str, said: str) -> None:
-    done = program("-c", SCRIPT.format(fault=fault))
+def test_a_fault_of_each_kind_is_found(program, tmp_path: Path, fault: str, said: str) -> None:
+    done = program("-c", SCRIPT.format(fault=fault), cwd=tmp_path)
     assert done.returncode == 1
     assert said in done.stderr
     assert "no fault" not in done.stdout

@@ -1,7 +1,7 @@
-"""Run one case of containment_cases under watch: ``python tests/fuzz/watched.py CASE``, in a folder of its own.
+"""Run cases of containment_cases under watch, each in a folder of its own: ``python tests/fuzz/watched.py CASE...``.
 
-Prints as JSON what it opened, listed or changed in ``outside/`` (an inotify watch, which sees C libraries too, and an
-audit hook), what it wrote anywhere but in ``inside/``, and the error that the user would see.
+Prints as JSON, for each, what it opened, listed or changed in ``outside/`` (an inotify watch, which sees C libraries
+too, and an audit hook), what it wrote anywhere but in ``inside/``, and the error that the user would see.
 """
 
 import ctypes
@@ -21,13 +21,13 @@ _IN_OPENED_OR_CHANGED = 0x2 | 0x4 | 0x20 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 |
 class Watch:
     """Notes every touch of ``outside`` and every write outside ``inside``, from ``start`` on."""
 
-    def __init__(self, inside: Path, outside: Path) -> None:
-        self.inside, self.outside = str(inside), str(outside)
-        self.touched: list[str] = []
+    def __init__(self) -> None:
         self.on = False
         sys.addaudithook(self._hook)
 
-    def start(self) -> None:
+    def start(self, inside: Path, outside: Path) -> None:
+        self.inside, self.outside = str(inside), str(outside)
+        self.touched: list[str] = []
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._libc.inotify_init1(_IN_NONBLOCK)
         for folder in [folder for folder, _, _ in os.walk(self.outside)]:  # all of them first: walking opens them
@@ -41,6 +41,7 @@ class Watch:
             events = os.read(self._fd, 1 << 16)
         except BlockingIOError:
             events = b""
+        os.close(self._fd)
         return sorted({*self.touched, *(["inotify saw outside/ opened or changed"] if events else [])})
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -78,18 +79,18 @@ def _below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def main() -> None:
+def _watched(watch: Watch, name: str) -> dict[str, Any]:
     from containment_cases import CASES, lay_out_outside
 
     from pipeline.errors import USER_ERRORS
 
-    inside, outside = Path.cwd().resolve() / "inside", Path.cwd().resolve() / "outside"
-    inside.mkdir()
+    folder = Path.cwd().resolve() / name
+    inside, outside = folder / "inside", folder / "outside"
+    inside.mkdir(parents=True)
     lay_out_outside(outside)
-    action = CASES[sys.argv[1]](inside, outside)
+    action = CASES[name](inside, outside)
     before = {str(p): p.read_bytes() for p in sorted(outside.rglob("*")) if p.is_file()}
-    watch = Watch(inside, outside)
-    watch.start()
+    watch.start(inside, outside)
     said = ""
     try:
         said = str(action())
@@ -98,7 +99,12 @@ def main() -> None:
     touched = watch.stop()
     if before != {str(p): p.read_bytes() for p in sorted(outside.rglob("*")) if p.is_file()}:
         touched.append("the files of outside/ are not what they were")
-    print(json.dumps({"touched": touched, "said": said}))
+    return {"touched": touched, "said": said}
+
+
+def main() -> None:
+    watch = Watch()
+    print(json.dumps({name: _watched(watch, name) for name in sys.argv[1:]}))
 
 
 if __name__ == "__main__":
