@@ -124,25 +124,20 @@ def scan(layer: np.ndarray[Any, Any], folder: Path, images: int = 40) -> None:
     store = Store(folder / "scan")
     keys = [store.put(Recipe("features", 1, {}, {"i": i}), payload(layer, "zarr")) for i in range(images)]
     summary = {"layers": {"fc7": layer.shape[1]}}
-    view = FeatureSet(store, Artifact("features", 1, {}, {}, tuple(enumerate(keys)), summary))
+    features_ = FeatureSet(store, Artifact("features", 1, {}, {}, tuple(enumerate(keys)), summary))
     weights = np.random.default_rng(0).standard_normal((layer.shape[1], 20), np.float32)
 
     def passed(read_ahead: int, computes: bool) -> None:
-        for image in view_of(view, read_ahead):
+        for image in features_.layer("fc7", read_ahead=read_ahead):
             values = image.features
             if computes:
                 _ = values.astype(np.float32) @ weights
 
     computing = median_ms(lambda: [layer.astype(np.float32) @ weights for _ in range(images)], 3)
     reading, plain, ahead = (median_ms(lambda a=a: passed(*a), 3) for a in ((0, False), (0, True), (2, True)))
-    print(f"scan of {images} images, ms each: reading {reading / images:.1f}, computing {computing / images:.1f}, both")
-    print(
-        f"in turn {plain / images:.1f}, read ahead {ahead / images:.1f} ({max(reading, computing) / ahead:.2f} of the slower alone)"
-    )
-
-
-def view_of(features_: FeatureSet, read_ahead: int) -> Any:
-    return features_.layer("fc7", read_ahead=read_ahead)
+    part = max(reading, computing) / ahead
+    print(f"scan of {images} images, ms each: reading {reading / images:.1f}, computing {computing / images:.1f}; both")
+    print(f"in turn {plain / images:.1f}, read ahead {ahead / images:.1f} ({part:.2f} of the slower one's speed)")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Where results live: the content-addressed store, artifact manifests, and the digests that name things."""
 
-from ._fs import atomic_write
+from ._fs import atomic_write, make_dirs, sync, sync_tree
 from .artifact import Artifact
 from .digest import canonical_json, digest_array, digest_file, digest_json
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreFullError, StoreVersionError
@@ -23,4 +23,7 @@ __all__ = [
     "digest_array",
     "digest_file",
     "digest_json",
+    "make_dirs",
+    "sync",
+    "sync_tree",
 ]

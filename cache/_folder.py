@@ -4,6 +4,8 @@
 ``tmp/`` and renamed into place when all of it is durable.
 """
 
+import errno
+import math
 import os
 import stat
 import time
@@ -57,19 +59,19 @@ class FolderBackend:
         return os.path.isfile(f"{self.root}/{_object(stage, key)}/{FILE}")  # noqa: PTH113 a fifth of Path's time
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
-        found = {key for key in keys if self.has(stage, key)}
-        for key in found:
+        for key in keys:
             self._touch(self._folder(stage, key))
-        return found
+        # only now: what gc took before it was touched is absent, and what it took after, gc gives back
+        return {key for key in keys if self.has(stage, key)}
 
     def record(self, stage: str, key: str) -> bytes:
         folder = self._folder(stage, key)
-        try:
-            return self._plain(f"{_object(stage, key)}/{FILE}").read_bytes()
-        except FileNotFoundError:
-            if folder.is_dir():
-                raise DamagedRecordError("it is gone") from None
-            raise
+        for _ in range(2):  # an object may appear between the first look at its record and that at its folder
+            with suppress(FileNotFoundError):
+                return self._plain(f"{_object(stage, key)}/{FILE}").read_bytes()
+            if not folder.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        raise DamagedRecordError("it is gone")
 
     def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
         folder = _object(found.recipe.stage, found.recipe.key)
@@ -150,7 +152,7 @@ class FolderBackend:
         except (OSError, StoreError):
             return ""
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Entry, unused_since: float = math.inf) -> bool:
         path = self.root / entry.name
         if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
@@ -160,8 +162,10 @@ class FolderBackend:
         _fs.make_dirs(doomed.parent)
         if not _fs.move_away(path, doomed):
             return False
+        used = doomed.stat().st_mtime >= unused_since
+        given_back = used and _fs.move_dir(doomed, path)
         _fs.remove_tree(doomed)
-        return True
+        return not given_back
 
     def _folder(self, stage: str, key: str) -> Path:
         return self._plain(_object(stage, key))
@@ -182,7 +186,8 @@ class FolderBackend:
 
     def _touch(self, folder: Path) -> None:
         try:
-            if time.time() - folder.stat().st_mtime > _TOUCH_S:
+            # either way: a time to come is of a clock that was wrong, and would keep the object until then
+            if abs(time.time() - folder.stat().st_mtime) > _TOUCH_S:
                 os.utime(folder)
         except OSError:
             return  # a read-only store has no gc to fear

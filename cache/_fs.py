@@ -45,6 +45,17 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
+def sync_tree(path: Path) -> None:
+    """Make a file, or a folder with all that is in it, durable; StoreFullError or StoreError where that is refused."""
+    with explained(f"writing {path.name}", path.parent):
+        for parent, _, names in os.walk(path):
+            for name in names:
+                sync(Path(parent, name))
+            sync(Path(parent))
+        if not path.is_dir():
+            sync(path)
+
+
 def make_dirs(path: Path) -> None:
     """``mkdir -p`` whose new entries are durable; permissions are the umask's, so a group can share a store."""
     if path.is_dir():

@@ -2,13 +2,13 @@
 
 Object stores have no folders to rename, but a file appears there whole or not at all. So an object is one file,
 ``objects/<stage>/<key[:2]>/<key>.zip`` (see ``_pack``), and a reader fetches its head and then the bytes it wants.
-What a run finds present it names in ``in-use/``, one small file for the whole run: gc spares those.
+There is no time of last use: gc spares what a run has claimed (``Store.register``) and what was written lately.
 
 Credentials and endpoints come from fsspec's own configuration and environment (``AWS_…``, ``FSSPEC_S3_ENDPOINT_URL``).
 """
 
 import errno
-import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +27,6 @@ _HEAD_BYTES = 1 << 16  # most records, and many whole objects, are smaller
 _TIMES = ("LastModified", "mtime", "created", "updated", "last_modified")  # each file system has its own word
 _AT_ONCE = 32  # requests in flight
 _LIST_FROM = 1000  # for so many keys listing a stage is faster than asking for each
-_IN_USE = "in-use"
-_LOOK_S = 1.0  # how long what is there is taken as known
 
 
 class UrlBackend:
@@ -38,8 +36,6 @@ class UrlBackend:
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
-        self._uses: dict[str, tuple[float, dict[str, list[str]]]] = {}  # what is in in-use/, read once each
-        self._looked = float("-inf")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (UrlBackend, (self.root,))
@@ -88,9 +84,6 @@ class UrlBackend:
                 found = {key for key, is_there in zip(ordered, there, strict=True) if is_there}
         else:
             found = keys & {entry.key for entry in self.objects(stage)}
-        if found:
-            with suppress(OSError):  # a read-only store has no gc to fear
-                self.write(f"{_IN_USE}/{_fs.random_name()}.json", json.dumps({stage: sorted(found)}).encode())
         return found
 
     def record(self, stage: str, key: str) -> bytes:
@@ -138,17 +131,13 @@ class UrlBackend:
         return self.locate(_name(found.recipe.stage, found.recipe.key))
 
     def objects(self, stage: str | None = None) -> Iterator[Entry]:
-        in_use = self._in_use()
         for name, key, path, info in self._listed(stage):
             if key:
-                stat = _stat(info)
-                used = max(stat.used, in_use.get((name, key), 0.0))
-                yield Entry(name, key, path, Stat(stat.nbytes, 1, stat.created, used))
+                yield Entry(name, key, path, _stat(info))
 
     def leftovers(self) -> Iterator[Entry]:
-        for kind, folder in (("temporary", _IN_USE), ("quarantine", "quarantine")):
-            for path, info in self._find(folder):
-                yield Entry(kind, "", path, _stat(info))
+        for path, info in self._find("quarantine"):
+            yield Entry("quarantine", "", path, _stat(info))
 
     def strays(self, stage: str | None = None) -> Iterator[Entry]:
         for _, key, path, info in self._listed(stage):
@@ -156,10 +145,7 @@ class UrlBackend:
                 yield Entry("stray", "", path, _stat(info))
 
     def stat(self, entry: Entry) -> Stat:
-        stat = entry.stat or _stat(self._call("info", entry.name))
-        if not entry.key:
-            return stat
-        return Stat(stat.nbytes, 1, stat.created, max(stat.used, self._in_use().get((entry.kind, entry.key), 0.0)))
+        return entry.stat or _stat(self._call("info", entry.name))
 
     def image_of(self, entry: Entry) -> str:
         try:
@@ -167,8 +153,10 @@ class UrlBackend:
         except OSError:
             return ""
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: Entry, unused_since: float = math.inf) -> bool:
         try:
+            if _stat(self._call("info", entry.name)).used >= unused_since:
+                return False
             self._call("rm_file", entry.name)
         except FileNotFoundError:
             return False
@@ -203,20 +191,6 @@ class UrlBackend:
             key = parts[-1].removesuffix(SUFFIX)
             fits = len(parts) == 4 and is_stage(parts[1]) and is_key(key) and path == _name(parts[1], key)
             yield parts[1], key if fits else "", path, info
-
-    def _in_use(self) -> dict[tuple[str, str], float]:
-        """When a run last named each object that runs found present; asked for at most once a second."""
-        if time.monotonic() - self._looked > _LOOK_S:
-            self._looked = time.monotonic()
-            for path, info in self._find(_IN_USE):
-                if path not in self._uses:
-                    with suppress(OSError, ValueError):  # half a list protects nothing
-                        self._uses[path] = (_stat(info).used, dict(json.loads(self.read(path))))
-        out: dict[tuple[str, str], float] = {}
-        for used, named in self._uses.values():
-            for stage, keys in named.items():
-                out |= {(stage, key): max(used, out.get((stage, key), 0.0)) for key in keys}
-        return out
 
 
 def record_span_of(found: ObjectRecord) -> int:

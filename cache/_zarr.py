@@ -12,6 +12,7 @@ for 10 ms an image, and a disk that reads 400 MB/s takes those 10 ms for the oth
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,11 @@ def _module() -> Any:
 
     zarr.config.set({"async.concurrency": _CONCURRENCY})
     return zarr
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="decompress")
 
 
 def _compressor() -> Any:
@@ -65,19 +71,55 @@ def decode(
 ) -> dict[str, NDArray[Any]]:
     """Arrays of these shapes and dtypes; with ``rows``, only those rows (files of other chunks may be left out).
 
-    Raises ValueError, or whatever zarr raises, for files that are not as ``encode`` makes them.
+    Chunks of numbers are decompressed straight into the result, in two threads: twice as fast as through zarr, which
+    copies. Raises ValueError, KeyError, or whatever zarr raises, for files that are not as ``encode`` makes them.
     """
-    zarr = _module()
+    out = {}
     for name, (shape, dtype) in arrays.items():
         check_array(files, f"{FOLDER}/{name}", shape, chunk_shape(shape, dtype) if shape else (), dtype)
+        direct = shape and dtype.kind != "U"
+        out[name] = _numbers(files, name, shape, dtype, rows) if direct else _by_zarr(files, name, shape, dtype, rows)
+    return out
+
+
+def _by_zarr(
+    files: Mapping[str, bytes], name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice
+) -> NDArray[Any]:
+    zarr = _module()
     buffer = zarr.core.buffer.cpu.Buffer
     memory = {path.removeprefix(f"{FOLDER}/"): buffer.from_bytes(data) for path, data in files.items()}
     # consolidated metadata would take the place of the arrays' own, which were checked
     group = zarr.open_group(zarr.storage.MemoryStore(memory), mode="r", use_consolidated=False)
-    return {
-        name: np.asarray(group[name][rows] if shape else group[name][()], dtype)
-        for name, (shape, dtype) in arrays.items()
-    }
+    return np.asarray(group[name][rows] if shape else group[name][()], dtype)
+
+
+def _numbers(
+    files: Mapping[str, bytes], name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice
+) -> NDArray[Any]:
+    from numcodecs.zstd import decompress
+
+    start, stop, _ = rows.indices(shape[0])
+    out = np.empty((max(0, stop - start), *shape[1:]), dtype)
+    chunks = [path for path in files_of(name, shape, dtype, rows) if not path.endswith("zarr.json")]
+    height = chunk_shape(shape, dtype)[0]
+
+    def fill(item: tuple[int, str]) -> None:
+        first, data = item[0] * height, files[item[1]]
+        begin, end = max(first, start), min(first + height, stop)
+        target = out[begin - start : end - start]
+        if end - begin == height:
+            decompress(data, target.reshape(-1).view(np.uint8))
+        else:  # the array's last chunk, which is stored whole, or one of which some rows are asked for
+            chunk = np.frombuffer(decompress(data), dtype).reshape(height, *shape[1:])
+            target[...] = chunk[begin - first : end - first]
+
+    work = list(enumerate(chunks, start // height))
+    if out.nbytes < _CHUNK_BYTES:
+        for item in work:
+            fill(item)
+    else:
+        list(_pool().map(fill, work))
+    return out
 
 
 def chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:

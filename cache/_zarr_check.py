@@ -55,7 +55,7 @@ def _check_chunk(name: str, data: bytes, count: int, dtype: np.dtype) -> None:
     """ValueError unless the chunk says, in its first frame, that it holds ``count`` values of this dtype."""
     size = _content_bytes(data)
     if dtype.kind == "U":
-        from numcodecs.zstd import decompress  # type: ignore[import-untyped]
+        from numcodecs.zstd import decompress
 
         # Before each text and before all of them stands a length of 4 bytes.
         if size > 4 + count * (4 + dtype.itemsize) or size < 4:

@@ -1,5 +1,6 @@
 """What a store needs of the place where it lies: a folder, or any URL that fsspec knows."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -103,5 +104,5 @@ class Backend(Protocol):
     def image_of(self, entry: Entry) -> str:
         """The image that an object's record names, also where it is damaged; "" where that cannot be told."""
 
-    def remove(self, entry: Entry) -> bool:
-        """Remove an entry, out of every reader's sight in one step; False if it was gone."""
+    def remove(self, entry: Entry, unused_since: float = math.inf) -> bool:
+        """Remove an entry, out of every reader's sight in one step; False if it was gone, or used since that time."""

@@ -1,7 +1,8 @@
 """Keep a store sound and small: re-read everything, and remove what no result refers to."""
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from .artifact import Artifact
@@ -120,16 +121,18 @@ def gc(
 
     Kept are the objects of ``roots`` (the workspace's manifests) and, unless ``workspace_only``, of every manifest ever
     registered, that is of all experiments; and whatever was written, or found present by a run, in the last ``grace_s``
-    seconds, since a run that is not through has no manifest yet. ``workspace_only`` also removes the other manifests'
-    references, which would point to nothing. Temporaries and quarantined objects go after the same grace period.
+    seconds. A run that is not through has registered what it is about to compute, so it may take longer than that.
+    ``workspace_only`` removes the other manifests' references, too, once they are older than ``grace_s``. Temporaries
+    and quarantined objects go after the same grace period.
 
     Raises StoreError, before anything is removed, if a registered manifest cannot be read.
     """
     roots = list(roots)
     references = store.references()
-    kept = roots if workspace_only else [*roots, *references.values()]
-    live = keys_by_stage(kept)
     deadline = time.time() - grace_s
+    stale = _stale(store, references, roots, deadline) if workspace_only else []
+    spared = {entry.name for entry in stale}
+    live = keys_by_stage([*roots, *(artifact for name, artifact in references.items() if name not in spared)])
     doomed: list[Entry] = []
     referenced = young = 0
     for entry in entries(store):
@@ -140,20 +143,43 @@ def gc(
         else:
             doomed.append(entry)
     doomed += [entry for entry in store.backend.leftovers() if _older(store, entry, deadline)]
-    if workspace_only:
-        wanted = {artifact.digest for artifact in roots}
-        stale = [Entry("reference", "", n) for n, artifact in references.items() if artifact.digest not in wanted]
-        doomed += [entry for entry in stale if _older(store, entry, deadline)]
+    doomed += stale
     removals = [Removal(entry, usage(store, entry).nbytes) for entry in doomed]
     if not dry_run:
-        removals = [removal for removal in removals if _remove(store, removal.entry, deadline)]
+        claimed = _NewClaims(store, set(references))
+        removals = [r for r in removals if r.entry not in claimed and _remove(store, r.entry, deadline)]
     return GcReport(dry_run, tuple(removals), referenced, young)
+
+
+class _NewClaims(Container[Entry]):
+    """The objects that runs have claimed since gc began, which may have found them present; looked up every second."""
+
+    def __init__(self, store: Store, known: set[str]) -> None:
+        self._store, self._known = store, known
+        self._keys: dict[str, set[bytes]] = {}
+        self._looked = -math.inf
+
+    def __contains__(self, entry: object) -> bool:
+        if time.monotonic() - self._looked > 1.0:
+            self._looked = time.monotonic()
+            new = self._store.references(skip=self._known)
+            self._known |= new.keys()
+            for stage, keys in keys_by_stage(new.values()).items():
+                self._keys.setdefault(stage, set()).update(keys)
+        return isinstance(entry, Entry) and bytes.fromhex(entry.key) in self._keys.get(entry.kind, ())
+
+
+def _stale(store: Store, references: Mapping[str, Artifact], roots: Iterable[Artifact], deadline: float) -> list[Entry]:
+    """The references to other manifests than ``roots`` that are older than the deadline."""
+    wanted = {artifact.digest for artifact in roots}
+    others = [Entry("reference", "", name) for name, artifact in references.items() if artifact.digest not in wanted]
+    return [entry for entry in others if _older(store, entry, deadline)]
 
 
 def _remove(store: Store, entry: Entry, deadline: float) -> bool:
     """Remove one thing; False if it is gone or was used since it was chosen."""
     with store.backend.explained(f"removing {entry.key or entry.name}"):
-        return _older(store, entry, deadline) and store.backend.remove(entry)
+        return _older(store, entry, deadline) and store.backend.remove(entry, deadline)
 
 
 def _older(store: Store, entry: Entry, deadline: float) -> bool:

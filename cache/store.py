@@ -6,7 +6,8 @@ run, so that gc knows them).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from . import record
 from ._folder import FolderBackend
 from ._url import UrlBackend
 from .artifact import Artifact
-from .backend import Backend
+from .backend import Backend, Entry
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreVersionError, remedy
 from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
 
@@ -121,11 +122,23 @@ class Store:
             self.backend.write(name, artifact.to_bytes())
         return name
 
-    def references(self) -> dict[str, Artifact]:
-        """Every registered artifact manifest by its name; StoreError or StoreVersionError if one cannot be read."""
+    def unregister(self, name: str) -> None:
+        """Take back what ``register`` returned."""
+        with self.backend.explained(f"removing {name}"):
+            self.backend.remove(Entry("reference", "", name))
+
+    def references(self, skip: Container[str] = ()) -> dict[str, Artifact]:
+        """Every registered artifact manifest by its name; StoreError or StoreVersionError if one cannot be read.
+
+        One that is taken back meanwhile is passed over, and so are the names in ``skip``.
+        """
         with self.backend.explained("reading the references"):
             names = [name for name in self.backend.names("refs") if name.endswith(".json") and name[0] not in "!."]
-            return {f"refs/{name}": self._reference(f"refs/{name}") for name in names}
+            found = {}
+            for name in (f"refs/{name}" for name in names if f"refs/{name}" not in skip):
+                with suppress(FileNotFoundError):
+                    found[name] = self._reference(name)
+            return found
 
     def check(self, stage: str, key: str) -> list[str]:
         """Re-read every file of an object; what is wrong with it, one line each. Moves nothing.

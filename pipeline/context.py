@@ -1,5 +1,6 @@
 """The :class:`stages.common.contract.Context` that a stage runs in."""
 
+import contextlib
 import functools
 import os
 import shutil
@@ -8,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, Store, digest_file
+from cache import Artifact, Store, digest_file, make_dirs, sync, sync_tree
 from cache.store import is_url
 from manifests import Dataset, ImageSource
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
@@ -20,6 +21,7 @@ from .progress import Reporter
 from .timings import read_timings
 
 _PARTIAL = ".partial"
+_FORMER = ".former-"
 
 
 def store_root(project: Path, params: Any) -> Path | str:
@@ -51,6 +53,7 @@ class RunContext:
         self._params = params
         self.log = Reporter(stage.name)
         self.tally = Tally()
+        self._claims: list[str] = []
         self.device = params.execution.device
         self.workers = params.execution.workers or default_workers()
         self._images: ImageSource | None = None  # where the stage asked for images
@@ -70,7 +73,7 @@ class RunContext:
 
     def work_dir(self) -> Path:
         folder = self._project / "artifacts" / "checkpoints" / self._stage.name
-        folder.mkdir(parents=True, exist_ok=True)
+        make_dirs(folder)
         return folder
 
     def timings(self) -> Mapping[str, Mapping[str, Any]]:
@@ -84,8 +87,8 @@ class RunContext:
 
     def output(self, name: str) -> Path:
         path = self._declared(self._stage.outputs, name)
-        partial = path.parent / _PARTIAL / path.name
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._partial(path)
+        make_dirs(partial.parent)
         return partial
 
     def dataset(self) -> Dataset:
@@ -102,6 +105,7 @@ class RunContext:
         return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
+        self._claim(tasks)
         return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
 
     def _runner(self) -> Runner:
@@ -122,27 +126,35 @@ class RunContext:
             summary=dict(summary, dataset=self._params.dataset),
         )
         self.store.register(artifact)
+        for claim in self._claims:
+            self.store.unregister(claim)
         artifact.write(self.output(name))
 
     def discard_partial(self) -> None:
-        """Remove whatever a failed or killed run of this stage left half-written."""
-        for folder in {self._path(path).parent / _PARTIAL for path in self._stage.outputs.values()}:
-            for path in self._stage.outputs.values():
-                _remove(folder / Path(path).name)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        """Remove whatever a failed or killed run of this stage left half-written, its own temporaries included."""
+        for folder in {self._partial(final).parent for final in self._finals()}:
+            _remove(folder)
+            with contextlib.suppress(OSError):  # absent, or another stage is writing there
+                folder.parent.rmdir()
 
     def commit(self) -> None:
-        """Put every output in place. Raises TypeError when the stage left one unwritten."""
-        finals = [self._path(path) for path in self._stage.outputs.values()]
+        """Put every output in place, durable first. Raises TypeError when the stage left one unwritten.
+
+        At a crash or a loss of power each output is the former one, absent (a folder only), or the new one, and whole.
+        """
+        finals = self._finals()
         for final in finals:
-            if not (final.parent / _PARTIAL / final.name).exists():
+            if not self._partial(final).exists():
                 raise TypeError(f"stage {self._stage.name} did not write its output {final}")
         for final in finals:
-            partial = final.parent / _PARTIAL / final.name
-            if partial.is_dir():
-                _remove(final)
+            sync_tree(self._partial(final))
+        for final in finals:
+            partial = self._partial(final)
+            if partial.is_dir() and final.exists():  # a folder cannot be replaced in one step, nor removed
+                final.replace(partial.with_name(f"{_FORMER}{final.name}"))
             partial.replace(final)
+        for folder in {final.parent for final in finals}:
+            sync(folder)
         self.discard_partial()
 
     @cached_property
@@ -159,6 +171,23 @@ class RunContext:
 
     def _path(self, template: str) -> Path:
         return self._project / template.replace("${dataset}", self._params.dataset)
+
+    def _claim(self, tasks: Sequence[ImageTask]) -> None:
+        """Register what is about to be computed, so that gc spares it for as long as the run takes.
+
+        The claim of a killed run stays; the same run started again takes it over.
+        """
+        entries = tuple((task.image.id, task.recipe.key) for task in tasks)
+        summary = {"dataset": self._params.dataset, "unfinished": True}
+        claim = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
+        self._claims.append(self.store.register(claim))
+
+    def _finals(self) -> list[Path]:
+        return [self._path(path) for path in self._stage.outputs.values()]
+
+    def _partial(self, final: Path) -> Path:
+        """Where an output is written; the stage's own folder, on the file system of the output."""
+        return final.parent / _PARTIAL / self._stage.name / final.name
 
     def _missing_input(self, path: Path) -> str:
         registered = registered_folder(self._project, self._params.dataset)

@@ -1,5 +1,6 @@
 """Run one stage."""
 
+import errno
 import signal
 import time
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from cache import StoreError, StoreFullError
 
 from . import timings
 from .context import RunContext
@@ -26,9 +29,10 @@ def run_stage(name: str, project: Path, params: Any) -> None:
     timings.reset_peak()
     context.discard_partial()
     try:
-        with _terminate_as_interrupt():
+        with _terminate_as_interrupt(), _full_disk_named(name, project):
             stage.run(context)
-        context.commit()
+        with _full_disk_named(name, project):
+            context.commit()
     finally:
         context.discard_partial()
     seconds = time.monotonic() - begin
@@ -37,8 +41,25 @@ def run_stage(name: str, project: Path, params: Any) -> None:
         "reused": context.tally.reused,
         "regions": context.tally.regions,
     }
-    timings.record(project, name, seconds, counts)
+    try:
+        timings.record(project, name, seconds, counts)
+    except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
+        context.log.warning(f"its time is not in {timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")
+
+
+@contextmanager
+def _full_disk_named(stage: str, project: Path) -> Iterator[None]:
+    """The operating system names no file where a write fails: say whose it was and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise StoreFullError(
+            f"{project.resolve()}: {error.strerror} while writing the results of {stage}; nothing already computed is "
+            "lost: free some space or raise the limit on file sizes, then run it again"
+        ) from error
 
 
 @contextmanager

@@ -220,6 +220,7 @@ def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
     for u, flat in zip(found, made_of, strict=True):
         differing = [f"{n}={v}" for n, v in sorted(flat.items()) if len(values_of[u.artifact.stage, n]) > 1]
         gaps = f"{u.missing} missing" if u.missing else ""
+        gaps = f"unfinished, {u.missing} to come" if u.artifact.summary.get("unfinished") else gaps
         mark = "*" if u.artifact.digest in here else ""
         size = format_bytes(u.usage.nbytes)
         rows.append((mark, u.artifact.stage, u.dataset, u.usage.objects, size, gaps, ", ".join(differing)))

@@ -34,6 +34,7 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
         "n_outputs": str(network.n_outputs),
         "pool5_grid": json.dumps(network.pool5_grid),
         "input": json.dumps(network.input.as_json(), sort_keys=True),
+        "rectified": json.dumps(network.rectified),
     }
     state = {k: v.detach().cpu().contiguous() for k, v in network.trunk.state_dict().items()}
     atomic_write(path, _canonical(save(state, meta)))
@@ -68,6 +69,8 @@ def load_weights(path: Path, device: str = "cpu") -> Network:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
     network = build(name, n_outputs, pool5_grid=grid, spec=spec, device="meta")
+    if meta.get("rectified") == "false":
+        network.drop_rectifier()
     fill(network, tensors, str(path))
     return network.to(device).eval()
 

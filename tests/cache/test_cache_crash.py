@@ -243,3 +243,19 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     assert path.read_bytes() == b"new"
     with pytest.raises(StoreError, match="No such file or directory"):
         atomic_write(tmp_path / "no" / "folder", b"")
+
+
+def test_an_object_that_appears_while_it_is_looked_for_is_no_damage(store, samples, monkeypatch):
+    key, reads = samples.recipe().key, []
+    read_bytes = Path.read_bytes
+
+    def too_early(path):
+        reads.append(path)
+        if len(reads) == 1:
+            samples.put(store)  # just after the first look
+            raise FileNotFoundError(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", too_early)
+    assert store.get("features", key).attrs["image"] == "000000.jpg"
+    assert store.has("features", key)

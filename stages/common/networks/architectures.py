@@ -13,8 +13,9 @@ from .spec import InputSpec, Triple
 class Architecture:
     """One network: ``make(n_outputs)``, its own input convention, and where its layers are.
 
-    ``nodes`` maps layer names to torchvision feature-extraction nodes; ``head`` is the module path of the last
-    layer. ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is).
+    ``nodes`` maps layer names to torchvision feature-extraction nodes; ``head`` is the module path of the last layer,
+    ``rectifier`` of a ReLU that follows it. ``grid`` is the grid that ``pool5`` is averaged to unless the parameter
+    says otherwise (None: left as is).
     """
 
     make: Callable[[int], nn.Module]
@@ -22,6 +23,7 @@ class Architecture:
     nodes: Mapping[str, str]
     head: str
     grid: int | None = None
+    rectifier: str | None = None
 
 
 def _torchvision(name: str) -> Callable[[int], nn.Module]:
@@ -72,6 +74,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         {"pool5": "features.12.cat", "fc8": "flatten"},
         "classifier.1",
         grid=3,
+        rectifier="classifier.2",
     ),
     "resnet50": Architecture(
         _torchvision("resnet50"),

@@ -30,6 +30,7 @@ class Network(nn.Module):
         self.n_outputs = n_outputs
         self.trunk = trunk
         self._architecture: Architecture = ARCHITECTURES[name]
+        self.rectified = self._architecture.rectifier is not None  # whether a ReLU cuts negative logits
         self._graphs: dict[tuple[str, ...], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,7 +100,11 @@ class Network(nn.Module):
         return self.trunk.get_submodule(self._architecture.head).parameters()
 
     def new_head(self, n_outputs: int, generator: torch.Generator) -> None:
-        """Replace the last layer: weights N(0, 0.01), bias 0 (paper section 2.3; FACTS section 4)."""
+        """Replace the last layer: weights N(0, 0.01), bias 0 (paper section 2.3; FACTS section 4).
+
+        The new logits may be negative, also where the architecture rectifies its own (squeezenet1_0): of a few classes
+        one that starts below 0 would never get a gradient again.
+        """
         parent, _, leaf = self._architecture.head.rpartition(".")
         old = self.trunk.get_submodule(self._architecture.head)
         new: nn.Linear | nn.Conv2d
@@ -116,6 +121,14 @@ class Network(nn.Module):
         new.train(old.training)
         setattr(self.trunk.get_submodule(parent), leaf, new)
         self.n_outputs = n_outputs
+        self.drop_rectifier()
+
+    def drop_rectifier(self) -> None:
+        """Let logits be negative; nothing where the architecture has no ReLU after its last layer."""
+        if self._architecture.rectifier is not None:
+            parent, _, leaf = self._architecture.rectifier.rpartition(".")
+            setattr(self.trunk.get_submodule(parent), leaf, nn.Identity())
+            self.rectified = False
         self._graphs.clear()
 
 

@@ -10,6 +10,7 @@ from stages.common.errors import StageError
 from stages.common.networks import ARCHITECTURES, InputSpec, NetworkSettings, build
 from stages.common.networks.caffenet import CrossChannelNorm
 from stages.common.networks.settings import NAMED_LAYERS
+from stages.common.weights import load_weights, save_weights
 
 TWINS = ["alexnet", "squeezenet1_0", "resnet50"]
 
@@ -231,6 +232,24 @@ def test_a_new_head(name):
     again = build(name, 5, generator=seeded())
     again.new_head(40, seeded(3))
     assert torch.equal(next(again.classifier_parameters()), weight)
+
+
+def test_new_logits_may_be_negative_where_the_architecture_cuts_them(tmp_path):
+    """SqueezeNet has a ReLU after its last layer: with it, a class whose logits start below 0 would never be learnt."""
+    network = build("squeezenet1_0", 5, generator=seeded()).eval()
+    x = crops(network)
+    with torch.no_grad():
+        assert network(x).min() >= 0
+        network.new_head(3, seeded(3))
+        trunk = network.trunk
+        expected = trunk.classifier[1](trunk.features(x)).mean((2, 3))  # dropout does nothing in evaluation
+        assert expected.min() < 0
+        torch.testing.assert_close(network(x), expected)
+        save_weights(tmp_path / "w.safetensors", network)
+        loaded = load_weights(tmp_path / "w.safetensors")
+        assert torch.equal(loaded(x), network(x))
+        save_weights(tmp_path / "again.safetensors", loaded)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
 
 
 def test_extract_refuses_training_mode():

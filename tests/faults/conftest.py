@@ -1,0 +1,62 @@
+"""One tiny project, run through every stage once undisturbed; and the helper modules beside it made importable."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_project import ROOT, StageServer, make_project, rcnn_command
+
+from cache import Payload, Recipe, Store
+from cache.recipe import Form
+from pipeline.graph import STAGE_NAMES
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have all run. Not to be changed: take ``project`` for that."""
+    project = make_project(tmp_path_factory.mktemp("undisturbed") / "project")
+    command = rcnn_command(project, "run", *STAGE_NAMES)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+@pytest.fixture
+def project(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of the undisturbed project."""
+    copy = tmp_path / "project"
+    shutil.copytree(undisturbed, copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[StageServer]:
+    """Runs ``rcnn`` under faults."""
+    server = StageServer()
+    yield server
+    server.close()
+
+
+class Samples:
+    """Recipes and objects of a store, small."""
+
+    @staticmethod
+    def recipe(i: int = 0, stage: str = "features") -> Recipe:
+        return Recipe(stage, 1, {}, {"image": i})
+
+    @classmethod
+    def put(cls, store: Store, i: int = 0, form: Form = "hdf5") -> str:
+        values = np.random.default_rng(i).standard_normal((40, 8)).astype(np.float16)
+        return store.put(cls.recipe(i), Payload({"fc7": values}, {"image": f"{i}.jpg", "count": 40}, form))
+
+
+@pytest.fixture
+def samples() -> type[Samples]:
+    return Samples

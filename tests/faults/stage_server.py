@@ -1,0 +1,101 @@
+"""A process that has imported torch and the pipeline once, and runs ``rcnn`` in a forked copy of itself per request.
+
+    python stage_server.py
+
+Each line of stdin is a JSON request: ``argv``; ``root`` (folder), with ``fail_at`` (ENOSPC at the so-many-th write
+there, from 1), ``fsize`` (limit on the size of files), ``record`` (where to write down the calls there, as JSON lines),
+``umask``, ``euid``. Each line of stdout is the answer: ``status``, ``said`` (stdout and stderr), ``writes``.
+"""
+
+import errno
+import importlib
+import json
+import os
+import pkgutil
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py  # noqa: F401 - this and the next to have them before the first fork
+import shim
+import torch  # noqa: F401
+import torchvision  # noqa: F401
+import zarr  # noqa: F401
+
+import stages
+from pipeline import cli
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what a request asks for in a child."""
+    with tempfile.TemporaryFile("w+") as counted:
+        # a pipe: a limit on the size of files must not cut what is said
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(writing, 1)
+            os.dup2(writing, 2)
+            os._exit(_in_child(request, counted.fileno()))
+        os.close(writing)
+        with os.fdopen(reading) as said:
+            text = said.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        counted.seek(0)
+        return {"status": status, "said": text, "writes": len(counted.read())}
+
+
+def _in_child(request: dict[str, Any], counted: int) -> int:
+    if "umask" in request:
+        os.umask(request["umask"])
+    if "euid" in request:
+        os.setegid(request["euid"])
+        os.seteuid(request["euid"])
+    if "root" in request:
+        shim.install(Path(request["root"]), _watcher(request, counted))
+    if "fsize" in request:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["fsize"], resource.RLIM_INFINITY))
+    sys.argv = ["rcnn", *request["argv"]]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+
+def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
+    fail_at, write = request.get("fail_at", 0), os.write
+    record = os.open(request["record"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "record" in request else None
+    seen = [0]
+
+    def watch(call: str, paths: tuple[str, ...], data: bytes) -> None:
+        if record is not None:
+            write(record, (json.dumps([call, list(paths), data.hex()]) + "\n").encode())
+        if call == "write":
+            seen[0] += 1
+            write(counted, b".")
+            if seen[0] == fail_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *paths)
+
+    return watch
+
+
+def main() -> None:
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
+        importlib.import_module(module.name)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Stores that are emptied, newer, read-only, another user's, or in an odd place."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_project import Answer, StageServer, forget, make_project, results, tiny_params
+
+from cache import Artifact, Store
+from cache.maintenance import verify
+from pipeline.graph import STAGE_NAMES
+
+NOBODY = 65534
+two_users = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run commands as another user")
+
+
+def the_line(run: Answer) -> str:
+    """What a refused command says; AssertionError unless that is one line and exit code 2."""
+    assert run.status == 2, run.said
+    assert "Traceback" not in run.said
+    (line,) = [line for line in run.said.splitlines() if line.startswith("rcnn: ")]
+    return line
+
+
+@pytest.fixture
+def public_dir() -> Iterator[Path]:
+    """A folder that every user can reach (pytest's own are closed to others)."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def with_shared_store(undisturbed: Path, public_dir: Path) -> Callable[[str], Path]:
+    """Makes copies of the undisturbed project that use the store ``public_dir / "store"`` and belong to nobody."""
+
+    def make(name: str) -> Path:
+        project = public_dir / name
+        shutil.copytree(undisturbed, project, ignore=shutil.ignore_patterns("objects", "refs", "tmp", "store.json"))
+        params = tiny_params()
+        params["store"]["root"] = str(public_dir / "store")
+        (project / "params.yaml").write_text(yaml.safe_dump(params))
+        for path in (project, *project.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        return project
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gone", "reader"),
+    [("proposals", "finetune"), ("proposals", "features"), ("features", "svm"), ("detect", "evaluate")],
+)
+def test_deleted_objects_under_a_manifest_that_is_fresh(
+    project: Path, undisturbed: Path, server: StageServer, gone: str, reader: str
+) -> None:
+    keys = [key for _, key in Artifact.read(project / f"artifacts/{gone}/manifest.json").entries][:2]
+    for key in keys:
+        shutil.rmtree(Store(project / "artifacts").path(gone, key))
+    forget(project, reader)
+    line = the_line(server.run(project, "run", reader))
+    assert any(key in line for key in keys)
+    assert f"dvc repro -f -s {gone}" in line
+    assert f"{gone}: {len(keys)} images computed" in server.run(project, "run", gone).said
+    assert server.run(project, "run", reader).status == 0
+    assert results(project) == results(undisturbed)
+
+
+@pytest.mark.parametrize("command", [("run", "features"), ("run", "svm"), ("cache", "gc", "--delete"), ("cache", "ls")])
+def test_a_store_of_a_newer_version_is_left_alone(project: Path, server: StageServer, command: tuple[str, ...]) -> None:
+    (project / "artifacts/store.json").write_text(json.dumps({"format": 99}))
+    before = results(project)
+    line = the_line(server.run(project, *command))
+    assert "format 99" in line
+    assert "update the program" in line
+    assert results(project) == before
+
+
+def test_a_path_with_spaces_and_other_letters(undisturbed: Path, server: StageServer, tmp_path: Path) -> None:
+    params = tiny_params()
+    params["store"]["root"] = "Ergebnisse für 数据 & 'mehr'"
+    project = make_project(tmp_path / "Prüf stand ü", params)
+    done = server.run(project, "run", *STAGE_NAMES)
+    assert done.status == 0, done.said
+    (project / params["store"]["root"] / "store.json").replace(project / "artifacts/store.json")
+    for name in ("objects", "refs"):
+        (project / params["store"]["root"] / name).rename(project / "artifacts" / name)
+    assert results(project) == results(undisturbed)
+
+
+@two_users
+def test_a_read_only_store_is_read_and_whoever_would_write_is_told(
+    undisturbed: Path, public_dir: Path, with_shared_store: Callable[[str], Path], server: StageServer
+) -> None:
+    for name in ("objects", "refs", "tmp", "store.json"):
+        copy = shutil.copytree if (undisturbed / "artifacts" / name).is_dir() else shutil.copy
+        (public_dir / "store").mkdir(exist_ok=True)
+        copy(undisturbed / "artifacts" / name, public_dir / "store" / name)
+    project = with_shared_store("reading")
+    forget(project, "svm")
+    assert server.run(project, "run", "svm", euid=NOBODY).status == 0
+    assert (project / "artifacts/svm/model.h5").read_bytes() == (undisturbed / "artifacts/svm/model.h5").read_bytes()
+    assert server.run(project, "cache", "verify", euid=NOBODY).status == 0
+    shutil.rmtree(public_dir / "store/objects/features")
+    line = the_line(server.run(project, "run", "features", euid=NOBODY))
+    assert str(public_dir / "store") in line
+    assert "write permission" in line
+    assert verify(Store(public_dir / "store")).problems == ()
+
+
+@two_users
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_two_users_with_different_umasks(
+    public_dir: Path, with_shared_store: Callable[[str], Path], server: StageServer, umask: int
+) -> None:
+    mine, theirs = with_shared_store("mine"), with_shared_store("theirs")
+    stages = ("proposals", "features")
+    assert server.run(mine, "run", *stages, umask=umask).status == 0
+    forget(theirs, "svm")
+    for command in (("run", "svm"), ("cache", "verify"), ("cache", "ls"), ("cache", "gc")):
+        run = server.run(theirs, *command, euid=NOBODY, umask=0o022)
+        if umask == 0o022:
+            assert run.status == 0, run.said
+        else:
+            line = the_line(run)
+            assert str(public_dir / "store") in line
+            assert "permission" in line.lower()

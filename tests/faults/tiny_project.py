@@ -1,0 +1,127 @@
+"""The smallest project that goes through every stage in seconds, and what two runs of it have to agree in."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.graph import load_stage
+
+ROOT = Path(__file__).parents[2]
+# The page and the timings show how long the stages took, which no two runs agree in.
+TIMED = ("reports/index.html", "reports/timings.json")
+# One object per image, in stage order.
+IMAGE_STAGES = ("proposals", "features", "detect")
+Written = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run of ``rcnn`` ended, what it said, and how often it wrote to the watched folder."""
+
+    status: int
+    said: str
+    writes: int
+
+
+def tiny_params() -> dict[str, Any]:
+    """The demo's parameters with seven small scenes, three classes, and a checkpoint after every iteration."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["scenes"].update(n_train=4, n_test=3, classification_train=40, classification_val=20)
+    params["scenes"].update(width_px=160, height_px=120, object_min_px=24, object_max_px=60)
+    params["scenes"].update(objects_min=4, objects_max=5)
+    params["manifest"]["classes"] = ["one", "seven", "nine"]
+    params["proposals"].update(max_proposals=30, k=[100])
+    params["pretrain"].update(iterations=4, batch=8, eval_every=2, checkpoint_every=1)
+    params["finetune"].update(iterations=4, eval_every=2, checkpoint_every=1, fg_per_batch=4, bg_per_batch=12)
+    params["evaluate"].update(n_bootstrap=5)
+    params["execution"].update(workers=2, device="cpu")
+    return params
+
+
+def make_project(folder: Path, params: dict[str, Any] | None = None) -> Path:
+    """A project folder that holds ``params.yaml`` and nothing else yet."""
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params or tiny_params(), sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def rcnn_command(project: Path, *arguments: str) -> list[str]:
+    """``rcnn -C project ARGUMENTS`` of this checkout; to be run in ``ROOT``."""
+    return [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), *arguments]
+
+
+class StageServer:
+    """``stage_server.py`` in a process: runs ``rcnn`` without the seconds that importing torch takes."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "stage_server.py")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._ask() == "ready\n"
+
+    def run(self, project: Path, *arguments: str, **fault: Any) -> Answer:
+        """``rcnn -C project ARGUMENTS`` under a fault (see stage_server.py)."""
+        request = {"argv": ["-C", str(project), *arguments], **{k: _plain(v) for k, v in fault.items()}}
+        return Answer(**json.loads(self._ask(json.dumps(request) + "\n")))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, line: str = "") -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def results(project: Path) -> dict[str, str]:
+    """sha256 by path of all that a run leaves: outputs, references and every file of every object."""
+    found = {}
+    for top in ("artifacts", "reports"):
+        for path in sorted((project / top).rglob("*")):
+            name = path.relative_to(project).as_posix()
+            if path.is_file() and name not in TIMED and not name.endswith(".gitignore"):
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def whole_objects(project: Path) -> Written:
+    """Inode and time of writing of every object's record: both change if the object is written again."""
+    records = (project / "artifacts/objects").glob("*/*/*/object.json")
+    return {path.relative_to(project).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in records}
+
+
+def leftovers(project: Path) -> list[str]:
+    """What only a run in progress, or one that was killed, has a use for."""
+    found = [path for pattern in (".partial", "*.partial", "*.tmp") for path in project.rglob(pattern)]
+    for folder in ("tmp", "checkpoints", "quarantine"):
+        found += [path for path in (project / "artifacts" / folder).rglob("*") if path.is_file()]
+    return sorted({path.relative_to(project).as_posix() for path in found if ".dvc" not in path.parts})
+
+
+def forget(project: Path, stage: str) -> None:
+    """Remove a stage's outputs, its objects and what refers to them, as if it had never run."""
+    shutil.rmtree(project / "artifacts/objects" / stage, ignore_errors=True)
+    for reference in (project / "artifacts/refs").glob(f"{stage}-*.json"):
+        reference.unlink()
+    for name in load_stage(stage).outputs.values():
+        path = project / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
