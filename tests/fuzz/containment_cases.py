@@ -1,21 +1,17 @@
 """Folders that try to lead a reader, or the store's upkeep, out of themselves; each case returns what is then run."""
 
-import contextlib
-import io
 import json
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from dataset_targets import YAML, image_bytes
-from model_targets import npy, npz
-from store_targets import _object_files, _payload, sealed
+from hostile_files import npy, npz
+from store_cases import STORE_CASES, Case
+from store_targets import sample_payload, sample_recipe
 
-Case = Callable[[Path, Path], Callable[[], object]]
 _BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>8</ymax></bndbox></object>"
 _XML = f"<annotation><size><width>12</width><height>10</height></size>{_BOX}</annotation>"
 
@@ -36,15 +32,9 @@ def lay_out_outside(outside: Path) -> None:
     with h5py.File(outside / "secret.h5", "w") as file:
         file["x"], file["bias"] = np.tile(np.array([0, 0, 5, 5], np.float32), (2, 1)), np.zeros(2, np.float32)
     store = Store(outside / "store")
-    store.put(_recipe(), _payload("zarr"))
+    store.put(sample_recipe(), sample_payload("zarr"))
     for path in sorted((outside / "store").rglob("*")):
         os.utime(path, (1, 1))
-
-
-def _recipe() -> Any:
-    from cache import Recipe
-
-    return Recipe("proposals", 1, {"method": "x"}, {"image": "0" * 64})
 
 
 def _coco(name: str) -> dict[str, Any]:
@@ -177,89 +167,6 @@ def _model(how: str) -> Case:
     return case
 
 
-@contextlib.contextmanager
-def _arguments(*arguments: str) -> Iterator[None]:
-    before, sys.argv = sys.argv, ["rcnn", *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-def _upkeep(inside: Path) -> Callable[[], object]:
-    """Every command that goes through the store, as the command line runs it, and the reading of an object."""
-    from cache import Store
-    from pipeline import cli
-
-    (inside / "params.yaml").write_text("{}\n", encoding="utf-8")
-    key = _object_files("zarr")[0]
-    commands = [("ls",), ("ls", "proposals"), ("du",), ("show", key[:8]), ("verify",), ("verify", "--quarantine")]
-    commands += [("gc", "--delete", "--grace", "0"), ("gc", "--delete", "--workspace", "--grace", "0")]
-
-    def run() -> str:
-        from pipeline.errors import USER_ERRORS
-
-        said = io.StringIO()
-        store = Store(inside / "artifacts")
-        for command in commands:
-            if "--quarantine" in command:
-                for read in (lambda: store.missing("proposals", [key]), lambda: store.get("proposals", key)):
-                    with contextlib.suppress(*USER_ERRORS):
-                        read()
-            with (
-                _arguments("-C", str(inside), "cache", *command),
-                contextlib.suppress(SystemExit),
-                contextlib.redirect_stdout(said),
-                contextlib.redirect_stderr(said),
-            ):
-                cli.main()
-        with contextlib.suppress(*USER_ERRORS):
-            store.put(_recipe(), _payload("zarr"))
-        assert "Traceback" not in said.getvalue(), said.getvalue()
-        return said.getvalue()
-
-    return run
-
-
-def _linked_store(at: str, to: str) -> Case:
-    """A store that holds one old object and in which ``at`` is a link to ``to``; KEY and SHARD are the object's."""
-
-    def case(inside: Path, outside: Path) -> Callable[[], object]:
-        from cache import Store
-
-        key, shard = _object_files("zarr")[0], _object_files("zarr")[0][:2]
-        root = inside / "artifacts"
-        Store(root).put(_recipe(), _payload("zarr"))
-        for folder in ("refs", "tmp", "quarantine"):
-            (root / folder).mkdir(exist_ok=True)
-        for path in sorted(root.rglob("*")):
-            os.utime(path, (1, 1))
-        link = root / at.replace("SHARD", shard).replace("KEY", key)
-        if link.is_dir():
-            shutil.rmtree(link)
-        link.unlink(missing_ok=True)
-        link.symlink_to(outside / to.replace("SHARD", shard).replace("KEY", key))
-        os.utime(link, (1, 1), follow_symlinks=False)
-        return _upkeep(inside)
-
-    return case
-
-
-def _sealed_names(inside: Path, outside: Path) -> Callable[[], object]:
-    """An object whose record, with a right checksum, names files outside."""
-    from cache import Store
-
-    key, files = _object_files("zarr")
-    folder = Store(inside / "artifacts").path("proposals", key)
-    Store(inside / "artifacts").put(_recipe(), _payload("zarr"))
-    body = json.loads(files["object.json"])
-    spec = body["files"]["data.zarr/zarr.json"]
-    named = {"../../../../../outside/secret.txt": spec, str(outside / "secret.txt"): spec}
-    (folder / "object.json").chmod(0o644)
-    (folder / "object.json").write_bytes(sealed(body | {"files": named}))
-    return _upkeep(inside)
-
-
 def _open_outside(inside: Path, outside: Path) -> Callable[[], object]:
     """No case but the proof that the watch sees: what C code opens is seen too."""
     import h5py
@@ -271,7 +178,6 @@ def _open_outside(inside: Path, outside: Path) -> Callable[[], object]:
     return run
 
 
-_OBJECT = "store/objects/proposals/SHARD/KEY"
 CASES: dict[str, Case] = {
     "open_outside": _open_outside,
     "voc_split_names": lambda i, o: _voc(i, None, None, f"../../outside/secret\n{o}/secret\n"),
@@ -301,20 +207,5 @@ CASES: dict[str, Case] = {
     "proposals_hdf5_virtual": _proposals("virtual"),
     "model_hdf5_link": _model("link"),
     "model_hdf5_external": _model("external"),
-    "store_sealed_names": _sealed_names,
-    "store_json": _linked_store("store.json", "store/store.json"),
-    "store_objects": _linked_store("objects", "store/objects"),
-    "store_stage": _linked_store("objects/proposals", "store/objects/proposals"),
-    "store_other_stage": _linked_store("objects/features", "store/objects/proposals"),
-    "store_shard": _linked_store("objects/proposals/SHARD", "store/objects/proposals/SHARD"),
-    "store_object": _linked_store("objects/proposals/SHARD/KEY", _OBJECT),
-    "store_record": _linked_store("objects/proposals/SHARD/KEY/object.json", f"{_OBJECT}/object.json"),
-    "store_payload": _linked_store("objects/proposals/SHARD/KEY/data.zarr", f"{_OBJECT}/data.zarr"),
-    "store_extra_file": _linked_store("objects/proposals/SHARD/KEY/extra", "secret.txt"),
-    "store_tmp_entry": _linked_store("tmp/old", "store"),
-    "store_tmp": _linked_store("tmp", "store"),
-    "store_quarantine_entry": _linked_store("quarantine/old", "store"),
-    "store_quarantine": _linked_store("quarantine", "store"),
-    "store_reference": _linked_store(f"refs/proposals-{'a' * 64}.json", "secret.json"),
-    "store_refs": _linked_store("refs", "store"),
+    **STORE_CASES,
 }

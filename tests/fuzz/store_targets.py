@@ -19,7 +19,8 @@ _STAGE = "proposals"
 _PATHS = ("../../../../outside", "/etc/hostname", "data.zarr/../../../x", "data.h5/x", "")
 
 
-def _payload(form: str) -> Any:
+def sample_payload(form: str) -> Any:
+    """A payload of a few small arrays of every kind."""
     from cache import Payload
 
     boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -27,11 +28,19 @@ def _payload(form: str) -> Any:
     return Payload(arrays, {"image": "a.jpg", "count": 2}, form)  # type: ignore[arg-type]
 
 
-def _object_files(form: str) -> tuple[str, dict[str, bytes]]:
-    from cache import Recipe, record
+def sample_recipe() -> Any:
+    """What the object is made of."""
+    from cache import Recipe
 
-    recipe = Recipe(_STAGE, 1, {"method": "x"}, {"image": "0" * 64})
-    return recipe.key, record.encode(recipe, _payload(form))
+    return Recipe(_STAGE, 1, {"method": "x"}, {"image": "0" * 64})
+
+
+def object_files(form: str) -> tuple[str, dict[str, bytes]]:
+    """The key of an object with this payload, and its files."""
+    from cache import record
+
+    recipe = sample_recipe()
+    return recipe.key, record.encode(recipe, sample_payload(form))
 
 
 def resealed(files: Mapping[str, bytes]) -> bytes:
@@ -60,7 +69,7 @@ class _Object:
         from cache import Store
 
         self.store = Store(root / "store")
-        self.key, self.files = _object_files(form)
+        self.key, self.files = object_files(form)
         self.folder = self.store.path(_STAGE, self.key)
         self._written: dict[str, bytes] = {}
 
@@ -114,7 +123,7 @@ def _record(root: Path) -> Callable[[bytes], None]:
 
 
 def _record_seeds() -> list[bytes]:
-    valid = [_object_files(form)[1]["object.json"] for form in ("hdf5", "zarr")]
+    valid = [object_files(form)[1]["object.json"] for form in ("hdf5", "zarr")]
     body = json.loads(valid[1])
     files = [sealed(body | {"files": {path: body["files"]["data.zarr/zarr.json"]}}) for path in _PATHS]
     shapes = ([10**15, 4], [10**9] * 4, [2, 10**12], [-1, 4], [2.5], "ab", None)
@@ -137,9 +146,9 @@ def _hdf5(root: Path) -> Callable[[bytes], None]:
 
 
 def _hdf5_seeds() -> list[bytes]:
-    from model_targets import hostile_hdf5
+    from hostile_files import hostile_hdf5
 
-    return [_object_files("hdf5")[1]["data.h5"], *hostile_hdf5({"boxes": (2, 4), "names": (2,)})]
+    return [object_files("hdf5")[1]["data.h5"], *hostile_hdf5({"boxes": (2, 4), "names": (2,)})]
 
 
 def _zarr(root: Path) -> Callable[[bytes], None]:
@@ -156,7 +165,7 @@ def _zarr(root: Path) -> Callable[[bytes], None]:
 
 
 def _zarr_seeds() -> list[bytes]:
-    files = _object_files("zarr")[1]
+    files = object_files("zarr")[1]
     names = sorted(name for name in files if name != "object.json")
     valid = [bytes([i]) + files[name] for i, name in enumerate(names)]
     at = names.index("data.zarr/boxes/zarr.json")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containment_cases import CASES, _object_files, _payload, _recipe
+from containment_cases import CASES
+from store_targets import object_files, sample_payload, sample_recipe
 
 from cache import Store
 
@@ -67,5 +68,5 @@ def test_a_link_to_a_whole_store_is_fine(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "artifacts").symlink_to("disk")
     store = Store(tmp_path / "artifacts")
-    store.put(_recipe(), _payload("zarr"))
-    assert store.get("proposals", _object_files("zarr")[0]).attrs["count"] == 2
+    store.put(sample_recipe(), sample_payload("zarr"))
+    assert store.get("proposals", object_files("zarr")[0]).attrs["count"] == 2
