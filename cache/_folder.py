@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import _fs
 from .backend import Entry, Stat
+from .errors import StoreError
 from .recipe import is_key, is_stage
 from .record import FILE, DamagedRecordError, ObjectRecord, image_in
 
@@ -37,29 +38,29 @@ class FolderBackend:
         return _fs.explained(doing, self.root)
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return self._plain(name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
-        path = self.root / name
+        path = self._plain(name)
         _fs.make_dirs(path.parent)
         _fs.atomic_write(path, data)
 
     def names(self, folder: str) -> list[str]:
         try:
-            with os.scandir(self.root / folder) as found:
+            with os.scandir(self._plain(folder)) as found:
                 return sorted(entry.name for entry in found)
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def entry(self, stage: str, key: str) -> Entry:
-        return Entry(stage, key, f"objects/{stage}/{key[:2]}/{key}")
+        return Entry(stage, key, _object(stage, key))
 
     def has(self, stage: str, key: str) -> bool:
-        return os.path.isfile(f"{self.root}/objects/{stage}/{key[:2]}/{key}/{FILE}")  # noqa: PTH113 a fifth of Path's time
+        return os.path.isfile(f"{self.root}/{_object(stage, key)}/{FILE}")  # noqa: PTH113 a fifth of Path's time
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
         for key in keys:
-            self._touch(f"{self.root}/objects/{stage}/{key[:2]}/{key}")
+            self._touch(self._folder(stage, key))
         # only now: what gc took before it was touched is absent, and what it took after, gc gives back
         return {key for key in keys if self.has(stage, key)}
 
@@ -67,14 +68,14 @@ class FolderBackend:
         folder = self._folder(stage, key)
         for _ in range(2):  # an object may appear between the first look at its record and that at its folder
             with suppress(FileNotFoundError):
-                return (folder / FILE).read_bytes()
+                return self._plain(f"{_object(stage, key)}/{FILE}").read_bytes()
             if not folder.is_dir():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         raise DamagedRecordError("it is gone")
 
     def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
-        folder = self._folder(found.recipe.stage, found.recipe.key)
-        return {name: _read_or_none(folder / name) for name in names}
+        folder = _object(found.recipe.stage, found.recipe.key)
+        return {name: _read_or_none(self._plain(f"{folder}/{name}")) for name in names}
 
     def extras(self, found: ObjectRecord) -> list[str]:
         folder = self._folder(found.recipe.stage, found.recipe.key)
@@ -83,7 +84,7 @@ class FolderBackend:
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         target = self._folder(stage, key)
-        _fs.make_dirs(self.root / "tmp")
+        _fs.make_dirs(self._plain("tmp"))
         _fs.make_dirs(target.parent)
         temporary = self.root / "tmp" / _fs.random_name()
         try:
@@ -96,7 +97,7 @@ class FolderBackend:
             _fs.remove_tree(temporary)
 
     def quarantine(self, stage: str, key: str) -> None:
-        folder = self.root / "quarantine"
+        folder = self._plain("quarantine")
         _fs.make_dirs(folder)
         # False: another process was first, which is as good
         _fs.move_away(self._folder(stage, key), folder / f"{stage}-{key}-{_fs.random_name()}")
@@ -106,8 +107,10 @@ class FolderBackend:
 
     def objects(self, stage: str | None = None) -> Iterator[Entry]:
         for folder in self.names("objects") if stage is None else [stage]:
-            if is_stage(folder):
+            if is_stage(folder) and not self._is_stray(f"objects/{folder}"):
                 for shard in self.names(f"objects/{folder}"):
+                    if self._is_stray(f"objects/{folder}/{shard}"):
+                        continue
                     for key in self.names(f"objects/{folder}/{shard}"):
                         if is_key(key) and key[:2] == shard:
                             yield self.entry(folder, key)
@@ -121,31 +124,32 @@ class FolderBackend:
 
     def strays(self, stage: str | None = None) -> Iterator[Entry]:
         for folder in self.names("objects"):
-            if not is_stage(folder) or not (self.root / "objects" / folder).is_dir():
+            if not is_stage(folder) or self._is_stray(f"objects/{folder}"):
                 yield Entry("stray", "", f"objects/{folder}")
             elif stage in (None, folder):
                 for shard in self.names(f"objects/{folder}"):
                     here = f"objects/{folder}/{shard}"
-                    if not (self.root / here).is_dir():
+                    if self._is_stray(here):
                         yield Entry("stray", "", here)
+                        continue
                     wrong = (name for name in self.names(here) if not is_key(name) or name[:2] != shard)
                     yield from (Entry("stray", "", f"{here}/{name}") for name in wrong)
 
     def stat(self, entry: Entry) -> Stat:
         path = f"{self.root}/{entry.name}"
-        about = Path(path).stat()
+        about = Path(path).lstat()
         if not stat.S_ISDIR(about.st_mode):
             return Stat(about.st_size, 1, about.st_mtime, about.st_mtime)
         nbytes, files = _measured(path)
         created = about.st_mtime
         with suppress(OSError):  # listing goes on; `verify` says what is wrong
-            created = Path(path, FILE).stat().st_mtime if entry.key else created
+            created = Path(path, FILE).lstat().st_mtime if entry.key else created
         return Stat(nbytes, files, created, about.st_mtime)
 
     def image_of(self, entry: Entry) -> str:
         try:
-            return image_in((self.root / entry.name / FILE).read_bytes())
-        except OSError:
+            return image_in(self._plain(f"{entry.name}/{FILE}").read_bytes())
+        except (OSError, StoreError):
             return ""
 
     def remove(self, entry: Entry, unused_since: float = math.inf) -> bool:
@@ -154,7 +158,7 @@ class FolderBackend:
             path.unlink(missing_ok=True)
             return True
         # first out of sight in one step, so that no reader meets half an object
-        doomed = self.root / "tmp" / _fs.random_name()
+        doomed = self._plain("tmp") / _fs.random_name()
         _fs.make_dirs(doomed.parent)
         if not _fs.move_away(path, doomed):
             return False
@@ -164,15 +168,33 @@ class FolderBackend:
         return not given_back
 
     def _folder(self, stage: str, key: str) -> Path:
-        return self.root / "objects" / stage / key[:2] / key
+        return self._plain(_object(stage, key))
 
-    def _touch(self, folder: str) -> None:
+    def _plain(self, name: str) -> Path:
+        """The path, if no part of it below the root is a link: it might lead out of the store. StoreError otherwise."""
+        path = str(self.root)
+        for part in name.split("/"):
+            path = f"{path}/{part}"
+            if os.path.islink(path):  # noqa: PTH114 a fifth of Path's time
+                raise StoreError(f"{path}: is a link, which nothing inside a store may be; put there what it points to")
+        return Path(path)
+
+    def _is_stray(self, name: str) -> bool:
+        """Whether what should be a folder of objects is a file or a link."""
+        path = self.root / name
+        return path.is_symlink() or (path.exists() and not path.is_dir())
+
+    def _touch(self, folder: Path) -> None:
         try:
             # either way: a time to come is of a clock that was wrong, and would keep the object until then
-            if abs(time.time() - Path(folder).stat().st_mtime) > _TOUCH_S:
+            if abs(time.time() - folder.stat().st_mtime) > _TOUCH_S:
                 os.utime(folder)
         except OSError:
             return  # a read-only store has no gc to fear
+
+
+def _object(stage: str, key: str) -> str:
+    return f"objects/{stage}/{key[:2]}/{key}"
 
 
 def _read_or_none(path: Path) -> bytes | None:

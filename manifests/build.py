@@ -12,7 +12,7 @@ import numpy as np
 
 from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
-from .files import read_bytes, resolve_inside, sha256_of
+from .files import read_inside, sha256_of, why_unsafe
 from .findings import Findings
 from .images import decode_oriented
 from .options import ReadOptions
@@ -71,7 +71,7 @@ def build_dataset(
     ``categories`` are the classes in order, with their category ids. Images keep the source's ids, or get 1.. in the
     order of their file names. Raises DatasetError with all problems, those already in ``findings`` among them.
     """
-    found = sorted(_without_repeats(found, findings), key=lambda image: image.file_name)
+    found = sorted(_usable_names(root, found, findings), key=lambda image: image.file_name)
     if not found:
         findings.fatal(f"{root}: the dataset has no images; check the path and the format")
     splits = _splits(found, options, findings)
@@ -103,11 +103,14 @@ def build_dataset(
     return dataset, findings.conclude()
 
 
-def _without_repeats(found: Sequence[FoundImage], findings: Findings) -> Iterator[FoundImage]:
+def _usable_names(root: Path, found: Sequence[FoundImage], findings: Findings) -> Iterator[FoundImage]:
     ids: dict[int, str] = {}
     names: set[str] = set()
     for image in found:
-        if image.file_name in names:
+        reason = why_unsafe(image.file_name)
+        if reason:
+            findings.problem(f"{image.file_name}: {reason}; name the file relative to {root}")
+        elif image.file_name in names:
             findings.problem(f"{image.where}: file name {image.file_name!r} occurs more than once; keep one entry")
         elif image.id is not None and image.id in ids:
             findings.problem(
@@ -140,7 +143,7 @@ def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) 
 
     def check(image: FoundImage) -> _File | DatasetError:
         try:
-            data = read_bytes(resolve_inside(root, image.file_name), image.file_name)
+            data = read_inside(root, image.file_name)
             pixels, orientation = decode_oriented(data, image.file_name, max_pixels=options.max_pixels)
         except DatasetError as error:
             return error

@@ -11,7 +11,7 @@ from typing import Any
 from .build import FoundImage, FoundObject, build_dataset
 from .dataset import Dataset
 from .errors import DatasetError
-from .files import read_bytes, why_unsafe
+from .files import exists, read_bytes, resolve_inside, why_unsafe
 from .findings import Findings
 from .options import ReadOptions
 
@@ -71,7 +71,8 @@ def _sources(path: Path) -> list[_Source]:
     if path.is_file():
         return [_Source(path.resolve(), _folder_name(path), None)]
     for pattern in ("annotations/instances_*.json", "instances*.json", "*/_annotations.coco.json", "*.json"):
-        files = sorted(path.resolve().glob(pattern))
+        root = path.resolve()
+        files = [resolve_inside(root, file.relative_to(root).as_posix()) for file in sorted(root.glob(pattern))]
         if len(files) == 1:
             return [_Source(files[0], _folder_name(files[0]), None)]
         if files and pattern != "*.json":
@@ -164,7 +165,7 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
         places = [top / part for top in tops for part in inner] + list(tops)
     names = [row.get("file_name") for row in content.images[:_PROBED]]
     plain = [name for name in names if isinstance(name, str) and why_unsafe(name) is None]
-    hits = {place: sum((place / name).is_file() for name in plain) for place in places}
+    hits = {place: sum(exists(place / name) for name in plain) for place in places}
     best = max(places, key=lambda place: hits[place])
     if hits[best] or options.images is not None:
         return best.resolve()

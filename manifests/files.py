@@ -38,8 +38,8 @@ def why_unsafe(file_name: str) -> str | None:
     path = PurePosixPath(file_name)
     if not file_name or not path.name:
         return "the file name is empty"
-    if "\0" in file_name or "\\" in file_name:
-        return "the file name holds a backslash or a zero byte"
+    if "\0" in file_name or "\\" in file_name or any("\ud800" <= char <= "\udfff" for char in file_name):
+        return "the file name holds a backslash, a zero byte or half a surrogate pair"
     if path.is_absolute() or path.drive or (len(file_name) > 1 and file_name[1] == ":"):
         return "the file name is an absolute path"
     if ".." in path.parts:
@@ -62,6 +62,19 @@ def resolve_inside(root: Path, file_name: str) -> Path:
     if not real.is_relative_to(root.resolve()):
         raise DatasetError(f"{file_name}: is a link that leaves {root}; copy the file into the folder")
     return real
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False too for a name that the file system cannot have."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
+def read_inside(root: Path, file_name: str) -> bytes:
+    """The bytes of a file that must be below ``root``, also when links are followed; DatasetError as its parts."""
+    return read_bytes(resolve_inside(root, file_name), file_name)
 
 
 def read_bytes(path: Path, name: str) -> bytes:

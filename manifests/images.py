@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from .errors import DatasetError
-from .files import read_bytes, resolve_inside, sha256_of
+from .files import read_inside, sha256_of
 
 if TYPE_CHECKING:
     from .dataset import ImageRecord
@@ -140,7 +140,7 @@ class ImageSource:
 
     def read_bytes(self, record: "ImageRecord") -> bytes:
         """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
-        data = read_bytes(resolve_inside(self.root, record.file_name), record.file_name)
+        data = read_inside(self.root, record.file_name)
         if sha256_of(data) != record.sha256:
             raise DatasetError(
                 f"{record.file_name}: the file in {self.root} changed since the dataset was imported (its SHA-256 is "

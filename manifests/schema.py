@@ -7,7 +7,7 @@ Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, `
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -70,7 +70,10 @@ class _Document(_Part):
 
 
 def dataset_to_json(dataset: Dataset) -> bytes:
-    """The manifest's bytes: one image, annotation or category per line, so that two versions diff well."""
+    """The manifest's bytes: one image, annotation or category per line, so that two versions diff well.
+
+    DatasetError where a detail that is kept as the source has it (a segmentation, say) is no JSON.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in dataset.images:
@@ -86,11 +89,20 @@ def dataset_to_json(dataset: Dataset) -> bytes:
         f'"{key}": [' + ",".join("\n" + _line(row) for row in rows) + "\n]"
         for key, rows in (("images", images), ("annotations", annotations), ("categories", categories))
     ]
-    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 40) : error.end + 20]
+        raise DatasetError(f"dataset {dataset.name}: {near!a} holds half a surrogate pair; correct the text") from None
 
 
-def _line(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+def _line(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        row = ", ".join(f"{key} {value[key]!a}" for key in ("id", "image_id") if key in value)
+        raise DatasetError(f"annotation {row}: holds NaN or infinity; correct its segmentation") from None
 
 
 def _annotations(record: ImageRecord, category_ids: tuple[int, ...]) -> Iterator[dict[str, Any]]:

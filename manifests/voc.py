@@ -17,7 +17,7 @@ from defusedxml.common import DefusedXmlException
 from .build import FoundImage, FoundObject, build_dataset
 from .dataset import Dataset
 from .errors import DatasetError
-from .files import read_bytes
+from .files import read_bytes, resolve_inside
 from .findings import Findings
 from .options import ReadOptions
 
@@ -98,7 +98,7 @@ def _read_splits(folder: Path, findings: Findings) -> dict[str, dict[str, None]]
     rows: dict[str, list[list[str]]] = {}
     for path in sorted(folder.glob("*.txt")):
         try:
-            text = read_bytes(path, f"ImageSets/Main/{path.name}").decode()
+            text = read_bytes(resolve_inside(folder, path.name), f"ImageSets/Main/{path.name}").decode()
         except DatasetError as error:
             findings.fatal(error)
         except UnicodeDecodeError:
@@ -151,7 +151,7 @@ def _found_image(
         findings.problem(f"{where}: there is no such file{source}; add it or remove the id from the split")
         return None
     try:
-        root = parse_xml(read_bytes(folder / "Annotations" / f"{image_id}.xml", where), where)
+        root = parse_xml(read_bytes(resolve_inside(folder / "Annotations", f"{image_id}.xml"), where), where)
     except DatasetError as error:
         findings.problem(error)
         return None

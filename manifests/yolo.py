@@ -9,7 +9,7 @@ import yaml
 from .build import FoundImage, FoundObject, build_dataset
 from .dataset import Dataset
 from .errors import DatasetError
-from .files import read_bytes, why_unsafe
+from .files import exists, read_bytes, read_inside, resolve_inside, why_unsafe
 from .findings import Findings
 from .options import ReadOptions
 
@@ -52,7 +52,7 @@ def _description(folder: Path) -> Path | None:
             f"{folder}: holds several YAML files; give the path of one: {', '.join(f.name for f in files)}"
         )
     chosen = named or files
-    return chosen[0] if chosen else None
+    return resolve_inside(folder, chosen[0].name) if chosen else None
 
 
 def _read_description(path: Path, findings: Findings) -> tuple[Path, list[str], dict[str, list[str]]]:
@@ -69,10 +69,10 @@ def _read_description(path: Path, findings: Findings) -> tuple[Path, list[str], 
     root = path.parent
     stated = raw.get("path")
     if isinstance(stated, str) and stated not in ("", "."):
-        below = (root / stated).resolve()
-        if below.is_dir() and below.is_relative_to(root):
+        below = _inside(root, stated)
+        if below is not None and below.is_dir():
             root = below
-        elif below != root:
+        else:
             findings.note(f"{path.name}: path {stated[:80]!r} is not a folder below {root} and is not followed")
     folders: dict[str, list[str]] = {}
     for split in ("train", "val", "test"):
@@ -113,7 +113,7 @@ def _is_class_name(value: object) -> bool:
 def _read_classes(root: Path, options: ReadOptions) -> list[str]:
     for file in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
         if file.is_file():
-            lines = read_bytes(file, file.name).decode("utf-8-sig", "replace").splitlines()
+            lines = read_inside(root, file.relative_to(root).as_posix()).decode("utf-8-sig", "replace").splitlines()
             names = [line.strip() for line in lines if line.strip()]
             return _class_names({"names": names}, file.name)
     if options.classes is not None:
@@ -150,11 +150,16 @@ def _split_files(root: Path, folders: Mapping[str, list[str]], findings: Finding
 
 def _place(root: Path, entry: str) -> Path | None:
     """The folder or list that ``entry`` names below ``root``; some exporters put ``../`` before it."""
-    for text in (entry, entry.removeprefix("../")):
+    return _inside(root, entry) or _inside(root, entry.removeprefix("../"))
+
+
+def _inside(root: Path, text: str) -> Path | None:
+    """The real path of what ``text`` names, if it is there and below ``root``."""
+    try:
         place = (root / text).resolve()
-        if place.exists() and place.is_relative_to(root):
-            return place
-    return None
+        return place if place.exists() and place.is_relative_to(root) else None
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a loop of links
+        return None
 
 
 def _listed(root: Path, file: Path, findings: Findings) -> list[str]:
@@ -189,9 +194,9 @@ def _found_image(
 ) -> FoundImage:
     where = label_file(file_name)
     objects = []
-    if (root / where).exists():
+    if exists(root / where):
         try:
-            lines = read_bytes(root / where, where).decode("utf-8", "replace").splitlines()
+            lines = read_inside(root, where).decode("utf-8", "replace").splitlines()
         except DatasetError as error:
             findings.problem(error)
             lines = []

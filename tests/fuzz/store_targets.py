@@ -1,9 +1,10 @@
 """The store's own readers: store.json, object.json, HDF5 and zarr payloads, artifact manifests.
 
-A mutated file is put in place as it is and, since checksums would hide all that lies behind them, also with the record
-made anew around it: what somebody could write who means harm rather than a broken disk.
+Since checksums would hide all that lies behind them, the record is made anew around a mutated file: what somebody could
+write who means harm, rather than a broken disk.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,7 +19,8 @@ _STAGE = "proposals"
 _PATHS = ("../../../../outside", "/etc/hostname", "data.zarr/../../../x", "data.h5/x", "")
 
 
-def _payload(form: str) -> Any:
+def sample_payload(form: str) -> Any:
+    """A payload of a few small arrays of every kind."""
     from cache import Payload
 
     boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -26,11 +28,19 @@ def _payload(form: str) -> Any:
     return Payload(arrays, {"image": "a.jpg", "count": 2}, form)  # type: ignore[arg-type]
 
 
-def _object_files(form: str) -> tuple[str, dict[str, bytes]]:
-    from cache import Recipe, record
+def sample_recipe() -> Any:
+    """What the object is made of."""
+    from cache import Recipe
 
-    recipe = Recipe(_STAGE, 1, {"method": "x"}, {"image": "0" * 64})
-    return recipe.key, record.encode(recipe, _payload(form))
+    return Recipe(_STAGE, 1, {"method": "x"}, {"image": "0" * 64})
+
+
+def object_files(form: str) -> tuple[str, dict[str, bytes]]:
+    """The key of an object with this payload, and its files."""
+    from cache import record
+
+    recipe = sample_recipe()
+    return recipe.key, record.encode(recipe, sample_payload(form))
 
 
 def resealed(files: Mapping[str, bytes]) -> bytes:
@@ -53,35 +63,42 @@ def sealed(body: Any) -> bytes:
 
 
 class _Object:
-    """One object of a store, written anew for each case."""
+    """One object of a store, put back to what a case wants of it."""
 
     def __init__(self, root: Path, form: str) -> None:
         from cache import Store
 
         self.store = Store(root / "store")
-        self.key, self.files = _object_files(form)
+        self.key, self.files = object_files(form)
         self.folder = self.store.path(_STAGE, self.key)
+        self._written: dict[str, bytes] = {}
 
-    def read(self, files: Mapping[str, bytes]) -> None:
-        """Every way to read the object, as the command line and the stages do."""
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Make these the object's files."""
+        if not self.folder.is_dir():  # in quarantine since the case before
+            shutil.rmtree(self.store.root / "quarantine", ignore_errors=True)
+            self._written = {}
+        for name, data in files.items():
+            if self._written.get(name) != data:
+                path = self.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                self._written[name] = data
+
+    def read(self) -> None:
+        """Check and read the object as ``rcnn cache verify`` and the stages do."""
+        tolerant(lambda _: self.store.check(_STAGE, self.key))(b"")
+        tolerant(lambda _: self.store.get_rows(_STAGE, self.key, "boxes", 0, 1))(b"")
+        tolerant(lambda _: self.store.get(_STAGE, self.key))(b"")
+
+    def list(self) -> None:
+        """Go through the store as the other commands do."""
         from cache.listing import find
         from cache.maintenance import verify
 
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self.store.root / "quarantine", ignore_errors=True)
-        for name, data in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        ways: tuple[Callable[[bytes], object], ...] = (
-            lambda _: verify(self.store),
-            lambda _: find(self.store, self.key[:8]),
-            lambda _: self.store.describe(_STAGE, self.key),
-            lambda _: self.store.get_rows(_STAGE, self.key, "boxes", 0, 1),
-            lambda _: self.store.get(_STAGE, self.key),
-        )
-        for way in ways:
-            tolerant(way)(b"")
+        tolerant(lambda _: verify(self.store))(b"")
+        tolerant(lambda _: find(self.store, self.key[:8]))(b"")
+        tolerant(lambda _: self.store.describe(_STAGE, self.key))(b"")
 
 
 def _record(root: Path) -> Callable[[bytes], None]:
@@ -89,19 +106,24 @@ def _record(root: Path) -> Callable[[bytes], None]:
 
     one = _Object(root, "zarr")
 
+    def read(data: bytes) -> None:
+        one.write(one.files | {"object.json": data})
+        one.list()
+        one.read()
+
     def run(data: bytes) -> None:
-        one.read(one.files | {"object.json": data})
-        try:
+        read(data)
+        again = b""
+        with contextlib.suppress(ValueError, AttributeError, RecursionError, StoreError):
             again = sealed(json.loads(data))
-        except (ValueError, AttributeError, RecursionError, StoreError):
-            return
-        one.read(one.files | {"object.json": again})
+        if again:
+            read(again)
 
     return run
 
 
 def _record_seeds() -> list[bytes]:
-    valid = [_object_files(form)[1]["object.json"] for form in ("hdf5", "zarr")]
+    valid = [object_files(form)[1]["object.json"] for form in ("hdf5", "zarr")]
     body = json.loads(valid[1])
     files = [sealed(body | {"files": {path: body["files"]["data.zarr/zarr.json"]}}) for path in _PATHS]
     shapes = ([10**15, 4], [10**9] * 4, [2, 10**12], [-1, 4], [2.5], "ab", None)
@@ -117,16 +139,16 @@ def _hdf5(root: Path) -> Callable[[bytes], None]:
 
     def run(data: bytes) -> None:
         files = one.files | {"data.h5": data}
-        one.read(files)
-        one.read(files | {"object.json": resealed(files)})
+        one.write(files | {"object.json": resealed(files)})
+        one.read()
 
     return run
 
 
 def _hdf5_seeds() -> list[bytes]:
-    from model_targets import hostile_hdf5
+    from hostile_files import hostile_hdf5
 
-    return [_object_files("hdf5")[1]["data.h5"], *hostile_hdf5({"boxes": (2, 4), "names": (2,)})]
+    return [object_files("hdf5")[1]["data.h5"], *hostile_hdf5({"boxes": (2, 4), "names": (2,)})]
 
 
 def _zarr(root: Path) -> Callable[[bytes], None]:
@@ -136,13 +158,14 @@ def _zarr(root: Path) -> Callable[[bytes], None]:
 
     def run(data: bytes) -> None:
         files = one.files | {names[data[0] % len(names)]: data[1:]} if data else one.files
-        one.read(files | {"object.json": resealed(files)})
+        one.write(files | {"object.json": resealed(files)})
+        one.read()
 
     return run
 
 
 def _zarr_seeds() -> list[bytes]:
-    files = _object_files("zarr")[1]
+    files = object_files("zarr")[1]
     names = sorted(name for name in files if name != "object.json")
     valid = [bytes([i]) + files[name] for i, name in enumerate(names)]
     at = names.index("data.zarr/boxes/zarr.json")

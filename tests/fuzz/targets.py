@@ -41,6 +41,7 @@ def all_targets() -> dict[str, Target]:
     from model_targets import MODEL_TARGETS
     from project_targets import PROJECT_TARGETS
     from store_targets import STORE_TARGETS
+    from weights_targets import WEIGHTS_TARGETS
 
-    targets = [*DATASET_TARGETS, *STORE_TARGETS, *MODEL_TARGETS, *PROJECT_TARGETS]
+    targets = [*DATASET_TARGETS, *STORE_TARGETS, *MODEL_TARGETS, *WEIGHTS_TARGETS, *PROJECT_TARGETS]
     return {target.name: target for target in targets}

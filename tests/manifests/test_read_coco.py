@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from manifests import Dataset, DatasetError, ReadOptions, read_coco
+from manifests import Dataset, DatasetError, ReadOptions, import_dataset, read_coco, registered_names
 
 ANNOTATION = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [1, 2, 10, 20], "iscrowd": 0}
 IMAGE = {"id": 7, "file_name": "a.jpg", "width": 40, "height": 30}
@@ -224,3 +224,24 @@ def test_no_or_several_files(make_coco):
         read_coco(root)
     with pytest.raises(DatasetError, match="is not a COCO JSON file"):
         read_coco(root / "images")
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "message"),
+    [
+        ("images", {"file_name": "\ud800.jpg"}, "half a surrogate pair"),
+        ("images", {"split": "\ud800", "splits": ["\ud800"]}, "half a surrogate pair"),
+        ("categories", {"name": "\udfff"}, "half a surrogate pair"),
+        ("annotations", {"segmentation": [[float("nan"), 1, 2, 3, 4, 5]]}, "annotation .*holds NaN or infinity"),
+    ],
+)
+def test_what_no_manifest_can_hold_registers_nothing(make_coco, tmp_path, row, change, message):
+    root = make_coco()
+    document = json.loads((root / "instances.json").read_text())
+    for image in document["images"]:
+        image |= {"split": "train", "splits": ["train"]}
+    document[row][0] |= change
+    (root / "instances.json").write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=message):
+        import_dataset("coco", root, "d", ReadOptions(), tmp_path / "artifacts")
+    assert registered_names(tmp_path / "artifacts") == []

@@ -306,6 +306,22 @@ def test_links_out_of_the_folder_are_refused(make_voc, tmp_path):
     assert "b.jpg: " in text
 
 
+def test_folders_that_are_links_are_fine(make_voc, tmp_path):
+    root = make_voc()
+    for name in ("JPEGImages", "Annotations"):
+        (root / name).rename(tmp_path / name)
+        (root / name).symlink_to(tmp_path / name)
+    assert len(read_voc(root)[0].images) == 2
+
+
+def test_annotations_that_link_out_of_their_folder_are_refused(make_voc, tmp_path):
+    root = make_voc()
+    (root / "Annotations" / "a.xml").rename(tmp_path / "secret.xml")
+    (root / "Annotations" / "a.xml").symlink_to(tmp_path / "secret.xml")
+    with pytest.raises(DatasetError, match=r"a\.xml: is a link that leaves"):
+        read_voc(root)
+
+
 def test_a_link_of_the_whole_folder_is_fine(make_voc, tmp_path):
     (tmp_path / "link").symlink_to(make_voc())
     assert len(read_voc(tmp_path / "link")[0].images) == 2

@@ -1,5 +1,6 @@
 """YOLO's layouts, and every way they can be wrong."""
 
+import json
 import shutil
 
 import numpy as np
@@ -137,3 +138,23 @@ def test_no_class_names_or_images(make_yolo, tmp_path):
     (tmp_path / "classes.txt").write_text("cat")
     with pytest.raises(DatasetError, match=r"no data\.yaml and no images/"):
         read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 3000 + "/a.jpg", "\ud800.jpg"])
+def test_names_that_no_file_can_have(make_yolo, name):
+    described = json.dumps({"train": "list.txt", "val": name, "path": name, "names": ["cat"]})
+    root = make_yolo({"a": ""}, described)
+    (root / "list.txt").write_bytes(f"images/{name}\n".encode("utf-8", "replace"))
+    with pytest.raises(DatasetError):
+        read_yolo(root)
+
+
+def test_files_that_link_out_of_the_dataset_are_refused(make_yolo, tmp_path):
+    root = make_yolo({"a": "0 0.5 0.5 0.4 0.4"}, "train: images\nnames: [cat]\n")
+    for name in ("labels/a.txt", "data.yaml"):
+        (root / name).rename(tmp_path / "secret")
+        (root / name).symlink_to(tmp_path / "secret")
+        with pytest.raises(DatasetError, match=f"{name}: is a link that leaves"):
+            read_yolo(root)
+        (root / name).unlink()
+        (tmp_path / "secret").rename(root / name)

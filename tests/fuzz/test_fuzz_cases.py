@@ -1,0 +1,54 @@
+"""Every reader on its seeds and on drawn cases: only clear errors, no hang, no memory beyond the bound.
+
+The cases are the same in each run. More of them: ``python tests/fuzz/cases.py TARGET --cases 5000``.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from targets import all_targets
+
+HERE = Path(__file__).parent
+CASES = 150
+
+# A target that reads one way for its seed and another for everything else.
+SCRIPT = """
+import time
+from pathlib import Path
+
+import bounds
+import cases
+from targets import Target
+
+cases.CASE_LIMIT_S = 2
+
+def fault(data):
+    if data != b"seed":
+        {fault}
+
+cases.run_cases(Target("t", lambda folder: fault, lambda: [b"seed"], (b"x",)), 50, Path("."))
+print("no fault")
+"""
+
+
+@pytest.mark.parametrize("name", all_targets())
+def test_only_clear_errors(program, tmp_path: Path, name: str) -> None:
+    done = program(HERE / "cases.py", name, "--cases", CASES, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    assert json.loads(done.stdout.splitlines()[-1])["cases"] >= CASES
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raise KeyError('boom')", "KeyError: 'boom'"),
+        ("bytearray(2 << 30)", "MemoryError"),
+        ("time.sleep(60)", "Timeout (0:00:02)!"),
+    ],
+)
+def test_a_fault_of_each_kind_is_found(program, tmp_path: Path, fault: str, said: str) -> None:
+    done = program("-c", SCRIPT.format(fault=fault), cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "no fault" not in done.stdout
