@@ -85,6 +85,12 @@ class Crowd:
             assert process.stdout.readline() == "ready\n"
         self._go.touch()
 
+    def disperse(self) -> None:
+        """End those that a failed test leaves behind."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
     def running(self) -> Iterator[None]:
         """Again and again until all are through; AssertionError with what one of them had to complain of."""
         while any(process.poll() is None for process in self._processes):
@@ -95,8 +101,10 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Crowd:
-    return Crowd(tmp_path)
+def crowd(tmp_path: Path) -> Iterator[Crowd]:
+    crowd = Crowd(tmp_path)
+    yield crowd
+    crowd.disperse()
 
 
 @pytest.mark.parametrize("writers", [2, 8])
