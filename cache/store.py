@@ -189,6 +189,8 @@ class Store:
             found = record.ObjectRecord.from_bytes(path.read_bytes())
         except FileNotFoundError:
             if path.parent.is_dir():
+                if self.has(stage, key):  # another process has written it in this moment
+                    return self._record(stage, key)
                 self._corrupt(stage, key, f"{record.FILE} is gone")
             raise MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}") from None
         except OSError as error:

@@ -155,6 +155,25 @@ def test_what_is_used_while_gc_removes_it_is_given_back(
     assert list((store.root / "tmp").iterdir()) == []
 
 
+def test_an_object_that_appears_while_it_is_asked_for_is_not_taken_for_damaged(
+    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process's rename falls between the reader's failed open and its look at the folder."""
+    store, key = crowd.store, samples.recipe().key
+    read_bytes = Path.read_bytes
+
+    def not_there_yet(path: Path) -> bytes:
+        if path.name != "object.json":
+            return read_bytes(path)
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        samples.put(store)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", not_there_yet)
+    assert store.get("features", key).attrs["image"] == "0.jpg"
+    assert not (store.root / "quarantine").exists()
+
+
 def test_what_gc_took_before_it_was_marked_is_missing(
     crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
