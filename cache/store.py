@@ -124,7 +124,13 @@ class Store:
 
     def references(self) -> dict[Path, Artifact]:
         """Every registered artifact manifest by its file; StoreError or StoreVersionError if one cannot be read."""
-        return {path: Artifact.read(path) for path in sorted((self.root / "refs").glob("[!.]*.json"))}
+        try:
+            return {path: Artifact.read(path) for path in sorted((self.root / "refs").glob("[!.]*.json"))}
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            # A run was through in this moment: it has put its manifest in the place of its claim.
+            return self.references()
 
     def check(self, stage: str, key: str) -> list[str]:
         """Re-read every file of an object; what is wrong with it, one line each. Moves nothing.
