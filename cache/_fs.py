@@ -1,4 +1,4 @@
-"""Every file-system call of the store, so that another kind of storage is one more module like this one."""
+"""What makes files and folders of the store appear at once and stay: write, sync, rename; and what a refusal means."""
 
 import contextlib
 import errno

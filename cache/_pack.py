@@ -11,15 +11,20 @@ import struct
 import zipfile
 from collections.abc import Mapping
 
+from .errors import StoreError
 from .record import FILE, FileSpec
 
 SUFFIX = ".zip"
 _HEADER = struct.Struct("<4s5H3I2H")  # a zip's local file header
+_MAX_FILE_BYTES = 2_000_000_000  # beyond, a zip needs longer headers
 _MAGIC = b"PK\x03\x04"
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
     """``{relative path: bytes}``, ``object.json`` among them, as the bytes of an archive."""
+    for name, data in files.items():
+        if len(data) > _MAX_FILE_BYTES:
+            raise StoreError(f"{name} has {len(data)} bytes, too many for an archive; keep this object in a folder")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name in (FILE, *sorted(files.keys() - {FILE})):

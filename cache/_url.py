@@ -1,4 +1,4 @@
-"""A store at any URL that fsspec knows: ``s3://bucket/folder``, ``gs://…``, ``memory://…``.
+"""A store at a URL of an object store, by fsspec: ``s3://bucket/folder``, ``gs://…``, ``abfs://…``, ``memory://…``.
 
 Object stores have no folders to rename, but a file appears there whole or not at all. So an object is one file,
 ``objects/<stage>/<key[:2]>/<key>.zip`` (see ``_pack``), and a reader fetches its head and then the bytes it wants.
@@ -27,15 +27,24 @@ _HEAD_BYTES = 1 << 16  # most records, and many whole objects, are smaller
 _TIMES = ("LastModified", "mtime", "created", "updated", "last_modified")  # each file system has its own word
 _AT_ONCE = 32  # requests in flight
 _LIST_FROM = 1000  # for so many keys listing a stage is faster than asking for each
+# Where a file appears at once, when it is whole; over ftp, sftp or smb half of one is visible.
+_ATOMIC = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 
 
 class UrlBackend:
     """The :class:`cache.backend.Backend` of a URL. Picklable: each process opens its own connection."""
 
     remedy = "check the address, the credentials and the connection"
+    marks_use = False
 
     def __init__(self, root: str) -> None:
-        self.root = root.rstrip("/")
+        protocol, _, path = root.partition("://")
+        if protocol not in _ATOMIC or not path.strip("/"):
+            raise StoreError(
+                f"store {root}: neither a folder nor PROTOCOL://BUCKET/FOLDER, with {', '.join(_ATOMIC)} as PROTOCOL, "
+                "where a file appears only when it is whole; choose such a place"
+            )
+        self.root = f"{protocol}://{path.strip('/')}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (UrlBackend, (self.root,))
@@ -74,27 +83,30 @@ class UrlBackend:
         return Entry(stage, key, _name(stage, key))
 
     def has(self, stage: str, key: str) -> bool:
-        return bool(self._call("isfile", _name(stage, key)))
+        try:
+            return bool(self._call("info", _name(stage, key))["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
-        if len(keys) < _LIST_FROM:
-            ordered = sorted(keys)
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                there = pool.map(lambda key: self.has(stage, key), ordered)
-                found = {key for key, is_there in zip(ordered, there, strict=True) if is_there}
-        else:
-            found = keys & {entry.key for entry in self.objects(stage)}
-        return found
+        if len(keys) >= _LIST_FROM:
+            return keys & {entry.key for entry in self.objects(stage)}
+        if len(keys) == 1:
+            return {key for key in keys if self.has(stage, key)}
+        ordered = sorted(keys)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            there = pool.map(lambda key: self.has(stage, key), ordered)
+            return {key for key, is_there in zip(ordered, there, strict=True) if is_there}
 
     def record(self, stage: str, key: str) -> bytes:
         name = _name(stage, key)
-        head = bytes(self._call("cat_file", name, start=0, end=_HEAD_BYTES))
+        head = self._range(name, 0, _HEAD_BYTES)
         try:
             start, stop = record_span(head)
         except ValueError as error:
             raise DamagedRecordError(str(error)) from error
         if stop > len(head):
-            head += bytes(self._call("cat_file", name, start=len(head), end=stop))
+            head += self._range(name, len(head), stop)
         return head[start:stop]
 
     def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
@@ -164,7 +176,7 @@ class UrlBackend:
 
     def _call(self, method: str, name: str, *args: Any, **options: Any) -> Any:
         fs, root = self._opened
-        with _as_os_error():
+        with _as_os_error(self.locate(name)):
             return getattr(fs, method)(f"{root}/{name}", *args, **options)
 
     def _range(self, name: str, start: int, stop: int) -> bytes:
@@ -177,12 +189,12 @@ class UrlBackend:
 
     def _find(self, folder: str) -> list[tuple[str, Mapping[str, Any]]]:
         """(name, info) of every file under a folder, sorted."""
-        skip = len(self._opened[1].lstrip("/")) + 1
+        prefix = self._opened[1].lstrip("/") + "/"
         try:
             found = self._call("find", folder, detail=True)
         except FileNotFoundError:
             return []
-        return [(path.lstrip("/")[skip:], found[path]) for path in sorted(found)]
+        return [(path.lstrip("/").removeprefix(prefix), found[path]) for path in sorted(found)]
 
     def _listed(self, stage: str | None) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
         """(stage, key, name, info) of every file among the objects; the key of one that is no object is empty."""
@@ -222,14 +234,15 @@ def _stat(info: Mapping[str, Any]) -> Stat:
 
 
 @contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Each file system has its own exceptions for no connection and no credentials."""
+def _as_os_error(where: str) -> Iterator[None]:
+    """Each file system has its own exceptions for no connection and no credentials; ``where`` is the file's URL."""
     try:
         yield
     except OSError as error:
         if error.strerror is None:
             error.strerror = str(error).splitlines()[0] if str(error) else type(error).__name__
+        error.filename = where
         raise
     except Exception as error:
         text = (str(error).splitlines() or [""])[0]
-        raise OSError(errno.EIO, f"{type(error).__name__}: {text}") from error
+        raise OSError(errno.EIO, f"{type(error).__name__}: {text}", where) from error

@@ -11,6 +11,7 @@ for 10 ms an image, and a disk that reads 400 MB/s takes those 10 ms for the oth
 """
 
 import math
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -38,7 +39,13 @@ def _module() -> Any:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="decompress")
+    """One for all readers of this process: as many threads as there are cores for it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return ThreadPoolExecutor(cores, thread_name_prefix="decompress")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
 def _compressor() -> Any:
@@ -71,7 +78,7 @@ def decode(
 ) -> dict[str, NDArray[Any]]:
     """Arrays of these shapes and dtypes; with ``rows``, only those rows (files of other chunks may be left out).
 
-    Chunks of numbers are decompressed straight into the result, in two threads: twice as fast as through zarr, which
+    Chunks of numbers are decompressed straight into the result, in threads: twice as fast as through zarr, which
     copies. Raises ValueError, KeyError, or whatever zarr raises, for files that are not as ``encode`` makes them.
     """
     out = {}

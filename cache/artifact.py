@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,15 @@ class Artifact:
     def keys(self) -> dict[int, str]:
         """Key by image id, in the manifest's order."""
         return dict(self.entries)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is a claim: it names what a run or a copy in progress is about to write."""
+        return self.summary.get("unfinished") is True
+
+    def as_claim(self) -> "Artifact":
+        """What a run registers before it writes these entries, and takes back at its end: gc spares what it names."""
+        return replace(self, params={}, inputs={}, summary={**self.summary, "unfinished": True})
 
     @cached_property
     def digest(self) -> str:

@@ -42,13 +42,14 @@ class Backend(Protocol):
     """
 
     remedy: str  # what a person can do about an OSError
+    marks_use: bool  # whether ``present`` leaves a time, which ``stat`` tells
 
     @property
     def root(self) -> Path | str:
         """The store's folder or URL."""
 
     def locate(self, name: str) -> Path | str:
-        """The path or URL of a name, for people and for ``h5py.File`` and ``zarr.open``."""
+        """The path or URL of a name."""
 
     def explained(self, doing: str) -> AbstractContextManager[None]:
         """Turn an OSError into one line: StoreFullError or StoreError; ``doing`` says what was going on."""
@@ -69,7 +70,7 @@ class Backend(Protocol):
         """Whether the object was written."""
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
-        """Those of the keys that were written; marks them as in use, which starts gc's grace period anew."""
+        """Those of the keys that were written; marks them as in use if it can, which starts gc's grace period anew."""
 
     def record(self, stage: str, key: str) -> bytes:
         """The bytes of ``object.json``; DamagedRecordError where the rest of the object is there without it."""
@@ -81,13 +82,13 @@ class Backend(Protocol):
         """What lies in the object's place and does not belong to it, one line each."""
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
-        """Make an object visible, whole and durable. What another process put there first stays."""
+        """Make an object visible, whole and durable, where none was; one that another process puts is its equal."""
 
     def quarantine(self, stage: str, key: str) -> None:
         """Take an object out of sight into ``quarantine/``; nothing if it is gone."""
 
     def opens(self, found: ObjectRecord) -> str:
-        """What ``h5py.File`` or ``zarr.open`` opens."""
+        """What ``h5py.File`` or ``zarr.open`` opens; at a URL the archive that holds it."""
 
     def objects(self, stage: str | None = None) -> Iterator[Entry]:
         """Every object, sorted by stage and key."""

@@ -1,6 +1,7 @@
 """What is in a store: its objects one by one, and how much of the disk each stage and each result takes."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,19 +58,22 @@ class Summary:
 
 
 def iter_objects(store: Store, stage: str | None = None) -> Iterator[ObjectInfo]:
-    """Every object, sorted by stage and key. One that is removed meanwhile is passed over."""
-    for entry in entries(store, stage):
-        try:
-            yield info_of(store, entry)
-        except FileNotFoundError:
-            continue
+    """Every object, sorted by stage and key."""
+    return infos(store, entries(store, stage))
+
+
+def infos(store: Store, found: Iterable[Entry]) -> Iterator[ObjectInfo]:
+    """What is known of objects without reading their payload. One that is removed meanwhile is passed over."""
+    for entry in found:
+        with suppress(FileNotFoundError):
+            yield _info(store, entry)
 
 
 def find(store: Store, key_prefix: str) -> list[ObjectInfo]:
     """The objects whose key begins with ``key_prefix`` (lower-case hex), of any stage; StoreError if it is no such."""
     if not key_prefix or not is_key(key_prefix.ljust(64, "0")):
         raise StoreError(f"key {key_prefix!r}: not 1 to 64 lower-case hex digits; `rcnn cache ls` lists the keys")
-    return [info_of(store, entry) for entry in entries(store) if entry.key.startswith(key_prefix)]
+    return list(infos(store, (entry for entry in entries(store) if entry.key.startswith(key_prefix))))
 
 
 def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:
@@ -124,8 +128,7 @@ def keys_by_stage(artifacts: Iterable[Artifact]) -> dict[str, set[bytes]]:
     return out
 
 
-def info_of(store: Store, entry: Entry) -> ObjectInfo:
-    """What is known of one object without reading its payload; FileNotFoundError if it is gone."""
+def _info(store: Store, entry: Entry) -> ObjectInfo:
     stat = store.backend.stat(entry)
     return ObjectInfo(
         stage=entry.kind,

@@ -13,6 +13,7 @@ from .store import Store
 
 Progress = Callable[[int, int], None]  # (done, total)
 DEFAULT_GRACE_S = 3600.0
+_CLAIM_S = 7 * 86400.0  # no run takes longer; the claim of one that was killed protects what it computed for so long
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def gc(
     Kept are the objects of ``roots`` (the workspace's manifests) and, unless ``workspace_only``, of every manifest ever
     registered, that is of all experiments; and whatever was written, or found present by a run, in the last ``grace_s``
     seconds. A run that is not through has registered what it is about to compute, so it may take longer than that.
-    ``workspace_only`` removes the other manifests' references, too, once they are older than ``grace_s``. Temporaries
+    ``workspace_only`` removes the other manifests' references, too, once they are older than ``grace_s``, and claims of
+    runs that were killed a week ago and never started again. Temporaries
     and quarantined objects go after the same grace period.
 
     Raises StoreError, before anything is removed, if a registered manifest cannot be read.
@@ -152,7 +154,10 @@ def gc(
 
 
 class _NewClaims(Container[Entry]):
-    """The objects that runs have claimed since gc began, which may have found them present; looked up every second."""
+    """The objects that runs have claimed since gc began, which may have found them present.
+
+    Looked up every second, or each time where nothing else tells of an object's use.
+    """
 
     def __init__(self, store: Store, known: set[str]) -> None:
         self._store, self._known = store, known
@@ -160,7 +165,7 @@ class _NewClaims(Container[Entry]):
         self._looked = -math.inf
 
     def __contains__(self, entry: object) -> bool:
-        if time.monotonic() - self._looked > 1.0:
+        if not self._store.backend.marks_use or time.monotonic() - self._looked > 1.0:
             self._looked = time.monotonic()
             new = self._store.references(skip=self._known)
             self._known |= new.keys()
@@ -170,10 +175,12 @@ class _NewClaims(Container[Entry]):
 
 
 def _stale(store: Store, references: Mapping[str, Artifact], roots: Iterable[Artifact], deadline: float) -> list[Entry]:
-    """The references to other manifests than ``roots`` that are older than the deadline."""
+    """The references to other manifests than ``roots`` that are older than the deadline; claims much older."""
     wanted = {artifact.digest for artifact in roots}
-    others = [Entry("reference", "", name) for name, artifact in references.items() if artifact.digest not in wanted]
-    return [entry for entry in others if _older(store, entry, deadline)]
+    others = {name: artifact.unfinished for name, artifact in references.items() if artifact.digest not in wanted}
+    until = {False: deadline, True: min(deadline, time.time() - _CLAIM_S)}
+    named = {Entry("reference", "", name): until[unfinished] for name, unfinished in others.items()}
+    return [entry for entry, limit in named.items() if _older(store, entry, limit)]
 
 
 def _remove(store: Store, entry: Entry, deadline: float) -> bool:

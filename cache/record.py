@@ -17,6 +17,7 @@ from .errors import StoreError, StoreVersionError
 from .recipe import Form, Payload, Recipe, checked_name
 
 FILE = "object.json"
+_DTYPE = re.compile(r"[<|][biufU][0-9]{1,9}")
 FORMAT_VERSION = 1
 # More is no array that this program wrote, and what the record declares is allocated.
 _MAX_BYTES = 1 << 40
@@ -69,8 +70,7 @@ def check_arrays(form: str, arrays: Mapping[str, ArraySpec], n_files: int) -> No
     """ValueError or TypeError unless these can be the arrays of an object; StoreError for a name that none has."""
     for name, spec in arrays.items():
         checked_name(name, "array")
-        dtype = np.dtype(spec.dtype)
-        if dtype.str != spec.dtype or dtype.kind not in "biufU":
+        if not _DTYPE.fullmatch(spec.dtype) or (dtype := np.dtype(spec.dtype)).str != spec.dtype:
             raise ValueError(f"array {name!r} has dtype {spec.dtype!r}")
         if any(type(extent) is not int or extent < 0 for extent in spec.shape):
             raise ValueError(f"array {name!r} has shape {list(spec.shape)}")

@@ -22,11 +22,12 @@ from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
 
 FORMAT_VERSION = 1
 _DESCRIPTION = "store.json"
+_FILE_URL = "file://"
 
 
 def is_url(root: str | Path) -> bool:
-    """Whether a store's root is a URL and not a folder."""
-    return "://" in str(root)
+    """Whether a store's root is a URL and not a folder (which may be written as file:///...)."""
+    return "://" in str(root) and not str(root).startswith(_FILE_URL)
 
 
 class Store:
@@ -36,7 +37,8 @@ class Store:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.backend: Backend = UrlBackend(str(root)) if is_url(root) else FolderBackend(Path(root))
+        folder = Path(str(root).removeprefix(_FILE_URL))
+        self.backend: Backend = UrlBackend(str(root)) if is_url(root) else FolderBackend(folder)
         self._described = False
         self._check_version()
 
@@ -103,7 +105,8 @@ class Store:
         """What the object was made of and what it holds.
 
         ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype), ``files`` (nbytes, crc32c), ``nbytes``, ``created``
-        (seconds since the epoch), ``path`` (its folder), ``payload`` (what h5py.File or zarr.open opens).
+        (seconds since the epoch), ``path`` (where it lies), ``payload`` (what h5py.File or zarr.open
+        opens; at a URL the archive that holds it).
         """
         found, entry = self._record(stage, key), self.backend.entry(stage, key)
         created = self.backend.stat(entry).created
@@ -159,6 +162,8 @@ class Store:
         try:
             files = self.backend.files(found, found.files)
             extras = self.backend.extras(found)
+        except FileNotFoundError:
+            return ["it went while it was read"]
         except OSError as error:
             raise self._unreadable(stage, key, error) from error
         return [what for name, data in files.items() if (what := found.damage(name, data))] + extras
@@ -222,7 +227,7 @@ class Store:
         try:
             found = record.ObjectRecord.from_bytes(self.backend.record(stage, key))
         except FileNotFoundError:
-            raise MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}") from None
+            raise self._missing(stage, key) from None
         except OSError as error:
             raise self._unreadable(stage, key, error) from error
         except record.DamagedRecordError as error:
@@ -249,11 +254,15 @@ class Store:
         stage, key = found.recipe.stage, found.recipe.key
         try:
             files = self.backend.files(found, names)
+        except FileNotFoundError:
+            raise self._missing(stage, key) from None  # gc, or another reader's quarantine, took it in this moment
         except OSError as error:
             raise self._unreadable(stage, key, error) from error
         whole: dict[str, bytes] = {}
         for name, data in files.items():
             if damage := found.damage(name, data):
+                if data is None and not self.backend.has(stage, key):
+                    raise self._missing(stage, key)
                 self._corrupt(stage, key, damage)
             whole[name] = data or b""
         return whole
@@ -264,6 +273,9 @@ class Store:
         raise CorruptObjectError(
             f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)}"
         )
+
+    def _missing(self, stage: str, key: str) -> MissingObjectError:
+        return MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}")
 
     def _unreadable(self, stage: str, key: str, error: OSError) -> StoreError:
         where = error.filename or self.backend.locate(self.backend.entry(stage, key).name)

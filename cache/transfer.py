@@ -32,12 +32,13 @@ def copy(
     """Copy the artifacts' objects that ``target`` lacks, then register the artifacts whose objects it all has.
 
     An object that ``source`` lacks, or that is damaged there, is a problem of its own and stops nothing. Anything else
-    (no space, no connection, no permission) raises StoreError; what was copied until then stays.
+    (no space, no connection, no permission) raises StoreError; what was copied until then stays, and gc spares it.
     """
     artifacts = list(artifacts)
     keys: dict[str, set[str]] = {}
     for artifact in artifacts:
         keys.setdefault(artifact.stage, set()).update(artifact.keys.values())
+    claims = [target.register(artifact.as_claim()) for artifact in artifacts]
     lacking = {(stage, key) for stage, named in keys.items() for key in target.missing(stage, named)}
     n_present = sum(map(len, keys.values())) - len(lacking)
     failed: dict[tuple[str, str], str] = {}
@@ -61,6 +62,8 @@ def copy(
     for artifact in artifacts:
         if not any((artifact.stage, key) in failed for key in artifact.keys.values()):
             target.register(artifact)
+    for claim in claims:  # those of a copy that is cut off stay: started again, it takes them over
+        target.unregister(claim)
     return Transfer(copied, nbytes, n_present, tuple(failed[name] for name in sorted(failed)))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, Store, digest_file, make_dirs, sync, sync_tree
-from cache.store import is_url
 from manifests import Dataset, ImageSource
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
@@ -31,7 +30,7 @@ def store_root(project: Path, params: Any) -> Path | str:
     """
     named = os.environ.get("RCNN_STORE") or params.store.root
     # absolute: workers on other machines have other working folders
-    return named if is_url(named) else project.absolute() / named
+    return named if "://" in named else project.absolute() / named
 
 
 def registered_folder(project: Path, dataset: str) -> Path:
@@ -184,9 +183,9 @@ class RunContext:
         The claim of a killed run stays; the same run started again takes it over.
         """
         entries = tuple((task.image.id, task.recipe.key) for task in tasks)
-        summary = {"dataset": self._params.dataset, "unfinished": True}
-        claim = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
-        self._claims.append(self.store.register(claim))
+        summary = {"dataset": self._params.dataset}
+        coming = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
+        self._claims.append(self.store.register(coming.as_claim()))
 
     def _finals(self) -> list[Path]:
         return [self._path(path) for path in self._stage.outputs.values()]

@@ -20,6 +20,7 @@ from .gpus import VISIBLE, assigned_devices, count_devices
 T = TypeVar("T")
 
 _CONNECT_S = 20
+_START_S = 300  # a worker process of a busy machine takes its time
 # A task that was on this many dying workers plus one is given back as suspect (and then tried alone).
 _ALLOWED_DEATHS = 1
 _CONFIG = {
@@ -107,15 +108,16 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
             "dashboard_address": "127.0.0.1:0",
         },
     }
-    try:
-        cluster = SpecCluster(workers=workers, scheduler=scheduler)
-    except (OSError, RuntimeError) as error:
-        raise ExecutionError(
-            f"execution.backend: a Dask cluster does not start on this machine ({' '.join(str(error).split())}); "
-            "use local, or fewer workers"
-        ) from error
-    with cluster, Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(1)
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(SpecCluster(workers=workers, scheduler=scheduler))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+            client.wait_for_workers(1, timeout=_START_S)
+        except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
+            raise ExecutionError(
+                f"execution.backend: a Dask cluster does not start on this machine ({' '.join(str(error).split())}); "
+                "use local, or fewer workers"
+            ) from error
         yield client
 
 

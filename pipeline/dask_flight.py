@@ -3,6 +3,7 @@
 import queue
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from distributed import Client, Future, KilledWorker
@@ -50,7 +51,8 @@ class Flight:
     def cancel(self) -> None:
         """Take back what has not come through; an image in progress may still be finished and stored."""
         if self._flying and self._client.status == "running":
-            asked(self._client, self._client.cancel, [future for _, future in self._flying.values()])
+            with suppress(Exception):  # the scheduler may be gone, and what ended the flight matters more
+                self._client.cancel([future for _, future in self._flying.values()])
 
     def _finished(self, tasks: Sequence[ImageTask], group: str, *, alone: bool) -> Iterator[tuple[ImageTask, Future]]:
         """Keep the scheduler supplied; each task with its future when that is through."""
@@ -65,7 +67,7 @@ class Flight:
             return
         tasks, keys = [task for _, task in batch], [(group, i) for i, _ in batch]
         names = [self._name] * len(batch)
-        futures = self._client.map(compute_here, names, tasks, key=keys, pure=False)
+        futures = asked(self._client, self._client.map, compute_here, names, tasks, key=keys, pure=False)
         for task, future in zip(tasks, futures, strict=True):
             self._flying[future.key] = task, future
             future.add_done_callback(self._done.put)
@@ -94,7 +96,7 @@ class Flight:
     def _outcome(self, task: ImageTask, future: Future) -> Outcome:
         """What the worker says, or what Dask says of it."""
         if future.status == "error":
-            error = future.exception()
+            error = asked(self._client, future.exception)
             error.add_note(f"while a Dask worker took image {task.image.file_name}")
             return Outcome(error=error)
         worker, outcome = asked(self._client, future.result)  # cancelled where the connection broke

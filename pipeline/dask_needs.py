@@ -14,7 +14,17 @@ from .graph import all_stages
 
 _OWN = ("cache", "manifests", "pipeline", "stages")
 # An object's bits depend on these.
-_LIBRARIES = ("h5py", "numba", "numpy", "opencv-contrib-python-headless", "pillow", "torch", "zarr")
+_LIBRARIES = (
+    "h5py",
+    "numba",
+    "numcodecs",
+    "numpy",
+    "opencv-contrib-python-headless",
+    "pillow",
+    "torch",
+    "torchvision",
+    "zarr",
+)
 
 
 @cache
@@ -63,7 +73,7 @@ class Needs:
         """What is not so in this process, one line each."""
         here = versions()
         lines = [
-            f"{name} is {here.get(name)}, and {wanted} where the run was started; install the same on both"
+            f"{name} is {here.get(name)}, and {wanted} where the run was started; install the same on both, and start the worker again"
             for name, wanted in self.versions.items()
             if here.get(name) != wanted
         ]

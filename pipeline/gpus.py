@@ -4,6 +4,8 @@ import ctypes
 import subprocess
 import sys
 
+from .errors import ExecutionError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -24,4 +26,9 @@ def count_devices() -> int:
     except OSError:  # no driver: spare the seconds of importing torch
         return 0
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return int(done.stdout.split()[-1])
+    except (ValueError, IndexError):
+        said = (done.stderr.splitlines() or ["it said nothing"])[-1]
+        raise ExecutionError(f"CUDA devices cannot be counted by torch ({said}); mend it, or set device: cpu") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cache import Artifact, Store, StoreError
-from cache.listing import ArtifactUsage, ObjectInfo, Usage, entries, find, info_of, summarise
+from cache.listing import ArtifactUsage, ObjectInfo, Usage, entries, find, infos, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.transfer import copy
@@ -52,7 +52,7 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
         return
     wanted = _keys_of(project, stage, dataset) if dataset else None
     found_entries = (entry for entry in entries(store, stage) if wanted is None or entry.key in wanted)
-    objects = [info_of(store, entry) for entry in islice(found_entries, limit or None)]
+    objects = list(infos(store, islice(found_entries, limit or None)))
     rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in objects]
     click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
     if more := sum(1 for _ in found_entries):
@@ -160,7 +160,7 @@ def push(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> 
     What is there already is not copied again, so an interrupted push goes on where it was.
     """
     store = open_store(project)
-    own = list(store.references().values()) if everything else workspace_artifacts(project)
+    own = _finished(store) if everything else workspace_artifacts(project)
     _copy("push", store, Store(url), _of_stages(own, stages))
 
 
@@ -176,8 +176,12 @@ def pull(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> 
     to do.
     """
     remote = Store(url)
-    wanted = list(remote.references().values()) if everything else workspace_artifacts(project)
+    wanted = _finished(remote) if everything else workspace_artifacts(project)
     _copy("pull", remote, open_store(project), _of_stages(wanted, stages))
+
+
+def _finished(store: Store) -> list[Artifact]:
+    return [artifact for artifact in store.references().values() if not artifact.unfinished]
 
 
 def _copy(name: str, source: Store, target: Store, artifacts: Sequence[Artifact]) -> None:
@@ -220,7 +224,7 @@ def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
     for u, flat in zip(found, made_of, strict=True):
         differing = [f"{n}={v}" for n, v in sorted(flat.items()) if len(values_of[u.artifact.stage, n]) > 1]
         gaps = f"{u.missing} missing" if u.missing else ""
-        gaps = f"unfinished, {u.missing} to come" if u.artifact.summary.get("unfinished") else gaps
+        gaps = f"unfinished, {u.missing} to come" if u.artifact.unfinished else gaps
         mark = "*" if u.artifact.digest in here else ""
         size = format_bytes(u.usage.nbytes)
         rows.append((mark, u.artifact.stage, u.dataset, u.usage.objects, size, gaps, ", ".join(differing)))

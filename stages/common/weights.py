@@ -146,7 +146,10 @@ def weights_digest(network: Network, layers: Sequence[str]) -> str:
     digest = hashlib.sha256()
     nodes = sorted({network.node(layer) for layer in layers})
     digest.update(json.dumps([network.name, nodes]).encode())
-    for name, tensor in sorted(network.graph(layers).state_dict().items()):
+    graph = network.graph(layers)
+    if not network.rectified and ARCHITECTURES[network.name].rectifier in dict(graph.named_modules()):
+        digest.update(b"logits not rectified")
+    for name, tensor in sorted(graph.state_dict().items()):
         if name.endswith("num_batches_tracked"):
             continue  # batch norm's counter; evaluation does not read it
         array = tensor.detach().cpu().contiguous().numpy()
