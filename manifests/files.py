@@ -1,5 +1,6 @@
 """Files as a dataset needs them: hashing, writing atomically, and staying inside the dataset's folder."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -24,6 +25,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp makes 0600, which other users of a shared dataset could not read
         Path(temporary).replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder, and need not
+            os.fsync(folder)
+        os.close(folder)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class RunContext:
         self.log = Reporter(stage.name)
         self.tally = Tally()
         self._claims: list[str] = []
+        self._after_commit: list[Callable[[], None]] = []
         self.device = params.execution.device
         self.workers = params.execution.workers or default_workers()
         self._images: ImageSource | None = None  # where the stage asked for images
@@ -116,6 +117,9 @@ class RunContext:
 
         return DaskRunner(execution, self.log, images=self._images.root if self._images else None)
 
+    def after_commit(self, action: Callable[[], None]) -> None:
+        self._after_commit.append(action)
+
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         artifact = Artifact(
             stage=self._stage.name,
@@ -156,6 +160,8 @@ class RunContext:
         for folder in {final.parent for final in finals}:
             sync(folder)
         self.discard_partial()
+        for action in self._after_commit:
+            action()
 
     @cached_property
     def _dataset(self) -> Dataset:

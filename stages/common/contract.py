@@ -121,6 +121,9 @@ class Context(Protocol):
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         """Compute what the store lacks, where ``execution`` says; returns one key per task, in order."""
 
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do something when every output is in place and durable: drop the checkpoints that led to them."""
+
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         """Write declared output ``name`` as an artifact manifest. ``summary`` must be deterministic (no times)."""
 

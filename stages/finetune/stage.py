@@ -76,7 +76,7 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
     meta = {"stage": "finetune", "classes": json.dumps(list(dataset.classes)), "background_output": "0"}
     save_weights(ctx.output("weights"), network, meta)
     write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
-    checkpoint.remove()
+    ctx.after_commit(checkpoint.remove)
 
 
 def _warn_if_nothing_learned(last: "Mapping[str, float]", ctx: Context) -> None:

@@ -80,7 +80,7 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
     )
     save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": "classification set"})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
-    checkpoint.remove()
+    ctx.after_commit(checkpoint.remove)
     ctx.log.info(f"pretrain: held-out accuracy {rows[-1]['val_accuracy']:.3f}")
 
 

@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 from tiny_project import StageServer, make_project  # noqa: E402
 
 from cache import Store  # noqa: E402
-from cache.listing import object_folders  # noqa: E402
+from cache.listing import entries  # noqa: E402
 from cache.maintenance import verify  # noqa: E402
 from pipeline.graph import STAGE_NAMES  # noqa: E402
 
@@ -34,10 +34,10 @@ def flip(path: Path, bit: int) -> None:
 def flip_and_verify(store: Store, flips: int, rng: random.Random) -> Counter[str]:
     """Number of flips found, by ``STAGE FILE``; AssertionError at the first that ``verify`` does not find."""
     found: Counter[str] = Counter()
-    objects = list(object_folders(store))
+    objects = [(entry.kind, entry.key) for entry in entries(store)]
     for _ in range(flips):
-        stage, key, folder = rng.choice(objects)
-        path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size))
+        stage, key = rng.choice(objects)
+        path = rng.choice(sorted(p for p in store.path(stage, key).rglob("*") if p.is_file() and p.stat().st_size))
         bit = rng.randrange(8 * path.stat().st_size)
         flip(path, bit)
         problems = verify(store).problems

@@ -24,7 +24,7 @@ from crash_disk import Disk, State, read_record, write_state  # noqa: E402
 from tiny_project import StageServer, forget, make_project, results  # noqa: E402
 
 from cache import Store  # noqa: E402
-from cache.listing import object_folders  # noqa: E402
+from cache.listing import entries  # noqa: E402
 from pipeline.graph import STAGE_NAMES  # noqa: E402
 
 _OUTPUT_FOLDERS = ("artifacts/datasets/scenes", "reports/results")
@@ -126,8 +126,8 @@ def _absent(state: State, manifest: bytes) -> list[str]:
 def _rerun(server: StageServer, state: State, stage: str, project: Path, expected: dict[str, str]) -> None:
     write_state(state, project)
     store = Store(project / "artifacts")
-    for name, key, _ in object_folders(store):
-        assert not store.has(name, key) or store.check(name, key) == []
+    for entry in entries(store):
+        assert not store.has(entry.kind, entry.key) or store.check(entry.kind, entry.key) == []
     done = server.run(project, "run", stage)
     assert done.status == 0, done.said
     found = {name: digest for name, digest in results(project).items() if not is_temporary(name)}

@@ -85,6 +85,12 @@ class Crowd:
             assert process.stdout.readline() == "ready\n"
         self._go.touch()
 
+    def disperse(self) -> None:
+        """End those that a failed test leaves behind."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
     def running(self) -> Iterator[None]:
         """Again and again until all are through; AssertionError with what one of them had to complain of."""
         while any(process.poll() is None for process in self._processes):
@@ -95,8 +101,10 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Crowd:
-    return Crowd(tmp_path)
+def crowd(tmp_path: Path) -> Iterator[Crowd]:
+    crowd = Crowd(tmp_path)
+    yield crowd
+    crowd.disperse()
 
 
 @pytest.mark.parametrize("writers", [2, 8])
@@ -133,6 +141,25 @@ def test_gc_spares_what_a_run_longer_than_the_grace_period_has_made(crowd: Crowd
     assert "unfinished" not in reference.summary
 
 
+def test_a_run_that_is_through_while_its_claim_is_read_keeps_its_objects(
+    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = crowd.store, samples.put(crowd.store)
+    os.utime(store.path("features", key), (1, 1))
+    claim = store.register(Artifact("features", 1, {}, {}, ((1, key),), {"unfinished": True}))
+    read_bytes = Path.read_bytes
+
+    def through_just_before(path: Path) -> bytes:
+        if path == claim:
+            store.register(Artifact("features", 1, {}, {}, ((1, key),), {}))
+            store.unregister(claim)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", through_just_before)
+    report = gc(store, [], dry_run=False)
+    assert (report.removals, report.referenced) == ((), 1)
+
+
 def test_what_is_used_while_gc_removes_it_is_given_back(
     crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +180,25 @@ def test_what_is_used_while_gc_removes_it_is_given_back(
     assert found == [set()]
     assert store.check("features", key) == []
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_an_object_that_appears_while_it_is_asked_for_is_not_taken_for_damaged(
+    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process's rename falls between the reader's failed open and its look at the folder."""
+    store, key = crowd.store, samples.recipe().key
+    read_bytes = Path.read_bytes
+
+    def not_there_yet(path: Path) -> bytes:
+        if path.name != "object.json":
+            return read_bytes(path)
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        samples.put(store)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", not_there_yet)
+    assert store.get("features", key).attrs["image"] == "0.jpg"
+    assert not (store.root / "quarantine").exists()
 
 
 def test_what_gc_took_before_it_was_marked_is_missing(

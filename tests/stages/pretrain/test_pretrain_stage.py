@@ -40,6 +40,9 @@ class FakeContext:
     def output(self, name: str) -> Path:
         return self.root / f"out-{name}"
 
+    def after_commit(self, action):
+        action()
+
     def work_dir(self) -> Path:
         return self.root / "work"
 
