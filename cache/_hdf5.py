@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._fs import random_name
-from .plain_hdf5 import NotPlainError, check_size, plain_dataset, read_values
+from .plain_hdf5 import NotPlainError, check_heaps, check_size, plain_dataset, read_values
 
 FILE = "data.h5"
 Form = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
@@ -44,6 +44,7 @@ def decode(files: Mapping[str, bytes], arrays: Mapping[str, Form]) -> dict[str, 
     """
     import h5py
 
+    check_heaps(files[FILE])
     with h5py.File(h5py.h5f.open_file_image(files[FILE])) as file:
         return {name: _array(plain_dataset(file, name), *form) for name, form in arrays.items()}
 

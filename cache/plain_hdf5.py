@@ -3,6 +3,7 @@
 HDF5 lets an array live in other files (links, virtual and external storage), and lets 1 kB declare any size.
 """
 
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,32 @@ from numpy.typing import NDArray
 # Deflate makes at most 1032 bytes of one. Below the second figure a size is no danger, whatever the file holds.
 _MAX_EXPANSION = 1032
 _HARMLESS_BYTES = 1 << 20
+_HEAP = b"GCOL\x01\0\0\0"
 _NOT_COMPRESSION = frozenset({2, 3})  # HDF5's numbers of the shuffle filter and of its checksum
 
 
 class NotPlainError(ValueError):
     """The entry is no array whose values lie in this file; the message says what it is instead."""
+
+
+def check_heaps(data: bytes | mmap) -> None:
+    """NotPlainError where a heap of texts in the file's bytes is damaged so that HDF5 would walk through it for ever.
+
+    A heap is "GCOL", version 1, its size, and then objects, each with its index, a count, its size and its content; the
+    library goes on by an object's size, also where that is 0 or leads out of the heap.
+    """
+    place = data.find(_HEAP)
+    while place >= 0:
+        end = place + int.from_bytes(data[place + 8 : place + 16], "little")
+        at = place + 16
+        while at + 16 <= min(end, len(data)):
+            size = int.from_bytes(data[at + 8 : at + 16], "little")
+            free = data[at : at + 2] == b"\0\0"  # whose size counts its own head
+            step = size if free else 16 + -(-size // 8) * 8
+            if step == 0 or at + step > end:
+                raise NotPlainError("is damaged: a heap's object has no size, or too large a one")
+            at += step
+        place = data.find(_HEAP, place + 1)
 
 
 def plain_dataset(group: Any, name: str) -> Any:

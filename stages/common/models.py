@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import atomic_write
-from cache.plain_hdf5 import plain_dataset, read_values
+from cache.plain_hdf5 import check_heaps, plain_dataset, read_values
 
 from .boxes import BOX_CONVENTION
 from .errors import StageError
@@ -195,7 +195,9 @@ def _read(
     if not path.is_file():
         raise StageError(f"{path}: no such file; run `dvc repro -s {stage}` to make it")
     try:
-        with h5py.File(path, "r") as file:
+        data = path.read_bytes()
+        check_heaps(data)
+        with h5py.File(io.BytesIO(data), "r") as file:
             attrs = dict(file.attrs)
             names = [str(name) for name in file]
             arrays = {name: read_values(plain_dataset(file, name)) for name in names if name in known}

@@ -8,13 +8,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.plain_hdf5 import NotPlainError, plain_dataset, read_values
+from cache.plain_hdf5 import NotPlainError, check_heaps, plain_dataset, read_values
 from manifests import ImageRecord
 from stages.common.boxes import Boxes
 from stages.common.errors import StageError
@@ -164,6 +165,8 @@ def _entries(path: Path) -> Iterator[dict[str, StoredArray]]:
     with ExitStack() as open_files:
         try:
             if h5py.is_hdf5(path):
+                with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                    check_heaps(data)
                 entries = _hdf5_entries(path, open_files.enter_context(h5py.File(path, "r")))
             elif zipfile.is_zipfile(path):
                 entries = npz_arrays(open_files.enter_context(zipfile.ZipFile(path)))

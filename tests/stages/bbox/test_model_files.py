@@ -45,6 +45,22 @@ def test_an_array_that_only_declares_its_size_takes_no_memory(tmp_path: Path) ->
         read_box_regressor(tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize("size", [0, 2**64 - 16, 5000])
+def test_a_heap_that_hdf5_walks_through_for_ever_is_refused(tmp_path: Path, size: int) -> None:
+    """The text attributes' heap: its free object without a size hangs the library in its own code."""
+    write_classifier(tmp_path / "a.h5", SVM)
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    at = heap = data.index(b"GCOL")
+    at += 16
+    while data[at : at + 2] != b"\0\0":
+        at += 16 + -(-int.from_bytes(data[at + 8 : at + 16], "little") // 8) * 8
+    assert at < heap + 4096
+    data[at + 8 : at + 16] = size.to_bytes(8, "little")
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(StageError, match="a heap's object has no size, or too large a one"):
+        read_classifier(tmp_path / "a.h5")
+
+
 def test_a_summary_is_a_mapping(tmp_path: Path) -> None:
     write_box_regressor(tmp_path / "a.h5", BBOX)
     for text in ("[]", "[" * 50_000):
