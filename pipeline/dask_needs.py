@@ -73,7 +73,8 @@ class Needs:
         """What is not so in this process, one line each."""
         here = versions()
         lines = [
-            f"{name} is {here.get(name)}, and {wanted} where the run was started; install the same on both, and start the worker again"
+            f"{name} is {here.get(name)}, and {wanted} where the run was started; install the same on both, and start "
+            "the worker again"
             for name, wanted in self.versions.items()
             if here.get(name) != wanted
         ]

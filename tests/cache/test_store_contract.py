@@ -266,9 +266,10 @@ def test_a_copy_that_is_cut_off_goes_on(root, samples, tmp_path, monkeypatch):
         patch.setattr(Store, "take_in", failing)
         with pytest.raises(StoreError, match="the connection is gone"):
             copy(source, target, [artifact(*keys)], 1)
-    assert target.references() == {}
+    assert [found.unfinished for found in target.references().values()] == [True]  # gc spares the two
     done = copy(source, target, [artifact(*keys)], 1)
     assert (done.copied, done.present) == (4, 2)
+    assert list(target.references().values()) == [artifact(*keys)]
 
 
 def test_an_object_is_taken_in_only_under_its_own_name(root, samples, tmp_path):
@@ -283,15 +284,19 @@ def test_an_object_is_taken_in_only_under_its_own_name(root, samples, tmp_path):
 
 
 def test_no_server_no_bucket_and_no_such_protocol_are_one_line(samples, monkeypatch, s3_bucket):
-    with pytest.raises(StoreError, match=r"store nosuch://x: Protocol not known"):
+    with pytest.raises(StoreError, match=r"store nosuch://x: neither a folder nor PROTOCOL://BUCKET/FOLDER"):
         samples.put(Store("nosuch://x"))
     with pytest.raises(StoreError, match=r"s3://no-such-bucket/a: .* while writing features object .* of image 0"):
         samples.put(Store("s3://no-such-bucket/a"))
+    here = Store(f"{s3_bucket}/nobody")
+    here.backend.__dict__.pop("_opened")
     s3fs.S3FileSystem.clear_instance_cache()  # an open connection stays open
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StoreError, match=r"store\.json: cannot be read \(EndpointConnectionError.*check the address"):
         Store("s3://features/elsewhere")
+    with pytest.raises(StoreError, match=r"EndpointConnectionError.* while looking for features object"):
+        Store.has(here, "features", "0" * 64)
     s3fs.S3FileSystem.clear_instance_cache()
 
 
@@ -301,3 +306,47 @@ def test_zip_is_what_python_reads(samples):
     files = store.export("features", key)
     with zipfile.ZipFile(io.BytesIO(store.backend.read(store.backend.entry("features", key).name))) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == files
+
+
+def test_a_file_url_is_a_folder_and_a_half_visible_place_is_refused(samples, tmp_path):
+    key = samples.put(Store(f"file://{tmp_path}/store"))
+    assert Store(tmp_path / "store").has("features", key)
+    for url in ("sftp://host/a", "ftp://host/a", "memory://", "simplecache::s3://a/b"):
+        with pytest.raises(StoreError, match="appears only when it is whole"):
+            Store(url)
+
+
+def test_an_empty_or_cut_archive_is_damage(root, samples):
+    store = Store(root)
+    if not isinstance(store.root, str):
+        pytest.skip("a folder's objects are no archives")
+    key = samples.put(store)
+    entry = store.backend.entry("features", key)
+    whole = store.backend.read(entry.name)
+    for length in (0, 20, 200, len(whole) - 1):
+        store.backend.write(entry.name, whole[:length])
+        assert len(verify(store).problems) == 1
+        assert verify(store, quarantine=True).quarantined == 1
+        assert not store.has("features", key)
+        samples.put(store)
+
+
+def test_an_object_that_goes_between_its_record_and_its_files_is_missing(root, samples, monkeypatch):
+    store = Store(root)
+    key = samples.put(store)
+    files = store.backend.files
+
+    def gone(found, names):
+        store.backend.remove(store.backend.entry("features", key))
+        return files(found, names)
+
+    monkeypatch.setattr(store.backend, "files", gone)
+    with pytest.raises(MissingObjectError, match="has no features object"):
+        store.get("features", key)
+    assert summarise(store).quarantine.objects == 0
+
+
+def test_a_file_too_large_for_an_archive_is_refused(monkeypatch, samples):
+    monkeypatch.setattr("cache._pack._MAX_FILE_BYTES", 1000)
+    with pytest.raises(StoreError, match=r"too many for an archive; keep this object in a folder"):
+        samples.put(Store("memory://large/x"))

@@ -141,12 +141,21 @@ def test_a_store_at_an_address_that_is_none(run: Run, project: Path, monkeypatch
     monkeypatch.setenv("RCNN_STORE", "nosuch://x")
     code, out, err = run("-C", project, "cache", "verify")
     assert (code, out) == (2, "")
-    assert "nosuch://x: Protocol not known" in err
+    assert "store nosuch://x: neither a folder nor" in err
     assert err.count("\n") == 1
 
 
+def test_what_a_run_is_about_to_compute_is_not_pushed(run: Run, project: Path) -> None:
+    coming = Artifact("features", 1, {}, {}, ((1, "0" * 64),), {"dataset": "cats"})
+    Store(project / "artifacts").register(coming.as_claim())
+    code, out, err = run("-C", project, "cache", "push", "memory://unfinished/x", "--all")
+    assert (code, out) == (2, "")
+    assert "there are no results to copy" in err
+    assert "unfinished, 1 to come" in run("-C", project, "cache", "ls")[1]
+
+
 def test_nothing_to_push(run: Run, project: Path) -> None:
-    code, out, err = run("-C", project, "cache", "push", "memory://empty")
+    code, out, err = run("-C", project, "cache", "push", "memory://empty/x")
     assert (code, out) == (2, "")
     assert "there are no results to copy; `dvc pull` or `dvc repro` makes them" in err
 

@@ -294,3 +294,11 @@ def test_the_real_weights_know_what_they_see():
     assert len(objects) == 12
     assert right(crops) >= 6
     assert right(crops) > right(crops[:, ::-1].copy())
+
+
+def test_the_digest_tells_rectified_logits_from_others():
+    cut = build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0)).eval()
+    free = copy.deepcopy(cut)
+    free.drop_rectifier()
+    assert weights_digest(cut, ["fc8"]) != weights_digest(free, ["fc8"])
+    assert weights_digest(cut, ["pool5"]) == weights_digest(free, ["pool5"])
