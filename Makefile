@@ -1,5 +1,5 @@
 # make demo: the whole pipeline on the built-in dataset.   make test: the test suite.
-.PHONY: demo test lint setup bench clean
+.PHONY: demo test lint setup clean
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin

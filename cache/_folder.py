@@ -63,7 +63,9 @@ class FolderBackend:
         for key in keys:
             self._touch(self._folder(stage, key))
         # only now: what gc took before it was touched is absent, and what it took after, gc gives back
-        return {key for key in keys if self.has(stage, key)}
+        found = {key for key in keys if self.has(stage, key)}
+        self._settle(stage, {key[:2] for key in found})
+        return found
 
     def record(self, stage: str, key: str) -> bytes:
         folder = self._folder(stage, key)
@@ -87,11 +89,12 @@ class FolderBackend:
         target = self._folder(stage, key)
         _fs.make_dirs(self._plain("tmp"))
         _fs.make_dirs(target.parent)
-        temporary = self.root / "tmp" / _fs.random_name()
+        temporary = self.root / "tmp" / _fs.own_name()
         try:
             _fs.write_tree(temporary, files)
             while not _fs.move_dir(temporary, target):
                 if self.has(stage, key):  # another process was first, with the same content
+                    self._settle(stage, {key[:2]})
                     break
                 self.quarantine(stage, key)
         finally:
@@ -118,10 +121,11 @@ class FolderBackend:
 
     def leftovers(self) -> Iterator[Entry]:
         for kind, folder in (("temporary", "tmp"), ("quarantine", "quarantine")):
-            yield from (Entry(kind, "", f"{folder}/{name}") for name in self.names(folder))
+            yield from (Entry(kind, "", f"{folder}/{name}") for name in self.names(folder) if not _fs.in_use(name))
         for folder in (".", "refs"):
-            partial = (name for name in self.names(folder) if name.endswith(".partial"))
-            yield from (Entry("temporary", "", f"{folder}/{name}") for name in partial)
+            for name in self.names(folder):
+                if name.endswith(".partial") and not _fs.in_use(name.removesuffix(".partial").rpartition(".")[2]):
+                    yield Entry("temporary", "", f"{folder}/{name}")
 
     def strays(self, stage: str | None = None) -> Iterator[Entry]:
         for folder in self.names("objects"):
@@ -184,6 +188,14 @@ class FolderBackend:
         """Whether what should be a folder of objects is a file or a link."""
         path = self.root / name
         return path.is_symlink() or (path.exists() and not path.is_dir())
+
+    def _settle(self, stage: str, shards: set[str]) -> None:
+        """Make durable what another process renamed into these folders: it may have died before it did."""
+        for name in [f"objects/{stage}/{shard}" for shard in shards] + [f"objects/{stage}", "objects", "."] * bool(
+            shards
+        ):
+            with suppress(OSError):  # a store that only others may write, or without sync of folders
+                _fs.sync(self._plain(name))
 
     def _touch(self, folder: Path) -> None:
         with suppress(OSError):  # absent; or a store that only others may write, whose gc is theirs

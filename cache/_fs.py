@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -128,6 +130,30 @@ def random_name() -> str:
     return secrets.token_hex(12)
 
 
+def own_name() -> str:
+    """As ``random_name``, for what is ours until it is renamed: it tells the machine and the process."""
+    return f"{_machine()}-{os.getpid()}-{random_name()}"
+
+
+def in_use(name: str) -> bool:
+    """Whether the process that picked this ``own_name`` is alive, on this machine."""
+    machine, _, rest = name.partition("-")
+    process = rest.partition("-")[0]
+    if machine != _machine() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
 def atomic_write(path: str | Path, data: bytes) -> None:
     """Write a file so that readers, and a crash at any moment, see the old bytes or the new ones, never a mixture.
 
@@ -135,7 +161,7 @@ def atomic_write(path: str | Path, data: bytes) -> None:
     neither leaves a temporary file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{random_name()}.partial")
+    temporary = path.with_name(f".{path.name}.{own_name()}.partial")
     with explained(f"writing {path.name}", path.parent):
         try:
             _write_file(temporary, data, 0o666)

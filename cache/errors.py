@@ -14,7 +14,14 @@ class MissingObjectError(StoreError):
 
 
 class CorruptObjectError(StoreError):
-    """An object's bytes are not those that were written."""
+    """An object's bytes are not those that were written. ``stage`` and ``key`` are the object's."""
+
+    def __init__(self, message: str, stage: str, key: str) -> None:
+        super().__init__(message)
+        self.stage, self.key = stage, key
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (str(self), self.stage, self.key)
 
 
 class StoreFullError(StoreError):

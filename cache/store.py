@@ -50,6 +50,11 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    def exists(self) -> bool:
+        """Whether anything was ever written here."""
+        with self.backend.explained("looking for a store"):
+            return _DESCRIPTION in self.backend.names("")
+
     def path(self, stage: str, key: str) -> Path:
         """The folder of an object, or where it would be; StoreError for a store at a URL, which has no folders."""
         _check(stage, key)
@@ -271,7 +276,10 @@ class Store:
         image = self.backend.image_of(self.backend.entry(stage, key)) or "unknown"
         moved = "moved to quarantine" if self.quarantine(stage, key) else "could not be moved to quarantine; remove it"
         raise CorruptObjectError(
-            f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)}"
+            f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)} "
+            "(`rcnn cache verify --quarantine` finds all that are damaged)",
+            stage,
+            key,
         )
 
     def _missing(self, stage: str, key: str) -> MissingObjectError:

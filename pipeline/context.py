@@ -14,6 +14,7 @@ from manifests import Dataset, ImageSource
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
 
+from .errors import ParamsError
 from .executor import Executor, Runner, Tally
 from .local_runner import LocalRunner
 from .progress import Reporter
@@ -30,6 +31,8 @@ def store_root(project: Path, params: Any) -> Path | str:
     """
     named = os.environ.get("RCNN_STORE") or params.store.root
     # absolute: workers on other machines have other working folders
+    if named.startswith("memory://"):
+        raise ParamsError(f"store {named}: it would end with this process; name a folder or an object store's URL")
     return named if "://" in named else project.absolute() / named
 
 

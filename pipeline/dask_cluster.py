@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
@@ -110,15 +112,29 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
     }
     with ExitStack() as stack:
         try:
-            cluster = stack.enter_context(SpecCluster(workers=workers, scheduler=scheduler))
-            client = stack.enter_context(Client(cluster, set_as_default=False))
-            client.wait_for_workers(1, timeout=_START_S)
+            with _deaf_to_interrupts():
+                cluster = stack.enter_context(SpecCluster(workers=workers, scheduler=scheduler))
+                client = stack.enter_context(Client(cluster, set_as_default=False))
+                client.wait_for_workers(len(environments), timeout=_START_S)
         except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
             raise ExecutionError(
                 f"execution.backend: a Dask cluster does not start on this machine ({' '.join(str(error).split())}); "
                 "use local, or fewer workers"
             ) from error
         yield client
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Worker processes begun here ignore Ctrl-C, which a terminal sends to them too: this process ends them in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @contextmanager

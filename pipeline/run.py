@@ -9,12 +9,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cache import StoreError, StoreFullError
+from cache import CorruptObjectError, StoreError, StoreFullError
+from stages.common.contract import Stage
 
 from . import timings
 from .context import RunContext
 from .graph import load_stage
 from .progress import format_seconds
+
+_DAMAGED = 100  # so many damaged objects are computed again; beyond that the disk is at fault
 
 
 def run_stage(name: str, project: Path, params: Any) -> None:
@@ -30,7 +33,7 @@ def run_stage(name: str, project: Path, params: Any) -> None:
     context.discard_partial()
     try:
         with _terminate_as_interrupt(), _full_disk_named(name, project):
-            stage.run(context)
+            _run(stage, context)
         with _full_disk_named(name, project):
             context.commit()
     finally:
@@ -46,6 +49,18 @@ def run_stage(name: str, project: Path, params: Any) -> None:
     except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
         context.log.warning(f"its time is not in {timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")
+
+
+def _run(stage: Stage, context: RunContext) -> None:
+    """Run the stage; where it meets damage in an object of its own, which is in quarantine then, compute that again."""
+    for _ in range(_DAMAGED):
+        try:
+            return stage.run(context)
+        except CorruptObjectError as error:
+            if error.stage != stage.name or context.store.has(error.stage, error.key):
+                raise
+            context.log.warning(f"{stage.name} object {error.key} was damaged and is in quarantine; computing it again")
+    return stage.run(context)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from pipeline.progress import Reporter
 from pipeline.text import format_bytes, format_table
 from pipeline.workspace import open_store, workspace_artifacts
 
+_SHOWN = 5  # objects named where many are wrong
+
 
 @click.group()
 def cache() -> None:
@@ -113,10 +115,14 @@ def verify(project: Path, stage: str | None, quarantine: bool) -> None:
     click.echo(f"{report.checked.objects} objects, {format_bytes(report.checked.nbytes)} read")
     for problem in report.problems:
         click.echo(str(problem))
+    gaps = _gaps(project)
+    for line in gaps:
+        click.echo(line)
     if report.problems:
         moved = f"; {report.quarantined} moved to quarantine" if quarantine else "; --quarantine moves them away"
         again = " ".join(f"`dvc repro -f -s {name}`" for name in report.damaged_stages)
         click.echo(f"{len(report.problems)} problems{moved}; then compute them again: {again}", err=True)
+    if report.problems or gaps:
         sys.exit(2)
     click.echo("all sound")
 
@@ -176,6 +182,8 @@ def pull(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> 
     to do.
     """
     remote = Store(url)
+    if not remote.exists():
+        raise StoreError(f"{url}: there is no store here; check the address")
     wanted = _finished(remote) if everything else workspace_artifacts(project)
     _copy("pull", remote, open_store(project), _of_stages(wanted, stages))
 
@@ -195,7 +203,8 @@ def _copy(name: str, source: Store, target: Store, artifacts: Sequence[Artifact]
         f"{done.present} were there"
     )
     if done.problems:
-        raise StoreError("\n".join(done.problems))
+        more = len(done.problems) - _SHOWN
+        raise StoreError("\n".join(done.problems[:_SHOWN]) + (f"\nand {more} more objects" if more > 0 else ""))
 
 
 def _of_stages(artifacts: Sequence[Artifact], stages: Sequence[str]) -> list[Artifact]:
@@ -205,6 +214,18 @@ def _of_stages(artifacts: Sequence[Artifact], stages: Sequence[str]) -> list[Art
     if not chosen:
         raise StoreError("there are no results to copy; `dvc pull` or `dvc repro` makes them")
     return chosen
+
+
+def _gaps(project: Path) -> list[str]:
+    """One line for each of the workspace's results of which the store lacks objects."""
+    store = open_store(project)
+    lacking = {a.stage: len(store.missing(a.stage, a.keys.values())) for a in workspace_artifacts(project)}
+    return [
+        f"{stage}: {count} objects of the workspace's result are not in the store; `rcnn cache pull` may have them, "
+        f"`dvc repro -f -s {stage}` computes them"
+        for stage, count in lacking.items()
+        if count
+    ]
 
 
 def _check_stage(stage: str | None) -> None:

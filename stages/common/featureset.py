@@ -109,6 +109,13 @@ class LayerView(Collection[ImageFeatures]):
     def __getitem__(self, index: int) -> ImageFeatures:
         return self._read(*self._keys[index])
 
+    def image(self, image_id: int) -> ImageFeatures:
+        """One image by its id; ``StageError`` where the view does not have it. (``view[i]`` is the i-th.)"""
+        for one, key in self._keys:
+            if one == image_id:
+                return self._read(one, key)
+        raise StageError(f"no features of image id {image_id} in this view")
+
     def counts(self) -> NDArray[np.int64]:
         """Rows of each image, int64 [images], from the objects' records: no array is read."""
         name = "ground_truth_count" if self._objects_only else "count"

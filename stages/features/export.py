@@ -108,5 +108,7 @@ def _written_aside(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        raise StageError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         unfinished.unlink(missing_ok=True)
