@@ -126,7 +126,7 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Worker processes begun here ignore Ctrl-C, which a terminal sends to them too: this process ends them in order."""
+    """Worker processes begun here ignore Ctrl-C, which a terminal sends to them too: this one ends them in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
