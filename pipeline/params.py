@@ -54,8 +54,8 @@ class StoreSettings(Settings):
     root: str = Field(
         "artifacts",
         min_length=1,
-        description="folder of the store, relative to the project, or an s3://, gs:// or abfs:// URL; RCNN_STORE in the "
-        "environment overrides it",
+        description="folder of the store, relative to the project, or an s3://, gs:// or abfs:// URL; RCNN_STORE in "
+        "the environment overrides it",
     )
 
 
