@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import Artifact, Store, StoreError, digest_json
+from cache import Artifact, Store, StoreError, _fs, digest_json
 from cache.listing import Usage, find, iter_objects, summarise
 from cache.maintenance import gc
 
@@ -175,3 +175,27 @@ def test_gc_without_permission_is_one_line(public_dir, samples, unprivileged):
 def test_registering_twice_keeps_one_reference(store, keys):
     assert store.register(artifact(*keys)) == store.register(artifact(*keys))
     assert list(store.references().values()) == [artifact(*keys)]
+
+
+def test_gc_leaves_what_a_living_process_is_writing(store, samples):
+    samples.put(store)
+    own, dead = _fs.own_name(), f"{_fs.own_name().partition('-')[0]}-99999999-{_fs.random_name()}"
+    for name in (own, dead, "of-an-older-version"):
+        (store.root / "tmp" / name).mkdir()
+        (store.root / "refs").mkdir(exist_ok=True)
+        (store.root / "refs" / f".x.json.{name}.partial").write_bytes(b"{")
+    gc(store, [], dry_run=False, grace_s=-1)
+    assert [path.name for path in (store.root / "tmp").iterdir()] == [own]
+    assert [path.name for path in (store.root / "refs").iterdir()] == [f".x.json.{own}.partial"]
+
+
+def test_what_another_process_left_unsynced_is_made_durable_when_it_is_found(store, samples, monkeypatch):
+    key = samples.put(store)
+    synced = []
+    monkeypatch.setattr(_fs, "sync", synced.append)
+    assert store.missing("features", [key]) == set()
+    objects = store.root / "objects"
+    assert set(synced) == {objects / "features" / key[:2], objects / "features", objects, store.root}
+    synced.clear()
+    assert store.missing("features", ["0" * 64]) == {"0" * 64}
+    assert synced == []

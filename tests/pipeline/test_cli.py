@@ -269,3 +269,26 @@ def test_params_lists_values(run: Run, project: Path) -> None:
     assert code == 0
     assert "0.25" in out
     assert "0.001" in out
+
+
+def test_verify_tells_what_the_workspace_lacks(run: Run, project: Path) -> None:
+    (project / "artifacts/features").mkdir(parents=True)
+    Artifact("features", 1, {}, {}, ((1, "0" * 64),), {"dataset": "cats"}).write(
+        project / "artifacts/features/manifest.json"
+    )
+    code, out, _ = run("-C", project, "cache", "verify")
+    assert code == 2
+    assert "features: 1 objects of the workspace's result are not in the store" in out
+
+
+def test_pull_from_nowhere_is_one_line(run: Run, project: Path) -> None:
+    code, out, err = run("-C", project, "cache", "pull", project / "nowhere")
+    assert (code, out) == (2, "")
+    assert err == f"rcnn: {project}/nowhere: there is no store here; check the address\n"
+
+
+def test_a_store_that_would_end_with_the_process_is_refused(run: Run, project: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RCNN_STORE", "memory://x/y")
+    code, _, err = run("-C", project, "cache", "verify")
+    assert code == 2
+    assert "memory://x/y: it would end with this process" in err
