@@ -43,3 +43,18 @@ def test_a_stage_that_reads_a_damaged_object_says_so_and_the_run_ends_as_it_shou
     assert server.run(project, "run", reader).status == 0
     assert server.run(project, "cache", "gc", "--delete", "--grace", "0").status == 0
     assert results(project) == results(undisturbed)
+
+
+def test_a_stage_that_meets_damage_of_its_own_computes_it_again(
+    project: Path, undisturbed: Path, server: StageServer
+) -> None:
+    keys = [key for _, key in Artifact.read(project / "artifacts/proposals/manifest.json").entries]
+    for key in keys[:2]:
+        path = Store(project / "artifacts").path("proposals", key) / "data.h5"
+        flip(path, 8 * (path.stat().st_size // 2))
+    again = server.run(project, "run", "proposals")
+    assert again.status == 0, again.said
+    for key in keys[:2]:
+        assert f"proposals object {key} was damaged and is in quarantine; computing it again" in again.said
+    assert server.run(project, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(project) == results(undisturbed)
