@@ -1,6 +1,6 @@
 """Where results live: the content-addressed store, artifact manifests, and the digests that name things."""
 
-from ._fs import atomic_write, make_dirs, sync, sync_tree
+from ._fs import FULL, atomic_write, make_dirs, sync, sync_tree
 from .artifact import Artifact
 from .digest import canonical_json, digest_array, digest_file, digest_json
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreFullError, StoreVersionError
@@ -8,6 +8,7 @@ from .recipe import Payload, Recipe, StoredObject
 from .store import Store
 
 __all__ = [
+    "FULL",
     "Artifact",
     "CorruptObjectError",
     "MissingObjectError",

@@ -163,7 +163,7 @@ class FolderBackend:
             path.unlink(missing_ok=True)
             return True
         # first out of sight in one step, so that no reader meets half an object
-        doomed = self._plain("tmp") / _fs.random_name()
+        doomed = self._plain("tmp") / _fs.own_name()
         _fs.make_dirs(doomed.parent)
         if not _fs.move_away(path, doomed):
             return False
@@ -191,9 +191,8 @@ class FolderBackend:
 
     def _settle(self, stage: str, shards: set[str]) -> None:
         """Make durable what another process renamed into these folders: it may have died before it did."""
-        for name in [f"objects/{stage}/{shard}" for shard in shards] + [f"objects/{stage}", "objects", "."] * bool(
-            shards
-        ):
+        above = [f"objects/{stage}", "objects", "."] if shards else []
+        for name in [*(f"objects/{stage}/{shard}" for shard in shards), *above]:
             with suppress(OSError):  # a store that only others may write, or without sync of folders
                 _fs.sync(self._plain(name))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import StoreError, StoreFullError
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no space, quota, or file-size limit
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 

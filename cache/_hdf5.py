@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ._fs import random_name
 from .plain_hdf5 import NotPlainError, check_heaps, check_size, plain_dataset, read_values
+from .recipe import ArrayForm
 
 FILE = "data.h5"
-Form = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
 # Arrays below this many bytes gain nothing from chunks: each has its own index.
 _MIN_COMPRESS_BYTES = 4096
 _TRIAL_BYTES = 1 << 17
@@ -37,7 +37,7 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
         return {FILE: file.id.get_file_image()}
 
 
-def decode(files: Mapping[str, bytes], arrays: Mapping[str, Form]) -> dict[str, NDArray[Any]]:
+def decode(files: Mapping[str, bytes], arrays: Mapping[str, ArrayForm]) -> dict[str, NDArray[Any]]:
     """Arrays of these shapes and dtypes from a file's bytes; HDF5 itself has no type for fixed-width str.
 
     Raises NotPlainError, or whatever h5py and numpy raise, for a file that is not as ``encode`` makes it.

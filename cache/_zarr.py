@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._zarr_check import check_array
+from .recipe import ArrayForm
 
 FOLDER = "data.zarr"
-Form = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
 _CHUNK_BYTES = 2 << 20
 # Chunks in flight at once for one array. Images are already worked on in threads; zarr's own 10 would multiply.
 _CONCURRENCY = 2
@@ -74,7 +74,7 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
 
 
 def decode(
-    files: Mapping[str, bytes], arrays: Mapping[str, Form], rows: slice = slice(None)
+    files: Mapping[str, bytes], arrays: Mapping[str, ArrayForm], rows: slice = slice(None)
 ) -> dict[str, NDArray[Any]]:
     """Arrays of these shapes and dtypes; with ``rows``, only those rows (files of other chunks may be left out).
 

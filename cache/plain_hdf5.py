@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Deflate makes at most 1032 bytes of one. Below the second figure a size is no danger, whatever the file holds.
-_MAX_EXPANSION = 1032
-_HARMLESS_BYTES = 1 << 20
+MAX_EXPANSION = 1032
+HARMLESS_BYTES = 1 << 20
 _HEAP = b"GCOL\x01\0\0\0"
 _NOT_COMPRESSION = frozenset({2, 3})  # HDF5's numbers of the shuffle filter and of its checksum
 
@@ -76,5 +76,5 @@ def check_size(data: Any) -> None:
         chunk *= extent
     declared = max(int(data.size or 0), chunk) * data.dtype.itemsize
     stored = min(data.id.get_storage_size(), data.file.id.get_filesize())
-    if declared > _HARMLESS_BYTES + _MAX_EXPANSION * stored:
+    if declared > HARMLESS_BYTES + MAX_EXPANSION * stored:
         raise NotPlainError(f"declares {declared} bytes where the file holds {stored}")

@@ -14,6 +14,7 @@ from .digest import canonical_json, plain_json
 from .errors import StoreError
 
 Form = Literal["hdf5", "zarr"]
+ArrayForm = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of a stored array
 _STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -1,6 +1,5 @@
 """Run one stage."""
 
-import errno
 import signal
 import time
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cache import CorruptObjectError, StoreError, StoreFullError
+from cache import FULL, CorruptObjectError, StoreError, StoreFullError
 from stages.common.contract import Stage
 
 from . import timings
@@ -59,6 +58,7 @@ def _run(stage: Stage, context: RunContext) -> None:
         except CorruptObjectError as error:
             if error.stage != stage.name or context.store.has(error.stage, error.key):
                 raise
+            context.tally.reused = 0  # they are counted again
             context.log.warning(f"{stage.name} object {error.key} was damaged and is in quarantine; computing it again")
     return stage.run(context)
 
@@ -69,7 +69,7 @@ def _full_disk_named(stage: str, project: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in FULL:
             raise
         raise StoreFullError(
             f"{project.resolve()}: {error.strerror} while writing the results of {stage}; nothing already computed is "

@@ -4,7 +4,6 @@ Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 the input or the 
 each), 130 interrupted. Commands are imported only when called, so that ``rcnn --help`` does not wait for torch.
 """
 
-import errno
 import importlib
 import os
 import sys
@@ -70,7 +69,9 @@ def cli(ctx: click.Context, project: Path) -> None:
 
 def _explained(error: OSError) -> str:
     """One line for what the operating system refused; raised again where it names no file, which is our mistake."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    from cache import FULL  # numpy comes with it
+
+    full = error.errno in FULL
     if error.filename is None and not full:
         raise error
     where = f"{error.filename}: " if error.filename is not None else ""

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -155,10 +155,15 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
     )
 
 
+def _which_results(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of push and pull."""
+    everything = click.option("--all", "everything", is_flag=True, help="Every result, not only the workspace's own.")
+    stages = click.option("--stage", "stages", multiple=True, help="Only this stage's results (repeatable).")
+    return click.argument("url")(stages(everything(command)))
+
+
 @cache.command("push")
-@click.argument("url")
-@click.option("--stage", "stages", multiple=True, help="Only this stage's results (may be given several times).")
-@click.option("--all", "everything", is_flag=True, help="Every experiment's results, not only the workspace's own.")
+@_which_results
 @click.pass_obj
 def push(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> None:
     """Copy cached results to the store at URL (s3://bucket/folder, gs://..., a folder).
@@ -171,9 +176,7 @@ def push(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> 
 
 
 @cache.command("pull")
-@click.argument("url")
-@click.option("--stage", "stages", multiple=True, help="Only this stage's results (may be given several times).")
-@click.option("--all", "everything", is_flag=True, help="Every result at URL, not only those of the workspace.")
+@_which_results
 @click.pass_obj
 def pull(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> None:
     """Copy the results that the workspace's artifact manifests name from the store at URL.

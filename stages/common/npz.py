@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Deflate makes at most 1032 bytes of one; below the second figure a size is no danger, whatever the file holds.
-_MAX_EXPANSION = 1032
-_HARMLESS_BYTES = 1 << 20
+from cache.plain_hdf5 import HARMLESS_BYTES, MAX_EXPANSION
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def _load(
     nbytes = math.prod(shape) * dtype.itemsize
     if dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError(f"{dtype} {list(shape)} is no array of numbers")
-    if nbytes > info.file_size or nbytes > _HARMLESS_BYTES + _MAX_EXPANSION * info.compress_size:
+    if nbytes > info.file_size or nbytes > HARMLESS_BYTES + MAX_EXPANSION * info.compress_size:
         raise ValueError(f"it declares {nbytes} bytes where the file holds {min(info.file_size, info.compress_size)}")
 
     with archive.open(info) as file:

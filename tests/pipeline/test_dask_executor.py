@@ -29,7 +29,6 @@ from pipeline.dask_needs import Needs, versions
 from pipeline.dask_runner import DaskRunner
 from pipeline.errors import ExecutionError, InterruptedRun
 from pipeline.executor import Executor, Tally
-from pipeline.gpus import assigned_devices
 from pipeline.graph import load_stage
 from pipeline.local_runner import LocalRunner
 from pipeline.params import parse_params
@@ -135,32 +134,6 @@ def test_workers_see_one_gpu_each_and_one_thread(
 
     run(Store(tmp_path / "store"), [task(i, i) for i in range(4)], Toy(look, on_device=True))
     assert set(note.read_text().splitlines()) == {"3 1", "GPU-b 1"}
-
-
-@pytest.mark.parametrize(
-    ("visible", "count", "expected"),
-    [
-        (None, 3, ["0", "1", "2"]),
-        (None, 0, []),
-        ("", 0, []),
-        ("2,3", 2, ["2", "3"]),
-        ("GPU-9d1, GPU-77a", 2, ["GPU-9d1", "GPU-77a"]),
-        ("5,-1,6", 1, ["5"]),  # CUDA stops at the first that it does not know
-    ],
-)
-def test_devices_are_a_part_of_the_callers(visible: str | None, count: int, expected: list[str]) -> None:
-    assert assigned_devices(visible, count) == expected
-
-
-def test_number_of_started_workers() -> None:
-    def number(workers: int, n_tasks: int, devices: list[str]) -> int:
-        return len(dask_cluster.worker_environments(workers, n_tasks, devices, cores=8))
-
-    assert number(0, 100, []) == 8
-    assert number(3, 100, []) == 3
-    assert number(0, 5, []) == 5
-    assert number(0, 100, ["0", "1"]) == number(64, 100, ["0", "1"]) == 2
-    assert number(1, 100, ["0", "1"]) == number(0, 1, ["0", "1"]) == 1
 
 
 def test_problems_of_single_images_are_collected(tmp_path: Path, task: MakeTask, cluster: LocalCluster) -> None:
@@ -462,8 +435,3 @@ def test_a_worker_with_another_folder_at_the_stores_path(
     monkeypatch.setattr(dask_flight, "_VISIBLE_S", 0.0)
     with pytest.raises(ExecutionError, match=rf"worker tcp://.* stored 1\.png, and it is not in {tmp_path}"):
         run(Elsewhere(tmp_path), [task(1, 1)], Toy(), cluster)
-
-
-def test_the_command_line_starts_without_dask() -> None:
-    code = "import sys, pipeline.cli.run; assert not {'dask', 'distributed', 'torch'} & set(sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
