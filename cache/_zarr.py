@@ -4,10 +4,9 @@ One writer per object and whole chunks only: appending to a shared chunk loses d
 also one that holds only fill values, so an absent chunk is always damage; floats are filled with NaN all the same,
 because 0 is a legal feature and a reader outside this package would see zeros (zarr#486).
 
-Chunks hold whole rows, about 2 MiB: 256 rows of a 4096-wide float16 layer. zstd level 1, measured on 2000x4096 float16
-with 16 % non-zeros (16.4 MB): 4.0 MB, written in 81 ms, read in 25 ms; blosc-lz4 with bitshuffle 12.2 MB, 75 ms, 15 ms;
-blosc-lz4 with shuffle 7.9 MB, 68 ms, 17 ms; zstd level 3 is no smaller than level 1. It takes half the bytes or less
-for 10 ms an image, and a disk that reads 400 MB/s takes those 10 ms for the other half.
+Chunks hold whole rows, about 2 MiB: 256 rows of a 4096-wide float16 layer; zstd level 1. Both chosen by
+``benchmarks/bench_object_form.py``, whose table is in ``docs/measured.md``: of 2000x4096 float16 with 16 % non-zeros
+(16.4 MB) 4.0 MB, written in 55 ms and read in 10. Records hold no chunk size: another one needs a format version.
 """
 
 import math
@@ -25,7 +24,7 @@ from .recipe import ArrayForm
 
 FOLDER = "data.zarr"
 _CHUNK_BYTES = 2 << 20
-# Chunks in flight at once for one array. Images are already worked on in threads; zarr's own 10 would multiply.
+# Chunks that zarr has in flight at once for one array (when writing, and for text). Images are already worked on in threads; zarr's own 10 would multiply.
 _CONCURRENCY = 2
 
 

@@ -1,4 +1,4 @@
-"""What a store needs of the place where it lies: a folder, or any URL that fsspec knows."""
+"""What a store needs of the place where it lies: a folder, or the URL of an object store."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
