@@ -24,7 +24,8 @@ from .recipe import ArrayForm
 
 FOLDER = "data.zarr"
 _CHUNK_BYTES = 2 << 20
-# Chunks that zarr has in flight at once for one array (when writing, and for text). Images are already worked on in threads; zarr's own 10 would multiply.
+# Chunks that zarr has in flight at once for one array (when writing, and for text). Images are already worked on in
+# threads; zarr's own 10 would multiply.
 _CONCURRENCY = 2
 
 
