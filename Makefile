@@ -1,5 +1,5 @@
 # make demo: the whole pipeline on the built-in dataset.   make test: the test suite.
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint setup clean bench bench-gpu
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
@@ -26,6 +26,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The figures of benchmarks/RESULTS.md, each beside a peer or limit measured in the same run; about 10 minutes.
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+bench-gpu: $(READY)
+	$(BIN)/python -m benchmarks --device cuda
 
 clean:
 	rm -rf artifacts reports

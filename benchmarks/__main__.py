@@ -1,0 +1,64 @@
+"""``python -m benchmarks [NAME ...] [--device cuda]``: run the benchmarks and write ``benchmarks/RESULTS.md``.
+
+Each benchmark is a process of its own, one at a time, so that memory and thread settings are its own. Without names all
+of this device's run and the whole section of RESULTS.md is replaced; with names only their rows are.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .harness import Figure, as_text
+from .results import machine, read_rows, write_results
+
+CPU = (
+    "selective_search",
+    "warp",
+    "features",
+    "svm",
+    "scoring",
+    "ridge",
+    "suppression",
+    "reading",
+    "overhead",
+    "growth",
+)
+CUDA = ("features", "svm", "scoring")
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def run(name: str, device: str) -> list[Figure]:
+    """The figures of one benchmark, printed as they come. A benchmark that fails ends the program with its status."""
+    command = [sys.executable, "-m", f"benchmarks.bench_{name}", "--json", "--device", device]
+    found = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            found.append(Figure(**json.loads(line)))
+            print(as_text(found[-1]), flush=True)
+    if process.returncode:
+        sys.exit(f"benchmark {name} failed with status {process.returncode}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(CPU)} (on cuda: {', '.join(CUDA)})")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    arguments = parser.parse_args()
+    known = CPU if arguments.device == "cpu" else CUDA
+    if unknown := set(arguments.names) - set(known):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))} on {arguments.device}; there are {', '.join(known)}")
+    rows = read_rows(RESULTS, arguments.device) if arguments.names else {}
+    for name in arguments.names or known:
+        begin = time.monotonic()
+        rows[name] = run(name, arguments.device)
+        print(f"  [{name}: {time.monotonic() - begin:.0f} s]", flush=True)
+    write_results(RESULTS, arguments.device, machine(arguments.device), {n: rows[n] for n in known if n in rows})
+
+
+if __name__ == "__main__":
+    main()
