@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from manifests.scenes import SceneOptions
@@ -44,6 +44,7 @@ def scenes():
 
 
 @given(seed=st.integers(0, 10_000), outlined=st.booleans(), height=st.integers(14, 110))
+@example(seed=537, outlined=False, height=14)  # cut by the left border; a soft pixel two rows below the rest
 @settings(max_examples=25, deadline=None)
 def test_box_is_the_extent_of_the_digit_painted_alone(seed, outlined, height):
     """Painted in white (rim included) on black, what is at least half covered is exactly the box."""
@@ -59,9 +60,10 @@ def test_box_is_the_extent_of_the_digit_painted_alone(seed, outlined, height):
     expected = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
     assert on_canvas(shape, glyph.index, (x, y), canvas.shape, is_faint).box == expected
     assert not is_faint
-    # Nothing to speak of is drawn more than a pixel outside the box.
-    x1, y1, x2, y2 = expected
-    canvas[max(y1 - 1, 0) : y2 + 1, max(x1 - 1, 0) : x2 + 1] = 0
+    # Nothing is drawn more than a pixel outside the box of the whole digit; what the image's border leaves of it may
+    # end in soft pixels further from what is at least half covered.
+    x1, y1, x2, y2 = np.add(shape.ink_box, (x, y, x, y)).tolist()
+    canvas[max(y1 - 1, 0) : max(y2 + 1, 0), max(x1 - 1, 0) : max(x2 + 1, 0)] = 0
     assert canvas.max() == 0
 
 
