@@ -8,7 +8,7 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from . import _fs
 from .backend import Entry, Stat
 from .errors import StoreError
 from .recipe import is_key, is_stage
-from .record import FILE, DamagedRecordError, ObjectRecord, image_in
+from .record import FILE, DamagedRecordError, ObjectRecord, Span, image_in
 
 
 class FolderBackend:
@@ -76,9 +76,9 @@ class FolderBackend:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         raise DamagedRecordError("it is gone")
 
-    def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
+    def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
         folder = _object(found.recipe.stage, found.recipe.key)
-        return {name: _read_or_none(self._plain(f"{folder}/{name}")) for name in names}
+        return {name: _read_or_none(self._plain(f"{folder}/{name}"), span) for name, span in wanted.items()}
 
     def extras(self, found: ObjectRecord) -> list[str]:
         folder = self._folder(found.recipe.stage, found.recipe.key)
@@ -205,9 +205,12 @@ def _object(stage: str, key: str) -> str:
     return f"objects/{stage}/{key[:2]}/{key}"
 
 
-def _read_or_none(path: Path) -> bytes | None:
+def _read_or_none(path: Path, span: Span | None) -> bytes | None:
     try:
-        return path.read_bytes()
+        if span is None:
+            return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), span[1] - span[0], span[0])
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 

@@ -21,7 +21,7 @@ from ._pack import SUFFIX, pack, record_span, spans
 from .backend import Entry, Stat
 from .errors import StoreError
 from .recipe import is_key, is_stage
-from .record import FILE, DamagedRecordError, ObjectRecord, image_in
+from .record import FILE, DamagedRecordError, ObjectRecord, Span, image_in
 
 _HEAD_BYTES = 1 << 16  # most records, and many whole objects, are smaller
 _TIMES = ("LastModified", "mtime", "created", "updated", "last_modified")  # each file system has its own word
@@ -109,17 +109,16 @@ class UrlBackend:
             head += self._range(name, len(head), stop)
         return head[start:stop]
 
-    def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
-        name, names = _name(found.recipe.stage, found.recipe.key), list(names)
-        if not names:
-            return {}
-        place = spans(record_span_of(found), found.files)
-        known = [n for n in names if n in place]
-        runs = _merged([place[n] for n in known])
-        fetched = [(start, self._range(name, start, stop)) for start, stop in runs]
-        out: dict[str, bytes | None] = dict.fromkeys(names)
-        for one in known:
-            start, stop = place[one]
+    def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
+        name = _name(found.recipe.stage, found.recipe.key)
+        place = spans(record_span_of(found), found.files) if wanted else {}
+        parts: dict[str, Span] = {}
+        for one in place.keys() & wanted.keys():
+            (start, stop), span = place[one], wanted[one]
+            parts[one] = (start, stop) if span is None else (start + span[0], start + span[1])
+        fetched = [(start, self._range(name, start, stop)) for start, stop in _merged(parts.values())]
+        out: dict[str, bytes | None] = dict.fromkeys(wanted)
+        for one, (start, stop) in parts.items():
             first, data = max((run for run in fetched if run[0] <= start), key=lambda run: run[0])
             out[one] = data[start - first : stop - first]
         return out

@@ -1,154 +1,227 @@
 """A payload as the files of one zarr v3 group, and back.
 
-One writer per object and whole chunks only: appending to a shared chunk loses data (zarr#3682). Every chunk is written,
-also one that holds only fill values, so an absent chunk is always damage; floats are filled with NaN all the same,
-because 0 is a legal feature and a reader outside this package would see zeros (zarr#486).
+One writer per object; appending to a shared chunk loses data (zarr#3682). Every chunk is written, also one that holds
+only fill values, so an absent chunk is always damage; floats are filled with NaN all the same, because 0 is a legal
+feature and a reader outside this package would see zeros (zarr#486).
 
-Chunks hold whole rows, about 2 MiB: 256 rows of a 4096-wide float16 layer; zstd level 1. Both chosen by
-``benchmarks/bench_object_form.py``, whose table is in ``docs/measured.md``: of 2000x4096 float16 with 16 % non-zeros
-(16.4 MB) 4.0 MB, written in 55 ms and read in 10. Records hold no chunk size: another one needs a format version.
+An array is one file: a single chunk, or, where it is larger than that, one shard of chunks of whole rows of about
+256 KiB (32 rows of a 4096-wide float16 layer), so that some rows cost little more than their share and yet an image is
+not hundreds of files. zstd level 1. All chosen by ``benchmarks/bench_object_form.py`` (table in ``docs/measured.md``).
+The sizes and checksums of a shard's chunks are in the object's record.
 """
 
 import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._zarr_check import check_array
-from .recipe import ArrayForm
+from ._zarr_check import check_array, check_chunk
 
 FOLDER = "data.zarr"
-_CHUNK_BYTES = 2 << 20
-# Chunks that zarr has in flight at once for one array (when writing, and for text). Images are already worked on in
-# threads; zarr's own 10 would multiply.
-_CONCURRENCY = 2
+_CHUNK_BYTES = 256 << 10
+_LEVEL = 1
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies in its file: as one chunk (``rows`` 0), or as a shard of chunks of ``rows`` rows each.
+
+    ``sizes`` are the bytes of the shard's compressed chunks, which lie one after another from the file's start.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    rows: int = 0
+    sizes: tuple[int, ...] = ()
+
+    def chunks(self, rows: slice) -> range:
+        """The chunks of the shard that hold these rows."""
+        start, stop, _ = rows.indices(self.shape[0])
+        return range(start // self.rows, -(-stop // self.rows)) if stop > start else range(0)
+
+    def span(self, chunks: range) -> tuple[int, int]:
+        """First and last byte (exclusive) of consecutive chunks in the file."""
+        if not chunks:
+            return 0, 0
+        ends = list(accumulate(self.sizes, initial=0))
+        return ends[chunks.start], ends[chunks.stop]
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Of one chunk; the shard's last one is stored whole."""
+        whole = tuple(max(1, n) for n in self.shape)
+        return (self.rows, *whole[1:]) if self.rows else whole
 
 
 @cache
 def _module() -> Any:
     import zarr
 
-    zarr.config.set({"async.concurrency": _CONCURRENCY})
     return zarr
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """One for all readers of this process: as many threads as there are cores for it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ThreadPoolExecutor(cores, thread_name_prefix="decompress")
+    """One for all readers and writers of this process: as many threads as there are cores for it."""
+    return ThreadPoolExecutor(_CORES, thread_name_prefix="compress")
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def _compressor() -> Any:
-    return _module().codecs.ZstdCodec(level=1)
-
-
-def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict[str, bytes]:
-    """Checked arrays and attributes -> ``{"data.zarr/<path>": bytes}``, the same bytes for the same payload."""
+def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Layout]]:
+    """Checked arrays and attributes -> ``{"data.zarr/<path>": bytes}``, the same bytes for the same payload, and how
+    each array lies in its file."""
     zarr = _module()
     files: dict[str, Any] = {}
     group = zarr.create_group(zarr.storage.MemoryStore(files), attributes={k: attrs[k] for k in sorted(attrs)})
+    layouts, shards = {}, {}
     for name in sorted(arrays):
         array, text = arrays[name], arrays[name].dtype.kind == "U"
+        layout = Layout(array.shape, array.dtype, _chunk_rows(array))
+        fill = "" if text else float("nan") if array.dtype.kind == "f" else 0
         stored = group.create_array(
             name,
             shape=array.shape,
-            chunks=chunk_shape(array.shape, array.dtype) if array.ndim else (),
+            chunks=layout.chunk_shape,
+            shards=shard_shape(layout) if layout.rows else None,
             dtype="str" if text else array.dtype,
-            compressors=_compressor(),
-            fill_value="" if text else float("nan") if array.dtype.kind == "f" else 0,
+            compressors=zarr.codecs.ZstdCodec(level=_LEVEL),
+            fill_value=fill,
             config={"write_empty_chunks": True},
         )
-        if array.size:
+        if layout.rows:
+            shards[data_file(name, array.shape)], sizes = _shard(array, layout.rows, fill)
+            layout = Layout(array.shape, array.dtype, layout.rows, sizes)
+        elif array.size:
             stored[...] = array.astype(np.dtypes.StringDType()) if text else array
-    return {f"{FOLDER}/{path}": data.to_bytes() for path, data in sorted(files.items())}
+        layouts[name] = layout
+    written = {f"{FOLDER}/{path}": data.to_bytes() for path, data in files.items()} | shards
+    return dict(sorted(written.items())), layouts
+
+
+def _shard(array: NDArray[Any], rows: int, fill: Any) -> tuple[bytes, tuple[int, ...]]:
+    """The bytes that zarr writes for an array of more than one chunk, and the sizes of the chunks in it.
+
+    zarr itself compresses one after another.
+    """
+    from google_crc32c import value as crc32c
+    from numcodecs.zstd import compress
+
+    def packed(start: int) -> bytes:
+        part = array[start : start + rows]
+        if len(part) < rows:
+            part = np.concatenate([part, np.full((rows - len(part), *array.shape[1:]), fill, array.dtype)])
+        return bytes(compress(np.ascontiguousarray(part).view(np.uint8), _LEVEL))
+
+    chunks = list(_pool().map(packed, range(0, len(array), rows)))
+    sizes = tuple(map(len, chunks))
+    index = np.array([list(accumulate(sizes[:-1], initial=0)), sizes], "<u8").T.tobytes()
+    return b"".join([*chunks, index, crc32c(index).to_bytes(4, "little")]), sizes
 
 
 def decode(
-    files: Mapping[str, bytes], arrays: Mapping[str, ArrayForm], rows: slice = slice(None)
+    files: Mapping[str, bytes], layouts: Mapping[str, Layout], rows: slice = slice(None), *, whole: bool = True
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of these shapes and dtypes; with ``rows``, only those rows (files of other chunks may be left out).
+    """Arrays as they were written; with ``rows``, only those rows.
 
-    Chunks of numbers are decompressed straight into the result, in threads: twice as fast as through zarr, which
-    copies. Raises ValueError, KeyError, or whatever zarr raises, for files that are not as ``encode`` makes them.
+    ``files`` holds an array's metadata and its data: the file, or, of a shard where not ``whole``, the bytes of the
+    chunks that hold the rows. Chunks of numbers are decompressed straight into the result, in threads: twice as fast as
+    through zarr, which copies. Raises ValueError, KeyError, or whatever zarr raises, for files that are not as
+    ``encode`` makes them.
     """
     out = {}
-    for name, (shape, dtype) in arrays.items():
-        check_array(files, f"{FOLDER}/{name}", shape, chunk_shape(shape, dtype) if shape else (), dtype)
-        direct = shape and dtype.kind != "U"
-        out[name] = _numbers(files, name, shape, dtype, rows) if direct else _by_zarr(files, name, shape, dtype, rows)
+    for name, layout in layouts.items():
+        check_array(files, f"{FOLDER}/{name}", layout.shape, shard_shape(layout), layout.chunk_shape, layout.dtype)
+        if not layout.shape or layout.dtype.kind == "U":
+            out[name] = _by_zarr(files, name, layout, rows)
+        elif 0 in layout.shape:
+            out[name] = np.empty(layout.shape, layout.dtype)[rows]
+        elif layout.rows:
+            out[name] = _from_shard(files[data_file(name, layout.shape)], name, layout, rows, whole)
+        else:
+            out[name] = _from_chunk(files[data_file(name, layout.shape)], name, layout)[rows]
     return out
 
 
-def _by_zarr(
-    files: Mapping[str, bytes], name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice
-) -> NDArray[Any]:
+def _by_zarr(files: Mapping[str, bytes], name: str, layout: Layout, rows: slice) -> NDArray[Any]:
     zarr = _module()
+    if 0 not in layout.shape:
+        check_chunk(name, files[data_file(name, layout.shape)], math.prod(layout.chunk_shape), layout.dtype)
     buffer = zarr.core.buffer.cpu.Buffer
     memory = {path.removeprefix(f"{FOLDER}/"): buffer.from_bytes(data) for path, data in files.items()}
     # consolidated metadata would take the place of the arrays' own, which were checked
     group = zarr.open_group(zarr.storage.MemoryStore(memory), mode="r", use_consolidated=False)
-    return np.asarray(group[name][rows] if shape else group[name][()], dtype)
+    return np.asarray(group[name][rows] if layout.shape else group[name][()], layout.dtype)
 
 
-def _numbers(
-    files: Mapping[str, bytes], name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice
-) -> NDArray[Any]:
+def _from_chunk(data: bytes, name: str, layout: Layout) -> NDArray[Any]:
     from numcodecs.zstd import decompress
 
-    start, stop, _ = rows.indices(shape[0])
-    out = np.empty((max(0, stop - start), *shape[1:]), dtype)
-    chunks = [path for path in files_of(name, shape, dtype, rows) if not path.endswith("zarr.json")]
-    height = chunk_shape(shape, dtype)[0]
-
-    def fill(item: tuple[int, str]) -> None:
-        first, data = item[0] * height, files[item[1]]
-        begin, end = max(first, start), min(first + height, stop)
-        target = out[begin - start : end - start]
-        if end - begin == height:
-            decompress(data, target.reshape(-1).view(np.uint8))
-        else:  # the array's last chunk, which is stored whole, or one of which some rows are asked for
-            chunk = np.frombuffer(decompress(data), dtype).reshape(height, *shape[1:])
-            target[...] = chunk[begin - first : end - first]
-
-    work = list(enumerate(chunks, start // height))
-    if out.nbytes < _CHUNK_BYTES:
-        for item in work:
-            fill(item)
-    else:
-        list(_pool().map(fill, work))
+    check_chunk(name, data, math.prod(layout.shape), layout.dtype)
+    out = np.empty(layout.shape, layout.dtype)
+    decompress(data, out.reshape(-1).view(np.uint8))
     return out
 
 
-def chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """Whole rows, as many as make about 2 MiB, at least one."""
-    row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
-    rows = max(1, min(shape[0], _CHUNK_BYTES // row_bytes))
-    return (rows, *(max(1, n) for n in shape[1:]))
+def _from_shard(data: bytes, name: str, layout: Layout, rows: slice, whole: bool) -> NDArray[Any]:
+    from numcodecs.zstd import decompress
+
+    height, tail = layout.rows, layout.shape[1:]
+    start, stop, _ = rows.indices(layout.shape[0])
+    wanted = layout.chunks(rows)
+    ends = list(accumulate(layout.sizes[wanted.start : wanted.stop], initial=layout.span(wanted)[0] if whole else 0))
+    view = memoryview(data)
+    parts = [(i * height, view[a:b]) for i, a, b in zip(wanted, ends, ends[1:], strict=False)]
+    for _, part in parts:  # before anything is allocated
+        check_chunk(name, part, height * math.prod(tail), layout.dtype)
+    out = np.empty((max(0, stop - start), *tail), layout.dtype)
+
+    def fill(some: list[tuple[int, memoryview]]) -> None:
+        for first, part in some:
+            begin, end = max(first, start), min(first + height, stop)
+            target = out[begin - start : end - start]
+            if end - begin == height:
+                decompress(part, target.reshape(-1).view(np.uint8))
+            else:  # the last chunk, which is stored whole, or one of which some rows are asked for
+                chunk = np.frombuffer(decompress(part), layout.dtype).reshape(height, *tail)
+                target[...] = chunk[begin - first : end - first]
+
+    if len(parts) < 2 * _CORES:
+        fill(parts)
+    else:
+        list(_pool().map(fill, [parts[i :: 2 * _CORES] for i in range(2 * _CORES)]))
+    return out
 
 
-def chunk_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Bytes of one chunk, uncompressed."""
-    return math.prod(chunk_shape(shape, dtype)) * dtype.itemsize
+def _chunk_rows(array: NDArray[Any]) -> int:
+    """Whole rows, as many as make about 256 KiB, at least one; 0 where that is the whole array."""
+    if array.ndim == 0 or array.size == 0 or array.dtype.kind == "U":
+        return 0
+    rows = max(1, _CHUNK_BYTES // (array.nbytes // len(array)))
+    return rows if rows < len(array) else 0
 
 
-def files_of(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], rows: slice = slice(None)) -> list[str]:
-    """The files that hold an array, or some of its rows: its metadata and its chunks."""
-    files = [f"{FOLDER}/zarr.json", f"{FOLDER}/{name}/zarr.json"]
-    if not shape:
-        return [*files, f"{FOLDER}/{name}/c"]
-    start, stop, _ = rows.indices(shape[0])
-    if stop > start and 0 not in shape:
-        height = chunk_shape(shape, dtype)[0]
-        tail = "/0" * (len(shape) - 1)
-        files += [f"{FOLDER}/{name}/c/{i}{tail}" for i in range(start // height, (stop - 1) // height + 1)]
-    return files
+def shard_shape(layout: Layout) -> tuple[int, ...]:
+    """Of what the array's one file holds: whole chunks."""
+    shape = layout.chunk_shape
+    return (-(-layout.shape[0] // layout.rows) * layout.rows, *shape[1:]) if layout.rows else shape
+
+
+def meta_files(name: str) -> list[str]:
+    """The files that say what an array is."""
+    return [f"{FOLDER}/zarr.json", f"{FOLDER}/{name}/zarr.json"]
+
+
+def data_file(name: str, shape: tuple[int, ...]) -> str:
+    """The file that holds an array's values; there is none for an array without any."""
+    return f"{FOLDER}/{name}/c" + "/0" * len(shape)

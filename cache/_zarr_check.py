@@ -4,7 +4,6 @@ zarr allocates what ``zarr.json`` and the headers of compressed chunks declare, 
 """
 
 import json
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,44 +13,52 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # A zstd block of 4 bytes stands for at most 128 KiB.
 _MAX_EXPANSION = 1 << 15
 _HARMLESS_BYTES = 1 << 20
+Buffer = bytes | memoryview
 
 
 def check_array(
-    files: Mapping[str, bytes], folder: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: DTypeLike
+    files: Mapping[str, bytes],
+    folder: str,
+    shape: tuple[int, ...],
+    stored: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: DTypeLike,
 ) -> None:
-    """ValueError, KeyError or TypeError where the array in ``folder`` (of ``files``) is not as the writer makes it.
+    """ValueError, KeyError or TypeError where the metadata of the array in ``folder`` is not as the writer makes it.
 
-    ``shape``, ``chunks`` and ``dtype`` are those that the object's record names. Not every chunk need be there.
+    ``shape``, that of its one file (``stored``), ``chunks`` and ``dtype`` are those that the object's record names.
     """
     dtype = np.dtype(dtype)
     text = dtype.kind == "U"
     meta = json.loads(files[f"{folder}/zarr.json"])
-    found = {
-        "node_type": meta["node_type"],
-        "shape": tuple(meta["shape"]),
-        "chunks": tuple(meta["chunk_grid"]["configuration"]["chunk_shape"]),
-        "data_type": meta["data_type"],
-        "codecs": [codec["name"] for codec in meta["codecs"]],
-    }
     expected = {
         "node_type": "array",
         "shape": shape,
-        "chunks": chunks,
+        "stored": stored,
         "data_type": "string" if text else dtype.name,
         "codecs": ["vlen-utf8" if text else "bytes", "zstd"],
+        "chunks": chunks,
     }
+    codecs = meta["codecs"]
+    found = {
+        "node_type": meta["node_type"],
+        "shape": tuple(meta["shape"]),
+        "stored": tuple(meta["chunk_grid"]["configuration"]["chunk_shape"]),
+        "data_type": meta["data_type"],
+        "chunks": stored,
+    }
+    if codecs[0]["name"] == "sharding_indexed" and len(codecs) == 1 and stored != chunks:
+        found["chunks"] = tuple(codecs[0]["configuration"]["chunk_shape"])
+        codecs = codecs[0]["configuration"]["codecs"]
+    found["codecs"] = [codec["name"] for codec in codecs]
     for key, value in expected.items():
         if found[key] != value:
             raise ValueError(f"{folder}: {key} is {found[key]!r}, not {value!r}")
     if meta.get("storage_transformers"):
         raise ValueError(f"{folder}: has storage transformers")
-    count = math.prod(chunks)
-    for name, data in files.items():
-        if name.startswith(f"{folder}/c"):
-            _check_chunk(name, data, count, dtype)
 
 
-def _check_chunk(name: str, data: bytes, count: int, dtype: np.dtype) -> None:
+def check_chunk(name: str, data: Buffer, count: int, dtype: np.dtype) -> None:
     """ValueError unless the chunk says, in its first frame, that it holds ``count`` values of this dtype."""
     size = _content_bytes(data)
     if dtype.kind == "U":
@@ -68,7 +75,7 @@ def _check_chunk(name: str, data: bytes, count: int, dtype: np.dtype) -> None:
         raise ValueError(f"{name}: declares {size} bytes where it has {len(data)}")
 
 
-def _content_bytes(data: bytes) -> int:
+def _content_bytes(data: Buffer) -> int:
     """The size that a zstd frame's header declares for its content; ValueError where it declares none."""
     if data[:4] != _ZSTD_MAGIC or len(data) < 6:
         raise ValueError("a chunk is not compressed by zstd")

@@ -1,13 +1,13 @@
 """What a store needs of the place where it lies: a folder, or the URL of an object store."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .record import ObjectRecord
+from .record import ObjectRecord, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Backend(Protocol):
     def record(self, stage: str, key: str) -> bytes:
         """The bytes of ``object.json``; DamagedRecordError where the rest of the object is there without it."""
 
-    def files(self, found: ObjectRecord, names: Iterable[str]) -> dict[str, bytes | None]:
-        """Bytes of some of an object's payload files, unchecked; None for one that is gone."""
+    def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
+        """Bytes of some of an object's payload files, or of a span of each, unchecked; None for one that is gone."""
 
     def extras(self, found: ObjectRecord) -> list[str]:
         """What lies in the object's place and does not belong to it, one line each."""

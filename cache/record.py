@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,16 +13,17 @@ import google_crc32c
 import numpy as np
 
 from . import _hdf5, _zarr
-from .digest import canonical_json
 from .errors import StoreError, StoreVersionError
 from .recipe import Form, Payload, Recipe, checked_name
 
 FILE = "object.json"
+Span = tuple[int, int]  # first and last byte (exclusive)
 _DTYPE = re.compile(r"[<|][biufU][0-9]{1,9}")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # More is no array that this program wrote, and what the record declares is allocated.
 _MAX_BYTES = 1 << 40
 _MAX_TEXT_BYTES = 1 << 28
+_SEAL = b',\n "checksum": "%s"\n}\n'
 # A direct member of attrs, by its indentation.
 _IMAGE = re.compile(rb'^  "image": ("(?:[^"\\]|\\.)*")', re.MULTILINE)
 
@@ -35,24 +37,49 @@ def crc32c(data: bytes) -> str:
     return f"{google_crc32c.value(data):08x}"
 
 
-def _text(body: Any) -> bytes:
-    return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
+def sealed(body: Mapping[str, Any]) -> bytes:
+    """A record's bytes: indented JSON with sorted keys, then the checksum of every byte before it."""
+    return _sealed(json.dumps(body, indent=1, sort_keys=True).encode().removesuffix(b"\n}"))
+
+
+def _sealed(text: bytes) -> bytes:
+    return text + _SEAL % crc32c(text).encode()
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """Shape and numpy dtype string (``<f2``) of one stored array."""
+    """Shape and numpy dtype string (``<f2``) of one stored array, and the rows of each chunk where it has several."""
 
     shape: tuple[int, ...]
     dtype: str
+    chunk_rows: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the record has it."""
+        chunks = {"chunk_rows": self.chunk_rows} if self.chunk_rows else {}
+        return {"shape": list(self.shape), "dtype": self.dtype, **chunks}
 
 
 @dataclass(frozen=True)
 class FileSpec:
-    """Size and CRC-32C (hex) of one stored file."""
+    """Size and CRC-32C (hex) of one stored file, and of each chunk where it holds several, in their order."""
 
     nbytes: int
     crc32c: str
+    chunk_nbytes: tuple[int, ...] = ()
+    chunk_crc32c: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the record has it."""
+        chunks = {"chunk_nbytes": list(self.chunk_nbytes), "chunk_crc32c": list(self.chunk_crc32c)}
+        return {"nbytes": self.nbytes, "crc32c": self.crc32c, **(chunks if self.chunk_nbytes else {})}
+
+    @classmethod
+    def of(cls, data: bytes, chunks: Sequence[int] = ()) -> "FileSpec":
+        """That of a file's bytes, which begin with chunks of these sizes."""
+        ends = list(accumulate(chunks, initial=0))
+        sums = tuple(crc32c(data[a:b]) for a, b in pairwise(ends))
+        return cls(len(data), crc32c(data), tuple(chunks), sums)
 
 
 def check_files(form: str, files: Mapping[str, FileSpec]) -> None:
@@ -62,11 +89,14 @@ def check_files(form: str, files: Mapping[str, FileSpec]) -> None:
         inside = name == _hdf5.FILE if form == "hdf5" else form == "zarr" and path.parts[:1] == (_zarr.FOLDER,)
         if not inside or ".." in path.parts or str(path) != name or "\0" in name:
             raise ValueError(f"{name!r} is no file of an object of form {form!r}")
-        if type(spec.nbytes) is not int or spec.nbytes < 0 or type(spec.crc32c) is not str:
-            raise ValueError(f"{name}: {spec.nbytes!r} and {spec.crc32c!r} are no size and checksum")
+        sizes, sums = (spec.nbytes, *spec.chunk_nbytes), (spec.crc32c, *spec.chunk_crc32c)
+        if any(type(n) is not int or n < 0 for n in sizes) or any(type(c) is not str for c in sums):
+            raise ValueError(f"{name}: has no sizes and checksums")
+        if len(sizes) != len(sums) or sum(spec.chunk_nbytes) > spec.nbytes:
+            raise ValueError(f"{name}: has other chunks than it holds")
 
 
-def check_arrays(form: str, arrays: Mapping[str, ArraySpec], n_files: int) -> None:
+def check_arrays(form: str, arrays: Mapping[str, ArraySpec], files: Mapping[str, FileSpec]) -> None:
     """ValueError or TypeError unless these can be the arrays of an object; StoreError for a name that none has."""
     for name, spec in arrays.items():
         checked_name(name, "array")
@@ -77,9 +107,24 @@ def check_arrays(form: str, arrays: Mapping[str, ArraySpec], n_files: int) -> No
         nbytes = math.prod(spec.shape) * dtype.itemsize
         if nbytes > (_MAX_TEXT_BYTES if dtype.kind == "U" else _MAX_BYTES):
             raise ValueError(f"array {name!r} would take {nbytes} bytes")
-        # every chunk is a file
-        if form == "zarr" and spec.shape and nbytes > n_files * _zarr.chunk_bytes(spec.shape, dtype):
-            raise ValueError(f"array {name!r} has more chunks than the object has files")
+        if form == "zarr":
+            _check_chunks(name, spec, files)
+
+
+def _check_chunks(name: str, spec: ArraySpec, files: Mapping[str, FileSpec]) -> None:
+    """ValueError unless the array's one file has as many chunks as the array."""
+    if (
+        type(spec.chunk_rows) is not int
+        or spec.chunk_rows < 0
+        or (spec.chunk_rows and (0 in spec.shape or not spec.shape))
+    ):
+        raise ValueError(f"array {name!r} cannot have chunks of {spec.chunk_rows!r} rows")
+    file = files.get(_zarr.data_file(name, spec.shape))
+    if file is None and 0 not in spec.shape:
+        raise ValueError(f"array {name!r} has no file")
+    count = -(-spec.shape[0] // spec.chunk_rows) if spec.chunk_rows else 0
+    if count != len(file.chunk_nbytes if file else ()):
+        raise ValueError(f"array {name!r} has {count} chunks and its file has others")
 
 
 @dataclass(frozen=True)
@@ -94,8 +139,7 @@ class ObjectRecord:
 
     def to_bytes(self) -> bytes:
         """Indented JSON with sorted keys and a checksum of everything else in it."""
-        body = self.as_dict()
-        return _text({**body, "checksum": crc32c(canonical_json(body))})
+        return sealed(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """The record as a JSON value, without its checksum."""
@@ -105,29 +149,26 @@ class ObjectRecord:
             "recipe": self.recipe.as_dict(),
             "attrs": self.attrs,
             "form": self.form,
-            "arrays": {name: {"shape": list(a.shape), "dtype": a.dtype} for name, a in self.arrays.items()},
-            "files": {name: {"nbytes": f.nbytes, "crc32c": f.crc32c} for name, f in self.files.items()},
+            "arrays": {name: a.as_dict() for name, a in self.arrays.items()},
+            "files": {name: f.as_dict() for name, f in self.files.items()},
         }
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ObjectRecord":
         """Read and check; DamagedRecordError if its checksum differs, StoreVersionError if it is newer."""
         try:
-            body = json.loads(data)
-            if _text(body) != data:  # "1e-05" and "1E-05" are one value, but only one of them was written
-                raise DamagedRecordError("it is not as it was written")
-            checksum = body.pop("checksum")
-            if crc32c(canonical_json(body)) != checksum:
+            if data != _sealed(data.rpartition(_SEAL[: _SEAL.index(b"%")])[0]):
                 raise DamagedRecordError("its checksum differs")
+            body = json.loads(data)
             if body["format"] > FORMAT_VERSION:
                 raise StoreVersionError(
                     f"object {body['key']} has format {body['format']} and this program reads up to {FORMAT_VERSION}; "
                     "update the program or use another store folder"
                 )
-            files = {name: FileSpec(**spec) for name, spec in body["files"].items()}
-            arrays = {name: ArraySpec(tuple(a["shape"]), a["dtype"]) for name, a in body["arrays"].items()}
+            files = {name: FileSpec(**_tuples(spec)) for name, spec in body["files"].items()}
+            arrays = {name: ArraySpec(**_tuples(spec)) for name, spec in body["arrays"].items()}
             check_files(body["form"], files)
-            check_arrays(body["form"], arrays, len(files))
+            check_arrays(body["form"], arrays, files)
             return cls(Recipe(**body["recipe"]), dict(body["attrs"]), body["form"], arrays, files)
         except StoreVersionError:
             raise
@@ -144,39 +185,68 @@ class ObjectRecord:
         """Bytes of the payload's files."""
         return sum(spec.nbytes for spec in self.files.values())
 
-    def damage(self, name: str, data: bytes | None) -> str:
-        """What is wrong with the bytes read for a payload file (None: it is not there); "" if nothing is."""
+    def damage(self, name: str, data: bytes | None, span: Span | None = None) -> str:
+        """What is wrong with the bytes read for a payload file (None: it is not there); "" if nothing is.
+
+        ``span``: first and last byte (exclusive) of the chunks that were read, where it was not the whole file.
+        """
         spec = self.files.get(name)
         if data is None or spec is None:
             return f"{name} is gone"
+        if span is not None:
+            return self._chunk_damage(name, spec, data, span)
         if len(data) != spec.nbytes:
             return f"{name} has {len(data)} bytes where {spec.nbytes} were written"
         if crc32c(data) != spec.crc32c:
             return f"{name} has CRC-32C {crc32c(data)} where {spec.crc32c} was written"
         return ""
 
-    def files_of(self, names: list[str], rows: slice = slice(None)) -> list[str]:
-        """The files to read for some arrays (or some of their rows)."""
-        if self.form == "hdf5":
-            return [_hdf5.FILE]
-        specs = [(name, self.arrays[name]) for name in names]
-        # dict: the group's own metadata once
-        return list(dict.fromkeys(f for n, a in specs for f in _zarr.files_of(n, a.shape, np.dtype(a.dtype), rows)))
+    @staticmethod
+    def _chunk_damage(name: str, spec: FileSpec, data: bytes, span: Span) -> str:
+        at = list(accumulate(spec.chunk_nbytes, initial=0))
+        first, last = at.index(span[0]), at.index(span[1])
+        for i in range(first, last):
+            if crc32c(data[at[i] - span[0] : at[i + 1] - span[0]]) != spec.chunk_crc32c[i]:
+                return f"{name}, chunk {i}, differs from the CRC-32C {spec.chunk_crc32c[i]} that was written"
+        return ""
 
-    def decode(self, files: Mapping[str, bytes], names: list[str], rows: slice = slice(None)) -> dict[str, Any]:
-        """Arrays from checked file contents; DamagedRecordError where they do not hold what the record says."""
-        forms = {name: (self.arrays[name].shape, np.dtype(self.arrays[name].dtype)) for name in names}
-        if not forms:
+    def files_of(self, names: list[str], rows: slice | None = None) -> dict[str, Span | None]:
+        """The files to read for some arrays; with ``rows``, of those with chunks only the span of bytes that has them.
+
+        None stands for the whole file.
+        """
+        if self.form == "hdf5":
+            return {_hdf5.FILE: None}
+        wanted: dict[str, Span | None] = {}
+        for name in names:
+            layout = self._layout(name)
+            wanted.update(dict.fromkeys(_zarr.meta_files(name)))
+            if 0 not in layout.shape:
+                span = layout.span(layout.chunks(rows)) if rows is not None and layout.rows else None
+                wanted[_zarr.data_file(name, layout.shape)] = span
+        return wanted
+
+    def _layout(self, name: str) -> _zarr.Layout:
+        spec = self.arrays[name]
+        file = self.files.get(_zarr.data_file(name, spec.shape))
+        return _zarr.Layout(spec.shape, np.dtype(spec.dtype), spec.chunk_rows, file.chunk_nbytes if file else ())
+
+    def decode(self, files: Mapping[str, bytes], names: list[str], rows: slice | None = None) -> dict[str, Any]:
+        """Arrays from the checked contents of ``files_of``; DamagedRecordError where they hold something else."""
+        if not names:
             return {}
+        every = slice(None)
         try:
             if self.form == "zarr":
-                return _zarr.decode(files, forms, rows)
+                layouts = {name: self._layout(name) for name in names}
+                return _zarr.decode(files, layouts, rows or every, whole=rows is None)
+            forms = {name: (self.arrays[name].shape, np.dtype(self.arrays[name].dtype)) for name in names}
             arrays = _hdf5.decode(files, forms)
         except MemoryError:  # the machine's fault
             raise
         except Exception as error:  # HDF5 and zarr have no base class of their own for what strange bytes lead to
             raise DamagedRecordError(f"{self.payload} is not as it is written here ({error})") from error
-        return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
+        return {name: array[rows or every] if array.ndim else array for name, array in arrays.items()}
 
 
 def image_in(data: bytes) -> str:
@@ -191,12 +261,24 @@ def image_in(data: bytes) -> str:
 def encode(recipe: Recipe, payload: Payload) -> dict[str, bytes]:
     """All files of an object, by relative path; ``object.json`` last."""
     checked = payload.checked()
-    files = (_hdf5 if checked.form == "hdf5" else _zarr).encode(checked.arrays, checked.attrs)
+    files, layouts = _encoded(checked)
+    chunks = {_zarr.data_file(name, layout.shape): layout.sizes for name, layout in layouts.items()}
+    rows = {name: layout.rows for name, layout in layouts.items()}
     record = ObjectRecord(
         recipe=recipe,
         attrs=checked.attrs,
         form=checked.form,
-        arrays={name: ArraySpec(array.shape, array.dtype.str) for name, array in checked.arrays.items()},
-        files={name: FileSpec(len(data), crc32c(data)) for name, data in files.items()},
+        arrays={n: ArraySpec(array.shape, array.dtype.str, rows.get(n, 0)) for n, array in checked.arrays.items()},
+        files={name: FileSpec.of(data, chunks.get(name, ())) for name, data in files.items()},
     )
     return {**files, FILE: record.to_bytes()}
+
+
+def _encoded(payload: Payload) -> tuple[dict[str, bytes], dict[str, _zarr.Layout]]:
+    if payload.form == "zarr":
+        return _zarr.encode(payload.arrays, payload.attrs)
+    return _hdf5.encode(payload.arrays, payload.attrs), {}
+
+
+def _tuples(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}

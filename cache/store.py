@@ -20,7 +20,7 @@ from .backend import Backend, Entry
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreVersionError, remedy
 from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 was never released
 _DESCRIPTION = "store.json"
 _FILE_URL = "file://"
 
@@ -100,7 +100,7 @@ class Store:
         """
         found = self._record(stage, key)
         wanted = list(found.arrays if names is None else names)
-        return StoredObject(found.attrs, self._read(found, wanted, slice(None)))
+        return StoredObject(found.attrs, self._read(found, wanted))
 
     def get_rows(self, stage: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
         """Rows ``start:stop`` (as a slice) of one array; of a zarr object only the chunks that hold them are read."""
@@ -165,7 +165,7 @@ class Store:
         if (found.recipe.stage, found.recipe.key) != (stage, key):
             return [f"{record.FILE}: it belongs to {found.recipe.stage} object {found.recipe.key}"]
         try:
-            files = self.backend.files(found, found.files)
+            files = self.backend.files(found, dict.fromkeys(found.files))
             extras = self.backend.extras(found)
         except FileNotFoundError:
             return ["it went while it was read"]
@@ -176,7 +176,7 @@ class Store:
     def export(self, stage: str, key: str) -> dict[str, bytes]:
         """All files of an object, checked, ``object.json`` last: what another store takes in. Raises as ``get``."""
         found = self._record(stage, key)
-        return {**self._files(found, list(found.files)), record.FILE: found.to_bytes()}
+        return {**self._files(found, dict.fromkeys(found.files)), record.FILE: found.to_bytes()}
 
     def take_in(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         """Write an object that another store gave; it has been checked there, and its record is checked here."""
@@ -204,6 +204,10 @@ class Store:
             raise StoreError(f"{where}: cannot be read ({error.strerror}); {self.backend.remedy}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{where}: not a store description; restore it or choose another store folder") from error
+        if version == 1:
+            raise StoreVersionError(
+                f"{self.root}: this store has format 1, of before the first release; remove it or choose another folder"
+            )
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreVersionError(
                 f"{self.root}: this store has format {version} and this program reads up to {FORMAT_VERSION}; "
@@ -241,7 +245,7 @@ class Store:
             self._corrupt(stage, key, f"it belongs to {found.recipe.stage} object {found.recipe.key}")
         return found
 
-    def _read(self, found: record.ObjectRecord, names: list[str], rows: slice) -> dict[str, NDArray[Any]]:
+    def _read(self, found: record.ObjectRecord, names: list[str], rows: slice | None = None) -> dict[str, NDArray[Any]]:
         for name in names:
             if name not in found.arrays:
                 known = ", ".join(sorted(found.arrays)) or "none"
@@ -254,18 +258,18 @@ class Store:
         except record.DamagedRecordError as error:
             self._corrupt(found.recipe.stage, found.recipe.key, str(error))
 
-    def _files(self, found: record.ObjectRecord, names: Sequence[str]) -> dict[str, bytes]:
+    def _files(self, found: record.ObjectRecord, wanted: Mapping[str, record.Span | None]) -> dict[str, bytes]:
         """Payload files' bytes, checked."""
         stage, key = found.recipe.stage, found.recipe.key
         try:
-            files = self.backend.files(found, names)
+            files = self.backend.files(found, wanted)
         except FileNotFoundError:
             raise self._missing(stage, key) from None  # gc, or another reader's quarantine, took it in this moment
         except OSError as error:
             raise self._unreadable(stage, key, error) from error
         whole: dict[str, bytes] = {}
         for name, data in files.items():
-            if damage := found.damage(name, data):
+            if damage := found.damage(name, data, wanted[name]):
                 if data is None and not self.backend.has(stage, key):
                     raise self._missing(stage, key)
                 self._corrupt(stage, key, damage)

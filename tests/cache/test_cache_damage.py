@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from cache import CorruptObjectError, MissingObjectError, Payload, Recipe, Store, StoreVersionError
-from cache.digest import canonical_json
 from cache.maintenance import verify
-from cache.record import DamagedRecordError, ObjectRecord, _text, crc32c
+from cache.record import DamagedRecordError, ObjectRecord, sealed
 
 FORMS = ("hdf5", "zarr")
 
@@ -117,9 +116,11 @@ def test_rows_are_read_past_damage_in_other_chunks(store):
     recipe = Recipe("features", 1, {}, {})
     rows = np.arange(600, dtype=np.float32)[:, None].repeat(4096, axis=1)
     key = store.put(recipe, Payload({"fc7": rows}, {}, "zarr"))
-    flip(store.path("features", key) / "data.zarr" / "fc7" / "c" / "2" / "0", 100)
+    chunks = json.loads((store.path("features", key) / "object.json").read_bytes())["files"]["data.zarr/fc7/c/0/0"]
+    flip(store.path("features", key) / "data.zarr" / "fc7" / "c" / "0" / "0", 8 * sum(chunks["chunk_nbytes"][:16]) + 99)
     np.testing.assert_array_equal(store.get_rows("features", key, "fc7", 100, 256), rows[100:256])
-    with pytest.raises(CorruptObjectError):
+    np.testing.assert_array_equal(store.get_rows("features", key, "fc7", 272, 300), rows[272:300])
+    with pytest.raises(CorruptObjectError, match=r"fc7/c/0/0, chunk 16, differs from the CRC-32C"):
         store.get_rows("features", key, "fc7", 100, 257)
 
 
@@ -169,10 +170,10 @@ def test_a_broken_object_in_the_way_of_a_put_is_moved_aside(store, samples):
 def test_an_object_of_a_newer_format_is_not_called_damaged(store, samples):
     key = samples.put(store)
     path = store.path("features", key) / "object.json"
-    body = {**json.loads(path.read_bytes()), "format": 2}
+    body = {**json.loads(path.read_bytes()), "format": 3}
     del body["checksum"]
-    overwrite(path, _text({**body, "checksum": crc32c(canonical_json(body))}))
-    with pytest.raises(StoreVersionError, match=r"format 2.*update the program"):
+    overwrite(path, sealed(body))
+    with pytest.raises(StoreVersionError, match=r"format 3.*update the program"):
         store.get("features", key)
     assert store.has("features", key)
     report = verify(store, quarantine=True)

@@ -8,10 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cache import Artifact, CorruptObjectError, Store, StoreError
-from cache.digest import canonical_json
+from cache import Artifact, CorruptObjectError, Payload, Recipe, Store, StoreError
 from cache.maintenance import verify
-from cache.record import crc32c
+from cache.record import FileSpec, crc32c, sealed
 
 HUGE = [10**15, 4]
 
@@ -24,10 +23,9 @@ def seal(store: Store, key: str, changes: dict[str, Any], files: dict[str, bytes
     for name, data in files.items():
         (folder / name).chmod(0o644)
         (folder / name).write_bytes(data)
-        body["files"][name] = {"nbytes": len(data), "crc32c": crc32c(data)}
-    text = json.dumps(body | {"checksum": crc32c(canonical_json(body))}, indent=1, sort_keys=True) + "\n"
+        body["files"][name] = body["files"].get(name, {}) | {"nbytes": len(data), "crc32c": crc32c(data)}
     (folder / "object.json").chmod(0o644)
-    (folder / "object.json").write_text(text, encoding="utf-8")
+    (folder / "object.json").write_bytes(sealed(body))
 
 
 @pytest.mark.parametrize("name", ["../../../../../secret", "data.zarr/../../../../../../secret", "ABSOLUTE"])
@@ -83,6 +81,50 @@ def test_zarr_metadata_other_than_ours_is_damage(store, samples, changes):
     seal(store, key, {}, zarr_meta(store, key, **changes))
     with pytest.raises(CorruptObjectError, match="not as it is written here"):
         store.get("features", key)
+
+
+CHUNKED = np.zeros((600, 4096), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("array", "file", "what"),
+    [
+        ({"chunk_rows": 8}, {}, "has 75 chunks and its file has others"),
+        ({"chunk_rows": 0}, {}, "has 0 chunks and its file has others"),
+        ({"chunk_rows": -16}, {}, "cannot have chunks of -16 rows"),
+        ({"chunk_rows": True}, {}, "cannot have chunks of True rows"),
+        ({"shape": [0, 4096]}, {}, "cannot have chunks of 16 rows"),
+        ({}, {"chunk_nbytes": [1 << 40] * 38}, "other chunks than it holds"),
+        ({}, {"chunk_nbytes": [-1] * 38}, "no sizes and checksums"),
+        ({}, {"chunk_crc32c": []}, "other chunks than it holds"),
+        # chunks that are there, but more rows than they hold
+        ({"shape": [38 * 1024, 4096], "chunk_rows": 1024}, {}, "shape is"),
+        ({"shape": [600, 4096 * 1024]}, {}, "shape is"),
+    ],
+)
+def test_a_shard_declares_no_chunk_that_was_not_written(store, array, file, what):
+    key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": CHUNKED}, {}, "zarr"))
+    body = json.loads((store.path("features", key) / "object.json").read_bytes())
+    assert body["arrays"]["fc7"]["chunk_rows"] == 16
+    body["arrays"]["fc7"] |= array
+    body["files"]["data.zarr/fc7/c/0/0"] |= file
+    seal(store, key, {"arrays": body["arrays"], "files": body["files"]}, {})
+    with pytest.raises(CorruptObjectError, match=what):
+        store.get_rows("features", key, "fc7", 0, 20)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_chunk_in_a_shard_that_declares_another_size_is_not_decompressed(store, whole):
+    key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": CHUNKED}, {}, "zarr"))
+    name = "data.zarr/fc7/c/0/0"
+    specs = json.loads((store.path("features", key) / "object.json").read_bytes())["files"]
+    sizes = specs[name]["chunk_nbytes"]
+    frame = b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00"
+    data = frame + (store.path("features", key) / name).read_bytes()[sizes[0] :]
+    changed = FileSpec.of(data, [len(frame), *sizes[1:]]).as_dict()
+    seal(store, key, {"files": specs | {name: changed}}, {name: data})
+    with pytest.raises(CorruptObjectError, match="declares 1099511627776 bytes, not 262144"):
+        store.get("features", key) if whole else store.get_rows("features", key, "fc7", 3, 5)
 
 
 def test_a_chunk_that_declares_another_size_is_not_decompressed(store, samples):

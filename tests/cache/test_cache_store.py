@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -62,7 +63,7 @@ def test_round_trip(shared_store, arrays, attrs, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_large_arrays_come_back_and_rows_are_rows(store, form):
     rng = np.random.default_rng(0)
-    # three chunks of 256 rows and a rest, in both forms compressible and not
+    # 25 chunks of 32 rows; 19 of 16 rows, the last not full; one chunk; in both forms compressible and not
     arrays = {
         "fc7": np.maximum(rng.standard_normal((800, 4096)), 0).astype(np.float16),
         "all_nan": np.full((300, 4096), np.nan, np.float32),
@@ -73,7 +74,7 @@ def test_large_arrays_come_back_and_rows_are_rows(store, form):
     back = store.get("features", key).arrays
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array)
-    for start, stop in [(0, 1), (255, 257), (700, 800), (790, 900), (5, 5), (-3, 10**6)]:
+    for start, stop in [(0, 1), (31, 33), (64, 96), (100, 300), (700, 800), (790, 900), (5, 5), (-3, 10**6)]:
         np.testing.assert_array_equal(store.get_rows("features", key, "fc7", start, stop), arrays["fc7"][start:stop])
 
 
@@ -98,6 +99,35 @@ def test_zarr_opens_by_itself(store, samples):
         assert group[name].dtype == array.dtype
     # a lost chunk must not look like a feature that is 0
     assert np.isnan(group["fc7"].fill_value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.random.default_rng(0).standard_normal((100, 4096)).astype(np.float16),  # four chunks, the last not full
+        np.zeros((70_000, 3), np.int32),  # all fill values
+        np.ones((3, 2, 50_000), np.float64),  # a row is larger than a chunk
+        np.arange(300_000, dtype=np.uint8),
+    ],
+)
+def test_a_shard_is_the_bytes_that_zarr_writes(store, array):
+    key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": array}, {}, "zarr"))
+    ours = zarr.open(store.describe("features", key)["payload"], mode="r")["fc7"]
+    np.testing.assert_array_equal(ours[:], array)
+    files: dict[str, Any] = {}
+    other = zarr.create_array(
+        zarr.storage.MemoryStore(files),
+        shape=array.shape,
+        chunks=ours.chunks,
+        shards=ours.shards,
+        dtype=array.dtype,
+        compressors=zarr.codecs.ZstdCodec(level=1),
+        fill_value=float("nan") if array.dtype.kind == "f" else 0,
+        config={"write_empty_chunks": True},
+    )
+    other[...] = array
+    for path, data in files.items():
+        assert (store.path("features", key) / "data.zarr" / "fc7" / path).read_bytes() == data.to_bytes(), path
 
 
 def test_hdf5_opens_by_itself(store, samples):
@@ -231,8 +261,11 @@ def test_an_unknown_form_and_attributes_that_are_no_json_are_refused(store, samp
 
 def test_a_newer_store_is_refused_with_what_to_do(store, samples):
     samples.put(store)
-    (store.root / "store.json").write_text('{"format": 2}')
-    with pytest.raises(StoreVersionError, match="format 2 and this program reads up to 1; update the program"):
+    (store.root / "store.json").write_text('{"format": 3}')
+    with pytest.raises(StoreVersionError, match="format 3 and this program reads up to 2; update the program"):
+        Store(store.root)
+    (store.root / "store.json").write_text('{"format": 1}')
+    with pytest.raises(StoreVersionError, match="format 1, of before the first release; remove it or choose another"):
         Store(store.root)
 
 

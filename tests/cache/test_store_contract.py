@@ -106,7 +106,7 @@ def test_a_slice_of_a_large_object_reads_little_more_than_its_share(samples, s3_
     finally:
         del fs.cat_file
     np.testing.assert_array_equal(rows, noise[5000:6000])
-    assert sum(read) < 3 * (2 << 20)  # two chunks of 2 MiB, and the head
+    assert sum(read) < noise[:1000].nbytes + 4 * (256 << 10)  # the rows, a chunk on either side, and the head
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -199,7 +199,7 @@ def test_a_newer_store_is_refused_and_a_stray_is_named(root, samples):
     assert "zz" in str(problem)
     assert "does not belong to the store" in str(problem)
     store.backend.write("store.json", b'{"format": 99}')
-    with pytest.raises(StoreVersionError, match=r"has format 99 and this program reads up to 1"):
+    with pytest.raises(StoreVersionError, match=r"has format 99 and this program reads up to 2"):
         Store(root)
 
 

@@ -25,6 +25,7 @@ def sample_payload(form: str) -> Any:
 
     boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
     arrays = {"boxes": boxes, "names": np.array(["a", "bc"]), "count": np.array(2), "empty": boxes[:0]}
+    arrays["fc7"] = np.zeros((3, 100_000), np.uint8)  # in more than one chunk
     return Payload(arrays, {"image": "a.jpg", "count": 2}, form)  # type: ignore[arg-type]
 
 
@@ -45,21 +46,19 @@ def object_files(form: str) -> tuple[str, dict[str, bytes]]:
 
 def resealed(files: Mapping[str, bytes]) -> bytes:
     """The record of an object with the sizes and checksums of these files."""
-    body = json.loads(files["object.json"])
-    from cache.record import crc32c
+    from cache.record import FileSpec
 
-    sums = {n: {"nbytes": len(d), "crc32c": crc32c(d)} for n, d in files.items() if n != "object.json"}
-    return sealed(body | {"files": sums})
+    body = json.loads(files["object.json"])
+    chunks = {name: spec.get("chunk_nbytes", ()) for name, spec in body["files"].items()}
+    specs = {n: FileSpec.of(d, chunks.get(n, ())).as_dict() for n, d in files.items() if n != "object.json"}
+    return sealed(body | {"files": specs})
 
 
 def sealed(body: Any) -> bytes:
-    """A record's text with a right checksum."""
-    from cache.digest import canonical_json
-    from cache.record import crc32c
+    """A record with a right checksum."""
+    from cache import record
 
-    body = {k: v for k, v in body.items() if k != "checksum"}
-    text = json.dumps({**body, "checksum": crc32c(canonical_json(body))}, indent=1, sort_keys=True)
-    return (text + "\n").encode()
+    return record.sealed({k: v for k, v in body.items() if k != "checksum"})
 
 
 class _Object:
@@ -89,6 +88,7 @@ class _Object:
         """Check and read the object as ``rcnn cache verify`` and the stages do."""
         tolerant(lambda _: self.store.check(_STAGE, self.key))(b"")
         tolerant(lambda _: self.store.get_rows(_STAGE, self.key, "boxes", 0, 1))(b"")
+        tolerant(lambda _: self.store.get_rows(_STAGE, self.key, "fc7", 1, 3))(b"")
         tolerant(lambda _: self.store.get(_STAGE, self.key))(b"")
 
     def list(self) -> None:
@@ -131,7 +131,9 @@ def _record_seeds() -> list[bytes]:
     dtypes = ("O", "(1000000000,)f8", "V8", "<U999999999", "M8[s]", "f4,f4", "?", "")
     arrays += [sealed(body | {"arrays": {"boxes": {"shape": [2, 4], "dtype": dtype}}}) for dtype in dtypes]
     names = [sealed(body | {"arrays": {name: body["arrays"]["boxes"]}}) for name in ("../boxes", "/boxes", "")]
-    return [*valid, *files, *arrays, *names]
+    chunked = body["arrays"]["fc7"]
+    rows = [sealed(body | {"arrays": {"fc7": chunked | {"chunk_rows": n}}}) for n in (1, -1, 10**9, True, 0.5, [])]
+    return [*valid, *files, *arrays, *names, *rows]
 
 
 def _hdf5(root: Path) -> Callable[[bytes], None]:
