@@ -121,6 +121,23 @@ class LayerView(Collection[ImageFeatures]):
         name = "ground_truth_count" if self._objects_only else "count"
         return np.array([self._store.describe(STAGE, key)["attrs"][name] for _, key in self._keys], np.int64)
 
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Regions ``start:stop`` (as a slice) of all images in order, [k, d]; of each only the chunks that hold them."""
+        if not self._keys:
+            raise StageError("no image was asked for, so that there is no array of features")
+        counts = self.counts()
+        start, stop, _ = slice(start, stop).indices(int(counts.sum()))
+        dtype, d = self.dtype_and_length()
+        out = np.empty((max(0, stop - start), d), dtype)
+        first = 0
+        for (_, key), count in zip(self._keys, counts.tolist(), strict=True):
+            begin, end = max(start, first), min(stop, first + count)
+            if begin < end:
+                part = self._store.get_rows(STAGE, key, self.layer, begin - first, end - first)
+                out[begin - start : end - start] = part
+            first += count
+        return out
+
     def array(self) -> Any:
         """All rows of all images, in order, as a Dask array [rows, d]; a chunk per image that has any, read lazily."""
         import dask.array as da

@@ -356,6 +356,10 @@ def test_a_view_as_one_dask_array_and_by_slices(world):
     assert np.array_equal(view[1].rows(2, 5), view[1].features[2:5])
     assert np.array_equal(view[1].rows(5, 99), view[1].features[5:])
     assert view.counts().tolist() == [2, 7]
+    for start, stop in ((0, 9), (1, 2), (1, 4), (2, 9), (5, 100), (-3, 9), (4, 4), (6, 2)):
+        assert np.array_equal(view.rows(start, stop), together[start:stop])
     assert view.objects().counts().tolist() == [len(image.boxes) for image in view.objects()]
     with pytest.raises(StageError, match="no image was asked for"):
         features.layer("pool5", []).array()
+    with pytest.raises(StageError, match="no image was asked for"):
+        features.layer("pool5", []).rows(0, 1)
