@@ -57,7 +57,7 @@ class ImageFeatures:
 class LayerView(Collection[ImageFeatures]):
     """Some images of a feature set as seen at one layer; can be passed over any number of times, in order.
 
-    With ``read_ahead`` the next images' arrays are read in a thread while the caller works on this one; at most
+    With ``read_ahead`` the next images' arrays are read in threads while the caller works on this one; at most
     that many wait in memory. 0 reads boxes as it goes and features only where they are asked for. ``objects_only``
     cuts every image to its ground-truth rows, for which only the first chunk of a layer is read.
     """
@@ -95,7 +95,7 @@ class LayerView(Collection[ImageFeatures]):
                 yield self._read(image_id, key)
             return
         waiting: list[Future[ImageFeatures]] = []
-        pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+        pool = ThreadPoolExecutor(min(2, self._read_ahead), thread_name_prefix="features")
         try:
             for image_id, key in self._keys:
                 waiting.append(pool.submit(self._read_all, image_id, key))
@@ -122,7 +122,7 @@ class LayerView(Collection[ImageFeatures]):
         return np.array([self._store.describe(STAGE, key)["attrs"][name] for _, key in self._keys], np.int64)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Regions ``start:stop`` (as a slice) of all images in order, [k, d]; of each only the chunks that hold them."""
+        """Regions ``start:stop`` (as a slice) of all images in order, [k, d]; only the chunks that hold them are read."""
         if not self._keys:
             raise StageError("no image was asked for, so that there is no array of features")
         counts = self.counts()
