@@ -122,7 +122,7 @@ class LayerView(Collection[ImageFeatures]):
         return np.array([self._store.describe(STAGE, key)["attrs"][name] for _, key in self._keys], np.int64)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Regions ``start:stop`` (as a slice) of all images in order, [k, d]; only the chunks that hold them are read."""
+        """Regions ``start:stop`` (as a slice) of all images in order, [k, d]; reads only the chunks that hold them."""
         if not self._keys:
             raise StageError("no image was asked for, so that there is no array of features")
         counts = self.counts()
