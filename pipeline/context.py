@@ -108,8 +108,18 @@ class RunContext:
         return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
-        self._claim(tasks)
+        self.claim(tasks)
         return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
+
+    def claim(self, tasks: Sequence[ImageTask]) -> None:
+        """Register what is about to be computed, so that gc spares it for as long as the run takes.
+
+        The claim of a killed run stays; the same run started again takes it over.
+        """
+        entries = tuple((task.image.id, task.recipe.key) for task in tasks)
+        summary = {"dataset": self._params.dataset}
+        coming = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
+        self._claims.append(self.store.register(coming.as_claim()))
 
     def _runner(self) -> Runner:
         execution = self._params.execution
@@ -123,7 +133,15 @@ class RunContext:
         self._after_commit.append(action)
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
-        artifact = Artifact(
+        artifact = self.made(entries, summary)
+        self.store.register(artifact)
+        for claim in self._claims:
+            self.store.unregister(claim)
+        artifact.write(self.output(name))
+
+    def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:
+        """The artifact manifest of these results, with the parameters and inputs that hold at present."""
+        return Artifact(
             stage=self._stage.name,
             version=self._stage.version,
             params={group: _plain(_at(self._params, group)) for group in self._stage.groups},
@@ -131,10 +149,11 @@ class RunContext:
             entries=tuple(entries),
             summary=dict(summary, dataset=self._params.dataset),
         )
-        self.store.register(artifact)
-        for claim in self._claims:
-            self.store.unregister(claim)
-        artifact.write(self.output(name))
+
+    def begin_anew(self) -> None:
+        """Forget what the stage has counted and written so far; what it computed is in the store."""
+        self.tally.reused = 0
+        self.discard_partial()
 
     def discard_partial(self) -> None:
         """Remove whatever a failed or killed run of this stage left half-written, its own temporaries included."""
@@ -179,16 +198,6 @@ class RunContext:
 
     def _path(self, template: str) -> Path:
         return self._project / template.replace("${dataset}", self._params.dataset)
-
-    def _claim(self, tasks: Sequence[ImageTask]) -> None:
-        """Register what is about to be computed, so that gc spares it for as long as the run takes.
-
-        The claim of a killed run stays; the same run started again takes it over.
-        """
-        entries = tuple((task.image.id, task.recipe.key) for task in tasks)
-        summary = {"dataset": self._params.dataset}
-        coming = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
-        self._claims.append(self.store.register(coming.as_claim()))
 
     def _finals(self) -> list[Path]:
         return [self._path(path) for path in self._stage.outputs.values()]
