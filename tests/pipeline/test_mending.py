@@ -145,14 +145,18 @@ def test_what_would_not_give_the_same_is_left_to_the_user(chain: Chain, change: 
     assert not chain.left_behind()
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def ctrl_c() -> None:
+    raise KeyboardInterrupt  # not by the signal, which a shell lets its background jobs ignore
+
+
+@pytest.mark.parametrize("interrupt", [ctrl_c, lambda: signal.raise_signal(signal.SIGTERM)], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupt_leaves_nothing_and_the_next_run_goes_on(
-    chain: Chain, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    chain: Chain, interrupt: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     references = chain.references()
     chain.lose(1)
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.context.Reporter.progress", lambda *args: signal.raise_signal(by))
+        patch.setattr("pipeline.context.Reporter.progress", lambda *args: interrupt())
         with pytest.raises(InterruptedRun):
             chain.run("reader")
     assert not chain.left_behind()
