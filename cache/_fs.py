@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .errors import StoreError, StoreFullError
+from .errors import StoreError, StoreFullError, StorePermissionError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no space, quota, or file-size limit
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -28,8 +28,8 @@ def explained(doing: str, folder: Path | str) -> Iterator[None]:
                 f"{folder}: {error.strerror} while {doing}; nothing already computed is lost: "
                 "free some space (`rcnn cache gc` shows what can go) and run the same command again"
             ) from error
-        if error.errno in READ_ONLY:
-            raise StoreError(
+        if error.errno in READ_ONLY or isinstance(error, PermissionError):
+            raise StorePermissionError(
                 f"{folder}: {error.strerror} while {doing}; give this user write permission or use another store folder"
             ) from error
         raise StoreError(f"{folder}: {error.strerror or error} while {doing}") from error

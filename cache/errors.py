@@ -9,6 +9,10 @@ class StoreVersionError(StoreError):
     """The store, an object or an artifact manifest was written by a newer version of this program."""
 
 
+class StorePermissionError(StoreError):
+    """The system does not let this user do it: a read-only file system, or no permission."""
+
+
 class ObjectError(StoreError):
     """Something is wrong with one object. ``stage`` and ``key`` are the object's."""
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, Store, digest_file, make_dirs, sync, sync_tree
+from cache import Artifact, Store, StorePermissionError, digest_file, make_dirs, sync, sync_tree
 from manifests import Dataset, ImageSource
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
@@ -18,6 +18,7 @@ from .errors import ParamsError
 from .executor import Executor, Runner, Tally
 from .local_runner import LocalRunner
 from .progress import Reporter
+from .read_only import register_if_allowed, require_all
 from .timings import read_timings
 
 _PARTIAL = ".partial"
@@ -108,13 +109,17 @@ class RunContext:
         return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
-        self.claim(tasks)
+        try:
+            self.claim(tasks)
+        except StorePermissionError as error:
+            require_all(self.store, tasks, error)
         return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
 
     def claim(self, tasks: Sequence[ImageTask]) -> None:
         """Register what is about to be computed, so that gc spares it for as long as the run takes.
 
-        The claim of a killed run stays; the same run started again takes it over.
+        The claim of a killed run stays; the same run started again takes it over. Raises StorePermissionError where
+        this user may only read the store.
         """
         entries = tuple((task.image.id, task.recipe.key) for task in tasks)
         summary = {"dataset": self._params.dataset}
@@ -134,7 +139,10 @@ class RunContext:
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         artifact = self.made(entries, summary)
-        self.store.register(artifact)
+        if self.tally.computed:
+            self.store.register(artifact)
+        else:
+            register_if_allowed(self.store, artifact, self.log)
         for claim in self._claims:
             self.store.unregister(claim)
         artifact.write(self.output(name))

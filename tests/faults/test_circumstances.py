@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kill import DvcDriver
-from tiny_project import Answer, StageServer, forget, make_project, results, tiny_params
+from tiny_project import IMAGE_STAGES, Answer, StageServer, forget, make_project, results, tiny_params
 
 from cache import Artifact, Store
 from cache.maintenance import verify
@@ -154,6 +154,13 @@ def test_a_read_only_store_is_read_and_whoever_would_write_is_told(
     assert server.run(project, "run", "svm", euid=NOBODY).status == 0
     assert (project / "artifacts/svm/model.h5").read_bytes() == (undisturbed / "artifacts/svm/model.h5").read_bytes()
     assert server.run(project, "cache", "verify", euid=NOBODY).status == 0
+    for stage in IMAGE_STAGES:
+        before = (project / f"artifacts/{stage}/manifest.json").read_bytes()
+        run = server.run(project, "run", stage, euid=NOBODY)
+        assert run.status == 0, run.said
+        assert f"{stage}: 0 images computed" in run.said
+        assert f"{public_dir / 'store'}: this user may only read this store" in run.said
+        assert (project / f"artifacts/{stage}/manifest.json").read_bytes() == before
     shutil.rmtree(public_dir / "store/objects/features")
     line = the_line(server.run(project, "run", "features", euid=NOBODY))
     assert str(public_dir / "store") in line
