@@ -121,7 +121,9 @@ def test_the_objects_are_safe_from_gc_while_they_are_computed(chain: Chain) -> N
 
 
 @pytest.mark.parametrize("change", ["input", "params", "result", "not listed", "all gone", "input gone"])
-def test_what_would_not_give_the_same_is_left_to_the_user(chain: Chain, change: str) -> None:
+def test_what_would_not_give_the_same_is_left_to_the_user(
+    chain: Chain, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     computed: list[int] = []
     chain.hook = lambda task: computed.append(task.image.id)
     manifest = chain.project / MANIFEST
@@ -141,6 +143,7 @@ def test_what_would_not_give_the_same_is_left_to_the_user(chain: Chain, change: 
     with pytest.raises(MissingObjectError, match=r"has no toy object .*; run `dvc repro -f -s toy`"):
         chain.run("reader")
     assert computed == ([1] if change == "result" else [])
+    assert ("computing again" in capsys.readouterr().err) == (change == "result")
     assert manifest.read_bytes() == before
     assert not (chain.project / "reader.txt").exists()
     assert not chain.left_behind()
