@@ -3,7 +3,15 @@
 from ._fs import FULL, atomic_write, make_dirs, sync, sync_tree
 from .artifact import Artifact
 from .digest import canonical_json, digest_array, digest_file, digest_json
-from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreFullError, StoreVersionError
+from .errors import (
+    CorruptObjectError,
+    MissingObjectError,
+    ObjectError,
+    StoreError,
+    StoreFullError,
+    StorePermissionError,
+    StoreVersionError,
+)
 from .recipe import Payload, Recipe, StoredObject
 from .store import Store
 
@@ -12,11 +20,13 @@ __all__ = [
     "Artifact",
     "CorruptObjectError",
     "MissingObjectError",
+    "ObjectError",
     "Payload",
     "Recipe",
     "Store",
     "StoreError",
     "StoreFullError",
+    "StorePermissionError",
     "StoreVersionError",
     "StoredObject",
     "atomic_write",

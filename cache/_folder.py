@@ -39,8 +39,8 @@ class FolderBackend:
 
     def write(self, name: str, data: bytes) -> None:
         path = self._plain(name)
-        _fs.make_dirs(path.parent)
-        _fs.atomic_write(path, data)
+        self._make_dirs(path.parent)
+        _fs.atomic_write(path, data, shared=_fs.is_shared(self.root))
 
     def names(self, folder: str) -> list[str]:
         try:
@@ -87,11 +87,11 @@ class FolderBackend:
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         target = self._folder(stage, key)
-        _fs.make_dirs(self._plain("tmp"))
-        _fs.make_dirs(target.parent)
+        self._make_dirs(self._plain("tmp"))
+        self._make_dirs(target.parent)
         temporary = self.root / "tmp" / _fs.own_name()
         try:
-            _fs.write_tree(temporary, files)
+            _fs.write_tree(temporary, files, shared=_fs.is_shared(self.root))
             while not _fs.move_dir(temporary, target):
                 if self.has(stage, key):  # another process was first, with the same content
                     self._settle(stage, {key[:2]})
@@ -102,7 +102,7 @@ class FolderBackend:
 
     def quarantine(self, stage: str, key: str) -> None:
         folder = self._plain("quarantine")
-        _fs.make_dirs(folder)
+        self._make_dirs(folder)
         # False: another process was first, which is as good
         _fs.move_away(self._folder(stage, key), folder / f"{stage}-{key}-{_fs.random_name()}")
 
@@ -164,13 +164,16 @@ class FolderBackend:
             return True
         # first out of sight in one step, so that no reader meets half an object
         doomed = self._plain("tmp") / _fs.own_name()
-        _fs.make_dirs(doomed.parent)
+        self._make_dirs(doomed.parent)
         if not _fs.move_away(path, doomed):
             return False
         used = doomed.stat().st_mtime >= unused_since
         given_back = used and _fs.move_dir(doomed, path)
         _fs.remove_tree(doomed)
         return not given_back
+
+    def _make_dirs(self, path: Path) -> None:
+        _fs.make_dirs(path, self.root if _fs.is_shared(self.root) else None)
 
     def _folder(self, stage: str, key: str) -> Path:
         return self._plain(_object(stage, key))

@@ -9,12 +9,12 @@ class StoreVersionError(StoreError):
     """The store, an object or an artifact manifest was written by a newer version of this program."""
 
 
-class MissingObjectError(StoreError):
-    """The store has no object of this stage and key."""
+class StorePermissionError(StoreError):
+    """The system does not let this user do it: a read-only file system, or no permission."""
 
 
-class CorruptObjectError(StoreError):
-    """An object's bytes are not those that were written. ``stage`` and ``key`` are the object's."""
+class ObjectError(StoreError):
+    """Something is wrong with one object. ``stage`` and ``key`` are the object's."""
 
     def __init__(self, message: str, stage: str, key: str) -> None:
         super().__init__(message)
@@ -22,6 +22,14 @@ class CorruptObjectError(StoreError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         return type(self), (str(self), self.stage, self.key)
+
+
+class MissingObjectError(ObjectError):
+    """The store has no object of this stage and key."""
+
+
+class CorruptObjectError(ObjectError):
+    """An object's bytes are not those that were written."""
 
 
 class StoreFullError(StoreError):

@@ -287,7 +287,7 @@ class Store:
         )
 
     def _missing(self, stage: str, key: str) -> MissingObjectError:
-        return MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}")
+        return MissingObjectError(f"{self.root} has no {stage} object {key}; {remedy(stage)}", stage, key)
 
     def _unreadable(self, stage: str, key: str, error: OSError) -> StoreError:
         where = error.filename or self.backend.locate(self.backend.entry(stage, key).name)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, Store, digest_file, make_dirs, sync, sync_tree
+from cache import Artifact, Store, StorePermissionError, digest_file, make_dirs, sync, sync_tree
 from manifests import Dataset, ImageSource
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
@@ -18,6 +18,7 @@ from .errors import ParamsError
 from .executor import Executor, Runner, Tally
 from .local_runner import LocalRunner
 from .progress import Reporter
+from .read_only import register_if_allowed, require_all
 from .timings import read_timings
 
 _PARTIAL = ".partial"
@@ -108,8 +109,22 @@ class RunContext:
         return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
-        self._claim(tasks)
+        try:
+            self.claim(tasks)
+        except StorePermissionError as error:
+            require_all(self.store, tasks, error)
         return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
+
+    def claim(self, tasks: Sequence[ImageTask]) -> None:
+        """Register what is about to be computed, so that gc spares it for as long as the run takes.
+
+        The claim of a killed run stays; the same run started again takes it over. Raises StorePermissionError where
+        this user may only read the store.
+        """
+        entries = tuple((task.image.id, task.recipe.key) for task in tasks)
+        summary = {"dataset": self._params.dataset}
+        coming = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
+        self._claims.append(self.store.register(coming.as_claim()))
 
     def _runner(self) -> Runner:
         execution = self._params.execution
@@ -123,7 +138,18 @@ class RunContext:
         self._after_commit.append(action)
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
-        artifact = Artifact(
+        artifact = self.made(entries, summary)
+        if self.tally.computed:
+            self.store.register(artifact)
+        else:
+            register_if_allowed(self.store, artifact, self.log)
+        for claim in self._claims:
+            self.store.unregister(claim)
+        artifact.write(self.output(name))
+
+    def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:
+        """The artifact manifest of these results, with the parameters and inputs that hold at present."""
+        return Artifact(
             stage=self._stage.name,
             version=self._stage.version,
             params={group: _plain(_at(self._params, group)) for group in self._stage.groups},
@@ -131,10 +157,11 @@ class RunContext:
             entries=tuple(entries),
             summary=dict(summary, dataset=self._params.dataset),
         )
-        self.store.register(artifact)
-        for claim in self._claims:
-            self.store.unregister(claim)
-        artifact.write(self.output(name))
+
+    def begin_anew(self) -> None:
+        """Forget what the stage has counted and written so far; what it computed is in the store."""
+        self.tally.reused = 0
+        self.discard_partial()
 
     def discard_partial(self) -> None:
         """Remove whatever a failed or killed run of this stage left half-written, its own temporaries included."""
@@ -179,16 +206,6 @@ class RunContext:
 
     def _path(self, template: str) -> Path:
         return self._project / template.replace("${dataset}", self._params.dataset)
-
-    def _claim(self, tasks: Sequence[ImageTask]) -> None:
-        """Register what is about to be computed, so that gc spares it for as long as the run takes.
-
-        The claim of a killed run stays; the same run started again takes it over.
-        """
-        entries = tuple((task.image.id, task.recipe.key) for task in tasks)
-        summary = {"dataset": self._params.dataset}
-        coming = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
-        self._claims.append(self.store.register(coming.as_claim()))
 
     def _finals(self) -> list[Path]:
         return [self._path(path) for path in self._stage.outputs.values()]

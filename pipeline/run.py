@@ -8,36 +8,35 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cache import FULL, CorruptObjectError, StoreError, StoreFullError
-from stages.common.contract import Stage
+from cache import FULL, StoreError, StoreFullError
 
 from . import timings
 from .context import RunContext
 from .graph import load_stage
+from .mending import Mending
 from .progress import format_seconds
-
-_DAMAGED = 100  # so many damaged objects are computed again; beyond that the disk is at fault
 
 
 def run_stage(name: str, project: Path, params: Any) -> None:
     """Run stage ``name`` of the project folder with parsed parameters.
 
-    The stage's former outputs stay until it has succeeded. Raises what the stage raises, and
+    The stage's former outputs stay until it has succeeded. Objects that it meets damaged or finds gone are computed
+    again (see ``mending``). Raises what the stage raises, and
     :class:`pipeline.errors.InterruptedRun` on Ctrl-C or SIGTERM.
     """
     stage = load_stage(name)
-    context = RunContext(stage, project, params)
+    context, mending = RunContext(stage, project, params), Mending(project, params)
     begin = time.monotonic()
     timings.reset_peak()
     context.discard_partial()
     try:
         with _terminate_as_interrupt(), _full_disk_named(name, project):
-            _run(stage, context)
+            mending.run(stage, context)
         with _full_disk_named(name, project):
             context.commit()
     finally:
         context.discard_partial()
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - begin - mending.seconds
     counts = {
         "computed": context.tally.computed,
         "reused": context.tally.reused,
@@ -48,19 +47,6 @@ def run_stage(name: str, project: Path, params: Any) -> None:
     except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
         context.log.warning(f"its time is not in {timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")
-
-
-def _run(stage: Stage, context: RunContext) -> None:
-    """Run the stage; where it meets damage in an object of its own, which is in quarantine then, compute that again."""
-    for _ in range(_DAMAGED):
-        try:
-            return stage.run(context)
-        except CorruptObjectError as error:
-            if error.stage != stage.name or context.store.has(error.stage, error.key):
-                raise
-            context.tally.reused = 0  # they are counted again
-            context.log.warning(f"{stage.name} object {error.key} was damaged and is in quarantine; computing it again")
-    return stage.run(context)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_project import Answer, StageServer, forget, make_project, results, tiny_params
+from kill import DvcDriver
+from tiny_project import IMAGE_STAGES, Answer, StageServer, forget, make_project, results, tiny_params
 
 from cache import Artifact, Store
 from cache.maintenance import verify
@@ -63,11 +64,58 @@ def test_deleted_objects_under_a_manifest_that_is_fresh(
     for key in keys:
         shutil.rmtree(Store(project / "artifacts").path(gone, key))
     forget(project, reader)
-    line = the_line(server.run(project, "run", reader))
-    assert any(key in line for key in keys)
-    assert f"dvc repro -f -s {gone}" in line
-    assert f"{gone}: {len(keys)} images computed" in server.run(project, "run", gone).said
-    assert server.run(project, "run", reader).status == 0
+    run = server.run(project, "run", reader)
+    assert run.status == 0, run.said
+    (warning,) = [line for line in run.said.splitlines() if " is gone" in line]
+    assert any(warning.startswith(f"{reader}: warning: {gone} object {key} is gone; computing again") for key in keys)
+    assert f"{gone}: {len(keys)} images computed" in run.said
+    assert results(project) == results(undisturbed)
+
+
+def test_a_gap_behind_a_gap_is_filled_too(project: Path, undisturbed: Path, server: StageServer) -> None:
+    store = Store(project / "artifacts")
+    for stage in ("proposals", "features"):
+        (key, *_) = Artifact.read(project / f"artifacts/{stage}/manifest.json").keys.values()
+        shutil.rmtree(store.path(stage, key))
+    forget(project, "svm")
+    run = server.run(project, "run", "svm")
+    assert run.status == 0, run.said
+    assert [line.split(" is gone")[0].rpartition(" ")[0] for line in run.said.splitlines() if " is gone" in line] == [
+        "svm: warning: features object",
+        "features: warning: proposals object",
+    ]
+    assert results(project) == results(undisturbed)
+
+
+def test_all_objects_gone_is_for_the_user_to_decide(project: Path, server: StageServer) -> None:
+    shutil.rmtree(project / "artifacts/objects/features")
+    forget(project, "svm")
+    assert "`dvc repro -f -s features`" in the_line(server.run(project, "run", "svm"))
+    assert not (project / "artifacts/objects/features").exists()
+
+
+def test_objects_gone_where_the_parameters_are_no_longer_the_same(project: Path, server: StageServer) -> None:
+    key = Artifact.read(project / "artifacts/features/manifest.json").entries[0][1]
+    shutil.rmtree(Store(project / "artifacts").path("features", key))
+    params = tiny_params()
+    params["features"]["context_px"] += 1
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    forget(project, "svm")
+    assert f"no features object {key}; run `dvc repro -f -s features`" in the_line(server.run(project, "run", "svm"))
+
+
+def test_dvc_sees_no_change_where_a_gap_was_filled(project: Path, undisturbed: Path) -> None:
+    driver = DvcDriver(project)
+    for stage in ("proposals", "finetune"):
+        assert driver.run(stage)[0] == 0
+    key = Artifact.read(project / "artifacts/proposals/manifest.json").entries[0][1]
+    shutil.rmtree(Store(project / "artifacts").path("proposals", key))
+    forget(project, "features")
+    status, said = driver.run("features")
+    assert status == 0, said
+    assert "proposals: 1 images computed" in said
+    for stage in ("proposals", "finetune"):
+        assert f"Stage '{stage}' didn't change, skipping" in driver.run(stage)[1]
     assert results(project) == results(undisturbed)
 
 
@@ -106,6 +154,13 @@ def test_a_read_only_store_is_read_and_whoever_would_write_is_told(
     assert server.run(project, "run", "svm", euid=NOBODY).status == 0
     assert (project / "artifacts/svm/model.h5").read_bytes() == (undisturbed / "artifacts/svm/model.h5").read_bytes()
     assert server.run(project, "cache", "verify", euid=NOBODY).status == 0
+    for stage in IMAGE_STAGES:
+        before = (project / f"artifacts/{stage}/manifest.json").read_bytes()
+        run = server.run(project, "run", stage, euid=NOBODY)
+        assert run.status == 0, run.said
+        assert f"{stage}: 0 images computed" in run.said
+        assert f"{public_dir / 'store'}: this user may only read this store" in run.said
+        assert (project / f"artifacts/{stage}/manifest.json").read_bytes() == before
     shutil.rmtree(public_dir / "store/objects/features")
     line = the_line(server.run(project, "run", "features", euid=NOBODY))
     assert str(public_dir / "store") in line

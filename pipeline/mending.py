@@ -1,0 +1,117 @@
+"""Damaged and missing objects that a stage meets are computed again, where that gives what was there.
+
+An object of the stage's own: the stage is run again, which computes what the store lacks. An object of an earlier
+stage: that stage is run for its objects alone, if its parameters and inputs are those that its artifact manifest
+records. The manifest stays as it is, so that DVC sees no change.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache import Artifact, CorruptObjectError, ObjectError
+from stages.common.contract import ImageTask, Stage
+
+from . import timings
+from .context import RunContext
+from .graph import STAGE_NAMES, load_stage
+
+_MANIFEST = "manifest"  # the output that lists a per-image stage's objects
+_MOST = 100  # objects that one run computes again; beyond that the disk is at fault
+
+
+@dataclass
+class Mending:
+    """What one run may still mend, and the ``seconds`` that earlier stages took to fill their gaps."""
+
+    project: Path
+    params: Any
+    left: int = _MOST
+    seconds: float = 0.0
+
+    def run(self, stage: Stage, context: RunContext) -> None:
+        """Run a stage until it meets no damaged or missing object; raises the :class:`cache.ObjectError` that stays."""
+        while True:
+            try:
+                return stage.run(context)
+            except ObjectError as error:
+                met = copy(error)  # without the traceback, which keeps all that the stage had in memory
+            self._mend(stage, context, met)
+            context.begin_anew()
+
+    def _mend(self, stage: Stage, context: RunContext, met: ObjectError) -> None:
+        damaged = isinstance(met, CorruptObjectError)
+        there = context.store.has(met.stage, met.key)
+        if self.left == 0 or (damaged and there):  # there: it could not be moved to quarantine
+            raise met
+        self.left -= 1
+        if there:  # another process has just written it
+            return
+        what = f"{met.stage} object {met.key} {'was damaged and is in quarantine' if damaged else 'is gone'}"
+        if met.stage == stage.name:
+            context.log.warning(f"{what}; computing it again")
+            return
+        begin, before = time.monotonic(), self.seconds
+        self._refill(stage, context, met, what)
+        self.seconds = before + time.monotonic() - begin  # refills within this one are part of it
+        timings.reset_peak()
+
+    def _refill(self, reader: Stage, context: RunContext, met: ObjectError, what: str) -> None:
+        """Run the stage that made the object for what the store lacks of its results; raise ``met`` where it must not.
+
+        Where all are gone nothing is damaged: a colleague has not pulled them, or this is another store. Hours of
+        computing are then for the user to ask for.
+        """
+        maker = _maker(reader, met.stage)
+        if maker is None:
+            raise met
+        refill = _Refill(maker, self.project, self.params)
+        keys = set(refill.recorded.keys.values())
+        if met.key not in keys or not refill.is_due():
+            raise met
+        if not isinstance(met, CorruptObjectError) and refill.store.missing(met.stage, keys) == keys:
+            raise met
+        context.log.warning(
+            f"{what}; computing again what the store lacks of {maker.name}, whose parameters and inputs are unchanged"
+        )
+        refill.store.register(refill.recorded)
+        try:
+            self.run(maker, refill)
+        except _OtherResultError:
+            raise met from None
+
+
+def _maker(reader: Stage, name: str) -> Stage | None:
+    """The stage of that name, if it makes objects and nothing else, and ``reader`` declares that it reads them."""
+    if name not in STAGE_NAMES:
+        return None
+    stage = load_stage(name)
+    is_read = stage.outputs.get(_MANIFEST) in reader.inputs.values()
+    return stage if is_read and set(stage.outputs) == {_MANIFEST} else None
+
+
+class _OtherResultError(Exception):
+    """A stage that was run again for its objects would now publish another manifest."""
+
+
+class _Refill(RunContext):
+    """Runs a stage for its objects alone. Its output stays as it is: ``recorded``, which protects them from gc, too."""
+
+    def __init__(self, stage: Stage, project: Path, params: Any) -> None:
+        super().__init__(stage, project, params)
+        self.recorded = Artifact.read(self._path(stage.outputs[_MANIFEST]))
+
+    def is_due(self) -> bool:
+        """Whether parameters, inputs and code version are those of ``recorded``, so that running gives the same."""
+        return self.made(self.recorded.entries, self.recorded.summary) == self.recorded
+
+    def claim(self, tasks: Sequence[ImageTask]) -> None:
+        """Nothing: ``recorded`` is registered, and a claim would outlive a run that is killed."""
+
+    def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
+        """Check that the results are those of ``recorded``, which is left untouched."""
+        if self.made(entries, summary) != self.recorded:
+            raise _OtherResultError
