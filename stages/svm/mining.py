@@ -8,22 +8,26 @@ Follows the authors' rcnn_train.m. Deliberate differences:
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stages.common.contract import Log
 from stages.common.errors import StageError
-from stages.common.half import as_float32
-from stages.common.models import Classifier, product
+from stages.common.models import Classifier
 
+from .fitting import ClassFit, Fitter
 from .negatives import NegativePool
+from .records import FitRecord, fit_record, tell, tell_forgotten
 from .settings import SvmSettings
-from .solver import LinearFit, fit, objective
+from .solver import node_bytes
 
 T = TypeVar("T")
+
+_BLOCK = 256  # rows converted and scored at once: what fits a core's cache
 
 
 class ImageRegions(Protocol):
@@ -50,35 +54,6 @@ class ImageRegions(Protocol):
         """float16 or float32 [n, d], the layer the SVMs see, unscaled."""
 
 
-class ConvergenceWarning(UserWarning):
-    """liblinear ran out of iterations; the model is usable, but not at the tolerance asked for."""
-
-
-class MemoryLimitWarning(UserWarning):
-    """The cached negatives met ``svm.memory_limit_mb`` and the easiest were forgotten."""
-
-
-@dataclass(frozen=True)
-class FitRecord:
-    """One row of the mining log: a class was fitted, on what, and what came out (losses as liblinear weighs them)."""
-
-    class_name: str
-    fit: int  # 1, 2, ... per class
-    image_id: int  # the image that brought it about
-    images_seen: int
-    positives: int
-    negatives: int  # cached at the fit, before eviction
-    new_negatives: int  # since the class's last fit
-    evicted: int  # below svm.evict_below after the fit
-    evicted_for_memory: int  # since the class's last fit
-    objective: float
-    regulariser: float
-    positive_loss: float
-    negative_loss: float
-    iterations: int
-    converged: bool
-
-
 def train_svms(
     images: Collection[ImageRegions],
     classes: Sequence[str],
@@ -88,6 +63,7 @@ def train_svms(
     log: Log,
     *,
     objects: Collection[ImageRegions] | None = None,
+    workers: int = 1,
 ) -> tuple[Classifier, list[FitRecord]]:
     """Train the detectors: one pass for the positives, then ``settings.passes`` ordered passes of mining.
 
@@ -95,19 +71,22 @@ def train_svms(
     class, difficult ones included as the authors do; negatives are rows whose IoU with every object of the class is
     strictly below ``negative_iou``, other classes' ground truth included. ``objects``: the same images with their
     ground-truth rows alone, for the first pass, where reading only those is cheaper (``LayerView.objects``).
+    ``workers``: threads, for scoring an image and for fitting several classes; they change no bit of the result.
 
     Raises:
         StageError: no image, or a class without a positive or without any negative.
     """
     positives = collect_positives(images if objects is None else objects, classes, log)
-    trainer = _Trainer(positives, classes, feature_scale, settings, seed, log)
-    total = settings.passes * len(images)
-    seen = 0
-    for number in range(settings.passes):
-        for image, is_last in _mark_last(images):
-            seen += 1
-            trainer.mine(image, seen, is_last and number == settings.passes - 1)
-            log.progress(seen, total, "images", f"{trainer.pool.counts().sum()} negatives cached")
+    # a BLAS has threads that wait for each other actively: on a busy machine that takes three times as long as this
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers, thread_name_prefix="svm") as threads:
+        trainer = _Trainer(positives, classes, feature_scale, settings, seed, log, threads)
+        total = settings.passes * len(images)
+        seen = 0
+        for number in range(settings.passes):
+            for image, is_last in _mark_last(images):
+                seen += 1
+                trainer.mine(image, seen, is_last and number == settings.passes - 1)
+                log.progress(seen, total, "images", f"{trainer.pool.counts().sum()} negatives cached")
     trainer.require_fitted()
     return trainer.model(), trainer.records
 
@@ -141,11 +120,13 @@ class _Trainer:
         settings: SvmSettings,
         seed: int,
         log: Log,
+        threads: Executor,
     ) -> None:
         n, d = len(classes), positives[0].shape[1]
-        self.positives, self.classes, self.scale = positives, classes, feature_scale
-        self.settings, self.seed, self.log = settings, seed, log
-        self.pool = NegativePool(n)
+        self.classes, self.scale, self.settings, self.seed, self.log = classes, feature_scale, settings, seed, log
+        self.pool = NegativePool(n, node_bytes if settings.solver == "liblinear" else None)
+        self.fitter = Fitter(positives, self.pool, feature_scale, settings)
+        self.threads = threads
         self.weights = np.zeros((n, d), np.float32)
         self.bias = np.zeros(n, np.float32)
         self.fits = np.zeros(n, np.int64)
@@ -162,78 +143,50 @@ class _Trainer:
     def mine(self, image: ImageRegions, seen: int, is_last: bool) -> None:
         """Cache one image's hard negatives, all classes scored by one product, and refit the classes that are due."""
         if len(image.overlaps):
-            scores = self.model().scores(image.features)
+            scores = self._scores(image.features)
             hard = (scores > self.settings.margin) | (self.fits == 0)
-            self.new += self.pool.add(
-                image.image_id, image.features, hard & (image.overlaps < self.settings.negative_iou)
-            )
-        self._keep_to_limit(image.image_id)
-        due = (self.fits == 0) | (self.new > self.settings.retrain_after) | is_last
-        for j in np.flatnonzero(due & (self.pool.counts() > 0)):
-            self._fit(int(j), image.image_id, seen)
-
-    def _keep_to_limit(self, image_id: int) -> None:
-        limit_mb = self.settings.memory_limit_mb
-        lost = self.pool.shrink(limit_mb * 2**20, self.model())
+            wanted = hard & (image.overlaps < self.settings.negative_iou)
+            self.new += self.pool.add(image.image_id, image.features, wanted, scores)
+        lost = self.pool.shrink(self.settings.memory_limit_mb * 2**20)
         if lost.any():
             self.lost += lost
-            message = (
-                f"image {image_id}: the cached negatives met svm.memory_limit_mb = {limit_mb}; "
-                f"the {lost.sum()} easiest were forgotten; raise it to keep them"
-            )
-            self.log.warning(f"{MemoryLimitWarning.__name__}: {message}")
+            tell_forgotten(int(lost.sum()), image.image_id, self.settings, self.log)
+        due = (self.fits == 0) | (self.new > self.settings.retrain_after) | is_last
+        self._fit(np.flatnonzero(due & (self.pool.counts() > 0)).tolist(), image.image_id, seen)
 
-    def _fit(self, j: int, image_id: int, seen: int) -> None:
-        """Fit one class on its positives and cached negatives, record it, and evict the negatives that became easy."""
-        negatives = self.pool.features(j)
+    def _scores(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        model = self.model()
+        blocks = [features[i : i + _BLOCK] for i in range(0, len(features), _BLOCK)]
+        return np.concatenate(list(self.threads.map(model.scores, blocks)))
+
+    def _fit(self, due: list[int], image_id: int, seen: int) -> None:
+        """Fit classes, each by itself and so in any number of threads, then take the results over in order."""
         # a stream of its own for each (class, fit), whatever happens to other classes
-        seed = int(np.random.SeedSequence([self.seed, j, int(self.fits[j])]).generate_state(1)[0])
-        result = fit([self.positives[j]], negatives, self.scale, self.settings, seed)
-        self.weights[j], self.bias[j] = result.w, result.b
+        seeds = [int(np.random.SeedSequence([self.seed, j, int(self.fits[j])]).generate_state(1)[0]) for j in due]
+        for j, fitted in zip(due, self.threads.map(self.fitter.fit, due, seeds), strict=True):
+            self._take_over(j, fitted, image_id, seen)
+
+    def _take_over(self, j: int, fitted: ClassFit, image_id: int, seen: int) -> None:
+        """Make a fit the class's detector, record it, and evict the negatives that became easy."""
+        self.weights[j], self.bias[j] = fitted.w, fitted.b
         self.fits[j] += 1
-        scores = np.concatenate([self._scores(j, block) for block in negatives])
-        easy = scores < self.settings.evict_below
+        easy = fitted.negative_scores < self.settings.evict_below
+        self.fitter.keep(j, fitted)
         self.pool.drop(j, easy)
-        self._record(j, image_id, seen, result, scores, int(easy.sum()))
-        self.new[j] = self.lost[j] = 0
-
-    def _scores(self, j: int, features: NDArray[Any]) -> NDArray[np.float32]:
-        w = self.weights[j, None] * np.float32(self.scale)
-        return product(as_float32(features), w)[:, 0] + self.bias[j]
-
-    def _record(
-        self, j: int, image_id: int, seen: int, result: LinearFit, scores: NDArray[np.float32], evicted: int
-    ) -> None:
-        parts = objective(result.w, result.b, self._scores(j, self.positives[j]), scores, self.settings)
-        record = FitRecord(
+        record = fit_record(
+            fitted,
+            self.settings,
             class_name=self.classes[j],
             fit=int(self.fits[j]),
             image_id=image_id,
             images_seen=seen,
-            positives=len(self.positives[j]),
-            negatives=len(scores),
             new_negatives=int(self.new[j]),
-            evicted=evicted,
+            evicted=int(easy.sum()),
             evicted_for_memory=int(self.lost[j]),
-            objective=parts.total,
-            regulariser=parts.regulariser,
-            positive_loss=parts.positive_loss,
-            negative_loss=parts.negative_loss,
-            iterations=result.iterations,
-            converged=result.converged,
         )
         self.records.append(record)
-        self.log.info(
-            f"{record.class_name}: fit {record.fit} on {record.positives} positives, {record.negatives} negatives "
-            f"({record.new_negatives} new): objective {parts.total:.4f} = {parts.regulariser:.4f} (regulariser) "
-            f"+ {parts.positive_loss:.4f} (positives) + {parts.negative_loss:.4f} (negatives); evicted {evicted}"
-        )
-        if not result.converged:
-            message = (
-                f"{record.class_name}, fit {record.fit}: liblinear stopped after {result.iterations} iterations "
-                f"without reaching svm.tolerance = {self.settings.tolerance}; raise svm.tolerance or lower svm.C"
-            )
-            self.log.warning(f"{ConvergenceWarning.__name__}: {message}")
+        tell(record, self.settings, self.log)
+        self.new[j] = self.lost[j] = 0
 
     def require_fitted(self) -> None:
         """StageError naming every class that never had a negative."""

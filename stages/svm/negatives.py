@@ -1,129 +1,160 @@
 """The cached negatives of all classes, each region stored once, within a memory budget."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.models import Classifier
+from .dual import squared_norms
 
-from .solver import NODE, node_count
+Flags = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+Doubles = NDArray[np.float64]
 
-
-@dataclass
-class _Block:
-    """Negatives of one image. rows int64 [k] ascending; features [k, d]; nodes int64 [k]; member bool [k, N]."""
-
-    image_id: int
-    rows: NDArray[np.int64]
-    features: NDArray[Any]
-    nodes: NDArray[np.int64]
-    member: NDArray[np.bool_]
+_ROW_BITS = 32  # of a key: the row within its image
 
 
 class NegativePool:
-    """Negatives keyed by (image, row); a row that several classes hold is stored once, as the features came in.
+    """Negatives keyed by (image, row), in slots of one array: a row that several classes hold is stored once.
 
-    Rows keep the order in which they came (images in order, rows ascending), which the solver's result depends on.
+    A class's rows are given in the order in which images came and rows lie in them, which a solver's result depends
+    on; where they are stored says nothing. Per class and row the pool also keeps the score by the class's present
+    weights, and the dual solver's multiplier.
+    ``copy_bytes`` [k, d] -> int64 [k]: the bytes of its own that the solver needs for each row of the class it fits.
     """
 
-    def __init__(self, n_classes: int) -> None:
-        self._blocks: dict[int, _Block] = {}
-        self._n_classes = n_classes
+    def __init__(self, n_classes: int, copy_bytes: Callable[[NDArray[Any]], Integers] | None = None) -> None:
+        self._copy_bytes = copy_bytes
+        self._ordinals: dict[int, int] = {}  # image id -> how many came before it
+        self._counts = np.zeros(n_classes, np.int64)
+        self._copied = np.zeros(n_classes, np.int64)  # bytes of the solver's copy, by class
+        self._free: list[int] = []
+        self._values: NDArray[Any] = np.zeros((0, 0), np.float32)  # [slots, d], as the features came in
+        self._keys = np.zeros(0, np.int64)  # [slots]: the image's ordinal and the row
+        self._norms = np.zeros(0)  # [slots]: squared
+        self._copies = np.zeros(0, np.int64)  # [slots]: copy_bytes of each
+        self._member = np.zeros((0, n_classes), bool)
+        self._multipliers = np.zeros((0, n_classes))
+        self._scores = np.zeros((0, n_classes), np.float32)
 
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Integers:
         """int64 [N]: how many negatives each class holds."""
-        counts = np.zeros(self._n_classes, np.int64)
-        for block in self._blocks.values():
-            counts += block.member.sum(axis=0)
-        return counts
+        return self._counts.copy()
 
     def n_bytes(self) -> int:
-        """Bytes of the stored rows, plus liblinear's copy (16 bytes per non-zero) for the class that needs most."""
-        return sum(block.features.nbytes for block in self._blocks.values()) + self._solver_bytes()
+        """Bytes of the stored rows, plus the solver's copy for the class that needs most."""
+        row_bytes = self._values.shape[1] * self._values.itemsize
+        return (len(self._values) - len(self._free)) * row_bytes + int(self._copied.max(initial=0))
 
-    def _solver_bytes(self) -> int:
-        nodes = np.zeros(self._n_classes, np.int64)
-        for block in self._blocks.values():
-            nodes += block.nodes @ block.member
-        return int(nodes.max(initial=0)) * NODE.itemsize
-
-    def add(self, image_id: int, features: NDArray[Any], wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def add(self, image_id: int, features: NDArray[Any], wanted: Flags, scores: NDArray[np.float32]) -> Integers:
         """Cache rows of one image: features [n, d], wanted bool [n, N]; returns int64 [N], how many were new.
 
-        What a class already holds is not added again.
+        What a class already holds is not added again. ``scores`` float32 [n, N] are the rows' by the current weights.
         """
-        member = wanted.copy()
-        held = self._blocks.get(image_id)
-        if held is not None:
-            member[held.rows] |= held.member
-        rows = np.flatnonzero(member.any(axis=1))
-        before = held.member.sum(axis=0) if held is not None else 0
-        if len(rows) and (held is None or not np.isin(rows, held.rows, assume_unique=True).all()):
-            kept = features[rows]
-            self._blocks[image_id] = _Block(image_id, rows, kept, node_count(kept), member[rows])
-        elif held is not None:
-            held.member = member[held.rows]
-        return np.asarray(member.sum(axis=0) - before, np.int64)
+        before, wanted = self.counts(), wanted.copy()
+        seen = image_id in self._ordinals
+        first_key = self._ordinals.setdefault(image_id, len(self._ordinals)) << _ROW_BITS
+        if seen:
+            held = np.flatnonzero((self._keys >= first_key) & (self._keys < first_key + (1 << _ROW_BITS)))
+            rows = self._keys[held] - first_key
+            self._join(held, wanted[rows] & ~self._member[held], scores[rows])
+            wanted[rows] = False
+        if len(rows := np.flatnonzero(wanted.any(axis=1))):
+            slots = self._take_slots(len(rows), features)
+            chosen = features[rows]
+            self._values[slots], self._keys[slots], self._norms[slots] = chosen, first_key + rows, squared_norms(chosen)
+            if self._copy_bytes:
+                self._copies[slots] = self._copy_bytes(chosen)
+            self._join(slots, wanted[rows], scores[rows])
+        return self._counts - before
 
-    def features(self, class_index: int) -> list[NDArray[Any]]:
-        """The rows a class holds, as blocks [k, d] in order."""
-        return [b.features[b.member[:, class_index]] for b in self._blocks.values() if b.member[:, class_index].any()]
+    def slots(self, class_index: int) -> Integers:
+        """int64 [count]: where a class's rows are in :meth:`stored`, in order."""
+        held = np.flatnonzero(self._member[:, class_index])
+        return held[np.argsort(self._keys[held], kind="stable")]
 
-    def drop(self, class_index: int, easy: NDArray[np.bool_]) -> None:
-        """Let a class forget some of its rows: ``easy`` bool [count], in the order of :meth:`features`."""
-        begin = 0
-        for block in self._blocks.values():
-            held = np.flatnonzero(block.member[:, class_index])
-            block.member[held[easy[begin : begin + len(held)]], class_index] = False
-            begin += len(held)
-        self._release()
+    def stored(self) -> tuple[NDArray[Any], Doubles]:
+        """[slots, d] the rows of all classes, float64 [slots] their squared lengths; valid until the next ``add``."""
+        return self._values, self._norms
 
-    def shrink(self, limit_bytes: int, model: Classifier) -> NDArray[np.int64]:
-        """Forget the easiest (row, class) pairs, by the current scores, until a tenth of the limit is free.
+    def features(self, class_index: int) -> NDArray[Any]:
+        """The rows that a class holds, [count, d], in order: a copy."""
+        return self._values[self.slots(class_index)]
+
+    def state(self, class_index: int) -> tuple[Doubles, NDArray[np.float32]]:
+        """float64, float32 [count]: multipliers (0 for rows that came after the last fit) and scores, in order."""
+        slots = self.slots(class_index)
+        return self._multipliers[slots, class_index], self._scores[slots, class_index]
+
+    def set_state(self, class_index: int, multipliers: Doubles, scores: NDArray[Any]) -> None:
+        """Keep what a fit has found for a class's rows, [count] in order."""
+        slots = self.slots(class_index)
+        self._multipliers[slots, class_index], self._scores[slots, class_index] = multipliers, scores
+
+    def drop(self, class_index: int, easy: Flags) -> None:
+        """Let a class forget some of its rows: ``easy`` bool [count], in order."""
+        slots = self.slots(class_index)[easy]
+        leaving = np.zeros((len(slots), len(self._counts)), bool)
+        leaving[:, class_index] = True
+        self._leave(slots, leaving)
+
+    def shrink(self, limit_bytes: int) -> Integers:
+        """Forget the easiest (row, class) pairs, by their scores, until a tenth of the limit is free.
 
         Does nothing while the pool is within its limit. Returns int64 [N], how many negatives each class lost.
         """
-        lost = np.zeros(self._n_classes, np.int64)
+        before = self.counts()
         if self.n_bytes() <= limit_bytes:
-            return lost
-        self._release(at_once=True)
-        blocks = list(self._blocks.values())
-        pairs = np.concatenate([_pairs(i, block, model.scores(block.features)) for i, block in enumerate(blocks)])
-        pairs = pairs[np.argsort(pairs["score"], kind="stable")]
-        for batch in np.array_split(pairs, min(len(pairs), 50)):
-            if _held_bytes(blocks) + self._solver_bytes() <= 0.9 * limit_bytes:
+            return before - before
+        held = np.flatnonzero(self._member.any(axis=1))
+        held = held[np.argsort(self._keys[held], kind="stable")]
+        row, cls = np.nonzero(self._member[held])
+        easiest_first = np.argsort(self._scores[held[row], cls], kind="stable")
+        for batch in np.array_split(easiest_first, min(len(easiest_first), 50)):
+            if self.n_bytes() <= 0.9 * limit_bytes:
                 break
-            for i in np.unique(batch["block"]):
-                chosen = batch[batch["block"] == i]
-                blocks[i].member[chosen["row"], chosen["class"]] = False
-            lost += np.bincount(batch["class"], minlength=self._n_classes)
-        self._release(at_once=True)
-        return lost
+            rows, position = np.unique(row[batch], return_inverse=True)
+            leaving = np.zeros((len(rows), len(before)), bool)
+            leaving[position, cls[batch]] = True
+            self._leave(held[rows], leaving)
+        return before - self._counts
 
-    def _release(self, at_once: bool = False) -> None:
-        """Free rows that no class holds; by default only where they are a quarter of a block, since it costs a copy."""
-        for block in list(self._blocks.values()):
-            alive = np.asarray(block.member.any(axis=1))
-            dead = len(alive) - int(alive.sum())
-            if dead == len(alive):
-                del self._blocks[block.image_id]
-            elif dead and (at_once or 4 * dead >= len(alive)):
-                block.rows, block.nodes = block.rows[alive], block.nodes[alive]
-                block.features, block.member = block.features[alive], block.member[alive]
+    def _join(self, slots: Integers, joining: Flags, scores: NDArray[np.float32]) -> None:
+        """Classes take rows that lie in ``slots``: ``joining`` bool [k, N], none of which they hold."""
+        self._member[slots] |= joining
+        self._multipliers[slots] = np.where(joining, 0, self._multipliers[slots])
+        self._scores[slots] = np.where(joining, scores, self._scores[slots])
+        self._counts += joining.sum(axis=0)
+        self._copied += self._copies[slots] @ joining
 
+    def _leave(self, slots: Integers, leaving: Flags) -> None:
+        """Classes let go of rows, ``leaving`` bool [k, N]; a slot that none holds any more is free."""
+        self._member[slots] &= ~leaving
+        self._counts -= leaving.sum(axis=0)
+        self._copied -= self._copies[slots] @ leaving
+        freed = slots[~self._member[slots].any(axis=1)]
+        self._keys[freed] = -1
+        self._free += freed.tolist()
 
-_PAIR = np.dtype([("score", np.float32), ("block", np.int64), ("row", np.int64), ("class", np.int64)])
+    def _take_slots(self, count: int, features: NDArray[Any]) -> Integers:
+        """``count`` free slots, of an array made longer where there are too few."""
+        if (lacking := count - len(self._free)) > 0:
+            self._grow(max(lacking, len(self._values) // 4), features)
+        taken, self._free = self._free[:count], self._free[count:]
+        return np.array(taken, np.int64)
 
-
-def _pairs(index: int, block: _Block, scores: NDArray[np.float32]) -> NDArray[Any]:
-    row, cls = np.nonzero(block.member)
-    pairs = np.empty(len(row), _PAIR)
-    pairs["score"], pairs["block"], pairs["row"], pairs["class"] = scores[row, cls], index, row, cls
-    return pairs
-
-
-def _held_bytes(blocks: list[_Block]) -> int:
-    """Bytes of the rows that some class still holds."""
-    return sum(int(b.member.any(axis=1).sum()) * b.features[:1].nbytes for b in blocks)
+    def _grow(self, more: int, features: NDArray[Any]) -> None:
+        old = len(self._values)
+        if old:
+            # in place: for arrays of this size realloc moves pages, not bytes; no view of it is held across an add
+            self._values.resize((old + more, features.shape[1]), refcheck=False)
+        else:
+            self._values = np.zeros((more, features.shape[1]), features.dtype)
+        self._free += range(old, old + more)
+        self._keys = np.append(self._keys, np.full(more, -1))
+        self._norms = np.append(self._norms, np.zeros(more))
+        self._copies = np.append(self._copies, np.zeros(more, np.int64))
+        wider = ((0, more), (0, 0))
+        self._member, self._scores = np.pad(self._member, wider), np.pad(self._scores, wider)
+        self._multipliers = np.pad(self._multipliers, wider)

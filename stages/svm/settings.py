@@ -27,12 +27,25 @@ class SvmSettings(Settings):
         2000, ge=0, le=10**9, description="refit a class once more new negatives than this came in"
     )
     passes: int = Field(1, ge=1, le=20, description="ordered passes over the train images (the paper: one)")
+    solver: Literal["dual", "liblinear"] = Field(
+        "dual",
+        description="dual: warm-started coordinate descent, all cores, to svm.gap; liblinear: the authors' program",
+    )
+    gap: float = Field(
+        1e-4,
+        ge=1e-6,
+        le=1,
+        description="dual: stop when the objective is at most this share above its minimum, by the duality gap",
+    )
     tolerance: float = Field(
         0.1,
         gt=0,
         le=10,
-        description="liblinear -e; 0.1 is the authors' (its default), and its optimum lies some % above the true one",
+        description="liblinear: its -e; 0.1 is the authors' (its default); what it finds lies some % above the optimum",
     )
     memory_limit_mb: int = Field(
-        2048, ge=1, le=10**7, description="MiB for cached negatives and the largest class's solver copy of them"
+        2048,
+        ge=1,
+        le=10**7,
+        description="MiB for cached negatives; liblinear: and its copy of them for the largest class",
     )

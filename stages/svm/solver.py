@@ -95,6 +95,11 @@ def node_count(features: NDArray[Any]) -> NDArray[np.int64]:
     return np.count_nonzero(values, axis=1).astype(np.int64) + 2
 
 
+def node_bytes(features: NDArray[Any]) -> NDArray[np.int64]:
+    """[k, d] -> int64 [k]: bytes of liblinear's copy of each row."""
+    return node_count(features) * NODE.itemsize
+
+
 def _nodes(blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """All rows as liblinear nodes (1-based indices), and the position at which each row starts."""
     lengths = np.concatenate([node_count(block) for block in blocks])

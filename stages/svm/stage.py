@@ -1,8 +1,8 @@
 """Stage ``svm``: one linear SVM per class with hard negative mining, or the network's softmax (paper 2.3, app. B).
 
 Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: a pass
-over the ground truth's rows and ``svm.passes`` over all features; beside reading them about 2 s of one core per
-100,000 regions of a sparse 4,096-d layer.
+over the ground truth's rows and ``svm.passes`` over all features; beside reading them, for 20 classes about 2 s of two
+cores per 100,000 regions of a 4,096-d layer.
 """
 
 import csv
@@ -15,9 +15,9 @@ from ..common.contract import Context, Stage
 from .settings import SvmSettings
 
 if TYPE_CHECKING:
-    from .mining import FitRecord
+    from .records import FitRecord
 
-VERSION = 1
+VERSION = 2
 
 
 def run(ctx: Context) -> None:
@@ -39,7 +39,7 @@ def run(ctx: Context) -> None:
         ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
         scale = settings.target_norm / norm
         model, records = train_svms(
-            images, dataset.classes, scale, settings, ctx.seed, ctx.log, objects=images.objects()
+            images, dataset.classes, scale, settings, ctx.seed, ctx.log, objects=images.objects(), workers=ctx.workers
         )
     write_classifier(ctx.output("model"), model)
     write_mining_log(ctx.output("mining"), records)
@@ -49,7 +49,7 @@ def write_mining_log(path: Path, records: "list[FitRecord]") -> None:
     """One CSV row per fit, for ``dvc plots``; the header alone where nothing was mined (softmax)."""
     from cache import atomic_write
 
-    from .mining import FitRecord
+    from .records import FitRecord
 
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(FitRecord)], lineterminator="\n")

@@ -40,6 +40,7 @@ class Context:
     stage: Any
     groups: dict[str, Any]
     seed: int = 0
+    workers: int = 2
     computed: list[int] = field(default_factory=list)
     log = Messages()
 

@@ -1,0 +1,177 @@
+"""Training 20 SVMs with hard negative mining: the dual solver beside liblinear, on the same features.
+
+The features are made up, of the shape and statistics of fc7 (2,000 regions x 4,096 per image, a quarter of them not
+zero, most of their energy in a few dozen directions): a latent vector of the image plus one of the region, plus a
+class's direction by the region's IoU with an object, through one random layer and a ReLU. The classes are so weak that
+each is fitted a dozen times. They are made image by image while mining iterates, which is timed apart and taken off;
+reading and decompressing, which a real run pays in a thread beside, is ``bench_reading``'s.
+
+``--full`` trains on 500 images (the row of the issue), without it on as many as the time of ``make bench`` allows.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+
+from benchmarks import harness
+from benchmarks.harness import Figure
+from stages.common.models import Classifier
+from stages.svm.mining import train_svms
+from stages.svm.records import FitRecord
+from stages.svm.settings import SvmSettings
+from stages.svm.solver import objective
+
+CLASSES = tuple(f"class {j}" for j in range(20))
+ROWS, LENGTH, LATENT = 2000, 4096, 64
+IMAGES, FULL_IMAGES, HELD_OUT = 120, 500, 60
+SIGNAL = 4.0  # of an object, beside unit noise: its regions and its classes overlap with others
+
+
+@functools.cache
+def layer() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The random layer's weights and bias, and the classes' directions of unit length."""
+    rng = np.random.default_rng(123)
+    weights, bias = rng.normal(size=(LATENT, LENGTH)), rng.normal(-6, 3, size=LENGTH)
+    directions = rng.normal(size=(len(CLASSES), LATENT))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return tuple(torch.from_numpy(a.astype(np.float32)) for a in (weights, bias, directions))
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """One image: ``stages.svm.mining.ImageRegions``, the same each time it is made."""
+
+    image_id: int
+    objects_only: bool = False
+
+    @cached_property
+    def overlaps(self) -> np.ndarray:
+        rng = np.random.default_rng([7, self.image_id])
+        classes = rng.integers(0, len(CLASSES), 1 + rng.poisson(1.5))
+        classes[0] = self.image_id % len(CLASSES)  # so that no class lacks an object
+        overlaps = np.zeros((ROWS, len(CLASSES)), np.float32)
+        for j in classes:
+            near = np.flatnonzero(rng.random(ROWS) < 0.04)
+            overlaps[near, j] = np.maximum(overlaps[near, j], 0.05 + 0.9 * rng.random(len(near)) ** 1.5)
+        overlaps[: len(classes)] = np.eye(len(CLASSES))[classes]
+        return overlaps[: len(classes)] if self.objects_only else overlaps
+
+    @property
+    def is_gt(self) -> np.ndarray:
+        return self.overlaps.max(axis=1) == 1
+
+    @property
+    def gt_class(self) -> np.ndarray:
+        return np.where(self.is_gt, self.overlaps.argmax(axis=1), -1)
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        weights, bias, directions = layer()
+        generator = torch.Generator().manual_seed(self.image_id)
+        latent = 0.6 * torch.randn((1, LATENT), generator=generator)
+        latent = latent + 0.8 * torch.randn((ROWS, LATENT), generator=generator)[: len(self.overlaps)]
+        latent += SIGNAL * torch.from_numpy(self.overlaps) @ directions
+        return torch.relu_(torch.addmm(bias, latent, weights)).half().numpy()
+
+
+class Stream(Collection[MadeUp]):
+    """Images made as they are iterated over; ``seconds`` is what making them took."""
+
+    def __init__(self, ids: range, objects_only: bool = False) -> None:
+        self.ids, self.objects_only, self.seconds = ids, objects_only, 0.0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, image: object) -> bool:
+        return isinstance(image, MadeUp) and image.image_id in self.ids
+
+    def __iter__(self) -> Iterator[MadeUp]:
+        for i in self.ids:
+            begin = time.perf_counter()
+            image = MadeUp(i, self.objects_only)
+            _ = image.features
+            self.seconds += time.perf_counter() - begin
+            yield image
+
+
+class Silent:
+    """The log of a stage, unheard."""
+
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+
+
+def train(n_images: int, settings: SvmSettings, workers: int) -> tuple[Classifier, list[FitRecord], float]:
+    """The model, its mining log, and the seconds without the making of features."""
+    scale = settings.target_norm / np.linalg.norm(MadeUp(0).features.astype(np.float32), axis=1).mean()
+    images, objects = Stream(range(n_images)), Stream(range(n_images), objects_only=True)
+    begin = time.perf_counter()
+    model, records = train_svms(images, CLASSES, float(scale), settings, 3, Silent(), objects=objects, workers=workers)
+    return model, records, time.perf_counter() - begin - images.seconds - objects.seconds
+
+
+def full_objectives(models: list[Classifier], n_images: int, settings: SvmSettings) -> np.ndarray:
+    """[models, classes]: what is minimised, over all regions of the training images, cached or not."""
+    totals = np.array(
+        [
+            [objective(w, float(b), [], [], settings).total for w, b in zip(model.weights, model.bias, strict=True)]
+            for model in models
+        ]
+    )
+    for image in Stream(range(n_images)):
+        negative = image.overlaps < settings.negative_iou
+        positive = (image.overlaps == 1) & image.is_gt[:, None]
+        cost = settings.C * (negative + settings.positive_weight * positive)
+        sign = np.where(positive, 1, -1)
+        for i, model in enumerate(models):
+            totals[i] += (cost * np.maximum(0, 1 - sign * model.scores(image.features))).sum(axis=0)
+    return totals
+
+
+def average_precisions(models: list[Classifier], first_id: int) -> np.ndarray:
+    """[models, classes]: points of AP in ranking unseen images' regions, IoU >= 0.5 being right."""
+    images = list(Stream(range(first_id, first_id + HELD_OUT)))
+    right = np.concatenate([image.overlaps >= 0.5 for image in images])
+    scores = [np.concatenate([model.scores(image.features) for image in images]) for model in models]
+    return np.array([[100 * average_precision_score(r, s) for r, s in zip(right.T, z.T, strict=True)] for z in scores])
+
+
+def figures(device: str, full: bool = False) -> Iterator[Figure]:
+    """The two solvers one after the other, after a short run of each in which all is compiled."""
+    if device != "cpu":
+        return
+    n_images, settings = FULL_IMAGES if full else IMAGES, SvmSettings()
+    sides = [settings, settings.model_copy(update={"solver": "liblinear"})]
+    torch.set_num_threads(harness.CORES)
+    for side in sides:
+        train(len(CLASSES), side, harness.CORES)
+    (ours, fits, seconds), (theirs, their_fits, their_seconds) = (train(n_images, s, harness.CORES) for s in sides)
+    objectives = full_objectives([ours, theirs], n_images, settings)
+    above = objectives[0] / objectives[1] - 1
+    precision = average_precisions([ours, theirs], 10_000).mean(axis=1)
+    gap = max(record.gap or 0 for record in fits)
+    yield Figure(
+        f"SVM training with mining, 20 classes, {n_images} images x 2,000 regions x 4,096, {harness.CORES} cores",
+        f"{seconds:.1f} s ({len(fits)} fits)",
+        f"liblinear {their_seconds:.1f} s ({len(their_fits)} fits)",
+        their_seconds / seconds,
+        10,
+        f"objective over all regions beside liblinear's: {above.min():+.1%} to {above.max():+.1%} by class, "
+        f"gap at most {gap:.0e}; AP {precision[0]:.2f}, liblinear {precision[1]:.2f}; made-up features"
+        + ("" if full else f"; {FULL_IMAGES} images with --full"),
+    )
+
+
+if __name__ == "__main__":
+    is_full = "--full" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--full"]
+    harness.main(functools.partial(figures, full=is_full))

@@ -1,0 +1,95 @@
+"""One class's fit on its positives and cached negatives, by the solver that the settings name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.half import as_float32
+from stages.common.models import product
+
+from .dual import Rows, Start, fit_dual, from_scratch, squared_norms
+from .negatives import NegativePool
+from .settings import SvmSettings
+from .solver import fit
+
+_BLOCK = 256  # rows converted and scored at once: what fits a core's cache
+
+
+@dataclass(frozen=True)
+class ClassFit:
+    """Weights float32 [d] and bias, the scores of the class's positives and negatives by them, how the solver fared.
+
+    ``multipliers`` float64 (positives, then negatives) and ``gap`` (relative) are the dual solver's.
+    """
+
+    w: NDArray[np.float32]
+    b: np.float32
+    positive_scores: NDArray[Any]
+    negative_scores: NDArray[Any]
+    iterations: int
+    converged: bool
+    gap: float | None = None
+    multipliers: NDArray[np.float64] | None = None
+
+
+class Fitter:
+    """Fits classes; those of different classes may run in threads, while nothing is added to the pool or dropped."""
+
+    def __init__(
+        self, positives: Sequence[NDArray[Any]], pool: NegativePool, feature_scale: float, settings: SvmSettings
+    ) -> None:
+        self._positives, self._pool, self._scale, self._settings = positives, pool, feature_scale, settings
+        self._norms = [squared_norms(rows) for rows in positives]
+        self._last: dict[int, ClassFit] = {}
+
+    def fit(self, j: int, seed: int) -> ClassFit:
+        """Fit class ``j`` on what the pool holds of it; nothing is changed."""
+        return self._liblinear(j, seed) if self._settings.solver == "liblinear" else self._dual(j, seed)
+
+    def keep(self, j: int, fitted: ClassFit) -> None:
+        """Make a fit the start of the class's next one; before anything is dropped."""
+        p = len(self._positives[j])
+        n = len(fitted.negative_scores)
+        multipliers = np.zeros(n) if fitted.multipliers is None else fitted.multipliers[p:]
+        self._last[j] = fitted
+        self._pool.set_state(j, multipliers, fitted.negative_scores)
+
+    def _dual(self, j: int, seed: int) -> ClassFit:
+        values, norms = self._pool.stored()
+        slots, p = self._pool.slots(j), len(self._positives[j])
+        rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
+        found = fit_dual(rows, self._start(j, rows), self._scale, self._settings, seed)
+        return ClassFit(
+            found.w.astype(np.float32), np.float32(found.b), found.scores[:p], found.scores[p:],
+            found.iterations, found.converged, found.gap, found.multipliers,
+        )  # fmt: skip
+
+    def _start(self, j: int, rows: Rows) -> Start:
+        last = self._last.get(j)
+        if last is None or last.multipliers is None:
+            return from_scratch(rows)
+        multipliers, scores = self._pool.state(j)
+        p = len(rows.positives)
+        return Start(
+            np.concatenate([last.multipliers[:p], multipliers]),
+            np.concatenate([last.positive_scores, scores]),
+            last.w,
+            float(last.b),
+        )
+
+    def _liblinear(self, j: int, seed: int) -> ClassFit:
+        negatives = self._pool.features(j)
+        found = fit([self._positives[j]], [negatives], self._scale, self._settings, seed)
+        w, b = found.w.astype(np.float32), np.float32(found.b)
+        return ClassFit(
+            w, b, self._scores(self._positives[j], w, b), self._scores(negatives, w, b),
+            found.iterations, found.converged,
+        )  # fmt: skip
+
+    def _scores(self, rows: NDArray[Any], w: NDArray[np.float32], b: np.float32) -> NDArray[np.float32]:
+        weights = (w * np.float32(self._scale))[None]
+        blocks = [product(as_float32(rows[i : i + _BLOCK]), weights)[:, 0] for i in range(0, len(rows), _BLOCK)]
+        return np.concatenate([*blocks, np.zeros(0, np.float32)]) + b
