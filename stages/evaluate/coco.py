@@ -107,9 +107,9 @@ def _match(boxes: Any, image: Any, ranked: Any, object_boxes: Any, first: Any, i
 @njit(cache=True, nogil=True)
 def _overlap(box: Any, other: Any, crowd: bool) -> float:
     """IoU in float64, or for a crowd the covered part of ``box``; from x, y, width, height as pycocotools has boxes."""
-    x, y, other_x, other_y = float(box[0]), float(box[1]), float(other[0]), float(other[1])
-    w, h = float(box[2]) - x, float(box[3]) - y
-    other_w, other_h = float(other[2]) - other_x, float(other[3]) - other_y
+    x, y, other_x, other_y = np.float64(box[0]), np.float64(box[1]), np.float64(other[0]), np.float64(other[1])
+    w, h = np.float64(box[2]) - x, np.float64(box[3]) - y
+    other_w, other_h = np.float64(other[2]) - other_x, np.float64(other[3]) - other_y
     shared_w = min(w + x, other_w + other_x) - max(x, other_x)
     shared_h = min(h + y, other_h + other_y) - max(y, other_y)
     if shared_w <= 0 or shared_h <= 0:
