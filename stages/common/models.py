@@ -5,7 +5,7 @@
 
 import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .errors import StageError
 from .half import as_float32
 
 FORMAT_VERSION = 1
+_CLASSES_AT_ONCE = 1024  # of a product
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +54,23 @@ class Classifier:
     bias: Floats
     background_weights: Floats | None = None
     background_bias: float = 0.0
+
+    def class_blocks(self, features: NDArray[Any]) -> Iterator[tuple[int, Floats]]:
+        """The same scores in parts, by class: (first class, float32 [at most 1,024, n] in C order).
+
+        So a hundred thousand classes need no more memory than a thousand. A softmax, whose scores depend on each
+        other, comes in one part.
+        """
+        if self.kind != "svm":
+            yield 0, np.ascontiguousarray(self.scores(features).T)
+            return
+        x = as_float32(features)
+        for begin in range(0, len(self.weights), _CLASSES_AT_ONCE):
+            part = slice(begin, begin + _CLASSES_AT_ONCE)
+            weights: Floats = self.weights[part] * np.float32(self.feature_scale)
+            margins: Floats = weights @ x.T if len(weights) > 1 else np.ascontiguousarray(product(x, weights).T)
+            margins += self.bias[part, None]
+            yield begin, margins
 
     def scores(self, features: NDArray[Any]) -> Floats:
         """[n, d] features as stored -> float32 [n, N]: SVM margins, or softmax probabilities without background.
@@ -93,9 +111,10 @@ class BoxRegressor:
     def transforms(self, features: NDArray[Any], labels: NDArray[Any]) -> Floats:
         """[m, d] features as stored, int [m] class of each row -> float32 [m, 4]; zeros (stay put) where untrained."""
         out = np.zeros((len(labels), 4), np.float32)
-        for j in np.unique(labels):
+        by_class = np.argsort(labels, kind="stable")
+        for rows in np.split(by_class, np.flatnonzero(np.diff(np.asarray(labels)[by_class])) + 1):
+            j = labels[rows[0]] if len(rows) else 0
             if self.trained[j]:
-                rows = np.flatnonzero(labels == j)
                 x = as_float32(features[rows]) * np.float32(self.feature_scale)
                 out[rows] = x @ self.weights[j, :-1] + self.weights[j, -1]
         return out
