@@ -1,6 +1,8 @@
 """Selective search against OpenCV's on real photographs: seconds per image on one thread, quality at equal box count.
 
-    python benchmarks/bench_selective_search.py ../shared/data/coco128 --opencv-python /path/to/other/venv/bin/python
+    python -m benchmarks.bench_selective_search ../shared/data/coco128 --opencv-python /path/to/other/venv/bin/python
+
+Without a folder: the figures of ``make bench``, from some of ``harness.photographs()``. With one: a table.
 
 The folder holds ``instances.json`` (COCO) and ``images/``. OpenCV's selective search is in its contrib build, which
 cannot be installed beside the plain one: ``--opencv-python`` names an interpreter that has numpy and
@@ -14,10 +16,13 @@ At equal box count, each image's longer list is cut to the shorter one's length,
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +30,15 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks import harness
+from benchmarks.harness import Figure
+
+PHOTOS = 20  # for the figures
 WIDTH = 500
 MIN_SIDE = 20
 SEED = 3
 LARGE_AREA = 32 * 32
+FAST_K, OPENCV_K = (50, 100), 150  # the defaults of either
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,13 @@ class Peer:
         self._folder = folder
         for i, photo in enumerate(photos):
             np.save(folder / f"{i}.npy", photo.rgb)
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         self._process = subprocess.Popen(
-            [python, __file__, "--serve", str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, __file__, "--serve", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
 
     def __call__(self, i: int, base_k: int) -> tuple[Any, float]:
@@ -161,16 +176,53 @@ def compare(photos: list[Photo], peer: Peer, base_ks: list[int], k: tuple[int, .
         )
 
 
+def figures(device: str) -> Iterator[Figure]:
+    """Time, and quality at equal box count, on the first photographs; the device makes no difference."""
+    folder = harness.photographs()
+    if folder is None:
+        yield Figure("selective search", "not measured: no photographs; set RCNN_PHOTOGRAPHS to a COCO folder")
+        return
+    cv2.setNumThreads(1)
+    photos = load(folder, PHOTOS)
+    ours(photos[0], FAST_K, None)  # compile, or load compiled code, outside the timing
+    with tempfile.TemporaryDirectory() as scratch:
+        peer = Peer(sys.executable, photos, Path(scratch))
+        pairs = [(ours(photo, FAST_K, None), peer(i, OPENCV_K)) for i, photo in enumerate(photos)]
+        peer.close()
+    own, other = (statistics.mean(side[1] for side in sides) for sides in zip(*pairs, strict=True))
+    ratio = statistics.median(there[1] / here[1] for here, there in pairs)
+    what = f"selective search fast, {len(photos)} photographs {WIDTH} px wide, one thread"
+    yield Figure(what, f"{own:.3f} s per image", f"OpenCV: {other:.2f} s", ratio, 8)
+    cuts = [min(len(here[0]), len(there[0])) for here, there in pairs]
+    found = [[side[0][:n] for side, n in zip(sides, cuts, strict=True)] for sides in zip(*pairs, strict=True)]
+    measured = [recall_and_overlap(photos, boxes) for boxes in found]
+    for name, here, there in zip(("recall at IoU 0.5", "mean best overlap"), *measured, strict=True):
+        yield Figure(f"its {name} at equal box count", f"{here:.3f}", f"OpenCV: {there:.3f}", here / there, 1)
+
+
+def recall_and_overlap(photos: list[Photo], boxes: list[Any]) -> tuple[float, float]:
+    """Recall at IoU 0.5 and mean best overlap over all objects."""
+    from stages.common.recall import average_best_overlap, best_overlaps, recall_at
+
+    overlaps = np.concatenate([best_overlaps(b, p.objects) for b, p in zip(boxes, photos, strict=True)])
+    return float(recall_at(overlaps, (0.5,))[0]), float(average_best_overlap(overlaps))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="COCO folder: instances.json and images/")
+    parser.add_argument("folder", type=Path, nargs="?", help="COCO folder: instances.json and images/")
     parser.add_argument("--images", type=int, default=64, help="first so many by file name")
     parser.add_argument("--opencv-python", default=sys.executable, help="interpreter whose cv2 has ximgproc")
-    parser.add_argument("--base-k", type=int, nargs="+", default=[150, 50], help="OpenCV's smallest k")
-    parser.add_argument("--k", type=int, nargs="+", default=[50, 100], help="this side's segmentation scales")
+    parser.add_argument("--base-k", type=int, nargs="+", default=[OPENCV_K, 50], help="OpenCV's smallest k")
+    parser.add_argument("--k", type=int, nargs="+", default=list(FAST_K), help="this side's segmentation scales")
     parser.add_argument("--min-region-px", type=int, help="this side's least region (default: each k; OpenCV has 100)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    if len(sys.argv) == 1 or sys.argv[1] in ("--json", "--device"):
+        harness.main(figures)
+        return
     arguments = parser.parse_args()
+    if arguments.folder is None:
+        parser.error("name the folder of photographs")
     if arguments.serve:
         serve(arguments.folder)
         return

@@ -1,13 +1,14 @@
 """Stage ``bbox``: class-specific box regressors from features to box transforms (paper appendix C).
 
 Reads the train split's features (``bbox.layer``); writes ``artifacts/bbox/model.h5``. Cost: a pass over the boxes, then
-over the features, and per class a Cholesky factorisation of min(rows, d + 1) squared.
+over the features, and per class some tens of passes over its rows in memory (``ridge.RowsRidge``), or for more than
+some 4 (d + 1) rows a Cholesky factorisation of (d + 1) squared.
 """
 
 from ..common.contract import Context, Stage
 from .settings import BboxSettings
 
-VERSION = 1
+VERSION = 2
 
 
 def run(ctx: Context) -> None:

@@ -12,7 +12,7 @@ from stages.common.half import as_float32
 from stages.common.models import BoxRegressor
 
 from .pairs import Pairs, training_pairs
-from .ridge import DualRidge, PrimalRidge, decorrelate
+from .ridge import PrimalRidge, RowsRidge, decorrelate
 from .settings import BboxSettings
 
 F64 = NDArray[np.float64]
@@ -55,7 +55,7 @@ def train_box_regressors(
 
     Features are scaled, a 1 is appended (its weight is penalised like the others), targets are centred and
     decorrelated per class, and undone in the stored weights, which give plain transforms. A first pass looks at
-    boxes only; then each class takes the primal or dual form, whichever is smaller (same solution), and as many classes
+    boxes only; then each class keeps its rows or their X'X, whichever is smaller (same solution), and as many classes
     share a pass over the features as ``memory_limit_mb`` holds (at least one).
 
     A class without a training pair stays untrained, with a warning: its boxes are left as they are.
@@ -95,8 +95,10 @@ def _feature_dim(images: Collection[ImageRegions], pairs: Mapping[int, Pairs]) -
     raise StageError("bbox: the training images hold no ground-truth object; annotate some, or set bbox.enabled: false")
 
 
-def _is_dual(n_rows: int, n_features: int) -> bool:
-    return DualRidge.n_bytes(n_rows, n_features) < PrimalRidge.n_bytes(n_features)
+def _solver(n_rows: int, n_features: int) -> PrimalRidge | RowsRidge:
+    if RowsRidge.n_bytes(n_rows, n_features) < PrimalRidge.n_bytes(n_features):
+        return RowsRidge(n_rows, n_features)
+    return PrimalRidge(n_features)
 
 
 def _passes(n_rows: Sequence[int], n_features: int, limit_bytes: int) -> list[list[int]]:
@@ -105,7 +107,7 @@ def _passes(n_rows: Sequence[int], n_features: int, limit_bytes: int) -> list[li
     used = 0
     for j, n in enumerate(n_rows):
         if n:
-            need = min(DualRidge.n_bytes(n, n_features), PrimalRidge.n_bytes(n_features))
+            need = min(RowsRidge.n_bytes(n, n_features), PrimalRidge.n_bytes(n_features))
             if not groups or used + need > limit_bytes:
                 groups.append([])
                 used = 0
@@ -122,9 +124,9 @@ def _accumulate(
     feature_scale: float,
     log: Log,
     note: str,
-) -> dict[int, PrimalRidge | DualRidge]:
+) -> dict[int, PrimalRidge | RowsRidge]:
     """One pass over the features for the classes in ``n_rows``."""
-    solvers: dict[int, PrimalRidge | DualRidge] = {}
+    solvers: dict[int, PrimalRidge | RowsRidge] = {}
     for done, image in enumerate(images, 1):
         found = pairs[image.image_id]
         for j in np.unique(found.classes):
@@ -132,18 +134,17 @@ def _accumulate(
                 continue
             chosen = found.classes == j
             x = as_float32(image.features[found.rows[chosen]]) * np.float32(feature_scale)
-            x64 = np.concatenate([x.astype(np.float64), np.ones((len(x), 1))], axis=1)
+            with_bias = np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1)
             if j not in solvers:
-                dual = _is_dual(n_rows[j], x64.shape[1])
-                solvers[j] = DualRidge() if dual else PrimalRidge(x64.shape[1])
+                solvers[j] = _solver(n_rows[j], with_bias.shape[1])
             mean, transform, _ = whitening[j]
-            solvers[j].add(x64, (found.targets[chosen] - mean) @ transform)
+            solvers[j].add(with_bias, (found.targets[chosen] - mean) @ transform)
         log.progress(done, len(images), "images", note)
     return solvers
 
 
 def _solve(
-    solver: PrimalRidge | DualRidge, targets: F64, whitening: tuple[F64, F64, F64], ridge_lambda: float
+    solver: PrimalRidge | RowsRidge, targets: F64, whitening: tuple[F64, F64, F64], ridge_lambda: float
 ) -> tuple[F64, dict[str, Any]]:
     """Weights [d + 1, 4] for plain transforms, and how well they fit the training pairs (per target tx, ty, tw, th)."""
     mean, _, inverse = whitening

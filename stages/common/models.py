@@ -5,8 +5,9 @@
 
 import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .errors import StageError
 from .half import as_float32
 
 FORMAT_VERSION = 1
+_CLASSES_AT_ONCE = 1024  # of a product; up to twice as many
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +55,24 @@ class Classifier:
     bias: Floats
     background_weights: Floats | None = None
     background_bias: float = 0.0
+
+    def class_blocks(self, features: NDArray[Any]) -> Iterator[tuple[int, Floats]]:
+        """The same scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
+
+        So a hundred thousand classes need no more memory than a thousand. A softmax, whose scores depend on each
+        other, comes in one part.
+        """
+        if self.kind != "svm":
+            yield 0, np.ascontiguousarray(self.scores(features).T)
+            return
+        x = as_float32(features)
+        # never one class of many alone: a matrix-vector product has other bits
+        ends = np.linspace(0, len(self.weights), max(1, len(self.weights) // _CLASSES_AT_ONCE) + 1, dtype=np.int64)
+        for begin, end in pairwise(ends.tolist()):
+            weights: Floats = self.weights[begin:end] * np.float32(self.feature_scale)
+            margins: Floats = weights @ x.T if len(weights) > 1 else np.ascontiguousarray(product(x, weights).T)
+            margins += self.bias[begin:end, None]
+            yield begin, margins
 
     def scores(self, features: NDArray[Any]) -> Floats:
         """[n, d] features as stored -> float32 [n, N]: SVM margins, or softmax probabilities without background.
@@ -93,9 +113,10 @@ class BoxRegressor:
     def transforms(self, features: NDArray[Any], labels: NDArray[Any]) -> Floats:
         """[m, d] features as stored, int [m] class of each row -> float32 [m, 4]; zeros (stay put) where untrained."""
         out = np.zeros((len(labels), 4), np.float32)
-        for j in np.unique(labels):
+        by_class = np.argsort(labels, kind="stable")
+        for rows in np.split(by_class, np.flatnonzero(np.diff(np.asarray(labels)[by_class])) + 1):
+            j = labels[rows[0]] if len(rows) else 0
             if self.trained[j]:
-                rows = np.flatnonzero(labels == j)
                 x = as_float32(features[rows]) * np.float32(self.feature_scale)
                 out[rows] = x @ self.weights[j, :-1] + self.weights[j, -1]
         return out

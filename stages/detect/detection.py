@@ -15,6 +15,7 @@ from stages.common.boxes import clip
 from stages.common.models import BoxRegressor, Classifier
 
 from .nms import class_nms
+from .selection import best_rows
 from .settings import DetectSettings
 
 
@@ -77,7 +78,7 @@ def detect_image(
     down the scores, so that whether a box survives depends only on boxes that score at least as much, and all of those
     are at or above any threshold that the box itself meets. So the dataset-wide threshold can wait for the last image.
     """
-    rows, labels, scores = _best(svm.scores(layer_features[svm.layer]), settings)
+    rows, labels, scores = _best(svm, layer_features[svm.layer], settings)
     candidates = np.asarray(boxes, np.float32).reshape(-1, 4)[rows]
     plain = _suppressed(clip(candidates, width, height), scores, labels, settings.nms_iou)
     if bbox.enabled:
@@ -89,14 +90,16 @@ def detect_image(
 
 
 def _best(
-    scores: NDArray[np.float32], settings: DetectSettings
+    svm: Classifier, features: NDArray[Any], settings: DetectSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """scores [n, N] -> (rows, labels, scores), each [k]: the best ``max_per_class`` of each class above the floor."""
-    order = np.argsort(-scores, axis=0, kind="stable")[: settings.max_per_class]
-    best = np.take_along_axis(scores, order, axis=0)
-    keep = np.ones(best.shape, bool) if settings.score_floor is None else best > settings.score_floor
-    labels, rank = np.nonzero(keep.T)  # by class, best first
-    return order[rank, labels].astype(np.int64), labels.astype(np.int64), best[rank, labels]
+    """(rows, labels, scores), each [k], by class and best first: the best ``max_per_class`` above the floor."""
+    parts = []
+    for first, scores in svm.class_blocks(features):
+        rows, best = best_rows(scores, settings.max_per_class)
+        keep = np.ones(best.shape, bool) if settings.score_floor is None else best > settings.score_floor
+        parts.append((rows[keep], first + np.nonzero(keep)[0], best[keep]))
+    rows, labels, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return rows, labels, scores
 
 
 def _suppressed(

@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-
-from stages.common.boxes import area
 
 
 def class_nms(boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any], threshold: float) -> NDArray[np.int64]:
@@ -13,36 +12,41 @@ def class_nms(boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any], t
 
     boxes [m, 4], scores [m], labels int [m]. Within a class the same as ``boxes.nms``, ties included: a box goes
     when its IoU with a kept better one is strictly above ``threshold``; equal scores keep their input order.
-
-    One step settles the k-th best box of every class, so that an image takes as many steps as its largest class has
-    boxes and not as many as it has boxes.
     """
-    labels = np.asarray(labels)
-    order = np.lexsort((np.arange(len(labels)), -np.asarray(scores, np.float64), labels))
-    if not len(order):
-        return order.astype(np.int64)
-    _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    rank = np.arange(len(order)) - np.repeat(first, counts)
-    row = np.repeat(np.arange(len(counts)), counts)
-    grid = np.zeros((len(counts), counts.max(), 4))  # [classes, ranks, 4], padded by boxes without area
-    grid[row, rank] = np.asarray(boxes, np.float64).reshape(-1, 4)[order]
-    alive = np.zeros(grid.shape[:2], bool)
-    alive[row, rank] = True
-    _suppress(grid, alive, threshold)
-    return order[alive[row, rank]].astype(np.int64)
+    labels, scores = np.asarray(labels, np.int64), np.asarray(scores, np.float64)
+    order = np.arange(len(labels)) if _is_sorted(labels, scores) else np.lexsort((-scores, labels))  # stable
+    sides = np.ascontiguousarray(np.asarray(boxes, np.float64).reshape(-1, 4)[order].T)
+    return order[_kept(sides, labels[order], threshold)]
 
 
-def _suppress(grid: NDArray[np.float64], alive: NDArray[np.bool_], threshold: float) -> None:
-    """Clear ``alive`` [C, K] where a better box of the same class suppresses; grid [C, K, 4], best first."""
-    areas = area(grid).reshape(alive.shape)
-    for k in range(alive.shape[1] - 1):
-        rows = np.flatnonzero(alive[:, k])
-        if not len(rows):
-            continue
-        best, rest = grid[rows, k, None], grid[rows, k + 1 :]
-        w = np.minimum(best[..., 2], rest[..., 2]) - np.maximum(best[..., 0], rest[..., 0])
-        h = np.minimum(best[..., 3], rest[..., 3]) - np.maximum(best[..., 1], rest[..., 1])
-        inter = np.maximum(w, 0) * np.maximum(h, 0)
-        # inter / union > threshold without a division by zero
-        union = areas[rows, k, None] + areas[rows, k + 1 :] - inter
-        alive[rows, k + 1 :] &= ~(inter > threshold * union)
+@njit(cache=True, nogil=True)
+def _is_sorted(labels: Any, scores: Any) -> bool:
+    """Whether the boxes come by class and best first, as the stage's do."""
+    for i in range(1, len(labels)):
+        if labels[i] < labels[i - 1] or (labels[i] == labels[i - 1] and not scores[i] <= scores[i - 1]):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _kept(sides: Any, labels: Any, threshold: float) -> Any:
+    """Which of the sorted boxes survive: sides float64 [4, m] (x1, y1, x2, y2), labels [m] -> bool [m]."""
+    x1, y1, x2, y2 = sides[0], sides[1], sides[2], sides[3]
+    m = len(labels)
+    areas = np.empty(m)
+    for i in range(m):
+        areas[i] = max(x2[i] - x1[i], 0.0) * max(y2[i] - y1[i], 0.0)
+    alive = np.ones(m, np.bool_)
+    end = 0
+    for i in range(m):
+        if i == end:  # the first of its class
+            while end < m and labels[end] == labels[i]:
+                end += 1
+        if alive[i]:
+            for k in range(i + 1, end):  # without a branch, so that it is vectorised
+                w = max(min(x2[i], x2[k]) - max(x1[i], x1[k]), 0.0)
+                h = max(min(y2[i], y2[k]) - max(y1[i], y1[k]), 0.0)
+                shared = w * h
+                # shared / union > threshold without a division by zero
+                alive[k] &= not shared > threshold * (areas[i] + areas[k] - shared)
+    return alive

@@ -1,15 +1,21 @@
-"""COCO average precision, by pycocotools."""
+"""COCO average precision, as pycocotools computes it, bit for bit."""
 
-import contextlib
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from numba import njit
+from numpy.typing import NDArray
 
-from .objects import Detections, Floats, GroundTruth
+from .matching import Ranking, ranked_by_class
+from .objects import Detections, GroundTruth
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MAX_DETECTIONS = 100  # per image and class
+
+_WRONG, _RIGHT, _IGNORED = 0, 1, 2
+_EPS = np.spacing(1)
 
 
 @dataclass(frozen=True)
@@ -22,84 +28,116 @@ class CocoScores:
     per_class: tuple[float | None, ...]
 
 
-class _DifficultIgnored(COCOeval):
-    """Also ignores objects that are marked ``difficult``.
-
-    pycocotools derives ``ignore`` from ``iscrowd`` alone and drops what the file says. Making difficult objects crowds
-    would change their IoU (COCO divides by the detection's area only), so the flag is set after it has prepared.
-    """
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        for objects in self._gts.values():
-            for one in objects:
-                one["ignore"] = int(bool(one["ignore"]) or bool(one["difficult"]))
-
-
-def coco_scores(detections: Detections, truth: GroundTruth) -> CocoScores:
+def coco_scores(detections: Detections, truth: GroundTruth, ranking: Ranking | None = None) -> CocoScores:
     """Score by COCO's protocol: area range "all", at most 100 detections per image and class, 101 recall points.
+
+    ``ranking``: of these detections (``ranked_by_class``), where it is known already.
 
     Difficult objects are ignored as COCO ignores: they need not be found, and one detection each that matches no
     other object is not held against the detector (VOC excuses every detection that hits one). Crowd regions are
-    COCO's own.
+    COCO's own: their IoU is the part of the detection that they cover, and any number of detections may match one.
     """
-    evaluation = _DifficultIgnored(iouType="bbox")
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation.cocoGt = _coco(truth, _objects(truth))
-        evaluation.cocoDt = _coco(truth, _results(detections))
-        evaluation.params.imgIds = list(range(truth.n_images))
-        evaluation.params.catIds = list(range(truth.n_classes))
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.maxDets = [100]
-        if not truth.n_images:
-            return CocoScores(None, None, None, (None,) * truth.n_classes)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, :, 0, 0]  # [IoU, recall, class]; -1 where a class has no object
-    thresholds = evaluation.params.iouThrs
+    ranking = ranking or ranked_by_class(detections, truth.n_classes)
+    precision = np.full((len(IOU_THRESHOLDS), len(RECALLS), truth.n_classes), -1.0)  # -1: a class without an object
+    for label in np.flatnonzero(truth.positives).tolist():
+        ranked = ranking.of(label)
+        # by image, and in it those that count first: the order in which a detection looks for its object
+        objects = np.flatnonzero(truth.labels == label)
+        objects = objects[np.lexsort((truth.ignored[objects], truth.image[objects]))]
+        outcome = _match(
+            detections.boxes,
+            detections.image,
+            ranked,
+            truth.boxes[objects],
+            np.searchsorted(truth.image[objects], np.arange(truth.n_images + 1)),
+            truth.ignored[objects],
+            truth.crowd[objects],
+        )
+        _interpolate(outcome, int(truth.positives[label]), precision[:, :, label])
     return CocoScores(
         _mean(precision),
-        _mean(precision[np.isclose(thresholds, 0.5)]),
-        _mean(precision[np.isclose(thresholds, 0.75)]),
+        _mean(precision[0]),
+        _mean(precision[5]),
         tuple(_mean(precision[:, :, j]) for j in range(truth.n_classes)),
     )
 
 
-def _mean(precision: Any) -> float | None:
+def _mean(precision: NDArray[np.float64]) -> float | None:
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else None
 
 
-def _coco(truth: GroundTruth, annotations: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": i} for i in range(truth.n_images)],
-        "categories": [{"id": j} for j in range(truth.n_classes)],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
+@njit(cache=True, nogil=True)
+def _match(boxes: Any, image: Any, ranked: Any, object_boxes: Any, first: Any, ignored: Any, crowd: Any) -> Any:
+    """What becomes of one class's detections at each IoU threshold (COCOeval.evaluateImg): uint8 [k, T].
+
+    boxes [m, 4] and image [m] of all detections; ``ranked`` int64 [k], the class's, best first. Objects of the class
+    [n] by image, ``first`` [n_images + 1] saying where each image's begin, those that count before the ignored ones.
+    Detections beyond an image's best 100 are left as ignored.
+    """
+    outcome = np.full((len(ranked), len(IOU_THRESHOLDS)), _IGNORED, np.uint8)
+    seen = np.zeros(len(first) - 1, np.int64)
+    taken = np.zeros((len(object_boxes), len(IOU_THRESHOLDS)), np.bool_)
+    overlaps = np.zeros(len(object_boxes))
+    for d in range(len(ranked)):
+        i = image[ranked[d]]
+        seen[i] += 1
+        if seen[i] > MAX_DETECTIONS:
+            continue
+        begin, end = first[i], first[i + 1]
+        for g in range(begin, end):
+            overlaps[g] = _overlap(boxes[ranked[d]], object_boxes[g], crowd[g])
+        for t in range(len(IOU_THRESHOLDS)):
+            best, nearest = IOU_THRESHOLDS[t], -1
+            for g in range(begin, end):
+                if taken[g, t] and not crowd[g]:
+                    continue
+                if nearest >= 0 and ignored[g] and not ignored[nearest]:
+                    break  # an object that counts is preferred to any that does not
+                if overlaps[g] >= best:  # of equals the last
+                    best, nearest = overlaps[g], g
+            if nearest < 0:
+                outcome[d, t] = _WRONG
+            else:
+                taken[nearest, t] = True
+                outcome[d, t] = _IGNORED if ignored[nearest] else _RIGHT
+    return outcome
 
 
-def _xywh(boxes: Floats) -> list[list[float]]:
-    b = boxes.astype(np.float64)
-    return np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1).tolist()
+@njit(cache=True, nogil=True)
+def _overlap(box: Any, other: Any, crowd: bool) -> float:
+    """IoU in float64, or for a crowd the covered part of ``box``; from x, y, width, height as pycocotools has boxes."""
+    x, y, other_x, other_y = np.float64(box[0]), np.float64(box[1]), np.float64(other[0]), np.float64(other[1])
+    w, h = np.float64(box[2]) - x, np.float64(box[3]) - y
+    other_w, other_h = np.float64(other[2]) - other_x, np.float64(other[3]) - other_y
+    shared_w = min(w + x, other_w + other_x) - max(x, other_x)
+    shared_h = min(h + y, other_h + other_y) - max(y, other_y)
+    if shared_w <= 0 or shared_h <= 0:
+        return 0.0
+    shared = shared_w * shared_h
+    return shared / (w * h if crowd else w * h + other_w * other_h - shared)
 
 
-def _annotations(boxed: GroundTruth | Detections) -> list[dict[str, Any]]:
-    """What COCO says of an object and of a detection alike. Ids start at 1: pycocotools takes 0 for "unmatched"."""
-    rows = zip(boxed.image.tolist(), boxed.labels.tolist(), _xywh(boxed.boxes), strict=True)
-    return [
-        {"id": n, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
-        for n, (image, label, box) in enumerate(rows, 1)
-    ]
-
-
-def _objects(truth: GroundTruth) -> list[dict[str, Any]]:
-    rows = zip(_annotations(truth), truth.crowd.tolist(), truth.difficult.tolist(), strict=True)
-    return [one | {"iscrowd": int(crowd), "difficult": int(difficult)} for one, crowd, difficult in rows]
-
-
-def _results(detections: Detections) -> list[dict[str, Any]]:
-    rows = zip(_annotations(detections), detections.scores.tolist(), strict=True)
-    return [one | {"score": score} for one, score in rows]
+@njit(cache=True, nogil=True)
+def _interpolate(outcome: Any, n_objects: int, precision: Any) -> None:
+    """The best precision at each recall or above (COCOeval.accumulate): outcome [k, T] best first -> [T, R]."""
+    for t in range(outcome.shape[1]):
+        right = counted = 0
+        for d in range(len(outcome)):
+            right += outcome[d, t] == _RIGHT
+            counted += outcome[d, t] != _IGNORED
+        envelope, r = 0.0, len(RECALLS) - 1
+        while r >= 0 and RECALLS[r] > right / n_objects:
+            precision[t, r] = 0
+            r -= 1
+        for d in range(len(outcome) - 1, -1, -1):  # from the worst up
+            if outcome[d, t] == _IGNORED:
+                continue
+            envelope = max(envelope, right / (counted + _EPS))
+            counted -= 1
+            if outcome[d, t] == _RIGHT:
+                right -= 1
+                while r >= 0 and RECALLS[r] > right / n_objects:
+                    precision[t, r] = envelope
+                    r -= 1
+        precision[t, : r + 1] = envelope

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,16 +79,40 @@ def nearest_objects(
 
 
 @dataclass(frozen=True)
-class Matches:
-    """What became of each detection; arrays of length m in the detections' own order, except ``ranking``.
+class Ranking:
+    """Detections by class and, in a class, best score first (equal scores: input order).
 
-    ``ranking`` lists detections by class and, in a class, best score first; class j's part is
-    ``ranking[bounds[j]:bounds[j + 1]]``. ``nearest`` is the object of the detection's class and image with the largest
-    IoU (``overlap``), -1 if none touches. A detection is ``right``, or ``ignored``, or else a false positive.
+    ``order`` int64 [m] indexes the detections; class j's part is ``order[bounds[j]:bounds[j + 1]]``.
     """
 
-    ranking: Ints
+    order: Ints
     bounds: Ints
+
+    def of(self, label: int) -> Ints:
+        """Detections of one class, best first."""
+        return self.order[self.bounds[label] : self.bounds[label + 1]]
+
+
+def ranked_by_class(detections: Detections, n_classes: int) -> Ranking:
+    """Rank every class's detections."""
+    # each sort is stable; the labels' is a counting sort, the scores' on a class's part only
+    order = np.argsort(detections.labels.astype(np.uint16 if n_classes < 2**16 else np.int64), kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(detections.labels, minlength=n_classes))])
+    for begin, end in pairwise(bounds.tolist()):
+        part = order[begin:end]
+        order[begin:end] = part[np.argsort(-detections.scores[part], kind="stable")]
+    return Ranking(order, bounds)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of each detection; arrays of length m in the detections' own order.
+
+    ``nearest`` is the object of the detection's class and image with the largest IoU (``overlap``), -1 if none
+    touches. A detection is ``right``, or ``ignored``, or else a false positive.
+    """
+
+    ranking: Ranking
     overlap: NDArray[np.float64]
     nearest: Ints
     right: Bools
@@ -95,7 +120,7 @@ class Matches:
 
     def ranked(self, label: int) -> Ints:
         """Detections of one class, best first."""
-        return self.ranking[self.bounds[label] : self.bounds[label + 1]]
+        return self.ranking.of(label)
 
 
 def match(detections: Detections, truth: GroundTruth, min_iou: float) -> Matches:
@@ -108,8 +133,7 @@ def match(detections: Detections, truth: GroundTruth, min_iou: float) -> Matches
     inclusive with width ``x2 - x1 + 1``, which gives the same IoU as ours. A COCO crowd region is treated as a
     difficult object (VOC has none).
     """
-    ranking = np.lexsort((np.arange(len(detections)), -detections.scores.astype(np.float64), detections.labels))
-    bounds = np.searchsorted(detections.labels[ranking], np.arange(truth.n_classes + 1))
+    ranking = ranked_by_class(detections, truth.n_classes)
     overlap, nearest = nearest_objects(
         detections.boxes,
         detections.labels * truth.n_images + detections.image,
@@ -119,8 +143,8 @@ def match(detections: Detections, truth: GroundTruth, min_iou: float) -> Matches
     hit = (overlap >= min_iou) & (nearest >= 0)
     ignored = np.zeros(len(detections), bool)
     ignored[hit] = truth.ignored[nearest[hit]]
-    claims = ranking[(hit & ~ignored)[ranking]]
+    claims = ranking.order[(hit & ~ignored)[ranking.order]]
     _, first = np.unique(nearest[claims], return_index=True)
     right = np.zeros(len(detections), bool)
     right[claims[first]] = True
-    return Matches(ranking, bounds, overlap, nearest, right, ignored)
+    return Matches(ranking, overlap, nearest, right, ignored)

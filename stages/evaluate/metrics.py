@@ -41,7 +41,7 @@ def score(
     curves = [curve(detections, matches, truth, j) for j in range(truth.n_classes)]
     voc2007 = [None if c is None else eleven_point_ap(c.recall, c.precision) for c in curves]
     voc2010 = [None if c is None else area_ap(c.recall, c.precision) for c in curves]
-    coco = coco_scores(detections, truth)
+    coco = coco_scores(detections, truth, matches.ranking)
     resampled = resampled_map(detections, matches, truth, weights)
     metrics: dict[str, Any] = {
         "voc2007": {"mAP": mean_ap(voc2007), "AP": dict(zip(classes, voc2007, strict=True))},

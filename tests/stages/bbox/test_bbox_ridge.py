@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from stages.bbox.ridge import DualRidge, PrimalRidge, decorrelate
+from stages.bbox.ridge import PrimalRidge, RowsRidge, decorrelate
 
 
 def data(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    x = np.concatenate([rng.normal(size=(n, d)), np.ones((n, 1))], axis=1)
+    x = np.concatenate([rng.normal(size=(n, d)).astype(np.float32), np.ones((n, 1))], axis=1)  # of float32 numbers
     return x, x[:, :4] @ rng.normal(size=(4, 4)) + rng.normal(size=(n, 4))
 
 
@@ -21,12 +21,38 @@ def test_both_forms_are_scikit_learns(n: int, d: int, ridge_lambda: float) -> No
     x, y = data(n, d)
     expected = Ridge(alpha=ridge_lambda, fit_intercept=False, solver="cholesky").fit(x, y).coef_.T
     residual = y - x @ expected
-    for solver in (PrimalRidge(d + 1), DualRidge()):
+    for solver in (PrimalRidge(d + 1), RowsRidge(n, d + 1)):
         for rows in np.array_split(np.arange(n), 5):
             solver.add(x[rows], y[rows])
         w, covariance = solver.solve(ridge_lambda)
         np.testing.assert_allclose(w, expected, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(covariance, residual.T @ residual, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_rows_that_are_alike_and_targets_that_are_equal(copies: int) -> None:
+    """Rank 6 of 40 columns, and four times the same target: the search space collapses, the solution does not."""
+    rng = np.random.default_rng(3)
+    x = np.repeat((rng.normal(size=(30, 6)) @ rng.normal(size=(6, 40))).astype(np.float32), copies, axis=0)
+    y = np.repeat(rng.normal(size=(len(x), 1)), 4, axis=1)
+    y[:, 3] = 0
+    solver = RowsRidge(len(x), 40)
+    solver.add(x, y)
+    w, _ = solver.solve(1.0)
+    expected = Ridge(alpha=1.0, fit_intercept=False, solver="cholesky").fit(x.astype(np.float64), y).coef_.T
+    np.testing.assert_allclose(w, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_what_does_not_converge_is_factorised(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = data(60, 20)
+    found = []
+    for steps in (300, 2):
+        monkeypatch.setattr(RowsRidge, "_STEPS", steps)
+        solver = RowsRidge(60, 21)
+        solver.add(x, y)
+        found.append(solver.solve(0.5))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
 
 
 @given(st.integers(1, 40), st.integers(0, 10**6))

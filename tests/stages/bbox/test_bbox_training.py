@@ -74,7 +74,7 @@ def test_no_object_no_pair() -> None:
     assert len(pairs.rows) == 0 and pairs.targets.shape == (0, 4)
 
 
-@pytest.mark.parametrize("per_object", [15, 600], ids=["dual", "primal"])
+@pytest.mark.parametrize("per_object", [15, 600, 2000], ids=["few rows", "rows", "rows that outgrow X'X"])
 def test_the_whole_recipe_against_scikit_learn(per_object: int) -> None:
     images = make_images(3, per_object)
     scale = 1.7

@@ -7,6 +7,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from stages.bbox.training import disabled_regressor
+from stages.common import models
 from stages.common.box_coding import decode
 from stages.common.boxes import iou
 from stages.common.models import BoxRegressor, Classifier
@@ -71,6 +72,16 @@ def test_as_the_slow_version(settings: DetectSettings) -> None:
         np.testing.assert_allclose(found.boxes, [b for _, _, b in expected], atol=1e-3)
     assert len(result.bbox) and len(result.no_bbox)
     assert len(result.bbox) != len(result.no_bbox) or not np.allclose(result.bbox.boxes, result.no_bbox.boxes)
+
+
+def test_classes_in_parts_are_the_same_detections(monkeypatch: pytest.MonkeyPatch) -> None:
+    svm, bbox = detector(3)
+    features, boxes = image(4)
+    whole = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
+    monkeypatch.setattr(models, "_CLASSES_AT_ONCE", 1)
+    parts = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
+    for name, array in whole.items():
+        np.testing.assert_allclose(parts[name], array, rtol=1e-6)
 
 
 def test_top_of_each_class_before_suppression() -> None:

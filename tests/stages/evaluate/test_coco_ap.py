@@ -1,4 +1,4 @@
-"""COCO AP against pycocotools fed by hand, and beside VOC's AP."""
+"""COCO AP against pycocotools on files, which is the slow version here, and beside VOC's AP."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from stages.evaluate.coco import coco_scores
-from stages.evaluate.matching import match
+from stages.evaluate.matching import match, ranked_by_class
 from stages.evaluate.result_files import coco_results
 from stages.evaluate.voc import area_ap, curve, mean_ap
 
@@ -61,6 +61,57 @@ def test_equals_pycocotools_on_the_result_files(tmp_path, difficult, crowd, caps
     assert 0 < stats[0] < 1
     assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx(tuple(stats[:3]), abs=1e-12)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_equals_pycocotools_in_crowded_images(tmp_path, seed):
+    """Hundreds of jittered detections on few objects: second choices, ties, and what lies beyond the best 100."""
+    rng = np.random.default_rng(seed)
+    truth, _ = random_case(seed, n_images=2, n_classes=2, difficult=0.2, crowd=0.2)
+    assert truth.positives.any()
+    rows = []
+    for image in range(2):
+        near = np.flatnonzero(truth.image == image)
+        for _ in range(350 if len(near) else 0):
+            box = truth.boxes[rng.choice(near)] + rng.normal(0, 6, 4)
+            box[2:] = np.maximum(box[2:], box[:2] + 1)
+            rows.append((image, int(rng.integers(2)), box, round(rng.normal(), 1)))
+    found = detections_of(rows)
+    scores = coco_scores(found, truth)
+    assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx(tuple(plain_coco(tmp_path, truth, found)[:3]), 1e-12)
+    if seed == 0:  # the case would not tell if the best 100 were all
+        counted = np.concatenate([np.flatnonzero((found.image == i) & (found.labels == 0)) for i in range(2)])
+        assert len(counted) > 200
+
+
+@pytest.mark.parametrize(
+    ("objects", "found", "ap50", "ap75"),
+    [
+        # of equal overlaps the last object is taken, which leaves the first to the second detection
+        ([((0, 0, 10, 8),), ((0, 2, 10, 10),)], [((0, 0, 10, 10), 0.9), ((0, 0, 10, 8), 0.8)], 1.0, 1.0),
+        # an object that counts is preferred to a difficult one that overlaps more
+        ([((0, 0, 10, 7),), ((0, 0, 10, 10), True)], [((0, 0, 10, 10), 0.9)], 1.0, 0.0),
+    ],
+    ids=["equal overlaps", "difficult is nearer"],
+)
+def test_which_object_is_taken(tmp_path, objects, found, ap50, ap75):
+    truth = truth_of([(0, 0, *one) for one in objects], 1, 1)
+    claimed = detections_of([(0, 0, *one) for one in found])
+    scores = coco_scores(claimed, truth)
+    assert (scores.ap50, scores.ap75) == pytest.approx((ap50, ap75))
+    assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx(
+        tuple(plain_coco(tmp_path, truth, claimed)[:3]), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_ranking_is_the_plain_sort(ties):
+    _, found = random_case(5, n_images=40, n_classes=4, ties=ties)
+    ranking = ranked_by_class(found, 6)
+    expected = sorted(range(len(found)), key=lambda d: (found.labels[d], -found.scores[d], d))
+    assert ranking.order.tolist() == expected
+    for label in range(6):
+        assert ranking.of(label).tolist() == [d for d in expected if found.labels[d] == label]
 
 
 def test_difficult_objects_do_not_lower_the_score():
