@@ -11,10 +11,12 @@ and P - D = sum_i (U_i max(0, g_i) - a_i g_i), no term of which is negative: the
 where they belong cost, and bounds how far P lies above its minimum. Three things make it fast. The multipliers of a
 class's last fit are the start of the next, and the scores known by then are not computed again. Rows are read in place
 and densely, as stored: with float16 widened in registers, a row of 4,096 takes a quarter of a microsecond, a quarter of
-liblinear's time over its non-zeros. And between two looks at all rows only those that contribute to the gap are
-visited, and the longer the fewer.
+liblinear's time over its non-zeros. And between two looks at the rows only those that contribute to the gap are
+visited, and the longer the fewer; a look passes over rows that cannot have left their bound, since a score moves by at
+most the row's length times the way that w has gone.
 """
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +29,11 @@ from stages.common.half import as_bits, widen
 from .settings import SvmSettings
 
 MAX_EPOCHS = 3000  # passes over the active rows, whose number shrinks; some tens are usual
-_ROUND_EPOCHS = 20  # passes between two looks at all rows
+_ROUND_EPOCHS = 20  # passes between two looks
 _ROUND_GAIN = 0.01  # ... or fewer, once the gap among the active rows is this share of what it was
 _NEAR = 0.02  # a row at its bound stays active while its margin is this close to 1
+_ROUNDING = 1e-5  # by which a score may move without w moving: it is computed in float32
+_PARTS = 4  # of a look, for threads
 _SAME = 1e-6  # two weight vectors this near, relative to their length, differ by rounding to float32 alone
 _MATH = {"reassoc", "contract"}  # lets the compiler sum in vector registers, in one fixed order
 
@@ -83,22 +87,34 @@ def squared_norms(rows: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
+def copy_rows(
+    source: NDArray[Any], rows: NDArray[np.int64], target: NDArray[Any], slots: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """``target[slots] = source[rows]``; float64 [k], the rows' squared lengths. One pass over memory, not three."""
+    out = np.empty(len(rows))
+    _copy(as_bits(source), rows, as_bits(target), slots, out)
+    return out
+
+
 def from_scratch(rows: Rows) -> Start:
     """The start of a class's first fit: all zeros."""
     n = len(rows.norms)
     return Start(np.zeros(n), np.zeros(n), np.zeros(rows.values.shape[1]), 0.0)
 
 
-def fit_dual(rows: Rows, start: Start, feature_scale: float, settings: SvmSettings, seed: int) -> DualFit:
+def fit_dual(
+    rows: Rows, start: Start, feature_scale: float, settings: SvmSettings, seed: int, threads: Executor | None = None
+) -> DualFit:
     """Train one class to ``settings.gap``.
 
-    Sequential, and its random order is its own: the same arguments give the same bits.
+    Its random order is its own, and only the looks, whose rows do not depend on each other, are shared out among
+    ``threads``: the same arguments give the same bits.
     """
     p, n = len(rows.positives), len(rows.slots)
     if not (p and n):
         raise ValueError("an SVM needs at least one positive and one negative row")
     rng = np.random.default_rng(seed)
-    problem = _Problem(rows, start, feature_scale, settings)
+    problem = _Problem(rows, start, feature_scale, settings, threads)
     epochs = 0
     while True:
         active, gap, primal = problem.state()
@@ -112,6 +128,7 @@ def fit_dual(rows: Rows, start: Start, feature_scale: float, settings: SvmSettin
                 break
             active = problem.unsettled(active)
         problem.see()
+    problem.see_rest()
     b = settings.bias * problem.w_bias
     return DualFit(problem.w, b, problem.scores(), problem.multipliers, gap / primal, epochs, converged)
 
@@ -119,10 +136,11 @@ def fit_dual(rows: Rows, start: Start, feature_scale: float, settings: SvmSettin
 class _Problem:
     """One class's problem and where its solution has come to.
 
-    ``slack`` float64 [p + n] holds g as last seen.
+    ``slack`` float64 [p + n] holds g as last seen, ``seen_at`` the way that w had gone by then.
     """
 
-    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings) -> None:
+    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Executor | None) -> None:
+        self.threads = threads
         p = len(rows.positives)
         self.positives, self.values, self.slots = as_bits(rows.positives), as_bits(rows.values), rows.slots
         self.scale, self.bias = float(scale), settings.bias
@@ -131,10 +149,12 @@ class _Problem:
         self.signs = np.where(np.arange(len(rows.norms)) < p, 1.0, -1.0)
         self.multipliers = np.clip(start.multipliers, 0, self.upper)
         self.curvature = rows.norms * self.scale**2 + self.bias**2  # squared length of a row, scaled, bias and all
+        self.lengths = np.sqrt(self.curvature)
         self.slack = 1 - self.signs * start.scores
+        self.seen_at, self.way = np.zeros(len(rows.norms)), 0.0
         self._sum()
         if not self._is_near(start):
-            self.see()
+            self._look(np.arange(len(rows.norms)))
 
     def _sum(self) -> None:
         """The weights that the multipliers make, and the same in float32 and scaled, for rows as stored."""
@@ -148,18 +168,37 @@ class _Problem:
         return bool(apart <= _SAME**2 * (self.w @ self.w + self.w_bias**2))
 
     def see(self) -> None:
-        """Bring the slack of all rows up to date with the multipliers."""
+        """Bring the slack of the rows up to date with the multipliers, but for those that cannot make up any gap."""
+        before, bias_before = self.w, self.w_bias
         self._sum()
-        b = self.bias * self.w_bias
-        _slack(self.positives, self.values, self.slots, self._weights, b, self.slack)
+        self.way += float(np.sqrt(((self.w - before) ** 2).sum() + (self.w_bias - bias_before) ** 2))
+        reach = (self.way - self.seen_at) * self.lengths + _ROUNDING
+        idle = (self.multipliers == 0) & (self.slack < -reach)
+        full = (self.multipliers == self.upper) & (self.slack > reach)
+        self._look(np.flatnonzero(~(idle | full)))
+
+    def see_rest(self) -> None:
+        """Bring the slack of the rows that :meth:`see` has passed over up to date, too."""
+        self._look(np.flatnonzero(self.seen_at != self.way))
+
+    def _look(self, rows: NDArray[np.int64]) -> None:
+        def part(some: NDArray[np.int64]) -> None:
+            b = self.bias * self.w_bias
+            _slack(self.positives, self.values, self.slots, some, self._weights, b, self.slack)
+
+        if self.threads is None:
+            part(rows)
+        else:
+            list(self.threads.map(part, np.array_split(rows, _PARTS)))
+        self.seen_at[rows] = self.way
 
     def state(self) -> tuple[NDArray[np.int64], float, float]:
         """Of what was just seen: the rows that contribute to the gap, the gap, and P."""
-        loss = self.upper * np.maximum(0, self.slack)
-        half = 0.5 * (float(self.w @ self.w) + self.w_bias**2)
-        primal = half + float(loss.sum())
-        gap = primal - (float(self.multipliers.sum()) - half)
-        return np.flatnonzero(loss - self.multipliers * self.slack > 0), gap, primal
+        # rows passed over add nothing, with the slack they had as with the one they have
+        share = self.upper * np.maximum(0, self.slack) - self.multipliers * self.slack
+        gap = float(share.sum())
+        dual = float(self.multipliers.sum()) - 0.5 * (float(self.w @ self.w) + self.w_bias**2)
+        return np.flatnonzero(share > 0), gap, dual + gap
 
     def scores(self) -> NDArray[np.float64]:
         """float64 [p + n], of what was just seen."""
@@ -167,6 +206,7 @@ class _Problem:
 
     def epoch(self, order: NDArray[np.int64]) -> float:
         """Visit some rows; the gap that they made up when visited."""
+        self.seen_at[order] = -np.inf  # by weights that are on the move
         return float(
             _epoch(
                 self.positives, self.values, self.slots, order, self.multipliers, self.upper, self.curvature,
@@ -181,13 +221,25 @@ class _Problem:
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH)
+def _square(x: Any) -> float:
+    total = np.float32(0)
+    for k in range(x.size):
+        value = widen(x[k])
+        total += value * value
+    return float(total)
+
+
+@njit(cache=True, nogil=True)
 def _norms(rows: Any, out: Any) -> None:
     for i in range(rows.shape[0]):
-        total = np.float32(0)
-        for k in range(rows.shape[1]):
-            value = widen(rows[i, k])
-            total += value * value
-        out[i] = total
+        out[i] = _square(rows[i])
+
+
+@njit(cache=True, nogil=True)
+def _copy(source: Any, rows: Any, target: Any, slots: Any, norms: Any) -> None:
+    for i in range(rows.size):
+        target[slots[i]] = source[rows[i]]
+        norms[i] = _square(target[slots[i]])
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH)
@@ -217,10 +269,10 @@ def _sum_rows(positives: Any, values: Any, slots: Any, multipliers: Any, scale: 
 
 
 @njit(cache=True, nogil=True)
-def _slack(positives: Any, values: Any, slots: Any, weights: Any, b: float, slack: Any) -> None:
-    """g_i = 1 - y_i (x_i @ weights + b) of all rows."""
+def _slack(positives: Any, values: Any, slots: Any, rows: Any, weights: Any, b: float, slack: Any) -> None:
+    """g_i = 1 - y_i (x_i @ weights + b) of some rows."""
     p = len(positives)
-    for i in range(slack.size):
+    for i in rows:
         if i < p:
             slack[i] = 1 - (_dot(positives[i], weights) + b)
         else:

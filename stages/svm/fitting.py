@@ -1,6 +1,7 @@
 """One class's fit on its positives and cached negatives, by the solver that the settings name."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,9 @@ class Fitter:
         self._norms = [squared_norms(rows) for rows in positives]
         self._last: dict[int, ClassFit] = {}
 
-    def fit(self, j: int, seed: int) -> ClassFit:
-        """Fit class ``j`` on what the pool holds of it; nothing is changed."""
-        return self._liblinear(j, seed) if self._settings.solver == "liblinear" else self._dual(j, seed)
+    def fit(self, j: int, seed: int, threads: Executor | None = None) -> ClassFit:
+        """Fit class ``j`` on what the pool holds of it; nothing is changed. ``threads``: idle ones, which may help."""
+        return self._liblinear(j, seed) if self._settings.solver == "liblinear" else self._dual(j, seed, threads)
 
     def keep(self, j: int, fitted: ClassFit) -> None:
         """Make a fit the start of the class's next one; before anything is dropped."""
@@ -57,11 +58,11 @@ class Fitter:
         self._last[j] = fitted
         self._pool.set_state(j, multipliers, fitted.negative_scores)
 
-    def _dual(self, j: int, seed: int) -> ClassFit:
+    def _dual(self, j: int, seed: int, threads: Executor | None) -> ClassFit:
         values, norms = self._pool.stored()
         slots, p = self._pool.slots(j), len(self._positives[j])
         rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
-        found = fit_dual(rows, self._start(j, rows), self._scale, self._settings, seed)
+        found = fit_dual(rows, self._start(j, rows), self._scale, self._settings, seed, threads)
         return ClassFit(
             found.w.astype(np.float32), np.float32(found.b), found.scores[:p], found.scores[p:],
             found.iterations, found.converged, found.gap, found.multipliers,

@@ -7,7 +7,7 @@ Follows the authors' rcnn_train.m. Deliberate differences:
 - Each fit is seeded, so that the same features give the same detector.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -163,7 +163,11 @@ class _Trainer:
         """Fit classes, each by itself and so in any number of threads, then take the results over in order."""
         # a stream of its own for each (class, fit), whatever happens to other classes
         seeds = [int(np.random.SeedSequence([self.seed, j, int(self.fits[j])]).generate_state(1)[0]) for j in due]
-        for j, fitted in zip(due, self.threads.map(self.fitter.fit, due, seeds), strict=True):
+        if len(due) == 1:  # in this thread, helped by the others
+            fits: Iterable[ClassFit] = [self.fitter.fit(due[0], seeds[0], self.threads)]
+        else:
+            fits = self.threads.map(self.fitter.fit, due, seeds)
+        for j, fitted in zip(due, fits, strict=True):
             self._take_over(j, fitted, image_id, seen)
 
     def _take_over(self, j: int, fitted: ClassFit, image_id: int, seen: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dual import squared_norms
+from .dual import copy_rows
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -62,10 +62,9 @@ class NegativePool:
             wanted[rows] = False
         if len(rows := np.flatnonzero(wanted.any(axis=1))):
             slots = self._take_slots(len(rows), features)
-            chosen = features[rows]
-            self._values[slots], self._keys[slots], self._norms[slots] = chosen, first_key + rows, squared_norms(chosen)
+            self._keys[slots], self._norms[slots] = first_key + rows, copy_rows(features, rows, self._values, slots)
             if self._copy_bytes:
-                self._copies[slots] = self._copy_bytes(chosen)
+                self._copies[slots] = self._copy_bytes(features[rows])
             self._join(slots, wanted[rows], scores[rows])
         return self._counts - before
 
