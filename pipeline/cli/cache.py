@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cache.maintenance import verify as check_all
 from cache.transfer import copy
 from pipeline.context import default_workers
 from pipeline.graph import STAGE_NAMES
+from pipeline.leftovers import sweep
 from pipeline.nearest import nearest
 from pipeline.params import parse_params
 from pipeline.progress import Reporter
@@ -145,6 +147,10 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
         grace_s=grace,
         workspace_only=workspace,
     )
+    swept = sweep(project, grace, dry_run=not delete)
+    if swept is None:
+        click.echo("a stage is running: what killed ones left beside its outputs stays until it is through", err=True)
+    report = replace(report, removals=(*report.removals, *(swept or ())))
     rows = [(kind, usage.objects, format_bytes(usage.nbytes)) for kind, usage in report.by_kind.items()]
     if rows:
         click.echo(format_table(("what", "number", "bytes"), rows, right=(1, 2)))

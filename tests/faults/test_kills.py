@@ -93,6 +93,6 @@ def test_the_harness_notices_what_it_looks_for(project: Path, undisturbed: Path)
     (project / "artifacts/svm/model.h5").write_bytes(b"")
     with pytest.raises(kill.PromiseBroken, match=r"undisturbed run: artifacts/svm/model\.h5$"):
         kill.check_end(project, expected)
-    (project / "reports/.partial").mkdir()
-    with pytest.raises(kill.PromiseBroken, match=r"left behind after gc: reports/\.partial"):
+    (project / "artifacts/svm/model.tmp").touch()
+    with pytest.raises(kill.PromiseBroken, match=r"left behind after gc: artifacts/svm/model\.tmp"):
         kill.check_end(project, expected)
