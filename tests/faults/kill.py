@@ -12,6 +12,7 @@ written again, every file is equal bit for bit to the undisturbed run's, ``rcnn 
 """
 
 import argparse
+import math
 import os
 import random
 import re
@@ -31,7 +32,6 @@ from tiny_project import ROOT, leftovers, make_project, rcnn_command, results, w
 
 from pipeline.graph import STAGE_NAMES  # noqa: E402
 
-_SHORTER = 0.85
 _FOUND = re.compile(r"^(\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
 
 
@@ -142,7 +142,7 @@ def killed_step(
             raise PromiseBroken(f"{' '.join(step)} ended with {ended.status}:\n{ended.said}")
         elif kill:  # too late: all of the step is through
             report.survived += 1
-            seconds[kill.stage] *= _SHORTER
+            seconds[kill.stage] = min(seconds[kill.stage], ended.seconds.get(kill.stage, math.inf))
             return
 
 
