@@ -12,6 +12,7 @@ written again, every file is equal bit for bit to the undisturbed run's, ``rcnn 
 """
 
 import argparse
+import json
 import math
 import os
 import random
@@ -92,7 +93,19 @@ class DvcDriver(Driver):
         self.dvc("init", "--no-scm", "-q")
 
     def run(self, step: tuple[str, ...], kill: Kill | None = None) -> Ended:
+        self._drop_cut_lock()
         return self._dvc("repro", kill=kill)
+
+    def _drop_cut_lock(self) -> None:
+        """DVC rewrites its list of locks in place: killed in that moment it refuses to run until the file is removed."""
+        lock = self.project / ".dvc/tmp/rwlock"
+        try:
+            json.loads(lock.read_text())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            print("DVC was killed while it wrote .dvc/tmp/rwlock: removed, as docs/store.md says", flush=True)
+            lock.unlink()
 
     def dvc(self, *arguments: str) -> None:
         """A command of DVC that must end well."""
