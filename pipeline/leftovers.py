@@ -19,6 +19,7 @@ from cache.maintenance import Removal
 from .graph import STAGE_NAMES, all_stages
 
 _PARTIAL = ".partial"
+_DVC = ".tmp"
 
 
 @contextmanager
@@ -70,14 +71,20 @@ def _swept(project: Path, deadline: float, dry_run: bool) -> list[Removal]:
 
 
 def _left(project: Path) -> list[Path]:
-    """Half-written outputs, and files that were to replace others; links are followed nowhere below these folders."""
-    outputs = {project / Path(path).parent for stage in all_stages().values() for path in stage.outputs.values()}
+    """Half-written outputs, and files that were to replace others; links are followed nowhere below these folders.
+
+    DVC's own copies (``.NAME.tmp``) are among them: it is under no lock of ours, and only the grace period spares them.
+    """
+    finals = {project / path for stage in all_stages().values() for path in stage.outputs.values()}
+    outputs = {path.parent for path in finals}
     partials = [folder / _PARTIAL for folder in sorted(outputs) if not (folder / _PARTIAL).is_symlink()]
     found = [partial / stage for partial in partials for stage in STAGE_NAMES]
     found += [partial for partial in partials if partial.is_dir() and not any(partial.iterdir())]
     checkpoints = {project / "artifacts" / "checkpoints" / stage for stage in STAGE_NAMES}
     for folder in sorted(outputs | checkpoints):
-        found += sorted(folder.glob(f".?*{_PARTIAL}"))
+        found += sorted([*folder.glob(f".?*{_PARTIAL}"), *folder.glob(f".?*{_DVC}")])
+    for folder in sorted(path for path in finals if path.is_dir() and not path.is_symlink()):
+        found += sorted(folder.rglob(f".?*{_DVC}"))
     return [path for path in found if path.exists() and not path.is_symlink()]
 
 

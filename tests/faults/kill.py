@@ -97,7 +97,7 @@ class DvcDriver(Driver):
         return self._dvc("repro", kill=kill)
 
     def _drop_cut_lock(self) -> None:
-        """DVC rewrites its list of locks in place: killed in that moment it refuses to run until the file is removed."""
+        """DVC rewrites its list of locks in place: killed just then it refuses to run until the file is removed."""
         lock = self.project / ".dvc/tmp/rwlock"
         try:
             json.loads(lock.read_text())
