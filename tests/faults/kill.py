@@ -12,7 +12,6 @@ written again, every file is equal bit for bit to the undisturbed run's, ``rcnn 
 """
 
 import argparse
-import json
 import math
 import os
 import random
@@ -34,6 +33,8 @@ from tiny_project import ROOT, leftovers, make_project, rcnn_command, results, w
 from pipeline.graph import STAGE_NAMES  # noqa: E402
 
 _FOUND = re.compile(r"^(\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
+_DVC_REFUSES = 255
+_CUT_FILES = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "dvc.lock' ": "dvc.lock"}
 
 
 class PromiseBroken(Exception):
@@ -93,19 +94,18 @@ class DvcDriver(Driver):
         self.dvc("init", "--no-scm", "-q")
 
     def run(self, step: tuple[str, ...], kill: Kill | None = None) -> Ended:
-        self._drop_cut_lock()
-        return self._dvc("repro", kill=kill)
+        while (ended := self._dvc("repro", kill=kill)).status == _DVC_REFUSES and self._drop_cut_file(ended.said):
+            pass
+        return ended
 
-    def _drop_cut_lock(self) -> None:
-        """DVC rewrites its list of locks in place: killed just then it refuses to run until the file is removed."""
-        lock = self.project / ".dvc/tmp/rwlock"
-        try:
-            json.loads(lock.read_text())
-        except FileNotFoundError:
-            return
-        except ValueError:
-            print("DVC was killed while it wrote .dvc/tmp/rwlock: removed, as docs/store.md says", flush=True)
-            lock.unlink()
+    def _drop_cut_file(self, said: str) -> bool:
+        """Remove the file of DVC's own, which it rewrites in place, that it found cut off; as docs/store.md says."""
+        cut = next((name for message, name in _CUT_FILES.items() if message in said), None)
+        if cut is None:
+            return False
+        print(f"DVC was killed while it rewrote {cut}: removed, as docs/store.md says", flush=True)
+        (self.project / cut).unlink()
+        return True
 
     def dvc(self, *arguments: str) -> None:
         """A command of DVC that must end well."""
