@@ -34,7 +34,7 @@ from pipeline.graph import STAGE_NAMES  # noqa: E402
 
 _FOUND = re.compile(r"^(\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
 _DVC_REFUSES = 255
-_CUT_FILES = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "dvc.lock' ": "dvc.lock"}
+_CUT_FILES = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "dvc.lock'": "dvc.lock"}
 
 
 class PromiseBroken(Exception):
