@@ -41,7 +41,7 @@ class ArtifactUsage:
     """One artifact manifest: what it refers to, and how many of those objects the store lacks."""
 
     artifact: Artifact
-    dataset: str  # summary["dataset"], "" where the stage names none
+    dataset: str  # see dataset_of
     usage: Usage
     missing: int
 
@@ -100,12 +100,22 @@ def total(usages: Iterable[Usage]) -> Usage:
     return Usage(objects, nbytes)
 
 
+def results(store: Store, artifacts: Iterable[Artifact] = ()) -> list[Artifact]:
+    """The given artifacts and all registered ones, each once, sorted by stage and digest."""
+    return sorted({*artifacts, *store.references().values()}, key=lambda a: (a.stage, a.digest))
+
+
+def dataset_of(artifact: Artifact) -> str:
+    """The name of its dataset; "" where the stage names none."""
+    return str(artifact.summary.get("dataset", ""))
+
+
 def summarise(store: Store, artifacts: Iterable[Artifact] = ()) -> Summary:
     """Add up the store by stage, and by the given artifacts together with all registered ones."""
     sizes: _Sizes = {}
     for entry in entries(store):
         sizes.setdefault(entry.kind, {})[bytes.fromhex(entry.key)] = usage(store, entry).nbytes
-    known = sorted({*artifacts, *store.references().values()}, key=lambda a: (a.stage, a.digest))
+    known = results(store, artifacts)
     named = keys_by_stage(known)
     left = [(entry.kind, usage(store, entry)) for entry in store.backend.leftovers()]
     spare = {
@@ -147,7 +157,7 @@ def _artifact_usage(artifact: Artifact, sizes: dict[bytes, int]) -> ArtifactUsag
     present = [sizes[key] for key in keys if key in sizes]
     return ArtifactUsage(
         artifact=artifact,
-        dataset=str(artifact.summary.get("dataset", "")),
+        dataset=dataset_of(artifact),
         usage=Usage(len(present), sum(present)),
         missing=len(keys) - len(present),
     )

@@ -21,6 +21,7 @@ from .gpus import VISIBLE, assigned_devices, count_devices
 
 T = TypeVar("T")
 
+_BOKEH = "bokeh"  # draws Dask's dashboard
 _CONNECT_S = 20
 _START_S = 300  # a worker process of a busy machine takes its time
 # A task that was on this many dying workers plus one is given back as suspect (and then tried alone).
@@ -46,10 +47,7 @@ def connected(execution: Any, *, on_device: bool, n_tasks: int, log: Log) -> Ite
         else:
             client = stack.enter_context(_reached(execution.scheduler))
         threads = client.nthreads()
-        # without bokeh the dashboard is a page that says so
-        link = client.dashboard_link if find_on_scheduler(client, "bokeh") is not None else None
-        where = f"dask: {len(threads)} workers, {sum(threads.values())} threads"
-        log.info(f"{where}, dashboard {link}" if link else where)
+        log.info(f"dask: {len(threads)} workers, {sum(threads.values())} threads; {_dashboard(client)}")
         yield client
 
 
@@ -75,6 +73,13 @@ def find_on_scheduler(client: Client, module: str) -> object:
         return asked(client, client.run_on_scheduler, find_spec, module)
     except ModuleNotFoundError:  # of the package that it would be in
         return None
+
+
+def _dashboard(client: Client) -> str:
+    """Where the dashboard is, or what it lacks: without bokeh its page says nothing but that."""
+    if find_on_scheduler(client, _BOKEH) is None:
+        return "no dashboard: it needs bokeh where the scheduler runs (pip install 'rcnn[dashboard]')"
+    return f"dashboard {client.dashboard_link}"
 
 
 def worker_environments(workers: int, n_tasks: int, devices: list[str], cores: int) -> list[dict[str, str]]:
@@ -106,7 +111,7 @@ def _started(environments: list[dict[str, str]]) -> Iterator[Client]:
             "host": "127.0.0.1",
             "port": 0,
             "allowed_failures": _ALLOWED_DEATHS,
-            "dashboard": find_spec("bokeh") is not None,
+            "dashboard": find_spec(_BOKEH) is not None,
             "dashboard_address": "127.0.0.1:0",
         },
     }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cache import Artifact, digest_file
 from manifests import ImageRecord, decode_image
+from stages.common.documents import read_operating_points
 from stages.common.errors import StageError
 from stages.common.extraction import Crop, Extractor, extractor, one_thread_each
 from stages.common.models import BoxRegressor, Classifier, read_box_regressor, read_classifier
@@ -22,7 +23,6 @@ from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.settings import ProposalsSettings
-from stages.report.inputs import read_json
 
 
 @dataclass(frozen=True)
@@ -187,16 +187,10 @@ def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
 def _shown_from(project: Path, classifier: Classifier, detect: Artifact) -> dict[bool, dict[str, float]]:
     natural = dict.fromkeys(classifier.classes, 0.0 if classifier.kind == "svm" else 0.5)
     path = project / "reports" / "operating_points.json"
-    points = read_json(path) if path.exists() else {}
-    if not isinstance(points, dict):
-        raise StageError(f"{path}: not a mapping; run `dvc repro -f -s evaluate`")
-    if points.get("detect") != detect.digest:  # none, or those of another detector
-        points = {}
-    for name in ("bbox", "no_bbox"):
-        scores = points.get(name, {})
-        if not isinstance(scores, dict) or not all(type(score) is float for score in scores.values()):
-            raise StageError(f"{path}: {name} is not a score for each class; run `dvc repro -f -s evaluate`")
-    return {True: natural | points.get("bbox", {}), False: natural | points.get("no_bbox", {})}
+    points = read_operating_points(path) if path.exists() else None
+    if points is None or points.detect != detect.digest:  # none, or those of another detector
+        return {True: natural, False: natural}
+    return {True: {**natural, **points.bbox}, False: {**natural, **points.no_bbox}}
 
 
 def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:

@@ -3,19 +3,21 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import click
 
 from cache import Artifact, Store, StoreError
-from cache.listing import ArtifactUsage, ObjectInfo, Usage, entries, find, infos, summarise
+from cache.listing import ArtifactUsage, ObjectInfo, Usage, dataset_of, entries, find, infos, results, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.transfer import copy
 from pipeline.context import default_workers
 from pipeline.graph import STAGE_NAMES
+from pipeline.leftovers import sweep
 from pipeline.nearest import nearest
 from pipeline.params import parse_params
 from pipeline.progress import Reporter
@@ -44,15 +46,16 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
     store = open_store(project)
     _check_stage(stage)
     own = workspace_artifacts(project)
-    found = summarise(store, own).artifacts if stage is None or dataset else ()
-    if dataset and dataset not in {u.dataset for u in found}:
-        known = sorted({u.dataset for u in found})
-        hint = nearest(dataset, known)
-        raise click.UsageError(f"no result is of dataset {dataset!r}{hint}; there are: {', '.join(known) or 'none'}")
     if stage is None:
+        found = summarise(store, own).artifacts
+        _check_dataset(dataset, {u.dataset for u in found})
         click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], {a.digest for a in own}))
         return
-    wanted = _keys_of(project, stage, dataset) if dataset else None
+    wanted = None
+    if dataset is not None:
+        known = results(store, own)
+        _check_dataset(dataset, {dataset_of(a) for a in known})
+        wanted = {key for a in known if a.stage == stage and dataset_of(a) == dataset for key in a.keys.values()}
     found_entries = (entry for entry in entries(store, stage) if wanted is None or entry.key in wanted)
     objects = list(infos(store, islice(found_entries, limit or None)))
     rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in objects]
@@ -145,6 +148,10 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
         grace_s=grace,
         workspace_only=workspace,
     )
+    swept = sweep(project, grace, dry_run=not delete)
+    if swept is None:
+        click.echo("a stage is running: what killed ones left beside its outputs stays until it is through", err=True)
+    report = replace(report, removals=(*report.removals, *(swept or ())))
     rows = [(kind, usage.objects, format_bytes(usage.nbytes)) for kind, usage in report.by_kind.items()]
     if rows:
         click.echo(format_table(("what", "number", "bytes"), rows, right=(1, 2)))
@@ -236,6 +243,13 @@ def _check_stage(stage: str | None) -> None:
         raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, STAGE_NAMES)}")
 
 
+def _check_dataset(dataset: str | None, known: Collection[str]) -> None:
+    if dataset is not None and dataset not in known:
+        hint = nearest(dataset, sorted(known))
+        there = ", ".join(sorted(known)) or "none"
+        raise click.UsageError(f"no result is of dataset {dataset!r}{hint}; there are: {there}")
+
+
 def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
     """One line per result, with what sets it apart; ``here``: digests of the workspace's own results."""
     usual = {name: {str(value)} for name, value in _flatten(parse_params({}).model_dump(mode="json")).items()}
@@ -258,13 +272,6 @@ def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
 def _digest_heads(inputs: Mapping[str, object]) -> dict[str, object]:
     """The first digits of each input's digest."""
     return {name: str(digest)[:8] for name, digest in inputs.items()}
-
-
-def _keys_of(project: Path, stage: str, dataset: str) -> set[str]:
-    store = open_store(project)
-    artifacts = [*workspace_artifacts(project), *store.references().values()]
-    named = [a for a in artifacts if a.stage == stage and a.summary.get("dataset") == dataset]
-    return {key for a in named for key in a.keys.values()}
 
 
 def _one(found: list[ObjectInfo], key: str) -> ObjectInfo:

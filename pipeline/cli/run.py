@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline.graph import STAGE_NAMES, load_stage
+from pipeline.leftovers import running
 from pipeline.params import load_params
 from pipeline.run import run_stage
 
@@ -25,5 +26,6 @@ def run(project: Path, stages: tuple[str, ...]) -> None:
     os.chdir(project)  # paths in params.yaml are relative to the project
     project = Path()
     params = load_params(project / "params.yaml")
-    for name in sorted(stages, key=STAGE_NAMES.index):
-        run_stage(name, project, params)
+    with running(project):
+        for name in sorted(stages, key=STAGE_NAMES.index):
+            run_stage(name, project, params)

@@ -1,7 +1,6 @@
 """What the page is made of, read from the files of the stages before."""
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,14 +80,6 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if lacking:
         raise StageError(f"{path}: lacks the column {lacking[0]!r}; made by another version: run `dvc repro`")
     return rows
-
-
-def read_json(path: Path) -> Any:
-    """A JSON document; StageError if it is not one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise StageError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
 
 
 def numbers(rows: Sequence[Row], column: str) -> list[float]:

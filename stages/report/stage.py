@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.contract import Context, Stage
+from stages.common.documents import read_json, read_operating_points
 
 from .settings import ReportSettings
 
@@ -24,7 +25,7 @@ _COLUMNS = {
 
 def run(ctx: Context) -> None:
     """Read every input and write the page."""
-    from .inputs import Found, PageData, read_json, read_rows
+    from .inputs import Found, PageData, read_rows
     from .page import page
 
     dataset, detect = ctx.dataset(), ctx.artifact("detect")
@@ -40,7 +41,7 @@ def run(ctx: Context) -> None:
         tested=[record for record in dataset.images if record.id in detect.keys],
         metrics=read_json(ctx.input("metrics")),
         examples=read_json(ctx.input("examples")),
-        shown_from=read_json(ctx.input("operating_points"))["bbox"],
+        shown_from=read_operating_points(ctx.input("operating_points")).bbox,
         **tables,
         classifier=str(detect.summary["classifier"]),
         regressed=bool(detect.summary["regressed"]),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +46,60 @@ def test_dask_gives_the_bytes_that_threads_gave(
         assert (emptied / path).read_bytes() == (finished / path).read_bytes()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stop_leaves_no_process_and_no_damage(
-    finished: Path, emptied: Path, how: signal.Signals, run_rcnn: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(emptied), "run", "proposals"]
-    mark = {"RCNN_TEST_MARK": str(emptied)}  # inherited by every process that the run starts
-    child = subprocess.Popen(command, cwd=ROOT, env=os.environ | mark, stderr=subprocess.PIPE, text=True)
+@dataclass(frozen=True)
+class Stopped:
+    """A Dask run that was stopped when its first object was there: exit status, stderr, objects that were whole."""
+
+    status: int
+    said: str
+    n_whole: int
+
+
+def stop(project: Path, send: Callable[[subprocess.Popen[str]], None]) -> Stopped:
+    """Start the proposals in a process group of their own and stop them; waits until no process of theirs is left."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", "proposals"]
+    mark = {"RCNN_TEST_MARK": str(project)}  # inherited by every process that the run starts
+    child = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | mark, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 60
-    while child.poll() is None and not any((emptied / "artifacts").glob("objects/proposals/*/*")):
+    while child.poll() is None and not any((project / "artifacts").glob("objects/proposals/*/*")):
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    child.send_signal(how)
+    send(child)
     _, said = child.communicate(timeout=60)
-    if child.returncode == 0:
-        pytest.skip("it was through before the signal came")
-    assert child.returncode == (130 if how == signal.SIGTERM else -signal.SIGKILL)
-    assert "Traceback" not in said
-    while marked(str(emptied)):
+    while marked(str(project)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return Stopped(child.returncode, said, len(list((project / "artifacts").glob("objects/proposals/*/*/object.json"))))
+
+
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        pytest.param(lambda child: os.killpg(child.pid, signal.SIGINT), 130, id="Ctrl-C"),  # to the workers, too
+        pytest.param(lambda child: child.terminate(), 130, id="SIGTERM"),
+        pytest.param(lambda child: child.kill(), -signal.SIGKILL, id="SIGKILL"),
+    ],
+)
+def test_a_stop_leaves_no_process_and_no_damage(
+    finished: Path,
+    emptied: Path,
+    send: Callable[[subprocess.Popen[str]], None],
+    status: int,
+    run_rcnn: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    stopped = stop(emptied, send)
+    assert stopped.status == status
+    assert "Traceback" not in stopped.said
+    if status == 130:
+        start, *told = stopped.said.splitlines()
+        assert start.startswith("proposals: dask: 2 workers, 2 threads")
+        assert told == ["proposals: stopping; what is computed is kept"]
+    assert 0 < stopped.n_whole < 15
     shutil.copy(finished / "params.yaml", emptied)  # what is left to do, in threads: quicker to start
-    run_rcnn(emptied, "run", "proposals")
+    again = run_rcnn(emptied, "run", "proposals").stderr
+    assert f"{15 - stopped.n_whole} images computed, {stopped.n_whole} found in the store" in again
     assert files(emptied / "artifacts/objects/proposals") == files(finished / "artifacts/objects/proposals")
 
 

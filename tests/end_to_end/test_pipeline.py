@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
@@ -204,36 +203,3 @@ def test_softmax_classifier(project: Path, run_rcnn: Rcnn, put_params: Callable[
     run_rcnn(project, "run", "svm", "bbox", "detect", "evaluate", "report")
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["voc2010"]["mAP"] == metrics["no_bbox"]["voc2010"]["mAP"]
-
-
-@pytest.mark.slow
-def test_dvc_runs_it_and_then_nothing(finished: Path, tmp_path: Path) -> None:
-    project = tmp_path / "with spaces"
-    shutil.copytree(finished, project)
-    for name in ("stages", "manifests", "cache"):  # code is among the stages' dependencies
-        shutil.copytree(ROOT / name, project / name)
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, project)
-    scripts = tmp_path / "bin"
-    scripts.mkdir()
-    (scripts / "rcnn").write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
-    (scripts / "rcnn").chmod(0o755)
-    environment = {"PATH": f"{scripts}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
-    environment["HOME"] = str(tmp_path)
-    # training sums in as many parts as it has threads: other bits for another number
-    environment |= {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
-
-    def dvc(*arguments: str) -> str:
-        command = [sys.executable, "-W", "ignore", "-m", "dvc", *arguments]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    dvc("init", "--no-scm", "-q")
-    before = objects(project)
-    first = dvc("repro")
-    assert first.count("> rcnn run") == 11
-    assert objects(project) == before  # every image's results were found
-    assert "> rcnn run" not in dvc("repro")
-    shown = dvc("metrics", "show")
-    assert "voc2010.mAP" in shown

@@ -11,7 +11,7 @@ from report_data import CLASSES, data, metrics
 
 from stages.common.errors import StageError
 from stages.report.charts import Axis, Series, line_chart, nice_ticks, stacked_bars
-from stages.report.inputs import numbers, read_json, read_rows
+from stages.report.inputs import numbers, read_rows
 from stages.report.markup import Markup, table, tag
 from stages.report.page import page
 from stages.report.pictures import Mark, jpeg_uri, picture, window
@@ -229,9 +229,6 @@ def test_tables_without_rows_or_columns(tmp_path):
     assert read_rows(path, ("class", "fit")) == []
     with pytest.raises(StageError, match=r"mining.csv: lacks the column 'objective'"):
         read_rows(path, ("class", "objective"))
-    path.write_text("{")
-    with pytest.raises(StageError, match=r"mining.csv: not JSON"):
-        read_json(path)
     assert np.isnan(numbers([{"a": ""}], "a")[0])
 
 

@@ -34,7 +34,8 @@ class Context:
             self.input(name).write_bytes(b"")
         self.input("metrics").write_text(json.dumps(self.page.metrics))
         self.input("examples").write_text(json.dumps(self.page.examples))
-        self.input("operating_points").write_text(json.dumps({"bbox": self.page.shown_from}))
+        points = {"detect": "d", "bbox": self.page.shown_from, "no_bbox": {}}
+        self.input("operating_points").write_text(json.dumps(points))
         for name, header in _COLUMNS.items():
             with self.input(name).open("w", newline="") as file:
                 writer = csv.DictWriter(file, header.split(","), restval="")
@@ -95,3 +96,10 @@ def test_a_table_of_another_version_is_named(tmp_path):
     ctx.input("mining").write_text("class,fit\n")
     with pytest.raises(StageError, match=r"mining\.in: lacks the column 'class_name'"):
         STAGE.run(ctx)
+
+
+def test_operating_points_of_another_form_are_named(tmp_path):
+    context = Context(tmp_path)
+    context.input("operating_points").write_text(json.dumps({"detect": "d", "bbox": {"cat": "1.0"}, "no_bbox": {}}))
+    with pytest.raises(StageError, match=r"operating_points\.in: bbox is not a score for each class"):
+        STAGE.run(context)

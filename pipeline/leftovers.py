@@ -1,0 +1,98 @@
+"""What killed stages left half-written in the project's own folders, outside the store.
+
+A running stage holds a shared lock on the folder ``artifacts/``, which ends with its process however that ends. Who
+gets the lock for itself alone knows that no stage is running, and none starts until it is let go.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from cache import make_dirs
+from cache.backend import Entry
+from cache.maintenance import Removal
+
+from .graph import STAGE_NAMES, all_stages
+
+_PARTIAL = ".partial"
+_DVC = ".tmp"
+
+
+@contextmanager
+def running(project: Path) -> Iterator[None]:
+    """Hold the project as one in which a stage runs, whose half-written outputs nobody takes away."""
+    with ExitStack() as stack:
+        # A project that cannot be written, a file system without locks: the stage itself says what it cannot do.
+        with suppress(OSError):
+            make_dirs(project / "artifacts")
+            stack.enter_context(_locked(project, fcntl.LOCK_SH))
+        yield
+
+
+def sweep(project: Path, grace_s: float, *, dry_run: bool) -> list[Removal] | None:
+    """Remove (or only list) what no running stage needs and nobody has touched for ``grace_s``.
+
+    None, and nothing is removed, where there is something but a stage is running, or that cannot be told.
+    """
+    if not _left(project):
+        return []
+    try:
+        with _locked(project, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return _swept(project, time.time() - grace_s, dry_run)
+    except OSError:
+        return None
+
+
+@contextmanager
+def _locked(project: Path, how: int) -> Iterator[None]:
+    folder = os.open(project / "artifacts", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, how)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _swept(project: Path, deadline: float, dry_run: bool) -> list[Removal]:
+    removals = []
+    for path in _left(project):
+        files = [path, *path.rglob("*")] if path.is_dir() else [path]
+        if max(file.lstat().st_mtime for file in files) >= deadline:
+            continue
+        nbytes = sum(file.lstat().st_size for file in files if not file.is_dir())
+        removals.append(Removal(Entry("temporary", "", path.relative_to(project).as_posix()), nbytes))
+        if not dry_run:
+            _remove(path)
+    return removals
+
+
+def _left(project: Path) -> list[Path]:
+    """Half-written outputs, and files that were to replace others; links are followed nowhere below these folders.
+
+    DVC's own copies (``.NAME.tmp``) are among them: it is under no lock of ours, and only the grace period spares them.
+    """
+    finals = {project / path for stage in all_stages().values() for path in stage.outputs.values()}
+    outputs = {path.parent for path in finals}
+    partials = [folder / _PARTIAL for folder in sorted(outputs) if not (folder / _PARTIAL).is_symlink()]
+    found = [partial / stage for partial in partials for stage in STAGE_NAMES]
+    found += [partial for partial in partials if partial.is_dir() and not any(partial.iterdir())]
+    checkpoints = {project / "artifacts" / "checkpoints" / stage for stage in STAGE_NAMES}
+    for folder in sorted(outputs | checkpoints):
+        found += sorted([*folder.glob(f".?*{_PARTIAL}"), *folder.glob(f".?*{_DVC}")])
+    for folder in sorted(path for path in finals if path.is_dir() and not path.is_symlink()):
+        found += sorted(folder.rglob(f".?*{_DVC}"))
+    return [path for path in found if path.exists() and not path.is_symlink()]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    if path.parent.name == _PARTIAL:
+        with suppress(OSError):  # another stage's are still there
+            path.parent.rmdir()

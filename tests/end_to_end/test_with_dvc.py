@@ -1,0 +1,112 @@
+"""The pipeline under git and DVC: what reruns, and what a colleague has after pulling."""
+
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_IGNORED = shutil.ignore_patterns("__pycache__")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder with the project in git and DVC, and how its commands are run."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def __call__(self, *command: str) -> str:
+        """What a command that ends well says."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def dvc(self, *arguments: str) -> str:
+        return self(sys.executable, "-W", "ignore", "-m", "dvc", *arguments)
+
+    def objects(self) -> dict[str, Path]:
+        """Every file of every cached object, by its path in the store."""
+        root = self.folder / "artifacts" / "objects"
+        return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """``rcnn`` of this checkout on the path, and a home without a person's settings."""
+    home = tmp_path_factory.mktemp("home")
+    script = home / "bin" / "rcnn"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
+    script.chmod(0o755)
+    names = {"PATH": f"{script.parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    names |= {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_NOSYSTEM": "1"}
+    for role in ("AUTHOR", "COMMITTER"):
+        names |= {f"GIT_{role}_NAME": "A", f"GIT_{role}_EMAIL": "a@example.org"}
+    # training sums in as many parts as it has threads: other bits for another number
+    return names | {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
+
+
+@pytest.fixture(scope="module")
+def mine(
+    finished: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Checkout, list[str]]:
+    """A repository with the code, in which ``dvc repro`` has run once over a filled store; and what it said twice."""
+    folder = tmp_path_factory.mktemp("mine") / "with spaces"
+    shutil.copytree(finished, folder)
+    for name in ("stages", "manifests", "cache"):  # code is among the stages' dependencies
+        shutil.copytree(ROOT / name, folder / name, ignore=_IGNORED)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    checkout = Checkout(folder, environment)
+    checkout("git", "init", "-q")
+    checkout.dvc("init", "-q")
+    return checkout, [checkout.dvc("repro"), checkout.dvc("repro")]
+
+
+@pytest.mark.slow
+def test_dvc_runs_it_and_then_nothing(mine: tuple[Checkout, list[str]], finished: Path) -> None:
+    checkout, (first, second) = mine
+    assert first.count("> rcnn run") == 11
+    assert checkout.objects().keys() == Checkout(finished, {}).objects().keys()  # every image's results were found
+    assert "> rcnn run" not in second
+    assert "voc2010.mAP" in checkout.dvc("metrics", "show")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_a_colleague_pulls_and_dvc_has_nothing_to_do(
+    mine: tuple[Checkout, list[str]], where: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    checkout, _ = mine
+    names = dict(checkout.environment)
+    url = str(tmp_path / "shared store")
+    if where == "bucket":
+        url = f"{request.getfixturevalue('s3_bucket')}/{os.urandom(6).hex()}"
+        names |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    me, remote = Checkout(checkout.folder, names), str(tmp_path / "remote")
+    me.dvc("remote", "add", "-q", "-f", "-d", "shared", remote)
+    me("git", "add", ".")
+    me("git", "commit", "-q", "-m", "Results")
+    me.dvc("push", "-q")
+    me("rcnn", "cache", "push", url)
+
+    me("git", "clone", "-q", str(me.folder), str(tmp_path / "theirs"))
+    they = Checkout(tmp_path / "theirs", names)
+    they.dvc("pull", "-q")
+    assert "35 objects" in they("rcnn", "cache", "pull", url)
+    assert "> rcnn run" not in they.dvc("repro")
+    assert re.findall(r": (\d+) images computed, (\d+) found", they.dvc("repro", "-f", "-s", "detect")) == [("0", "5")]
+    assert "> rcnn run" not in they.dvc("repro")  # nor has the forced run made anything else stale
+    ours, theirs = me.objects(), they.objects()
+    assert ours.keys() == theirs.keys()
+    assert all(filecmp.cmp(path, theirs[name], shallow=False) for name, path in ours.items())
+    assert they("git", "status", "--porcelain") == ""

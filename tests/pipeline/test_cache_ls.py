@@ -1,0 +1,51 @@
+"""``rcnn cache ls STAGE --dataset NAME``: that dataset's objects, for the price of reading each reference once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cache import Artifact, Payload, Recipe, Store
+from cache._folder import FolderBackend
+from pipeline.cli import cli
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Two datasets with three objects each, and one object of another stage."""
+    (tmp_path / "params.yaml").write_text("dataset: scenes\n")
+    store = Store(tmp_path / "artifacts")
+    for dataset in ("cats", "dogs"):
+        entries = []
+        for i in range(3):
+            payload = Payload({"x": np.zeros(2)}, {"image": f"{dataset}{i}.jpg", "count": 2}, "hdf5")
+            entries.append((i, store.put(Recipe("features", 1, {}, {"image": f"{dataset}{i}"}), payload)))
+        store.register(Artifact("features", 1, {}, {}, tuple(entries), {"dataset": dataset}))
+    store.put(Recipe("detect", 1, {}, {}), Payload({}, {"image": "cats0.jpg", "count": 0}, "hdf5"))
+    return tmp_path
+
+
+def ls(project: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, ["-C", str(project), "cache", "ls", *arguments], standalone_mode=True)
+    return done.exit_code, done.output
+
+
+def test_only_that_datasets_objects_each_reference_read_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    read, stat = FolderBackend.read, FolderBackend.stat
+    monkeypatch.setattr(FolderBackend, "read", lambda self, name: seen.append(name) or read(self, name))
+    monkeypatch.setattr(FolderBackend, "stat", lambda self, entry: seen.append(entry.key) or stat(self, entry))
+    code, out = ls(project, "features", "--dataset", "cats")
+    assert code == 0
+    assert sorted(line.split()[1] for line in out.splitlines()[1:]) == ["cats0.jpg", "cats1.jpg", "cats2.jpg"]
+    references = [name for name in seen if name.startswith("refs/")]
+    assert len(references) == len(set(references)) == 2
+    assert len([key for key in seen if len(key) == 64]) == 3  # no object but those shown is measured
+
+
+@pytest.mark.parametrize("stage", [(), ("features",)])
+def test_a_dataset_that_has_no_result(project: Path, stage: tuple[str, ...]) -> None:
+    code, out = ls(project, *stage, "--dataset", "cat")
+    assert code == 2
+    assert "no result is of dataset 'cat' (did you mean 'cats'?); there are: cats, dogs" in out
