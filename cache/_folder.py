@@ -80,10 +80,11 @@ class FolderBackend:
         folder = _object(found.recipe.stage, found.recipe.key)
         return {name: _read_or_none(self._plain(f"{folder}/{name}"), span) for name, span in wanted.items()}
 
-    def extras(self, found: ObjectRecord) -> list[str]:
+    def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:
         folder = self._folder(found.recipe.stage, found.recipe.key)
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        return [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, FILE})]
+        extras = [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, FILE})]
+        return self.files(found, dict.fromkeys(found.files)), extras
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         target = self._folder(stage, key)

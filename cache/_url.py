@@ -123,11 +123,12 @@ class UrlBackend:
             out[one] = data[start - first : stop - first]
         return out
 
-    def extras(self, found: ObjectRecord) -> list[str]:
+    def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:
         data = self.read(_name(found.recipe.stage, found.recipe.key))
         place = spans(record_span_of(found), found.files)
-        whole = {name: data[start:stop] for name, (start, stop) in place.items()} | {FILE: found.to_bytes()}
-        return [] if pack(whole) == data else ["the archive around its files is not as it was written"]
+        files = {name: data[start:stop] for name, (start, stop) in place.items()}
+        as_written = pack({**files, FILE: found.to_bytes()}) == data
+        return {**files}, [] if as_written else ["the archive around its files is not as it was written"]
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         self._call("pipe_file", _name(stage, key), pack(files))

@@ -78,8 +78,8 @@ class Backend(Protocol):
     def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
         """Bytes of some of an object's payload files, or of a span of each, unchecked; None for one that is gone."""
 
-    def extras(self, found: ObjectRecord) -> list[str]:
-        """What lies in the object's place and does not belong to it, one line each."""
+    def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:
+        """As ``files`` of all files; and what lies in the object's place and does not belong to it, one line each."""
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         """Make an object visible, whole and durable, where none was; one that another process puts is its equal."""

@@ -165,8 +165,7 @@ class Store:
         if (found.recipe.stage, found.recipe.key) != (stage, key):
             return [f"{record.FILE}: it belongs to {found.recipe.stage} object {found.recipe.key}"]
         try:
-            files = self.backend.files(found, dict.fromkeys(found.files))
-            extras = self.backend.extras(found)
+            files, extras = self.backend.everything(found)
         except FileNotFoundError:
             return ["it went while it was read"]
         except OSError as error:

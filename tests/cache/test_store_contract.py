@@ -14,6 +14,7 @@ import s3fs
 import zarr
 
 from cache import Artifact, CorruptObjectError, MissingObjectError, Payload, Store, StoreError, StoreVersionError
+from cache._url import UrlBackend
 from cache.listing import find, iter_objects, summarise
 from cache.maintenance import gc, verify
 from cache.transfer import copy
@@ -350,3 +351,23 @@ def test_a_file_too_large_for_an_archive_is_refused(monkeypatch, samples):
     monkeypatch.setattr("cache._pack._MAX_FILE_BYTES", 1000)
     with pytest.raises(StoreError, match=r"too many for an archive; keep this object in a folder"):
         samples.put(Store("memory://large/x"))
+
+
+def test_verify_at_a_url_fetches_each_object_once(samples, monkeypatch):
+    store = Store(f"memory://verify-{random.random()}/x")
+    keys = [samples.put(store, i) for i in range(2)]
+    keys.append(store.put(samples.recipe(2), samples.payload(2, rows=30_000)))
+    nbytes = {key: len(store.backend.read(store.backend.entry("features", key).name)) for key in keys}
+    call, fetched = UrlBackend._call, {key: [] for key in keys}
+
+    def counting(self, method, name, *args, **options):
+        data = call(self, method, name, *args, **options)
+        if method == "cat_file" and name.startswith("objects/"):
+            fetched[name[-68:-4]].append(len(data))
+        return data
+
+    monkeypatch.setattr(UrlBackend, "_call", counting)
+    assert verify(store).problems == ()
+    head = 1 << 16  # for the record
+    assert fetched == {key: [min(head, nbytes[key]), nbytes[key]] for key in keys}
+    assert max(nbytes.values()) > 10 * head
