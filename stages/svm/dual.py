@@ -12,7 +12,7 @@ where they belong cost, and bounds how far P lies above its minimum. Three thing
 class's last fit are the start of the next, and the scores known by then are not computed again. Rows are read in place
 and densely, as stored: with float16 widened in registers, a row of 4,096 takes a quarter of a microsecond, a quarter of
 liblinear's time over its non-zeros. And between two looks at the rows only those that contribute to the gap are
-visited, and the longer the fewer; a look passes over rows that cannot have left their bound, since a score moves by at
+or soon may are visited, and the longer the fewer; a look passes over rows that cannot have left their bound, since a score moves by at
 most the row's length times the way that w has gone.
 """
 
@@ -30,7 +30,7 @@ from .settings import SvmSettings
 
 MAX_EPOCHS = 3000  # passes over the active rows, whose number shrinks; some tens are usual
 _ROUND_EPOCHS = 20  # passes between two looks
-_ROUND_GAIN = 0.01  # ... or fewer, once the gap among the active rows is this share of what it was
+_ROUND_GAIN = 0.003  # ... or fewer, once the gap among the active rows is this share of what it was
 _NEAR = 0.02  # a row at its bound stays active while its margin is this close to 1
 _ROUNDING = 1e-5  # by which a score may move without w moving: it is computed in float32
 _PARTS = 4  # of a look, for threads
@@ -193,12 +193,13 @@ class _Problem:
         self.seen_at[rows] = self.way
 
     def state(self) -> tuple[NDArray[np.int64], float, float]:
-        """Of what was just seen: the rows that contribute to the gap, the gap, and P."""
+        """Of what was just seen: the rows that contribute to the gap or soon may, the gap, and P."""
         # rows passed over add nothing, with the slack they had as with the one they have
         share = self.upper * np.maximum(0, self.slack) - self.multipliers * self.slack
         gap = float(share.sum())
         dual = float(self.multipliers.sum()) - 0.5 * (float(self.w @ self.w) + self.w_bias**2)
-        return np.flatnonzero(share > 0), gap, dual + gap
+        movable = (share > 0) | (self.multipliers > 0) | (self.slack > -_NEAR)
+        return np.flatnonzero(movable), gap, dual + gap
 
     def scores(self) -> NDArray[np.float64]:
         """float64 [p + n], of what was just seen."""
