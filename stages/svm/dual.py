@@ -11,9 +11,9 @@ and P - D = sum_i (U_i max(0, g_i) - a_i g_i), no term of which is negative: the
 where they belong cost, and bounds how far P lies above its minimum. Three things make it fast. The multipliers of a
 class's last fit are the start of the next, and the scores known by then are not computed again. Rows are read in place
 and densely, as stored: with float16 widened in registers, a row of 4,096 takes a quarter of a microsecond, a quarter of
-liblinear's time over its non-zeros. And between two looks at the rows only those that contribute to the gap are
-or soon may are visited, and the longer the fewer; a look passes over rows that cannot have left their bound, since a score moves by at
-most the row's length times the way that w has gone.
+liblinear's time over its non-zeros. And between two looks at the rows only those that contribute to the gap
+or soon may are visited, and the longer the fewer; a look passes over rows that cannot have left their bound, since a
+score moves by at most the row's length times the way that w has gone.
 """
 
 from concurrent.futures import Executor
