@@ -92,7 +92,10 @@ def _write_dataset(file: Any, name: str, array: NDArray[Any]) -> None:
             "compression_opts": 1,
             "shuffle": True,
         }
-    file.create_dataset(name, data=array, track_times=False, **options)
+    dataset = file.create_dataset(name, data=array, track_times=False, **options)
+    # Chunks get their place in the file when they are flushed. Left to the dataset's end that would depend on who else
+    # refers to it: Dask's profiler holds the frames of running functions for moments.
+    dataset.flush()
 
 
 def _compresses(array: NDArray[Any]) -> bool:

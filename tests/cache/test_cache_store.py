@@ -27,6 +27,7 @@ from cache import (
     canonical_json,
     digest_json,
 )
+from cache._hdf5 import encode as encode_hdf5
 
 FORMS = ("hdf5", "zarr")
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.]{0,8}", fullmatch=True).filter(lambda name: name != "zarr.json")
@@ -99,6 +100,25 @@ def test_zarr_opens_by_itself(store, samples):
         assert group[name].dtype == array.dtype
     # a lost chunk must not look like a feature that is 0
     assert np.isnan(group["fc7"].fill_value)
+
+
+def test_equal_bytes_whoever_else_holds_the_datasets(monkeypatch):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a": rng.random((9, 4)),
+        "labels": rng.integers(0, 9, (300, 320)),
+        "parents": np.arange(2000),
+        "z": np.ones(2),
+    }
+    usual = encode_hdf5(arrays, {"image": "a.jpg"})
+    held, create = [], h5py.Group.create_dataset
+
+    def create_and_hold(*args: Any, **options: Any) -> Any:
+        held.append(create(*args, **options))
+        return held[-1]
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", create_and_hold)
+    assert encode_hdf5(arrays, {"image": "a.jpg"}) == usual
 
 
 @pytest.mark.parametrize(
