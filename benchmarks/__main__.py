@@ -1,7 +1,7 @@
-"""``python -m benchmarks [NAME ...] [--device cuda]``: run the benchmarks and write ``benchmarks/RESULTS.md``.
+"""``python -m benchmarks [--device cuda]``: run the benchmarks and write ``benchmarks/RESULTS.md``.
 
-Each benchmark is a process of its own, one at a time, so that memory and thread settings are its own. Without names all
-of this device's run and the whole section of RESULTS.md is replaced; with names only their rows are.
+Each benchmark is a process of its own, one at a time, so that memory and thread settings are its own. With names, only
+those run, and nothing is written. One that fails is said to have failed; the others' figures stay.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from .harness import Figure, as_text
-from .results import machine, read_rows, write_results
+from .results import machine, write_results
 
 CPU = (
     "selective_search",
@@ -26,12 +26,12 @@ CPU = (
     "overhead",
     "growth",
 )
-CUDA = ("features", "svm", "scoring")
+CUDA = ("features",)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def run(name: str, device: str) -> list[Figure]:
-    """The figures of one benchmark, printed as they come. A benchmark that fails ends the program with its status."""
+    """The figures of one benchmark, printed as they come; one that says so where it failed."""
     command = [sys.executable, "-m", f"benchmarks.bench_{name}", "--json", "--device", device]
     found = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -39,8 +39,9 @@ def run(name: str, device: str) -> list[Figure]:
         for line in process.stdout:
             found.append(Figure(**json.loads(line)))
             print(as_text(found[-1]), flush=True)
-    if process.returncode:
-        sys.exit(f"benchmark {name} failed with status {process.returncode}")
+    if process.returncode or not found:
+        found.append(Figure(f"benchmark {name}", f"failed with status {process.returncode}"))
+        print(as_text(found[-1]), file=sys.stderr)
     return found
 
 
@@ -52,12 +53,13 @@ def main() -> None:
     known = CPU if arguments.device == "cpu" else CUDA
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no benchmark {', '.join(sorted(unknown))} on {arguments.device}; there are {', '.join(known)}")
-    rows = read_rows(RESULTS, arguments.device) if arguments.names else {}
+    figures: list[Figure] = []
     for name in arguments.names or known:
         begin = time.monotonic()
-        rows[name] = run(name, arguments.device)
+        figures += run(name, arguments.device)
         print(f"  [{name}: {time.monotonic() - begin:.0f} s]", flush=True)
-    write_results(RESULTS, arguments.device, machine(arguments.device), {n: rows[n] for n in known if n in rows})
+        if not arguments.names:
+            write_results(RESULTS, arguments.device, machine(arguments.device), figures)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Region features from a JPEG to a stored object, against the bare network on ready batches in memory.
 
-Ours is what the features stage does for two photographs with 2,000 regions each: decode, crop and warp, network, narrow
-to float16, compress, write durably; images in threads, as ``rcnn run features`` runs them. The limit is the network's
-forward pass alone, at the best of dtype, memory layout, batch and use of the cores (a thread each, or all on one
+Ours is what the features stage does for as many photographs as cores, with 2,000 regions each: decode, crop and warp,
+network, narrow to float16, compress, write durably; images in threads, as ``rcnn run features`` runs them. The limit
+is the network's forward pass alone, at the best of dtype, memory layout, batch and use of the cores (a thread each, or all on one
 batch), searched first; it runs before and after ours, over as many regions. Ours uses that dtype and batch.
 """
 
@@ -52,7 +52,7 @@ class Bare:
     device: str
 
     def rate(self, regions: int = 10**9, seconds: float = 10**9) -> float:
-        """Regions per second until so many are through or so long has passed."""
+        """Regions per second until so many are through or so long has passed; 0 where there is too little memory."""
         network = build(self.name, 1000, generator=torch.Generator().manual_seed(0)).eval().requires_grad_(False)
         network = network.to(self.device, DTYPES[self.dtype], memory_format=LAYOUTS[self.layout])  # type: ignore[call-overload]
         graph = network.graph((self.layer,))
@@ -73,7 +73,11 @@ class Bare:
         def work(number: int) -> None:
             torch.set_num_threads(max(1, CORES // self.workers))
             with torch.inference_mode():
-                graph(crops)
+                try:
+                    graph(crops)
+                except RuntimeError:  # out of memory
+                    start.abort()
+                    return
                 start.wait()
                 end = time.perf_counter() + seconds
                 while sum(done) < regions and time.perf_counter() < end:
@@ -85,7 +89,10 @@ class Bare:
         threads = [threading.Thread(target=work, args=(i,)) for i in range(self.workers)]
         for thread in threads:
             thread.start()
-        start.wait()
+        try:
+            start.wait()
+        except threading.BrokenBarrierError:
+            return 0.0
         begin = time.perf_counter()
         for thread in threads:
             thread.join()
@@ -112,7 +119,7 @@ class Quiet:
 
 
 def photographs(folder: Path) -> list[ImageRecord]:
-    """Two photographs without annotations: the first of coco128, or two made of noise where it is not there."""
+    """A photograph per core, without annotations: the first of coco128, or noise where it is not there."""
     import cv2
 
     found = harness.photographs()

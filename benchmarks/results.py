@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .harness import CORES, Figure
@@ -47,35 +47,18 @@ def machine(device: str) -> str:
     return ", ".join(parts)
 
 
-def write_results(path: Path, device: str, machine_line: str, rows: Mapping[str, Sequence[Figure]]) -> None:
-    """Replace the section of ``device``; the others stay."""
+def write_results(path: Path, device: str, machine_line: str, figures: Sequence[Figure]) -> None:
+    """Replace the section of ``device``; the other stays."""
     sections = _sections(path)
-    body = "".join(_row(name, figure) for name, figures in rows.items() for figure in figures)
-    sections[device] = f"\n{machine_line}\n\n{_HEADER}{body}"
-    text = _INTRODUCTION + "".join(f"\n## {_TITLES[d]}\n{sections[d]}" for d in _TITLES if d in sections)
-    path.write_text(text)
+    sections[device] = f"\n{machine_line}\n\n{_HEADER}{''.join(map(_row, figures))}"
+    path.write_text(_INTRODUCTION + "".join(f"\n## {_TITLES[d]}\n{sections[d]}" for d in _TITLES if d in sections))
 
 
-def read_rows(path: Path, device: str) -> dict[str, list[Figure]]:
-    """The figures that ``device``'s section holds, by benchmark."""
-    rows: dict[str, list[Figure]] = {}
-    for line in _sections(path).get(device, "").splitlines():
-        if found := re.fullmatch(r"\| (.*) <!-- (\w+) --> \|", line):
-            what, ours, peer, ratio, reach, _, note = found[1].split(" | ")
-            figure = Figure(what, ours, peer, _number(ratio), _number(reach), note.strip())
-            rows.setdefault(found[2], []).append(figure)
-    return rows
-
-
-def _row(name: str, figure: Figure) -> str:
+def _row(figure: Figure) -> str:
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
     reach = "" if figure.reach is None else f"{figure.reach:g}"
     cells = (figure.what, figure.ours, figure.peer, ratio, reach, figure.reached, figure.note)
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} <!-- {name} --> |\n"
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text.strip() else None
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
 
 
 def _sections(path: Path) -> dict[str, str]:

@@ -213,8 +213,9 @@ def _read_or_none(path: Path, span: Span | None) -> bytes | None:
     try:
         if span is None:
             return path.read_bytes()
-        with path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), span[1] - span[0], span[0])
+        with path.open("rb") as file:
+            file.seek(span[0])
+            return file.read(span[1] - span[0])
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 

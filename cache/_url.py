@@ -116,11 +116,15 @@ class UrlBackend:
         for one in place.keys() & wanted.keys():
             (start, stop), span = place[one], wanted[one]
             parts[one] = (start, stop) if span is None else (start + span[0], start + span[1])
-        fetched = [(start, self._range(name, start, stop)) for start, stop in _merged(parts.values())]
+        some = [part for part in parts.values() if part[0] < part[1]]  # a server answers an empty range by everything
+        fetched = [(start, self._range(name, start, stop)) for start, stop in _merged(some)]
         out: dict[str, bytes | None] = dict.fromkeys(wanted)
         for one, (start, stop) in parts.items():
-            first, data = max((run for run in fetched if run[0] <= start), key=lambda run: run[0])
-            out[one] = data[start - first : stop - first]
+            runs = [(first, data) for first, data in fetched if first <= start < stop]
+            out[one] = b""
+            if runs:
+                first, data = runs[-1]
+                out[one] = data[start - first : stop - first]
         return out
 
     def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:

@@ -29,7 +29,14 @@ class MissingObjectError(ObjectError):
 
 
 class CorruptObjectError(ObjectError):
-    """An object's bytes are not those that were written."""
+    """An object's bytes are not those that were written. ``quarantined``: it was taken out of the store."""
+
+    def __init__(self, message: str, stage: str, key: str, quarantined: bool) -> None:
+        super().__init__(message, stage, key)
+        self.quarantined = quarantined
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, bool]]:  # type: ignore[override]
+        return type(self), (str(self), self.stage, self.key, self.quarantined)
 
 
 class StoreFullError(StoreError):

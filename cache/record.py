@@ -242,7 +242,7 @@ class ObjectRecord:
                 return _zarr.decode(files, layouts, rows or every, whole=rows is None)
             forms = {name: (self.arrays[name].shape, np.dtype(self.arrays[name].dtype)) for name in names}
             arrays = _hdf5.decode(files, forms)
-        except MemoryError:  # the machine's fault
+        except (MemoryError, ImportError):  # the machine's fault, or the installation's
             raise
         except Exception as error:  # HDF5 and zarr have no base class of their own for what strange bytes lead to
             raise DamagedRecordError(f"{self.payload} is not as it is written here ({error})") from error

@@ -109,9 +109,10 @@ class Store:
     def describe(self, stage: str, key: str) -> dict[str, Any]:
         """What the object was made of and what it holds.
 
-        ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype), ``files`` (nbytes, crc32c), ``nbytes``, ``created``
-        (seconds since the epoch), ``path`` (where it lies), ``payload`` (what h5py.File or zarr.open
-        opens; at a URL the archive that holds it).
+        ``key``, ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype, and chunk_rows where an array has several
+        chunks), ``files`` (nbytes, crc32c, and chunk_nbytes and chunk_crc32c of those), ``format`` (of the record),
+        ``nbytes``, ``created`` (seconds since the epoch), ``path`` (where it lies), ``payload`` (what h5py.File or
+        zarr.open opens; at a URL the archive that holds it).
         """
         found, entry = self._record(stage, key), self.backend.entry(stage, key)
         created = self.backend.stat(entry).created
@@ -277,12 +278,14 @@ class Store:
 
     def _corrupt(self, stage: str, key: str, damage: str) -> NoReturn:
         image = self.backend.image_of(self.backend.entry(stage, key)) or "unknown"
-        moved = "moved to quarantine" if self.quarantine(stage, key) else "could not be moved to quarantine; remove it"
+        quarantined = self.quarantine(stage, key)
+        moved = "moved to quarantine" if quarantined else "could not be moved to quarantine; remove it"
         raise CorruptObjectError(
             f"{stage} object {key} (image {image}) in {self.root} is damaged: {damage}; {moved}; {remedy(stage)} "
             "(`rcnn cache verify --quarantine` finds all that are damaged)",
             stage,
             key,
+            quarantined,
         )
 
     def _missing(self, stage: str, key: str) -> MissingObjectError:

@@ -21,7 +21,7 @@ from .progress import Reporter
 from .read_only import register_if_allowed, require_all
 from .timings import read_timings
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"  # the folder beside outputs in which they are written
 _FORMER = ".former-"
 
 
@@ -212,7 +212,7 @@ class RunContext:
 
     def _partial(self, final: Path) -> Path:
         """Where an output is written; the stage's own folder, on the file system of the output."""
-        return final.parent / _PARTIAL / self._stage.name / final.name
+        return final.parent / PARTIAL / self._stage.name / final.name
 
     def _missing_input(self, path: Path) -> str:
         registered = registered_folder(self._project, self._params.dataset)

@@ -16,9 +16,9 @@ from cache import make_dirs
 from cache.backend import Entry
 from cache.maintenance import Removal
 
+from .context import PARTIAL
 from .graph import STAGE_NAMES, all_stages
 
-_PARTIAL = ".partial"
 _DVC = ".tmp"
 
 
@@ -40,11 +40,12 @@ def sweep(project: Path, grace_s: float, *, dry_run: bool) -> list[Removal] | No
     """
     if not _left(project):
         return []
-    try:
-        with _locked(project, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            return _swept(project, time.time() - grace_s, dry_run)
-    except OSError:
-        return None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(project, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except OSError:
+            return None
+        return _swept(project, time.time() - grace_s, dry_run)
 
 
 @contextmanager
@@ -60,13 +61,14 @@ def _locked(project: Path, how: int) -> Iterator[None]:
 def _swept(project: Path, deadline: float, dry_run: bool) -> list[Removal]:
     removals = []
     for path in _left(project):
-        files = [path, *path.rglob("*")] if path.is_dir() else [path]
-        if max(file.lstat().st_mtime for file in files) >= deadline:
-            continue
-        nbytes = sum(file.lstat().st_size for file in files if not file.is_dir())
-        removals.append(Removal(Entry("temporary", "", path.relative_to(project).as_posix()), nbytes))
-        if not dry_run:
-            _remove(path)
+        with suppress(FileNotFoundError):  # DVC, which is under no lock of ours, has just finished with it
+            files = [path, *path.rglob("*")] if path.is_dir() else [path]
+            if max(file.lstat().st_mtime for file in files) >= deadline:
+                continue
+            nbytes = sum(file.lstat().st_size for file in files if not file.is_dir())
+            if not dry_run:
+                _remove(path)
+            removals.append(Removal(Entry("temporary", "", path.relative_to(project).as_posix()), nbytes))
     return removals
 
 
@@ -77,12 +79,12 @@ def _left(project: Path) -> list[Path]:
     """
     finals = {project / path for stage in all_stages().values() for path in stage.outputs.values()}
     outputs = {path.parent for path in finals}
-    partials = [folder / _PARTIAL for folder in sorted(outputs) if not (folder / _PARTIAL).is_symlink()]
+    partials = [folder / PARTIAL for folder in sorted(outputs) if not (folder / PARTIAL).is_symlink()]
     found = [partial / stage for partial in partials for stage in STAGE_NAMES]
     found += [partial for partial in partials if partial.is_dir() and not any(partial.iterdir())]
     checkpoints = {project / "artifacts" / "checkpoints" / stage for stage in STAGE_NAMES}
     for folder in sorted(outputs | checkpoints):
-        found += sorted([*folder.glob(f".?*{_PARTIAL}"), *folder.glob(f".?*{_DVC}")])
+        found += sorted([*folder.glob(f".?*{PARTIAL}"), *folder.glob(f".?*{_DVC}")])
     for folder in sorted(path for path in finals if path.is_dir() and not path.is_symlink()):
         found += sorted(folder.rglob(f".?*{_DVC}"))
     return [path for path in found if path.exists() and not path.is_symlink()]
@@ -93,6 +95,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-    if path.parent.name == _PARTIAL:
+    if path.parent.name == PARTIAL:
         with suppress(OSError):  # another stage's are still there
             path.parent.rmdir()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, CorruptObjectError, ObjectError
+from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError
 from stages.common.contract import ImageTask, Stage
 
 from . import timings
@@ -20,6 +20,7 @@ from .context import RunContext
 from .graph import STAGE_NAMES, load_stage
 
 _MANIFEST = "manifest"  # the output that lists a per-image stage's objects
+_STATE = {CorruptObjectError: "was damaged and is in quarantine", MissingObjectError: "is gone"}
 _MOST = 100  # objects that one run computes again; beyond that the disk is at fault
 
 
@@ -43,14 +44,12 @@ class Mending:
             context.begin_anew()
 
     def _mend(self, stage: Stage, context: RunContext, met: ObjectError) -> None:
-        damaged = isinstance(met, CorruptObjectError)
-        there = context.store.has(met.stage, met.key)
-        if self.left == 0 or (damaged and there):  # there: it could not be moved to quarantine
+        if self.left == 0 or (isinstance(met, CorruptObjectError) and not met.quarantined):
             raise met
         self.left -= 1
-        if there:  # another process has just written it
+        if context.store.has(met.stage, met.key):  # another process has just written it
             return
-        what = f"{met.stage} object {met.key} {'was damaged and is in quarantine' if damaged else 'is gone'}"
+        what = f"{met.stage} object {met.key} {_STATE[type(met)]}"
         if met.stage == stage.name:
             context.log.warning(f"{what}; computing it again")
             return
@@ -110,6 +109,10 @@ class _Refill(RunContext):
 
     def claim(self, tasks: Sequence[ImageTask]) -> None:
         """Nothing: ``recorded`` is registered, and a claim would outlive a run that is killed."""
+
+    def begin_anew(self) -> None:
+        """Forget what was counted. What lies half-written is not this run's: it writes no output."""
+        self.tally.reused = 0
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         """Check that the results are those of ``recorded``, which is left untouched."""

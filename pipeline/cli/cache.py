@@ -150,7 +150,7 @@ def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
     )
     swept = sweep(project, grace, dry_run=not delete)
     if swept is None:
-        click.echo("a stage is running: what killed ones left beside its outputs stays until it is through", err=True)
+        click.echo("a stage is running, or it cannot be told: what killed ones left beside outputs stays", err=True)
     report = replace(report, removals=(*report.removals, *(swept or ())))
     rows = [(kind, usage.objects, format_bytes(usage.nbytes)) for kind, usage in report.by_kind.items()]
     if rows:

@@ -1,5 +1,10 @@
-"""float16 features as float32, compiled: numpy's conversion takes ten times as long as what is done with them."""
+"""float16 features as float32, compiled: numpy's conversion takes ten times as long as what is done with them.
 
+Compiled code elsewhere contains :func:`widen`, and numba's cache on disk does not see a change made here: after one,
+delete the ``*.nbi`` files under ``stages/``.
+"""
+
+import os
 from functools import cache
 from typing import Any
 
@@ -12,7 +17,7 @@ from numpy.typing import NDArray
 _SMALL = 1 << 16  # values; below, the compiled loop gains nothing
 _REBIAS = np.float32(2.0**112)  # a float16's exponent counts from 15, a float32's from 127
 _MAGNITUDE, _SIGN, _INFINITE = np.uint32(0x7FFF), np.uint32(0x8000), np.uint32(0x7C00)
-_INFINITE32, _MANTISSA32 = np.uint32(0x7F800000), np.uint32(13)
+_INFINITE32, _SHIFT = np.uint32(0x7F800000), np.uint32(13)
 
 
 def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -29,8 +34,13 @@ def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def as_bits(values: NDArray[Any]) -> NDArray[Any]:
-    """What compiled code, which knows no float16, reads by :func:`widen`: uint16 for float16, else float32."""
-    return values.view(np.uint16) if values.dtype == np.float16 else np.asarray(values, np.float32)
+    """What compiled code, which knows no float16, reads by :func:`widen`: a view of float16 as uint16, or float32.
+
+    Raises TypeError for any other dtype.
+    """
+    if values.dtype not in (np.float16, np.float32):
+        raise TypeError(f"features are float16 or float32, not {values.dtype}")
+    return values.view(np.uint16) if values.dtype == np.float16 else values
 
 
 def widen(value: Any) -> Any:
@@ -49,12 +59,19 @@ def _widen(value):  # type: ignore[no-untyped-def]  # numba wants the signature 
 
 @cache
 def _converts_halves() -> bool:
-    """Whether this processor has an instruction for it: x86 since 2012, every 64-bit ARM."""
+    """Whether what numba compiles for has an instruction for it: x86 since 2012, every 64-bit ARM."""
     import platform
 
     from llvmlite import binding
 
-    return platform.machine().lower() in ("aarch64", "arm64") or bool(binding.get_host_cpu_features().get("f16c"))
+    if os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES"):  # for another processor than this
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return True
+    try:
+        return bool(binding.get_host_cpu_features().get("f16c"))
+    except RuntimeError:  # LLVM cannot tell
+        return False
 
 
 @intrinsic
@@ -68,7 +85,7 @@ def _by_the_processor(typing_context: Any, half: Any) -> Any:
 @njit
 def _by_bits(half: Any) -> Any:
     bits = np.uint32(half)
-    shifted = ((bits & _MAGNITUDE) << _MANTISSA32) | ((bits & _SIGN) << np.uint32(16))
+    shifted = ((bits & _MAGNITUDE) << _SHIFT) | ((bits & _SIGN) << np.uint32(16))
     if bits & _INFINITE == _INFINITE:
         return np.uint32(shifted | _INFINITE32).view(np.float32)
     return np.uint32(shifted).view(np.float32) * _REBIAS

@@ -57,10 +57,10 @@ class Classifier:
     background_bias: float = 0.0
 
     def class_blocks(self, features: NDArray[Any]) -> Iterator[tuple[int, Floats]]:
-        """The same scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
+        """The scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
 
-        So a hundred thousand classes need no more memory than a thousand. A softmax, whose scores depend on each
-        other, comes in one part.
+        Equal to those of :meth:`scores` but for rounding. So a hundred thousand classes need no more memory than a
+        thousand. A softmax, whose scores depend on each other, comes in one part.
         """
         if self.kind != "svm":
             yield 0, np.ascontiguousarray(self.scores(features).T)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..common.models import BoxRegressor, Classifier
     from .detection import Detections
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

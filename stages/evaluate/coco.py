@@ -1,4 +1,4 @@
-"""COCO average precision, as pycocotools computes it, bit for bit."""
+"""COCO average precision, as pycocotools computes it, in float64 as there."""
 
 from dataclasses import dataclass
 from typing import Any

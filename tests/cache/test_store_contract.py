@@ -13,7 +13,16 @@ import pytest
 import s3fs
 import zarr
 
-from cache import Artifact, CorruptObjectError, MissingObjectError, Payload, Store, StoreError, StoreVersionError
+from cache import (
+    Artifact,
+    CorruptObjectError,
+    MissingObjectError,
+    Payload,
+    Recipe,
+    Store,
+    StoreError,
+    StoreVersionError,
+)
 from cache._url import UrlBackend
 from cache.listing import find, iter_objects, summarise
 from cache.maintenance import gc, verify
@@ -371,3 +380,12 @@ def test_verify_at_a_url_fetches_each_object_once(samples, monkeypatch):
     head = 1 << 16  # for the record
     assert fetched == {key: [min(head, nbytes[key]), nbytes[key]] for key in keys}
     assert max(nbytes.values()) > 10 * head
+
+
+def test_an_empty_slice_asks_for_nothing(root):
+    store = Store(root)
+    rows = np.random.default_rng(0).random((600, 400)).astype(np.float32)
+    key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": rows}, {}, "zarr"))
+    for start, stop in ((0, 0), (600, 700), (5, 5), (9, 3)):
+        found = store.get_rows("features", key, "fc7", start, stop)
+        assert found.shape == (0, 400) and found.dtype == np.float32

@@ -107,15 +107,15 @@ def test_objects_gone_where_the_parameters_are_no_longer_the_same(project: Path,
 def test_dvc_sees_no_change_where_a_gap_was_filled(project: Path, undisturbed: Path) -> None:
     driver = DvcDriver(project)
     for stage in ("proposals", "finetune"):
-        assert driver.run(stage)[0] == 0
+        assert driver.run(stage).status == 0
     key = Artifact.read(project / "artifacts/proposals/manifest.json").entries[0][1]
     shutil.rmtree(Store(project / "artifacts").path("proposals", key))
     forget(project, "features")
-    status, said = driver.run("features")
-    assert status == 0, said
-    assert "proposals: 1 images computed" in said
+    ended = driver.run("features")
+    assert ended.status == 0, ended.said
+    assert "proposals: 1 images computed" in ended.said
     for stage in ("proposals", "finetune"):
-        assert f"Stage '{stage}' didn't change, skipping" in driver.run(stage)[1]
+        assert f"Stage '{stage}' didn't change, skipping" in driver.run(stage).said
     assert results(project) == results(undisturbed)
 
 

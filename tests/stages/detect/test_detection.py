@@ -75,10 +75,10 @@ def test_as_the_slow_version(settings: DetectSettings) -> None:
 
 
 def test_classes_in_parts_are_the_same_detections(monkeypatch: pytest.MonkeyPatch) -> None:
-    svm, bbox = detector(3)
+    svm, bbox = detector(5)
     features, boxes = image(4)
     whole = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
-    monkeypatch.setattr(models, "_CLASSES_AT_ONCE", 1)
+    monkeypatch.setattr(models, "_CLASSES_AT_ONCE", 2)
     parts = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
     for name, array in whole.items():
         np.testing.assert_allclose(parts[name], array, rtol=1e-6)
