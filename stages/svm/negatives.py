@@ -22,15 +22,23 @@ class NegativePool:
     on; where they are stored says nothing. Per class and row the pool also keeps the score by the class's present
     weights, and the dual solver's multiplier.
     ``copy_bytes`` [k, d] -> int64 [k]: the bytes of its own that the solver needs for each row of the class it fits.
+    ``reserve_bytes``: of address space, for rows, beyond which the array is made longer; memory is taken as rows come.
     """
 
-    def __init__(self, n_classes: int, copy_bytes: Callable[[NDArray[Any]], Integers] | None = None) -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        copy_bytes: Callable[[NDArray[Any]], Integers] | None = None,
+        *,
+        reserve_bytes: int = 0,
+    ) -> None:
+        self._reserve_bytes = reserve_bytes
         self._copy_bytes = copy_bytes
         self._ordinals: dict[int, int] = {}  # image id -> how many came before it
         self._counts = np.zeros(n_classes, np.int64)
         self._copied = np.zeros(n_classes, np.int64)  # bytes of the solver's copy, by class
         self._free: list[int] = []
-        self._values: NDArray[Any] = np.zeros((0, 0), np.float32)  # [slots, d], as the features came in
+        self._values: NDArray[Any] = np.zeros((0, 0), np.float32)  # [slots or more, d], as features came in
         self._keys = np.zeros(0, np.int64)  # [slots]: the image's ordinal and the row
         self._norms = np.zeros(0)  # [slots]: squared
         self._copies = np.zeros(0, np.int64)  # [slots]: copy_bytes of each
@@ -45,7 +53,7 @@ class NegativePool:
     def n_bytes(self) -> int:
         """Bytes of the stored rows, plus the solver's copy for the class that needs most."""
         row_bytes = self._values.shape[1] * self._values.itemsize
-        return (len(self._values) - len(self._free)) * row_bytes + int(self._copied.max(initial=0))
+        return (len(self._keys) - len(self._free)) * row_bytes + int(self._copied.max(initial=0))
 
     def add(self, image_id: int, features: NDArray[Any], wanted: Flags, scores: NDArray[np.float32]) -> Integers:
         """Cache rows of one image: features [n, d], wanted bool [n, N]; returns int64 [N], how many were new.
@@ -139,17 +147,19 @@ class NegativePool:
     def _take_slots(self, count: int, features: NDArray[Any]) -> Integers:
         """``count`` free slots, of an array made longer where there are too few."""
         if (lacking := count - len(self._free)) > 0:
-            self._grow(max(lacking, len(self._values) // 4), features)
+            self._grow(max(lacking, len(self._keys) // 4), features)
         taken, self._free = self._free[:count], self._free[count:]
         return np.array(taken, np.int64)
 
     def _grow(self, more: int, features: NDArray[Any]) -> None:
-        old = len(self._values)
-        if old:
+        old, length = len(self._keys), features.shape[1]
+        if not old:
+            reserved = self._reserve_bytes // (length * features.itemsize)
+            # not zeros: memory taken so is handed out in large pages, in which rows are read half as long
+            self._values = np.empty((max(more, reserved), length), features.dtype)
+        elif old + more > len(self._values):
             # in place: for arrays of this size realloc moves pages, not bytes; no view of it is held across an add
-            self._values.resize((old + more, features.shape[1]), refcheck=False)
-        else:
-            self._values = np.zeros((more, features.shape[1]), features.dtype)
+            self._values.resize((old + more, length), refcheck=False)
         self._free += range(old, old + more)
         self._keys = np.append(self._keys, np.full(more, -1))
         self._norms = np.append(self._norms, np.zeros(more))

@@ -322,14 +322,15 @@ class TestPool:
         np.testing.assert_array_equal(pool.features(1), x[:1])
         assert pool.n_bytes() == 2 * 16 + 6 * 16
 
-    def test_order_is_that_of_images_and_rows_wherever_rows_are_stored(self) -> None:
-        pool, x, z = NegativePool(2), self.features(), self.scores()
+    @pytest.mark.parametrize("reserved", [0, 200, 10**6], ids=["grows", "outgrows what it reserved", "reserved"])
+    def test_order_is_that_of_images_and_rows_wherever_rows_are_stored(self, reserved: int) -> None:
+        pool, x, z = NegativePool(2, reserve_bytes=reserved), self.features(), self.scores()
         pool.add(1, x, np.ones((6, 2), bool), z)
         for j in (0, 1):
             pool.drop(j, np.array([False, True, False, True, False, True]))
         pool.add(2, x + 100, np.ones((6, 2), bool), z)  # some of it where image 1's rows were
         pool.add(1, x, np.array([[False] * 2] * 3 + [[True, False]] * 3), z)  # seen again
-        assert len(pool.stored()[0]) < 18
+        assert len(pool.stored()[1]) < 18
         np.testing.assert_array_equal(pool.features(0), np.concatenate([x[[0, 2, 3, 4, 5]], x + 100]))
         np.testing.assert_array_equal(pool.features(1), np.concatenate([x[[0, 2, 4]], x + 100]))
         values, norms = pool.stored()
