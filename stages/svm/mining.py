@@ -152,7 +152,7 @@ class _Trainer:
             scores = self._scores(image.features)
             hard = (scores > self.settings.margin) | (self.fits == 0)
             wanted = hard & (image.overlaps < self.settings.negative_iou)
-            self.new += self.pool.add(image.image_id, image.features, wanted, scores)
+            self.new += self.pool.add(image.image_id, image.features, wanted, scores, self.threads)
         lost = self.pool.shrink(self.settings.memory_limit_mb * _MIB)
         if lost.any():
             self.lost += lost

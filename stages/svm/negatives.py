@@ -1,6 +1,7 @@
 """The cached negatives of all classes, each region stored once, within a memory budget."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 _ROW_BITS = 32  # of a key: the row within its image
+_PARTS = 8  # of the rows to copy, for threads: memory taken for the first time can be slow to get
 
 
 class NegativePool:
@@ -56,10 +58,18 @@ class NegativePool:
         row_bytes = self._values.shape[1] * self._values.itemsize
         return (len(self._keys) - len(self._free)) * row_bytes + int(self._copied.max(initial=0))
 
-    def add(self, image_id: int, features: NDArray[Any], wanted: Flags, scores: NDArray[np.float32]) -> Integers:
+    def add(
+        self,
+        image_id: int,
+        features: NDArray[Any],
+        wanted: Flags,
+        scores: NDArray[np.float32],
+        threads: Executor | None = None,
+    ) -> Integers:
         """Cache rows of one image: features [n, d], wanted bool [n, N]; returns int64 [N], how many were new.
 
         What a class already holds is not added again. ``scores`` float32 [n, N] are the rows' by the current weights.
+        ``threads`` share out the copying.
         """
         before, wanted = self.counts(), wanted.copy()
         seen = image_id in self._ordinals
@@ -71,7 +81,8 @@ class NegativePool:
             wanted[rows] = False
         if len(rows := np.flatnonzero(wanted.any(axis=1))):
             slots = self._take_slots(len(rows), features)
-            self._keys[slots], self._norms[slots] = first_key + rows, copy_rows(features, rows, self._values, slots)
+            self._keys[slots] = first_key + rows
+            self._norms[slots] = self._copied_in(features, rows, slots, threads)
             if self._copy_bytes:
                 self._copies[slots] = self._copy_bytes(features[rows])
             self._join(slots, wanted[rows], scores[rows])
@@ -136,6 +147,13 @@ class NegativePool:
         self._scores[slots] = np.where(joining, scores, self._scores[slots])
         self._counts += joining.sum(axis=0)
         self._copied += self._copies[slots] @ joining
+
+    def _copied_in(self, features: NDArray[Any], rows: Integers, slots: Integers, threads: Executor | None) -> Doubles:
+        """Fill ``slots`` with rows [k]; float64 [k], their squared lengths."""
+        if threads is None:
+            return copy_rows(features, rows, self._values, slots)
+        parts = np.array_split(rows, _PARTS), np.array_split(slots, _PARTS)
+        return np.concatenate(list(threads.map(lambda r, s: copy_rows(features, r, self._values, s), *parts)))
 
     def _leave(self, slots: Integers, leaving: Flags) -> None:
         """Classes let go of rows, ``leaving`` bool [k, N]; a slot that none holds any more is free."""
