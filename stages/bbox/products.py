@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_ROWS = 8  # for both products, so that they and the vectors stay in a core's second-level cache
-_COLUMNS = 2048  # of four rows and the vectors: what its first-level cache holds most of
+_ROWS = 8  # for both products, so that they, the vectors and the result stay in a core's second-level cache
+_COLUMNS = 4096  # of four rows and the vectors: many, so that sums in registers are seldom brought together
 _MATH = {"reassoc", "contract"}  # lets the compiler sum in vector registers, in one fixed order
 
 
