@@ -27,7 +27,8 @@ def run(ctx: Context) -> None:
     images = FeatureSet(ctx.store, ctx.artifact("features")).layer(settings.layer, ids)
     norm = mean_norm(images, ctx.seed)
     ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
-    model = train_box_regressors(images, dataset.classes, settings.target_norm / norm, settings, ctx.log)
+    scale = settings.target_norm / norm
+    model = train_box_regressors(images, dataset.classes, scale, settings, ctx.log, workers=ctx.workers)
     write_box_regressor(ctx.output("model"), model)
 
 

@@ -1,10 +1,12 @@
 """Training class-specific box regressors within a memory budget (paper appendix C, rcnn_train_bbox_regressor.m)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stages.common.contract import Log
 from stages.common.errors import StageError
@@ -49,14 +51,21 @@ def disabled_regressor(layer: str, classes: Sequence[str]) -> BoxRegressor:
 
 
 def train_box_regressors(
-    images: Collection[ImageRegions], classes: Sequence[str], feature_scale: float, settings: BboxSettings, log: Log
+    images: Collection[ImageRegions],
+    classes: Sequence[str],
+    feature_scale: float,
+    settings: BboxSettings,
+    log: Log,
+    *,
+    workers: int = 1,
 ) -> BoxRegressor:
     """Four ridge regressors per class, from a region's features to the transform onto its nearest object.
 
     Features are scaled, a 1 is appended (its weight is penalised like the others), targets are centred and
     decorrelated per class, and undone in the stored weights, which give plain transforms. A first pass looks at
     boxes only; then each class keeps its rows or their X'X, whichever is smaller (same solution), and as many classes
-    share a pass over the features as ``memory_limit_mb`` holds (at least one).
+    share a pass over the features as ``memory_limit_mb`` holds (at least one). ``workers``: threads, for solving
+    several classes; they change no bit of the result.
 
     A class without a training pair stays untrained, with a warning: its boxes are left as they are.
     """
@@ -77,9 +86,9 @@ def train_box_regressors(
         whitening = {j: decorrelate(targets[j]) for j in group}
         note = f"box regression, pass {number} of {len(passes)}"
         solvers = _accumulate(images, pairs, {j: len(targets[j]) for j in group}, whitening, feature_scale, log, note)
-        for j in group:
-            weights[j], summary[classes[j]] = _solve(solvers.pop(j), targets[j], whitening[j], settings.ridge_lambda)
-            log.info(f"{classes[j]}: {_describe(summary[classes[j]])}")
+        for j, (found, figures) in _solve_all(solvers, targets, whitening, settings.ridge_lambda, workers):
+            weights[j], summary[classes[j]] = found, figures
+            log.info(f"{classes[j]}: {_describe(figures)}")
     trained = np.array([len(t) > 0 for t in targets])
     return BoxRegressor(True, settings.layer, tuple(classes), feature_scale, weights, trained, summary)
 
@@ -141,6 +150,24 @@ def _accumulate(
             solvers[j].add(with_bias, (found.targets[chosen] - mean) @ transform)
         log.progress(done, len(images), "images", note)
     return solvers
+
+
+def _solve_all(
+    solvers: dict[int, PrimalRidge | RowsRidge],
+    targets: Sequence[F64],
+    whitening: Mapping[int, tuple[F64, F64, F64]],
+    ridge_lambda: float,
+    workers: int,
+) -> Iterator[tuple[int, tuple[F64, dict[str, Any]]]]:
+    """Each class with what :func:`_solve` finds, in order; ``solvers`` is emptied as their classes are begun."""
+
+    def solve(j: int) -> tuple[F64, dict[str, Any]]:
+        return _solve(solvers.pop(j), targets[j], whitening[j], ridge_lambda)
+
+    group = sorted(solvers)
+    # a thread per class; a BLAS with threads of its own beside would be slower, and might sum in another order
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers, thread_name_prefix="bbox") as threads:
+        yield from zip(group, threads.map(solve, group), strict=True)
 
 
 def _solve(

@@ -55,11 +55,13 @@ class Rows:
 class Start:
     """Where to start: ``multipliers`` float64 [p + n], and ``scores`` [p + n] of the rows by the weights ``w``, ``b``.
 
+    ``gone`` float64 [p + n]: the way that the weights have gone since each score was computed, 0 for a score by ``w``.
     Where those are the weights that the multipliers make, the scores are not computed again.
     """
 
     multipliers: NDArray[np.float64]
     scores: NDArray[Any]
+    gone: NDArray[Any]
     w: NDArray[Any]
     b: float
 
@@ -68,12 +70,15 @@ class Start:
 class DualFit:
     """``w`` float64 [d] and ``b`` as in :class:`.solver.LinearFit`; ``scores`` float64 [p + n] of the rows by them.
 
+    ``gone`` float64 [p + n] as in :class:`Start`: 0 for all, unless a threshold was given.
+
     ``multipliers`` float64 [p + n] are a, from which w is summed; ``gap`` is (P - D) / P in float64 arithmetic on them.
     """
 
     w: NDArray[np.float64]
     b: float
     scores: NDArray[np.float64]
+    gone: NDArray[np.float64]
     multipliers: NDArray[np.float64]
     gap: float
     iterations: int
@@ -99,13 +104,22 @@ def copy_rows(
 def from_scratch(rows: Rows) -> Start:
     """The start of a class's first fit: all zeros."""
     n = len(rows.norms)
-    return Start(np.zeros(n), np.zeros(n), np.zeros(rows.values.shape[1]), 0.0)
+    return Start(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(rows.values.shape[1]), 0.0)
 
 
 def fit_dual(
-    rows: Rows, start: Start, feature_scale: float, settings: SvmSettings, seed: int, threads: Executor | None = None
+    rows: Rows,
+    start: Start,
+    feature_scale: float,
+    settings: SvmSettings,
+    seed: int,
+    threads: Executor | None = None,
+    threshold: float | None = None,
 ) -> DualFit:
     """Train one class to ``settings.gap``.
+
+    With a ``threshold``, the score of a negative that costs nothing is left as it was last computed where that tells
+    on which side of the threshold it lies and that it costs nothing.
 
     Its random order is its own, and only the looks, whose rows do not depend on each other, are shared out among
     ``threads``: the same arguments give the same bits.
@@ -128,9 +142,10 @@ def fit_dual(
                 break
             active = problem.unsettled(active)
         problem.see()
-    problem.see_rest()
+    problem.see_rest(threshold)
     b = settings.bias * problem.w_bias
-    return DualFit(problem.w, b, problem.scores(), problem.multipliers, gap / primal, epochs, converged)
+    gone = problem.way - problem.seen_at
+    return DualFit(problem.w, b, problem.scores(), gone, problem.multipliers, gap / primal, epochs, converged)
 
 
 class _Problem:
@@ -151,7 +166,7 @@ class _Problem:
         self.curvature = rows.norms * self.scale**2 + self.bias**2  # squared length of a row, scaled, bias and all
         self.lengths = np.sqrt(self.curvature)
         self.slack = 1 - self.signs * start.scores
-        self.seen_at, self.way = np.zeros(len(rows.norms)), 0.0
+        self.seen_at, self.way = -np.asarray(start.gone, np.float64), 0.0
         self._sum()
         if not self._is_near(start):
             self._look(np.arange(len(rows.norms)))
@@ -172,14 +187,23 @@ class _Problem:
         before, bias_before = self.w, self.w_bias
         self._sum()
         self.way += float(np.sqrt(((self.w - before) ** 2).sum() + (self.w_bias - bias_before) ** 2))
-        reach = (self.way - self.seen_at) * self.lengths + _ROUNDING
+        reach = self._reach()
         idle = (self.multipliers == 0) & (self.slack < -reach)
         full = (self.multipliers == self.upper) & (self.slack > reach)
         self._look(np.flatnonzero(~(idle | full)))
 
-    def see_rest(self) -> None:
-        """Bring the slack of the rows that :meth:`see` has passed over up to date, too."""
-        self._look(np.flatnonzero(self.seen_at != self.way))
+    def see_rest(self, threshold: float | None) -> None:
+        """Bring the slack of the rows that :meth:`see` has passed over up to date, as far as ``threshold`` asks."""
+        stale = self.seen_at != self.way
+        if threshold is not None:
+            reach = self._reach()
+            idle = (self.multipliers == 0) & (self.slack < -reach)
+            stale &= ~(idle & (self.signs < 0) & (np.abs(self.slack - (1 + threshold)) > reach))
+        self._look(np.flatnonzero(stale))
+
+    def _reach(self) -> NDArray[np.float64]:
+        """By how much each row's slack may have changed since it was last seen."""
+        return (self.way - self.seen_at) * self.lengths + _ROUNDING
 
     def _look(self, rows: NDArray[np.int64]) -> None:
         def part(some: NDArray[np.int64]) -> None:

@@ -23,7 +23,9 @@ _BLOCK = 256  # rows converted and scored at once: what fits a core's cache
 class ClassFit:
     """Weights float32 [d] and bias, the scores of the class's positives and negatives by them, how the solver fared.
 
-    ``multipliers`` float64 (positives, then negatives) and ``gap`` (relative) are the dual solver's.
+    ``multipliers`` and ``gone`` float64 (positives, then negatives) and ``gap`` (relative) are the dual solver's; with
+    it, negatives that cost nothing have the scores of earlier weights where those tell that they do, and whether they
+    lie below ``evict_below`` (``gone`` > 0).
     """
 
     w: NDArray[np.float32]
@@ -34,6 +36,7 @@ class ClassFit:
     converged: bool
     gap: float | None = None
     multipliers: NDArray[np.float64] | None = None
+    gone: NDArray[np.float64] | None = None
 
 
 class Fitter:
@@ -55,28 +58,31 @@ class Fitter:
         p = len(self._positives[j])
         n = len(fitted.negative_scores)
         multipliers = np.zeros(n) if fitted.multipliers is None else fitted.multipliers[p:]
+        gone = np.zeros(n) if fitted.gone is None else fitted.gone[p:]
         self._last[j] = fitted
-        self._pool.set_state(j, multipliers, fitted.negative_scores)
+        self._pool.set_state(j, multipliers, fitted.negative_scores, gone)
 
     def _dual(self, j: int, seed: int, threads: Executor | None) -> ClassFit:
         values, norms = self._pool.stored()
         slots, p = self._pool.slots(j), len(self._positives[j])
         rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
-        found = fit_dual(rows, self._start(j, rows), self._scale, self._settings, seed, threads)
+        start, threshold = self._start(j, rows), self._settings.evict_below
+        found = fit_dual(rows, start, self._scale, self._settings, seed, threads, threshold)
         return ClassFit(
             found.w.astype(np.float32), np.float32(found.b), found.scores[:p], found.scores[p:],
-            found.iterations, found.converged, found.gap, found.multipliers,
+            found.iterations, found.converged, found.gap, found.multipliers, found.gone,
         )  # fmt: skip
 
     def _start(self, j: int, rows: Rows) -> Start:
         last = self._last.get(j)
         if last is None or last.multipliers is None:
             return from_scratch(rows)
-        multipliers, scores = self._pool.state(j)
+        multipliers, scores, gone = self._pool.state(j)
         p = len(rows.positives)
         return Start(
             np.concatenate([last.multipliers[:p], multipliers]),
             np.concatenate([last.positive_scores, scores]),
+            np.concatenate([np.zeros(p), gone]),
             last.w,
             float(last.b),
         )

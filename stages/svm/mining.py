@@ -27,6 +27,8 @@ from .solver import node_bytes
 
 T = TypeVar("T")
 
+_MIB = 2**20
+_MOST_RESERVED = 2**34  # bytes of address space; a system may refuse what is out of all proportion to its memory
 _BLOCK = 256  # rows converted and scored at once: what fits a core's cache
 
 
@@ -124,7 +126,11 @@ class _Trainer:
     ) -> None:
         n, d = len(classes), positives[0].shape[1]
         self.classes, self.scale, self.settings, self.seed, self.log = classes, feature_scale, settings, seed, log
-        self.pool = NegativePool(n, node_bytes if settings.solver == "liblinear" else None)
+        self.pool = NegativePool(
+            n,
+            node_bytes if settings.solver == "liblinear" else None,
+            reserve_bytes=min(settings.memory_limit_mb * _MIB * 5 // 4, _MOST_RESERVED),
+        )
         self.fitter = Fitter(positives, self.pool, feature_scale, settings)
         self.threads = threads
         self.weights = np.zeros((n, d), np.float32)
@@ -146,8 +152,8 @@ class _Trainer:
             scores = self._scores(image.features)
             hard = (scores > self.settings.margin) | (self.fits == 0)
             wanted = hard & (image.overlaps < self.settings.negative_iou)
-            self.new += self.pool.add(image.image_id, image.features, wanted, scores)
-        lost = self.pool.shrink(self.settings.memory_limit_mb * 2**20)
+            self.new += self.pool.add(image.image_id, image.features, wanted, scores, self.threads)
+        lost = self.pool.shrink(self.settings.memory_limit_mb * _MIB)
         if lost.any():
             self.lost += lost
             tell_forgotten(int(lost.sum()), image.image_id, self.settings, self.log)

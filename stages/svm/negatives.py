@@ -1,6 +1,7 @@
 """The cached negatives of all classes, each region stored once, within a memory budget."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,40 @@ Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 _ROW_BITS = 32  # of a key: the row within its image
+_PARTS = 8  # of the rows to copy, for threads: memory taken for the first time can be slow to get
 
 
 class NegativePool:
     """Negatives keyed by (image, row), in slots of one array: a row that several classes hold is stored once.
 
     A class's rows are given in the order in which images came and rows lie in them, which a solver's result depends
-    on; where they are stored says nothing. Per class and row the pool also keeps the score by the class's present
-    weights, and the dual solver's multiplier.
+    on; where they are stored says nothing. Per class and row the pool also keeps the score that the solver last
+    computed, and the dual solver's multiplier and way since then (:class:`.dual.Start`).
     ``copy_bytes`` [k, d] -> int64 [k]: the bytes of its own that the solver needs for each row of the class it fits.
+    ``reserve_bytes``: of address space, for rows, beyond which the array is made longer; memory is taken as rows come.
     """
 
-    def __init__(self, n_classes: int, copy_bytes: Callable[[NDArray[Any]], Integers] | None = None) -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        copy_bytes: Callable[[NDArray[Any]], Integers] | None = None,
+        *,
+        reserve_bytes: int = 0,
+    ) -> None:
+        self._reserve_bytes = reserve_bytes
         self._copy_bytes = copy_bytes
         self._ordinals: dict[int, int] = {}  # image id -> how many came before it
         self._counts = np.zeros(n_classes, np.int64)
         self._copied = np.zeros(n_classes, np.int64)  # bytes of the solver's copy, by class
         self._free: list[int] = []
-        self._values: NDArray[Any] = np.zeros((0, 0), np.float32)  # [slots, d], as the features came in
+        self._values: NDArray[Any] = np.zeros((0, 0), np.float32)  # [slots or more, d], as features came in
         self._keys = np.zeros(0, np.int64)  # [slots]: the image's ordinal and the row
         self._norms = np.zeros(0)  # [slots]: squared
         self._copies = np.zeros(0, np.int64)  # [slots]: copy_bytes of each
         self._member = np.zeros((0, n_classes), bool)
         self._multipliers = np.zeros((0, n_classes))
         self._scores = np.zeros((0, n_classes), np.float32)
+        self._gone = np.zeros((0, n_classes), np.float32)
 
     def counts(self) -> Integers:
         """int64 [N]: how many negatives each class holds."""
@@ -45,12 +56,20 @@ class NegativePool:
     def n_bytes(self) -> int:
         """Bytes of the stored rows, plus the solver's copy for the class that needs most."""
         row_bytes = self._values.shape[1] * self._values.itemsize
-        return (len(self._values) - len(self._free)) * row_bytes + int(self._copied.max(initial=0))
+        return (len(self._keys) - len(self._free)) * row_bytes + int(self._copied.max(initial=0))
 
-    def add(self, image_id: int, features: NDArray[Any], wanted: Flags, scores: NDArray[np.float32]) -> Integers:
+    def add(
+        self,
+        image_id: int,
+        features: NDArray[Any],
+        wanted: Flags,
+        scores: NDArray[np.float32],
+        threads: Executor | None = None,
+    ) -> Integers:
         """Cache rows of one image: features [n, d], wanted bool [n, N]; returns int64 [N], how many were new.
 
         What a class already holds is not added again. ``scores`` float32 [n, N] are the rows' by the current weights.
+        ``threads`` share out the copying.
         """
         before, wanted = self.counts(), wanted.copy()
         seen = image_id in self._ordinals
@@ -62,7 +81,8 @@ class NegativePool:
             wanted[rows] = False
         if len(rows := np.flatnonzero(wanted.any(axis=1))):
             slots = self._take_slots(len(rows), features)
-            self._keys[slots], self._norms[slots] = first_key + rows, copy_rows(features, rows, self._values, slots)
+            self._keys[slots] = first_key + rows
+            self._norms[slots] = self._copied_in(features, rows, slots, threads)
             if self._copy_bytes:
                 self._copies[slots] = self._copy_bytes(features[rows])
             self._join(slots, wanted[rows], scores[rows])
@@ -81,15 +101,15 @@ class NegativePool:
         """The rows that a class holds, [count, d], in order: a copy."""
         return self._values[self.slots(class_index)]
 
-    def state(self, class_index: int) -> tuple[Doubles, NDArray[np.float32]]:
-        """float64, float32 [count]: multipliers (0 for rows that came after the last fit) and scores, in order."""
-        slots = self.slots(class_index)
-        return self._multipliers[slots, class_index], self._scores[slots, class_index]
+    def state(self, class_index: int) -> tuple[Doubles, NDArray[np.float32], NDArray[np.float32]]:
+        """[count] in order: multipliers (0 for rows that came after the last fit), scores and ways."""
+        at = self.slots(class_index), class_index
+        return self._multipliers[at], self._scores[at], self._gone[at]
 
-    def set_state(self, class_index: int, multipliers: Doubles, scores: NDArray[Any]) -> None:
+    def set_state(self, class_index: int, multipliers: Doubles, scores: NDArray[Any], gone: Doubles) -> None:
         """Keep what a fit has found for a class's rows, [count] in order."""
-        slots = self.slots(class_index)
-        self._multipliers[slots, class_index], self._scores[slots, class_index] = multipliers, scores
+        at = self.slots(class_index), class_index
+        self._multipliers[at], self._scores[at], self._gone[at] = multipliers, scores, gone
 
     def drop(self, class_index: int, easy: Flags) -> None:
         """Let a class forget some of its rows: ``easy`` bool [count], in order."""
@@ -123,9 +143,17 @@ class NegativePool:
         """Classes take rows that lie in ``slots``: ``joining`` bool [k, N], none of which they hold."""
         self._member[slots] |= joining
         self._multipliers[slots] = np.where(joining, 0, self._multipliers[slots])
+        self._gone[slots] = np.where(joining, 0, self._gone[slots])
         self._scores[slots] = np.where(joining, scores, self._scores[slots])
         self._counts += joining.sum(axis=0)
         self._copied += self._copies[slots] @ joining
+
+    def _copied_in(self, features: NDArray[Any], rows: Integers, slots: Integers, threads: Executor | None) -> Doubles:
+        """Fill ``slots`` with rows [k]; float64 [k], their squared lengths."""
+        if threads is None:
+            return copy_rows(features, rows, self._values, slots)
+        parts = np.array_split(rows, _PARTS), np.array_split(slots, _PARTS)
+        return np.concatenate(list(threads.map(lambda r, s: copy_rows(features, r, self._values, s), *parts)))
 
     def _leave(self, slots: Integers, leaving: Flags) -> None:
         """Classes let go of rows, ``leaving`` bool [k, N]; a slot that none holds any more is free."""
@@ -139,21 +167,23 @@ class NegativePool:
     def _take_slots(self, count: int, features: NDArray[Any]) -> Integers:
         """``count`` free slots, of an array made longer where there are too few."""
         if (lacking := count - len(self._free)) > 0:
-            self._grow(max(lacking, len(self._values) // 4), features)
+            self._grow(max(lacking, len(self._keys) // 4), features)
         taken, self._free = self._free[:count], self._free[count:]
         return np.array(taken, np.int64)
 
     def _grow(self, more: int, features: NDArray[Any]) -> None:
-        old = len(self._values)
-        if old:
+        old, length = len(self._keys), features.shape[1]
+        if not old:
+            reserved = self._reserve_bytes // (length * features.itemsize)
+            # not zeros: memory taken so is handed out in large pages, in which rows are read half as long
+            self._values = np.empty((max(more, reserved), length), features.dtype)
+        elif old + more > len(self._values):
             # in place: for arrays of this size realloc moves pages, not bytes; no view of it is held across an add
-            self._values.resize((old + more, features.shape[1]), refcheck=False)
-        else:
-            self._values = np.zeros((more, features.shape[1]), features.dtype)
+            self._values.resize((old + more, length), refcheck=False)
         self._free += range(old, old + more)
         self._keys = np.append(self._keys, np.full(more, -1))
         self._norms = np.append(self._norms, np.zeros(more))
         self._copies = np.append(self._copies, np.zeros(more, np.int64))
         wider = ((0, more), (0, 0))
         self._member, self._scores = np.pad(self._member, wider), np.pad(self._scores, wider)
-        self._multipliers = np.pad(self._multipliers, wider)
+        self._multipliers, self._gone = np.pad(self._multipliers, wider), np.pad(self._gone, wider)

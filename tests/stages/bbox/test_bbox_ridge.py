@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
+from stages.bbox.products import add_combinations, add_gram_product, add_projections
 from stages.bbox.ridge import PrimalRidge, RowsRidge, decorrelate
 
 
@@ -27,6 +28,23 @@ def test_both_forms_are_scikit_learns(n: int, d: int, ridge_lambda: float) -> No
         w, covariance = solver.solve(ridge_lambda)
         np.testing.assert_allclose(w, expected, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(covariance, residual.T @ residual, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 8, 21])
+@pytest.mark.parametrize("d", [1, 5, 2048, 4100])
+def test_products(n: int, d: int) -> None:
+    """Rows that do not come in fours, columns that do not fill registers, more than are taken at a time."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    vectors, factors, before = rng.normal(size=(4, d)), rng.normal(size=(n, 4)), rng.normal(size=(4, d))
+    image, sums, along = before.copy(), before.copy(), factors.copy()
+    add_gram_product(x, vectors, image)
+    add_combinations(x, factors, sums)
+    add_projections(x, vectors, along)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(image, before + vectors @ exact.T @ exact, rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(sums, before + factors.T @ exact, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(along, factors + exact @ vectors.T, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("copies", [1, 3])

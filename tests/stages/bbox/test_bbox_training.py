@@ -129,6 +129,17 @@ def test_memory_changes_passes_and_not_the_result() -> None:
     np.testing.assert_array_equal(small.weights, large.weights)
 
 
+@pytest.mark.parametrize("per_object", [40, 2000], ids=["rows", "rows that outgrow X'X"])
+def test_threads_change_no_bit(per_object: int) -> None:
+    images = make_images(3, per_object)
+    one, several = (
+        train_box_regressors(images, ["a", "b"], 1.0, SETTINGS, log, workers=workers)
+        for log, workers in ((Messages(), 1), (Messages(), 3))
+    )
+    np.testing.assert_array_equal(one.weights, several.weights)
+    assert one.summary == several.summary and list(one.summary) == ["a", "b"]
+
+
 def test_a_class_without_objects_leaves_boxes_alone() -> None:
     log = Messages()
     model = train_box_regressors(make_images(), ["a", "b", "unseen"], 1.0, SETTINGS, log)

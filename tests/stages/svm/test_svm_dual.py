@@ -121,6 +121,7 @@ def test_warm_start_reaches_what_a_cold_one_does() -> None:
     start = Start(
         np.concatenate([first.multipliers[:p], first.multipliers[p + 150 :], np.zeros(len(negatives) - 200)]),
         np.concatenate([first.scores[:p], known, negatives[200:].astype(np.float64) @ first.w + first.b]),
+        np.zeros(p + len(negatives) - 150),
         first.w,
         first.b,
     )
@@ -134,12 +135,33 @@ def test_warm_start_reaches_what_a_cold_one_does() -> None:
 def test_scores_of_the_start_are_used_only_if_they_are_of_its_weights() -> None:
     positives, negatives = problem(4)
     rows, done = rows_of(positives, negatives), solve(positives, negatives)
-    again = fit_dual(rows, Start(done.multipliers, done.scores, done.w, done.b), 1.0, TIGHT, seed=0)
+    again = fit_dual(rows, Start(done.multipliers, done.scores, done.gone, done.w, done.b), 1.0, TIGHT, seed=0)
     assert again.iterations == 0 and np.array_equal(again.multipliers, done.multipliers)
     # scores by other weights than the multipliers make, as after rows with a multiplier were dropped
-    misled = fit_dual(rows, Start(done.multipliers, np.zeros(len(done.scores)), 0 * done.w, 0.0), 1.0, TIGHT, seed=0)
+    zeros = np.zeros(len(done.scores))
+    misled = fit_dual(rows, Start(done.multipliers, zeros, zeros, 0 * done.w, 0.0), 1.0, TIGHT, seed=0)
     assert misled.iterations == 0
     np.testing.assert_allclose(misled.scores, done.scores)
+
+
+def test_a_threshold_leaves_only_scores_that_it_does_not_need() -> None:
+    positives, negatives = problem(8, n=900, d=60)
+    rows, threshold = rows_of(positives, negatives), -1.2
+    x = np.concatenate([positives, negatives]).astype(np.float64)
+    lengths = np.sqrt((x**2).sum(axis=1) + TIGHT.bias**2)
+    start, left = from_scratch(rows), 0
+    for c in (0.01, 0.012, 0.015, 0.02):  # each fit on what the last one left
+        options = TIGHT.model_copy(update={"C": c})
+        found, exact = (fit_dual(rows, start, 1.0, options, seed=0, threshold=t) for t in (threshold, None))
+        true = x @ found.w + found.b
+        assert found.converged and np.array_equal(found.w, exact.w) and not exact.gone.any()
+        assert (np.abs(found.scores - true) <= found.gone * lengths + 1e-4).all()
+        stale = found.gone > 0
+        assert (found.multipliers[stale] == 0).all() and (true[stale] < -1).all() and not stale[: len(positives)].any()
+        assert np.array_equal(found.scores < threshold, exact.scores < threshold)
+        left += stale.sum()
+        start = Start(found.multipliers, found.scores, found.gone, found.w, found.b)
+    assert left > 100
 
 
 def test_bits_depend_on_rows_order_and_seed_and_not_on_where_rows_lie() -> None:

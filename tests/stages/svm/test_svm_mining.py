@@ -75,11 +75,13 @@ class SlowFits:
         p = len(positives)
         names = [*range(p), *keys]
         entering = [0.0] * p + [score for *_, score in cache]
-        state = [known.get(name, (0.0, score)) for name, score in zip(names, entering, strict=True)]
-        start = Start(np.array([a for a, _ in state]), np.array([z for _, z in state], np.float32), w, b)
+        state = [known.get(name, (0.0, score, 0.0)) for name, score in zip(names, entering, strict=True)]
+        multipliers, scores, gone = (np.array(values) for values in zip(*state, strict=True))
+        start = Start(multipliers, scores.astype(np.float32), gone.astype(np.float32), w, b)
         norms = squared_norms(np.concatenate([positives, x]))
-        found = fit_dual(Rows(positives, x, np.arange(len(x)), norms), start, SCALE, self.settings, seed)
-        known = dict(zip(names, zip(found.multipliers.tolist(), found.scores, strict=True), strict=True))
+        rows = Rows(positives, x, np.arange(len(x)), norms)
+        found = fit_dual(rows, start, SCALE, self.settings, seed, threshold=self.settings.evict_below)
+        known = dict(zip(names, zip(found.multipliers, found.scores, found.gone, strict=True), strict=True))
         self.last[j] = found.w.astype(np.float32), float(np.float32(found.b)), known
         return found
 
@@ -322,14 +324,15 @@ class TestPool:
         np.testing.assert_array_equal(pool.features(1), x[:1])
         assert pool.n_bytes() == 2 * 16 + 6 * 16
 
-    def test_order_is_that_of_images_and_rows_wherever_rows_are_stored(self) -> None:
-        pool, x, z = NegativePool(2), self.features(), self.scores()
+    @pytest.mark.parametrize("reserved", [0, 200, 10**6], ids=["grows", "outgrows what it reserved", "reserved"])
+    def test_order_is_that_of_images_and_rows_wherever_rows_are_stored(self, reserved: int) -> None:
+        pool, x, z = NegativePool(2, reserve_bytes=reserved), self.features(), self.scores()
         pool.add(1, x, np.ones((6, 2), bool), z)
         for j in (0, 1):
             pool.drop(j, np.array([False, True, False, True, False, True]))
         pool.add(2, x + 100, np.ones((6, 2), bool), z)  # some of it where image 1's rows were
         pool.add(1, x, np.array([[False] * 2] * 3 + [[True, False]] * 3), z)  # seen again
-        assert len(pool.stored()[0]) < 18
+        assert len(pool.stored()[1]) < 18
         np.testing.assert_array_equal(pool.features(0), np.concatenate([x[[0, 2, 3, 4, 5]], x + 100]))
         np.testing.assert_array_equal(pool.features(1), np.concatenate([x[[0, 2, 4]], x + 100]))
         values, norms = pool.stored()
@@ -338,16 +341,18 @@ class TestPool:
     def test_state_stays_with_its_row_and_class(self) -> None:
         pool, x, z = NegativePool(2), self.features(), self.scores()
         pool.add(1, x[:4], np.ones((4, 2), bool), z[:4])
-        pool.set_state(0, np.array([1.0, 2, 3, 4]), np.array([5.0, 6, 7, 8]))
+        pool.set_state(0, np.array([1.0, 2, 3, 4]), np.array([5.0, 6, 7, 8]), np.array([0, 0.5, 2, 0]))
         pool.drop(0, np.array([False, True, False, False]))
         pool.add(2, x, np.array([[True, False]] * 6), -z)
-        multipliers, scores = pool.state(0)
+        multipliers, scores, gone = pool.state(0)
         assert multipliers.tolist() == [1, 3, 4] + 6 * [0]
         assert scores.tolist() == [5, 7, 8, *(-z[:, 0]).tolist()]
+        assert gone.tolist() == [0, 2, 0] + 6 * [0]
         assert pool.state(1)[1].tolist() == z[:4, 1].tolist()
         pool.add(1, x[:4], np.ones((4, 2), bool), z[:4])  # row 1 comes back to class 0 as a new one
         assert pool.state(0)[0].tolist() == [1, 0, 3, 4] + 6 * [0]
         assert pool.state(0)[1].tolist()[:4] == [5, z[1, 0], 7, 8]
+        assert pool.state(0)[2].tolist()[:4] == [0, 0, 2, 0]
 
     def test_shrink_keeps_the_hardest(self) -> None:
         pool = NegativePool(1)
