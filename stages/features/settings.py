@@ -38,8 +38,8 @@ class FeaturesSettings(Settings):
     )
     method: Literal["warp", "spp"] = Field(
         "warp",
-        description="warp: every region cropped and put through the network (R-CNN); spp: regions pooled from the whole "
-        "image's conv5 (SPP-net)",
+        description="warp: every region cropped and put through the network (R-CNN); spp: regions pooled from conv5 of "
+        "the whole image (SPP-net)",
     )
     crop: Literal["warp", "square", "square_no_context"] = Field(
         "warp",

@@ -59,7 +59,7 @@ class NetworkSettings(Settings):
         "an fc6 that takes it; null: the network's own pool5",
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
-    batch: int = Field(16, ge=1, le=4096, description="regions per forward pass; part of every feature key")
+    batch: int = Field(16, ge=1, le=4096, description="crops per forward pass; part of every such feature's key")
 
     @model_validator(mode="after")
     def _input_is_for_given_weights(self) -> "NetworkSettings":
