@@ -74,6 +74,7 @@ class SppExtractor:
         with torch.inference_mode(), self._lock, exact_arithmetic(self._device):
             maps, cells = self._cells(image, b)
             distinct, which = np.unique(cells, axis=0, return_inverse=True)
+            which = which.reshape(-1)  # numpy 2.0 gives it another shape than later ones
             order = np.argsort(which, kind="stable")  # regions, by the window that they have
             starts = np.searchsorted(which[order], np.arange(0, len(distinct) + FC_BATCH, FC_BATCH))
             for k, batch in enumerate(self._pooled(maps, distinct)):
