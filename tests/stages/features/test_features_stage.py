@@ -369,7 +369,7 @@ def test_a_view_of_objects_has_the_ground_truth_rows_and_reads_no_others(world, 
         assert image.is_gt.all() and image.image_id == plain.image_id
         for name in ("boxes", "gt_class", "difficult", "overlaps", "features"):
             np.testing.assert_array_equal(getattr(image, name), getattr(plain, name)[rows])
-    assert read == [(0, 2), (0, 0), (0, 2)]
+    assert sorted(read) == [(0, 0), (0, 2), (0, 2)]  # threads that read ahead come in any order
 
 
 def test_mean_norm_over_few_regions_is_exact(world):
