@@ -18,6 +18,7 @@ CPU = (
     "selective_search",
     "warp",
     "features",
+    "spp",
     "svm",
     "scoring",
     "ridge",
@@ -26,7 +27,7 @@ CPU = (
     "overhead",
     "growth",
 )
-CUDA = ("features",)
+CUDA = ("features", "spp")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -2,8 +2,8 @@
 
 Ours is what the features stage does for as many photographs as cores, with 2,000 regions each: decode, crop and warp,
 network, narrow to float16, compress, write durably; images in threads, as ``rcnn run features`` runs them. The limit
-is the network's forward pass alone, at the best of dtype, memory layout, batch and use of the cores (a thread each, or all on one
-batch), searched first; it runs before and after ours, over as many regions. Ours uses that dtype and batch.
+is the network's forward pass alone, at the best of dtype, memory layout, batch and use of the cores (a thread each, or
+all on one batch), searched first; it runs before and after ours, over as many regions. Ours uses that dtype and batch.
 """
 
 import contextlib

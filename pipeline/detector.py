@@ -13,12 +13,14 @@ from cache import Artifact, digest_file
 from manifests import ImageRecord, decode_image
 from stages.common.documents import read_operating_points
 from stages.common.errors import StageError
-from stages.common.extraction import Crop, Extractor, extractor, one_thread_each
+from stages.common.extraction import Extractor, one_thread_each
 from stages.common.models import BoxRegressor, Classifier, read_box_regressor, read_classifier
 from stages.common.networks import NetworkSettings
+from stages.common.spp.extraction import SppExtractor
 from stages.common.weights import load_weights
 from stages.detect.detection import BoxSet, detect_image, layers_needed
 from stages.detect.settings import DetectSettings
+from stages.features.method import extractor_of
 from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
@@ -41,7 +43,7 @@ class Detection:
 class _Parts:
     proposals: ProposalsSettings
     seed: int
-    extract: Extractor
+    extract: Extractor | SppExtractor
     classifier: Classifier
     regressor: BoxRegressor
     settings: DetectSettings
@@ -200,14 +202,13 @@ def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:
 
 def _extractor(
     made: Artifact, artifacts: Path, classifier: Classifier, regressor: BoxRegressor, device: str
-) -> Extractor:
+) -> Extractor | SppExtractor:
     features = FeaturesSettings.model_validate(made.params["features"])
     settings = NetworkSettings.model_validate(made.params["network"])
     network = load_weights(artifacts / "finetune" / "weights.safetensors")
     if settings.pool5_grid is not None:
         network.pool5_grid = settings.pool5_grid
-    crop = Crop(features.crop, features.context_px)
-    return extractor(network, layers_needed(classifier, regressor), crop, settings, device)
+    return extractor_of(network, layers_needed(classifier, regressor), features, settings, device)
 
 
 def _dataset(artifacts: Path) -> Any:

@@ -15,6 +15,8 @@ from .device import device_of
 from .networks import Network, NetworkSettings
 from .warp import CropMode, check_context, warp_regions
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -49,7 +51,7 @@ class Extractor:
         self._crop = crop
         self._batch = batch
         self._device = torch.device(device)
-        self._dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+        self._dtype = DTYPES[dtype]
         own = copy.deepcopy(network).eval().requires_grad_(False)
         # channels_last: two to three times faster convolutions on CPUs, and what the warp writes without a copy
         self._network = own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -63,7 +65,7 @@ class Extractor:
 
         Raises ``StageError`` for a box without area.
         """
-        _one_thread(cpu=self._device.type == "cpu")
+        use_one_thread(cpu=self._device.type == "cpu")
         out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
         buffer = self._buffer()
         for start in range(0, len(boxes), self._batch):
@@ -86,7 +88,7 @@ class Extractor:
 
     def _forward(self, crops: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         network = self._network
-        with torch.inference_mode(), self._lock, _exact(self._device):
+        with torch.inference_mode(), self._lock, exact_arithmetic(self._device):
             outputs = self._graph(torch.from_numpy(crops).to(self._device, self._dtype))
             return {
                 layer: network.finish(layer, outputs[network.node(layer)]).float().cpu().numpy()
@@ -116,7 +118,7 @@ def one_thread_each() -> Iterator[None]:
         cv2.setNumThreads(cv_before)
 
 
-def _one_thread(*, cpu: bool) -> None:
+def use_one_thread(*, cpu: bool) -> None:
     """As :func:`one_thread_each` for the calling thread: of another process, or started before it."""
     import cv2
 
@@ -126,8 +128,8 @@ def _one_thread(*, cpu: bool) -> None:
         cv2.setNumThreads(1)
 
 
-def _exact(device: torch.device) -> Any:
-    """On CUDA, deterministic full-precision convolutions; matrix products are at full precision by default."""
+def exact_arithmetic(device: torch.device) -> Any:
+    """On CUDA, deterministic full-precision convolutions inside; matrix products are at full precision by default."""
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from .errors import StageError
 from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkSettings, build
+from .networks.metadata import MAX_OUTPUTS, metadata, network_of
 
 FORMAT = "rcnn-weights-1"
 _SHOWN = 5  # tensors named in an error
-_MAX_OUTPUTS = 1_000_000
-_MAX_GRID = 32
 
 
 def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | None = None) -> None:
@@ -30,11 +29,7 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
     meta = {
         **(extra_meta or {}),
         "format": FORMAT,
-        "architecture": network.name,
-        "n_outputs": str(network.n_outputs),
-        "pool5_grid": json.dumps(network.pool5_grid),
-        "input": json.dumps(network.input.as_json(), sort_keys=True),
-        "rectified": json.dumps(network.rectified),
+        **metadata(network),
     }
     state = {k: v.detach().cpu().contiguous() for k, v in network.trunk.state_dict().items()}
     atomic_write(path, _canonical(save(state, meta)))
@@ -62,25 +57,11 @@ def load_weights(path: Path, device: str = "cpu") -> Network:
             "use it as network.weights with network.name and network.input instead"
         )
     try:
-        spec = InputSpec.from_json(json.loads(meta["input"]))
-        grid, n_outputs = json.loads(meta["pool5_grid"]), int(meta["n_outputs"])
-        name = meta["architecture"]
-        _check_meta(grid, n_outputs)
+        network = network_of(meta)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
-    network = build(name, n_outputs, pool5_grid=grid, spec=spec, device="meta")
-    if meta.get("rectified") == "false":
-        network.drop_rectifier()
     fill(network, tensors, str(path))
     return network.to(device).eval()
-
-
-def _check_meta(grid: object, n_outputs: int) -> None:
-    """ValueError for figures that no network has, since memory is taken for them before a tensor is looked at."""
-    if grid is not None and (type(grid) is not int or not 1 <= grid <= _MAX_GRID):
-        raise ValueError(f"pool5_grid {grid!r}")
-    if not 1 <= n_outputs <= _MAX_OUTPUTS:
-        raise ValueError(f"n_outputs {n_outputs}")
 
 
 def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -97,6 +78,7 @@ def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
         raise StageError(
             f"{where}: weights do not fit network {network.name} with {network.n_outputs} outputs: "
             f"{'; '.join(problems[:_SHOWN])}{more}. Check network.name and network.weights"
+            f"{'' if network.pyramid is None else ' (network.pyramid needs weights trained with it)'}"
         )
     # a copy of its own in float32: the file's memory may be shared or of half precision
     state = {k: v.to(torch.float32, copy=True) if v.is_floating_point() else v.clone() for k, v in tensors.items()}
@@ -164,6 +146,11 @@ def _from_file(settings: NetworkSettings, path: Path) -> Network:
         network = load_weights(path)
         if network.name != settings.name:
             raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
+        if network.pyramid != settings.pyramid:
+            raise StageError(
+                f"{path}: holds weights with pyramid {_levels(network.pyramid)}, network.pyramid is "
+                f"{_levels(settings.pyramid)}; set it to the file's"
+            )
         network.input = _spec(settings.input, network.input)
         if settings.pool5_grid is not None:
             network.pool5_grid = settings.pool5_grid
@@ -173,9 +160,16 @@ def _from_file(settings: NetworkSettings, path: Path) -> Network:
         raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
     spec = _spec(settings.input, ARCHITECTURES[settings.name].input)
     n_outputs = tensors[f"{head}.bias"].numel()  # of whatever shape: ``fill`` says what is wrong with it
-    if not 1 <= n_outputs <= _MAX_OUTPUTS:
+    if not 1 <= n_outputs <= MAX_OUTPUTS:
         raise StageError(f"{path}: {head}.bias has {n_outputs} values, one per output; check network.weights")
-    network = build(settings.name, n_outputs, pool5_grid=settings.pool5_grid, spec=spec, device="meta")
+    network = build(
+        settings.name,
+        n_outputs,
+        pool5_grid=settings.pool5_grid,
+        pyramid=settings.pyramid,
+        spec=spec,
+        device="meta",
+    )
     fill(network, tensors, str(path))
     return network.eval()
 
@@ -205,7 +199,12 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
     head = ARCHITECTURES[settings.name].head
     n_outputs = len(tensors[f"{head}.bias"])
     network = build(
-        settings.name, n_outputs, pool5_grid=settings.pool5_grid, spec=_spec(settings.input, spec), device="meta"
+        settings.name,
+        n_outputs,
+        pool5_grid=settings.pool5_grid,
+        pyramid=settings.pyramid,
+        spec=_spec(settings.input, spec),
+        device="meta",
     )
     fill(network, tensors, weights.url)
     return network.eval()
@@ -231,6 +230,10 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: not a readable safetensors file ({error}); pickled weights (.pt, .pth) are refused, "
             "convert them with safetensors.torch.save_file"
         ) from error
+
+
+def _levels(pyramid: tuple[int, ...] | None) -> str:
+    return "null" if pyramid is None else str(list(pyramid))
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -13,6 +13,9 @@ from manifests import ImageRecord
 from ..common.boxes import BOX_CONVENTION, CROWD_COVER, Boxes, class_overlaps, cover
 from ..common.errors import StageError
 
+_ORDER = "channel, row, column; after the ReLU; unscaled"
+_PYRAMID_ORDER = "pool5: levels in their order, in each channel, row, column; after the ReLU; unscaled"
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -102,6 +105,6 @@ def payload(
         "count": len(regions.boxes),
         "ground_truth_count": int(regions.is_gt.sum()),
         "layers": {name: int(values.shape[1]) for name, values in layers.items()},
-        "feature_order": "channel, row, column; after the ReLU; unscaled",
+        "feature_order": _PYRAMID_ORDER if described.get("method") == "spp" else _ORDER,
     }
     return Payload({**rows, **layers}, attrs, "zarr")

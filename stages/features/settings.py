@@ -2,11 +2,30 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ..common.settings import Settings
+from ..common.networks.settings import Levels
+from ..common.settings import Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")]
+
+
+class SppSettings(Settings):
+    """SPP-net's 1-scale detector; its 5-scale one has ``scales_px: [480, 576, 688, 864, 1200]``."""
+
+    scales_px: tuple[Annotated[int, Field(ge=16, le=4096)], ...] = Field(
+        (688,),
+        min_length=1,
+        max_length=16,
+        description="shorter side of the whole image, px; of several, each region uses the one where it is nearest to "
+        "target_side_px",
+    )
+    levels: Levels = Field((1, 2, 3, 6), description="pyramid: n x n bins for each n listed, in this order")
+    target_side_px: int = Field(
+        224, ge=16, le=4096, description="a region should have this side squared in pixels (the authors' code: 208)"
+    )
+
+    _distinct = field_validator("scales_px")(distinct)
 
 
 class FeaturesSettings(Settings):
@@ -17,10 +36,20 @@ class FeaturesSettings(Settings):
         min_length=1,
         description="layers to store: pool5, fc6, fc7, fc8 (logits), or any torchvision feature-extraction node",
     )
+    method: Literal["warp", "spp"] = Field(
+        "warp",
+        description="warp: every region cropped and put through the network (R-CNN); spp: regions pooled from conv5 of "
+        "the whole image (SPP-net)",
+    )
     crop: Literal["warp", "square", "square_no_context"] = Field(
-        "warp", description="region to crop: stretched to the square, or in the tightest square (appendix A)"
+        "warp",
+        description="region to crop: stretched to the square, or in the tightest square (appendix A)",
     )
     context_px: int = Field(
-        16, ge=0, le=256, description="image context p around the box, in pixels at the network's input side"
+        16,
+        ge=0,
+        le=256,
+        description="image context p around the box, in pixels at the network's input side",
     )
+    spp: SppSettings = Field(default_factory=SppSettings, description="of method spp")
     storage: Literal["float16", "float32"] = Field("float16", description="precision in which features are stored")

@@ -1,7 +1,8 @@
 """Stage ``features``: CNN features of every image's ground truth and proposals (paper section 2.1; FACTS section 5).
 
 Reads the dataset manifest, the proposals and ``artifacts/finetune/weights.safetensors``; writes one zarr object per
-image and ``artifacts/features/manifest.json``. Cost: one forward pass per region, nearly all of a run's time.
+image and ``artifacts/features/manifest.json``. Cost: one forward pass per region, nearly all of a run's time; with
+``features.method: spp`` one convolutional pass per image and scale, and what follows conv5 per region.
 
 An object's key holds all that its bits depend on and nothing else: not the split, the device or the number of
 workers; and of the weights only the tensors before the stored layers.
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.contract import Compute, Context, ImageTask, ReadImage, Stage
 from ..common.errors import StageError
+from .method import described, extractor_of, lengths
 from .settings import FeaturesSettings
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..common.extraction import Extractor
     from ..common.networks import Network, NetworkSettings
+    from ..common.spp.extraction import SppExtractor
 
 VERSION = 1
 RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  # names of the object's other arrays
@@ -43,12 +46,9 @@ class FeaturesCompute(Compute):
     described: "Mapping[str, Any]"
 
     @cached_property
-    def extract(self) -> "Extractor":
+    def extract(self) -> "Extractor | SppExtractor":
         """On the device of this process."""
-        from ..common.extraction import Crop, extractor
-
-        crop = Crop(self.settings.crop, self.settings.context_px)
-        return extractor(self.network, self.described["layers"], crop, self.network_settings, self.device)
+        return extractor_of(self.network, self.described["layers"], self.settings, self.network_settings, self.device)
 
     def prepare(self) -> None:
         """Move the network to the device."""
@@ -80,16 +80,16 @@ def run(ctx: Context) -> None:
         if layer in RESERVED:
             raise StageError(f"features.layers: {layer!r} is the name of another array; choose another layer")
     proposal_keys = ctx.artifact("proposals").keys
-    described = _described(settings, ctx.settings("network"), network, layers)
+    dims = lengths(network, layers, settings)
+    made_of = described(settings, ctx.settings("network"), network, layers)
     compute = FeaturesCompute(
-        ctx.store, ctx.image, network, settings, ctx.settings("network"), ctx.device, n_classes, described
+        ctx.store, ctx.image, network, settings, ctx.settings("network"), ctx.device, n_classes, made_of
     )
-    tasks = [_task(record, proposal_keys, described, n_classes) for record in dataset.images]
+    tasks = [_task(record, proposal_keys, made_of, n_classes) for record in dataset.images]
     with one_thread_each():
         keys = ctx.compute_images(tasks, compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
-    dims = {layer: network.feature_dim(layer) for layer in layers}
-    ctx.publish("manifest", entries, {**described, "layers": dims})
+    ctx.publish("manifest", entries, {**made_of, "layers": dims})
 
 
 def _network(ctx: Context) -> "Network":
@@ -105,26 +105,6 @@ def _network(ctx: Context) -> "Network":
     if settings.pool5_grid is not None:
         network.pool5_grid = settings.pool5_grid
     return network
-
-
-def _described(
-    settings: FeaturesSettings, network_settings: "NetworkSettings", network: "Network", layers: list[str]
-) -> dict[str, Any]:
-    """Everything but the image that a feature's bits depend on: part of the key, and kept as attributes."""
-    from ..common.weights import weights_digest
-
-    return {
-        "layers": layers,
-        "network": network.name,
-        "weights_digest": weights_digest(network, layers),
-        "pool5_grid": network.pool5_grid if "pool5" in layers else None,
-        "input": network.input.as_json(),
-        "crop": settings.crop,
-        "context_px": settings.context_px,
-        "arithmetic": network_settings.dtype,
-        "batch": network_settings.batch,
-        "storage": settings.storage,
-    }
 
 
 def _task(record: "ImageRecord", proposal_keys: dict[int, str], described: dict[str, Any], n_classes: int) -> ImageTask:

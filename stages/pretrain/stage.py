@@ -55,6 +55,7 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         network_settings.name,
         data.n_classes,
         pool5_grid=network_settings.pool5_grid,
+        pyramid=network_settings.pyramid,
         generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
     ).to(device_of(ctx.device))
     course = Course(
@@ -110,7 +111,7 @@ def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", da
             "seed": ctx.seed,
             "classification": digest_file(data),
             "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
-            "network": network.name,
+            "network": network.name if network.pyramid is None else [network.name, *network.pyramid],
             "input": network.input.as_json(),
             "torch": torch.__version__,
             "device": str(next(network.parameters()).device),

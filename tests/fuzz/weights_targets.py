@@ -54,6 +54,7 @@ def _weights_seeds() -> list[bytes]:
     metas = [meta | {"input": json.dumps(spec | change)} for change in inputs]
     metas += [metas[0] | change for change in ({"n_outputs": "-1"}, {"n_outputs": "9" * 30}, {"pool5_grid": "[1]"})]
     metas += [metas[0] | change for change in ({"pool5_grid": "1e9"}, {"architecture": "vgg16"}, {"input": "[" * 3000})]
+    metas += [metas[0] | {"pyramid": levels} for levels in ("[2, 1]", "[1e9]", "[9]" * 9, "0", "[" * 3000)]
     bias = {"classifier.6.bias": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}
     tensors: list[dict[str, Any]] = [bias, {"classifier.6.bias": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}]
     tensors += [

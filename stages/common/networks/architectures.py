@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from . import caffenet, small
+from . import caffenet, small, zf5
 from .spec import InputSpec, Triple
 
 
@@ -14,14 +14,17 @@ class Architecture:
     """One network: ``make(n_outputs)``, its own input convention, and where its layers are.
 
     ``nodes`` maps layer names to torchvision feature-extraction nodes; ``head`` is the module path of the last layer,
-    ``rectifier`` of a ReLU that follows it. ``grid`` is the grid that ``pool5`` is averaged to unless the parameter
-    says otherwise (None: left as is).
+    ``rectifier`` of a ReLU that follows it. ``conv5`` is the node of the last feature map before pooling, after its
+    ReLU. ``fc6`` is the module path of the layer that takes the flattened pool5 (None: there is no such layer).
+    ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is).
     """
 
     make: Callable[[int], nn.Module]
     input: InputSpec
     nodes: Mapping[str, str]
     head: str
+    conv5: str
+    fc6: str | None = None
     grid: int | None = None
     rectifier: str | None = None
 
@@ -42,6 +45,7 @@ _IMAGENET: tuple[Triple, Triple] = (
 )  # torchvision's, RGB in [0, 1]
 _VGG_MEAN: Triple = (103.939, 116.779, 123.68)  # BGR, of the O-Net's authors
 _CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
+_ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR
 
 ARCHITECTURES: dict[str, Architecture] = {
     "small": Architecture(
@@ -49,30 +53,47 @@ ARCHITECTURES: dict[str, Architecture] = {
         InputSpec(small.SIDE_PX, "rgb", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
         "classifier.6",
+        conv5="features.11",
+        fc6="classifier.1",
     ),
     "alexnet": Architecture(
         _torchvision("alexnet"),
         InputSpec(224, "rgb", 1.0, *_IMAGENET),
         {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
         "classifier.6",
+        conv5="features.11",
+        fc6="classifier.1",
     ),
     "caffenet": Architecture(
         caffenet.CaffeNet,
         InputSpec(caffenet.SIDE_PX, "bgr", 255.0, _CAFFE_MEAN),
         {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
+        conv5="features.13",
+        fc6="classifier.0",
+    ),
+    "zf5": Architecture(
+        zf5.ZF5,
+        InputSpec(zf5.SIDE_PX, "bgr", 255.0, _ZF_MEAN),
+        {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+        "classifier.6",
+        conv5="features.13",
+        fc6="classifier.0",
     ),
     "vgg16": Architecture(
         _torchvision("vgg16"),
         InputSpec(224, "rgb", 1.0, *_IMAGENET),
         {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
+        conv5="features.29",
+        fc6="classifier.0",
     ),
     "squeezenet1_0": Architecture(
         _torchvision("squeezenet1_0"),
         InputSpec(224, "rgb", 1.0, *_IMAGENET),
         {"pool5": "features.12.cat", "fc8": "flatten"},
         "classifier.1",
+        conv5="features.12.cat",
         grid=3,
         rectifier="classifier.2",
     ),
@@ -81,6 +102,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         InputSpec(224, "rgb", 1.0, *_IMAGENET),
         {"pool5": "layer4.2.relu_2", "fc8": "fc"},
         "fc",
+        conv5="layer4.2.relu_2",
         grid=1,
     ),
 }

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from .caffenet import CrossChannelNorm
+from .pyramid import PyramidPool
+from .zf5 import WithinChannelNorm
 
-_TRACER = {"leaf_modules": [CrossChannelNorm]}  # one node, as torch's own layers are
+_TRACER = {"leaf_modules": [CrossChannelNorm, WithinChannelNorm, PyramidPool]}  # one node, as torch's own layers are
 
 
 def node_names(trunk: nn.Module) -> list[str]:
@@ -48,3 +51,32 @@ def _overwrites(module: nn.Module, user: fx.Node) -> bool:
     if user.op == "call_module":
         return bool(getattr(module.get_submodule(str(user.target)), "inplace", False))
     return bool(user.kwargs.get("inplace", False))
+
+
+def fc_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
+    """As :func:`extraction_graph`, but from the flattened pool5 [B, d] on, which becomes the module's input.
+
+    ``ValueError`` naming a node that comes before it.
+    """
+    module = extraction_graph(trunk, nodes)
+    graph = module.graph
+    flatten = next((n for n in graph.nodes if n.target is torch.flatten), None)
+    if flatten is None:
+        raise ValueError(nodes[0])
+    with graph.inserting_before(flatten):
+        pooled = graph.placeholder("pooled")
+    flatten.replace_all_uses_with(pooled)
+    graph.eliminate_dead_code()
+    image = next(n for n in graph.nodes if n.op == "placeholder")
+    if image.users:
+        output = next(n for n in graph.nodes if n.op == "output")
+        raise ValueError(next(name for name, n in output.args[0].items() if _before(n, pooled)))
+    graph.erase_node(image)
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module
+
+
+def _before(node: fx.Node, pooled: fx.Node) -> bool:
+    """Whether a node is computed without the pooled vector."""
+    return node is not pooled and all(_before(parent, pooled) for parent in node.all_input_nodes)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from ..errors import StageError
 from .architectures import ARCHITECTURES, Architecture
-from .graph import extraction_graph, node_names
+from .graph import extraction_graph, fc_graph, node_names
+from .pyramid import put_pyramid
 from .spec import InputSpec
 
 
@@ -22,11 +23,20 @@ class Network(nn.Module):
     dict has the names that torchvision gives it.
     """
 
-    def __init__(self, name: str, trunk: nn.Module, spec: InputSpec, pool5_grid: int | None, n_outputs: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        trunk: nn.Module,
+        spec: InputSpec,
+        pool5_grid: int | None,
+        n_outputs: int,
+        pyramid: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.name = name
         self.input = spec
         self.pool5_grid = pool5_grid
+        self.pyramid = pyramid  # levels of the spatial pyramid in pool5's place
         self.n_outputs = n_outputs
         self.trunk = trunk
         self._architecture: Architecture = ARCHITECTURES[name]
@@ -72,6 +82,19 @@ class Network(nn.Module):
         graph: nn.Module = self._graphs[nodes]
         return graph
 
+    def fc_graph(self, layers: Sequence[str]) -> nn.Module:
+        """The part of the network from the flattened pool5 to the layers: [B, d] -> a dict of node outputs.
+
+        Shares the weights. Raises ``StageError`` where there is no fc6, and for a layer that does not come after it.
+        """
+        if self._architecture.fc6 is None:
+            raise StageError(f"network {self.name} has no fully connected layer that takes pool5, only pool5 itself")
+        nodes = sorted({self.node(layer) for layer in layers})
+        try:
+            return fc_graph(self.trunk, nodes)
+        except ValueError as error:
+            raise StageError(f"network {self.name}: node {error} does not come after pool5") from None
+
     def node(self, layer: str) -> str:
         """The feature-extraction node of a layer; ``StageError`` naming the nearest if there is none."""
         named = self._architecture.nodes
@@ -86,6 +109,11 @@ class Network(nn.Module):
             f"network {self.name} has no layer {layer!r}; its named layers are {', '.join(named)}, and any of its "
             f"{len(nodes)} nodes can be named as well; the nearest to yours: {', '.join(near)}"
         )
+
+    @property
+    def conv5(self) -> str:
+        """The feature-extraction node of the last feature map before pooling, after its ReLU."""
+        return self._architecture.conv5
 
     def feature_dim(self, layer: str) -> int:
         """Length d of a layer's feature, from a forward pass of one empty crop."""
@@ -138,6 +166,7 @@ def build(
     *,
     generator: torch.Generator | None = None,
     pool5_grid: int | None = None,
+    pyramid: Sequence[int] | None = None,
     spec: InputSpec | None = None,
     device: str = "cpu",
 ) -> Network:
@@ -145,7 +174,8 @@ def build(
 
     ``pool5_grid`` None means the architecture's own: the untouched 256 x 6 x 6 of AlexNet and the like, 3 for
     squeezenet1_0 (4,608-d), 1 for resnet50 (2,048-d). ``spec`` None means the architecture's own input convention.
-    ``device="meta"`` makes no weights at all. Raises ``StageError`` for an unknown name.
+    ``pyramid`` are the levels of a spatial pyramid in pool5's place (:mod:`.pyramid`). ``device="meta"`` makes no
+    weights at all. Raises ``StageError`` for an unknown name, and for a pyramid where no fc6 takes it.
     """
     if name not in ARCHITECTURES:
         near = difflib.get_close_matches(name, list(ARCHITECTURES), n=1, cutoff=0.0)
@@ -158,5 +188,10 @@ def build(
             # constructors draw from the global generator, which is restored afterwards
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))
         trunk = architecture.make(n_outputs)
+        if pyramid is not None:
+            if architecture.fc6 is None:
+                raise StageError(f"network.pyramid: {name} has no fc6 to take it; set network.pyramid to null")
+            put_pyramid(trunk, architecture.nodes["pool5"], architecture.fc6, pyramid)
     grid = architecture.grid if pool5_grid is None else pool5_grid
-    return Network(name, trunk, spec or architecture.input, grid, n_outputs)
+    levels = None if pyramid is None else tuple(pyramid)
+    return Network(name, trunk, spec or architecture.input, grid, n_outputs, levels)

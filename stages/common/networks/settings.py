@@ -11,11 +11,15 @@ NAMED_LAYERS: dict[str, tuple[str, ...]] = {
     "small": ("pool5", "fc6", "fc7", "fc8"),
     "alexnet": ("pool5", "fc6", "fc7", "fc8"),
     "caffenet": ("pool5", "fc6", "fc7", "fc8"),
+    "zf5": ("pool5", "fc6", "fc7", "fc8"),
     "vgg16": ("pool5", "fc6", "fc7", "fc8"),
     "squeezenet1_0": ("pool5", "fc8"),
     "resnet50": ("pool5", "fc8"),
 }
 Positive = Annotated[float, Field(gt=0)]
+MAX_LEVEL, MAX_LEVELS = 32, 8
+# Levels of a spatial pyramid: n stands for n x n bins.
+Levels = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LEVEL)], ...], Field(min_length=1, max_length=MAX_LEVELS)]
 
 
 class InputSettings(Settings):
@@ -31,7 +35,7 @@ class InputSettings(Settings):
 class NetworkSettings(Settings):
     """The paper's T-Net is ``caffenet``; the default is the small one, for the built-in data."""
 
-    name: Literal["small", "alexnet", "caffenet", "vgg16", "squeezenet1_0", "resnet50"] = Field(
+    name: Literal["small", "alexnet", "caffenet", "zf5", "vgg16", "squeezenet1_0", "resnet50"] = Field(
         "small", description="architecture"
     )
     weights: str = Field(
@@ -49,11 +53,24 @@ class NetworkSettings(Settings):
         le=32,
         description="average pool5 to this grid; null: the network's own (squeezenet1_0: 3)",
     )
+    pyramid: Levels | None = Field(
+        None,
+        description="SPP-net: levels of a spatial pyramid in the place of pool5, n x n bins each ([1, 2, 3, 6]), with "
+        "an fc6 that takes it; null: the network's own pool5",
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
-    batch: int = Field(16, ge=1, le=4096, description="regions per forward pass; part of every feature key")
+    batch: int = Field(16, ge=1, le=4096, description="crops per forward pass; part of every such feature's key")
 
     @model_validator(mode="after")
     def _input_is_for_given_weights(self) -> "NetworkSettings":
         if self.input is not None and self.weights == "pretrain":
             raise ValueError("network.input describes given weights; with network.weights: pretrain set it to null")
+        return self
+
+    @model_validator(mode="after")
+    def _a_pyramid_goes_before_fc6(self) -> "NetworkSettings":
+        if self.pyramid is not None and "fc6" not in NAMED_LAYERS[self.name]:
+            raise ValueError(f"network.pyramid: {self.name} has no fc6 to take it; set network.pyramid to null")
+        if self.pyramid is not None and self.pool5_grid is not None:
+            raise ValueError("network.pyramid and network.pool5_grid exclude each other; set one to null")
         return self

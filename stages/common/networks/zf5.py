@@ -1,0 +1,76 @@
+"""``zf5``: the five-convolution network of Zeiler and Fergus as SPP-net's authors have it (SPP paper section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SIDE_PX = 224
+
+
+class WithinChannelNorm(nn.Module):
+    """Caffe's local response normalisation within each channel: ``x / (1 + alpha * mean of squares)^0.75``.
+
+    The mean is over a centred 3 x 3 window and always of nine values, those outside the map as 0. At float32 inside,
+    whatever the input's type.
+    """
+
+    window = 3
+    alpha = 5e-5  # the exponent 0.75 is written out as two square roots
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, c, y, x] -> the same shape and type."""
+        mean = functional.avg_pool2d(x.float().square(), self.window, 1, self.window // 2)
+        root = torch.sqrt(1.0 + self.alpha * mean)
+        return (x.float() / (root * torch.sqrt(root))).to(x.dtype)
+
+
+class ZF5(nn.Module):
+    """ZF-5: 96 (7 x 7, stride 2), 256 (5 x 5, stride 2), 384, 384, 256 (3 x 3) filters, two layers of 4,096 units.
+
+    Paddings and order are those of the authors' Zeiler_conv5.prototxt: 1, 0, 1, 1, 1; ReLU, normalisation, then 3/2
+    pooling without padding that rounds up: 224 -> 110 -> 55 -> 26 -> 13. Here with the plain 3/2 pool5 (13 -> 6) of the
+    paper's baseline; ``network.pyramid`` puts the spatial pyramid in its place. Weights start as CaffeNet's do:
+    Gaussian 0.01 (0.005 in fc6 and fc7), bias 1 in conv2, conv4, conv5, fc6 and fc7, else 0.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 96, 7, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            WithinChannelNorm(),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.Conv2d(96, 256, 5, stride=2),
+            nn.ReLU(inplace=True),
+            WithinChannelNorm(),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.Conv2d(256, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(4096, n_outputs),
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        biased = {self.features[i] for i in (4, 10, 12)} | {self.classifier[i] for i in (0, 3)}
+        wide = {self.classifier[i] for i in (0, 3)}
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.normal_(module.weight, std=0.005 if module in wide else 0.01)
+                nn.init.constant_(module.bias, 1.0 if module in biased else 0.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, 224, 224] -> logits [B, n_outputs]."""
+        return self.classifier(torch.flatten(self.features(x), 1))

@@ -1,0 +1,80 @@
+"""The two ways to make features, ``features.method``: what computes them, and all that their bits depend on."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .settings import FeaturesSettings
+
+if TYPE_CHECKING:
+    from ..common.extraction import Extractor
+    from ..common.networks import Network, NetworkSettings
+    from ..common.spp.extraction import SppExtractor
+
+
+def extractor_of(
+    network: "Network",
+    layers: Sequence[str],
+    settings: FeaturesSettings,
+    network_settings: "NetworkSettings",
+    device: str = "auto",
+) -> "Extractor | SppExtractor":
+    """What computes an image's features: called with pixels and boxes. ``device`` is ``execution.device``.
+
+    Raises ``StageError`` for layers that the network, or the method with it, does not have.
+    """
+    from ..common.device import device_of
+    from ..common.extraction import Crop, extractor
+
+    if settings.method == "warp":
+        return extractor(network, layers, Crop(settings.crop, settings.context_px), network_settings, device)
+    from ..common.spp.extraction import Spp, SppExtractor
+
+    spp = Spp(settings.spp.scales_px, settings.spp.levels, settings.spp.target_side_px)
+    return SppExtractor(network, layers, spp, dtype=network_settings.dtype, device=device_of(device))
+
+
+def lengths(network: "Network", layers: Sequence[str], settings: FeaturesSettings) -> dict[str, int]:
+    """Length of each layer's feature; ``StageError`` as :func:`extractor_of`."""
+    if settings.method == "warp":
+        return {layer: network.feature_dim(layer) for layer in layers}
+    from ..common.spp.split import split
+
+    dims = split(network, layers, settings.spp.levels, min(settings.spp.scales_px)).dims
+    return {layer: dims[layer] for layer in layers}
+
+
+def described(
+    settings: FeaturesSettings, network_settings: "NetworkSettings", network: "Network", layers: list[str]
+) -> dict[str, Any]:
+    """Everything but the image that a feature's bits depend on: part of the key, and kept as attributes."""
+    from ..common.weights import weights_digest
+
+    common = {
+        "layers": layers,
+        "network": network.name,
+        "weights_digest": weights_digest(network, layers),
+        "arithmetic": network_settings.dtype,
+        "storage": settings.storage,
+    }
+    if settings.method == "spp":
+        return {**common, **_of_spp(settings, network)}
+    crop = {
+        "pool5_grid": network.pool5_grid if "pool5" in layers else None,
+        "input": network.input.as_json(),
+        "crop": settings.crop,
+        "context_px": settings.context_px,
+        "batch": network_settings.batch,
+    }
+    return {**common, **crop} | ({} if network.pyramid is None else {"pyramid": list(network.pyramid)})
+
+
+def _of_spp(settings: FeaturesSettings, network: "Network") -> dict[str, Any]:
+    """Neither the input's side nor the number of regions in a batch changes what is pooled from a whole image."""
+    scales = sorted(settings.spp.scales_px)
+    return {
+        "method": "spp",
+        "input": {name: value for name, value in network.input.as_json().items() if name != "side_px"},
+        "scales_px": scales,
+        "levels": list(settings.spp.levels),
+        "target_side_px": settings.spp.target_side_px if len(scales) > 1 else None,
+    }
