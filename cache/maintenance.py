@@ -71,6 +71,10 @@ def verify(
             progress(done, len(found))
     strays = (store.backend.locate(entry.name) for entry in store.backend.strays(stage))
     problems += [Problem("", "", "", f"{path}: does not belong to the store", False) for path in strays]
+    try:
+        store.references()
+    except StoreError as error:
+        problems.append(Problem("", "", "", str(error), damaged=False))
     return VerifyReport(Usage(len(found), nbytes), tuple(problems), moved)
 
 

@@ -124,7 +124,7 @@ class Store:
 
         Returns its name in the store, as ``references`` has it.
         """
-        name = f"refs/{artifact.stage}-{artifact.digest}.json"
+        name = _reference_name(artifact)
         with self.backend.explained(f"writing the reference to {artifact.stage} results"):
             self._prepare()
             self.backend.write(name, artifact.to_bytes())
@@ -208,7 +208,7 @@ class Store:
             raise StoreVersionError(
                 f"{self.root}: this store has format 1, of before the first release; remove it or choose another folder"
             )
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        if not isinstance(version, int) or version != FORMAT_VERSION:
             raise StoreVersionError(
                 f"{self.root}: this store has format {version} and this program reads up to {FORMAT_VERSION}; "
                 "update the program or choose another store folder"
@@ -229,7 +229,13 @@ class Store:
             self.backend.put(stage, key, files)
 
     def _reference(self, name: str) -> Artifact:
-        return Artifact.from_bytes(self.backend.read(name), str(self.backend.locate(name)))
+        found = Artifact.from_bytes(self.backend.read(name), str(self.backend.locate(name)))
+        if name != _reference_name(found):  # gc would remove what it does not name
+            raise StoreError(
+                f"{self.backend.locate(name)}: is damaged: it does not hold what its name says; remove it and run "
+                f"`dvc repro -f -s {found.stage}` in the workspace that it is of"
+            )
+        return found
 
     def _record(self, stage: str, key: str) -> record.ObjectRecord:
         _check(stage, key)
@@ -294,6 +300,10 @@ class Store:
     def _unreadable(self, stage: str, key: str, error: OSError) -> StoreError:
         where = error.filename or self.backend.locate(self.backend.entry(stage, key).name)
         return StoreError(f"{where}: cannot be read ({error.strerror}); {self.backend.remedy}")
+
+
+def _reference_name(artifact: Artifact) -> str:
+    return f"refs/{artifact.stage}-{artifact.digest}.json"
 
 
 def _check(stage: str, key: str) -> None:

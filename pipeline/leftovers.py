@@ -15,6 +15,7 @@ from pathlib import Path
 from cache import make_dirs
 from cache.backend import Entry
 from cache.maintenance import Removal
+from stages.common.contract import Log
 
 from .context import PARTIAL
 from .graph import STAGE_NAMES, all_stages
@@ -30,6 +31,26 @@ def running(project: Path) -> Iterator[None]:
         with suppress(OSError):
             make_dirs(project / "artifacts")
             stack.enter_context(_locked(project, fcntl.LOCK_SH))
+        yield
+
+
+@contextmanager
+def alone(project: Path, stage: str, log: Log) -> Iterator[None]:
+    """Be the only run of this stage in the project: two would write into one folder. Waits for another to end.
+
+    The other may be left over from a DVC that was killed alone.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # as in ``running``
+            folder = project / "artifacts" / ".locks"
+            make_dirs(folder)
+            handle = os.open(folder / stage, os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another run of this stage is at work in this project; waiting for it to end")
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

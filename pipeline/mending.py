@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError
+from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError, StorePermissionError
 from stages.common.contract import ImageTask, Stage
 
 from . import timings
 from .context import RunContext
 from .graph import STAGE_NAMES, load_stage
+from .read_only import lacks
 
 _MANIFEST = "manifest"  # the output that lists a per-image stage's objects
 _STATE = {CorruptObjectError: "was damaged and is in quarantine", MissingObjectError: "is gone"}
@@ -76,7 +77,10 @@ class Mending:
         context.log.warning(
             f"{what}; computing again what the store lacks of {maker.name}, whose parameters and inputs are unchanged"
         )
-        refill.store.register(refill.recorded)
+        try:
+            refill.store.register(refill.recorded)
+        except StorePermissionError as refused:
+            raise lacks(refill.store, maker.name, len(refill.store.missing(maker.name, keys))) from refused
         try:
             self.run(maker, refill)
         except _OtherResultError:

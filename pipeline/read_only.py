@@ -15,10 +15,15 @@ def require_all(store: Store, tasks: Sequence[ImageTask], refused: StorePermissi
     }
     for stage, keys in sorted(lacking.items()):
         if keys:
-            raise StoreError(
-                f"{store.root}: this user may only read this store, and it lacks {len(keys)} objects of {stage}; give "
-                "this user write permission, or use another store folder (store.root, RCNN_STORE)"
-            ) from refused
+            raise lacks(store, stage, len(keys)) from refused
+
+
+def lacks(store: Store, stage: str, count: int) -> StoreError:
+    """What to tell a user who would have to write objects into a store that they may only read."""
+    return StoreError(
+        f"{store.root}: this user may only read this store, and it lacks {count} objects of {stage}; give this user "
+        "write permission, or use another store folder (store.root, RCNN_STORE)"
+    )
 
 
 def register_if_allowed(store: Store, artifact: Artifact, log: Log) -> None:

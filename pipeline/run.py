@@ -13,6 +13,7 @@ from cache import FULL, StoreError, StoreFullError
 from . import timings
 from .context import RunContext
 from .graph import load_stage
+from .leftovers import alone
 from .mending import Mending
 from .progress import format_seconds
 
@@ -28,14 +29,15 @@ def run_stage(name: str, project: Path, params: Any) -> None:
     context, mending = RunContext(stage, project, params), Mending(project, params)
     begin = time.monotonic()
     timings.reset_peak()
-    context.discard_partial()
-    try:
-        with _terminate_as_interrupt(), _full_disk_named(name, project):
-            mending.run(stage, context)
-        with _full_disk_named(name, project):
-            context.commit()
-    finally:
+    with alone(project, name, context.log):
         context.discard_partial()
+        try:
+            with _terminate_as_interrupt(), _full_disk_named(name, project):
+                mending.run(stage, context)
+            with _full_disk_named(name, project):
+                context.commit()
+        finally:
+            context.discard_partial()
     seconds = time.monotonic() - begin - mending.seconds
     counts = {
         "computed": context.tally.computed,

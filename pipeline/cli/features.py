@@ -85,7 +85,7 @@ def _show_layers(store: Store, artifact: Artifact, record: ImageRecord) -> None:
     found = FeatureSet(store, artifact)
     key = artifact.keys[record.id]
     click.echo(f"image {record.id} {record.file_name}, {record.width}x{record.height}, split {record.split}")
-    click.echo(f"object {store.path('features', key)}")
+    click.echo(f"object {store.describe('features', key)['path']}")
     rows = []
     for layer in found.dims:
         stored = next(iter(found.layer(layer, [record.id]))).features

@@ -17,6 +17,7 @@ from .errors import StageError
 
 STAGE = "features"
 _SMALL = ("boxes", "is_gt", "gt_class", "difficult", "overlaps")
+_DASK_ROWS = 512
 _STATISTICS_IMAGES = 200  # FACTS section 5: images, and rows of each, that the mean norm is estimated from
 _STATISTICS_ROWS = 200
 
@@ -107,6 +108,8 @@ class LayerView(Collection[ImageFeatures]):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def __getitem__(self, index: int) -> ImageFeatures:
+        if isinstance(index, slice):
+            raise StageError("view[i] is the i-th image; regions across images are view.rows(start, stop)")
         return self._read(*self._keys[index])
 
     def image(self, image_id: int) -> ImageFeatures:
@@ -117,9 +120,13 @@ class LayerView(Collection[ImageFeatures]):
         raise StageError(f"no features of image id {image_id} in this view")
 
     def counts(self) -> NDArray[np.int64]:
-        """Rows of each image, int64 [images], from the objects' records: no array is read."""
+        """Rows of each image, int64 [images], from the objects' records, which are read once: no array is."""
+        return self._counts.copy()
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
         name = "ground_truth_count" if self._objects_only else "count"
-        return np.array([self._store.describe(STAGE, key)["attrs"][name] for _, key in self._keys], np.int64)
+        return np.array([self._store.get(STAGE, key, []).attrs[name] for _, key in self._keys], np.int64)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Regions ``start:stop`` (as a slice) of all images in order, [k, d]; reads only the chunks that hold them."""
@@ -139,7 +146,7 @@ class LayerView(Collection[ImageFeatures]):
         return out
 
     def array(self) -> Any:
-        """All rows of all images, in order, as a Dask array [rows, d]; a chunk per image that has any, read lazily."""
+        """All rows of all images, in order, as a lazy Dask array [rows, d], chunks of at most 512 rows of an image."""
         import dask.array as da
         from dask import delayed
 
@@ -147,11 +154,13 @@ class LayerView(Collection[ImageFeatures]):
             raise StageError("no image was asked for, so that there is no array of features")
         dtype, d = self.dtype_and_length()
         counts = self.counts().tolist()
-        read = delayed(lambda key, rows: self._store.get_rows(STAGE, key, self.layer, 0, rows), pure=True)
-        keys = (key for _, key in self._keys)
-        return da.concatenate(
-            [da.from_delayed(read(key, n), shape=(n, d), dtype=dtype) for key, n in zip(keys, counts, strict=True)]
-        )
+        read = delayed(lambda key, a, b: self._store.get_rows(STAGE, key, self.layer, a, b), pure=True)
+        parts = [
+            da.from_delayed(read(key, a, min(n, a + _DASK_ROWS)), shape=(min(n, a + _DASK_ROWS) - a, d), dtype=dtype)
+            for (_, key), n in zip(self._keys, counts, strict=True)
+            for a in range(0, max(n, 1), _DASK_ROWS)
+        ]
+        return da.concatenate(parts)
 
     def dtype_and_length(self) -> tuple[np.dtype[Any], int]:
         """The layer's dtype as stored, and its length; ``LookupError`` for a view of no image."""

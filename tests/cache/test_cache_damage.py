@@ -7,8 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import CorruptObjectError, MissingObjectError, Payload, Recipe, Store, StoreVersionError
-from cache.maintenance import verify
+from cache import (
+    Artifact,
+    CorruptObjectError,
+    MissingObjectError,
+    Payload,
+    Recipe,
+    Store,
+    StoreError,
+    StoreVersionError,
+)
+from cache.maintenance import gc, verify
 from cache.record import DamagedRecordError, ObjectRecord, sealed
 
 FORMS = ("hdf5", "zarr")
@@ -199,4 +208,20 @@ def test_damage_in_a_read_only_store_is_told_without_a_move(public_dir, samples,
     flip(store.path("features", key) / "data.h5", 5)
     with unprivileged(), pytest.raises(CorruptObjectError, match="could not be moved to quarantine"):
         Store(store.root).get("features", key)
+    assert store.has("features", key)
+
+
+def test_a_reference_with_a_flipped_bit_stops_gc_and_is_told_by_verify(store, samples):
+    key = samples.put(store)
+    name = store.register(Artifact("features", 1, {}, {}, ((1, key),), {"dataset": "a"}))
+    path = store.root / name
+    data = path.read_bytes()
+    at = data.index(key.encode())
+    overwrite(
+        path,
+        data[:at] + bytes([data[at] ^ 2 if data[at] ^ 2 in b"0123456789abcdef" else data[at] ^ 1]) + data[at + 1 :],
+    )
+    assert "does not hold what its name says" in str(verify(store).problems[0])
+    with pytest.raises(StoreError, match="does not hold what its name says"):
+        gc(store, [], grace_s=0, dry_run=False)
     assert store.has("features", key)

@@ -94,7 +94,7 @@ class DvcDriver(Driver):
         self.dvc("init", "--no-scm", "-q")
 
     def run(self, step: tuple[str, ...], kill: Kill | None = None) -> Ended:
-        while (ended := self._dvc("repro", kill=kill)).status == _DVC_REFUSES and self._drop_cut_file(ended.said):
+        while (ended := self.call("repro", kill=kill)).status == _DVC_REFUSES and self._drop_cut_file(ended.said):
             pass
         return ended
 
@@ -109,11 +109,12 @@ class DvcDriver(Driver):
 
     def dvc(self, *arguments: str) -> None:
         """A command of DVC that must end well."""
-        ended = self._dvc(*arguments)
+        ended = self.call(*arguments)
         if ended.status:
             raise RuntimeError(ended.said)
 
-    def _dvc(self, *arguments: str, kill: Kill | None = None) -> Ended:
+    def call(self, *arguments: str, kill: Kill | None = None) -> Ended:
+        """A command of DVC."""
         command = [sys.executable, "-W", "ignore", "-m", "dvc", *arguments]
         return run_group(command, self.project, self.environment, kill)
 
