@@ -72,8 +72,8 @@ class DualFit:
 
     ``gone`` float64 [p + n] as in :class:`Start`: 0 for all, unless a threshold was given.
 
-    ``multipliers`` float64 [p + n] are a, from which w is summed; ``gap`` is (P - D) / P, right to some 1e-6 (scores are
-    float32).
+    ``multipliers`` float64 [p + n] are a, from which w is summed; ``gap`` is (P - D) / P, right to some
+    1e-6, since scores are float32.
     """
 
     w: NDArray[np.float64]
