@@ -106,7 +106,7 @@ def warp_regions(
     side = spec.side_px
     b = np.asarray(boxes, np.float32).reshape(-1, 4)
     check_context(side, context_px)
-    _check_boxes(b)
+    check_boxes(b)
     height, width = image.shape[:2]
     source, target = placements(b, width, height, side, mode=mode, context_px=context_px)
     if out is None:
@@ -115,7 +115,7 @@ def warp_regions(
     elif out.shape != (len(b), 3, side, side) or out.dtype != np.float32:
         raise ValueError(f"out must be float32 {(len(b), 3, side, side)}, not {out.dtype} {out.shape}")
     flips = np.zeros(len(b), np.bool_) if mirror is None else np.asarray(mirror, np.bool_)
-    pixels = _Pixels(image, source, spec)
+    pixels = Pixels(image, source, spec)
     for crop, origin, place, flip in zip(
         out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True
     ):
@@ -134,7 +134,8 @@ def check_context(side_px: int, context_px: int) -> None:
         )
 
 
-def _check_boxes(boxes: NDArray[np.float32]) -> None:
+def check_boxes(boxes: NDArray[np.float32]) -> None:
+    """``StageError`` for a box [n, 4] that has no area or is not finite."""
     bad = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
     if bad.any():
         k = int(np.flatnonzero(bad)[0])
@@ -143,7 +144,7 @@ def _check_boxes(boxes: NDArray[np.float32]) -> None:
         )
 
 
-class _Pixels:
+class Pixels:
     """The image in the network's colour order and range, mean subtracted, as float32.
 
     Converted once where the regions overlap much, else region by region; a table look-up per value either way, so
@@ -174,7 +175,7 @@ class _Pixels:
         return np.asarray(cv2.LUT(np.ascontiguousarray(ordered), self._table), np.float32)
 
 
-def _fill(crop: NDArray[np.float32], pixels: _Pixels, source: list[int], target: list[int]) -> None:
+def _fill(crop: NDArray[np.float32], pixels: Pixels, source: list[int], target: list[int]) -> None:
     """Resize ``source`` of the image into ``target`` of the crop [side, side, 3]; the rest becomes 0."""
     x1, y1, x2, y2 = target
     if x2 <= x1 or y2 <= y1 or source[2] <= source[0] or source[3] <= source[1]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import StageError
 from ..extraction import DTYPES, exact_arithmetic, use_one_thread
 from ..networks import Network
-from ..warp import _check_boxes
+from ..warp import check_boxes
 from .image import scaled_image
 from .pooling import pool_windows
 from .pooling_torch import pool_windows_torch
@@ -68,7 +68,7 @@ class SppExtractor:
         Raises ``StageError`` for a box without area, and where the feature map is not a number.
         """
         b = np.asarray(boxes, np.float32).reshape(-1, 4)
-        _check_boxes(b)
+        check_boxes(b)
         use_one_thread(cpu=self._device.type == "cpu")
         out = {layer: np.empty((len(b), d), np.float32) for layer, d in self.dims.items()}
         with torch.inference_mode(), self._lock, exact_arithmetic(self._device):

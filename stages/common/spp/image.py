@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..networks.spec import InputSpec
-from ..warp import _Pixels
+from ..warp import Pixels
 
 
 def scaled_image(image: NDArray[np.uint8], spec: InputSpec, scale_px: int) -> NDArray[np.float32]:
@@ -15,7 +15,7 @@ def scaled_image(image: NDArray[np.uint8], spec: InputSpec, scale_px: int) -> ND
     mean subtracted, in the network's colour order and range (``spec.side_px`` does not matter).
     """
     height, width = image.shape[:2]
-    pixels = _Pixels(image, np.array([[0, 0, width, height]]), spec)(0, 0, width, height)
+    pixels = Pixels(image, np.array([[0, 0, width, height]]), spec)(0, 0, width, height)
     factor = scale_px / min(height, width)
     shape = (int(width * factor + 0.5), int(height * factor + 0.5))
     resized = cv2.resize(pixels, shape, interpolation=cv2.INTER_LINEAR)
