@@ -12,8 +12,9 @@ from pipeline.graph import STAGE_NAMES, load_stage
 
 # Read in one of two settings only, by a second run.
 BY_SOFTMAX = {("svm", "weights")}
-# Not inputs: the store (keys say what is read), checkpoints, parameters, and timings for show.
-NO_INPUT = ("artifacts/objects", "artifacts/refs", "artifacts/tmp", "artifacts/checkpoints", "artifacts/store.json")
+# Not inputs: the store (keys say what is read), checkpoints, locks (empty), parameters, and timings for show.
+STORE = ("artifacts/objects", "artifacts/refs", "artifacts/tmp", "artifacts/store.json")
+NO_INPUT = (*STORE, "artifacts/checkpoints", "artifacts/.locks")
 ALSO_NO_INPUT = ("params.yaml", "reports/timings.json", "reads.json")
 # Says where the images lie; their bytes are checked against the manifest's digests, so that it changes no result.
 SOURCE = "artifacts/datasets/scenes/source.json"
