@@ -110,14 +110,6 @@ def best_bare(name: str, layer: str, device: str) -> Bare:
     return max(every, key=lambda bare: bare.rate(seconds=_PROBE_S))
 
 
-class Quiet:
-    """A log that says nothing."""
-
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None: ...
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
-
-
 def photographs(folder: Path) -> list[ImageRecord]:
     """A photograph per core, without annotations: the first of coco128, or noise where it is not there."""
     import cv2
@@ -182,7 +174,7 @@ def ours(bare: Bare, folder: Path) -> float:
         tasks.append(ImageTask(record, Recipe("features", 1, described, {"i": record.id}), {"proposals": key}))
     with one_thread_each():
         compute.prepare()
-        executor = Executor(store, LocalRunner(CORES), Quiet(), Tally())
+        executor = Executor(store, LocalRunner(CORES), harness.Quiet(), Tally())
         seconds = harness.seconds(lambda: executor.compute(tasks, compute, unit="regions"))
     return REGIONS * len(tasks) / seconds
 
@@ -209,4 +201,4 @@ def figures(device: str) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    harness.main(figures)
+    harness.main(figures, ("cpu", "cuda"))

@@ -165,4 +165,4 @@ def figures(device: str) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    main(figures)
+    main(figures, ("cpu", "cuda"))

@@ -102,20 +102,14 @@ class Stream(Collection[MadeUp]):
             yield image
 
 
-class Silent:
-    """The log of a stage, unheard."""
-
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None: ...
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
-
-
 def train(n_images: int, settings: SvmSettings, workers: int) -> tuple[Classifier, list[FitRecord], float]:
     """The model, its mining log, and the seconds without the making of features."""
     scale = settings.target_norm / np.linalg.norm(MadeUp(0).features.astype(np.float32), axis=1).mean()
     images, objects = Stream(range(n_images)), Stream(range(n_images), objects_only=True)
     begin = time.perf_counter()
-    model, records = train_svms(images, CLASSES, float(scale), settings, 3, Silent(), objects=objects, workers=workers)
+    model, records = train_svms(
+        images, CLASSES, float(scale), settings, 3, harness.Quiet(), objects=objects, workers=workers
+    )
     return model, records, time.perf_counter() - begin - images.seconds - objects.seconds
 
 

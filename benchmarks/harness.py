@@ -10,7 +10,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,14 @@ class Figure:
         if self.ratio is None or self.reach is None:
             return ""
         return "yes" if self.ratio >= self.reach else "no"
+
+
+class Quiet:
+    """The log of a stage, unheard."""
+
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -79,10 +87,10 @@ def photographs() -> Path | None:
     return folder if (folder / "instances.json").exists() else None
 
 
-def main(figures: Callable[[str], Iterator[Figure]]) -> None:
-    """The command line of one benchmark: ``--device cpu|cuda``, ``--json`` for the runner."""
+def main(figures: Callable[[str], Iterator[Figure]], devices: Sequence[str] = ("cpu",)) -> None:
+    """The command line of one benchmark: ``--device``, one of those that it measures; ``--json`` for the runner."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=devices, default="cpu")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     arguments = parser.parse_args()
     for figure in figures(arguments.device):

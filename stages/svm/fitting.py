@@ -16,7 +16,7 @@ from .negatives import NegativePool
 from .settings import SvmSettings
 from .solver import fit
 
-_BLOCK = 256  # rows converted and scored at once: what fits a core's cache
+SCORED_AT_ONCE = 256  # rows converted and scored at once: what fits a core's cache
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,8 @@ class Fitter:
 
     def _scores(self, rows: NDArray[Any], w: NDArray[np.float32], b: np.float32) -> NDArray[np.float32]:
         weights = (w * np.float32(self._scale))[None]
-        blocks = [product(as_float32(rows[i : i + _BLOCK]), weights)[:, 0] for i in range(0, len(rows), _BLOCK)]
+        blocks = [
+            product(as_float32(rows[i : i + SCORED_AT_ONCE]), weights)[:, 0]
+            for i in range(0, len(rows), SCORED_AT_ONCE)
+        ]
         return np.concatenate([*blocks, np.zeros(0, np.float32)]) + b

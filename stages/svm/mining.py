@@ -19,7 +19,7 @@ from stages.common.contract import Log
 from stages.common.errors import StageError
 from stages.common.models import Classifier
 
-from .fitting import ClassFit, Fitter
+from .fitting import SCORED_AT_ONCE, ClassFit, Fitter
 from .negatives import NegativePool
 from .records import FitRecord, fit_record, tell, tell_forgotten
 from .settings import SvmSettings
@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 _MIB = 2**20
 _MOST_RESERVED = 2**34  # bytes of address space; a system may refuse what is out of all proportion to its memory
-_BLOCK = 256  # rows converted and scored at once: what fits a core's cache
 
 
 class ImageRegions(Protocol):
@@ -162,7 +161,7 @@ class _Trainer:
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float32]:
         model = self.model()
-        blocks = [features[i : i + _BLOCK] for i in range(0, len(features), _BLOCK)]
+        blocks = [features[i : i + SCORED_AT_ONCE] for i in range(0, len(features), SCORED_AT_ONCE)]
         return np.concatenate(list(self.threads.map(model.scores, blocks)))
 
     def _fit(self, due: list[int], image_id: int, seen: int) -> None:

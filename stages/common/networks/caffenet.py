@@ -29,33 +29,17 @@ class CrossChannelNorm(nn.Module):
         return (x.float() / (root * torch.sqrt(root))).to(x.dtype)
 
 
-class CaffeNet(nn.Module):
-    """Caffe's reference network: 227 px, conv-relu-pool-LRN order, two groups in conv2, conv4 and conv5.
+class CaffeStyle(nn.Module):
+    """Five convolutions in ``features``, then two layers of 4,096 units: what Caffe's early networks share.
 
-    Pooling rounds its output size up (Caffe's rule), giving 227 -> 55 -> 27 -> 13 -> 6; 60,965,224 parameters
-    with 1,000 outputs. Weights start as in Caffe's training file: Gaussian 0.01 (0.005 in fc6 and fc7), bias 1 in
-    conv2, conv4, conv5, fc6 and fc7, else 0.
+    ``features`` ends in 256 maps of 6 x 6 and has its second, fourth and fifth convolution at 4, 10 and 12. Weights
+    start as in Caffe's training files: Gaussian 0.01 (0.005 in fc6 and fc7), bias 1 in conv2, conv4, conv5, fc6 and
+    fc7, else 0.
     """
 
-    def __init__(self, n_outputs: int) -> None:
+    def __init__(self, features: nn.Sequential, n_outputs: int) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 96, 11, stride=4),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, ceil_mode=True),
-            CrossChannelNorm(),
-            nn.Conv2d(96, 256, 5, padding=2, groups=2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, ceil_mode=True),
-            CrossChannelNorm(),
-            nn.Conv2d(256, 384, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 384, 3, padding=1, groups=2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1, groups=2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, ceil_mode=True),
-        )
+        self.features = features
         self.classifier = nn.Sequential(
             nn.Linear(256 * 6 * 6, 4096),
             nn.ReLU(inplace=True),
@@ -76,5 +60,33 @@ class CaffeNet(nn.Module):
                 nn.init.constant_(module.bias, 1.0 if module in biased else 0.0)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, 227, 227] -> logits [B, n_outputs]."""
+        """Crops [B, 3, side, side] -> logits [B, n_outputs]."""
         return self.classifier(torch.flatten(self.features(x), 1))
+
+
+class CaffeNet(CaffeStyle):
+    """Caffe's reference network: 227 px, conv-relu-pool-LRN order, two groups in conv2, conv4 and conv5.
+
+    Pooling rounds its output size up (Caffe's rule), giving 227 -> 55 -> 27 -> 13 -> 6; 60,965,224 parameters
+    with 1,000 outputs.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        features = nn.Sequential(
+            nn.Conv2d(3, 96, 11, stride=4),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            CrossChannelNorm(),
+            nn.Conv2d(96, 256, 5, padding=2, groups=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            CrossChannelNorm(),
+            nn.Conv2d(256, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 384, 3, padding=1, groups=2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1, groups=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+        )
+        super().__init__(features, n_outputs)

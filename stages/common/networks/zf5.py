@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .caffenet import CaffeStyle
+
 SIDE_PX = 224
 
 
@@ -24,18 +26,16 @@ class WithinChannelNorm(nn.Module):
         return (x.float() / (root * torch.sqrt(root))).to(x.dtype)
 
 
-class ZF5(nn.Module):
+class ZF5(CaffeStyle):
     """ZF-5: 96 (7 x 7, stride 2), 256 (5 x 5, stride 2), 384, 384, 256 (3 x 3) filters, two layers of 4,096 units.
 
     Paddings and order are those of the authors' Zeiler_conv5.prototxt: 1, 0, 1, 1, 1; ReLU, normalisation, then 3/2
     pooling without padding that rounds up: 224 -> 110 -> 55 -> 26 -> 13. Here with the plain 3/2 pool5 (13 -> 6) of the
-    paper's baseline; ``network.pyramid`` puts the spatial pyramid in its place. Weights start as CaffeNet's do:
-    Gaussian 0.01 (0.005 in fc6 and fc7), bias 1 in conv2, conv4, conv5, fc6 and fc7, else 0.
+    paper's baseline; ``network.pyramid`` puts the spatial pyramid in its place.
     """
 
     def __init__(self, n_outputs: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
+        features = nn.Sequential(
             nn.Conv2d(3, 96, 7, stride=2, padding=1),
             nn.ReLU(inplace=True),
             WithinChannelNorm(),
@@ -52,25 +52,4 @@ class ZF5(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, ceil_mode=True),
         )
-        self.classifier = nn.Sequential(
-            nn.Linear(256 * 6 * 6, 4096),
-            nn.ReLU(inplace=True),
-            nn.Dropout(),
-            nn.Linear(4096, 4096),
-            nn.ReLU(inplace=True),
-            nn.Dropout(),
-            nn.Linear(4096, n_outputs),
-        )
-        self._initialise()
-
-    def _initialise(self) -> None:
-        biased = {self.features[i] for i in (4, 10, 12)} | {self.classifier[i] for i in (0, 3)}
-        wide = {self.classifier[i] for i in (0, 3)}
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.normal_(module.weight, std=0.005 if module in wide else 0.01)
-                nn.init.constant_(module.bias, 1.0 if module in biased else 0.0)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, 224, 224] -> logits [B, n_outputs]."""
-        return self.classifier(torch.flatten(self.features(x), 1))
+        super().__init__(features, n_outputs)
