@@ -25,9 +25,10 @@ CPU = (
     "suppression",
     "reading",
     "overhead",
+    "pipeline",
     "growth",
 )
-CUDA = ("features", "spp")
+CUDA = ("features", "spp", "pipeline")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

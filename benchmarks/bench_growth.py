@@ -1,13 +1,10 @@
-"""How time and memory of the stages after the features grow, and each stage's peak memory at 2,000 regions x 4,096.
+"""How time and memory of the stages after the features grow with images, regions and classes.
 
 Each stage runs as a user runs it, ``rcnn run STAGE``, a process each, on made-up features (``made_up``): over a 10x
-range of images, of regions per image, and of classes; the exponent is that of the least-squares fit
+range of images, of regions per image, and of classes; the exponent is the b of
 ``cost = a * size ** b``. The time is the stage's own (without the program's start), the memory the process's peak.
 """
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +13,17 @@ import yaml
 
 from benchmarks.harness import Figure, fitted_exponent
 from benchmarks.made_up import make_project
+from benchmarks.project import ROOT, rcnn
 from pipeline.timings import read_timings
 
-ROOT = Path(__file__).parents[1]
 STAGES = ("svm", "bbox", "detect")
-SIZES = {"images": (8, 25, 80), "regions": (200, 2000), "classes": (2, 20)}
+SIZES = {"images": (8, 80), "regions": (200, 2000), "classes": (2, 20)}
 BASE = {"images": 20, "regions": 600, "classes": 6}
 
 
 def run_stage(project: Path, stage: str) -> tuple[float, float]:
     """Seconds of the stage itself, and MiB at the peak of its process."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", stage]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"rcnn run {stage}: {done.stderr}")
+    rcnn(project, "run", stage)
     found = read_timings(project)[stage]
     return found["seconds"], found["peak_rss_mb"]
 
@@ -47,7 +40,7 @@ def measure(images: int, regions: int, classes: int) -> dict[str, tuple[float, f
 
 
 def figures(_: str) -> Iterator[Figure]:
-    """One figure per stage, and the peaks."""
+    """Two figures per stage."""
     grown = {axis: [measure(**{**BASE, axis: size}) for size in sizes] for axis, sizes in SIZES.items()}
     for stage in STAGES:
         times, peaks = [], []
@@ -57,12 +50,6 @@ def figures(_: str) -> Iterator[Figure]:
             peaks.append(f"{axis} {fitted_exponent(sizes, mib):.2f} ({mib[0]:.0f} to {mib[-1]:.0f} MiB)")
         yield Figure(f"exponent of {stage}'s time over 10x", "; ".join(times))
         yield Figure(f"exponent of {stage}'s peak memory over 10x", "; ".join(peaks))
-    widest = grown["regions"][-1]
-    yield Figure(
-        "peak memory at 2,000 regions x 4,096",
-        ", ".join(f"{stage} {mib:.0f} MiB" for stage, (_, mib) in widest.items()),
-        note=f"{BASE['images']} train images, {BASE['classes']} classes; the program with its imports takes some 300",
-    )
 
 
 if __name__ == "__main__":

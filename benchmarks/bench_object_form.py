@@ -10,6 +10,7 @@ in the page cache.
 """
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -33,6 +34,12 @@ CODECS = {
     "lz4, shuffled bytes": numcodecs.Blosc("lz4", shuffle=numcodecs.Blosc.SHUFFLE),
     "lz4, shuffled bits": numcodecs.Blosc("lz4", shuffle=numcodecs.Blosc.BITSHUFFLE),
 }
+
+
+def all_of(pool: ThreadPoolExecutor, work: Callable[[Any], Any], parts: Sequence[Any]) -> None:
+    """``work`` of every part, in the pool's threads."""
+    for _ in pool.map(work, parts):
+        pass
 
 
 def median_ms(work: Callable[[], object], n: int = 15) -> float:
@@ -119,8 +126,8 @@ def codecs(layer: np.ndarray[Any, Any]) -> None:
     with ThreadPoolExecutor(CORES) as pool:
         for name, codec in CODECS.items():
             packed = list(pool.map(codec.encode, chunks))
-            pack = median_ms(lambda codec=codec: list(pool.map(codec.encode, chunks)))
-            unpack = median_ms(lambda codec=codec, packed=packed: list(pool.map(codec.decode, packed)))
+            pack = median_ms(functools.partial(all_of, pool, codec.encode, chunks))
+            unpack = median_ms(functools.partial(all_of, pool, codec.decode, packed))
             print(f"{name:34} {sum(map(len, packed)) / 1e6:6.1f} {pack:6.1f} {unpack:6.1f}")
         print(f"{'none':34} {layer.nbytes / 1e6:6.1f} {'':6} {median_ms(layer.copy):6.1f}")
 
@@ -146,7 +153,7 @@ def scan(layer: np.ndarray[Any, Any], folder: Path, images: int = 40) -> None:
                 _ = values.astype(np.float32) @ weights
 
     computing = median_ms(lambda: [layer.astype(np.float32) @ weights for _ in range(images)], 3)
-    reading, plain, ahead = (median_ms(lambda a=a: passed(*a), 3) for a in ((0, False), (0, True), (2, True)))
+    reading, plain, ahead = (median_ms(functools.partial(passed, *a), 3) for a in ((0, False), (0, True), (2, True)))
     part = max(reading, computing) / ahead
     print(f"scan of {images} images, ms each: reading {reading / images:.1f}, computing {computing / images:.1f}; both")
     print(f"in turn {plain / images:.1f}, read ahead {ahead / images:.1f} ({part:.2f} of the slower one's speed)")

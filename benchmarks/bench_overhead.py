@@ -17,8 +17,8 @@ import yaml
 
 from benchmarks import harness
 from benchmarks.harness import Figure
+from benchmarks.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 DVC_FACTOR = 1.5  # at most so many times DVC's own no-op
 HELP_MARGIN_S = 0.3
 

@@ -113,7 +113,7 @@ def in_a_process(what: str, root: Path, n_images: int) -> tuple[float, float]:
         "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = {}
+    found: dict[str, float] = {}
     for line in done.stdout.splitlines():
         name, *rest = line.split()
         if name in ("LIMIT", "SECONDS", "PEAK"):

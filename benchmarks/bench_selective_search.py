@@ -57,10 +57,7 @@ def load(folder: Path, count: int) -> list[Photo]:
     photos = []
     for image in sorted(coco["images"], key=lambda i: i["file_name"])[:count]:
         path = folder / "images" / Path(image["file_name"]).name
-        bgr = cv2.imread(str(path))
-        if bgr is None:
-            sys.exit(f"{path}: cannot be read as an image")
-        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        rgb = cv2.cvtColor(harness.read_bgr(path), cv2.COLOR_BGR2RGB)
         height, width = rgb.shape[:2]
         xywh = np.array([a["bbox"] for a in coco["annotations"] if a["image_id"] == image["id"]]).reshape(-1, 4)
         objects = np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]) * (WIDTH / width)

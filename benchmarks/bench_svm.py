@@ -22,6 +22,7 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks import harness
 from benchmarks.harness import Figure
+from benchmarks.made_up import LATENT, SIGNAL, random_layer
 from stages.common.models import Classifier
 from stages.svm.mining import train_svms
 from stages.svm.records import FitRecord
@@ -29,19 +30,14 @@ from stages.svm.settings import SvmSettings
 from stages.svm.solver import objective
 
 CLASSES = tuple(f"class {j}" for j in range(20))
-ROWS, LENGTH, LATENT = 2000, 4096, 64
+ROWS = 2000
 IMAGES, FULL_IMAGES, HELD_OUT = 120, 500, 60
-SIGNAL = 4.0  # of an object, beside unit noise: its regions and its classes overlap with others
 
 
 @functools.cache
-def layer() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The random layer's weights and bias, and the classes' directions of unit length."""
-    rng = np.random.default_rng(123)
-    weights, bias = rng.normal(size=(LATENT, LENGTH)), rng.normal(-6, 3, size=LENGTH)
-    directions = rng.normal(size=(len(CLASSES), LATENT))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return tuple(torch.from_numpy(a.astype(np.float32)) for a in (weights, bias, directions))
+def layer() -> tuple[torch.Tensor, ...]:
+    """The random layer's weights and bias, and the classes' directions."""
+    return tuple(map(torch.from_numpy, random_layer(len(CLASSES))))
 
 
 @dataclass(frozen=True)
@@ -115,9 +111,10 @@ def train(n_images: int, settings: SvmSettings, workers: int) -> tuple[Classifie
 
 def full_objectives(models: list[Classifier], n_images: int, settings: SvmSettings) -> np.ndarray:
     """[models, classes]: what is minimised, over all regions of the training images, cached or not."""
+    none = np.zeros(0)
     totals = np.array(
         [
-            [objective(w, float(b), [], [], settings).total for w, b in zip(model.weights, model.bias, strict=True)]
+            [objective(w, float(b), none, none, settings).total for w, b in zip(model.weights, model.bias, strict=True)]
             for model in models
         ]
     )

@@ -9,10 +9,14 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -74,8 +78,6 @@ def median_ratio(theirs: Iterable[float], ours: Iterable[float]) -> float:
 
 def fitted_exponent(sizes: Iterable[float], costs: Iterable[float]) -> float:
     """b of the least-squares fit cost = a * size**b."""
-    import numpy as np
-
     return float(np.polyfit(np.log(list(sizes)), np.log(list(costs)), 1)[0])
 
 
@@ -85,6 +87,16 @@ def photographs() -> Path | None:
     named = os.environ.get("RCNN_PHOTOGRAPHS")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data" / "coco128"
     return folder if (folder / "instances.json").exists() else None
+
+
+def read_bgr(path: Path) -> NDArray[np.uint8]:
+    """A photograph's pixels, uint8 [H, W, 3] BGR."""
+    import cv2
+
+    pixels = cv2.imread(str(path))
+    if pixels is None:
+        sys.exit(f"{path}: cannot be read as an image")
+    return np.asarray(pixels, np.uint8)
 
 
 def main(figures: Callable[[str], Iterator[Figure]], devices: Sequence[str] = ("cpu",)) -> None:

@@ -14,18 +14,25 @@ from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
 from stages.common.boxes import class_overlaps
 
-LENGTH, LATENT, SIGNAL = 4096, 64, 4.0
+LENGTH, LATENT = 4096, 64
+SIGNAL = 4.0  # of an object, beside unit noise: its regions and its classes overlap with others
 EXTENT = 500
+
+
+def random_layer(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Weights [LATENT, LENGTH] and bias [LENGTH] of a layer with a ReLU, a quarter of whose outputs are not 0, and the
+    classes' directions [classes, LATENT] of unit length: what a class adds to a region's latent vector."""
+    rng = np.random.default_rng(0)
+    weights, bias = rng.normal(size=(LATENT, LENGTH)), rng.normal(-6, 3, LENGTH)
+    directions = rng.normal(size=(classes, LATENT))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return weights.astype(np.float32), bias.astype(np.float32), directions.astype(np.float32)
 
 
 def make_project(folder: Path, train: int, test: int, regions: int, classes: int) -> None:
     """Write the dataset manifest and the feature objects of ``train + test`` images; layer ``fc7`` alone."""
     rng = np.random.default_rng([train, test, regions, classes])
-    shared = np.random.default_rng(0)
-    weights = shared.normal(size=(LATENT, LENGTH)).astype(np.float32)
-    bias = shared.normal(-6, 3, LENGTH).astype(np.float32)
-    directions = shared.normal(size=(classes, LATENT)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    weights, bias, directions = random_layer(classes)
     store = Store(folder / "artifacts")
     records, entries = [], []
     for i in range(train + test):
