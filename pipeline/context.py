@@ -11,6 +11,7 @@ from typing import Any
 
 from cache import Artifact, Store, StorePermissionError, digest_file, make_dirs, sync, sync_tree
 from manifests import Dataset, ImageSource
+from stages.combine.saved import FOLDER as SAVED
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
 
@@ -215,6 +216,8 @@ class RunContext:
         return final.parent / PARTIAL / self._stage.name / final.name
 
     def _missing_input(self, path: Path) -> str:
+        if path == self._project / SAVED:
+            return f"{path}: not found; no detections are saved: `rcnn detections save NAME` does it"
         registered = registered_folder(self._project, self._params.dataset)
         if path == registered or registered in path.parents:
             name = self._params.dataset

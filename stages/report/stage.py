@@ -28,11 +28,11 @@ def run(ctx: Context) -> None:
     from .inputs import Found, PageData, read_rows
     from .page import page
 
-    dataset, detect = ctx.dataset(), ctx.artifact("detect")
+    dataset, detect = ctx.dataset(), ctx.artifact("detections")
 
     def found(record: Any) -> Found:
         names = ["bbox.boxes", "bbox.scores", "bbox.labels"]
-        arrays = ctx.store.get("detect", detect.keys[record.id], names).arrays
+        arrays = ctx.store.get(detect.stage, detect.keys[record.id], names).arrays
         return Found(*(arrays[name] for name in names))
 
     tables = {name: read_rows(ctx.input(name), columns) for name, columns in _COLUMNS.items()}
@@ -45,6 +45,7 @@ def run(ctx: Context) -> None:
         **tables,
         classifier=str(detect.summary["classifier"]),
         regressed=bool(detect.summary["regressed"]),
+        combined=tuple(detect.summary.get("detectors", ())),
         timings={name: part for name, part in ctx.timings().items() if name != STAGE.name},
         parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
         digests=_digests(ctx),
@@ -85,6 +86,7 @@ STAGE = Stage(
         "svm",
         "bbox",
         "detect",
+        "combine",
         "evaluate",
         "report",
     ),
@@ -92,7 +94,7 @@ STAGE = Stage(
         "manifest": "artifacts/manifest/manifest.json",
         "proposals": "artifacts/proposals/manifest.json",
         "features": "artifacts/features/manifest.json",
-        "detect": "artifacts/detect/manifest.json",
+        "detections": "artifacts/combine/manifest.json",
         "svm": "artifacts/svm/model.h5",
         "bbox": "artifacts/bbox/model.h5",
         "pretrain": "artifacts/pretrain/curve.csv",

@@ -78,6 +78,7 @@ def data(**changes):
         "pretrain": [],
         "classifier": "svm",
         "regressed": True,
+        "combined": (),
         "timings": {"svm": {"seconds": 75.0, "peak_rss_mb": 1200, "finished": "2025-01-01T00:00:00Z"}},
         "parameters": {
             "dataset": "toy",

@@ -52,7 +52,7 @@ class Context:
         return self.page.dataset
 
     def artifact(self, name):
-        assert name == "detect"
+        assert name == "detections"
         entries = []
         for record in self.page.tested:
             found = self.page.found(record)
