@@ -57,6 +57,7 @@ class RunContext:
         self._params = params
         self.log = Reporter(stage.name)
         self.tally = Tally()
+        self.published: str | None = None  # digest of the artifact manifest
         self._claims: list[str] = []
         self._after_commit: list[Callable[[], None]] = []
         self.device = params.execution.device
@@ -146,6 +147,7 @@ class RunContext:
             register_if_allowed(self.store, artifact, self.log)
         for claim in self._claims:
             self.store.unregister(claim)
+        self.published = artifact.digest
         artifact.write(self.output(name))
 
     def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:

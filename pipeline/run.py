@@ -44,8 +44,12 @@ def run_stage(name: str, project: Path, params: Any) -> None:
         "reused": context.tally.reused,
         "regions": context.tally.regions,
     }
+    per_image = context.tally.per_image
+    if per_image:
+        parts = ", ".join(f"{part} {mean:.3g}" for part, mean in per_image.items())
+        context.log.info(f"seconds per image: {parts}, total {sum(per_image.values()):.3g}")
     try:
-        timings.record(project, name, seconds, counts)
+        timings.record(project, name, seconds, counts, {context.published: per_image} if per_image else {})
     except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
         context.log.warning(f"its time is not in {timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")

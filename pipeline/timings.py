@@ -11,11 +11,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cache import atomic_write
 
 FILE = Path("reports/timings.json")
+_RESULTS = 100  # whose seconds per image are kept
 
 
 def reset_peak() -> None:
@@ -42,8 +44,18 @@ def read_timings(project: Path) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
 
-def record(project: Path, stage: str, seconds: float, counts: Mapping[str, int]) -> None:
-    """Add one stage's run. A run that computed no object keeps the figures of the last one that did."""
+def record(
+    project: Path,
+    stage: str,
+    seconds: float,
+    counts: Mapping[str, int],
+    per_image: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> None:
+    """Add one stage's run. A run that computed no object keeps the figures of the last one that did.
+
+    ``per_image``: the digest of the artifact manifest that was made, and mean seconds by part of the work on one image.
+    Those of the last results are kept, so that what a result cost is known when another run finds it in the store.
+    """
     timings = read_timings(project)
     last = timings.get(stage, {})
     entry = {
@@ -56,6 +68,18 @@ def record(project: Path, stage: str, seconds: float, counts: Mapping[str, int])
     if counts.get("reused") and not counts.get("computed") and last.get("computed"):
         last["reused"] = counts["reused"]
         entry = last
+    if costs := _costs(last, per_image):
+        entry["per_image"] = costs
     timings[stage] = entry
     (project / FILE).parent.mkdir(parents=True, exist_ok=True)
     atomic_write(project / FILE, (json.dumps(timings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _costs(last: Mapping[str, Any], per_image: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Seconds per image by result, the newest results'."""
+    known = last.get("per_image")
+    costs = {k: v for k, v in known.items() if isinstance(v, dict)} if isinstance(known, dict) else {}
+    for digest, parts in per_image.items():
+        costs[digest] = {part: round(mean, 6) for part, mean in parts.items()} | {"measured": time.time()}
+    newest = sorted(costs, key=lambda digest: float(costs[digest].get("measured", 0)))[-_RESULTS:]
+    return {digest: costs[digest] for digest in newest}
