@@ -44,8 +44,8 @@ Experiment = Callable[[str, Sequence[str]], None]
 
 @dataclass(frozen=True)
 class Cell:
-    """One experiment: mAP in [0, 1] by protocol, and mean seconds per image by part (empty: computed before there were
-    any, or elsewhere). ``features`` is the digest of the features that it used."""
+    """One experiment: mAP in [0, 1] by protocol, the digest of the features that it used, and what these took: median
+    seconds per image by part; empty where they came from elsewhere."""
 
     row: str
     column: str

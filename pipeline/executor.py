@@ -9,6 +9,7 @@ computed before a kill is found again.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
 
 from cache import Store
@@ -27,18 +28,21 @@ class Tally:
     computed: int = 0
     reused: int = 0
     regions: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)  # by part of the work, of all computed images together
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # of each computed image, by part of the work
 
     def add(self, outcome: "Outcome") -> None:
         """Count one computed image; its regions are added up where progress is shown."""
         self.computed += 1
         for part, seconds in outcome.seconds.items():
-            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+            self.seconds.setdefault(part, []).append(seconds)
 
     @property
     def per_image(self) -> dict[str, float]:
-        """Mean seconds of each part; nothing where no work names its parts."""
-        return {part: seconds / self.computed for part, seconds in sorted(self.seconds.items())}
+        """Median seconds of each part; nothing where the work names no parts.
+
+        Not the mean: the first image of a process waits for what is compiled and loaded on first use.
+        """
+        return {part: median(seconds) for part, seconds in sorted(self.seconds.items())}
 
 
 @dataclass(frozen=True)

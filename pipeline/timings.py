@@ -53,12 +53,12 @@ def record(
 ) -> None:
     """Add one stage's run. A run that computed no object keeps the figures of the last one that did.
 
-    ``per_image``: the digest of the artifact manifest that was made, and mean seconds by part of the work on one image.
-    Those of the last results are kept, so that what a result cost is known when another run finds it in the store.
+    ``per_image``: the digest of the artifact manifest that was made, and seconds of one image by part of the work. Those
+    of the last results are kept, so that what a result cost is known when another run finds it in the store.
     """
     timings = read_timings(project)
     last = timings.get(stage, {})
-    entry = {
+    entry: dict[str, Any] = {
         "seconds": round(seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -80,6 +80,6 @@ def _costs(last: Mapping[str, Any], per_image: Mapping[str, Mapping[str, float]]
     known = last.get("per_image")
     costs = {k: v for k, v in known.items() if isinstance(v, dict)} if isinstance(known, dict) else {}
     for digest, parts in per_image.items():
-        costs[digest] = {part: round(mean, 6) for part, mean in parts.items()} | {"measured": time.time()}
+        costs[digest] = {part: round(value, 6) for part, value in parts.items()} | {"measured": time.time()}
     newest = sorted(costs, key=lambda digest: float(costs[digest].get("measured", 0)))[-_RESULTS:]
     return {digest: costs[digest] for digest in newest}

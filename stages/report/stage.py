@@ -4,6 +4,7 @@
 anything but its declared inputs, except the table of times.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def run(ctx: Context) -> None:
         regressed=bool(detect.summary["regressed"]),
         combined=tuple(detect.summary.get("detectors", ())),
         timings={name: part for name, part in ctx.timings().items() if name != STAGE.name},
+        features_cost=_cost(ctx.timings(), ctx.artifact("features").digest),
         parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
         digests=_digests(ctx),
         settings=ctx.settings("report"),
@@ -57,6 +59,12 @@ def run(ctx: Context) -> None:
     html = page(data).encode()
     ctx.output("html").write_bytes(html)
     ctx.log.info(f"{STAGE.outputs['html']}: {len(html) / 1e6:.1f} MB")
+
+
+def _cost(timings: Mapping[str, Mapping[str, Any]], features: str) -> dict[str, float]:
+    """Seconds per image by part, of exactly these features; empty where another project, or nobody, measured them."""
+    found = timings.get("features", {}).get("per_image", {}).get(features, {})
+    return {name: found[name] for name in ("conv", "fc", "rest") if name in found}
 
 
 def _plain(value: Any) -> Any:

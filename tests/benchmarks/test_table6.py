@@ -1,4 +1,4 @@
-"""The grid of the SPP paper's Table 6: its cells are valid parameters, its table is the paper's from the paper's numbers."""
+"""The grid of the SPP paper's Table 6: its cells are valid parameters; the paper's numbers give the paper's table."""
 
 import itertools
 import json
@@ -114,6 +114,8 @@ def test_further_settings_go_where_they_belong() -> None:
     assert added("fc6", "spp1") == {"a=1", "d=4", "e=5"}
     assert added("ftfc7", "spp5") == {"a=1", "b=2", "e=5"}
     assert added("ftfc6", "rcnn") == {"b=2", "c=3", "e=5"}
+    again = settings_of("pool5", "spp1", ["pool5"], [("spp", "features.spp.scales_px=[200]")])
+    assert [s for s in again if "scales_px" in s] == ["features.spp.scales_px=[200]"]
 
 
 def test_a_grid_keeps_each_cell_and_puts_the_parameters_back(tmp_path: Path) -> None:

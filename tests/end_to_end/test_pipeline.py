@@ -66,6 +66,14 @@ def test_plots_name_columns_and_templates_that_exist(finished: Path, entry: dict
         assert named <= header | {"rev"}
 
 
+def test_what_the_features_of_an_image_cost_is_told(finished: Path) -> None:
+    made = Artifact.read(finished / "artifacts/features/manifest.json").digest
+    cost = json.loads((finished / "reports/timings.json").read_text())["features"]["per_image"][made]
+    assert set(cost) == {"conv", "fc", "rest", "measured"}
+    assert all(seconds > 0 for seconds in cost.values())
+    assert "Features of one image: conv " in (finished / "reports/index.html").read_text()
+
+
 def test_a_second_run_computes_nothing_and_changes_no_bit(project: Path, run_rcnn: Rcnn) -> None:
     before = objects(project)
     metrics = (project / "reports/metrics.json").read_bytes()
