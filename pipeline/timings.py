@@ -53,8 +53,8 @@ def record(
 ) -> None:
     """Add one stage's run. A run that computed no object keeps the figures of the last one that did.
 
-    ``per_image``: the digest of the artifact manifest that was made, and seconds of one image by part of the work. Those
-    of the last results are kept, so that what a result cost is known when another run finds it in the store.
+    ``per_image``: seconds of one image by part of the work, by the digest of the artifact manifest that was made. Those
+    of the last results stay, so that what a result cost is known when another run finds it in the store.
     """
     timings = read_timings(project)
     last = timings.get(stage, {})
