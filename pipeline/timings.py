@@ -41,7 +41,11 @@ def read_timings(project: Path) -> dict[str, dict[str, Any]]:
         found = json.loads((project / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    timings = {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    for entry in timings.values():
+        if "per_image" in entry:
+            entry["per_image"] = _well_formed(entry["per_image"])
+    return timings
 
 
 def record(
@@ -77,9 +81,15 @@ def record(
 
 def _costs(last: Mapping[str, Any], per_image: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Seconds per image by result, the newest results'."""
-    known = last.get("per_image")
-    costs = {k: v for k, v in known.items() if isinstance(v, dict)} if isinstance(known, dict) else {}
+    costs = dict(last.get("per_image", {}))
     for digest, parts in per_image.items():
         costs[digest] = {part: round(value, 6) for part, value in parts.items()} | {"measured": time.time()}
-    newest = sorted(costs, key=lambda digest: float(costs[digest].get("measured", 0)))[-_RESULTS:]
+    newest = sorted(costs, key=lambda digest: costs[digest]["measured"])[-_RESULTS:]
     return {digest: costs[digest] for digest in newest}
+
+
+def _well_formed(costs: object) -> dict[str, dict[str, float]]:
+    """What :func:`_costs` may have written."""
+    entries = costs.items() if isinstance(costs, dict) else ()
+    parts = {digest: entry for digest, entry in entries if isinstance(entry, dict) and "measured" in entry}
+    return {digest: part for digest, part in parts.items() if all(type(value) is float for value in part.values())}

@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from cache import Artifact, Store, StoreError
+from cache.listing import dataset_of
 from cache.transfer import copy
 from pipeline.context import default_workers
 from pipeline.errors import ParamsError
 from pipeline.progress import Reporter
 from pipeline.text import format_table
-from pipeline.workspace import open_store
-from stages.combine.saved import FOLDER, NAME_PATTERN, checked, saved_names, saved_path
+from pipeline.workspace import open_store, saved_detections
+from stages.combine.saved import FOLDER, NAME_PATTERN, checked, saved_path
 
 _DETECT = Path("artifacts/detect/manifest.json")
 
@@ -54,15 +55,14 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
 @click.pass_obj
 def list_saved(project: Path) -> None:
     """What is saved: name, images, kind of scores, and how many cached objects are missing."""
-    folder, store = project / FOLDER, open_store(project)
+    store = open_store(project)
     rows = []
-    for name in saved_names(folder):
-        artifact = checked(saved_path(folder, name))
+    for path, artifact in saved_detections(project).items():
         lacking = len(store.missing(artifact.stage, artifact.keys.values()))
-        summary = artifact.summary
-        regressed = "box regression" if summary["regressed"] else ""
+        scores, images = artifact.summary["classifier"], len(artifact.entries)
+        regressed = "box regression" if artifact.summary["regressed"] else ""
         gaps = f"{lacking} missing" if lacking else ""
-        rows.append((name, summary.get("dataset", ""), len(artifact.entries), summary["classifier"], regressed, gaps))
+        rows.append((path.stem, dataset_of(artifact), images, scores, regressed, gaps))
     click.echo(format_table(("name", "dataset", "images", "scores", "", ""), rows, right=(2,)))
 
 

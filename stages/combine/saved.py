@@ -12,7 +12,7 @@ from ..common.errors import StageError
 FOLDER = "detections"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 # What the summary must hold for the comparison with others.
-_NEEDED = frozenset({"classes", "images", "classifier", "regressed", "rank_factor"})
+_NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int}
 
 
 def saved_path(folder: Path, name: str) -> Path:
@@ -49,9 +49,17 @@ def checked(path: Path) -> Artifact:
         raise StageError(f"{path}: damaged, or no detections; save them again by `rcnn detections save`") from None
     if artifact.stage != "detect":
         raise StageError(f"{path}: lists results of stage {artifact.stage}; save those of artifacts/detect")
-    if not artifact.summary.keys() >= _NEEDED or len(artifact.summary["images"]) != len(artifact.entries):
+    if not _complete(artifact):
         raise StageError(
             f"{path}: made by an older version, without what combining needs; run `dvc repro detect` where they were "
             "made, and save them again"
         )
     return artifact
+
+
+def _complete(artifact: Artifact) -> bool:
+    summary = artifact.summary
+    if any(type(summary.get(name)) is not kind for name, kind in _NEEDED.items()):
+        return False
+    texts = all(isinstance(text, str) for text in [*summary["classes"], *summary["images"]])
+    return texts and len(summary["images"]) == len(artifact.entries)

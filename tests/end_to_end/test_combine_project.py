@@ -115,6 +115,10 @@ def test_gaps_and_damage(two: Path, run_rcnn: Rcnn, put_params: Put) -> None:
     assert "1 of 5 objects of A are not in the store" in done.stderr
     assert "Traceback" not in done.stderr
     assert "1 missing" in run_rcnn(two, "detections", "ls").stdout
+    found = run_rcnn(two, "cache", "verify", check=False)
+    assert found.returncode == 2
+    assert "A.json: 1 objects of it are not in the store" in found.stdout
+    assert "detect: " not in found.stdout  # whose own are all there
 
 
 def test_evaluate_fills_a_gap_in_what_combine_hands_on(project: Path, run_rcnn: Rcnn) -> None:

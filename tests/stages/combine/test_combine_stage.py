@@ -259,7 +259,8 @@ def test_files_that_are_no_saved_detections(root: Path) -> None:
     keep(root, "there", Artifact("features", 1, {}, {}, (), {}))
     with pytest.raises(StageError, match=r"there\.json: lists results of stage features"):
         run(root, "there")
-    for artifact in (Artifact("detect", 2, {}, {}, (), {"classifier": "svm"}), made(root, 1, images=["0" * 64])):
+    wrong: list[dict[str, Any]] = [{"images": ["0" * 64]}, {"images": 3}, {"classes": [1, 2]}, {"regressed": 1}]
+    for artifact in (Artifact("detect", 2, {}, {}, (), {"classifier": "svm"}), *(made(root, 1, **w) for w in wrong)):
         keep(root, "there", artifact)
         with pytest.raises(StageError, match=r"there\.json: made by an older version"):
             run(root, "there")
