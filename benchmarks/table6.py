@@ -9,7 +9,7 @@ The project has a git commit, and params.yaml with the network, the dataset and,
 ``finetune.iterations``. Each cell is one ``dvc exp run`` in the project's folder (named table6-ROW-COLUMN, so that
 ``dvc exp show`` lists it, too); params.yaml is put back after each. Features are computed once by column and with or
 without fine-tuning, whatever the number of rows. ``--set WHERE:NAME=VALUE`` adds a setting; WHERE is a row, a column,
-``spp``, ``ft`` or ``all``. What was run is kept in ``reports/table6.json``, cell by cell.
+``spp``, ``ft`` or ``all``. What was run is kept in ``reports/table6.json``, cell by cell; remove it to begin with another dataset.
 """
 
 import argparse
@@ -191,7 +191,8 @@ def main() -> None:
         for problem in _needs_finetuning(project, arguments.rows, arguments.more):
             sys.exit(problem)
         run_grid(project, arguments.rows, arguments.columns, arguments.more, _dvc(project.absolute()))
-    print(table(read_cells(project), arguments.protocol))
+    cells = read_cells(project)
+    print(table(cells, arguments.protocol) if cells else f"{project / RESULTS}: nothing has been run")
 
 
 if __name__ == "__main__":

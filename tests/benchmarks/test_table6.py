@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.table6 import COLUMNS, ROWS, Cell, read_cells, run_grid, settings_of, table
+from benchmarks.table6 import COLUMNS, ROWS, Cell, main, read_cells, run_grid, settings_of, table
 from cache import Artifact
 from pipeline import timings
 from pipeline.params import parse_params
@@ -23,6 +23,12 @@ PAPER = {
     "ftfc7bb": (58.0, 59.2, 58.5),
 }
 TIMES = {"spp1": (0.053, 0.089), "spp5": (0.293, 0.089), "rcnn": (8.96, 0.07)}
+
+
+def called(*arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["table6", *arguments])
+        main()
 
 
 def cell(row: str, column: str, mean_ap: float, features: str, seconds: dict[str, float]) -> Cell:
@@ -148,3 +154,23 @@ def test_a_grid_keeps_each_cell_and_puts_the_parameters_back(tmp_path: Path) -> 
     assert cells[0].mean_ap == {"voc2007": 0.5, "voc2010": 0.25}
     run_grid(tmp_path, ["pool5"], ["spp1"], [], experiment)
     assert len(read_cells(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("text", ["features.spp.levels=[6]", "nowhere:a=1", "spp:a"])
+def test_a_setting_without_its_place_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        called("x", "--set", text)
+    assert f"{text!r} is not WHERE:NAME=VALUE with WHERE of all, fc6, ft, " in capsys.readouterr().err
+
+
+def test_rows_with_fine_tuning_need_iterations(tmp_path: Path) -> None:
+    document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    document["finetune"]["iterations"] = 0
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(SystemExit, match=r"params\.yaml: finetune\.iterations is 0; set it, or leave out the rows"):
+        called(str(tmp_path))
+
+
+def test_show_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    called(str(tmp_path), "--show")
+    assert "nothing has been run" in capsys.readouterr().out
