@@ -9,7 +9,8 @@ The project has a git commit, and params.yaml with the network, the dataset and,
 ``finetune.iterations``. Each cell is one ``dvc exp run`` in the project's folder (named table6-ROW-COLUMN, so that
 ``dvc exp show`` lists it, too); params.yaml is put back after each. Features are computed once by column and with or
 without fine-tuning, whatever the number of rows. ``--set WHERE:NAME=VALUE`` adds a setting; WHERE is a row, a column,
-``spp``, ``ft`` or ``all``. What was run is kept in ``reports/table6.json``, cell by cell; remove it to begin with another dataset.
+``spp``, ``ft`` or ``all``. What was run is kept in ``reports/table6.json``, cell by cell; remove that file where the
+dataset is another.
 """
 
 import argparse
