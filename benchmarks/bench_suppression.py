@@ -20,7 +20,7 @@ from torchvision.ops import batched_nms
 
 from benchmarks import harness
 from benchmarks.harness import Figure, median_ratio, seconds, take_turns
-from stages.detect.nms import class_nms
+from stages.common.nms import class_nms
 from stages.evaluate.metrics import score
 from stages.evaluate.objects import Detections, GroundTruth
 

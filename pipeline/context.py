@@ -11,6 +11,7 @@ from typing import Any
 
 from cache import Artifact, Store, StorePermissionError, digest_file, make_dirs, sync, sync_tree
 from manifests import Dataset, ImageSource
+from stages.combine.saved import FOLDER as SAVED
 from stages.common.contract import Compute, ImageTask, ReadImage, Stage
 from stages.common.errors import StageError
 
@@ -56,6 +57,7 @@ class RunContext:
         self._params = params
         self.log = Reporter(stage.name)
         self.tally = Tally()
+        self.published: str | None = None  # digest of the artifact manifest
         self._claims: list[str] = []
         self._after_commit: list[Callable[[], None]] = []
         self.device = params.execution.device
@@ -145,6 +147,7 @@ class RunContext:
             register_if_allowed(self.store, artifact, self.log)
         for claim in self._claims:
             self.store.unregister(claim)
+        self.published = artifact.digest
         artifact.write(self.output(name))
 
     def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:
@@ -215,6 +218,8 @@ class RunContext:
         return final.parent / PARTIAL / self._stage.name / final.name
 
     def _missing_input(self, path: Path) -> str:
+        if path == self._project / SAVED:
+            return f"{path}: not found; no detections are saved: `rcnn detections save NAME` does it"
         registered = registered_folder(self._project, self._params.dataset)
         if path == registered or registered in path.parents:
             name = self._params.dataset

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cache import Artifact, digest_file
 from manifests import ImageRecord, decode_image
+from stages.common.detections import BoxSet, suppressed
 from stages.common.documents import read_operating_points
 from stages.common.errors import StageError
 from stages.common.extraction import Extractor, one_thread_each
@@ -18,7 +19,7 @@ from stages.common.models import BoxRegressor, Classifier, read_box_regressor, r
 from stages.common.networks import NetworkSettings
 from stages.common.spp.extraction import SppExtractor
 from stages.common.weights import load_weights
-from stages.detect.detection import BoxSet, detect_image, layers_needed
+from stages.detect.detection import candidates_of, layers_needed
 from stages.detect.settings import DetectSettings
 from stages.features.method import extractor_of
 from stages.features.objects import narrow
@@ -167,7 +168,8 @@ class Detector:
         stored: dict[str, NDArray[Any]] = {
             name: narrow(f, parts.storage, name, "image") for name, f in features.items()
         }
-        found = detect_image(stored, boxes, parts.classifier, parts.regressor, width, height, parts.settings)
+        scored = candidates_of(stored, boxes, parts.classifier, parts.regressor, width, height, parts.settings)
+        found = suppressed(scored, parts.settings.nms_iou)
         return found.bbox if box_regression else found.no_bbox
 
 

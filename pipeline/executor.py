@@ -6,15 +6,17 @@ of single images, progress. A :class:`Runner` says where: threads (``local_runne
 computed before a kill is found again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
 
 from cache import Store
 from manifests import DatasetError
 from stages.common.contract import Compute, ImageTask, Log
 from stages.common.errors import StageError
+from stages.common.stopwatch import collected
 
 from .errors import InterruptedRun
 
@@ -26,13 +28,30 @@ class Tally:
     computed: int = 0
     reused: int = 0
     regions: int = 0
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # of each computed image, by part of the work
+
+    def add(self, outcome: "Outcome") -> None:
+        """Count one computed image; its regions are added up where progress is shown."""
+        self.computed += 1
+        for part, seconds in outcome.seconds.items():
+            self.seconds.setdefault(part, []).append(seconds)
+
+    @property
+    def per_image(self) -> dict[str, float]:
+        """Median seconds of each part; nothing where the work names no parts.
+
+        Not the mean: the first image of a process waits for what is compiled and loaded on first use.
+        """
+        return {part: median(seconds) for part, seconds in sorted(self.seconds.items())}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one task: its regions, or a problem of its image, or an error that ends the run."""
+    """What became of one task: its regions and the seconds of its parts, or a problem of its image, or an error that
+    ends the run."""
 
     regions: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     problem: str | None = None
     error: Exception | None = None
 
@@ -47,9 +66,10 @@ class Work:
     def __call__(self, task: ImageTask) -> Outcome:
         """Never raises an ``Exception``: it is in the outcome, named after the image where it is a bug of ours."""
         try:
-            payload = self.compute(task)
+            with collected() as seconds:
+                payload = self.compute(task)
             self.store.put(task.recipe, payload)
-            return Outcome(int(payload.attrs["count"]))
+            return Outcome(int(payload.attrs["count"]), seconds)
         except (StageError, DatasetError) as error:
             return Outcome(problem=str(error))
         except Exception as error:
@@ -133,7 +153,7 @@ class Executor:
                     problems.append(outcome.problem)
                 else:
                     regions += outcome.regions
-                    self.tally.computed += 1
+                    self.tally.add(outcome)
                 self.log.progress(done, total, "images", f"{regions} {unit}")
         except KeyboardInterrupt:
             self.log.info("stopping; what is computed is kept")

@@ -19,6 +19,7 @@ STAGE_NAMES = (
     "svm",
     "bbox",
     "detect",
+    "combine",
     "evaluate",
     "report",
 )

@@ -88,11 +88,15 @@ class Mending:
 
 
 def _maker(reader: Stage, name: str) -> Stage | None:
-    """The stage of that name, if it makes objects and nothing else, and ``reader`` declares that it reads them."""
+    """The stage of that name, if it makes objects and nothing else, and ``reader`` declares that it reads them.
+
+    Or that it reads the list of a stage between, which may hand on the objects that it was given (``combine``).
+    """
     if name not in STAGE_NAMES:
         return None
     stage = load_stage(name)
-    is_read = stage.outputs.get(_MANIFEST) in reader.inputs.values()
+    between = [one for one in map(load_stage, STAGE_NAMES) if one.outputs.get(_MANIFEST) in reader.inputs.values()]
+    is_read = any(stage.outputs.get(_MANIFEST) in one.inputs.values() for one in (reader, *between))
     return stage if is_read and set(stage.outputs) == {_MANIFEST} else None
 
 

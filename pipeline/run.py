@@ -44,8 +44,13 @@ def run_stage(name: str, project: Path, params: Any) -> None:
         "reused": context.tally.reused,
         "regions": context.tally.regions,
     }
+    costs = {}
+    if context.published and (parts := context.tally.per_image):
+        costs[context.published] = parts
+        said = ", ".join(f"{part} {value:.3g}" for part, value in parts.items())
+        context.log.info(f"seconds per image: {said}, total {sum(parts.values()):.3g}")
     try:
-        timings.record(project, name, seconds, counts)
+        timings.record(project, name, seconds, counts, costs)
     except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
         context.log.warning(f"its time is not in {timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")

@@ -11,11 +11,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cache import atomic_write
 
 FILE = Path("reports/timings.json")
+_RESULTS = 100  # whose seconds per image are kept
 
 
 def reset_peak() -> None:
@@ -39,14 +41,28 @@ def read_timings(project: Path) -> dict[str, dict[str, Any]]:
         found = json.loads((project / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    timings = {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    for entry in timings.values():
+        if "per_image" in entry:
+            entry["per_image"] = _well_formed(entry["per_image"])
+    return timings
 
 
-def record(project: Path, stage: str, seconds: float, counts: Mapping[str, int]) -> None:
-    """Add one stage's run. A run that computed no object keeps the figures of the last one that did."""
+def record(
+    project: Path,
+    stage: str,
+    seconds: float,
+    counts: Mapping[str, int],
+    per_image: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> None:
+    """Add one stage's run. A run that computed no object keeps the figures of the last one that did.
+
+    ``per_image``: seconds of one image by part of the work, by the digest of the artifact manifest that was made. Those
+    of the last results stay, so that what a result cost is known when another run finds it in the store.
+    """
     timings = read_timings(project)
     last = timings.get(stage, {})
-    entry = {
+    entry: dict[str, Any] = {
         "seconds": round(seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -56,6 +72,24 @@ def record(project: Path, stage: str, seconds: float, counts: Mapping[str, int])
     if counts.get("reused") and not counts.get("computed") and last.get("computed"):
         last["reused"] = counts["reused"]
         entry = last
+    if costs := _costs(last, per_image):
+        entry["per_image"] = costs
     timings[stage] = entry
     (project / FILE).parent.mkdir(parents=True, exist_ok=True)
     atomic_write(project / FILE, (json.dumps(timings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _costs(last: Mapping[str, Any], per_image: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Seconds per image by result, the newest results'."""
+    costs = dict(last.get("per_image", {}))
+    for digest, parts in per_image.items():
+        costs[digest] = {part: round(value, 6) for part, value in parts.items()} | {"measured": time.time()}
+    newest = sorted(costs, key=lambda digest: costs[digest]["measured"])[-_RESULTS:]
+    return {digest: costs[digest] for digest in newest}
+
+
+def _well_formed(costs: object) -> dict[str, dict[str, float]]:
+    """What :func:`_costs` may have written."""
+    entries = costs.items() if isinstance(costs, dict) else ()
+    parts = {digest: entry for digest, entry in entries if isinstance(entry, dict) and "measured" in entry}
+    return {digest: part for digest, part in parts.items() if all(type(value) is float for value in part.values())}

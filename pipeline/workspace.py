@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, Store
+from stages.combine.saved import FOLDER, checked, saved_names, saved_path
 
 from .context import store_root
 from .params import load_params
@@ -20,10 +21,23 @@ def open_store(project: Path) -> Store:
 
 
 def workspace_artifacts(project: Path) -> list[Artifact]:
+    """The artifact manifests that the stages' last runs left in ``artifacts/<stage>/``, and the saved detections."""
+    # detect's list is combine's too, where nothing is combined
+    return list(dict.fromkeys([*stage_artifacts(project), *saved_detections(project).values()]))
+
+
+def stage_artifacts(project: Path) -> list[Artifact]:
     """The artifact manifests that the stages' last runs left in ``artifacts/<stage>/``."""
     from .graph import all_stages
 
     paths = {project / p for s in all_stages().values() for p in s.outputs.values() if p.endswith("/manifest.json")}
     dataset_manifests = {project / "artifacts/manifest/manifest.json"}
     datasets = project / "artifacts" / "datasets"
-    return [Artifact.read(p) for p in sorted(paths - dataset_manifests) if p.exists() and datasets not in p.parents]
+    results = [p for p in sorted(paths - dataset_manifests) if p.exists() and datasets not in p.parents]
+    return [Artifact.read(path) for path in results]
+
+
+def saved_detections(project: Path) -> dict[Path, Artifact]:
+    """What ``rcnn detections save`` has saved, by its file; StageError where a file is no such."""
+    paths = [saved_path(project / FOLDER, name) for name in saved_names(project / FOLDER)]
+    return {path: checked(path) for path in paths}

@@ -20,6 +20,11 @@ _COMMANDS = {
     ),
     "dataset": ("pipeline.cli.dataset", "dataset", "Import, check and show datasets."),
     "detect": ("pipeline.cli.detect", "detect", "Run the trained detector on new images."),
+    "detections": (
+        "pipeline.cli.detections",
+        "detections",
+        "Save a run's detections, to combine others with them.",
+    ),
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
     "features": ("pipeline.cli.features", "features", "Look into cached features."),
     "params": ("pipeline.cli.params", "params", "Every parameter: meaning, range, default, and its value here."),

@@ -22,7 +22,7 @@ from pipeline.nearest import nearest
 from pipeline.params import parse_params
 from pipeline.progress import Reporter
 from pipeline.text import format_bytes, format_table
-from pipeline.workspace import open_store, workspace_artifacts
+from pipeline.workspace import open_store, saved_detections, stage_artifacts, workspace_artifacts
 
 _SHOWN = 5  # objects named where many are wrong
 
@@ -227,14 +227,21 @@ def _of_stages(artifacts: Sequence[Artifact], stages: Sequence[str]) -> list[Art
 
 
 def _gaps(project: Path) -> list[str]:
-    """One line for each of the workspace's results of which the store lacks objects."""
+    """One line for each of the workspace's results, and saved detections, of which the store lacks objects."""
     store = open_store(project)
-    lacking = {a.stage: len(store.missing(a.stage, a.keys.values())) for a in workspace_artifacts(project)}
+
+    def lacking(artifact: Artifact) -> int:
+        return len(store.missing(artifact.stage, artifact.keys.values()))
+
+    own = {artifact.stage: count for artifact in stage_artifacts(project) if (count := lacking(artifact))}
+    saved = {path: count for path, artifact in saved_detections(project).items() if (count := lacking(artifact))}
+    there = "are not in the store; `rcnn cache pull` may have them"
     return [
-        f"{stage}: {count} objects of the workspace's result are not in the store; `rcnn cache pull` may have them, "
-        f"`dvc repro -f -s {stage}` computes them"
-        for stage, count in lacking.items()
-        if count
+        *(
+            f"{stage}: {count} objects of the workspace's result {there}, `dvc repro -f -s {stage}` computes them"
+            for stage, count in own.items()
+        ),
+        *(f"{path}: {count} objects of it {there}, else save it again" for path, count in saved.items()),
     ]
 
 

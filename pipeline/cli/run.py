@@ -18,7 +18,8 @@ def run(project: Path, stages: tuple[str, ...]) -> None:
     """Run each STAGE with the parameters of params.yaml, whatever is fresh.
 
     Cached objects are reused, so this too computes only what is missing. Stages, in the order in which they run: scenes
-    (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, evaluate, report.
+    (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, combine, evaluate,
+    report.
     `dvc repro` runs what has changed, in order; use it unless you want one stage by hand.
     """
     for name in stages:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .device import device_of
 from .networks import Network, NetworkSettings
+from .stopwatch import part, switch
 from .warp import CropMode, check_context, warp_regions
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -56,6 +57,9 @@ class Extractor:
         # channels_last: two to three times faster convolutions on CPUs, and what the warp writes without a copy
         self._network = own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._graph = self._network.graph(self.layers)
+        for module in self._graph.modules():
+            if isinstance(module, torch.nn.Linear):  # and whatever comes after it
+                module.register_forward_pre_hook(self._in_fc)
         self.dims = {layer: self._network.feature_dim(layer) for layer in self.layers}
         self._lock = threading.Lock() if self._device.type == "cuda" else nullcontext()
         self._buffers = threading.local()
@@ -63,20 +67,27 @@ class Extractor:
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         """uint8 [H, W, 3] RGB and boxes [n, 4] in its pixels -> float32 [n, d] per layer.
 
-        Raises ``StageError`` for a box without area.
+        Raises ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
         """
+        with part("rest"):
+            return self._features(image, boxes)
+
+    def _features(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         use_one_thread(cpu=self._device.type == "cpu")
         out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
         buffer = self._buffer()
         for start in range(0, len(boxes), self._batch):
-            part = boxes[start : start + self._batch]
+            few = boxes[start : start + self._batch]
             warp_regions(
-                image, part, self.input, mode=self._crop.mode, context_px=self._crop.context_px, out=buffer[: len(part)]
+                image, few, self.input, mode=self._crop.mode, context_px=self._crop.context_px, out=buffer[: len(few)]
             )
-            buffer[len(part) :] = 0
+            buffer[len(few) :] = 0
             for layer, rows in self._forward(buffer).items():
-                out[layer][start : start + len(part)] = rows[: len(part)]
+                out[layer][start : start + len(few)] = rows[: len(few)]
         return out
+
+    def _in_fc(self, *_: Any) -> None:
+        switch("fc", self._device)
 
     def _buffer(self) -> NDArray[np.float32]:
         """This thread's batch of crops, [batch, 3, side, side] in channels-last memory."""
@@ -89,7 +100,9 @@ class Extractor:
     def _forward(self, crops: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         network = self._network
         with torch.inference_mode(), self._lock, exact_arithmetic(self._device):
-            outputs = self._graph(torch.from_numpy(crops).to(self._device, self._dtype))
+            ready = torch.from_numpy(crops).to(self._device, self._dtype)
+            with part("conv", self._device):
+                outputs = self._graph(ready)
             return {
                 layer: network.finish(layer, outputs[network.node(layer)]).float().cpu().numpy()
                 for layer in self.layers

@@ -1,8 +1,8 @@
 """Stage ``detect``: every test image's detections, with and without box regression (paper section 2.2).
 
 Reads the test split's features and both models; writes one HDF5 object per image and the manifest
-``artifacts/detect/manifest.json``, whose summary holds the score each class must reach over the whole split. Cost:
-reading the features, and some ms per image.
+``artifacts/detect/manifest.json``, whose summary holds the score each class must reach over the whole split, and what
+the stage ``combine`` compares with other detectors'. Cost: reading the features, and some ms per image.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from cache import Payload, Store
     from manifests import ImageRecord
 
+    from ..common.detections import Candidates
     from ..common.models import BoxRegressor, Classifier
-    from .detection import Detections
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class DetectCompute(Compute):
 
     def __call__(self, task: ImageTask) -> "Payload":
         """The image's detections."""
-        from .detection import detect_image
+        from .detection import candidates_of
 
         arrays = self.store.get("features", task.reads["features"], ["boxes", "is_gt", *self.layers]).arrays
         proposals = ~arrays["is_gt"]
         rows = {layer: arrays[layer][proposals] for layer in self.layers}
         boxes, record = arrays["boxes"][proposals], task.image
-        found = detect_image(rows, boxes, self.svm, self.bbox, record.width, record.height, self.settings)
-        return _payload(record, found, self.svm, self.bbox)
+        found = candidates_of(rows, boxes, self.svm, self.bbox, record.width, record.height, self.settings)
+        return _payload(record, found, self.settings.nms_iou, self.svm, self.bbox)
 
 
 def run(ctx: Context) -> None:
@@ -51,9 +51,9 @@ def run(ctx: Context) -> None:
 
     from ..common.featureset import FeatureSet
     from ..common.models import read_box_regressor, read_classifier
+    from ..common.thresholds import stored_thresholds
     from .density import crowded_classes
     from .detection import layers_needed
-    from .thresholds import dataset_thresholds
 
     settings: DetectSettings = ctx.settings("detect")
     dataset, artifact = ctx.dataset(), ctx.artifact("features")
@@ -79,15 +79,15 @@ def run(ctx: Context) -> None:
         recipe = Recipe("detect", VERSION, params, inputs)
         tasks.append(ImageTask(record, recipe, {"features": artifact.keys[record.id]}))
     keys = ctx.compute_images(tasks, DetectCompute(ctx.store, layers, svm, bbox, settings), unit="detections")
-    ranked = (ctx.store.get("detect", key, ["rank_scores", "rank_labels"]).arrays for key in keys)
-    limits = dataset_thresholds(
-        ((arrays["rank_scores"], arrays["rank_labels"]) for arrays in ranked),
-        dataset.classes,
-        settings.rank_factor,
-        len(images),
-    )
-    entries = [(record.id, key) for record, key in zip(images, keys, strict=True)]
-    ctx.publish("manifest", entries, {"thresholds": limits, "classifier": svm.kind, "regressed": bbox.enabled})
+    summary = {
+        "thresholds": stored_thresholds(ctx.store, [keys], dataset.classes, settings.rank_factor),
+        "classifier": svm.kind,
+        "regressed": bbox.enabled,
+        "classes": list(dataset.classes),
+        "images": [record.sha256 for record in images],
+        "rank_factor": settings.rank_factor,
+    }
+    ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
 
 
 def _check_classes(svm: "Classifier", bbox: "BoxRegressor", classes: tuple[str, ...]) -> None:
@@ -111,20 +111,25 @@ def _check_lengths(svm: "Classifier", bbox: "BoxRegressor", dims: dict[str, int]
             )
 
 
-def _payload(record: "ImageRecord", found: "Detections", svm: "Classifier", bbox: "BoxRegressor") -> "Payload":
+def _payload(
+    record: "ImageRecord", found: "Candidates", nms_iou: float, svm: "Classifier", bbox: "BoxRegressor"
+) -> "Payload":
     from cache import Payload
 
+    from ..common.detections import suppressed
+
+    kept = suppressed(found, nms_iou)
     attrs: dict[str, Any] = {
         "image": record.file_name,
         "image_sha256": record.sha256,
         "box_convention": BOX_CONVENTION,
-        "count": len(found.bbox),
+        "count": len(kept.bbox),
         "classes": list(svm.classes),
         "classifier": svm.kind,
         "layers": [svm.layer, bbox.layer],
         "regressed": bbox.enabled,
     }
-    return Payload(found.arrays(), attrs, "hdf5")
+    return Payload({**kept.arrays(), **found.arrays()}, attrs, "hdf5")
 
 
 STAGE = Stage(

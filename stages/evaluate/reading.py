@@ -38,8 +38,8 @@ def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np
     values = summary.get("thresholds")
     if not isinstance(values, dict) or set(values) != set(classes):
         raise StageError(
-            "artifacts/detect/manifest.json: summary.thresholds does not name the dataset's classes; "
-            "the detections are of another dataset: run `dvc repro -f -s detect`"
+            "artifacts/combine/manifest.json: summary.thresholds does not name the dataset's classes; "
+            "the detections are of another dataset: run `dvc repro -f combine`"
         )
     limits = [values[name] for name in classes]
     return np.array([-np.inf if limit is None else limit for limit in limits], np.float64)
@@ -47,18 +47,21 @@ def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np
 
 def read_detections(
     store: Store,
-    keys: Mapping[int, str],
+    detect: Artifact,
     records: Sequence[ImageRecord],
     prefixes: Iterable[str],
     limits: NDArray[np.float64],
     log: Log,
 ) -> dict[str, Detections]:
-    """Detections of all images for each array prefix (``bbox``, ``no_bbox``), those below their limit dropped."""
+    """Detections of all images for each array prefix (``bbox``, ``no_bbox``), those below their limit dropped.
+
+    ``detect`` lists objects of stage ``detect``, or of ``combine``, which have the same arrays.
+    """
     prefixes = tuple(prefixes)
     names = [f"{prefix}.{part}" for prefix in prefixes for part in ("boxes", "scores", "labels")]
     found: dict[str, list[tuple[Floats, Floats, NDArray[np.int64]]]] = {prefix: [] for prefix in prefixes}
     for done, record in enumerate(records, 1):
-        arrays = store.get("detect", keys[record.id], names).arrays
+        arrays = store.get(detect.stage, detect.keys[record.id], names).arrays
         for prefix in prefixes:
             boxes, scores, labels = (arrays[f"{prefix}.{part}"] for part in ("boxes", "scores", "labels"))
             found[prefix].append((boxes, scores, labels))

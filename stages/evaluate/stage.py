@@ -23,10 +23,10 @@ def run(ctx: Context) -> None:
     from .reading import evaluated_images, read_detections, read_proposals, thresholds
     from .tables import WITH_BBOX, WITHOUT_BBOX
 
-    dataset, detect = ctx.dataset(), ctx.artifact("detect")
+    dataset, detect = ctx.dataset(), ctx.artifact("detections")
     records = evaluated_images(dataset, detect)
     limits = thresholds(detect.summary, dataset.classes)
-    found = read_detections(ctx.store, detect.keys, records, (WITH_BBOX, WITHOUT_BBOX), limits, ctx.log)
+    found = read_detections(ctx.store, detect, records, (WITH_BBOX, WITHOUT_BBOX), limits, ctx.log)
     result = evaluate(
         found,
         GroundTruth.of(records, len(dataset.classes)),
@@ -71,7 +71,7 @@ STAGE = Stage(
     inputs={
         "manifest": "artifacts/manifest/manifest.json",
         "proposals": "artifacts/proposals/manifest.json",
-        "detect": "artifacts/detect/manifest.json",
+        "detections": "artifacts/combine/manifest.json",
     },
     outputs={
         "metrics": "reports/metrics.json",

@@ -33,8 +33,9 @@ class PageData:
     ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no
     rows: that part did not run). ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of
     them. ``shown_from``: per class the score from which a detection is drawn. ``classifier`` is ``svm`` or
-    ``softmax``; ``regressed`` says whether box regression was on. ``parameters`` is by group; ``digests`` names what
-    the page was made from.
+    ``softmax``; ``regressed`` says whether box regression was on; ``combined`` names the saved detectors whose windows
+    joined this one's. ``features_cost``: median seconds that one image's features took, by part, where that is known.
+    ``parameters`` is by group; ``digests`` names what the page was made from.
     """
 
     dataset: Dataset
@@ -50,7 +51,9 @@ class PageData:
     pretrain: Sequence[Row]
     classifier: str
     regressed: bool
+    combined: Sequence[str]
     timings: Mapping[str, Mapping[str, Any]]
+    features_cost: Mapping[str, float]
     parameters: Mapping[str, Any]
     digests: Mapping[str, str]
     settings: ReportSettings

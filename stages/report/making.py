@@ -29,6 +29,9 @@ def timings(data: PageData) -> Markup:
     rows.append([tag("b", "all"), Markup(""), _duration(total), "", "", "", ""])
     header = ["stage", "", "time", "peak memory, MiB", "objects computed", "reused", "finished (UTC)"]
     text = "Each stage's last run that computed something; this page's own time is not in it."
+    if data.features_cost:
+        parts = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in data.features_cost.items())
+        text += f" Features of one image: {parts}; in all {sum(data.features_cost.values()):.3g} s of one thread."
     return section("timings", "Time and memory", tag("p", text, class_="note"), table(header, rows))
 
 

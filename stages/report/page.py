@@ -31,10 +31,14 @@ def page(data: PageData) -> str:
     n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
     classifier = "one linear SVM per class" if data.classifier == "svm" else "its own softmax classifier"
     regression = "box regression" if data.regressed else "no box regression"
+    combined = ""
+    if data.combined:
+        names = ", ".join(data.combined)
+        combined = f" Its windows were suppressed together with those of saved detectors: {names}."
     lead = (
         f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}: region proposals, a network's "
         f"features of each, {classifier}, and {regression} (Girshick et al. 2014). Tested on "
-        f"{len(data.tested)} images of {data.dataset.name}, which has {n_train} others."
+        f"{len(data.tested)} images of {data.dataset.name}, which has {n_train} others.{combined}"
     )
     head = tag(
         "head",

@@ -4,6 +4,7 @@
 anything but its declared inputs, except the table of times.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ def run(ctx: Context) -> None:
     from .inputs import Found, PageData, read_rows
     from .page import page
 
-    dataset, detect = ctx.dataset(), ctx.artifact("detect")
+    dataset, detect = ctx.dataset(), ctx.artifact("detections")
 
     def found(record: Any) -> Found:
         names = ["bbox.boxes", "bbox.scores", "bbox.labels"]
-        arrays = ctx.store.get("detect", detect.keys[record.id], names).arrays
+        arrays = ctx.store.get(detect.stage, detect.keys[record.id], names).arrays
         return Found(*(arrays[name] for name in names))
 
     tables = {name: read_rows(ctx.input(name), columns) for name, columns in _COLUMNS.items()}
@@ -45,7 +46,9 @@ def run(ctx: Context) -> None:
         **tables,
         classifier=str(detect.summary["classifier"]),
         regressed=bool(detect.summary["regressed"]),
+        combined=tuple(detect.summary.get("detectors", ())),
         timings={name: part for name, part in ctx.timings().items() if name != STAGE.name},
+        features_cost=_cost(ctx.timings(), ctx.artifact("features").digest),
         parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
         digests=_digests(ctx),
         settings=ctx.settings("report"),
@@ -56,6 +59,12 @@ def run(ctx: Context) -> None:
     html = page(data).encode()
     ctx.output("html").write_bytes(html)
     ctx.log.info(f"{STAGE.outputs['html']}: {len(html) / 1e6:.1f} MB")
+
+
+def _cost(timings: Mapping[str, Mapping[str, Any]], features: str) -> dict[str, float]:
+    """Seconds per image by part, of exactly these features; empty where another project, or nobody, measured them."""
+    found = timings.get("features", {}).get("per_image", {}).get(features, {})
+    return {name: found[name] for name in ("conv", "fc", "rest") if name in found}
 
 
 def _plain(value: Any) -> Any:
@@ -85,6 +94,7 @@ STAGE = Stage(
         "svm",
         "bbox",
         "detect",
+        "combine",
         "evaluate",
         "report",
     ),
@@ -92,7 +102,7 @@ STAGE = Stage(
         "manifest": "artifacts/manifest/manifest.json",
         "proposals": "artifacts/proposals/manifest.json",
         "features": "artifacts/features/manifest.json",
-        "detect": "artifacts/detect/manifest.json",
+        "detections": "artifacts/combine/manifest.json",
         "svm": "artifacts/svm/model.h5",
         "bbox": "artifacts/bbox/model.h5",
         "pretrain": "artifacts/pretrain/curve.csv",

@@ -1,5 +1,6 @@
 """The per-image stages on a started Dask cluster: the same bytes as in threads, and an orderly stop."""
 
+import json
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_dask_gives_the_bytes_that_threads_gave(
     finished: Path, emptied: Path, run_rcnn: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
+    began = time.time()
     done = run_rcnn(emptied, "run", *STAGES)
     assert done.stderr.count(": dask: 2 workers, 2 threads") == 3
     assert all(line.split(":")[0] in STAGES for line in done.stderr.splitlines()), done.stderr  # no other's noise
@@ -44,6 +46,9 @@ def test_dask_gives_the_bytes_that_threads_gave(
     for stage in STAGES:
         path = f"artifacts/{stage}/manifest.json"
         assert (emptied / path).read_bytes() == (finished / path).read_bytes()
+    (cost,) = json.loads((emptied / "reports/timings.json").read_text())["features"]["per_image"].values()
+    assert cost["measured"] > began  # and not what the threads took
+    assert cost["conv"] > 0 and cost["fc"] > 0
 
 
 @dataclass(frozen=True)

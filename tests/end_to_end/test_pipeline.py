@@ -66,12 +66,20 @@ def test_plots_name_columns_and_templates_that_exist(finished: Path, entry: dict
         assert named <= header | {"rev"}
 
 
+def test_what_the_features_of_an_image_cost_is_told(finished: Path) -> None:
+    made = Artifact.read(finished / "artifacts/features/manifest.json").digest
+    cost = json.loads((finished / "reports/timings.json").read_text())["features"]["per_image"][made]
+    assert set(cost) == {"conv", "fc", "rest", "measured"}
+    assert all(seconds > 0 for seconds in cost.values())
+    assert "Features of one image: conv " in (finished / "reports/index.html").read_text()
+
+
 def test_a_second_run_computes_nothing_and_changes_no_bit(project: Path, run_rcnn: Rcnn) -> None:
     before = objects(project)
     metrics = (project / "reports/metrics.json").read_bytes()
     manifests = {s: (project / f"artifacts/{s}/manifest.json").read_bytes() for s in IMAGE_STAGES}
     models = {s: (project / f"artifacts/{s}/model.h5").read_bytes() for s in ("svm", "bbox")}
-    out = run_rcnn(project, "run", "proposals", "features", "svm", "bbox", "detect", "evaluate").stderr
+    out = run_rcnn(project, "run", "proposals", "features", "svm", "bbox", "detect", "combine", "evaluate").stderr
     assert out.count(": 0 images computed") == 3
     assert objects(project) == before
     assert (project / "reports/metrics.json").read_bytes() == metrics
@@ -118,7 +126,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Path, finished: Path, run_rc
     child.wait()
     left = len(list((project / "artifacts/objects").glob("features/*/*")))
     assert left > 0
-    run_rcnn(project, "run", "features", "svm", "bbox", "detect", "evaluate")
+    run_rcnn(project, "run", "features", "svm", "bbox", "detect", "combine", "evaluate")
     if child.returncode == -signal.SIGKILL and left < 15:  # else it was through before the signal came
         assert computed(project, "features") == {"features": 15 - left}
     for path in ("reports/metrics.json", "artifacts/features/manifest.json", "artifacts/svm/model.h5"):
@@ -200,6 +208,6 @@ def test_softmax_classifier(project: Path, run_rcnn: Rcnn, put_params: Callable[
     params["svm"]["classifier"] = "softmax"
     params["bbox"]["enabled"] = False
     put_params(project, params)
-    run_rcnn(project, "run", "svm", "bbox", "detect", "evaluate", "report")
+    run_rcnn(project, "run", "svm", "bbox", "detect", "combine", "evaluate", "report")
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["voc2010"]["mAP"] == metrics["no_bbox"]["voc2010"]["mAP"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 Rcnn = Callable[..., subprocess.CompletedProcess[str]]
-STAGES = ("proposals", "features", "svm", "bbox", "detect", "evaluate")
+STAGES = ("proposals", "features", "svm", "bbox", "detect", "combine", "evaluate")
 
 
 def files_of(store: Path) -> dict[str, Path]:

@@ -24,7 +24,9 @@ def spp_project(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) 
     params["features"]["method"] = "spp"
     params["features"]["spp"] = {"scales_px": [200, 320], "levels": LEVELS, "target_side_px": 64}
     put_params(project, params)
-    run_rcnn(project, "run", "pretrain", "finetune", "features", "svm", "bbox", "detect", "evaluate", "report")
+    run_rcnn(
+        project, "run", "pretrain", "finetune", "features", "svm", "bbox", "detect", "combine", "evaluate", "report"
+    )
     return project
 
 

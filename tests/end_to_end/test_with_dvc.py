@@ -62,7 +62,7 @@ def mine(
     """A repository with the code, in which ``dvc repro`` has run once over a filled store; and what it said twice."""
     folder = tmp_path_factory.mktemp("mine") / "with spaces"
     shutil.copytree(finished, folder)
-    for name in ("stages", "manifests", "cache"):  # code is among the stages' dependencies
+    for name in ("stages", "manifests", "cache", "detections"):  # the stages' dependencies
         shutil.copytree(ROOT / name, folder / name, ignore=_IGNORED)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
@@ -75,7 +75,7 @@ def mine(
 @pytest.mark.slow
 def test_dvc_runs_it_and_then_nothing(mine: tuple[Checkout, list[str]], finished: Path) -> None:
     checkout, (first, second) = mine
-    assert first.count("> rcnn run") == 11
+    assert first.count("> rcnn run") == 12
     assert checkout.objects().keys() == Checkout(finished, {}).objects().keys()  # every image's results were found
     assert "> rcnn run" not in second
     assert "voc2010.mAP" in checkout.dvc("metrics", "show")

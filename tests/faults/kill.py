@@ -79,7 +79,7 @@ class DvcDriver(Driver):
 
     def __init__(self, project: Path) -> None:
         super().__init__(project)
-        for name in ("stages", "manifests", "cache"):
+        for name in ("stages", "manifests", "cache", "detections"):
             shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, project)

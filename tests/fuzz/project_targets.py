@@ -71,6 +71,32 @@ def _operating_seeds() -> list[bytes]:
     return [json.dumps(document).encode() for document in (points, *wrong)]
 
 
+def _saved_detections(root: Path) -> Callable[[bytes], None]:
+    from cache import Artifact
+    from stages.combine.checking import check_fit, same_images
+    from stages.combine.saved import read_saved, saved_path
+
+    own = Artifact.from_bytes(_saved_seeds()[0], "own")
+
+    def read(data: bytes) -> None:
+        saved_path(root, "other").write_bytes(data)
+        other = read_saved(root, "other")
+        check_fit(own, {"other": other})
+        assert len(same_images(own, other)) == len(own.entries)
+
+    return tolerant(read)
+
+
+def _saved_seeds() -> list[bytes]:
+    from cache import Artifact
+
+    summary: dict[str, Any] = {"classes": ["cat"], "images": ["a", "b"], "classifier": "svm", "regressed": True}
+    entries = ((1, _DIGEST), (2, "1" * 64))
+    wrong: tuple[dict[str, Any], ...] = ({}, {"images": [["a"], "b"]}, {"images": 3}, {"classes": None})
+    made = (Artifact("detect", 3, {}, {}, entries, summary | {"rank_factor": 40} | change) for change in wrong)
+    return [artifact.to_bytes() for artifact in made]
+
+
 def _timings(root: Path) -> Callable[[bytes], None]:
     from pipeline.timings import read_timings, record
 
@@ -80,6 +106,8 @@ def _timings(root: Path) -> Callable[[bytes], None]:
         (root / "reports" / "timings.json").write_bytes(data)
         read_timings(root)
         record(root, "svm", 1.0, {"reused": 3})
+        record(root, "features", 1.0, {"computed": 3}, {_DIGEST: {"conv": 0.5}})
+        assert read_timings(root)["features"]["per_image"][_DIGEST]["conv"] == 0.5
 
     return tolerant(read)
 
@@ -109,6 +137,7 @@ _YAML_TOKENS = (b"!!python/object", b"*a", b"&a", b"<<:", b"? ", b"0x", b".inf",
 PROJECT_TARGETS = (
     Target("params", _params, _params_seeds, _YAML_TOKENS, YAML),
     Target("operating_points", _operating_points, _operating_seeds, (), JSON),
+    Target("saved_detections", _saved_detections, _saved_seeds, (b'"images"', b'"classes"', b'"detect"'), JSON),
     Target("timings", _timings, lambda: [b'{"svm": {"seconds": 1.0, "computed": 2}}', b"[" * 5000], (), JSON),
     Target("metrics", _metrics, _metrics_seeds, (), JSON),
 )

@@ -67,7 +67,10 @@ def voc(folder: Path, boxes: list[tuple[int, int, int, int]]) -> Path:
 def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f"\n  {name} " in out for name in ("run", "dataset", "detect", "cache", "features", "params", "metrics"))
+    assert all(
+        f"\n  {name} " in out
+        for name in ("run", "dataset", "detect", "detections", "cache", "features", "params", "metrics")
+    )
 
 
 @pytest.mark.parametrize(

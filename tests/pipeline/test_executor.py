@@ -14,8 +14,10 @@ from pipeline.errors import InterruptedRun
 from pipeline.executor import Executor, Tally
 from pipeline.local_runner import LocalRunner
 from pipeline.progress import Reporter
+from stages.common import stopwatch
 from stages.common.contract import Compute, ImageTask
 from stages.common.errors import StageError
+from stages.common.stopwatch import part
 
 MakeTask = Callable[..., ImageTask]
 
@@ -46,6 +48,26 @@ def run(
     tally = Tally()
     executor = Executor(store, LocalRunner(workers), log or Reporter("toy", io.StringIO()), tally)
     return executor.compute(tasks, Toy(function), unit="regions"), tally
+
+
+def test_seconds_of_the_parts_are_medians_over_the_computed_images(
+    tmp_path: Path, task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now[0])
+    took = {0: 60.0, 1: 1.0, 2: 3.0, 3: 2.0, 4: 5.0}  # the first compiles something
+
+    def compute(t: ImageTask) -> Payload:
+        with part("rest"):
+            now[0] += 0.5
+            with part("conv"):
+                now[0] += took[t.image.id]
+        return payload(t)
+
+    tasks = [task(i, i) for i in took]
+    _, tally = run(Store(tmp_path), tasks, compute, workers=1)
+    assert tally.per_image == {"conv": 3.0, "rest": 0.5}
+    assert run(Store(tmp_path), tasks, compute, workers=1)[1].per_image == {}
 
 
 def test_computes_what_is_missing_once(tmp_path: Path, task: MakeTask) -> None:

@@ -1,12 +1,13 @@
 """Peak memory is a stage's own."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.timings import peak_rss_mb, read_timings, reset_peak
+from pipeline.timings import peak_rss_mb, read_timings, record, reset_peak
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system cannot start the peak anew")
@@ -25,3 +26,31 @@ def test_the_peak_starts_anew() -> None:
     assert peak_rss_mb() == pytest.approx(high, abs=20)
     reset_peak()
     assert peak_rss_mb() < high - 200
+
+
+def test_what_a_result_cost_stays_when_it_is_found_again(tmp_path: Path) -> None:
+    def costs() -> dict[str, dict[str, float]]:
+        found = read_timings(tmp_path)["features"]["per_image"]
+        return {digest: {k: v for k, v in parts.items() if k != "measured"} for digest, parts in found.items()}
+
+    warp, spp = {"conv": 31.0, "fc": 1.5}, {"conv": 0.17}
+    record(tmp_path, "features", 60, {"computed": 2, "reused": 0}, {"a": warp})
+    record(tmp_path, "features", 1, {"computed": 2, "reused": 0}, {"b": spp})
+    record(tmp_path, "features", 1, {"computed": 0, "reused": 2})
+    assert costs() == {"a": warp, "b": spp}
+    assert read_timings(tmp_path)["features"]["computed"] == 2
+    record(tmp_path, "features", 1, {"computed": 1, "reused": 1}, {"a": spp})
+    assert costs() == {"a": spp, "b": spp}
+    for i in range(120):
+        record(tmp_path, "features", 1, {"computed": 1}, {f"n{i}": spp})
+    assert list(costs())[-1] and len(costs()) == 100 and "n119" in costs() and "a" not in costs()
+    record(tmp_path, "svm", 1, {"computed": 0})
+    assert "per_image" not in read_timings(tmp_path)["svm"]
+
+
+@pytest.mark.parametrize("known", [3, [], {"a": 3}, {"a": {"conv": 1}}])
+def test_costs_that_are_not_ours_do_no_harm(tmp_path: Path, known: object) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "timings.json").write_text(json.dumps({"features": {"per_image": known}}))
+    record(tmp_path, "features", 1, {"computed": 1}, {"b": {"conv": 0.5}})
+    assert read_timings(tmp_path)["features"]["per_image"]["b"]["conv"] == 0.5

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import StageError
 from ..extraction import DTYPES, exact_arithmetic, use_one_thread
 from ..networks import Network
+from ..stopwatch import part
 from ..warp import check_boxes
 from .image import scaled_image
 from .pooling import pool_windows
@@ -65,8 +66,13 @@ class SppExtractor:
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         """uint8 [H, W, 3] RGB and boxes [n, 4] in its pixels -> float32 [n, d] per layer.
 
-        Raises ``StageError`` for a box without area, and where the feature map is not a number.
+        Raises ``StageError`` for a box without area, and where the feature map is not a number. Its times
+        (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
         """
+        with part("rest"):
+            return self._of_regions(image, boxes)
+
+    def _of_regions(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         b = np.asarray(boxes, np.float32).reshape(-1, 4)
         check_boxes(b)
         use_one_thread(cpu=self._device.type == "cpu")
@@ -101,7 +107,8 @@ class SppExtractor:
 
     def _map(self, image: NDArray[np.uint8], scale_px: int) -> Tensor:
         pixels = torch.from_numpy(scaled_image(image, self._input, scale_px)).to(self._device, self._dtype)
-        fmap = self._parts.conv(pixels)[self._parts.conv5]
+        with part("conv", self._device):
+            fmap = self._parts.conv(pixels)[self._parts.conv5]
         fmap = fmap[0].permute(1, 2, 0).float().contiguous()
         if bool(fmap.isnan().any()):
             raise StageError(
@@ -139,6 +146,9 @@ class SppExtractor:
 
     def _features(self, batch: Tensor) -> dict[str, NDArray[Any]]:
         """Of pooled vectors [FC_BATCH, d]: float32 [FC_BATCH, length] per layer."""
-        outputs = {} if self._parts.fc is None else self._parts.fc(batch.to(self._dtype))
+        outputs = {}
+        if self._parts.fc is not None:
+            with part("fc", self._device):
+                outputs = self._parts.fc(batch.to(self._dtype))
         by_layer = {POOLED: batch} | {layer: outputs[node] for layer, node in self._parts.nodes.items()}
         return {layer: by_layer[layer].float().cpu().numpy() for layer in self.layers}

@@ -10,9 +10,10 @@ from stages.bbox.training import disabled_regressor
 from stages.common import models
 from stages.common.box_coding import decode
 from stages.common.boxes import iou
+from stages.common.detections import CANDIDATES, Detections, suppressed
 from stages.common.models import BoxRegressor, Classifier
-from stages.detect.detection import Detections, detect_image, layers_needed
-from stages.detect.nms import class_nms
+from stages.common.nms import class_nms
+from stages.detect.detection import candidates_of, layers_needed
 from stages.detect.settings import DetectSettings
 
 CLASSES = ("a", "b", "c")
@@ -35,6 +36,11 @@ def image(seed: int, n: int = 60) -> tuple[dict[str, np.ndarray], np.ndarray]:
     boxes = np.concatenate([corner, corner + rng.uniform(3, 20, (n, 2))], axis=1).astype(np.float32)
     features = {"fc7": rng.random((n, 6)).astype(np.float16), "pool5": rng.random((n, 4)).astype(np.float16)}
     return features, boxes
+
+
+def detect_image(features, boxes, svm, bbox, width, height, settings) -> Detections:
+    """As the stage does."""
+    return suppressed(candidates_of(features, boxes, svm, bbox, width, height, settings), settings.nms_iou)
 
 
 def slow(features, boxes, svm, bbox, settings, regress: bool) -> list[tuple[int, float, list[float]]]:
@@ -87,11 +93,11 @@ def test_classes_in_parts_are_the_same_detections(monkeypatch: pytest.MonkeyPatc
 def test_top_of_each_class_before_suppression() -> None:
     svm, bbox = detector(3)
     features, boxes = image(4)
-    result = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings(max_per_class=5))
+    result = candidates_of(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings(max_per_class=5))
     scores = svm.scores(features["fc7"])
     for j in range(3):
         np.testing.assert_array_equal(
-            result.rank_scores[result.rank_labels == j], np.sort(scores[:, j])[::-1][:5].astype(np.float32)
+            result.scores[result.labels == j], np.sort(scores[:, j])[::-1][:5].astype(np.float32)
         )
 
 
@@ -115,10 +121,13 @@ def test_no_region_no_detection() -> None:
 
 def test_arrays_are_the_contracts() -> None:
     svm, bbox = detector(0)
-    arrays = detect_image(*image(0), svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
+    found = candidates_of(*image(0), svm, bbox, WIDTH, HEIGHT, DetectSettings())
+    kept = suppressed(found, 0.3).arrays()
     dtypes = {"boxes": np.float32, "scores": np.float32, "labels": np.int64}
-    assert set(arrays) == {f"{p}.{n}" for p in ("bbox", "no_bbox") for n in dtypes} | {"rank_scores", "rank_labels"}
-    assert all(array.dtype == dtypes[name.split(".")[-1].removeprefix("rank_")] for name, array in arrays.items())
+    assert set(kept) == {f"{p}.{n}" for p in ("bbox", "no_bbox") for n in dtypes}
+    assert all(array.dtype == dtypes[name.split(".")[-1]] for name, array in kept.items())
+    assert tuple(found.arrays()) == CANDIDATES
+    assert [array.dtype for array in found.arrays().values()] == [np.float32, np.float32, np.float32, np.int64]
 
 
 def test_disabled_regression_gives_the_same_twice_and_needs_one_layer() -> None:

@@ -151,7 +151,7 @@ def test_the_chain_finds_the_objects(root: Path) -> None:
         assert quality["bbox"].sum() > quality["no_bbox"].sum()
         # ground truth takes no part at test time: nothing scored is exactly a ground-truth box
         assert not (iou(found["no_bbox.boxes"], record.boxes) == 1).any()
-        assert len(found["rank_scores"]) == 2 * 46
+        assert len(found["candidates.scores"]) == 2 * 46
     empty = store.get("detect", artifact.keys[11])
     assert empty.attrs["count"] == 0 and empty.arrays["bbox.boxes"].shape == (0, 4)
 

@@ -57,7 +57,7 @@ class Context:
         return self.data
 
     def artifact(self, name):
-        return getattr(self, name)
+        return self.detect if name == "detections" else getattr(self, name)
 
     def output(self, name):
         return self.root / STAGE.outputs[name].rsplit("/", 1)[1]

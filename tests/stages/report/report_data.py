@@ -78,7 +78,9 @@ def data(**changes):
         "pretrain": [],
         "classifier": "svm",
         "regressed": True,
+        "combined": (),
         "timings": {"svm": {"seconds": 75.0, "peak_rss_mb": 1200, "finished": "2025-01-01T00:00:00Z"}},
+        "features_cost": {"conv": 0.17, "fc": 0.05},
         "parameters": {
             "dataset": "toy",
             "network": {"name": "alexnet", "weights": "IMAGENET1K_V1"},

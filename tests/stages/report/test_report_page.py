@@ -110,6 +110,7 @@ def test_parts_that_did_not_run_are_said():
             recall_iou=[],
             classifier="softmax",
             regressed=False,
+            combined=("ours", "5 scales"),
         )
     )
     text = " ".join(parsed(html).text)
@@ -121,6 +122,7 @@ def test_parts_that_did_not_run_are_said():
         "softmax",
         "no box regression",
         "was off",
+        "together with those of saved detectors: ours, 5 scales",
     ):
         assert expected in text, expected
 

@@ -52,7 +52,9 @@ class Context:
         return self.page.dataset
 
     def artifact(self, name):
-        assert name == "detect"
+        if name == "features":
+            return Artifact("features", 1, {}, {}, (), {})
+        assert name == "detections"
         entries = []
         for record in self.page.tested:
             found = self.page.found(record)
@@ -72,7 +74,9 @@ class Context:
         return given.get(group, ReportSettings(max_classes=7))
 
     def timings(self):
-        return {"svm": {"seconds": 75.0}, "report": {"seconds": 1.0}}
+        known = {self.artifact("features").digest: {"conv": 0.5, "rest": 0.25, "measured": 1e9}}
+        features = {"seconds": 0.0, "per_image": known | {"another's": {"conv": 77.0}}}
+        return {"svm": {"seconds": 75.0}, "report": {"seconds": 1.0}, "features": features}
 
     def image(self, record):
         return self.page.pixels(record)
@@ -88,6 +92,7 @@ def test_stage_writes_the_page(tmp_path):
     assert "report.max_classes" not in html
     assert html.count("data:image/jpeg") == 2 + 4
     assert html.count("1 min 15 s") == 2  # svm, and all: the page's own time is not told
+    assert "Features of one image: conv 0.5 s, rest 0.25 s; in all 0.75 s" in html  # these features', no others'
     assert len(ctx.messages) == 1
 
 

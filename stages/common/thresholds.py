@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import Store
+
 
 class ThresholdRule:
     """Finds, per class, the score at rank ``rank_factor x n_images`` among all images' best regions before suppression.
@@ -22,7 +24,7 @@ class ThresholdRule:
         self._waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(n_classes)]
 
     def add(self, scores: NDArray[Any], labels: NDArray[Any]) -> None:
-        """One image's ``rank_scores`` [k] and ``rank_labels`` [k]."""
+        """One image's candidates before suppression: scores [k], labels [k]."""
         for j in np.unique(labels):
             self._waiting[j].append(np.asarray(scores[labels == j], np.float32))
             # keeps a class's memory at twice the rank or so
@@ -44,8 +46,18 @@ class ThresholdRule:
 def dataset_thresholds(
     images: Iterable[tuple[NDArray[Any], NDArray[Any]]], classes: Sequence[str], rank_factor: int, n_images: int
 ) -> dict[str, float | None]:
-    """Thresholds by class name, from every image's (rank_scores, rank_labels)."""
+    """Thresholds by class name, from every image's (scores, labels) of its candidates."""
     rule = ThresholdRule(len(classes), rank_factor, n_images)
     for scores, labels in images:
         rule.add(scores, labels)
     return dict(zip(classes, rule.thresholds(), strict=True))
+
+
+def stored_thresholds(
+    store: Store, detectors: Sequence[Sequence[str]], classes: Sequence[str], rank_factor: int
+) -> dict[str, float | None]:
+    """Thresholds over one or more detectors' ``detect`` objects of the same images, given as keys by detector."""
+    names = ["candidates.scores", "candidates.labels"]
+    objects = (store.get("detect", key, names).arrays for keys in detectors for key in keys)
+    images = ((arrays[names[0]], arrays[names[1]]) for arrays in objects)
+    return dataset_thresholds(images, classes, rank_factor, len(detectors[0]))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.detect.thresholds import ThresholdRule, dataset_thresholds
+from stages.common.thresholds import ThresholdRule, dataset_thresholds
 
 
 def streaming(images: list[np.ndarray], rank: int, max_per_image: int) -> tuple[float | None, list[list[float]]]:

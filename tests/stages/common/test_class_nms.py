@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.ops import nms as torchvision_nms
 
 from stages.common.boxes import nms
-from stages.detect.nms import class_nms
+from stages.common.nms import class_nms
 
 
 def scene(seed: int, n: int, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,82 @@
+"""``rcnn detections``: put a run's detections aside, so that another run can be combined with them."""
+
+import re
+from pathlib import Path
+
+import click
+
+from cache import Artifact, Store, StoreError
+from cache.listing import dataset_of
+from cache.transfer import copy
+from pipeline.context import default_workers
+from pipeline.errors import ParamsError
+from pipeline.progress import Reporter
+from pipeline.text import format_table
+from pipeline.workspace import open_store, saved_detections
+from stages.combine.saved import FOLDER, NAME_PATTERN, checked, saved_path
+
+_DETECT = Path("artifacts/detect/manifest.json")
+
+
+@click.group()
+def detections() -> None:
+    """Save a run's detections under a name, for combine.detectors."""
+
+
+@detections.command()
+@click.argument("name")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another project's folder, whose cached detections are copied here (default: this project).",
+)
+@click.option("--force", is_flag=True, help="Replace other detections saved under this name.")
+@click.pass_obj
+def save(project: Path, name: str, source: Path | None, force: bool) -> None:
+    """Save the detections of the last run, made before any combining, as detections/NAME.json.
+
+    combine.detectors: [NAME] then joins them with those of other parameters. `rcnn cache gc` keeps their objects, also
+    with --workspace, until the file is removed.
+    """
+    if not re.match(NAME_PATTERN, name):
+        raise click.UsageError(f"name {name!r}: letters, digits, '.', '_' and '-' only, the first a letter or a digit")
+    origin = source or project
+    artifact, target = checked(origin / _DETECT), saved_path(project / FOLDER, name)
+    if target.exists() and not force and target.read_bytes() != artifact.to_bytes():
+        raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
+    _bring(origin, open_store(origin), open_store(project), artifact)
+    target.parent.mkdir(exist_ok=True)
+    artifact.write(target)
+    click.echo(f"{target}: {len(artifact.entries)} images; combine.detectors: [{name}] joins them with others")
+
+
+@detections.command("ls")
+@click.pass_obj
+def list_saved(project: Path) -> None:
+    """What is saved: name, images, kind of scores, and how many cached objects are missing."""
+    store = open_store(project)
+    rows = []
+    for path, artifact in saved_detections(project).items():
+        lacking = len(store.missing(artifact.stage, artifact.keys.values()))
+        scores, images = artifact.summary["classifier"], len(artifact.entries)
+        regressed = "box regression" if artifact.summary["regressed"] else ""
+        gaps = f"{lacking} missing" if lacking else ""
+        rows.append((path.stem, dataset_of(artifact), images, scores, regressed, gaps))
+    click.echo(format_table(("name", "dataset", "images", "scores", "", ""), rows, right=(2,)))
+
+
+def _bring(origin: Path, source: Store, target: Store, artifact: Artifact) -> None:
+    """See that this project's store has the objects, and keeps them; raises StoreError where it cannot."""
+    if str(source.root) != str(target.root):
+        log = Reporter("detections")
+        done = copy(source, target, [artifact], default_workers(), lambda n, of, _: log.progress(n, of, "objects"))
+        if done.problems:
+            raise StoreError(f"{origin}: {len(done.problems)} objects cannot be had; the first: {done.problems[0]}")
+        return
+    if lacking := len(target.missing(artifact.stage, artifact.keys.values())):
+        raise StoreError(
+            f"{origin / _DETECT}: {lacking} of its {len(artifact.entries)} objects are not in the store {target.root}; "
+            "`rcnn cache pull` may have them, `dvc repro -f -s detect` computes them"
+        )
+    target.register(artifact)
