@@ -92,7 +92,10 @@ class Network(nn.Module):
         Shares the weights. Raises ``StageError`` where there is no fc6, and for a layer that does not come after it.
         """
         if self._architecture.fc6 is None:
-            raise StageError(f"network {self.name} has no fully connected layer that takes pool5, only pool5 itself")
+            raise StageError(
+                f"network {self.name} has no fully connected layer that takes pool5; set network.pyramid and "
+                "network.fc (such as [1, 2, 3, 6] and [1024, 1024]) to give it new ones"
+            )
         nodes = sorted({self.node(layer) for layer in layers})
         try:
             return fc_graph(self.trunk, nodes)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.finetune.windows import (
+    Limits,
     Windows,
     collect,
     draw_batch,
@@ -42,9 +43,9 @@ def test_labels_of_hand_computed_overlaps() -> None:
 
 def test_windows_between_two_limits_are_in_neither_pool() -> None:
     asked = boxes((0, 0, 10, 7), (0, 0, 10, 6), (0, 0, 10, 3), (0, 0, 10, 2.9))
-    labels = label_boxes(asked, GT, GT_LABELS, n_classes=4, fg_iou=0.7, bg_iou=0.3)
+    labels = label_boxes(asked, GT, GT_LABELS, n_classes=4, limits=Limits(0.7, 0.3))
     np.testing.assert_array_equal(labels, [3, -1, -1, 0])
-    kept, kept_labels = image_windows(GT, GT_LABELS, NO_CROWD, asked, n_classes=4, fg_iou=0.7, bg_iou=0.3)
+    kept, kept_labels = image_windows(GT, GT_LABELS, NO_CROWD, asked, n_classes=4, limits=Limits(0.7, 0.3))
     np.testing.assert_array_equal(kept, np.concatenate([GT, asked[[0, 3]]]))
     np.testing.assert_array_equal(kept_labels, [3, 1, 3, 0])
 
@@ -79,8 +80,7 @@ def test_ground_truth_rows_come_first_and_difficult_ones_count() -> None:
         lambda r: proposals[r.id],
         np.array([False, True]),
         n_classes=3,
-        fg_iou=0.5,
-        bg_iou=0.5,
+        limits=Limits(),
     )
     np.testing.assert_array_equal(training.boxes, np.concatenate([GT, proposals[0]]))
     np.testing.assert_array_equal(training.labels, [3, 1, 3, 0])
