@@ -39,7 +39,7 @@ Warp = Callable[[NDArray[np.uint8], Boxes, NDArray[np.bool_]], NDArray[np.float3
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float32 [n, 3, side, side] as the network takes them, or pooled vectors [n, d]; ``labels`` int64 [n]."""
+    """What the network takes: ``images`` float32 [n, 3, side, side], or pooled vectors [n, d]; ``labels`` int64 [n]."""
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]

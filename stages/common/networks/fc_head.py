@@ -17,13 +17,14 @@ def put_fc_head(
 ) -> None:
     """Put a pyramid, fc6 and fc7 of ``fc`` outputs with ReLU and dropout each, and a last layer behind conv5.
 
-    They take the place of whatever followed it. fc6 and fc7 start as He et al. (2015) have it, which keeps the size of
-    what passes through whatever the number of inputs, so that no training before is needed; the last layer N(0, 0.01);
-    biases 0. Drawn from torch's global generator.
+    They take the place of whatever followed it. Each pooled vector is brought to a root mean square of 1 before fc6
+    (pool5 itself is not): networks differ by a factor of 100 in how large their conv5 is, and a learning rate that
+    suits one would throw another off. fc6 and fc7 start as He et al. (2015) have it, which keeps that size; the last layer
+    N(0, 0.01); biases 0. Drawn from torch's global generator.
     """
     with torch.device(device):
         inputs = place.channels * sum(n * n for n in levels)
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.RMSNorm(inputs, eps=1e-6, elementwise_affine=False)]
         for outputs in fc:
             layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout()]
             inputs = outputs
@@ -39,12 +40,12 @@ def put_fc_head(
 
 def with_fc_head(architecture: Architecture, place: HeadPlace) -> Architecture:
     """The architecture as :func:`put_fc_head` leaves it: its layers are those of a network that always had an fc6."""
-    fc = place.fc  # layer, ReLU, dropout; layer, ReLU, dropout; layer
+    fc = place.fc  # norm; layer, ReLU, dropout; layer, ReLU, dropout; layer
     return replace(
         architecture,
-        nodes={"pool5": place.pool5, "fc6": f"{fc}.1", "fc7": f"{fc}.4", "fc8": f"{fc}.6"},
-        head=f"{fc}.6",
-        fc6=f"{fc}.0",
+        nodes={"pool5": place.pool5, "fc6": f"{fc}.2", "fc7": f"{fc}.5", "fc8": f"{fc}.7"},
+        head=f"{fc}.7",
+        fc6=f"{fc}.1",
         grid=None,
         rectifier=None,
         place=None,

@@ -36,9 +36,10 @@ def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
     pooled = torch.cat([pool(fmap, n).flatten(1) for n in LEVELS], 1)
     torch.testing.assert_close(got["pool5"], pooled)
     weights = dict(network.trunk.get_submodule(ARCHITECTURES[name].place.fc).named_parameters())
-    fc6 = torch.relu(pooled @ weights["0.weight"].T + weights["0.bias"])
-    fc7 = torch.relu(fc6 @ weights["3.weight"].T + weights["3.bias"])
-    for layer, expected in (("fc6", fc6), ("fc7", fc7), ("fc8", fc7 @ weights["6.weight"].T + weights["6.bias"])):
+    sized = pooled / pooled.square().mean(1, keepdim=True).add(1e-6).sqrt()
+    fc6 = torch.relu(sized @ weights["1.weight"].T + weights["1.bias"])
+    fc7 = torch.relu(fc6 @ weights["4.weight"].T + weights["4.bias"])
+    for layer, expected in (("fc6", fc6), ("fc7", fc7), ("fc8", fc7 @ weights["7.weight"].T + weights["7.bias"])):
         torch.testing.assert_close(got[layer], expected)
     torch.testing.assert_close(network(x), got["fc8"])
     assert [got[layer].shape[1] for layer in ("fc6", "fc7", "fc8")] == [24, 16, 5]
@@ -47,16 +48,16 @@ def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
 
 
 @pytest.mark.parametrize("name", WITHOUT_FC6)
-def test_new_layers_start_as_said_and_keep_the_features_size(name):
+def test_new_layers_start_as_said_and_give_features_of_size_one(name):
     network = build(name, 50, generator=seeded(), pyramid=LEVELS, fc=(512, 256)).eval()
     fc = network.trunk.get_submodule(ARCHITECTURES[name].place.fc)
-    for i, inputs in ((0, ARCHITECTURES[name].place.channels * 10), (3, 512)):
+    for i, inputs in ((1, ARCHITECTURES[name].place.channels * 10), (4, 512)):
         assert float(fc[i].weight.detach().std()) == pytest.approx((2 / inputs) ** 0.5, rel=0.02)
         assert not fc[i].bias.any()
-    assert float(fc[6].weight.detach().std()) == pytest.approx(0.01, rel=0.03)
-    pooled = torch.rand(64, fc[0].in_features, generator=seeded(1))
+    assert float(fc[7].weight.detach().std()) == pytest.approx(0.01, rel=0.03)
+    pooled = 300 * torch.rand(64, fc[1].in_features, generator=seeded(1))
     fc7 = network.fc_graph(["fc7"])(pooled)[network.node("fc7")]
-    assert float(fc7.detach().square().mean()) == pytest.approx(float(pooled.square().mean()), rel=0.5)
+    assert float(fc7.detach().square().mean()) == pytest.approx(1, rel=0.5)
 
 
 @pytest.mark.parametrize("name", WITHOUT_FC6)
@@ -99,7 +100,7 @@ def test_given_weights_keep_their_convolutions_and_the_seed_makes_the_rest(tmp_p
         assert torch.equal(value, before[name])
     first, again, other = (network.trunk.classifier.state_dict() for network in made)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["0.weight"], other["0.weight"])
+    assert not torch.equal(first["1.weight"], other["1.weight"])
     conv5 = [network.conv5 for network in (plain, made[0])]
     assert weights_digest(plain, conv5[:1]) == weights_digest(made[0], conv5[1:])
 
