@@ -19,8 +19,8 @@ def put_fc_head(
 
     They take the place of whatever followed it. Each pooled vector is brought to a root mean square of 1 before fc6
     (pool5 itself is not): networks differ by a factor of 100 in how large their conv5 is, and a learning rate that
-    suits one would throw another off. fc6 and fc7 start as He et al. (2015) have it, which keeps that size; the last layer
-    N(0, 0.01); biases 0. Drawn from torch's global generator.
+    suits one would throw another off. fc6 and fc7 start as He et al. (2015) have it, which keeps that size; the last
+    layer N(0, 0.01); biases 0. Drawn from torch's global generator.
     """
     with torch.device(device):
         inputs = place.channels * sum(n * n for n in levels)
