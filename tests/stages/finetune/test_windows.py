@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.finetune.settings import FinetuneSettings
 from stages.finetune.windows import (
     Limits,
     Windows,
@@ -48,6 +49,18 @@ def test_windows_between_two_limits_are_in_neither_pool() -> None:
     kept, kept_labels = image_windows(GT, GT_LABELS, NO_CROWD, asked, n_classes=4, limits=Limits(0.7, 0.3))
     np.testing.assert_array_equal(kept, np.concatenate([GT, asked[[0, 3]]]))
     np.testing.assert_array_equal(kept_labels, [3, 1, 3, 0])
+
+
+def test_background_may_have_to_be_near_an_object() -> None:
+    # IoU 2/3, 60/140, 100/1000 (exactly the limit is background), 100/1010, 0
+    asked = boxes((0, 0, 15, 10), (0, 4, 10, 14), (0, 0, 10, 100), (0, 0, 10, 101), (50, 50, 60, 60))
+    limits = Limits(bg_low=0.1)
+    assert label_boxes(asked, GT[:1], GT_LABELS[:1], n_classes=4, limits=limits).tolist() == [3, 0, 0, -1, -1]
+    assert label_boxes(asked, GT[:1], GT_LABELS[:1], n_classes=4).tolist() == [3, 0, 0, 0, 0]
+    no_object = label_boxes(asked, GT[:0], GT_LABELS[:0], n_classes=4, limits=limits)
+    assert no_object.tolist() == [-1] * 5
+    with pytest.raises(ValueError, match=r"bg_iou_low \(0.3\) must be below finetune.bg_iou \(0.3\)"):
+        FinetuneSettings(bg_iou=0.3, bg_iou_low=0.3)
 
 
 def test_image_without_objects_is_all_background() -> None:
