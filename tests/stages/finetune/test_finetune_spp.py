@@ -93,6 +93,17 @@ def test_windows_of_both_scales_are_among_them() -> None:
     assert len(asked) == len(set(asked))  # each map once per batch
 
 
+def test_between_two_scales_the_smaller_as_the_features_stage_has_it() -> None:
+    side = 22 * 48 / 80  # of the 48 px high image: a region of this side wants 80 px, midway between 64 and 96
+    box = np.array([[3, 4, 3 + side, 4 + side]], np.float32)
+    asked: list[tuple[int, int, bool]] = []
+    net, reader = network(), reader_of(network())
+    spied = pooled_reader(net, lambda name: asked.append(name) or reader.maps[name], SHAPES, SPP, cache_bytes=0)
+    found = spied.read(Windows(np.array([0]), box, np.array([1]))).images
+    assert asked == [(0, 64, False)]
+    np.testing.assert_array_equal(found, SppExtractor(net, ["pool5"], SPP)(picture(0), box)["pool5"].astype(np.float16))
+
+
 def test_mirrored_boxes() -> None:
     boxes = np.array([[1, 2, 5, 9], [0, 0, 20, 4]], np.float32)
     np.testing.assert_array_equal(mirrored_boxes(boxes, 20), [[15, 2, 19, 9], [0, 0, 20, 4]])
@@ -282,6 +293,13 @@ def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> No
     after = Project(tmp_path)
     run(after)
     assert after.computed == []
+
+
+def test_background_far_from_every_object_can_be_left_out(tmp_path: Path) -> None:
+    for low, count in ((0.0, 9), (0.1, 3)):  # of three images each: IoU .375, 0 and 0
+        project = Project(tmp_path, bg_iou_low=low)
+        run(project)
+        assert f"finetune: 6 foreground and {count} background windows of 3 images" in project.lines[0]
 
 
 def test_resumed_is_to_the_bit_what_was_not_interrupted(tmp_path: Path) -> None:
