@@ -1,6 +1,7 @@
 """Fine-tuning of the fully connected layers alone, on windows pooled from stored maps (``features.method: spp``)."""
 
 import json
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,10 +61,14 @@ def random_windows(n: int, seed: int = 0) -> Windows:
     return Windows(images, boxes, rng.integers(0, 4, n))
 
 
+def picture_of(which: Any) -> np.ndarray:
+    return picture(which.index)
+
+
 def reader_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledReader:
     """A reader of maps computed as the stage computes them."""
     made_of = described(net, SPP.scales_px, "float32", storage)
-    compute = MapsCompute(lambda r: picture(r.index), net, "cpu", made_of)
+    compute = MapsCompute(picture_of, net, "cpu", made_of)
     objects = [compute(map_task(record(i), made_of, mirrored=True)).arrays for i in range(len(SHAPES))]
     return pooled_reader(net, lambda name: objects[name[0]][map_name(*name[1:])], SHAPES, SPP, cache_bytes=cache_bytes)
 
@@ -241,8 +246,7 @@ class Project:
     def artifact(self, name: str) -> Any:
         return SimpleNamespace(keys={r.id: "k" for r in self.records})
 
-    def image(self, which: Any) -> np.ndarray:
-        return picture(which.index)
+    image = staticmethod(picture_of)
 
     def info(self, message: str) -> None:
         self.lines.append(message)
@@ -360,6 +364,17 @@ def test_maps_too_large_for_float16_are_named() -> None:
     with pytest.raises(StageError, match=r"0\.jpg: conv5 at 64 px reaches .*set features\.storage to float32"):
         reader_of(net)
     reader_of(net, "float32")
+
+
+def test_what_computes_maps_can_be_sent_to_other_processes() -> None:
+    net = network()
+    compute = MapsCompute(picture_of, net, "cpu", described(net, SPP.scales_px, "float32", "float16"))
+    sent = pickle.loads(pickle.dumps(compute))
+    task = map_task(record(1), compute.made_of, mirrored=True)
+    here, there = compute(task).arrays, sent(task).arrays
+    assert set(here) == {"conv5_64", "conv5_96", "mirrored_64", "mirrored_96"}
+    for name, values in here.items():
+        np.testing.assert_array_equal(values, there[name])
 
 
 def test_no_iterations_publish_no_maps(tmp_path: Path) -> None:
