@@ -25,7 +25,7 @@ from stages.common.networks import build
 from stages.common.weights import save_weights
 
 PHOTOS, WIDTH = 6, 500
-STAGES = ("manifest", "proposals", "pretrain", "finetune", "features", "svm", "bbox", "detect", "evaluate")
+STAGES = ("manifest", "proposals", "pretrain", "finetune", "features", "svm", "bbox", "detect", "combine", "evaluate")
 PAPER_GPU_S, PAPER_CPU_S = 13, 53
 
 

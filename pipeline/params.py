@@ -112,7 +112,7 @@ def _contradictions(params: Any) -> Iterator[str]:
     """What no single parameter can see, told before anything is computed."""
     if params.execution.scheduler is not None and params.execution.backend != "dask":
         yield "execution.scheduler: is used by backend dask only; set execution.backend to dask, or scheduler to null"
-    stored, own = params.features.layers, NAMED_LAYERS[params.network.name]
+    stored, own = params.features.layers, params.network.named_layers
     for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
         if layer in stored:
             yield (

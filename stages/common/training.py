@@ -39,7 +39,7 @@ Warp = Callable[[NDArray[np.uint8], Boxes, NDArray[np.bool_]], NDArray[np.float3
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float32 [n, 3, side, side] as the network takes them; ``labels`` int64 [n]."""
+    """What the network takes: ``images`` float32 [n, 3, side, side], or pooled vectors [n, d]; ``labels`` int64 [n]."""
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -98,7 +98,8 @@ def _logits(network: nn.Module, images: NDArray[np.float32], precision: Precisio
     device = next(network.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         # channels-last memory: a third faster on CPUs, and what tensor cores want
-        inputs = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+        form = torch.channels_last if images.ndim == 4 else torch.preserve_format
+        inputs = torch.from_numpy(images).to(device, memory_format=form)
         logits: Tensor = network(inputs)
     return logits.float()
 

@@ -95,6 +95,7 @@ def _is_other(found: Tensor, expected: Tensor) -> bool:
 def initial_network(settings: NetworkSettings, root: Path) -> Network:
     """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning; not for ``pretrain``.
 
+    With ``network.fc`` it may still lack the layers of that parameter (:func:`.networks.add_fc_head` makes them).
     A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's.
     Anything else: a torchvision weights name such as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache.
     ``StageError`` says what does not fit.
@@ -129,7 +130,7 @@ def weights_digest(network: Network, layers: Sequence[str]) -> str:
     nodes = sorted({network.node(layer) for layer in layers})
     digest.update(json.dumps([network.name, nodes]).encode())
     graph = network.graph(layers)
-    if not network.rectified and ARCHITECTURES[network.name].rectifier in dict(graph.named_modules()):
+    if not network.rectified and network.rectifier in dict(graph.named_modules()):
         digest.update(b"logits not rectified")
     for name, tensor in sorted(graph.state_dict().items()):
         if name.endswith("num_batches_tracked"):
@@ -146,11 +147,15 @@ def _from_file(settings: NetworkSettings, path: Path) -> Network:
         network = load_weights(path)
         if network.name != settings.name:
             raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
-        if network.pyramid != settings.pyramid:
-            raise StageError(
-                f"{path}: holds weights with pyramid {_levels(network.pyramid)}, network.pyramid is "
-                f"{_levels(settings.pyramid)}; set it to the file's"
-            )
+        for parameter, held, wanted in (
+            ("pyramid", network.pyramid, _own_pyramid(settings, network.fc)),
+            ("fc", network.fc, None if network.fc is None else settings.fc),
+        ):
+            if held != wanted:
+                raise StageError(
+                    f"{path}: holds weights with {parameter} {_shown(held)}, network.{parameter} is {_shown(wanted)}; "
+                    "set it to the file's"
+                )
         network.input = _spec(settings.input, network.input)
         if settings.pool5_grid is not None:
             network.pool5_grid = settings.pool5_grid
@@ -166,7 +171,7 @@ def _from_file(settings: NetworkSettings, path: Path) -> Network:
         settings.name,
         n_outputs,
         pool5_grid=settings.pool5_grid,
-        pyramid=settings.pyramid,
+        pyramid=_own_pyramid(settings),
         spec=spec,
         device="meta",
     )
@@ -202,7 +207,7 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
         settings.name,
         n_outputs,
         pool5_grid=settings.pool5_grid,
-        pyramid=settings.pyramid,
+        pyramid=_own_pyramid(settings),
         spec=_spec(settings.input, spec),
         device="meta",
     )
@@ -232,8 +237,13 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def _levels(pyramid: tuple[int, ...] | None) -> str:
-    return "null" if pyramid is None else str(list(pyramid))
+def _own_pyramid(settings: NetworkSettings, fc: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
+    """The pyramid of weights that hold layers of ``network.fc`` with outputs ``fc``: one comes with those layers."""
+    return settings.pyramid if settings.fc is None or fc is not None else None
+
+
+def _shown(numbers: tuple[int, ...] | None) -> str:
+    return "null" if numbers is None else str(list(numbers))
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -1,37 +1,36 @@
-"""Decoded images kept in memory up to a limit, because decoding costs more than warping a window."""
+"""Images or feature maps kept in memory up to a limit: reading one costs more than taking a window out of it."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+K = TypeVar("K", bound=Hashable)
 
 
-class ImageCache:
-    """Images by index, the least recently used dropped first; for use from several threads.
+class ImageCache(Generic[K]):
+    """Arrays by what names them, the least recently used dropped first; for use from several threads.
 
-    Two threads that miss the same image both decode it, which is harmless. The limit holds between calls:
-    images in use by callers, and one larger than the limit, are not counted.
+    Two threads that miss the same array both read it, which is harmless. The limit holds between calls: arrays in use
+    by callers, and one larger than the limit, are not counted.
     """
 
-    def __init__(self, read: Callable[[int], Any], limit_bytes: int) -> None:
+    def __init__(self, read: Callable[[K], NDArray[Any]], limit_bytes: int) -> None:
         self._read = read
         self._limit_bytes = limit_bytes
-        self._held: OrderedDict[int, Image] = OrderedDict()
+        self._held: OrderedDict[K, NDArray[Any]] = OrderedDict()
         self._lock = Lock()
         self.held_bytes = 0
 
-    def __getitem__(self, index: int) -> Image:
-        """The image's pixels, uint8 [H, W, 3]."""
+    def __getitem__(self, index: K) -> NDArray[Any]:
+        """What ``read(index)`` gives: an image's pixels uint8 [H, W, 3], or a feature map."""
         with self._lock:
             if index in self._held:
                 self._held.move_to_end(index)
                 return self._held[index]
-        image: Image = self._read(index)
+        image = self._read(index)
         with self._lock:
             if index not in self._held and image.nbytes <= self._limit_bytes:
                 self._held[index] = image

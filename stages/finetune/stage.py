@@ -1,9 +1,11 @@
-"""Stage ``finetune``: continue training the CNN on warped proposals of the train split (paper section 2.3).
+"""Stage ``finetune``: continue training the CNN on proposals of the train split (paper section 2.3).
 
 Reads the dataset manifest, the proposals and the network's weights; writes
 ``artifacts/finetune/weights.safetensors`` (N + 1 outputs, background first) and the curve
 ``artifacts/finetune/curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are. Cost:
-128 windows forward and backward per iteration, about four forward passes.
+128 windows forward and backward per iteration, about four forward passes. With ``features.method: spp`` only the fully
+connected layers are trained (SPP paper section 4.2), on windows pooled from feature maps, the stage's own objects;
+``artifacts/finetune/manifest.json`` names them.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from ..common.boxes import Boxes
     from ..common.checkpoint import Checkpoint
+    from .readers import RegionForm
+    from .tuning import Reader
     from .windows import Windows
 
 VERSION = 1
@@ -37,6 +41,7 @@ def run(ctx: Context) -> None:
         ctx.log.info("finetune.iterations is 0: weights are used as they are")
         ctx.output("weights").write_bytes(ctx.input("weights").read_bytes())
         write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
+        ctx.publish("maps", [], {})
         return
     _fine_tune(ctx, settings)
 
@@ -47,25 +52,24 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
     from ..common.device import device_of
     from ..common.training import write_curve
     from ..common.weights import load_weights, save_weights
-    from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune, window_reader
+    from .readers import RegionForm, pooled, warped
+    from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune
 
-    dataset = ctx.dataset()
-    network = load_weights(ctx.input("weights"), device_of(ctx.device))
-    records = dataset.split("train")
-    training, held_out = _windows(ctx, records, settings, len(dataset.classes))
+    dataset, form, device = ctx.dataset(), RegionForm.of(ctx), device_of(ctx.device)
+    network = load_weights(ctx.input("weights"))
+    training, held_out = _windows(ctx, dataset.split("train"), settings, len(dataset.classes))
     check_pools(training, ctx.log)
-    checkpoint = _checkpoint(ctx, settings, str(next(network.parameters()).device))
+    if form.method == "spp":
+        reader: Reader = pooled(ctx, form, network, settings, training, held_out)
+    else:
+        reader = warped(ctx, form, network, settings)
+        ctx.publish("maps", [], {})
+    checkpoint = _checkpoint(ctx, settings, form, device)
     rows = fine_tune(
-        network,
+        network.to(device),
         training,
         held_out,
-        window_reader(
-            lambda index: ctx.image(records[index]),
-            network.input,
-            mode=ctx.settings("features.crop"),
-            context_px=ctx.settings("features.context_px"),
-            cache_bytes=settings.image_cache_mb << 20,
-        ),
+        reader,
         settings,
         course_of(settings, ctx.seed, ctx.workers),
         checkpoint,
@@ -94,7 +98,7 @@ def _windows(
 ) -> "tuple[Windows, Windows]":
     """Labelled windows of the images trained on, and of those held out."""
     from ..common.training import generator
-    from .windows import collect, hold_out
+    from .windows import Limits, collect, hold_out
 
     artifact = ctx.artifact("proposals")
 
@@ -105,9 +109,8 @@ def _windows(
         return boxes
 
     aside = hold_out(len(records), settings.held_out_fraction, generator(ctx.seed, "finetune", "held-out images"))
-    training, held_out = collect(
-        records, proposals_of, aside, n_classes=n_classes, fg_iou=settings.fg_iou, bg_iou=settings.bg_iou
-    )
+    limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)
+    training, held_out = collect(records, proposals_of, aside, n_classes=n_classes, limits=limits)
     ctx.log.info(
         f"finetune: {len(training.foreground)} foreground and {len(training.background)} background windows of"
         f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
@@ -115,7 +118,7 @@ def _windows(
     return training, held_out
 
 
-def _checkpoint(ctx: Context, settings: FinetuneSettings, device: str) -> "Checkpoint":
+def _checkpoint(ctx: Context, settings: FinetuneSettings, form: "RegionForm", device: str) -> "Checkpoint":
     """The checkpoint of exactly this run: same inputs, parameters, seed, code version and torch."""
     import torch
 
@@ -131,7 +134,7 @@ def _checkpoint(ctx: Context, settings: FinetuneSettings, device: str) -> "Check
             "version": VERSION,
             "seed": ctx.seed,
             "finetune": settings.model_dump(mode="json", exclude=NO_RESULT),
-            "crop": [ctx.settings("features.crop"), ctx.settings("features.context_px")],
+            "regions": form.identity(),
             "torch": torch.__version__,
             "device": device,
         },
@@ -142,13 +145,25 @@ STAGE = Stage(
     name="finetune",
     version=VERSION,
     settings={"finetune": FinetuneSettings},
-    groups=("seed", "finetune", "features.crop", "features.context_px"),
+    groups=(
+        "seed",
+        "finetune",
+        "features.method",
+        "features.crop",
+        "features.context_px",
+        "features.spp",
+        "features.storage",
+    ),
     inputs={
         "manifest": "artifacts/manifest/manifest.json",
         "proposals": "artifacts/proposals/manifest.json",
         "weights": "artifacts/pretrain/weights.safetensors",
     },
-    outputs={"weights": "artifacts/finetune/weights.safetensors", "curve": "artifacts/finetune/curve.csv"},
+    outputs={
+        "weights": "artifacts/finetune/weights.safetensors",
+        "curve": "artifacts/finetune/curve.csv",
+        "maps": "artifacts/finetune/manifest.json",
+    },
     run=run,
     plots=("curve",),
 )

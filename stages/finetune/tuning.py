@@ -1,10 +1,12 @@
-"""Fine-tuning itself: warped windows in, a network with a new (N + 1)-way layer out."""
+"""Fine-tuning itself: windows in, warped or pooled, a network with a new (N + 1)-way layer out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from ..common.boxes import Boxes
 from ..common.checkpoint import Checkpoint
@@ -21,12 +23,26 @@ from .windows import Windows, draw_batch, draw_held_out
 CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy", "val_fg_accuracy")
 
 
+class Reader(Protocol):
+    """Makes batches of windows, and knows which part of a network takes them and is trained."""
+
+    def read(self, windows: Windows, flips: NDArray[np.bool_] | None = None) -> Batch:
+        """The windows in their order, those where ``flips`` [n] mirrored left-right; safe to call from threads."""
+
+    def trained_part(self, network: Network) -> nn.Module:
+        """What maps batches to logits, sharing the network's weights."""
+
+
 @dataclass(frozen=True)
 class WindowReader:
-    """Makes network-ready batches of windows; safe to call from several threads."""
+    """Batches of warped windows, which the whole network takes."""
 
-    images: ImageCache
+    images: ImageCache[int]
     warp: Warp
+
+    def trained_part(self, network: Network) -> nn.Module:
+        """The network."""
+        return network
 
     def read(self, windows: Windows, flips: NDArray[np.bool_] | None = None) -> Batch:
         """The windows' crops in their order, those where ``flips`` [n] mirrored left-right after warping.
@@ -95,7 +111,7 @@ def fine_tune(
     network: Network,
     training: Windows,
     held_out: Windows,
-    reader: WindowReader,
+    reader: Reader,
     settings: FinetuneSettings,
     course: Course,
     checkpoint: Checkpoint,
@@ -103,19 +119,20 @@ def fine_tune(
     *,
     n_classes: int,
 ) -> list[dict[str, float]]:
-    """Give ``network`` a new layer of ``n_classes + 1`` outputs (background first) and train all of it, in
-    place.
+    """Give ``network`` a new layer of ``n_classes + 1`` outputs (background first) and train it in place: all of it, or
+    the part that takes the reader's batches.
 
     Returns the curve (see CURVE_COLUMNS; the held-out columns are missing where ``held_out`` is empty).
     Dropout is active; batch normalisation, which the authors' networks lack, keeps its pre-trained
     statistics, because mini-batches of one quarter positives are not what the features will see.
     """
     network.new_head(n_classes + 1, torch_generator(course.seed, course.stage, "new layer"))
+    part = reader.trained_part(network)
     head = {id(p) for p in network.classifier_parameters()}
-    new = {name for name, p in network.named_parameters() if id(p) in head}
+    new = {name for name, p in part.named_parameters() if id(p) in head}
     solver = MomentumSGD(
-        network,
-        caffe_multipliers(network, new, settings.new_layer_lr),
+        part,
+        caffe_multipliers(part, new, settings.new_layer_lr),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
@@ -129,11 +146,11 @@ def fine_tune(
 
     fixed = _held_out_sample(held_out, settings, course)
     return train(
-        network,
+        part,
         solver,
         schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
         draw=draw,
-        evaluate=lambda: measure(network, fixed, reader, settings, course.workers) if len(fixed) else {},
+        evaluate=lambda: measure(part, fixed, reader, settings, course.workers) if len(fixed) else {},
         course=course,
         checkpoint=checkpoint,
         log=log,
@@ -148,7 +165,7 @@ def _held_out_sample(held_out: Windows, settings: FinetuneSettings, course: Cour
 
 
 def measure(
-    network: Network, windows: Windows, reader: WindowReader, settings: FinetuneSettings, workers: int
+    network: nn.Module, windows: Windows, reader: Reader, settings: FinetuneSettings, workers: int
 ) -> dict[str, float]:
     """Mean loss, accuracy over all windows, and accuracy over foreground ones (NaN where there are none)."""
     chunk = settings.fg_per_batch + settings.bg_per_batch

@@ -20,8 +20,17 @@ from ..common.boxes import CROWD_COVER, Boxes, area, class_overlaps, cover
 if TYPE_CHECKING:
     from manifests import ImageRecord
 
-IGNORED = -1  # in neither pool: between the two IoU limits, or in a crowd region
+IGNORED = -1  # in neither pool: outside the IoU limits, or in a crowd region
 BACKGROUND = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """IoU with the nearest object: foreground from ``fg`` on, background from ``bg_low`` to below ``bg``."""
+
+    fg: float = 0.5
+    bg: float = 0.5
+    bg_low: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,19 +69,17 @@ def label_boxes(
     gt_labels: NDArray[np.int64],
     *,
     n_classes: int,
-    fg_iou: float = 0.5,
-    bg_iou: float = 0.5,
+    limits: Limits = Limits(),
 ) -> NDArray[np.int64]:
     """Labels of boxes [n, 4]: int64 [n], 1 + class for foreground, 0 for background, -1 between the limits.
 
-    Foreground: the largest IoU with any ground truth is at least ``fg_iou``; the class is that ground
-    truth's, and of classes that overlap equally the first. Background: it is below ``bg_iou``.
+    ``limits`` are of the largest IoU with any ground truth (0 without any); a foreground box's class is that ground
+    truth's, and of classes that overlap equally the first.
     """
-    if len(gt_boxes) == 0:
-        return np.zeros(len(boxes), np.int64)
     overlaps = class_overlaps(boxes, gt_boxes, gt_labels, n_classes)
     best = overlaps.max(axis=1)
-    return np.where(best >= fg_iou, overlaps.argmax(axis=1) + 1, np.where(best < bg_iou, BACKGROUND, IGNORED))
+    background = (best >= limits.bg_low) & (best < limits.bg)
+    return np.where(best >= limits.fg, overlaps.argmax(axis=1) + 1, np.where(background, BACKGROUND, IGNORED))
 
 
 def image_windows(
@@ -82,8 +89,7 @@ def image_windows(
     proposals: Boxes,
     *,
     n_classes: int,
-    fg_iou: float = 0.5,
-    bg_iou: float = 0.5,
+    limits: Limits = Limits(),
 ) -> tuple[Boxes, NDArray[np.int64]]:
     """One image's windows in either pool, ground truth first: boxes float32 [n, 4], labels int64 [n] >= 0.
 
@@ -91,7 +97,7 @@ def image_windows(
     """
     real = ~crowd
     boxes = np.concatenate([gt_boxes[real], proposals]).astype(np.float32)
-    labels = label_boxes(boxes, gt_boxes[real], gt_labels[real], n_classes=n_classes, fg_iou=fg_iou, bg_iou=bg_iou)
+    labels = label_boxes(boxes, gt_boxes[real], gt_labels[real], n_classes=n_classes, limits=limits)
     if crowd.any():
         covered = cover(boxes, gt_boxes[crowd]) > CROWD_COVER
         covered[: real.sum()] = False
@@ -106,8 +112,7 @@ def collect(
     held_out: NDArray[np.bool_],
     *,
     n_classes: int,
-    fg_iou: float,
-    bg_iou: float,
+    limits: Limits,
 ) -> tuple[Windows, Windows]:
     """Windows of the images trained on and of those ``held_out`` [n]; both index ``records``."""
     sides: tuple[list[Windows], list[Windows]] = ([], [])
@@ -118,8 +123,7 @@ def collect(
             record.crowd,
             proposals_of(record),
             n_classes=n_classes,
-            fg_iou=fg_iou,
-            bg_iou=bg_iou,
+            limits=limits,
         )
         sides[int(held_out[index])].append(Windows(np.full(len(labels), index, np.int64), boxes, labels))
     return concatenate(sides[0]), concatenate(sides[1])

@@ -33,10 +33,25 @@ def run(ctx: Context) -> None:
         _pretrain(ctx, settings)
         return
     # A relative weights file is meant from the project's folder, which holds artifacts/datasets/NAME.
-    network = initial_network(settings, ctx.input("registered").parents[2])
+    network = _with_new_layers(ctx, initial_network(settings, ctx.input("registered").parents[2]))
     ctx.log.info(f"pretrain: {settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
     save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": settings.weights})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
+
+
+def _with_new_layers(ctx: Context, network: "Network") -> "Network":
+    """The network with the layers of ``network.fc``, where its weights do not hold them already."""
+    from ..common.networks import add_fc_head
+    from ..common.training import torch_generator
+
+    settings: NetworkSettings = ctx.settings("network")
+    if settings.fc is None or settings.pyramid is None or network.fc is not None:
+        return network
+    ctx.log.info(
+        f"pretrain: fc6, fc7 and fc8 of {settings.name} are new and random; only fine-tuning (finetune.iterations) "
+        "makes them worth anything"
+    )
+    return add_fc_head(network, settings.pyramid, settings.fc, torch_generator(ctx.seed, "pretrain", "new layers"))
 
 
 def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
@@ -56,6 +71,7 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         data.n_classes,
         pool5_grid=network_settings.pool5_grid,
         pyramid=network_settings.pyramid,
+        fc=network_settings.fc,
         generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
     ).to(device_of(ctx.device))
     course = Course(
@@ -111,7 +127,7 @@ def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", da
             "seed": ctx.seed,
             "classification": digest_file(data),
             "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
-            "network": network.name if network.pyramid is None else [network.name, *network.pyramid],
+            "network": [network.name, network.pyramid, network.fc],
             "input": network.input.as_json(),
             "torch": torch.__version__,
             "device": str(next(network.parameters()).device),

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from stages.common.boxes import Boxes
 from stages.common.contract import Log
 from stages.common.errors import StageError
 from stages.common.models import Classifier
 
+from .duplicates import distinct_negatives
 from .fitting import SCORED_AT_ONCE, ClassFit, Fitter
 from .negatives import NegativePool
 from .records import FitRecord, fit_record, tell, tell_forgotten
@@ -37,6 +39,10 @@ class ImageRegions(Protocol):
     @property
     def image_id(self) -> int:
         """The image's id in the manifest."""
+
+    @property
+    def boxes(self) -> Boxes:
+        """float32 [n, 4], ground truth first, then proposals, best first."""
 
     @property
     def is_gt(self) -> NDArray[np.bool_]:
@@ -70,7 +76,8 @@ def train_svms(
 
     ``images`` is iterated anew for each pass and always in the same order. Positives are the ground-truth rows of the
     class, difficult ones included as the authors do; negatives are rows whose IoU with every object of the class is
-    strictly below ``negative_iou``, other classes' ground truth included. ``objects``: the same images with their
+    strictly below ``negative_iou``, other classes' ground truth included, but for near duplicates of other negatives
+    where ``duplicate_iou`` is given (:mod:`.duplicates`). ``objects``: the same images with their
     ground-truth rows alone, for the first pass, where reading only those is cheaper (``LayerView.objects``).
     ``workers``: threads, for scoring an image and for fitting several classes; they change no bit of the result.
 
@@ -150,7 +157,7 @@ class _Trainer:
         if len(image.overlaps):
             scores = self._scores(image.features)
             hard = (scores > self.settings.margin) | (self.fits == 0)
-            wanted = hard & (image.overlaps < self.settings.negative_iou)
+            wanted = hard & self._negatives(image)
             self.new += self.pool.add(image.image_id, image.features, wanted, scores, self.threads)
         lost = self.pool.shrink(self.settings.memory_limit_mb * _MIB)
         if lost.any():
@@ -158,6 +165,13 @@ class _Trainer:
             tell_forgotten(int(lost.sum()), image.image_id, self.settings, self.log)
         due = (self.fits == 0) | (self.new > self.settings.retrain_after) | is_last
         self._fit(np.flatnonzero(due & (self.pool.counts() > 0)).tolist(), image.image_id, seen)
+
+    def _negatives(self, image: ImageRegions) -> NDArray[np.bool_]:
+        """bool [n, N]: which rows are negatives of which class."""
+        far = image.overlaps < self.settings.negative_iou
+        if self.settings.duplicate_iou is None:
+            return far
+        return distinct_negatives(image.boxes, image.is_gt, far, self.settings.duplicate_iou)
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float32]:
         model = self.model()

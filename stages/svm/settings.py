@@ -21,6 +21,13 @@ class SvmSettings(Settings):
     negative_iou: float = Field(
         0.3, gt=0, le=1, description="a region whose IoU with every object of the class is below is a negative"
     )
+    duplicate_iou: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="a negative is dropped whose IoU with a better proposal that is one, too, is above (SPP-net: 0.7); "
+        "null: none is",
+    )
     margin: float = Field(-1.0001, ge=-1e6, le=1e6, description="negatives scoring above are hard: cached")
     evict_below: float = Field(-1.2, ge=-1e6, le=1e6, description="after a fit, negatives scoring below leave")
     retrain_after: int = Field(

@@ -11,9 +11,9 @@ from .spec import InputSpec
 
 if TYPE_CHECKING:
     from .architectures import ARCHITECTURES
-    from .network import Network, build
+    from .network import Network, add_fc_head, build
 
-__all__ = ["ARCHITECTURES", "InputSettings", "InputSpec", "Network", "NetworkSettings", "build"]
+__all__ = ["ARCHITECTURES", "InputSettings", "InputSpec", "Network", "NetworkSettings", "add_fc_head", "build"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
         from . import architectures
 
         return architectures.ARCHITECTURES
-    if name in ("Network", "build"):
+    if name in ("Network", "add_fc_head", "build"):
         from . import network
 
         return getattr(network, name)

@@ -10,13 +10,24 @@ from .spec import InputSpec, Triple
 
 
 @dataclass(frozen=True)
+class HeadPlace:
+    """Where an architecture without an fc6 takes a pyramid and fully connected layers (:mod:`.fc_head`): the module
+    paths of the two, and the channels of its conv5. Its ``forward`` calls them in this order, behind conv5."""
+
+    pool5: str
+    fc: str
+    channels: int
+
+
+@dataclass(frozen=True)
 class Architecture:
     """One network: ``make(n_outputs)``, its own input convention, and where its layers are.
 
     ``nodes`` maps layer names to torchvision feature-extraction nodes; ``head`` is the module path of the last layer,
     ``rectifier`` of a ReLU that follows it. ``conv5`` is the node of the last feature map before pooling, after its
     ReLU. ``fc6`` is the module path of the layer that takes the flattened pool5 (None: there is no such layer).
-    ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is).
+    ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is). ``place``
+    is where a network without fc6 takes one.
     """
 
     make: Callable[[int], nn.Module]
@@ -27,6 +38,7 @@ class Architecture:
     fc6: str | None = None
     grid: int | None = None
     rectifier: str | None = None
+    place: HeadPlace | None = None
 
 
 def _torchvision(name: str) -> Callable[[int], nn.Module]:
@@ -96,6 +108,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         conv5="features.12.cat",
         grid=3,
         rectifier="classifier.2",
+        place=HeadPlace("features.13", "classifier", 512),
     ),
     "resnet50": Architecture(
         _torchvision("resnet50"),
@@ -104,5 +117,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         "fc",
         conv5="layer4.2.relu_2",
         grid=1,
+        place=HeadPlace("avgpool", "fc", 2048),
     ),
 }

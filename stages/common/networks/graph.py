@@ -56,16 +56,16 @@ def _overwrites(module: nn.Module, user: fx.Node) -> bool:
 def fc_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     """As :func:`extraction_graph`, but from the flattened pool5 [B, d] on, which becomes the module's input.
 
-    ``ValueError`` naming a node that comes before it.
+    That is the output of the pyramid, or of the flattening. ``ValueError`` naming a node that comes before it.
     """
     module = extraction_graph(trunk, nodes)
     graph = module.graph
-    flatten = next((n for n in graph.nodes if n.target is torch.flatten), None)
-    if flatten is None:
+    flat = next((n for n in graph.nodes if n.target is torch.flatten or _is_pyramid(module, n)), None)
+    if flat is None:
         raise ValueError(nodes[0])
-    with graph.inserting_before(flatten):
+    with graph.inserting_before(flat):
         pooled = graph.placeholder("pooled")
-    flatten.replace_all_uses_with(pooled)
+    flat.replace_all_uses_with(pooled)
     graph.eliminate_dead_code()
     image = next(n for n in graph.nodes if n.op == "placeholder")
     if image.users:
@@ -75,6 +75,10 @@ def fc_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     module.delete_all_unused_submodules()
     module.recompile()
     return module
+
+
+def _is_pyramid(module: nn.Module, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), PyramidPool)
 
 
 def _before(node: fx.Node, pooled: fx.Node) -> bool:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from .network import Network, build
-from .settings import MAX_LEVEL, MAX_LEVELS
+from .settings import MAX_FC, MAX_LEVEL, MAX_LEVELS
 from .spec import InputSpec
 
 _MAX_GRID = 32
@@ -22,6 +22,8 @@ def metadata(network: Network) -> dict[str, str]:
     }
     if network.pyramid is not None:
         meta["pyramid"] = json.dumps(network.pyramid)
+    if network.fc is not None:
+        meta["fc"] = json.dumps(network.fc)
     return meta
 
 
@@ -33,25 +35,28 @@ def network_of(meta: Mapping[str, str]) -> Network:
     """
     spec = InputSpec.from_json(json.loads(meta["input"]))
     grid, n_outputs = json.loads(meta["pool5_grid"]), int(meta["n_outputs"])
-    name, pyramid = meta["architecture"], json.loads(meta.get("pyramid", "null"))
-    _check(grid, n_outputs, pyramid)
-    network = build(name, n_outputs, pool5_grid=grid, pyramid=pyramid, spec=spec, device="meta")
+    name, pyramid, fc = meta["architecture"], *(json.loads(meta.get(key, "null")) for key in ("pyramid", "fc"))
+    _check(grid, n_outputs, pyramid, fc)
+    network = build(name, n_outputs, pool5_grid=grid, pyramid=pyramid, fc=fc, spec=spec, device="meta")
     if meta.get("rectified") == "false":
         network.drop_rectifier()
     return network
 
 
-def _check(grid: object, n_outputs: int, pyramid: object) -> None:
+def _check(grid: object, n_outputs: int, pyramid: object, fc: object) -> None:
     """ValueError for figures that no network has, since memory is taken for them before a tensor is looked at."""
     if grid is not None and (type(grid) is not int or not 1 <= grid <= _MAX_GRID):
         raise ValueError(f"pool5_grid {grid!r}")
     if not 1 <= n_outputs <= MAX_OUTPUTS:
         raise ValueError(f"n_outputs {n_outputs}")
-    if pyramid is not None and not _are_levels(pyramid):
+    if pyramid is not None and not _are_numbers(pyramid, 1, MAX_LEVELS, MAX_LEVEL):
         raise ValueError(f"pyramid {str(pyramid)[:80]!r}")
+    if fc is not None and (pyramid is None or not _are_numbers(fc, 2, 2, MAX_FC)):
+        raise ValueError(f"fc {str(fc)[:80]!r}")
 
 
-def _are_levels(pyramid: object) -> bool:
-    if not isinstance(pyramid, list) or not 1 <= len(pyramid) <= MAX_LEVELS:
+def _are_numbers(value: object, fewest: int, most: int, largest: int) -> bool:
+    """Whether it is a list of ``fewest`` to ``most`` integers from 1 to ``largest``."""
+    if not isinstance(value, list) or not fewest <= len(value) <= most:
         return False
-    return all(type(level) is int and 1 <= level <= MAX_LEVEL for level in pyramid)
+    return all(type(number) is int and 1 <= number <= largest for number in value)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch.nn import functional
 
 from ..errors import StageError
 from .architectures import ARCHITECTURES, Architecture
+from .fc_head import LAST_LAYER_STD, put_fc_head, with_fc_head
 from .graph import extraction_graph, fc_graph, node_names
-from .pyramid import put_pyramid
+from .pyramid import put_module, put_pyramid
 from .spec import InputSpec
 
 
@@ -31,15 +33,17 @@ class Network(nn.Module):
         pool5_grid: int | None,
         n_outputs: int,
         pyramid: tuple[int, ...] | None = None,
+        fc: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.input = spec
         self.pool5_grid = pool5_grid
         self.pyramid = pyramid  # levels of the spatial pyramid in pool5's place
+        self.fc = fc  # outputs of an fc6 and fc7 that the architecture does not have by itself
         self.n_outputs = n_outputs
         self.trunk = trunk
-        self._architecture: Architecture = ARCHITECTURES[name]
+        self._architecture: Architecture = _architecture(name, fc)
         self.rectified = self._architecture.rectifier is not None  # whether a ReLU cuts negative logits
         self._graphs: dict[tuple[str, ...], Any] = {}
 
@@ -88,7 +92,10 @@ class Network(nn.Module):
         Shares the weights. Raises ``StageError`` where there is no fc6, and for a layer that does not come after it.
         """
         if self._architecture.fc6 is None:
-            raise StageError(f"network {self.name} has no fully connected layer that takes pool5, only pool5 itself")
+            raise StageError(
+                f"network {self.name} has no fully connected layer that takes pool5; set network.pyramid and "
+                "network.fc (such as [1, 2, 3, 6] and [1024, 1024]) to give it new ones"
+            )
         nodes = sorted({self.node(layer) for layer in layers})
         try:
             return fc_graph(self.trunk, nodes)
@@ -115,6 +122,11 @@ class Network(nn.Module):
         """The feature-extraction node of the last feature map before pooling, after its ReLU."""
         return self._architecture.conv5
 
+    @property
+    def rectifier(self) -> str | None:
+        """The module path of a ReLU that follows the last layer; None where there is none."""
+        return self._architecture.rectifier
+
     def feature_dim(self, layer: str) -> int:
         """Length d of a layer's feature, from a forward pass of one empty crop."""
         like = next(self.parameters())
@@ -133,7 +145,6 @@ class Network(nn.Module):
         The new logits may be negative, also where the architecture rectifies its own (squeezenet1_0): of a few classes
         one that starts below 0 would never get a gradient again.
         """
-        parent, _, leaf = self._architecture.head.rpartition(".")
         old = self.trunk.get_submodule(self._architecture.head)
         new: nn.Linear | nn.Conv2d
         if isinstance(old, nn.Conv2d):
@@ -143,19 +154,18 @@ class Network(nn.Module):
         else:
             raise TypeError(f"last layer of {self.name} is a {type(old).__name__}")
         with torch.no_grad():
-            new.weight.normal_(0, 0.01, generator=generator)
+            new.weight.normal_(0, LAST_LAYER_STD, generator=generator)
             nn.init.zeros_(new.bias)  # type: ignore[arg-type]
         new.to(device=old.weight.device, dtype=old.weight.dtype)
         new.train(old.training)
-        setattr(self.trunk.get_submodule(parent), leaf, new)
+        put_module(self.trunk, self._architecture.head, new)
         self.n_outputs = n_outputs
         self.drop_rectifier()
 
     def drop_rectifier(self) -> None:
         """Let logits be negative; nothing where the architecture has no ReLU after its last layer."""
         if self._architecture.rectifier is not None:
-            parent, _, leaf = self._architecture.rectifier.rpartition(".")
-            setattr(self.trunk.get_submodule(parent), leaf, nn.Identity())
+            put_module(self.trunk, self._architecture.rectifier, nn.Identity())
             self.rectified = False
         self._graphs.clear()
 
@@ -167,6 +177,7 @@ def build(
     generator: torch.Generator | None = None,
     pool5_grid: int | None = None,
     pyramid: Sequence[int] | None = None,
+    fc: Sequence[int] | None = None,
     spec: InputSpec | None = None,
     device: str = "cpu",
 ) -> Network:
@@ -174,8 +185,9 @@ def build(
 
     ``pool5_grid`` None means the architecture's own: the untouched 256 x 6 x 6 of AlexNet and the like, 3 for
     squeezenet1_0 (4,608-d), 1 for resnet50 (2,048-d). ``spec`` None means the architecture's own input convention.
-    ``pyramid`` are the levels of a spatial pyramid in pool5's place (:mod:`.pyramid`). ``device="meta"`` makes no
-    weights at all. Raises ``StageError`` for an unknown name, and for a pyramid where no fc6 takes it.
+    ``pyramid`` are the levels of a spatial pyramid in pool5's place (:mod:`.pyramid`), ``fc`` the outputs of an fc6 and
+    an fc7 behind it where the architecture has none (:mod:`.fc_head`). ``device="meta"`` makes no weights at all.
+    Raises ``StageError`` for an unknown name, and for a pyramid that no fc6 takes.
     """
     if name not in ARCHITECTURES:
         near = difflib.get_close_matches(name, list(ARCHITECTURES), n=1, cutoff=0.0)
@@ -183,15 +195,52 @@ def build(
             f"network.name: unknown network {name!r}; did you mean {near[0]!r}? There are: {', '.join(ARCHITECTURES)}"
         )
     architecture = ARCHITECTURES[name]
-    with torch.random.fork_rng(devices=[], enabled=generator is not None), torch.device(device):
-        if generator is not None:
-            # constructors draw from the global generator, which is restored afterwards
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))
+    with _drawn_from(generator), torch.device(device):
         trunk = architecture.make(n_outputs)
-        if pyramid is not None:
+        if pyramid is not None and fc is None:
             if architecture.fc6 is None:
-                raise StageError(f"network.pyramid: {name} has no fc6 to take it; set network.pyramid to null")
+                raise StageError(
+                    f"network.pyramid: {name} has no fc6 to take it; set network.fc to the outputs of a new fc6 and "
+                    "fc7, such as [1024, 1024], or network.pyramid to null"
+                )
             put_pyramid(trunk, architecture.nodes["pool5"], architecture.fc6, pyramid)
     grid = architecture.grid if pool5_grid is None else pool5_grid
-    levels = None if pyramid is None else tuple(pyramid)
-    return Network(name, trunk, spec or architecture.input, grid, n_outputs, levels)
+    network = Network(name, trunk, spec or architecture.input, grid, n_outputs)
+    if fc is not None:
+        return add_fc_head(network, pyramid or (), fc, generator)
+    network.pyramid = None if pyramid is None else tuple(pyramid)
+    return network
+
+
+def add_fc_head(
+    network: Network, pyramid: Sequence[int], fc: Sequence[int], generator: torch.Generator | None
+) -> Network:
+    """The network with a pyramid of these levels and new fc6, fc7 (of ``fc`` outputs) and fc8 behind its conv5.
+
+    Its convolutional layers are those of ``network``, which is used up. Raises ``StageError`` where the network has an
+    fc6 of its own, or there is no level.
+    """
+    place = ARCHITECTURES[network.name].place
+    if place is None:
+        raise StageError(f"network.fc: {network.name} has an fc6 of its own; set network.fc to null")
+    if not pyramid:
+        raise StageError("network.fc needs a pyramid to take; set network.pyramid, or network.fc to null")
+    device = str(next(network.parameters()).device)
+    with _drawn_from(generator):
+        put_fc_head(network.trunk, place, pyramid, fc, network.n_outputs, device)
+    made = Network(network.name, network.trunk, network.input, None, network.n_outputs, tuple(pyramid), tuple(fc))
+    return made.train(network.training)
+
+
+def _architecture(name: str, fc: Sequence[int] | None) -> Architecture:
+    own = ARCHITECTURES[name]
+    return own if fc is None or own.place is None else with_fc_head(own, own.place)
+
+
+@contextmanager
+def _drawn_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Constructors draw from torch's global generator: it is seeded by ``generator`` inside and restored afterwards."""
+    with torch.random.fork_rng(devices=[], enabled=generator is not None):
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))
+        yield

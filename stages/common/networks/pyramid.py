@@ -38,12 +38,13 @@ def put_pyramid(trunk: nn.Module, pool5: str, fc6: str, levels: Sequence[int]) -
         if not old.weight.is_meta:
             new.weight.normal_(0, float(old.weight.std()))
             new.bias.copy_(old.bias)
-    _replace(trunk, fc6, new)
-    _replace(trunk, pool5, PyramidPool(levels))
+    put_module(trunk, fc6, new)
+    put_module(trunk, pool5, PyramidPool(levels))
     if hasattr(trunk, "avgpool"):  # torchvision's networks bring pool5 to fc6's grid
         trunk.avgpool = nn.Identity()
 
 
-def _replace(trunk: nn.Module, path: str, module: nn.Module) -> None:
+def put_module(trunk: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a path, in the place of the one that is there, if any."""
     parent, _, leaf = path.rpartition(".")
     setattr(trunk.get_submodule(parent), leaf, module)

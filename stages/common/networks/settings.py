@@ -17,8 +17,9 @@ NAMED_LAYERS: dict[str, tuple[str, ...]] = {
     "resnet50": ("pool5", "fc8"),
 }
 Positive = Annotated[float, Field(gt=0)]
-MAX_LEVEL, MAX_LEVELS = 32, 8
+MAX_LEVEL, MAX_LEVELS, MAX_FC = 32, 8, 16_384
 # Levels of a spatial pyramid: n stands for n x n bins.
+Units = Annotated[int, Field(ge=1, le=MAX_FC)]
 Levels = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LEVEL)], ...], Field(min_length=1, max_length=MAX_LEVELS)]
 
 
@@ -58,8 +59,18 @@ class NetworkSettings(Settings):
         description="SPP-net: levels of a spatial pyramid in the place of pool5, n x n bins each ([1, 2, 3, 6]), with "
         "an fc6 that takes it; null: the network's own pool5",
     )
+    fc: tuple[Units, Units] | None = Field(
+        None,
+        description="with network.pyramid, for networks without an fc6 (squeezenet1_0, resnet50): outputs of a new fc6 "
+        "and fc7 behind it, such as [1024, 1024]; they are drawn from the seed, so fine-tune them; null: none",
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     batch: int = Field(16, ge=1, le=4096, description="crops per forward pass; part of every such feature's key")
+
+    @property
+    def named_layers(self) -> tuple[str, ...]:
+        """The named layers of the network that is meant, from the input on."""
+        return NAMED_LAYERS[self.name] if self.fc is None else ("pool5", "fc6", "fc7", "fc8")
 
     @model_validator(mode="after")
     def _input_is_for_given_weights(self) -> "NetworkSettings":
@@ -69,8 +80,16 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _a_pyramid_goes_before_fc6(self) -> "NetworkSettings":
-        if self.pyramid is not None and "fc6" not in NAMED_LAYERS[self.name]:
-            raise ValueError(f"network.pyramid: {self.name} has no fc6 to take it; set network.pyramid to null")
+        own = "fc6" in NAMED_LAYERS[self.name]
+        if self.pyramid is not None and self.fc is None and not own:
+            raise ValueError(
+                f"network.pyramid: {self.name} has no fc6 to take it; set network.fc to the outputs of a new fc6 and "
+                "fc7, such as [1024, 1024], or network.pyramid to null"
+            )
+        if self.fc is not None and own:
+            raise ValueError(f"network.fc: {self.name} has an fc6 of its own; set network.fc to null")
+        if self.fc is not None and self.pyramid is None:
+            raise ValueError("network.fc: needs a pyramid to take; set network.pyramid, or network.fc to null")
         if self.pyramid is not None and self.pool5_grid is not None:
             raise ValueError("network.pyramid and network.pool5_grid exclude each other; set one to null")
         return self

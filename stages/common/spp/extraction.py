@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import StageError
 from ..extraction import DTYPES, exact_arithmetic, use_one_thread
 from ..networks import Network
 from ..stopwatch import part
 from ..warp import check_boxes
-from .image import scaled_image
+from .conv_pass import ConvPass
 from .pooling import pool_windows
 from .pooling_torch import pool_windows_torch
 from .split import POOLED, split
@@ -51,7 +50,6 @@ class SppExtractor:
         self, network: Network, layers: Sequence[str], spp: Spp, *, dtype: str = "float32", device: str = "cpu"
     ) -> None:
         self.layers = tuple(layers)
-        self._input = network.input
         self._scales, self._levels = tuple(sorted(spp.scales_px)), spp.levels
         self._target = spp.target_side_px
         self._device = torch.device(device)
@@ -59,6 +57,7 @@ class SppExtractor:
         own = copy.deepcopy(network).eval().requires_grad_(False)
         self._parts = split(own, self.layers, self._levels, self._scales[0])
         own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._map = ConvPass(self._parts.conv, self._parts.conv5, network.input, self._device, self._dtype)
         self.dims = {layer: self._parts.dims[layer] for layer in self.layers}
         self._lock = threading.Lock() if self._device.type == "cuda" else nullcontext()
         self._buffers = threading.local()
@@ -104,18 +103,6 @@ class SppExtractor:
             cells[mine, 0] = k
             cells[mine, 1:] = cell_windows(boxes[mine], side, self._scales[k], self._parts.geometry, shape)
         return maps, cells
-
-    def _map(self, image: NDArray[np.uint8], scale_px: int) -> Tensor:
-        pixels = torch.from_numpy(scaled_image(image, self._input, scale_px)).to(self._device, self._dtype)
-        with part("conv", self._device):
-            fmap = self._parts.conv(pixels)[self._parts.conv5]
-        fmap = fmap[0].permute(1, 2, 0).float().contiguous()
-        if bool(fmap.isnan().any()):
-            raise StageError(
-                f"the feature map at {scale_px} px is not a number; network.weights or network.input are wrong: check "
-                "network.input (colour order, range, mean) against what the weights expect"
-            )
-        return fmap
 
     def _pooled(self, maps: dict[int, Tensor], distinct: NDArray[np.int32]) -> Iterator[Tensor]:
         """The pooled vectors of ``distinct`` windows (sorted by scale), float32 [FC_BATCH, d] at a time, 0 beyond them.

@@ -38,9 +38,14 @@ def split(network: Network, layers: Sequence[str], levels: Sequence[int], least_
     layer is neither pool5 nor behind it; where an image of ``least_px`` on its shorter side leaves no cell of the map.
     """
     conv = network.graph([network.conv5])
-    pooled = _channels(conv, network, least_px) * bin_count(levels)
+    pooled = pooled_length(network, levels, least_px)
     after = [layer for layer in layers if layer != POOLED]
-    fc = _fully_connected(network, after, levels, pooled) if after else None
+    try:
+        fc = fully_connected(network, after, levels, pooled) if after else None
+    except StageError as error:
+        raise StageError(
+            f"features.layers: {error}; otherwise store {POOLED} alone, without {', '.join(after)}"
+        ) from None
     nodes = {layer: network.node(layer) for layer in after}
     dims = {POOLED: pooled} if POOLED in layers else {}
     if fc is not None:
@@ -51,38 +56,42 @@ def split(network: Network, layers: Sequence[str], levels: Sequence[int], least_
     return SplitNetwork(conv, fc, network.conv5, nodes, map_geometry(network), dims, pooled)
 
 
-def _channels(conv: nn.Module, network: Network, least_px: int) -> int:
-    """The map's channels, without computing it."""
+def pooled_length(network: Network, levels: Sequence[int], least_px: int) -> int:
+    """Length of the pooled vector; nothing is computed.
+
+    ``StageError`` where an image of ``least_px`` on its shorter side leaves no cell of the map.
+    """
     shape = (1, 3, least_px, least_px)
     try:
         with torch.inference_mode():
-            fmap = copy.deepcopy(conv).to("meta")(torch.empty(shape, device="meta"))[network.conv5]
+            conv = copy.deepcopy(network.graph([network.conv5])).to("meta")
+            fmap = conv(torch.empty(shape, device="meta"))[network.conv5]
     except RuntimeError as error:
         raise StageError(
             f"features.spp.scales_px: {network.name} has no conv5 left of an image of {least_px} px "
             f"({str(error).splitlines()[0]}); use a larger scale"
         ) from None
-    return int(fmap.shape[1])
+    return int(fmap.shape[1]) * bin_count(levels)
 
 
-def _fully_connected(network: Network, layers: list[str], levels: Sequence[int], pooled: int) -> nn.Module:
-    try:
-        fc = network.fc_graph(layers)
-    except StageError as error:
-        raise StageError(f"features.layers: {error}; with features.method: spp store {POOLED}") from None
+def fully_connected(network: Network, layers: Sequence[str], levels: Sequence[int], pooled: int) -> nn.Module:
+    """The part of the network behind the pooled vector [n, ``pooled``], to a dict of the layers' nodes.
+
+    Shares the weights. ``StageError`` where it does not take the vector of a pyramid of ``levels``, saying what would.
+    """
+    fc = network.fc_graph(layers)
     first = next((m for m in fc.modules() if isinstance(m, nn.Linear)), None)
     taken = None if first is None else first.in_features
     if network.pyramid is not None and tuple(levels) != network.pyramid:
         raise StageError(
-            f"features.spp.levels: {', '.join(layers)} of this network take the pyramid it was trained with, "
-            f"{list(network.pyramid)}, not {list(levels)}; set features.spp.levels to it, or store {POOLED} alone"
+            f"fc6 of {network.name} takes the pyramid it was trained with, {list(network.pyramid)}, not "
+            f"{list(levels)}; set features.spp.levels to it"
         )
     if taken is not None and taken != pooled:
         side = round((taken * bin_count(levels) / pooled) ** 0.5)
-        fits = f"set features.spp.levels to [{side}], " if side * side * pooled == taken * bin_count(levels) else ""
+        fits = f"set features.spp.levels to [{side}], or " if side * side * pooled == taken * bin_count(levels) else ""
         raise StageError(
-            f"features.layers: fc6 of {network.name} takes {taken} values, the pyramid {list(levels)} gives {pooled}, "
-            f"so {', '.join(layers)} cannot be computed; store {POOLED} alone, {fits}or use weights trained with "
-            f"network.pyramid: {list(levels)}"
+            f"fc6 of {network.name} takes {taken} values, the pyramid {list(levels)} gives {pooled}; {fits}use weights "
+            f"trained with network.pyramid: {list(levels)}"
         )
     return fc

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from stages.common.errors import StageError
 from stages.common.networks import build
 from stages.common.weights import load_weights, save_weights
+from stages.features.settings import SppSettings
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
 
@@ -31,6 +32,9 @@ class FakeContext:
             "finetune": FinetuneSettings(**(values | changes)),
             "features.crop": "warp",
             "features.context_px": 4,
+            "features.method": "warp",
+            "features.spp": SppSettings(scales_px=(64,), levels=(4,), target_side_px=32),
+            "features.storage": "float16",
         }
         self.store = SimpleNamespace(get=self.get)
         self.lines: list[str] = []
@@ -60,6 +64,9 @@ class FakeContext:
 
     def output(self, name: str) -> Path:
         return self.root / f"out-{name}"
+
+    def publish(self, name: str, entries: Any, summary: Any) -> None:
+        self.published = {name: (list(entries), dict(summary))}
 
     def after_commit(self, action):
         action()
@@ -148,6 +155,7 @@ def test_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
 
 
 def test_declares_what_it_uses() -> None:
-    assert set(STAGE.outputs) == {"weights", "curve"}
+    assert set(STAGE.outputs) == {"weights", "curve", "maps"}
     assert set(STAGE.inputs) == {"manifest", "proposals", "weights"}
-    assert {"seed", "finetune", "features.crop", "features.context_px"} == set(STAGE.groups)
+    own = {"features.method", "features.crop", "features.context_px", "features.spp", "features.storage"}
+    assert {"seed", "finetune", *own} == set(STAGE.groups)

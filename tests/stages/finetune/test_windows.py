@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.finetune.settings import FinetuneSettings
 from stages.finetune.windows import (
+    Limits,
     Windows,
     collect,
     draw_batch,
@@ -42,11 +44,23 @@ def test_labels_of_hand_computed_overlaps() -> None:
 
 def test_windows_between_two_limits_are_in_neither_pool() -> None:
     asked = boxes((0, 0, 10, 7), (0, 0, 10, 6), (0, 0, 10, 3), (0, 0, 10, 2.9))
-    labels = label_boxes(asked, GT, GT_LABELS, n_classes=4, fg_iou=0.7, bg_iou=0.3)
+    labels = label_boxes(asked, GT, GT_LABELS, n_classes=4, limits=Limits(0.7, 0.3))
     np.testing.assert_array_equal(labels, [3, -1, -1, 0])
-    kept, kept_labels = image_windows(GT, GT_LABELS, NO_CROWD, asked, n_classes=4, fg_iou=0.7, bg_iou=0.3)
+    kept, kept_labels = image_windows(GT, GT_LABELS, NO_CROWD, asked, n_classes=4, limits=Limits(0.7, 0.3))
     np.testing.assert_array_equal(kept, np.concatenate([GT, asked[[0, 3]]]))
     np.testing.assert_array_equal(kept_labels, [3, 1, 3, 0])
+
+
+def test_background_may_have_to_be_near_an_object() -> None:
+    # IoU 2/3, 60/140, 100/1000 (exactly the limit is background), 100/1010, 0
+    asked = boxes((0, 0, 15, 10), (0, 4, 10, 14), (0, 0, 10, 100), (0, 0, 10, 101), (50, 50, 60, 60))
+    limits = Limits(bg_low=0.1)
+    assert label_boxes(asked, GT[:1], GT_LABELS[:1], n_classes=4, limits=limits).tolist() == [3, 0, 0, -1, -1]
+    assert label_boxes(asked, GT[:1], GT_LABELS[:1], n_classes=4).tolist() == [3, 0, 0, 0, 0]
+    no_object = label_boxes(asked, GT[:0], GT_LABELS[:0], n_classes=4, limits=limits)
+    assert no_object.tolist() == [-1] * 5
+    with pytest.raises(ValueError, match=r"bg_iou_low \(0.3\) must be below finetune.bg_iou \(0.3\)"):
+        FinetuneSettings(bg_iou=0.3, bg_iou_low=0.3)
 
 
 def test_image_without_objects_is_all_background() -> None:
@@ -79,8 +93,7 @@ def test_ground_truth_rows_come_first_and_difficult_ones_count() -> None:
         lambda r: proposals[r.id],
         np.array([False, True]),
         n_classes=3,
-        fg_iou=0.5,
-        bg_iou=0.5,
+        limits=Limits(),
     )
     np.testing.assert_array_equal(training.boxes, np.concatenate([GT, proposals[0]]))
     np.testing.assert_array_equal(training.labels, [3, 1, 3, 0])

@@ -12,7 +12,7 @@ from torch.nn import functional
 from stages.common.errors import StageError
 from stages.common.extraction import one_thread_each
 from stages.common.networks import InputSpec, build
-from stages.common.spp import extraction
+from stages.common.spp import conv_pass, extraction
 from stages.common.spp.extraction import Spp, SppExtractor
 from stages.common.spp.geometry import map_geometry
 from stages.common.spp.image import scaled_image
@@ -125,7 +125,7 @@ def test_regions_with_the_same_cells_are_computed_once(network, monkeypatch):
 
 def test_only_the_scales_that_a_region_wants_are_computed(network, monkeypatch):
     asked = []
-    monkeypatch.setattr(extraction, "scaled_image", lambda *a: asked.append(a[2]) or scaled_image(*a))
+    monkeypatch.setattr(conv_pass, "scaled_image", lambda *a: asked.append(a[2]) or scaled_image(*a))
     image = picture()
     extract = SppExtractor(network, ["pool5"], SPP)
     extract(image, np.array([[0, 0, 60, 60], [1, 1, 50, 60]], np.float32))

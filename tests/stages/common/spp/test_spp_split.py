@@ -51,10 +51,15 @@ def test_torchvisions_networks_with_a_pyramid():
             {},
             ["fc7"],
             (1, 2, 3, 6),
-            r"fc6 of small takes 1024 values, the pyramid \[1, 2, 3, 6\] gives 3200, so fc7",
+            r"fc6 of small takes 1024 values, the pyramid \[1, 2, 3, 6\] gives 3200; .*without fc7",
         ),
-        ({}, ["fc6"], (1, 2), r"store pool5 alone, set features.spp.levels to \[4\], or use weights trained with"),
-        ({"pyramid": (1, 2)}, ["fc6"], (2, 1), r"features.spp.levels: .*trained with, \[1, 2\], not \[2, 1\]"),
+        (
+            {},
+            ["fc6"],
+            (1, 2),
+            r"; set features.spp.levels to \[4\], or use weights trained with.*; otherwise store pool5 alone",
+        ),
+        ({"pyramid": (1, 2)}, ["fc6"], (2, 1), r"trained with, \[1, 2\], not \[2, 1\]; set features.spp.levels to it"),
         ({}, ["features.5", "fc6"], (4,), "node features.5 does not come after pool5"),
         ({}, ["pool9"], (4,), "no layer 'pool9'"),
     ],
@@ -67,7 +72,10 @@ def test_what_does_not_fit_is_named(options, layers, levels, message):
 
 @pytest.mark.parametrize("layer", ["fc8", "flatten"])
 def test_a_network_without_fully_connected_layers_has_the_pooled_vector_only(layer):
-    with pytest.raises(StageError, match=r"squeezenet1_0 has no fully connected layer that takes pool5.*store pool5"):
+    said = (
+        r"squeezenet1_0 has no fully connected layer that takes pool5; set network.pyramid and network.fc.*store pool5"
+    )
+    with pytest.raises(StageError, match=said):
         split(build("squeezenet1_0", 5, device="meta"), ["pool5", layer], (1, 2), 480)
 
 

@@ -1,0 +1,52 @@
+"""A pyramid and fully connected layers for networks that bring none: SPP-net's head behind any conv5."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from .architectures import Architecture, HeadPlace
+from .pyramid import PyramidPool, put_module
+
+LAST_LAYER_STD = 0.01  # as every new last layer has it (paper section 2.3; FACTS section 4)
+
+
+def put_fc_head(
+    trunk: nn.Module, place: HeadPlace, levels: Sequence[int], fc: Sequence[int], n_outputs: int, device: str
+) -> None:
+    """Put a pyramid, fc6 and fc7 of ``fc`` outputs with ReLU and dropout each, and a last layer behind conv5.
+
+    They take the place of whatever followed it. Each pooled vector is brought to a root mean square of 1 before fc6
+    (pool5 itself is not): networks differ by a factor of 100 in how large their conv5 is, and a learning rate that
+    suits one would throw another off. fc6 and fc7 start as He et al. (2015) have it, which keeps that size; the last
+    layer N(0, 0.01); biases 0. Drawn from torch's global generator.
+    """
+    with torch.device(device):
+        inputs = place.channels * sum(n * n for n in levels)
+        layers: list[nn.Module] = [nn.RMSNorm(inputs, eps=1e-6, elementwise_affine=False)]
+        for outputs in fc:
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout()]
+            inputs = outputs
+        layers.append(nn.Linear(inputs, n_outputs))
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    for layer in linear:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    nn.init.normal_(linear[-1].weight, std=LAST_LAYER_STD)
+    put_module(trunk, place.pool5, PyramidPool(levels))
+    put_module(trunk, place.fc, nn.Sequential(*layers))
+
+
+def with_fc_head(architecture: Architecture, place: HeadPlace) -> Architecture:
+    """The architecture as :func:`put_fc_head` leaves it: its layers are those of a network that always had an fc6."""
+    fc = place.fc  # norm; layer, ReLU, dropout; layer, ReLU, dropout; layer
+    return replace(
+        architecture,
+        nodes={"pool5": place.pool5, "fc6": f"{fc}.2", "fc7": f"{fc}.5", "fc8": f"{fc}.7"},
+        head=f"{fc}.7",
+        fc6=f"{fc}.1",
+        grid=None,
+        rectifier=None,
+        place=None,
+    )

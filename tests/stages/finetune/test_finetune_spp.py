@@ -1,0 +1,395 @@
+"""Fine-tuning of the fully connected layers alone, on windows pooled from stored maps (``features.method: spp``)."""
+
+import json
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cache import Store
+from stages.common.checkpoint import Checkpoint
+from stages.common.errors import StageError
+from stages.common.extraction import one_thread_each
+from stages.common.networks import Network, build
+from stages.common.spp.extraction import Spp, SppExtractor
+from stages.common.training import generator, torch_generator
+from stages.common.weights import load_weights, save_weights, weights_digest
+from stages.features.settings import SppSettings
+from stages.finetune.maps import MapsCompute, described, map_name, map_task
+from stages.finetune.pooled import PooledReader, mirrored_boxes, pooled_reader
+from stages.finetune.settings import FinetuneSettings
+from stages.finetune.stage import run
+from stages.finetune.tuning import course_of, fine_tune
+from stages.finetune.windows import Windows, draw_batch
+
+LEVELS = (1, 2)
+SPP = Spp((96, 64), LEVELS, 22)
+SHAPES = [(64, 48), (80, 60), (50, 70), (64, 64)]  # width, height
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with one_thread_each():
+        yield
+
+
+def network(**options: Any) -> Network:
+    given = {"pyramid": LEVELS, **options}
+    return build("small", 7, generator=torch.Generator().manual_seed(0), **given).eval()
+
+
+def picture(index: int) -> np.ndarray:
+    width, height = SHAPES[index]
+    return np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def record(index: int, **more: Any) -> Any:
+    width, height = SHAPES[index]
+    fields = {"id": 10 + index, "file_name": f"{index}.jpg", "sha256": f"{index:064x}"}
+    return SimpleNamespace(width=width, height=height, index=index, **fields, **more)
+
+
+def random_windows(n: int, seed: int = 0) -> Windows:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, len(SHAPES), n)
+    corner = rng.uniform(0, 30, (n, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 20, (n, 2))], 1).astype(np.float32)
+    return Windows(images, boxes, rng.integers(0, 4, n))
+
+
+def picture_of(which: Any) -> np.ndarray:
+    return picture(which.index)
+
+
+def reader_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledReader:
+    """A reader of maps computed as the stage computes them."""
+    made_of = described(net, SPP.scales_px, "float32", storage)
+    compute = MapsCompute(picture_of, net, "cpu", made_of)
+    objects = [compute(map_task(record(i), made_of, mirrored=True)).arrays for i in range(len(SHAPES))]
+    return pooled_reader(net, lambda name: objects[name[0]][map_name(*name[1:])], SHAPES, SPP, cache_bytes=cache_bytes)
+
+
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+def test_a_batch_is_to_the_bit_what_the_features_stage_stores(storage: str) -> None:
+    net, windows = network(), random_windows(40)
+    flips = np.random.default_rng(1).random(40) < 0.5
+    batch = reader_of(net, storage).read(windows, flips)
+    assert batch.images.dtype == np.float32
+    np.testing.assert_array_equal(batch.labels, windows.labels)
+    extract = SppExtractor(net, ["pool5"], SPP)
+    for i, (image, box, flip) in enumerate(zip(windows.images, windows.boxes, flips, strict=True)):
+        width = SHAPES[image][0]
+        pixels = picture(image)[:, ::-1].copy() if flip else picture(image)
+        seen = np.array([[width - box[2], box[1], width - box[0], box[3]]]) if flip else box[None]
+        stored = extract(pixels, seen)["pool5"][0].astype(storage)
+        np.testing.assert_array_equal(batch.images[i], stored.astype(np.float32))
+
+
+def test_windows_of_both_scales_are_among_them() -> None:
+    asked: list[tuple[int, int, bool]] = []
+    reader = reader_of(network())
+    spied = pooled_reader(network(), lambda name: asked.append(name) or reader.maps[name], SHAPES, SPP, cache_bytes=0)
+    spied.read(random_windows(40))
+    assert {scale for _, scale, _ in asked} == {64, 96}
+    assert len(asked) == len(set(asked))  # each map once per batch
+
+
+def test_between_two_scales_the_smaller_as_the_features_stage_has_it() -> None:
+    side = 22 * 48 / 80  # of the 48 px high image: a region of this side wants 80 px, midway between 64 and 96
+    box = np.array([[3, 4, 3 + side, 4 + side]], np.float32)
+    asked: list[tuple[int, int, bool]] = []
+    net, reader = network(), reader_of(network())
+    spied = pooled_reader(net, lambda name: asked.append(name) or reader.maps[name], SHAPES, SPP, cache_bytes=0)
+    found = spied.read(Windows(np.array([0]), box, np.array([1]))).images
+    assert asked == [(0, 64, False)]
+    np.testing.assert_array_equal(found, SppExtractor(net, ["pool5"], SPP)(picture(0), box)["pool5"].astype(np.float16))
+
+
+def test_mirrored_boxes() -> None:
+    boxes = np.array([[1, 2, 5, 9], [0, 0, 20, 4]], np.float32)
+    np.testing.assert_array_equal(mirrored_boxes(boxes, 20), [[15, 2, 19, 9], [0, 0, 20, 4]])
+
+
+def settings_of(**changes: Any) -> FinetuneSettings:
+    values = {"iterations": 6, "fg_per_batch": 3, "bg_per_batch": 5, "lr": 0.01, "new_layer_lr": 2.0, "step": 4}
+    return FinetuneSettings(**(values | {"eval_every": 3, "checkpoint_every": 2} | changes))
+
+
+class Quiet:
+    def info(self, message: str) -> None: ...
+
+    warning = info
+
+    def progress(self, *args: object) -> None: ...
+
+
+def without_dropout(net: Network) -> Network:
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return net
+
+
+def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> None:
+    """Vectors gathered first, then torch.optim.SGD on them; at one rate Caffe's momentum and torch's are the same."""
+    settings, windows, none = settings_of(step=1000), random_windows(60), random_windows(0)
+    net = without_dropout(network())
+    reader = reader_of(net)
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    course = course_of(settings, 5, 1)
+    fine_tune(net, windows, none, reader, settings, course, Checkpoint(tmp_path, {}), Quiet(), n_classes=3)
+
+    own = without_dropout(network())
+    own.new_head(4, torch_generator(5, "finetune", "new layer"))
+    fc6, fc7, fc8 = (own.trunk.classifier[i] for i in (1, 4, 6))
+    rates = {fc6: 1.0, fc7: 1.0, fc8: settings.new_layer_lr}
+    groups = [{"params": [f.weight], "lr": 0.01 * k, "weight_decay": 0.0005} for f, k in rates.items()]
+    groups += [{"params": [f.bias], "lr": 0.02 * k, "weight_decay": 0} for f, k in rates.items()]
+    solver = torch.optim.SGD(groups, momentum=0.9)
+    for i in range(6):
+        rng = generator(5, "finetune", "batch", i)
+        rows, flips = draw_batch(windows, fg=3, bg=5, mirror=True, rng=rng)
+        batch = reader.read(windows.take(rows), flips)
+        logits = fc8(torch.relu(fc7(torch.relu(fc6(torch.from_numpy(batch.images))))))
+        solver.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels)).backward()
+        solver.step()
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, own.state_dict()[name], rtol=1e-4, atol=1e-6)
+        assert torch.equal(value, start[name]) == ("features" in name) or value.shape != start[name].shape
+    assert not any(p.requires_grad for n, p in net.named_parameters() if "features" in n)
+    assert all(p.requires_grad for n, p in net.named_parameters() if "classifier" in n)
+
+
+def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
+    windows, none = random_windows(60), random_windows(0)
+
+    def trained(name: str, net: Network) -> torch.Tensor:
+        settings = settings_of(iterations=1, checkpoint_every=1)
+        course, folder = course_of(settings, 5, 1), Checkpoint(tmp_path / name, {})
+        fine_tune(net, windows, none, reader_of(net), settings, course, folder, Quiet(), n_classes=3)
+        assert not any(module.training for module in net.modules())
+        return net.trunk.classifier[1].weight
+
+    first, again = trained("a", network()), trained("b", network())
+    free = trained("c", without_dropout(network()))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, free)
+
+
+class Project:
+    """A context with a real store and four images of one or two objects; proposals around them and elsewhere."""
+
+    seed, workers, device = 3, 2, "cpu"
+
+    def __init__(self, root: Path, stop_at: int | None = None, net: Network | None = None, **changes: Any) -> None:
+        self.root, self.log, self.stop_at = root, self, stop_at
+        self.groups = {
+            "finetune": settings_of(**changes),
+            "features.crop": "warp",
+            "features.context_px": 4,
+            "features.method": "spp",
+            "features.spp": SppSettings(scales_px=SPP.scales_px, levels=LEVELS, target_side_px=22),
+            "features.storage": "float16",
+        }
+        self.real = Store(root / "store")
+        self.store = SimpleNamespace(get=self.get)
+        self.lines: list[str] = []
+        self.computed: list[str] = []
+        self.published: list[tuple[list[Any], dict[str, Any]]] = []
+        gt, one = np.array([[5, 5, 35, 30]], np.float32), np.zeros(1, int)
+        self.records = [record(i, boxes=gt, labels=one, crowd=one.astype(bool)) for i in range(len(SHAPES))]
+        for name in ("manifest", "proposals"):
+            (root / name).write_text("{}")
+        if not (root / "weights").exists():
+            save_weights(root / "weights", net or network(), {})
+
+    def get(self, stage: str, key: str, names: list[str]) -> Any:
+        if stage == "finetune":
+            return self.real.get(stage, key, names)
+        boxes = np.array([[6, 6, 35, 30], [20, 5, 45, 30], [40, 0, 48, 30], [0, 32, 30, 45]], np.float32)
+        return SimpleNamespace(arrays={"boxes": boxes})
+
+    def compute_images(self, tasks: list[Any], compute: Any, *, unit: str) -> list[str]:
+        for task in tasks:
+            if not self.real.has("finetune", task.recipe.key):
+                self.computed.append(task.image.file_name)
+                self.real.put(task.recipe, compute(task))
+        return [task.recipe.key for task in tasks]
+
+    def publish(self, name: str, entries: list[Any], summary: dict[str, Any]) -> None:
+        assert name == "maps"
+        self.published.append((entries, summary))
+
+    def settings(self, group: str) -> Any:
+        return self.groups[group]
+
+    def input(self, name: str) -> Path:
+        return self.root / name
+
+    def output(self, name: str) -> Path:
+        return self.root / f"out-{name}"
+
+    def after_commit(self, action: Any) -> None:
+        action()
+
+    def work_dir(self) -> Path:
+        return self.root / "work"
+
+    def dataset(self) -> Any:
+        return SimpleNamespace(classes=("cat",), split=lambda name: {"train": self.records}[name])
+
+    def artifact(self, name: str) -> Any:
+        return SimpleNamespace(keys={r.id: "k" for r in self.records})
+
+    image = staticmethod(picture_of)
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+    warning = info
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        if done == self.stop_at:
+            raise InterruptedError
+
+
+def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    run(project)
+    before, after = load_weights(tmp_path / "weights"), load_weights(tmp_path / "out-weights")
+    for name, value in before.trunk.features.state_dict().items():
+        assert torch.equal(value, after.trunk.features.state_dict()[name])
+    assert weights_digest(before, ["pool5"]) == weights_digest(after, ["pool5"])
+    assert not torch.equal(before.trunk.classifier[1].weight, after.trunk.classifier[1].weight)
+    assert not torch.equal(before.trunk.classifier[4].weight, after.trunk.classifier[4].weight)
+    assert after.n_outputs == 2
+    assert after.pyramid == LEVELS
+    ((entries, summary),) = project.published
+    assert [image_id for image_id, _ in entries] == [10, 11, 12, 13]
+    assert summary["scales_px"] == [64, 96]
+    json.dumps(summary)
+    rows = (tmp_path / "out-curve").read_text().splitlines()
+    assert [line.split(",")[0] for line in rows[1:]] == ["1", "3", "6"]
+    names = {key: set(project.real.describe("finetune", key)["arrays"]) for _, key in entries}
+    plain = {"conv5_64", "conv5_96"}
+    both = plain | {"mirrored_64", "mirrored_96"}
+    assert sorted(map(len, names.values())) == [2, 4, 4, 4]  # the image held out is never mirrored
+    assert all(found in (plain, both) for found in names.values())
+
+
+def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> None:
+    first = Project(tmp_path)
+    run(first)
+    assert first.computed == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    for changes in ({"lr": 0.002}, {"fg_iou": 0.6}, {"iterations": 7, "fg_per_batch": 2}):
+        again = Project(tmp_path, **changes)
+        run(again)
+        assert again.computed == []
+    plain = Project(tmp_path, mirror=False)
+    run(plain)
+    assert len(plain.computed) == 3  # of the images trained on; the one held out had no mirror image before
+    (tmp_path / "weights").write_bytes((tmp_path / "out-weights").read_bytes())  # other fc layers
+    after = Project(tmp_path)
+    run(after)
+    assert after.computed == []
+
+
+def test_background_far_from_every_object_can_be_left_out(tmp_path: Path) -> None:
+    for low, count in ((0.0, 9), (0.1, 3)):  # of three images each: IoU .375, 0 and 0
+        project = Project(tmp_path, bg_iou_low=low)
+        run(project)
+        assert f"finetune: 6 foreground and {count} background windows of 3 images" in project.lines[0]
+
+
+def test_resumed_is_to_the_bit_what_was_not_interrupted(tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    run(Project(whole))
+    for stop_at in (5, 6):
+        with pytest.raises(InterruptedError):
+            run(Project(stopped, stop_at=stop_at))
+    resumed = Project(stopped)
+    run(resumed)
+    assert any("going on from the checkpoint at iteration 4" in line for line in resumed.lines)
+    for name in ("out-weights", "out-curve"):
+        assert (whole / name).read_bytes() == (stopped / name).read_bytes()
+    with pytest.raises(InterruptedError):
+        run(Project(stopped, stop_at=5))
+    others = Project(stopped)
+    others.groups["features.storage"] = "float32"
+    run(others)
+    assert not any("going on" in line for line in others.lines)
+
+
+def test_a_cache_that_holds_nothing_changes_nothing(tmp_path: Path) -> None:
+    run(Project(tmp_path))
+    before = (tmp_path / "out-weights").read_bytes()
+    run(Project(tmp_path, image_cache_mb=0))
+    assert (tmp_path / "out-weights").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lambda: network(pyramid=None), r"fc6 of small takes 1024 values, the pyramid \[1, 2\] gives 320; "),
+        (lambda: network(pyramid=(1, 3)), r"trained with, \[1, 3\], not \[1, 2\]; set features.spp.levels to it"),
+        (
+            lambda: build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0)),
+            r"squeezenet1_0 has no fully connected layer that takes pool5; set network.pyramid and network.fc",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_is_one_line_before_anything_is_computed(
+    tmp_path: Path, net: Any, message: str
+) -> None:
+    project = Project(tmp_path, net=net())
+    with pytest.raises(StageError, match=message) as caught:
+        run(project)
+    assert str(caught.value).startswith("finetune: with features.method: spp")
+    assert "finetune.iterations to 0" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert project.computed == []
+
+
+def test_maps_too_large_for_float16_are_named() -> None:
+    net = network()
+    with torch.no_grad():
+        net.trunk.features[0].weight.mul_(1e7)
+    with pytest.raises(StageError, match=r"0\.jpg: conv5 at 64 px reaches .*set features\.storage to float32"):
+        reader_of(net)
+    reader_of(net, "float32")
+
+
+def test_what_computes_maps_can_be_sent_to_other_processes() -> None:
+    net = network()
+    compute = MapsCompute(picture_of, net, "cpu", described(net, SPP.scales_px, "float32", "float16"))
+    sent = pickle.loads(pickle.dumps(compute))
+    task = map_task(record(1), compute.made_of, mirrored=True)
+    here, there = compute(task).arrays, sent(task).arrays
+    assert set(here) == {"conv5_64", "conv5_96", "mirrored_64", "mirrored_96"}
+    for name, values in here.items():
+        np.testing.assert_array_equal(values, there[name])
+
+
+def test_no_iterations_publish_no_maps(tmp_path: Path) -> None:
+    project = Project(tmp_path, iterations=0)
+    run(project)
+    assert project.published == [([], {})]
+
+
+def test_a_new_head_is_trained(tmp_path: Path) -> None:
+    made = build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0), pyramid=LEVELS, fc=(16, 8)).eval()
+    project = Project(tmp_path, net=made)
+    run(project)
+    after = load_weights(tmp_path / "out-weights")
+    assert (after.fc, after.n_outputs) == ((16, 8), 2)
+    for i in (1, 4):
+        assert not torch.equal(made.trunk.classifier[i].weight, after.trunk.classifier[i].weight)
+    for name, value in made.trunk.features.state_dict().items():
+        assert torch.equal(value, after.trunk.features.state_dict()[name])
