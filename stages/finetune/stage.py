@@ -11,19 +11,14 @@ connected layers are trained (SPP paper section 4.2), on windows pooled from fea
 from typing import TYPE_CHECKING
 
 from ..common.contract import Context, Stage
-from ..common.errors import StageError
 from .settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from manifests import ImageRecord
-
-    from ..common.boxes import Boxes
     from ..common.checkpoint import Checkpoint
     from .readers import RegionForm
     from .tuning import Reader
-    from .windows import Windows
 
 VERSION = 1
 LEARNED = 0.1  # a fine-tuned network recognises at least this share of the held-out object windows
@@ -52,12 +47,13 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
     from ..common.device import device_of
     from ..common.training import write_curve
     from ..common.weights import load_weights, save_weights
+    from .pools import labelled_windows
     from .readers import RegionForm, pooled, warped
     from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune
 
     dataset, form, device = ctx.dataset(), RegionForm.of(ctx), device_of(ctx.device)
     network = load_weights(ctx.input("weights"))
-    training, held_out = _windows(ctx, dataset.split("train"), settings, len(dataset.classes))
+    training, held_out = labelled_windows(ctx, settings)
     check_pools(training, ctx.log)
     if form.method == "spp":
         reader: Reader = pooled(ctx, form, network, settings, training, held_out)
@@ -91,31 +87,6 @@ def _warn_if_nothing_learned(last: "Mapping[str, float]", ctx: Context) -> None:
             f"finetune: only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
             " finetune.lr or finetune.new_layer_lr, or train for more iterations"
         )
-
-
-def _windows(
-    ctx: Context, records: "list[ImageRecord]", settings: FinetuneSettings, n_classes: int
-) -> "tuple[Windows, Windows]":
-    """Labelled windows of the images trained on, and of those held out."""
-    from ..common.training import generator
-    from .windows import Limits, collect, hold_out
-
-    artifact = ctx.artifact("proposals")
-
-    def proposals_of(record: "ImageRecord") -> "Boxes":
-        if record.id not in artifact.keys:
-            raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
-        boxes: Boxes = ctx.store.get("proposals", artifact.keys[record.id], ["boxes"]).arrays["boxes"]
-        return boxes
-
-    aside = hold_out(len(records), settings.held_out_fraction, generator(ctx.seed, "finetune", "held-out images"))
-    limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)
-    training, held_out = collect(records, proposals_of, aside, n_classes=n_classes, limits=limits)
-    ctx.log.info(
-        f"finetune: {len(training.foreground)} foreground and {len(training.background)} background windows of"
-        f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
-    )
-    return training, held_out
 
 
 def _checkpoint(ctx: Context, settings: FinetuneSettings, form: "RegionForm", device: str) -> "Checkpoint":
