@@ -24,13 +24,9 @@ def describe(dataset: Dataset) -> str:
     Of a dataset with one class per picture two: pictures per class and split, image sizes.
     """
     if not dataset.has_boxes:
-        return "\n\n".join(
-            [
-                f"dataset {dataset.name}: {len(dataset.images)} pictures, {len(dataset.classes)} classes, one per picture",
-                _table(_picture_rows(dataset)),
-                _image_sizes(dataset.images) + "\n",
-            ]
-        )
+        counts = f"{len(dataset.images)} pictures, {len(dataset.classes)} classes, one per picture"
+        parts = [f"dataset {dataset.name}: {counts}", _table(_picture_rows(dataset)), _image_sizes(dataset.images)]
+        return "\n\n".join(parts) + "\n"
     parts = [
         f"dataset {dataset.name}: {len(dataset.images)} images, {len(dataset.classes)} classes, "
         f"{sum(len(image.boxes) for image in dataset.images)} objects",

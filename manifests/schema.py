@@ -1,8 +1,8 @@
 """The manifest's JSON form: COCO's, plus what detection needs to know and COCO leaves out.
 
 Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits`` and, in a dataset
-of one class per picture, ``category_id``; per annotation ``difficult`` and ``truncated`` (0/1) and, where the source has
-them, ``occluded``, ``pose``, ``segmentation``.
+of one class per picture, ``category_id``; per annotation ``difficult`` and ``truncated`` (0/1) and, where the source
+has them, ``occluded``, ``pose``, ``segmentation``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
