@@ -17,7 +17,7 @@ from stages.common.contract import ImageTask, Stage
 
 from . import timings
 from .context import RunContext
-from .graph import STAGE_NAMES, load_stage
+from .graph import ALL_STAGE_NAMES, load_stage
 from .read_only import lacks
 
 _MANIFEST = "manifest"  # the output that lists a per-image stage's objects
@@ -89,7 +89,7 @@ class Mending:
 
 def _maker(reader: Stage, name: str) -> Stage | None:
     """The stage of that name, if it makes objects and nothing else, and ``reader`` declares that it reads them."""
-    if name not in STAGE_NAMES:
+    if name not in ALL_STAGE_NAMES:
         return None
     stage = load_stage(name)
     is_read = stage.outputs.get(_MANIFEST) in reader.inputs.values()

@@ -1,4 +1,4 @@
-"""JSON files that one stage hands on and others read, checked by whoever reads them."""
+"""JSON files that stages write; those that others read are checked by whoever reads them."""
 
 import json
 import math
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cache import atomic_write
 
 from .errors import StageError
 
@@ -18,6 +20,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON document; equal values give equal bytes. ValueError for a number that is not finite."""
+    atomic_write(path, (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
 @dataclass(frozen=True)
