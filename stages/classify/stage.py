@@ -50,8 +50,8 @@ def run(ctx: Context) -> None:
 def _classification(dataset: "Dataset") -> "Dataset":
     if dataset.has_boxes:
         raise StageError(
-            f"dataset {dataset.name} has boxes and no class per picture, so there is no error rate of one; run `dvc repro` "
-            "for its detector, or import class folders (`rcnn dataset import folders`)"
+            f"dataset {dataset.name} has boxes and not one class per picture, so there is no error rate; run `dvc "
+            "repro` for its detector, or import class folders (`rcnn dataset import folders`)"
         )
     return dataset
 
@@ -74,11 +74,14 @@ def _columns(ctx: Context, dataset: "Dataset") -> list[int]:
 def _report(
     ctx: Context, dataset: "Dataset", methods: "Sequence[str]", views: list[int], columns: list[int], keys: list[str]
 ) -> None:
-    from ..common.documents import write_json
+    from cache import atomic_write
+
+    from ..common.documents import json_text
     from .scoring import METHODS, error_rates, mean_scores, rank
 
     ranks: dict[str, list[int]] = {name: [] for name in methods}
     for record, key in zip(dataset.split("test"), keys, strict=True):
+        assert record.category is not None  # of a dataset without boxes
         logits = ctx.store.get(NAME, key, ["logits"]).arrays["logits"]
         for name, found in ranks.items():
             found.append(rank(mean_scores(logits, views, METHODS[name])[columns], record.category))
@@ -87,7 +90,8 @@ def _report(
     for name, rates in errors.items():
         top5 = "" if rates["top5_error"] is None else f", top-5 error {rates['top5_error']:.2f}%"
         ctx.log.info(f"classify {name}: top-1 error {rates['top1_error']:.2f}%{top5}")
-    write_json(ctx.output("report"), {"pictures": len(keys), "classes": n_classes, **errors})
+    report = json_text({"pictures": len(keys), "classes": n_classes, **errors})
+    atomic_write(ctx.output("report"), report.encode())
 
 
 STAGE = Stage(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import atomic_write
-
 from .errors import StageError
 
 _AGAIN = "run `dvc repro -f -s evaluate`"
@@ -22,9 +20,9 @@ def read_json(path: Path) -> Any:
         raise StageError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON document; equal values give equal bytes. ValueError for a number that is not finite."""
-    atomic_write(path, (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+def json_text(value: Any) -> str:
+    """Indented JSON, keys in their order; a number that JSON does not know (NaN) is a ValueError."""
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ def view_batches(
 ) -> list[NDArray[np.float32]]:
     """The views of uint8 [H, W, 3] RGB as the network takes them: the crops [n, 3, side, side], then the full ones.
 
-    Either is left out where ``views`` (ascending numbers) has none. Corners are top left, top right, bottom left, bottom
-    right; a mirrored view is the mirror image of the view five numbers before it, the mirrored full one of the full one.
+    Either is left out where ``views`` (ascending numbers) has none. Corners are top left, top right, bottom left and
+    bottom right; a mirrored crop is the mirror image of the crop five numbers before it.
     """
     scaled = scaled_image(image, spec, short_side_px)[0]  # [3, h, w]
     side, (height, width) = spec.side_px, scaled.shape[1:]
@@ -45,12 +45,12 @@ def check_views(network: Network, short_side_px: int, views: Sequence[int], para
     side = network.input.side_px
     if short_side_px < side and any(view < FULL for view in views):
         raise StageError(
-            f"{parameter}.short_side_px: {short_side_px} px is less than the {side} px of {network.name}'s crops; raise it"
+            f"{parameter}.short_side_px: {short_side_px} is less than the {side} px of {network.name}'s crops; raise it"
         )
     if network.pyramid is None and any(view >= FULL for view in views):
         raise StageError(
-            f"{parameter}: full pictures have many sizes, and {network.name} without a pyramid takes crops of {side} px "
-            "only; train it with network.pyramid, or ask for crops"
+            f"{parameter}: full pictures have many sizes, and {network.name} without a pyramid takes crops of {side} "
+            "px only; train it with network.pyramid, or ask for crops"
         )
 
 
