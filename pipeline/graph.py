@@ -25,7 +25,7 @@ STAGE_NAMES = (
     "evaluate",
     "report",
 )
-CLASSIFICATION_STAGE_NAMES = ("classify",)  # of classification/dvc.yaml
+CLASSIFICATION_STAGE_NAMES = ("classify", "classify_svm")  # of classification/dvc.yaml
 ALL_STAGE_NAMES = (*STAGE_NAMES, *CLASSIFICATION_STAGE_NAMES)
 
 

@@ -7,9 +7,8 @@ pictures through the network for each picture, once.
 
 from typing import TYPE_CHECKING
 
-from ..common.contract import Context, ImageTask, Stage
+from ..common.contract import Context, Stage
 from ..common.errors import StageError
-from .compute import NAME, VERSION, ClassifyCompute, described
 from .settings import ClassifySettings
 
 if TYPE_CHECKING:
@@ -17,14 +16,15 @@ if TYPE_CHECKING:
 
     from manifests import Dataset
 
+NAME = "classify"
+VERSION = 1
 _PARTS = 8, 7  # the paper's 256 px for crops of 224
 
 
 def run(ctx: Context) -> None:
     """Compute the logits that the store lacks, average them, and count the errors."""
-    from cache import Recipe
-
     from ..common.extraction import one_thread_each
+    from ..common.view_objects import ViewsCompute, described, task_of
     from ..common.views import check_views
     from ..common.weights import load_weights
     from .scoring import METHODS
@@ -38,11 +38,11 @@ def run(ctx: Context) -> None:
     views = sorted({view for name in methods for view in METHODS[name]})
     side = settings.short_side_px or round(network.input.side_px * _PARTS[0] / _PARTS[1])
     check_views(network, side, views, NAME)
-    made_of = described(network, ctx.settings("network.dtype"), side, views)
+    made_of = described(network, ["fc8"], ctx.settings("network.dtype"), side, views)
     records = dataset.split("test")
-    tasks = [ImageTask(r, Recipe(NAME, VERSION, made_of, {"image": r.sha256})) for r in records]
+    tasks = [task_of(record, NAME, VERSION, made_of) for record in records]
     with one_thread_each():
-        keys = ctx.compute_images(tasks, ClassifyCompute(ctx.image, network, made_of, ctx.device), unit="views")
+        keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     _report(ctx, dataset, methods, views, columns, keys)
     ctx.publish("manifest", [(record.id, key) for record, key in zip(records, keys, strict=True)], made_of)
 
@@ -82,7 +82,7 @@ def _report(
     ranks: dict[str, list[int]] = {name: [] for name in methods}
     for record, key in zip(dataset.split("test"), keys, strict=True):
         assert record.category is not None  # of a dataset without boxes
-        logits = ctx.store.get(NAME, key, ["logits"]).arrays["logits"]
+        logits = ctx.store.get(NAME, key, ["fc8"]).arrays["fc8"]
         for name, found in ranks.items():
             found.append(rank(mean_scores(logits, views, METHODS[name])[columns], record.category))
     n_classes = len(dataset.classes)

@@ -181,7 +181,7 @@ def test_without_a_pyramid_only_crops_are_tested_and_full_views_are_refused(tmp_
 def test_one_way_is_one_view(tmp_path: Path) -> None:
     world = World(tmp_path, views=("1_full",))
     STAGE.run(world)
-    assert world.store.get("classify", world.entries[0][1], ["logits"]).arrays["logits"].shape == (1, 7)
+    assert world.store.get("classify", world.entries[0][1], ["fc8"]).arrays["fc8"].shape == (1, 7)
 
 
 def test_weights_of_other_classes_and_datasets_with_boxes_are_refused(tmp_path: Path) -> None:
