@@ -2,7 +2,8 @@
 
 Reads the dataset manifest and ``artifacts/pretrain/weights.safetensors``; writes one object per picture (its layers),
 ``artifacts/classify_svm/manifest.json`` and ``reports/classification_svm.json``. Works on class folders and on
-detection datasets, whose pictures show the classes of their objects. Cost: each picture through the network once, then the SVMs.
+detection datasets, whose pictures show the classes of their objects. Cost: each picture through the network once, then
+the SVMs.
 """
 
 from typing import TYPE_CHECKING, Any
