@@ -62,7 +62,7 @@ def mine(
     """A repository with the code, in which ``dvc repro`` has run once over a filled store; and what it said twice."""
     folder = tmp_path_factory.mktemp("mine") / "with spaces"
     shutil.copytree(finished, folder)
-    for name in ("stages", "manifests", "cache"):  # code is among the stages' dependencies
+    for name in ("stages", "manifests", "cache", "classification"):  # code is among the stages' dependencies
         shutil.copytree(ROOT / name, folder / name, ignore=_IGNORED)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)

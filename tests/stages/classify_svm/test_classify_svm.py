@@ -243,7 +243,12 @@ def test_the_stage_judges_each_layer_of_full_pictures(tmp_path: Path) -> None:
     for layer in ("pool5/3", "pool5", "fc7"):
         assert set(report[layer]["AP_area"]) == set(NAMES)
         assert 0 < report[layer]["mAP_11_point"] <= 100
-    assert report["pool5/3"]["AP_area"] != report["fc7"]["AP_area"]
+    objects = [world.store.get("classify_svm", key).arrays for _, key in world.entries]
+    level = normalised(np.stack([arrays["pool5"][0, : 64 * 9] for arrays in objects]))  # the first level, 3 x 3
+    records = world.dataset().images
+    own = picture_labels(records, 3), np.array([r.split == "train" for r in records])
+    assert report["pool5/3"] == voc(level, *own, NAMES, 1.0, world.seed, Log())
+    assert report["pool5/3"] != report["pool5"] != report["fc7"]
     stored = world.store.get("classify_svm", world.entries[0][1]).arrays
     assert {name: array.shape for name, array in stored.items()} == {"pool5": (1, 640), "fc7": (1, 512)}
     world.groups["classify_svm"] = ClassifySvmSettings(layers=("pool5/1", "pool5", "fc7"), C=2.0)
