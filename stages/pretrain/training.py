@@ -2,23 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ..common.boxes import Boxes
 from ..common.checkpoint import Checkpoint
 from ..common.contract import Log
 from ..common.errors import StageError
-from ..common.networks import InputSpec
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
-from ..common.training import Batch, Course, classify, generator, prefetch, torch_generator, train
-from ..common.warp import warp_regions
-from .classification import ClassificationSet, crop_boxes, recolour
+from ..common.training import Batch, Course, classify, prefetch, torch_generator, train
+from .batches import TrainingBatches, held_out_batch
+from .classification import ClassificationSet
 from .normalisation import fold, normalise
 from .settings import PretrainSettings
 
@@ -53,22 +49,12 @@ def pretrain(
     solver = MomentumSGD(
         network, caffe_multipliers(network), momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    train_rows, val_rows = np.flatnonzero(data.train), np.flatnonzero(~data.train)
-    parts = (settings.crop, settings.crop_max)
-
-    def draw(iteration: int) -> Batch:
-        rng = generator(course.seed, course.stage, "batch", iteration)
-        rows = rng.choice(train_rows, settings.batch)
-        boxes = crop_boxes(data.shapes[rows], parts, rng)
-        flips = rng.random(len(rows)) < 0.5 if settings.mirror else np.zeros(len(rows), bool)
-        images = [data.images[int(row)] for row in rows]
-        images = recolour(images, rng) if settings.recolour else images
-        side = side_of_epoch(iteration, sizes, len(train_rows), settings.batch)
-        return Batch(_crops(images, boxes, flips, replace(network.input, side_px=side)), data.labels[rows])
+    draw = TrainingBatches(data, network.input, settings, course, sizes)
+    val_rows = np.flatnonzero(~data.train)
 
     def held_out(chunk: int) -> Batch:
         rows = val_rows[chunk * settings.batch : (chunk + 1) * settings.batch]
-        return held_out_batch(data, rows, network.input, parts)
+        return held_out_batch(data, rows, network.input, (settings.crop, settings.crop_max))
 
     def evaluate() -> dict[str, float]:
         batches = prefetch(held_out, 0, -(-len(val_rows) // settings.batch), course.workers)
@@ -91,11 +77,6 @@ def pretrain(
     return rows
 
 
-def side_of_epoch(iteration: int, sizes_px: Sequence[int], n_train: int, batch: int) -> int:
-    """The side of an iteration's crops, px: each epoch (as many pictures as are trained on) has the next size."""
-    return sizes_px[iteration * batch // n_train % len(sizes_px)]
-
-
 def check_sizes(network: "Network", sizes_px: Sequence[int]) -> None:
     """StageError where crops of one of these sides cannot pass through the network."""
     own = network.input.side_px
@@ -114,26 +95,6 @@ def check_sizes(network: "Network", sizes_px: Sequence[int]) -> None:
             raise StageError(
                 f"pretrain.sizes_px: {network.name} cannot take crops of {side} px ({reason}); its own are {own} px"
             ) from error
-
-
-def held_out_batch(
-    data: ClassificationSet, rows: NDArray[np.int64], spec: InputSpec, parts: tuple[float, float]
-) -> Batch:
-    """The centre crops of some pictures, not mirrored."""
-    images = [data.images[int(row)] for row in rows]
-    boxes = crop_boxes(data.shapes[rows], parts, None)
-    return Batch(_crops(images, boxes, np.zeros(len(rows), bool), spec), data.labels[rows])
-
-
-def _crops(
-    images: Sequence[NDArray[np.uint8]], boxes: Boxes, flips: NDArray[np.bool_], spec: InputSpec
-) -> NDArray[np.float32]:
-    return np.concatenate(
-        [
-            warp_regions(image, boxes[i : i + 1], spec, mode="warp", context_px=0, mirror=flips[i : i + 1])
-            for i, image in enumerate(images)
-        ]
-    )
 
 
 @contextmanager

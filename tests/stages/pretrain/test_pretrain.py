@@ -17,9 +17,10 @@ from stages.common.errors import StageError
 from stages.common.networks import build
 from stages.common.networks.small import SmallNet
 from stages.common.training import Course, classify, torch_generator
+from stages.pretrain.batches import held_out_batch, side_of_epoch
 from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification, recolour
 from stages.pretrain.settings import PretrainSettings
-from stages.pretrain.training import check_sizes, held_out_batch, pretrain, side_of_epoch
+from stages.pretrain.training import check_sizes, pretrain
 
 
 class QuietLog:
