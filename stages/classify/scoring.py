@@ -34,5 +34,5 @@ def rank(scores: NDArray[np.float64], label: int) -> int:
 def error_rates(ranks: Sequence[int], n_classes: int) -> dict[str, float | None]:
     """Top-1 and top-5 error, % of the pictures; the latter None where five classes are all there are."""
     found = np.asarray(ranks)
-    top5 = float((found >= TOP).mean() * 100) if n_classes > TOP else None
-    return {"top1_error": float((found >= 1).mean() * 100), "top5_error": top5}
+    wrong = {limit: 100 * int((found >= limit).sum()) / len(found) for limit in (1, TOP)}
+    return {"top1_error": wrong[1], "top5_error": wrong[TOP] if n_classes > TOP else None}
