@@ -137,7 +137,8 @@ def test_classification_has_a_pipeline_of_its_own(environment: dict[str, str], t
     checkout.dvc("init", "-q")
     checkout("rcnn", "dataset", "import", "folders", str(tmp_path / "pictures"), "--name", "pets")
     said = checkout.dvc("repro", "classification/dvc.yaml")
-    assert re.findall(r"> rcnn run (\w+)", said) == ["manifest", "pretrain", "classify", "classify_svm"]
+    ran = re.findall(r"> rcnn run (\w+)", said)  # DVC orders those that wait for the same as it likes
+    assert sorted(ran[:2]) == ["manifest", "pretrain"] and sorted(ran[2:]) == ["classify", "classify_svm"]
     assert "> rcnn run" not in checkout.dvc("repro", "classification/dvc.yaml")
     shown = checkout.dvc("metrics", "show")
     assert "8_crops_2_full.top1_error" in shown and "fc7.mAP_area" in shown
