@@ -3,13 +3,15 @@
 from .coco import read_coco
 from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
-from .images import ImageSource, decode_image
+from .folders import read_folders
+from .images import IMAGE_SUFFIXES, ImageSource, decode_image
 from .options import ReadOptions
 from .registry import Registered, Source, import_dataset, load_registered, refresh, register, registered_names
 from .voc import read_voc
 from .yolo import read_yolo
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "Dataset",
     "DatasetError",
     "ImageRecord",
@@ -21,6 +23,7 @@ __all__ = [
     "import_dataset",
     "load_registered",
     "read_coco",
+    "read_folders",
     "read_voc",
     "read_yolo",
     "refresh",

@@ -12,9 +12,9 @@ import numpy as np
 
 from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
-from .files import read_inside, sha256_of, why_unsafe
+from .files import sha256_of, why_unsafe
 from .findings import Findings
-from .images import decode_oriented
+from .images import ImageSource, decode_oriented
 from .options import ReadOptions
 from .splits import drawn_split, most_specific
 
@@ -38,7 +38,8 @@ class FoundImage:
     """An image as the source has it.
 
     ``where`` names its annotation, for messages; ``stated`` is the source's width and height. ``relative``: boxes and
-    polygons are fractions of the upright image's width and height (YOLO), not pixels.
+    polygons are fractions of the upright image's width and height (YOLO), not pixels. ``category`` is the class of the
+    whole picture, in a source without boxes.
     """
 
     file_name: str
@@ -48,6 +49,7 @@ class FoundImage:
     stated: tuple[int, int] | None = None
     splits: tuple[str, ...] = ()
     relative: bool = False
+    category: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,11 @@ def _splits(
 
 def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) -> Iterator[_File | DatasetError]:
     """Read, hash and fully decode every image, in threads (the decoders release the interpreter lock)."""
+    source = ImageSource(root)
 
     def check(image: FoundImage) -> _File | DatasetError:
         try:
-            data = read_inside(root, image.file_name)
+            data = source.file_bytes(image.file_name)
             pixels, orientation = decode_oriented(data, image.file_name, max_pixels=options.max_pixels)
         except DatasetError as error:
             return error
@@ -165,7 +168,7 @@ def _in_upright_pixels(
         tally["upright"] += file.orientation != 1
         return [_scaled(item, file.width, file.height) for item in image.objects]
     if image.stated in (None, (file.width, file.height)):
-        tally["upright"] += file.orientation != 1
+        tally["upright"] += file.orientation != 1 and image.category is None
         return list(image.objects)
     if image.stated == (file.height, file.width) and file.orientation >= 5:
         tally["turned"] += 1
@@ -264,6 +267,7 @@ def _record(
         truncated=np.array([item.truncated for item in objects], bool),
         crowd=np.array([item.crowd for item in objects], bool),
         details=tuple(item.details for item in objects),
+        category=None if image.category is None else label_of[image.category],
     )
 
 

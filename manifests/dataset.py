@@ -21,6 +21,7 @@ class ImageRecord:
     ``truncated`` VOC's flags. The flags default to False.
     ``splits``: every split the source puts the image in, ``split`` (the most specific one) among them.
     ``details``: per object what else the source says and we keep: ``occluded``, ``pose``, ``segmentation``, ``area``.
+    ``category``: the class of the whole picture (an index like the labels), in a dataset that has no boxes.
     """
 
     id: int
@@ -36,6 +37,7 @@ class ImageRecord:
     crowd: NDArray[np.bool_] = None  # type: ignore[assignment]
     splits: tuple[str, ...] = ()
     details: tuple[Mapping[str, Any], ...] = ()
+    category: int | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -109,6 +111,11 @@ class Dataset:
         from .schema import dataset_to_json
 
         write_atomically(Path(path), dataset_to_json(self))
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether this is a detection dataset; else every picture has a ``category`` and no boxes."""
+        return not any(image.category is not None for image in self.images)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What is in a dataset, for people: a table of counts and sizes, and a contact sheet of drawn images."""
 
 import colorsys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,14 @@ _CELL_PX, _GAP_PX, _FONT_PX = 320, 6, 13
 
 
 def describe(dataset: Dataset) -> str:
-    """A text of three tables: objects per class and split, box sizes per class, image sizes."""
+    """A text of three tables: objects per class and split, box sizes per class, image sizes.
+
+    Of a dataset with one class per picture two: pictures per class and split, image sizes.
+    """
+    if not dataset.has_boxes:
+        counts = f"{len(dataset.images)} pictures, {len(dataset.classes)} classes, one per picture"
+        parts = [f"dataset {dataset.name}: {counts}", _table(_picture_rows(dataset)), _image_sizes(dataset.images)]
+        return "\n\n".join(parts) + "\n"
     parts = [
         f"dataset {dataset.name}: {len(dataset.images)} images, {len(dataset.classes)} classes, "
         f"{sum(len(image.boxes) for image in dataset.images)} objects",
@@ -48,6 +56,18 @@ def _count_rows(dataset: Dataset) -> list[list[str]]:
         rows.append([label, *(count(members[split]) for split in splits), count(dataset.images), *flags])
     everywhere = str(len(dataset.images))
     return [*rows, ["images", *(str(len(members[split])) for split in splits), everywhere, "", "", ""]]
+
+
+def _picture_rows(dataset: Dataset) -> list[list[str]]:
+    """Pictures per class (rows) and split (columns)."""
+    counts = {name: Counter(image.category for image in dataset.split(name)) for name in dataset.splits}
+    every = Counter(image.category for image in dataset.images)
+    rows = [
+        [label, *(str(counts[name][index]) for name in counts), str(every[index])]
+        for index, label in enumerate(dataset.classes)
+    ]
+    total = ["all classes", *(str(counts[name].total()) for name in counts), str(every.total())]
+    return [["pictures", *counts, "all"], *rows, total]
 
 
 def _size_rows(dataset: Dataset) -> list[list[str]]:
@@ -114,7 +134,8 @@ def contact_sheet(
         left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
         cell = _drawn(record, source, dataset.classes)
         sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
-        caption = f"{record.file_name}  [{record.split}]"
+        shows = "" if record.category is None else f", {dataset.classes[record.category]}"
+        caption = f"{record.file_name}  [{record.split}{shows}]"
         ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, _CELL_PX), fill="black", font=_font())
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from .archive import Archive
 from .errors import DatasetError
 from .files import read_inside, sha256_of
 
@@ -23,6 +24,9 @@ Pixels = NDArray[np.uint8]
 # Pillow warns of a decompression bomb above the first figure and refuses above the second, whatever we allow.
 DEFAULT_MAX_PIXELS = 89_478_485
 HARD_MAX_PIXELS = 178_956_970
+
+# Files that are looked at as pictures where a folder is searched for them.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 # Named, because Pillow's full list has formats that run other programs (EPS) or hold no picture.
 # JPEG includes MPO, which phones write.
@@ -126,10 +130,14 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
 
 
 class ImageSource:
-    """Reads a dataset's images from below ``root``, and refuses a file that changed since the manifest was made."""
+    """Reads a dataset's images from below ``root``, and refuses a file that changed since the manifest was made.
+
+    ``root`` is a folder, or a zip archive, which is read in place.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._archive = Archive(self.root) if self.root.is_file() else None
 
     @classmethod
     def registered(cls, folder: str | Path) -> "ImageSource":
@@ -138,9 +146,13 @@ class ImageSource:
 
         return cls(read_source(Path(folder)).root)
 
+    def file_bytes(self, file_name: str) -> bytes:
+        """The bytes of a file below the root, whatever they are; DatasetError where it is gone or leaves the root."""
+        return read_inside(self.root, file_name) if self._archive is None else self._archive.read(file_name)
+
     def read_bytes(self, record: "ImageRecord") -> bytes:
         """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
-        data = read_inside(self.root, record.file_name)
+        data = self.file_bytes(record.file_name)
         if sha256_of(data) != record.sha256:
             raise DatasetError(
                 f"{record.file_name}: the file in {self.root} changed since the dataset was imported (its SHA-256 is "

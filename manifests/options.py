@@ -24,6 +24,7 @@ class ReadOptions:
     tolerance_px: a box may stick out of its image by this much and is then clipped. Rounding gives 1 px; labelling
         tools that write VOC files 0-based or one too far give up to 2.
     max_pixels: width x height above which an image is refused undecoded, as decompression bombs must be.
+    per_class: of a tree of class folders, at most so many pictures of each class and split, drawn by ``seed``.
     """
 
     classes: tuple[str, ...] | None = None
@@ -33,6 +34,7 @@ class ReadOptions:
     seed: int = 0
     tolerance_px: float = 2.0
     max_pixels: int = DEFAULT_MAX_PIXELS
+    per_class: int | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -50,6 +52,8 @@ class ReadOptions:
             problems.append(f"tolerance_px: {self.tolerance_px} is not in [0, 100]")
         if not 1 <= self.max_pixels <= HARD_MAX_PIXELS:
             problems.append(f"max_pixels: {self.max_pixels} is not in [1, {HARD_MAX_PIXELS}], the decoder's own limit")
+        if self.per_class is not None and self.per_class < 1:
+            problems.append(f"per_class: {self.per_class} is not 1 or more")
         if problems:
             raise DatasetError(problems)
 

@@ -12,12 +12,13 @@ from .coco import read_coco
 from .dataset import Dataset
 from .errors import DatasetError
 from .files import read_bytes, write_atomically
+from .folders import read_folders
 from .options import ReadOptions
 from .voc import read_voc
 from .yolo import read_yolo
 
 Reader = Callable[..., tuple[Dataset, Path, list[str]]]
-READERS: Mapping[str, Reader] = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo}
+READERS: Mapping[str, Reader] = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "folders": read_folders}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -46,7 +47,7 @@ class Source:
 def import_dataset(
     source_format: str, path: str | Path, name: str, options: ReadOptions, artifacts_dir: str | Path
 ) -> Registered:
-    """Read ``path`` as "voc", "coco" or "yolo" and register it; DatasetError: all problems, and nothing registered."""
+    """Read ``path`` as one of :data:`READERS` and register it; DatasetError: all problems, and nothing registered."""
     _check_name(name)
     if source_format not in READERS:
         raise DatasetError(f"format {source_format!r} is unknown; choose one of: {', '.join(READERS)}")

@@ -1,7 +1,8 @@
 """The manifest's JSON form: COCO's, plus what detection needs to know and COCO leaves out.
 
-Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits``; per annotation
-``difficult`` and ``truncated`` (0/1) and, where the source has them, ``occluded``, ``pose``, ``segmentation``.
+Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits`` and, in a dataset
+of one class per picture, ``category_id``; per annotation ``difficult`` and ``truncated`` (0/1) and, where the source
+has them, ``occluded``, ``pose``, ``segmentation``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
@@ -18,7 +19,7 @@ from .dataset import Dataset, ImageRecord
 from .errors import DatasetError
 from .files import why_unsafe
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2  # 2: one class per picture; a dataset with boxes is still written as 1
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
 _Flag = Annotated[int, Field(ge=0, le=1)]
 _DETAILS = ("occluded", "pose", "segmentation")
@@ -41,6 +42,7 @@ class _Image(_Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     split: Annotated[str, Field(min_length=1)]
     splits: Annotated[list[str], Field(min_length=1)]
+    category_id: int | None = None
 
 
 class _Annotation(_Part):
@@ -80,11 +82,12 @@ def dataset_to_json(dataset: Dataset) -> bytes:
         images.append(
             {"id": record.id, "file_name": record.file_name, "width": record.width, "height": record.height}
             | {"sha256": record.sha256, "split": record.split, "splits": list(record.splits)}
+            | ({} if record.category is None else {"category_id": dataset.category_ids[record.category]})
         )
         for annotation in _annotations(record, dataset.category_ids):
             annotations.append({"id": len(annotations) + 1} | annotation)
     categories = [{"id": i, "name": c} for i, c in zip(dataset.category_ids, dataset.classes, strict=True)]
-    info = {"name": dataset.name, "manifest_version": MANIFEST_VERSION}
+    info = {"name": dataset.name, "manifest_version": 1 if dataset.has_boxes else MANIFEST_VERSION}
     parts = [f'"info": {_line(info)}'] + [
         f'"{key}": [' + ",".join("\n" + _line(row) for row in rows) + "\n]"
         for key, rows in (("images", images), ("annotations", annotations), ("categories", categories))
@@ -198,6 +201,7 @@ def _inconsistencies(document: _Document) -> Iterator[str]:
             yield f"image {image.id} {image.file_name!r}: {reason}; use a plain path relative to the image root"
         if image.split not in image.splits:
             yield f"image {image.id} {image.file_name!r}: split {image.split!r} is not in splits; add it there"
+    yield from _unclear_classes(document, categories)
     for annotation in document.annotations:
         where = f"annotation {annotation.id}"
         if annotation.category_id not in categories:
@@ -210,6 +214,17 @@ def _inconsistencies(document: _Document) -> Iterator[str]:
                 f"{where}: bbox {annotation.bbox} is empty or not inside its {owner.width} x {owner.height} image "
                 f"{owner.file_name}; correct it"
             )
+
+
+def _unclear_classes(document: _Document, categories: set[int]) -> Iterator[str]:
+    """Where pictures have a class of their own, each has one, and there are no boxes."""
+    if all(image.category_id is None for image in document.images):
+        return
+    for image in document.images:
+        if image.category_id not in categories:
+            yield f"image {image.id} {image.file_name!r}: category_id {image.category_id} is not in categories"
+    if document.annotations:
+        yield "some images have a category_id, and there are annotations too; keep one of the two"
 
 
 def _fits(bbox: list[float], image: _Image) -> bool:
@@ -234,6 +249,7 @@ def _record(image: _Image, annotations: list[_Annotation], class_of: dict[int, i
         truncated=np.array([a.truncated for a in annotations], bool),
         crowd=np.array([a.iscrowd for a in annotations], bool),
         details=tuple(_details(a) for a in annotations),
+        category=None if image.category_id is None else class_of[image.category_id],
     )
 
 

@@ -11,9 +11,9 @@ from .dataset import Dataset
 from .errors import DatasetError
 from .files import exists, read_bytes, read_inside, resolve_inside, why_unsafe
 from .findings import Findings
+from .images import IMAGE_SUFFIXES
 from .options import ReadOptions
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _MAX_YAML_BYTES = 2**20
 
 
@@ -138,7 +138,7 @@ def _split_files(root: Path, folders: Mapping[str, list[str]], findings: Finding
             if place is None:
                 findings.fatal(f"{split}: there is no {entry!r} below {root}; correct the path, or give its own folder")
             elif place.is_dir():
-                names = [p for p in sorted(place.rglob("*")) if p.suffix.lower() in _SUFFIXES]
+                names = [p for p in sorted(place.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
                 for file in names:
                     file_name = file.relative_to(root).as_posix()
                     files[file_name] = (*files.get(file_name, ()), *([split] if split else []))

@@ -226,7 +226,7 @@ class RunContext:
             how = (
                 "`dvc repro manifest`"
                 if name == "scenes"
-                else f"`rcnn dataset import voc|coco|yolo PATH --name {name}`"
+                else f"`rcnn dataset import voc|coco|yolo|folders PATH --name {name}`"
             )
             return f"{path}: dataset {name!r} is not registered; run {how}"
         return f"{path}: not found; an earlier stage makes it: run `dvc repro {self._stage.name}`"

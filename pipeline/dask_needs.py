@@ -60,13 +60,13 @@ class Needs:
     versions: Mapping[str, str]
     store: Store
     objects: tuple[tuple[str, str], ...]  # stage and key of objects that are there
-    files: tuple[Path, ...]  # images that are there
+    files: tuple[Path, ...]  # images that are there, or the archive that they are in
 
     @classmethod
     def of(cls, store: Store, tasks: Sequence[ImageTask], images: Path | None) -> "Needs":
         """What the first of the tasks shows; only what the calling process sees itself is asked of others."""
         objects = tuple(item for item in tasks[0].reads.items() if store.has(*item))
-        paths = [] if images is None else [images / tasks[0].image.file_name]
+        paths = [] if images is None else [images / tasks[0].image.file_name, images]  # a folder, or an archive
         return cls(versions(), store, objects, tuple(path for path in paths if path.is_file()))
 
     def problems(self) -> list[str]:

@@ -18,7 +18,7 @@ from cache.maintenance import Removal
 from stages.common.contract import Log
 
 from .context import PARTIAL
-from .graph import STAGE_NAMES, all_stages
+from .graph import ALL_STAGE_NAMES, all_stages
 
 _DVC = ".tmp"
 
@@ -101,9 +101,9 @@ def _left(project: Path) -> list[Path]:
     finals = {project / path for stage in all_stages().values() for path in stage.outputs.values()}
     outputs = {path.parent for path in finals}
     partials = [folder / PARTIAL for folder in sorted(outputs) if not (folder / PARTIAL).is_symlink()]
-    found = [partial / stage for partial in partials for stage in STAGE_NAMES]
+    found = [partial / stage for partial in partials for stage in ALL_STAGE_NAMES]
     found += [partial for partial in partials if partial.is_dir() and not any(partial.iterdir())]
-    checkpoints = {project / "artifacts" / "checkpoints" / stage for stage in STAGE_NAMES}
+    checkpoints = {project / "artifacts" / "checkpoints" / stage for stage in ALL_STAGE_NAMES}
     for folder in sorted(outputs | checkpoints):
         found += sorted([*folder.glob(f".?*{PARTIAL}"), *folder.glob(f".?*{_DVC}")])
     for folder in sorted(path for path in finals if path.is_dir() and not path.is_symlink()):

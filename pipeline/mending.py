@@ -17,7 +17,7 @@ from stages.common.contract import ImageTask, Stage
 
 from . import timings
 from .context import RunContext
-from .graph import STAGE_NAMES, load_stage
+from .graph import ALL_STAGE_NAMES, load_stage
 from .read_only import lacks
 
 _MANIFEST = "manifest"  # the output that lists a per-image stage's objects
@@ -92,10 +92,10 @@ def _maker(reader: Stage, name: str) -> Stage | None:
 
     Or that it reads the list of a stage between, which may hand on the objects that it was given (``combine``).
     """
-    if name not in STAGE_NAMES:
+    if name not in ALL_STAGE_NAMES:
         return None
     stage = load_stage(name)
-    between = [one for one in map(load_stage, STAGE_NAMES) if one.outputs.get(_MANIFEST) in reader.inputs.values()]
+    between = [one for one in map(load_stage, ALL_STAGE_NAMES) if one.outputs.get(_MANIFEST) in reader.inputs.values()]
     is_read = any(stage.outputs.get(_MANIFEST) in one.inputs.values() for one in (reader, *between))
     return stage if is_read and set(stage.outputs) == {_MANIFEST} else None
 

@@ -16,7 +16,7 @@ from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.transfer import copy
 from pipeline.context import default_workers
-from pipeline.graph import STAGE_NAMES
+from pipeline.graph import ALL_STAGE_NAMES
 from pipeline.leftovers import sweep
 from pipeline.nearest import nearest
 from pipeline.params import parse_params
@@ -246,8 +246,8 @@ def _gaps(project: Path) -> list[str]:
 
 
 def _check_stage(stage: str | None) -> None:
-    if stage is not None and stage not in STAGE_NAMES:
-        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, STAGE_NAMES)}")
+    if stage is not None and stage not in ALL_STAGE_NAMES:
+        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, ALL_STAGE_NAMES)}")
 
 
 def _check_dataset(dataset: str | None, known: Collection[str]) -> None:

@@ -1,6 +1,6 @@
 """``rcnn dataset``: import, refresh and show datasets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from manifests.options import DEFAULT_FRACTIONS
 from manifests.scenes.dataset import NAME as BUILT_IN
 from pipeline.text import format_table
 
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
 _NAMED = 20  # classes named after an import; a misspelt one shows
 
 
@@ -34,57 +36,74 @@ def import_group() -> None:
     """Check a dataset and register it under a name; PATH is only read, never written to."""
 
 
-def _import_command(source_format: str, text: str) -> None:
-    """Add ``rcnn dataset import FORMAT``; all formats take the same options."""
+def _import_command(source_format: str, text: str, leave_out: Iterable[str] = (), *own: Decorator) -> None:
+    """Add ``rcnn dataset import FORMAT``: the options of all formats but those left out, and its ``own``."""
 
     @import_group.command(source_format, help=text)
     @click.argument("path", type=click.Path(path_type=Path))
-    @_options
+    @_options(leave_out, own)
     @click.pass_obj
     def command(project: Path, path: Path, name: str, **options: Any) -> None:
         read = ReadOptions(
             classes=tuple(options["classes"].split(",")) if options["classes"] else None,
             on_error=options["on_error"],
-            images=str(options["images"].resolve()) if options["images"] else None,
+            images=str(options["images"].resolve()) if options.get("images") else None,
             fractions=_fractions(options["test_fraction"]),
             seed=options["seed"],
-            tolerance_px=options["tolerance_px"],
+            tolerance_px=options.get("tolerance_px", ReadOptions.tolerance_px),
+            per_class=options.get("per_class"),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
         _say(import_dataset(source_format, path, name, read, project / "artifacts"))
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    test_share = DEFAULT_FRACTIONS["test"]
-    for option in (
-        click.option(
-            "--tolerance-px", type=float, default=2.0, help="A box may stick out by so much; it is then clipped."
-        ),
-        click.option("--seed", type=int, default=0, help="Of the split, where the source has none."),
-        click.option(
-            "--test-fraction",
-            type=click.FloatRange(0, 1),
-            default=test_share,
-            help="Share of test images, where the source has no splits.",
-        ),
-        click.option("--images", type=click.Path(path_type=Path), help="Folder of the images, if not beside the JSON."),
-        click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
-        click.option(
-            "--on-error",
-            type=click.Choice(["stop", "skip"]),
-            default="stop",
-            help="stop: list every problem, register nothing. skip: leave out just the bad boxes and images.",
-        ),
-        click.option("--name", required=True, help="What to call it: `dataset` in params.yaml."),
-    ):
-        command = option(command)
-    return command
+def _options(leave_out: Iterable[str], own: Iterable[Decorator]) -> Decorator:
+    """The options of an import: those of all formats without the ones named, then the format's own."""
+    shared = [option for name, option in _SHARED.items() if name not in leave_out]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in (*own, *shared):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_SHARED: Mapping[str, Decorator] = {
+    "--tolerance-px": click.option(
+        "--tolerance-px", type=float, default=2.0, help="A box may stick out by so much; it is then clipped."
+    ),
+    "--seed": click.option("--seed", type=int, default=0, help="Of the split, where the source has none."),
+    "--test-fraction": click.option(
+        "--test-fraction",
+        type=click.FloatRange(0, 1),
+        default=DEFAULT_FRACTIONS["test"],
+        help="Share of test images, where the source has no splits.",
+    ),
+    "--images": click.option(
+        "--images", type=click.Path(path_type=Path), help="Folder of the images, if not beside the JSON."
+    ),
+    "--classes": click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
+    "--on-error": click.option(
+        "--on-error",
+        type=click.Choice(["stop", "skip"]),
+        default="stop",
+        help="stop: list every problem, register nothing. skip: leave out just the bad boxes and images.",
+    ),
+    "--name": click.option("--name", required=True, help="What to call it: `dataset` in params.yaml."),
+}
 
 
 _import_command("voc", "PATH: a VOC devkit, its VOC2007 folder, or any folder with Annotations/ and JPEGImages/.")
 _import_command("coco", "PATH: a COCO instances JSON.")
 _import_command("yolo", "PATH: a data.yaml, or a folder with images/ and labels/.")
+_import_command(
+    "folders",
+    "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
+    ("--tolerance-px", "--images"),
+    click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
+)
 
 
 @dataset.command()
@@ -135,4 +154,5 @@ def _say(found: Registered) -> None:
     splits = ", ".join(f"{split}: {len(data.split(split))}" for split in data.splits)
     classes = ", ".join(data.classes[:_NAMED]) + (", …" if len(data.classes) > _NAMED else "")
     click.echo(f"{data.name}: {len(data.images)} images ({splits}), {len(data.classes)} classes ({classes})")
-    click.echo(f"next: `dataset: {data.name}` in params.yaml, then `dvc repro`", err=True)
+    then = "dvc repro" if data.has_boxes else "dvc repro classification/dvc.yaml"
+    click.echo(f"next: `dataset: {data.name}` in params.yaml, then `{then}`", err=True)

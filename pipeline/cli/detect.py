@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cache import atomic_write
-from manifests import DatasetError, decode_image
+from manifests import IMAGE_SUFFIXES, DatasetError, decode_image
 from pipeline.context import default_workers
 from pipeline.detector import Detection, Detector
 from pipeline.drawing import draw
@@ -17,8 +17,6 @@ from pipeline.progress import Reporter
 from pipeline.workspace import open_params
 from stages.common.errors import StageError
 from stages.common.extraction import one_thread_each
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 
 
 @click.command()
@@ -83,9 +81,9 @@ def _files(given: tuple[Path, ...]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             if not inside:
-                raise StageError(f"{path}: no images in this folder ({', '.join(sorted(_SUFFIXES))})")
+                raise StageError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
             found += [(p, p.relative_to(path)) for p in inside]
         elif path.is_file():
             found.append((path, Path(path.name)))

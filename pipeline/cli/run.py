@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.graph import STAGE_NAMES, load_stage
+from pipeline.graph import ALL_STAGE_NAMES, load_stage
 from pipeline.leftovers import running
 from pipeline.params import load_params
 from pipeline.run import run_stage
@@ -19,7 +19,7 @@ def run(project: Path, stages: tuple[str, ...]) -> None:
 
     Cached objects are reused, so this too computes only what is missing. Stages, in the order in which they run: scenes
     (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, combine, evaluate,
-    report.
+    report; and of classification/dvc.yaml: classify, classify_svm.
     `dvc repro` runs what has changed, in order; use it unless you want one stage by hand.
     """
     for name in stages:
@@ -28,5 +28,5 @@ def run(project: Path, stages: tuple[str, ...]) -> None:
     project = Path()
     params = load_params(project / "params.yaml")
     with running(project):
-        for name in sorted(stages, key=STAGE_NAMES.index):
+        for name in sorted(stages, key=ALL_STAGE_NAMES.index):
             run_stage(name, project, params)

@@ -1,4 +1,4 @@
-"""JSON files that one stage hands on and others read, checked by whoever reads them."""
+"""JSON files that stages write; those that others read are checked by whoever reads them."""
 
 import json
 import math
@@ -18,6 +18,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON, keys in their order; a number that JSON does not know (NaN) is a ValueError."""
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,23 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
     atomic_write(path, _canonical(save(state, meta)))
 
 
+def class_names_meta(classes: Sequence[str] | None) -> dict[str, str]:
+    """Metadata for :func:`save_weights` that says what the outputs are; nothing where the names are not known."""
+    return {} if classes is None else {"classes": json.dumps(list(classes))}
+
+
+def class_names(path: Path) -> tuple[str, ...] | None:
+    """What a weights file says its outputs are; None where it says nothing. StageError as :func:`load_weights`."""
+    _, meta = _open(path)
+    try:
+        names = json.loads(meta.get("classes", "null"))
+        if names is not None and (not isinstance(names, list) or not all(isinstance(name, str) for name in names)):
+            raise ValueError("classes is not a list of names")
+    except (ValueError, RecursionError) as error:
+        raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
+    return None if names is None else tuple(names)
+
+
 def _canonical(data: bytes) -> bytes:
     """The same safetensors content with its metadata sorted; the library writes it in an order of the moment."""
     start = 8 + int.from_bytes(data[:8], "little")

@@ -1,12 +1,12 @@
 """The whole evaluation as one pure function of arrays: from boxes to the text of every file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..common.documents import json_text
 from .bootstrap import image_weights
 from .errors import count_errors, diagnose, similarity
 from .examples import examples
@@ -81,8 +81,3 @@ def evaluate(
 def _best_f1(curves: Sequence[Curve | None], classes: Sequence[str]) -> dict[str, float]:
     found = [None if one is None else best_f1_score(one) for one in curves]
     return {name: score for name, score in zip(classes, found, strict=True) if score is not None}
-
-
-def json_text(value: Any) -> str:
-    """Indented JSON, keys in their order; a number that JSON does not know (NaN) is a ValueError."""
-    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.average_precision import area_ap, eleven_point_ap
 from .bootstrap import interval, resampled_map
 from .coco import coco_scores
 from .matching import Matches, match
 from .objects import Detections, GroundTruth
 from .proposals import IOU_STEPS, Coverage
-from .voc import Curve, area_ap, curve, eleven_point_ap, mean_ap
+from .voc import Curve, curve, mean_ap
 
 
 @dataclass(frozen=True)

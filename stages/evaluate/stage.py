@@ -17,7 +17,8 @@ def run(ctx: Context) -> None:
     """Score the detections of the test split and write every output."""
     import numpy as np
 
-    from .evaluation import evaluate, json_text
+    from ..common.documents import json_text
+    from .evaluation import evaluate
     from .metrics import format_table
     from .objects import GroundTruth
     from .reading import evaluated_images, read_detections, read_proposals, thresholds

@@ -18,8 +18,9 @@ def select(dataset: Dataset, train: str, test: str, classes: Sequence[str] | Non
     """The images of splits ``train`` and ``test``, renamed to exactly "train" and "test", in the dataset's order.
 
     ``classes``: keep only objects of these, in this order (images are kept even if none is left in them: they give
-    negatives); None keeps all. Category ids stay. StageError, one line per problem: a split or class that does not
-    exist, an image in both splits, a class without an object in ``train``.
+    negatives), or pictures of these, where a picture has one class; None keeps all. Category ids stay. StageError, one
+    line per problem: a split or class that does not exist, an image in both splits, a class without an object in
+    ``train``.
     """
     chosen = dataset if classes is None else _with_classes(dataset, classes)
     problems = [
@@ -57,7 +58,11 @@ def _with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     old = [dataset.classes.index(label) for label in classes]
     new_label = np.full(len(dataset.classes), -1)
     new_label[old] = np.arange(len(old))
-    images = tuple(_relabelled(image, new_label[image.labels]) for image in dataset.images)
+    if dataset.has_boxes:
+        images = tuple(_relabelled(image, new_label[image.labels]) for image in dataset.images)
+    else:  # without its class a picture teaches nothing
+        shown = [(image, int(new_label[image.category])) for image in dataset.images]
+        images = tuple(replace(image, category=label) for image, label in shown if label >= 0)
     return replace(
         dataset, classes=tuple(classes), category_ids=tuple(dataset.category_ids[i] for i in old), images=images
     )
@@ -84,12 +89,14 @@ def _relabelled(image: ImageRecord, labels: np.ndarray) -> ImageRecord:
 
 
 def _require_positives(dataset: Dataset, train: str) -> None:
-    """A class is learnt from single objects of ``train``: COCO's crowd regions are none."""
+    """A class is learnt from single objects of ``train``, COCO's crowd regions are none; or from whole pictures."""
     counts = {split: np.zeros(len(dataset.classes), int) for split in (TRAIN, TEST)}
     for image in dataset.images:
-        np.add.at(counts[image.split], image.labels[~image.crowd], 1)
+        shown = image.labels[~image.crowd] if image.category is None else [image.category]
+        np.add.at(counts[image.split], shown, 1)
+    what = "object" if dataset.has_boxes else "picture"
     lacking = [
-        f"class {label!r} has no object in split {train!r} ({counts[TEST][i]} in test); "
+        f"class {label!r} has no {what} in split {train!r} ({counts[TEST][i]} in test); "
         "leave it out by manifest.classes, or move images of it there"
         for i, label in enumerate(dataset.classes)
         if counts[TRAIN][i] == 0

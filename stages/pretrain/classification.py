@@ -1,10 +1,11 @@
-"""The classification set that comes with a dataset: reading and checking it, and drawing crops from it."""
+"""A classification set: the file that comes with a detection dataset, and crops of its pictures."""
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,25 @@ from ..common.npz import npz_arrays
 _ORDERS = tuple(permutations(range(3)))  # of the colour channels
 
 
+class Pictures(Protocol):
+    """Pictures by their row: uint8 [h, w, 3] RGB, of any size each; read from several threads at once."""
+
+    def __getitem__(self, row: int, /) -> NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True)
 class ClassificationSet:
-    """Square pictures of one object each: ``images`` uint8 [n, s, s, 3] RGB, ``labels`` int64 [n].
+    """Pictures of one class each: ``images`` by row, ``labels`` int64 [n].
 
-    ``train`` bool [n]: trained on; the others are held out.
+    ``train`` bool [n]: trained on; the others are held out. ``shapes`` int64 [n, 2]: the pictures' widths and heights.
+    ``classes``: their names, where they are known.
     """
 
-    images: NDArray[np.uint8]
+    images: Pictures
     labels: NDArray[np.int64]
     train: NDArray[np.bool_]
+    shapes: NDArray[np.int64]
+    classes: tuple[str, ...] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -48,36 +58,44 @@ def read_classification(path: Path) -> ClassificationSet:
     problems = _problems(arrays)
     if problems:
         raise StageError("\n".join(f"{path}: {problem}" for problem in problems))
-    return ClassificationSet(arrays["images"], arrays["labels"].astype(np.int64), arrays["train"])
+    images = arrays["images"]
+    shapes = np.full((len(images), 2), images.shape[1], np.int64)
+    return ClassificationSet(images, arrays["labels"].astype(np.int64), arrays["train"], shapes)
 
 
-def crop_boxes(count: int, side: int, part: float, rng: np.random.Generator | None) -> Boxes:
-    """Square crops of a ``side`` px picture: float32 [count, 4], whole pixels.
+def crop_boxes(shapes: NDArray[np.int64], parts: tuple[float, float], rng: np.random.Generator | None) -> Boxes:
+    """One square crop of each picture, given as width and height [n, 2]: float32 [n, 4], whole pixels.
 
-    Their sides are random in [``part``, 1] of the picture's and their places random; where ``rng`` is None they are in
-    the centre, with the mean of those sides.
+    Their sides are random between the two ``parts`` of the picture's shorter side and their places random in the whole
+    picture; where ``rng`` is None they are in the centre, with the mean of those two sides.
     """
-    least = max(round(side * part), 1)
+    shorter = shapes.min(axis=1, keepdims=True)
+    least, most = (np.maximum(np.round(shorter * part).astype(np.int64), 1) for part in parts)
     if rng is None:
-        widths = np.full((count, 1), (least + side) // 2)
-        corners = np.broadcast_to((side - widths) // 2, (count, 2))
+        widths = (least + most) // 2
+        corners = (shapes - widths) // 2
     else:
-        widths = rng.integers(least, side + 1, (count, 1))
-        corners = rng.integers(0, side - widths + 1, (count, 2))
+        widths = rng.integers(least, most + 1)
+        corners = rng.integers(0, shapes - widths + 1)
     return np.concatenate([corners, corners + widths], axis=1).astype(np.float32)
 
 
-def recolour(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Each picture [n, s, s, 3] with its channels in a random order, and inverted with probability 0.5."""
+def recolour(images: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+    """Each picture [h, w, 3] with its channels in a random order, and inverted with probability 0.5."""
     orders = rng.integers(0, len(_ORDERS), len(images))
     inverted = np.where(rng.random(len(images)) < 0.5, 255, 0).astype(np.uint8)
-    out = np.empty_like(images)
-    for which, order in enumerate(_ORDERS):  # slices, since indexing the last axis is many times slower
-        rows = np.flatnonzero(orders == which)
-        for channel, source in enumerate(order):
-            out[rows, :, :, channel] = images[rows, :, :, source]
-    out ^= inverted[:, None, None, None]
+    out = []
+    for image, which, flip in zip(images, orders, inverted, strict=True):
+        changed = np.empty_like(image)
+        for channel, source in enumerate(_ORDERS[which]):  # slices: indexing the last axis is many times slower
+            changed[:, :, channel] = image[:, :, source]
+        out.append(changed ^ flip)
     return out
+
+
+def untrained(labels: NDArray[np.int64], train: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Classes up to the largest label that no picture trained on shows."""
+    return np.setdiff1d(np.arange(int(labels.max()) + 1), labels[train])
 
 
 def _problems(arrays: dict[str, NDArray[np.generic]]) -> list[str]:
@@ -97,6 +115,6 @@ def _problems(arrays: dict[str, NDArray[np.generic]]) -> list[str]:
     elif not train.any() or train.all():
         out.append("train must be true for some images (trained on) and false for others (held out)")
     if not out:
-        untrained = np.setdiff1d(np.arange(int(labels.max()) + 1), labels[train])
-        out += [f"class {label} has no training image; number the classes 0 .. k - 1" for label in untrained]
+        lacking = untrained(labels.astype(np.int64), train.astype(np.bool_))
+        out += [f"class {label} has no training image; number the classes 0 .. k - 1" for label in lacking]
     return out

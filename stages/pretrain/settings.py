@@ -1,10 +1,13 @@
 """Parameters of training from scratch on the dataset's classification set."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ..common.networks.spec import MAX_SIDE_PX
 from ..common.settings import Settings
+
+Sizes = Annotated[tuple[Annotated[int, Field(ge=16, le=MAX_SIDE_PX)], ...], Field(min_length=1, max_length=16)]
 
 
 class PretrainSettings(Settings):
@@ -32,7 +35,14 @@ class PretrainSettings(Settings):
         0.8,
         gt=0,
         le=1,
-        description="smallest side of the random square crop, as a part of the picture's; the largest is 1",
+        description="smallest side of the random square crop, as a part of the picture's shorter side (Krizhevsky "
+        "et al. and SPP-net: 224 of 256 px, always: 0.875 for both)",
+    )
+    crop_max: float = Field(1.0, gt=0, le=1, description="largest side of the random square crop, likewise")
+    sizes_px: Sizes | None = Field(
+        None,
+        description="SPP-net's multi-size training, with network.pyramid: sides to which crops are resized, one for "
+        "each epoch in turn ([224, 180]); null: the network's own",
     )
     recolour: bool = Field(
         True, description="shuffle the colour channels and invert with probability 0.5; a digit is one in any colours"
@@ -41,8 +51,21 @@ class PretrainSettings(Settings):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic of convolutions and products; bfloat16 is faster where the CPU has it"
     )
+    split: str = Field("train", min_length=1, description="of a dataset of class folders: the split trained on")
+    held_out_fraction: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="of a dataset of class folders: share of that split kept for the curve, not trained on",
+    )
     eval_every: int = Field(100, ge=1, le=1_000_000, description="iterations between points of the curve")
     checkpoint_every: int = Field(200, ge=1, le=1_000_000, description="iterations between checkpoints")
+
+    @model_validator(mode="after")
+    def _crops_have_sides(self) -> "PretrainSettings":
+        if self.crop > self.crop_max:
+            raise ValueError(f"pretrain.crop = {self.crop:g} is more than pretrain.crop_max = {self.crop_max:g}")
+        return self
 
     @model_validator(mode="after")
     def _enough_to_normalise(self) -> "PretrainSettings":

@@ -1,21 +1,18 @@
 """Stage ``pretrain``: the weights that everything starts from, as ``artifacts/pretrain/weights.safetensors``.
 
 With ``network.weights: pretrain`` the network is trained on the classification set that comes with the
-dataset (``classification.npz`` beside its registered manifest): half a minute on two cores for the built-in
-one. Otherwise the named weights (torchvision's, or a safetensors file) are loaded, checked, and written in
-the same form.
+dataset (``classification.npz`` beside its registered manifest: half a minute on two cores for the built-in
+one), or on the dataset itself where it has a class per picture (docs/classification.md). Otherwise the named
+weights (torchvision's, or a safetensors file) are loaded, checked, and written in the same form.
 """
 
 from typing import TYPE_CHECKING
 
 from ..common.contract import Context, Stage
-from ..common.errors import StageError
 from ..common.networks.settings import NetworkSettings
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..common.checkpoint import Checkpoint
     from ..common.networks import Network
 
@@ -58,14 +55,13 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
     from ..common.device import device_of
     from ..common.networks import build
     from ..common.training import Course, torch_generator, write_curve
-    from ..common.warp import warp_regions
-    from ..common.weights import save_weights
-    from .classification import read_classification
+    from ..common.weights import class_names_meta, save_weights
+    from .data import registered_set
     from .training import CURVE_COLUMNS, pretrain
 
     settings: PretrainSettings = ctx.settings("pretrain")
-    path = _classification_path(ctx)
-    data = read_classification(path)
+    registered = ctx.input("registered")
+    data, digest = registered_set(registered, settings.split, settings.held_out_fraction, ctx.seed)
     network = build(
         network_settings.name,
         data.n_classes,
@@ -83,40 +79,18 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         precision=settings.precision,
         workers=ctx.workers,
     )
-    checkpoint = _checkpoint(ctx, settings, network, path)
-    rows = pretrain(
-        network,
-        data,
-        lambda image, boxes, mirror: warp_regions(
-            image, boxes, network.input, mode="warp", context_px=0, mirror=mirror
-        ),
-        settings,
-        course,
-        checkpoint,
-        ctx.log,
-    )
-    save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": "classification set"})
+    checkpoint = _checkpoint(ctx, settings, network, digest)
+    rows = pretrain(network, data, settings, course, checkpoint, ctx.log)
+    made_by = {"stage": "pretrain", "source": "classification set"}
+    save_weights(ctx.output("weights"), network, made_by | class_names_meta(data.classes))
     write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
     ctx.after_commit(checkpoint.remove)
     ctx.log.info(f"pretrain: held-out accuracy {rows[-1]['val_accuracy']:.3f}")
 
 
-def _classification_path(ctx: Context) -> "Path":
-    path = ctx.input("registered") / "classification.npz"
-    if not path.exists():
-        raise StageError(
-            "network.weights is 'pretrain', but this dataset brings no classification set; set network.weights to a"
-            " torchvision weights name or a .safetensors file, or put a classification.npz (images uint8 [n, s, s, 3],"
-            " labels, train) into the dataset's folder in artifacts/datasets"
-        )
-    return path
-
-
-def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", data: "Path") -> "Checkpoint":
+def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", data: str) -> "Checkpoint":
     """The checkpoint of exactly this run: same data, parameters, seed, code version and torch."""
     import torch
-
-    from cache import digest_file
 
     from ..common.checkpoint import Checkpoint
 
@@ -125,7 +99,7 @@ def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", da
         {
             "version": VERSION,
             "seed": ctx.seed,
-            "classification": digest_file(data),
+            "classification": data,
             "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
             "network": [network.name, network.pyramid, network.fc],
             "input": network.input.as_json(),

@@ -1,19 +1,20 @@
 """Training a network from scratch on a classification set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import nn
 
-from ..common.boxes import Boxes
 from ..common.checkpoint import Checkpoint
 from ..common.contract import Log
+from ..common.errors import StageError
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
-from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
-from .classification import ClassificationSet, crop_boxes, recolour
+from ..common.training import Batch, Course, classify, prefetch, torch_generator, train
+from .batches import TrainingBatches, held_out_batch
+from .classification import ClassificationSet
 from .normalisation import fold, normalise
 from .settings import PretrainSettings
 
@@ -26,7 +27,6 @@ CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy")
 def pretrain(
     network: "Network",
     data: ClassificationSet,
-    warp: Warp,
     settings: PretrainSettings,
     course: Course,
     checkpoint: Checkpoint,
@@ -34,28 +34,27 @@ def pretrain(
 ) -> list[dict[str, float]]:
     """Train ``network`` in place on random crops; returns the curve (see CURVE_COLUMNS).
 
+    With ``settings.sizes_px`` the crops of one epoch have one side and those of the next another (SPP paper section
+    2.3): one network, so nothing is copied where the paper switches between two. Its 180 px region is its 224 px region
+    resized; here each is resized from the picture. Held-out pictures have the network's own side. StageError, before
+    anything is trained, for sizes that the network cannot take.
+
     The last layer begins at N(0, 0.01), as in Caffe's training files. With ``settings.batch_norm`` the network is
     trained with batch normalisation, which is folded away before this returns.
     """
+    sizes = settings.sizes_px or (network.input.side_px,)
+    check_sizes(network, sizes)
     network.new_head(data.n_classes, torch_generator(course.seed, course.stage, "last layer"))
     normalised = settings.batch_norm and normalise(network, list(network.classifier_parameters()))
     solver = MomentumSGD(
         network, caffe_multipliers(network), momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    train_rows, val_rows = np.flatnonzero(data.train), np.flatnonzero(~data.train)
-    side = data.images.shape[1]
-
-    def draw(iteration: int) -> Batch:
-        rng = generator(course.seed, course.stage, "batch", iteration)
-        rows = rng.choice(train_rows, settings.batch)
-        boxes = crop_boxes(len(rows), side, settings.crop, rng)
-        flips = rng.random(len(rows)) < 0.5 if settings.mirror else np.zeros(len(rows), bool)
-        images = recolour(data.images[rows], rng) if settings.recolour else data.images[rows]
-        return Batch(_crops(images, boxes, flips, warp), data.labels[rows])
+    draw = TrainingBatches(data, network.input, settings, course, sizes)
+    val_rows = np.flatnonzero(~data.train)
 
     def held_out(chunk: int) -> Batch:
         rows = val_rows[chunk * settings.batch : (chunk + 1) * settings.batch]
-        return held_out_batch(data, rows, warp, settings.crop)
+        return held_out_batch(data, rows, network.input, (settings.crop, settings.crop_max))
 
     def evaluate() -> dict[str, float]:
         batches = prefetch(held_out, 0, -(-len(val_rows) // settings.batch), course.workers)
@@ -78,14 +77,24 @@ def pretrain(
     return rows
 
 
-def held_out_batch(data: ClassificationSet, rows: NDArray[np.int64], warp: Warp, crop: float) -> Batch:
-    """The centre crops of some pictures, not mirrored."""
-    boxes = crop_boxes(len(rows), data.images.shape[1], crop, None)
-    return Batch(_crops(data.images[rows], boxes, np.zeros(len(rows), bool), warp), data.labels[rows])
-
-
-def _crops(images: NDArray[np.uint8], boxes: Boxes, flips: NDArray[np.bool_], warp: Warp) -> NDArray[np.float32]:
-    return np.concatenate([warp(image, boxes[i : i + 1], flips[i : i + 1]) for i, image in enumerate(images)])
+def check_sizes(network: "Network", sizes_px: Sequence[int]) -> None:
+    """StageError where crops of one of these sides cannot pass through the network."""
+    own = network.input.side_px
+    if network.pyramid is None and set(sizes_px) != {own}:
+        raise StageError(
+            f"pretrain.sizes_px: {list(sizes_px)} needs network.pyramid, since without it fc6 takes crops of {own} px "
+            "only; set network.pyramid ([1, 2, 3, 6]), or pretrain.sizes_px to null"
+        )
+    device = next(network.parameters()).device
+    for side in sizes_px:
+        try:
+            with torch.inference_mode():
+                network.eval()(torch.zeros(1, 3, side, side, device=device))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise StageError(
+                f"pretrain.sizes_px: {network.name} cannot take crops of {side} px ({reason}); its own are {own} px"
+            ) from error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from cache import Payload, Recipe, digest_array
 from manifests import ImageRecord
 from stages.common.boxes import BOX_CONVENTION
 from stages.common.contract import Compute, Context, ImageTask, ReadImage, Stage
+from stages.common.errors import StageError
 
 from .settings import ProposalsSettings
 
@@ -92,6 +93,11 @@ def run(ctx: Context) -> None:
 
     settings: ProposalsSettings = ctx.settings(NAME)
     dataset = ctx.dataset()
+    if not dataset.has_boxes:
+        raise StageError(
+            f"dataset {dataset.name} has one class per picture and no boxes, so there is nothing to detect in it; run "
+            "`dvc repro classification/dvc.yaml`, or choose a dataset with boxes"
+        )
     params = key_params(settings, ctx.seed)
     from_file = file_boxes(settings, dataset.images, ctx.log.info)
     tasks = [_task(record, params, from_file) for record in dataset.images]

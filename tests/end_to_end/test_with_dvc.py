@@ -9,7 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 _IGNORED = shutil.ignore_patterns("__pycache__")
@@ -62,7 +65,13 @@ def mine(
     """A repository with the code, in which ``dvc repro`` has run once over a filled store; and what it said twice."""
     folder = tmp_path_factory.mktemp("mine") / "with spaces"
     shutil.copytree(finished, folder)
-    for name in ("stages", "manifests", "cache", "detections"):  # the stages' dependencies
+    for name in (
+        "stages",
+        "manifests",
+        "cache",
+        "detections",
+        "classification",
+    ):  # what stages depend on, and dvc.yaml files
         shutil.copytree(ROOT / name, folder / name, ignore=_IGNORED)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
@@ -110,3 +119,38 @@ def test_a_colleague_pulls_and_dvc_has_nothing_to_do(
     assert ours.keys() == theirs.keys()
     assert all(filecmp.cmp(path, theirs[name], shallow=False) for name, path in ours.items())
     assert they("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_classification_has_a_pipeline_of_its_own(environment: dict[str, str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        file = tmp_path / "pictures" / ("test" if i % 3 == 0 else "train") / ("cat", "dog")[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (30 + i, 40, 3), np.uint8)).save(file)
+    folder = tmp_path / "project"
+    for name in ("stages", "manifests", "cache", "classification"):
+        shutil.copytree(ROOT / name, folder / name, ignore=_IGNORED)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["dataset"] = "pets"
+    params["network"]["pyramid"] = [2, 1]
+    params["pretrain"] |= {"iterations": 3, "batch": 4, "sizes_px": [64, 48]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    checkout = Checkout(folder, environment)
+    checkout("git", "init", "-q")
+    checkout.dvc("init", "-q")
+    checkout("rcnn", "dataset", "import", "folders", str(tmp_path / "pictures"), "--name", "pets")
+    said = checkout.dvc("repro", "classification/dvc.yaml")
+    ran = re.findall(r"> rcnn run (\w+)", said)  # DVC orders those that wait for the same as it likes
+    assert sorted(ran[:2]) == ["manifest", "pretrain"] and sorted(ran[2:]) == ["classify", "classify_svm"]
+    assert "> rcnn run" not in checkout.dvc("repro", "classification/dvc.yaml")
+    shown = checkout.dvc("metrics", "show")
+    assert "8_crops_2_full.top1_error" in shown and "fc7.mAP_area" in shown
+    refused = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    lines = [line for line in refused.stderr.splitlines() if line.startswith("rcnn: ")]
+    assert refused.returncode != 0
+    assert len(lines) == 1 and "dataset pets has one class per picture and no boxes" in lines[0]

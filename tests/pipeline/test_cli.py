@@ -209,6 +209,25 @@ def test_import_and_show(run: Run, project: Path) -> None:
     assert run("-C", project, "dataset", "refresh", "cats")[0] == 0
 
 
+def test_import_of_class_folders(run: Run, project: Path) -> None:
+    for name in ("train/cat/1", "train/cat/2", "train/dog/1", "test/cat/1", "test/dog/1"):
+        file = project / "tree" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 7, 3), len(name) + int(name[-1]), np.uint8)).save(file)
+    command = ("-C", project, "dataset", "import", "folders", project / "tree", "--name", "pets", "--per-class", "1")
+    code, out, err = run(*command)
+    assert (code, out) == (0, "pets: 4 images (test: 2, train: 2), 2 classes (cat, dog)\n")
+    assert "dvc repro classification/dvc.yaml" in err and "4 of 5 pictures taken" in err
+    assert "cat             1      1    2" in run("-C", project, "dataset", "show", "pets")[1]
+    change(project, "dataset", value="pets")
+    assert run("-C", project, "run", "manifest")[0] == 0
+    code, _, err = run("-C", project, "run", "proposals")
+    assert code == 2
+    assert err.count("\n") == 1 and "dataset pets has one class per picture and no boxes" in err
+    code, _, err = run("-C", project, "dataset", "import", "voc", project, "--name", "n", "--per-class", "1")
+    assert code == 2 and "No such option" in err
+
+
 def test_the_built_in_name_is_refused(run: Run, project: Path) -> None:
     folder = voc(project / "cats", [(1, 1, 20, 20)])
     code, _, err = run("-C", project, "dataset", "import", "voc", folder, "--name", "scenes")

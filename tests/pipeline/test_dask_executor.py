@@ -420,6 +420,9 @@ def test_needs_are_of_what_the_first_task_shows(tmp_path: Path, task: MakeTask) 
     assert f"finds no toy object {key[:12]} in the store {other.root}; mount" in lines[0]
     assert f"finds no image {tmp_path / 'images/1.png'}; mount" in lines[1]
     assert not Needs.of(store, [reading], tmp_path / "images").files  # what nobody sees is asked of nobody
+    archive = tmp_path / "images.zip"
+    archive.write_bytes(b"of images")
+    assert Needs.of(store, [reading], archive).files == (archive,)
 
 
 class Elsewhere(Store):

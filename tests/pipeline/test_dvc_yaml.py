@@ -6,12 +6,15 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.graph import STAGE_NAMES, load_stage
+from pipeline.graph import ALL_STAGE_NAMES, CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, load_stage
 from pipeline.params import load_params, schema
 from stages.combine.saved import FOLDER as SAVED
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+DETECTION, CLASSIFICATION = (
+    yaml.safe_load((ROOT / file).read_text(encoding="utf-8")) for file in ("dvc.yaml", "classification/dvc.yaml")
+)
+DECLARED = DETECTION["stages"] | CLASSIFICATION["stages"]
 
 
 def _paths(entries: list[object]) -> set[str]:
@@ -20,12 +23,18 @@ def _paths(entries: list[object]) -> set[str]:
 
 
 def test_stages_are_the_same() -> None:
-    assert set(DOCUMENT["stages"]) == set(STAGE_NAMES)
+    assert set(DETECTION["stages"]) == set(STAGE_NAMES)
+    assert set(CLASSIFICATION["stages"]) == set(CLASSIFICATION_STAGE_NAMES)
 
 
-@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_paths_of_the_second_file_are_the_projects() -> None:
+    assert all(stage["wdir"] == ".." for stage in CLASSIFICATION["stages"].values())
+    assert not any("wdir" in stage for stage in DETECTION["stages"].values())
+
+
+@pytest.mark.parametrize("name", ALL_STAGE_NAMES)
 def test_stage_matches_its_declaration(name: str) -> None:
-    stage, declared = load_stage(name), DOCUMENT["stages"][name]
+    stage, declared = load_stage(name), DECLARED[name]
     assert declared["cmd"] == f"rcnn run {name}"
     code = {f"stages/{name}", "stages/common", "manifests", "cache"}
     assert set(declared["deps"]) == set(stage.inputs.values()) | code
@@ -40,7 +49,7 @@ def test_stage_matches_its_declaration(name: str) -> None:
 
 def test_every_input_is_made_by_an_earlier_stage() -> None:
     made: set[str] = set()
-    for name in STAGE_NAMES:
+    for name in ALL_STAGE_NAMES:
         stage = load_stage(name)
         for path in stage.inputs.values():
             if path == SAVED:  # the user's: `rcnn detections save`
@@ -66,10 +75,10 @@ def test_no_parameter_has_a_name_that_dvc_drops() -> None:
 def test_params_yaml_is_valid_and_complete() -> None:
     params = load_params(ROOT / "params.yaml")
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for name in STAGE_NAMES:
+    for name in ALL_STAGE_NAMES:
         # DVC refuses a parameter that is not in the file, and an omitted field would change with our defaults unseen.
         for group in load_stage(name).groups:
             assert group.split(".")[0] in document, group
-    for group, model in ((g, m) for n in STAGE_NAMES for g, m in load_stage(n).settings.items()):
+    for group, model in ((g, m) for n in ALL_STAGE_NAMES for g, m in load_stage(n).settings.items()):
         assert set(document[group]) == set(model.model_fields), group
     assert params.dataset == "scenes"

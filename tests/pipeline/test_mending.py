@@ -86,7 +86,7 @@ class Chain:
 def chain(tmp_path: Path, task: Callable[..., ImageTask], monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path, task)
     (tmp_path / "toy.txt").write_text("as it was")
-    monkeypatch.setattr("pipeline.mending.STAGE_NAMES", ("toy", "reader"))
+    monkeypatch.setattr("pipeline.mending.ALL_STAGE_NAMES", ("toy", "reader"))
     monkeypatch.setattr("pipeline.mending.load_stage", chain.stage)
     monkeypatch.setattr("pipeline.run.load_stage", chain.stage)
     monkeypatch.delenv("RCNN_STORE", raising=False)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from evaluation_cases import random_case
 
+from stages.common.average_precision import area_ap
 from stages.evaluate.bootstrap import image_weights, interval, resampled_map
 from stages.evaluate.matching import match
 from stages.evaluate.objects import Detections, GroundTruth
-from stages.evaluate.voc import area_ap, curve, mean_ap
+from stages.evaluate.voc import curve, mean_ap
 
 
 def resample(truth, found, drawn):

@@ -10,10 +10,11 @@ from evaluation_cases import detections_of, random_case, truth_of
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from stages.common.average_precision import area_ap
 from stages.evaluate.coco import coco_scores
 from stages.evaluate.matching import match, ranked_by_class
 from stages.evaluate.result_files import coco_results
-from stages.evaluate.voc import area_ap, curve, mean_ap
+from stages.evaluate.voc import curve, mean_ap
 
 
 def plain_coco(tmp_path, truth, found):

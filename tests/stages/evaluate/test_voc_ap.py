@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from stages.common.average_precision import area_ap, eleven_point_ap
 from stages.evaluate.matching import match
-from stages.evaluate.voc import Curve, area_ap, best_f1_score, curve, eleven_point_ap, mean_ap
+from stages.evaluate.voc import Curve, best_f1_score, curve, mean_ap
 
 A, B, FAR = (0, 0, 10, 10), (20, 20, 40, 40), (60, 60, 80, 80)
 

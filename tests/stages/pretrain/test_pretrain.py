@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import StageError
 from stages.common.networks import build
+from stages.common.networks.small import SmallNet
 from stages.common.training import Course, classify, torch_generator
-from stages.common.warp import warp_regions
+from stages.pretrain.batches import held_out_batch, side_of_epoch
 from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification, recolour
 from stages.pretrain.settings import PretrainSettings
-from stages.pretrain.training import held_out_batch, pretrain
+from stages.pretrain.training import check_sizes, pretrain
 
 
 class QuietLog:
@@ -45,19 +47,18 @@ def toy() -> ClassificationSet:
             image[at : at + 3] = 250
         elif label == 1:
             image[:, at : at + 3] = 250
-    return ClassificationSet(images, labels, np.arange(120) < 90)
+    return ClassificationSet(images, labels, np.arange(120) < 90, np.full((120, 2), 20))
 
 
-def fit(folder: Path, log: QuietLog | None = None, **changes: Any) -> tuple[Any, list[dict[str, float]]]:
+def fit(
+    folder: Path, log: QuietLog | None = None, pyramid: tuple[int, ...] | None = None, **changes: Any
+) -> tuple[Any, list[dict[str, float]]]:
     torch.set_num_threads(1)
     settings = PretrainSettings(**{"iterations": 24, "batch": 16, "lr": 0.02, "eval_every": 12, **changes})
-    network = build("small", 3, generator=torch_generator(1, "pretrain", "initial weights"))
+    network = build("small", 3, pyramid=pyramid, generator=torch_generator(1, "pretrain", "initial weights"))
     rows = pretrain(
         network,
         toy(),
-        lambda image, boxes, mirror: warp_regions(
-            image, boxes, network.input, mode="warp", context_px=0, mirror=mirror
-        ),
         settings,
         Course("pretrain", settings.iterations, settings.eval_every, 10, seed=1),
         Checkpoint(folder, {}),
@@ -72,9 +73,7 @@ def test_learns_and_the_folded_network_scores_what_the_curve_says(tmp_path: Path
     assert rows[-1]["val_loss"] < 0.7 * rows[0]["val_loss"]
     assert rows[-1]["val_accuracy"] > 0.7
     assert not [name for name in network.state_dict() if "norm" in name]
-    batch = held_out_batch(
-        toy(), np.arange(90, 120), lambda i, b, m: warp_regions(i, b, network.input, context_px=0, mirror=m), 0.8
-    )
+    batch = held_out_batch(toy(), np.arange(90, 120), network.input, (0.8, 1.0))
     losses, predicted, labels = classify(network, [batch])
     assert losses.mean() == pytest.approx(rows[-1]["val_loss"], rel=1e-4)
     assert (predicted == labels).mean() == rows[-1]["val_accuracy"]
@@ -91,22 +90,86 @@ def test_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_random_crops_stay_inside_and_reach_every_corner() -> None:
-    boxes = crop_boxes(2000, 20, 0.9, np.random.default_rng(0))
+    boxes = crop_boxes(np.full((2000, 2), 20), (0.9, 1), np.random.default_rng(0))
     assert boxes.dtype == np.float32
     widths = boxes[:, 2] - boxes[:, 0]
     np.testing.assert_array_equal(boxes[:, 3] - boxes[:, 1], widths)
     assert set(widths) == {18, 19, 20}
     assert {tuple(b) for b in boxes[widths == 18, :2]} == {(x, y) for x in range(3) for y in range(3)}
     assert (boxes >= 0).all() and (boxes <= 20).all()
-    np.testing.assert_array_equal(crop_boxes(2, 72, 0.75, None), [[4, 4, 67, 67]] * 2)  # 54 and 72: 63
-    np.testing.assert_array_equal(crop_boxes(1, 5, 1.0, np.random.default_rng(0)), [[0, 0, 5, 5]])
+    squares = crop_boxes(np.full((2, 2), 72), (0.75, 1), None)
+    np.testing.assert_array_equal(squares, [[4, 4, 67, 67]] * 2)  # 54 and 72: 63
+    whole = crop_boxes(np.array([[5, 5]]), (1, 1), np.random.default_rng(0))
+    np.testing.assert_array_equal(whole, [[0, 0, 5, 5]])
+
+
+def test_crops_of_oblong_pictures_are_squares_of_the_shorter_side_anywhere() -> None:
+    shapes = np.repeat([[12, 30], [30, 12]], 4000, axis=0)
+    boxes = crop_boxes(shapes, (0.5, 0.75), np.random.default_rng(0))
+    extents = boxes[:, 2:] - boxes[:, :2]
+    np.testing.assert_array_equal(extents[:, 0], extents[:, 1])
+    assert set(extents[:, 0]) == {6, 7, 8, 9}
+    assert (boxes >= 0).all() and (boxes[:, 2:] <= shapes).all()
+    assert boxes[:4000, 1].max() == 24 and boxes[4000:, 0].max() == 24 and boxes[:4000, 0].max() == 6
+    centre = crop_boxes(np.array([[256, 340]]), (0.875, 0.875), None)
+    np.testing.assert_array_equal(centre, [[16, 58, 240, 282]])  # the paper's 224 of 256
+
+
+def test_each_epoch_has_the_next_size() -> None:
+    sides = [side_of_epoch(i, (224, 180, 150), n_train=90, batch=16) for i in range(30)]
+    expected = [(224, 180, 150)[(16 * i // 90) % 3] for i in range(30)]  # pictures seen before, by whole training sets
+    assert sides == expected
+    assert sides[:6] == [224] * 6 and sides[6:12] == [180] * 6 and sides[12:17] == [150] * 5 and sides[17] == 224
+    assert {side_of_epoch(i, (224,), 90, 16) for i in range(30)} == {224}
+
+
+def test_sizes_alternate_by_epoch_in_one_set_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    forward = SmallNet.forward
+
+    def recorded(self: SmallNet, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            seen.append(x.shape[-1])
+        return forward(self, x)
+
+    monkeypatch.setattr(SmallNet, "forward", recorded)
+    network, _ = fit(tmp_path, pyramid=(1, 2), sizes_px=(64, 48), iterations=14, eval_every=5)
+    assert seen == [64] * 6 + [48] * 6 + [64] * 2  # 90 pictures in batches of 16
+    own, _ = fit(tmp_path, pyramid=(1, 2), iterations=14)
+    assert {k: v.shape for k, v in network.state_dict().items()} == {k: v.shape for k, v in own.state_dict().items()}
+    assert any(not torch.equal(v, own.state_dict()[k]) for k, v in network.state_dict().items())
+
+
+def test_multi_size_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    sizes = {"pyramid": (1, 2), "sizes_px": (64, 48), "iterations": 14}
+    straight, curve = fit(tmp_path / "a", **sizes)
+    with pytest.raises(InterruptedError):
+        fit(tmp_path / "b", QuietLog(12), **sizes)  # the checkpoint of iteration 10 lies in the second epoch
+    resumed, resumed_curve = fit(tmp_path / "b", **sizes)
+    assert curve == resumed_curve
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_sizes_that_the_network_cannot_take_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"pretrain\.sizes_px: \[64, 48\] needs network\.pyramid"):
+        fit(tmp_path, sizes_px=(64, 48))
+    fit(tmp_path, sizes_px=(64,), iterations=1)
+    network = build("alexnet", 3, pyramid=(1,))
+    with pytest.raises(StageError, match=r"pretrain\.sizes_px: alexnet cannot take crops of 16 px"):
+        check_sizes(network, (224, 16))
+
+
+def test_crop_bounds_are_in_order() -> None:
+    with pytest.raises(ValidationError, match=r"pretrain\.crop = 0\.9 is more than pretrain\.crop_max = 0\.8"):
+        PretrainSettings(crop=0.9, crop_max=0.8)
 
 
 def test_recoloured_pictures_are_all_twelve_variants() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     variants = [p[:, :, list(order)] for p in (picture, 255 - picture) for order in permutations(range(3))]
     found = Counter()
-    for image in recolour(np.stack([picture] * 600), np.random.default_rng(1)):
+    for image in recolour([picture] * 600, np.random.default_rng(1)):
         [which] = [k for k, variant in enumerate(variants) if np.array_equal(image, variant)]
         found[which] += 1
     assert len(found) == 12

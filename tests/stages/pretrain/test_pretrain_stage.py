@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+from cache import digest_file
+from manifests import Dataset, DatasetError, ReadOptions, decode_image, import_dataset
 from stages.common.errors import StageError
 from stages.common.networks import build
 from stages.common.networks.settings import InputSettings, NetworkSettings
-from stages.common.weights import load_weights
+from stages.common.weights import class_names, load_weights
+from stages.pretrain.data import registered_set
 from stages.pretrain.settings import PretrainSettings
 from stages.pretrain.stage import run
 
@@ -75,6 +79,47 @@ def test_trains_on_the_datasets_classification_set(tmp_path: Path) -> None:
     assert load_weights(tmp_path / "out-weights").n_outputs == 4
     assert len((tmp_path / "out-curve").read_text().splitlines()) == 3  # heading, iterations 1 and 2
     assert not list((tmp_path / "work").glob("*"))
+
+
+def class_folders(tmp_path: Path, n: int = 12) -> Path:
+    """A registered dataset of two classes, pictures of different sizes; returns its registered folder."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        file = tmp_path / "pictures" / ("train" if i < n - 2 else "test") / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20 + i % 9, 33 - i % 9, 3), np.uint8)).save(file)
+    import_dataset("folders", tmp_path / "pictures", "toy", ReadOptions(), tmp_path / "artifacts")
+    return tmp_path / "artifacts/datasets/toy"
+
+
+def test_trains_on_class_folders_of_any_sizes_and_names_the_outputs(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path, pyramid=(1, 2))
+    class_folders(tmp_path)
+    run(ctx)
+    network = load_weights(tmp_path / "out-weights")
+    assert (network.n_outputs, network.pyramid) == (2, (1, 2))
+    assert class_names(tmp_path / "out-weights") == ("a", "b")
+
+
+def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path, 42)
+    data, digest = registered_set(folder, "train", 0.25, seed=1)
+    records = Dataset.load(folder / "manifest.json").split("train")
+    assert len(data.labels) == 40 and (~data.train).sum() == 10
+    assert digest == digest_file(folder / "manifest.json")
+    np.testing.assert_array_equal(data.labels, [r.category for r in records])
+    for row in (0, 7):
+        pixels = decode_image((tmp_path / "pictures" / records[row].file_name).read_bytes(), "x")
+        np.testing.assert_array_equal(data.images[row], pixels)
+        assert tuple(data.shapes[row]) == (pixels.shape[1], pixels.shape[0])
+    same, other = (registered_set(folder, "train", 0.25, seed=s)[0].train for s in (1, 2))
+    np.testing.assert_array_equal(data.train, same)
+    assert (data.train != other).any()
+    assert (~registered_set(folder, "train", 0.001, seed=1)[0].train).sum() == 1
+    with pytest.raises(DatasetError, match="no split 'val'"):
+        registered_set(folder, "val", 0.25, seed=1)
+    with pytest.raises(StageError, match="no picture of split 'test' is left to train on for"):
+        registered_set(folder, "test", 0.5, seed=1)
 
 
 def test_one_picture_cannot_be_normalised() -> None:

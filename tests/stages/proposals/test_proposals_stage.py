@@ -119,3 +119,14 @@ def test_sliding_windows_need_no_pixels(tmp_path):
 def test_method_file_without_a_path(tmp_path):
     with pytest.raises(StageError, match=r"proposals\.file\.path is not set"):
         run(tmp_path, pictures(), method="file")
+
+
+def test_a_dataset_without_boxes_is_refused_in_one_line(tmp_path):
+    context = Context(tmp_path, [])
+    shown = ImageRecord(1, "a.png", 5, 5, "b" * 64, "train", [], [], category=0)
+    context.images = {1: (shown, np.zeros((5, 5, 3), np.uint8))}
+    with pytest.raises(
+        StageError, match=r"^dataset d has one class per picture and no boxes, .*classification/dvc\.yaml"
+    ):
+        STAGE.run(context)
+    assert context.computed == []

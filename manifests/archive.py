@@ -1,0 +1,54 @@
+"""A zip archive as a dataset's folder: listed and read in place, nothing is unpacked."""
+
+import threading
+import zipfile
+from pathlib import Path
+
+from .errors import DatasetError
+
+# No picture that is allowed needs more: twice HARD_MAX_PIXELS of raw RGB would not be decoded either.
+MAX_MEMBER_BYTES = 2**28
+
+
+class Archive:
+    """The files of one zip archive, opened at the first use; picklable, and threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: zipfile.ZipFile | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["Archive"], tuple[Path]]:
+        return Archive, (self.path,)  # another process opens it for itself
+
+    def names(self) -> list[str]:
+        """Names of all files, as the archive has them; DatasetError where it is no readable zip archive."""
+        return [info.filename for info in self._open().infolist() if not info.is_dir()]
+
+    def read(self, name: str) -> bytes:
+        """One file's bytes, its CRC checked; DatasetError where it is missing, damaged, encrypted or far too large."""
+        archive = self._open()
+        try:
+            info = archive.getinfo(name)
+        except KeyError:
+            raise DatasetError(f"{name}: there is no such file in {self.path}; add it or drop its entry") from None
+        if info.file_size > MAX_MEMBER_BYTES:
+            raise DatasetError(
+                f"{name}: unpacks to {info.file_size} bytes, more than the {MAX_MEMBER_BYTES} that a picture may have; "
+                f"remove it from {self.path.name}"
+            )
+        try:
+            return archive.read(info)  # never more than ``file_size`` bytes, whatever the member really holds
+        except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, RuntimeError and more
+            raise DatasetError(f"{name}: cannot be read from {self.path} ({error}); replace the archive") from None
+
+    def _open(self) -> zipfile.ZipFile:
+        with self._lock:
+            if self._opened is None:
+                try:
+                    self._opened = zipfile.ZipFile(self.path)
+                except Exception as error:  # of a damaged directory zipfile raises struct.error and others too
+                    raise DatasetError(
+                        f"{self.path}: is not a readable zip archive ({error}); give a zip archive or a folder"
+                    ) from None
+            return self._opened
