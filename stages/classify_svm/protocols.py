@@ -68,8 +68,10 @@ def draw_split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows to train on, so many of each class, and at most so many others of each to test; ``labels`` int64 [n].
 
-    StageError naming a class that has no picture left to test.
+    StageError naming a class that has no picture left to test, and where there is one class only.
     """
+    if len(classes) < 2:
+        raise StageError(f"classify_svm.protocol: splits needs two classes or more, there is only {classes[0]!r}")
     train, test = [], []
     for k, name in enumerate(classes):
         rows = rng.permutation(np.flatnonzero(labels == k))

@@ -80,6 +80,7 @@ def test_help_names_every_command(run: Run) -> None:
         (["run", "featurs"], "did you mean 'features'"),
         (["metrics"], "run `dvc repro` first"),
         (["dataset", "show", "cats"], "'cats' is not registered"),
+        (["detections", "save", "A\n"], "name 'A\\n': letters, digits"),
         (["detect", "nothing.jpg", "--out", "x"], "no such file or folder"),
         (["cache", "show", "zz"], "hex"),
         (["cache", "verify", "--stage", "featurs"], "did you mean 'features'"),

@@ -161,6 +161,8 @@ def test_splits_have_so_many_of_each_class_and_no_picture_twice() -> None:
     assert set(train) != set(other)
     with pytest.raises(StageError, match="class 'ant' has 9 pictures, which leaves none to test after"):
         draw_split(own, NAMES, 9, 10, np.random.default_rng(0))
+    with pytest.raises(StageError, match="splits needs two classes or more, there is only 'ant'"):
+        draw_split(own[:9], NAMES[:1], 2, 2, np.random.default_rng(0))
 
 
 def test_accuracy_over_splits_by_hand() -> None:
