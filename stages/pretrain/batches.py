@@ -11,21 +11,26 @@ from ..common.networks import InputSpec
 from ..common.training import Batch, Course, generator
 from ..common.warp import warp_regions
 from .classification import ClassificationSet, crop_boxes, recolour
+from .colour import moved
 from .settings import PretrainSettings
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """Any iteration's batch, drawn with replacement from (seed, iteration) alone; called from several threads."""
+    """Any iteration's batch, drawn with replacement from (seed, iteration) alone; called from several threads.
+
+    ``axes``: along which ``settings.colour_std`` moves the colours (:func:`~.colour.colour_axes`).
+    """
 
     data: ClassificationSet
     spec: InputSpec
     settings: PretrainSettings
     course: Course
     sizes_px: Sequence[int]
+    axes: NDArray[np.float64] | None = None
 
     def __call__(self, iteration: int) -> Batch:
-        """Random crops, mirrored and recoloured as the settings say, of the epoch's size."""
+        """Random crops, mirrored and of other colours as the settings say, of the epoch's size."""
         data, settings = self.data, self.settings
         rng = generator(self.course.seed, self.course.stage, "batch", iteration)
         train_rows = np.flatnonzero(data.train)
@@ -35,7 +40,10 @@ class TrainingBatches:
         images = [data.images[int(row)] for row in rows]
         images = recolour(images, rng) if settings.recolour else images
         side = side_of_epoch(iteration, self.sizes_px, len(train_rows), settings.batch)
-        return Batch(_crops(images, boxes, flips, replace(self.spec, side_px=side)), data.labels[rows])
+        crops = _crops(images, boxes, flips, replace(self.spec, side_px=side))
+        if self.axes is not None:
+            crops = moved(crops, self.axes, settings.colour_std, self.spec, rng)
+        return Batch(crops, data.labels[rows])
 
 
 def side_of_epoch(iteration: int, sizes_px: Sequence[int], n_train: int, batch: int) -> int:

@@ -47,6 +47,13 @@ class PretrainSettings(Settings):
     recolour: bool = Field(
         True, description="shuffle the colour channels and invert with probability 0.5; a digit is one in any colours"
     )
+    colour_std: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="move a crop's colours along the principal components of the training pictures' pixels, by normal "
+        "random numbers of so many standard deviations along each (Krizhevsky et al. and SPP-net: 0.1); 0: not",
+    )
     mirror: bool = Field(False, description="mirror with probability 0.5; off, since mirrored digits are not digits")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="arithmetic of convolutions and products; bfloat16 is faster where the CPU has it"

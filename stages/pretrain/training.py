@@ -12,9 +12,10 @@ from ..common.checkpoint import Checkpoint
 from ..common.contract import Log
 from ..common.errors import StageError
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
-from ..common.training import Batch, Course, classify, prefetch, torch_generator, train
+from ..common.training import Batch, Course, classify, generator, prefetch, torch_generator, train
 from .batches import TrainingBatches, held_out_batch
 from .classification import ClassificationSet
+from .colour import colour_axes
 from .normalisation import fold, normalise
 from .settings import PretrainSettings
 
@@ -49,7 +50,10 @@ def pretrain(
     solver = MomentumSGD(
         network, caffe_multipliers(network), momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    draw = TrainingBatches(data, network.input, settings, course, sizes)
+    axes = None
+    if settings.colour_std > 0:
+        axes = colour_axes(data, generator(course.seed, course.stage, "colour axes"))
+    draw = TrainingBatches(data, network.input, settings, course, sizes, axes)
     val_rows = np.flatnonzero(~data.train)
 
     def held_out(chunk: int) -> Batch:

@@ -151,6 +151,16 @@ def test_multi_size_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_altered_colours_are_of_training_alone(tmp_path: Path) -> None:
+    own, curve = fit(tmp_path / "a", iterations=1, colour_std=0.0)
+    altered, other = fit(tmp_path / "b", iterations=1, colour_std=3.0)
+    assert curve[0]["train_loss"] != other[0]["train_loss"]
+    assert any(not torch.equal(v, altered.state_dict()[k]) for k, v in own.state_dict().items())
+    _, still = fit(tmp_path / "c", iterations=1, lr=1e-12, weight_decay=0.0, batch_norm=False, colour_std=0.0)
+    _, moved = fit(tmp_path / "d", iterations=1, lr=1e-12, weight_decay=0.0, batch_norm=False, colour_std=3.0)
+    assert still[0]["val_loss"] == pytest.approx(moved[0]["val_loss"], rel=1e-6)  # held-out pictures are as they are
+
+
 def test_sizes_that_the_network_cannot_take_are_named(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"pretrain\.sizes_px: \[64, 48\] needs network\.pyramid"):
         fit(tmp_path, sizes_px=(64, 48))

@@ -1,0 +1,73 @@
+"""Colours moved along principal components, against numpy's covariance and a scatter of what is drawn."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.common.networks import InputSpec
+from stages.common.training import Course
+from stages.pretrain.batches import TrainingBatches
+from stages.pretrain.classification import ClassificationSet
+from stages.pretrain.colour import colour_axes, moved
+from stages.pretrain.settings import PretrainSettings
+
+RGB = InputSpec(8)
+BGR = InputSpec(8, "bgr", 1.0, (0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
+
+
+def pictures() -> ClassificationSet:
+    """Of many sizes, channels correlated; the last two, which are held out, of another colour."""
+    rng = np.random.default_rng(0)
+    images = []
+    for i in range(12):
+        grey = rng.normal(0, 40, (8 + i, 9, 1)) + rng.normal(0, (4, 9, 15), (8 + i, 9, 3)) + (150, 100, 90)
+        images.append(grey.clip(0, 255).astype(np.uint8))
+    images[10][:], images[11][:] = 0, (255, 0, 0)
+    shapes = np.array([image.shape[1::-1] for image in images])
+    return ClassificationSet(images, np.arange(12) % 2, np.arange(12) < 10, shapes)
+
+
+def test_axes_are_the_components_of_the_pixels_trained_on() -> None:
+    axes = colour_axes(pictures(), np.random.default_rng(0))
+    pixels = np.concatenate([image.reshape(-1, 3) for image in pictures().images[:10]]) / 255
+    np.testing.assert_allclose(axes.T @ axes, np.cov(pixels.T, bias=True), rtol=1e-9)  # lengths and directions
+    np.testing.assert_allclose(axes @ axes.T, np.diag((axes**2).sum(1)), atol=1e-12)  # at right angles
+    assert (axes.sum(1) > 0).all()
+    np.testing.assert_array_equal(axes, colour_axes(pictures(), np.random.default_rng(1)))  # order changes no bit
+
+
+def test_pixels_of_large_pictures_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = np.repeat(np.linspace(0, 255, 256).astype(np.uint8), 3).reshape(16, 16, 3)
+    data = ClassificationSet([ramp], np.zeros(1, int), np.ones(1, bool), np.array([[16, 16]]))
+    whole = colour_axes(data, np.random.default_rng(0))
+    monkeypatch.setattr("stages.pretrain.colour._MOST_PIXELS", 40)
+    np.testing.assert_allclose(colour_axes(data, np.random.default_rng(0)), whole, atol=0.01)
+    assert np.linalg.norm(whole[2]) == pytest.approx(3**0.5 / 12**0.5, rel=0.01)  # grey, evenly spread
+
+
+@pytest.mark.parametrize("spec", [RGB, BGR])
+def test_crops_move_as_wide_as_the_pixels_scatter(spec: InputSpec) -> None:
+    axes = np.array([[0.02, 0, 0], [0, 0.03, -0.03], [0.2, 0.3, 0.3]])
+    crops = np.random.default_rng(1).normal(size=(20_000, 3, 2, 2)).astype(np.float32)
+    by = moved(crops, axes, 0.1, spec, np.random.default_rng(2)) - crops
+    np.testing.assert_allclose(by, np.broadcast_to(by[:, :, :1, :1], by.shape), atol=1e-5)  # all pixels alike
+    order = [2, 1, 0] if spec.color_order == "bgr" else [0, 1, 2]
+    in_rgb = by[:, order, 0, 0] * np.array(spec.std)[order] / spec.value_range
+    np.testing.assert_allclose(np.cov(in_rgb.T), 0.01 * axes.T @ axes, atol=3e-5)
+    assert np.abs(in_rgb.mean(0)).max() < 1e-3
+
+
+def batch(axes: Any, **settings: Any) -> np.ndarray:
+    wanted = PretrainSettings(batch=6, recolour=False, **settings)
+    course = Course("pretrain", 1, 1, 1, seed=3)
+    return TrainingBatches(pictures(), BGR, wanted, course, (8,), axes)(5).images
+
+
+def test_a_batch_is_the_same_crops_each_moved_by_itself() -> None:
+    plain = batch(None)
+    axes = colour_axes(pictures(), np.random.default_rng(0))
+    by = batch(axes, colour_std=0.1) - plain
+    np.testing.assert_allclose(by, np.broadcast_to(by[:, :, :1, :1], by.shape), atol=1e-5)
+    assert len(np.unique(by[:, 0, 0, 0].round(5))) == 6
+    np.testing.assert_array_equal(batch(axes, colour_std=0.1), batch(axes, colour_std=0.1))
