@@ -3,7 +3,7 @@
 import re
 import reprlib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -101,7 +101,7 @@ def parse_params(document: Any, source: str = "params.yaml") -> Any:
     try:
         params = schema().model_validate(document)
     except ValidationError as error:
-        raise ParamsError("\n".join(_explain(source, problem) for problem in error.errors())) from None
+        raise ParamsError("\n".join(_explain(source, problem) for problem in _told(error.errors()))) from None
     problems = list(_contradictions(params))
     if problems:
         raise ParamsError("\n".join(f"{source}: {problem}" for problem in problems))
@@ -125,6 +125,12 @@ def _contradictions(params: Any) -> Iterator[str]:
             yield f"{name} = {layer!r} is not among features.layers ({', '.join(stored)}); add it there or choose one"
 
 
+def _told(problems: Sequence[Any]) -> list[Any]:
+    """Without those that follow from others: pydantic calls a list too short where an entry of it is wrong."""
+    inner = {tuple(p["loc"][:n]) for p in problems for n in range(len(p["loc"]))}
+    return [p for p in problems if p["type"] != "too_short" or tuple(p["loc"]) not in inner]
+
+
 def _explain(source: str, problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
     name = ".".join(location)
@@ -134,7 +140,7 @@ def _explain(source: str, problem: Any) -> str:
         return f"{source}: unknown parameter {name!r}{hint}"
     if problem["type"] == "value_error":  # of a whole group: its message names the parameters
         return f"{source}: {name}: {problem['ctx']['error']}"
-    message = problem["msg"][0].lower() + problem["msg"][1:].replace("valid tuple", "list")
+    message = problem["msg"][0].lower() + problem["msg"][1:].replace("valid tuple", "list").replace("tuple", "list")
     if problem["type"] == "literal_error":
         message += nearest(_shown(problem["input"]).strip("'"), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     return f"{source}: {name} = {_shown(problem['input'])}: {message}"
