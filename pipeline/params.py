@@ -140,7 +140,7 @@ def _explain(source: str, problem: Any) -> str:
         return f"{source}: unknown parameter {name!r}{hint}"
     if problem["type"] == "value_error":  # of a whole group: its message names the parameters
         return f"{source}: {name}: {problem['ctx']['error']}"
-    message = problem["msg"][0].lower() + problem["msg"][1:].replace("valid tuple", "list").replace("tuple", "list")
+    message = (problem["msg"][0].lower() + problem["msg"][1:]).replace("valid tuple", "list").replace("tuple", "list")
     if problem["type"] == "literal_error":
         message += nearest(_shown(problem["input"]).strip("'"), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     return f"{source}: {name} = {_shown(problem['input'])}: {message}"
