@@ -1,4 +1,5 @@
-"""Negatives that show nearly the same as another are dropped (SPP paper section 4.2; ``svm.duplicate_iou``)."""
+"""Negatives that show nearly the same as another are dropped (SPP paper section 4.2; ``svm.duplicate_iou``), or those
+that have the same features (the authors' code, spp_train.m: the same cells; ``svm.drop_equal``)."""
 
 from typing import Any
 
@@ -26,6 +27,23 @@ def distinct_negatives(
     _drop(sides, area(boxes), np.asarray(is_gt, np.bool_), most_iou, words)
     bits = np.unpackbits(words.view(np.uint8), axis=1, count=negative.shape[1], bitorder="little")
     return bits.astype(np.bool_)
+
+
+def first_of_equal(features: NDArray[Any], is_gt: NDArray[np.bool_], negative: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which negatives of an image each class keeps: bool [n, N], of ``negative`` bool [n, N].
+
+    Of a class's negatives that have the same row of ``features`` [n, d], to the bit, the first. Ground truth (of other
+    classes) is never dropped.
+    """
+    numbers: dict[bytes, int] = {}
+    which = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in features], np.int64)
+    kept = np.zeros((len(numbers), negative.shape[1]), np.bool_)  # classes that have a negative of these features
+    out = negative.copy()
+    for row, number in enumerate(which):
+        if not is_gt[row]:
+            out[row] &= ~kept[number]
+        kept[number] |= out[row]
+    return out
 
 
 def _packed(negative: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -20,7 +20,7 @@ from stages.common.contract import Log
 from stages.common.errors import StageError
 from stages.common.models import Classifier
 
-from .duplicates import distinct_negatives
+from .duplicates import distinct_negatives, first_of_equal
 from .fitting import SCORED_AT_ONCE, ClassFit, Fitter
 from .negatives import NegativePool
 from .records import FitRecord, fit_record, tell, tell_forgotten
@@ -76,8 +76,8 @@ def train_svms(
 
     ``images`` is iterated anew for each pass and always in the same order. Positives are the ground-truth rows of the
     class, difficult ones included as the authors do; negatives are rows whose IoU with every object of the class is
-    strictly below ``negative_iou``, other classes' ground truth included, but for near duplicates of other negatives
-    where ``duplicate_iou`` is given (:mod:`.duplicates`). ``objects``: the same images with their
+    strictly below ``negative_iou``, other classes' ground truth included, but for (near) duplicates of other negatives
+    where ``duplicate_iou`` or ``drop_equal`` is given (:mod:`.duplicates`). ``objects``: the same images with their
     ground-truth rows alone, for the first pass, where reading only those is cheaper (``LayerView.objects``).
     ``workers``: threads, for scoring an image and for fitting several classes; they change no bit of the result.
 
@@ -169,6 +169,8 @@ class _Trainer:
     def _negatives(self, image: ImageRegions) -> NDArray[np.bool_]:
         """bool [n, N]: which rows are negatives of which class."""
         far = image.overlaps < self.settings.negative_iou
+        if self.settings.drop_equal:
+            far = first_of_equal(image.features, image.is_gt, far)
         if self.settings.duplicate_iou is None:
             return far
         return distinct_negatives(image.boxes, image.is_gt, far, self.settings.duplicate_iou)

@@ -28,6 +28,11 @@ class SvmSettings(Settings):
         description="a negative is dropped whose IoU with a better proposal that is one, too, is above (SPP-net: 0.7); "
         "null: none is",
     )
+    drop_equal: bool = Field(
+        False,
+        description="a negative is dropped whose features are those of another of its image; with SPP, of the same "
+        "cells (SPP-net's code, instead of duplicate_iou)",
+    )
     margin: float = Field(-1.0001, ge=-1e6, le=1e6, description="negatives scoring above are hard: cached")
     evict_below: float = Field(-1.2, ge=-1e6, le=1e6, description="after a fit, negatives scoring below leave")
     retrain_after: int = Field(

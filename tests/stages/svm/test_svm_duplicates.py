@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.boxes import iou
-from stages.svm.duplicates import distinct_negatives
+from stages.svm.duplicates import distinct_negatives, first_of_equal
 from stages.svm.mining import train_svms
 from stages.svm.settings import SvmSettings
 
@@ -62,6 +62,21 @@ def test_an_overlap_of_exactly_the_limit_stays():
     assert not distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), 0.49)[1, 0]
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_of_equal_features_the_first_as_a_loop_over_all_pairs(seed, classes):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(0, 30))
+    features = rng.integers(0, 2, (n, 3)).astype(np.float16)
+    is_gt = np.arange(n) < 4
+    negative = rng.random((n, classes)) < 0.7
+    found = first_of_equal(features, is_gt, negative)
+    for j in range(classes):
+        for i in range(n):
+            earlier = [k for k in range(i) if negative[k, j] and (features[k] == features[i]).all()]
+            assert found[i, j] == (negative[i, j] and (is_gt[i] or not earlier))
+
+
 class Image:
     """Two objects of a class each, then pairs of equal boxes with unlike features: the second of a pair is dropped."""
 
@@ -101,6 +116,17 @@ def test_mining_sees_the_distinct_negatives_only(solver):
     assert [r.negatives for r in records] == [r.negatives for r in expected_records]
     assert max(r.negatives for r in records) < 3 * 20
     assert not np.array_equal(distinct.weights, all_of_them.weights)
+
+
+def test_mining_drops_equal_features_where_asked():
+    images = [Image(i) for i in range(3)]
+    for image in images:
+        image.features[3::2] = image.features[2::2]  # of each pair of boxes
+    options = SvmSettings(margin=-1e6, evict_below=-1e6)
+    _, every = train_svms(images, ("a", "b"), 1.0, options, 0, Quiet())
+    _, distinct = train_svms(images, ("a", "b"), 1.0, options.model_copy(update={"drop_equal": True}), 0, Quiet())
+    counts = [{r.negatives for r in records if r.images_seen == 3} for records in (every, distinct)]
+    assert counts == [{3 * 31}, {3 * 16}]
 
 
 def test_the_limit_is_checked():
