@@ -170,11 +170,17 @@ def _scoped(text: str) -> tuple[str, str]:
     return scope, setting
 
 
-def _needs_finetuning(project: Path, rows: Sequence[str], more: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _problems(project: Path, rows: Sequence[str], more: Sequence[tuple[str, str]]) -> Iterator[str]:
+    from pipeline.errors import ParamsError
     from pipeline.workspace import open_params
 
+    try:
+        iterations = open_params(project).finetune.iterations
+    except ParamsError as error:
+        yield str(error)
+        return
     given = any(setting.startswith("finetune.iterations=") for _, setting in more)
-    if any(ROWS[row][0] for row in rows) and not given and open_params(project).finetune.iterations == 0:
+    if any(ROWS[row][0] for row in rows) and not given and iterations == 0:
         yield f"{project / 'params.yaml'}: finetune.iterations is 0; set it, or leave out the rows that begin with ft"
 
 
@@ -189,8 +195,9 @@ def main() -> None:
     arguments = parser.parse_args()
     project = arguments.project
     if not arguments.show:
-        for problem in _needs_finetuning(project, arguments.rows, arguments.more):
-            sys.exit(problem)
+        if problems := list(_problems(project, arguments.rows, arguments.more)):
+            print("\n".join(problems), file=sys.stderr)
+            sys.exit(2)
         run_grid(project, arguments.rows, arguments.columns, arguments.more, _dvc(project.absolute()))
     cells = read_cells(project)
     print(table(cells, arguments.protocol) if cells else f"{project / RESULTS}: nothing has been run")

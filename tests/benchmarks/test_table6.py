@@ -163,12 +163,24 @@ def test_a_setting_without_its_place_is_refused(text: str, capsys: pytest.Captur
     assert f"{text!r} is not WHERE:NAME=VALUE with WHERE of all, fc6, ft, " in capsys.readouterr().err
 
 
-def test_rows_with_fine_tuning_need_iterations(tmp_path: Path) -> None:
+def test_rows_with_fine_tuning_need_iterations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     document["finetune"]["iterations"] = 0
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
-    with pytest.raises(SystemExit, match=r"params\.yaml: finetune\.iterations is 0; set it, or leave out the rows"):
+    with pytest.raises(SystemExit, match="2"):
         called(str(tmp_path))
+    assert "params.yaml: finetune.iterations is 0; set it, or leave out the rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", [("pool5",), ("pool5", "ftfc7")])
+def test_a_folder_that_is_no_project_is_one_line(
+    rows: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        called(str(tmp_path), "--rows", *rows)
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path / 'params.yaml'}: not found; run from the project's folder, where dvc.yaml is"
+    ]
 
 
 def test_show_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
