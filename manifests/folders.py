@@ -31,9 +31,9 @@ def read_folders(
     """Read a tree of class folders; returns the dataset, the folder or archive its file names are in, and notes.
 
     ``path`` is a folder or a zip archive of ``<split>/<class>/...`` or ``<class>/...`` (splits are then drawn), maybe
-    inside outer folders that hold nothing else. Top folders are splits if one of them has a name of :data:`SPLITS`;
-    then all must have. Classes are sorted by name. Files that are no pictures by their name, and hidden ones, are left
-    alone. ``options.per_class`` takes a seeded choice of each class's pictures. DatasetError holds all problems.
+    inside outer folders that hold nothing else. Top folders are splits if one of them has a name of :data:`SPLITS`
+    and folders in it, or all have such names (so a class may be called train); then all must have. Classes are sorted
+    by name. Files that are no pictures by their name, and hidden ones, are left alone. ``options.per_class`` takes a seeded choice of each class's pictures. DatasetError holds all problems.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
@@ -83,7 +83,9 @@ def _pictures(names: Sequence[str], findings: Findings) -> list[_Picture]:
     """Each picture's split and class, from the folders that it is in."""
     outer = _outer_folders([PurePosixPath(name).parts for name in names])
     inner = {name: PurePosixPath(name).parts[outer:] for name in names}
-    has_splits = any(parts[0].lower() in SPLITS for parts in inner.values() if len(parts) > 1)
+    top = {parts[0].lower() for parts in inner.values() if len(parts) > 1}
+    deep = {parts[0].lower() for parts in inner.values() if len(parts) > 2}
+    has_splits = bool(deep & SPLITS) or (bool(top) and top <= SPLITS)
     out = []
     for name, parts in inner.items():
         if len(parts) < 2 + has_splits:

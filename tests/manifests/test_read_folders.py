@@ -107,6 +107,15 @@ def test_outer_folders_are_passed_and_splits_drawn_where_there_are_none(form, tm
     assert {s[1:] for s in shown(wrapped)} == {tuple(name.split("/")[:2]) for name in TREE}
 
 
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    flat = {f"{label}/{i}.jpg": jpeg(seed=i) for label in ("bus", "train") for i in range(4)}
+    dataset, _, notes = read_folders(as_folder(tmp_path / "x", flat))
+    assert dataset.classes == ("bus", "train")
+    assert any("drawn by seed 0" in note for note in notes)
+    with pytest.raises(DatasetError, match="is in no class folder"):  # splits without classes
+        read_folders(as_folder(tmp_path / "y", {"train/1.jpg": jpeg(seed=1), "test/2.jpg": jpeg(seed=2)}))
+
+
 def test_choice_is_of_so_many_per_class_and_split_and_by_the_seed(tmp_path: Path) -> None:
     picture = jpeg(4, 4)
     files = {f"{s}/{c}/{i}.jpg": picture for s in ("train", "test") for c in "abc" for i in range(9)} | {
