@@ -33,7 +33,8 @@ def read_folders(
     ``path`` is a folder or a zip archive of ``<split>/<class>/...`` or ``<class>/...`` (splits are then drawn), maybe
     inside outer folders that hold nothing else. Top folders are splits if one of them has a name of :data:`SPLITS`
     and folders in it, or all have such names (so a class may be called train); then all must have. Classes are sorted
-    by name. Files that are no pictures by their name, and hidden ones, are left alone. ``options.per_class`` takes a seeded choice of each class's pictures. DatasetError holds all problems.
+    by name. Files that are no pictures by their name, and hidden ones, are left alone. ``options.per_class`` takes
+    a seeded choice of each class's pictures. DatasetError holds all problems.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
