@@ -148,7 +148,14 @@ class ImageSource:
 
     def file_bytes(self, file_name: str) -> bytes:
         """The bytes of a file below the root, whatever they are; DatasetError where it is gone or leaves the root."""
-        return read_inside(self.root, file_name) if self._archive is None else self._archive.read(file_name)
+        try:
+            return read_inside(self.root, file_name) if self._archive is None else self._archive.read(file_name)
+        except DatasetError:
+            if self.root.exists():
+                raise
+            raise DatasetError(
+                f"{self.root}: the images are not there any more; restore them, or import again"
+            ) from None
 
     def read_bytes(self, record: "ImageRecord") -> bytes:
         """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""

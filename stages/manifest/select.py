@@ -124,6 +124,6 @@ def check_files(images: Sequence[ImageRecord], source: ImageSource, workers: int
         return []
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        problems = [line for lines in pool.map(check, images) for line in lines]
+        problems = list(dict.fromkeys(line for lines in pool.map(check, images) for line in lines))
     if problems:
         raise DatasetError(problems)

@@ -26,6 +26,7 @@ from manifests import (
 )
 from manifests.archive import MAX_MEMBER_BYTES
 from manifests.describe import contact_sheet, describe
+from stages.manifest.select import check_files
 
 
 def jpeg(width: int = 4, height: int = 4, seed: int = 0) -> bytes:
@@ -114,6 +115,18 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert any("drawn by seed 0" in note for note in notes)
     with pytest.raises(DatasetError, match="is in no class folder"):  # splits without classes
         read_folders(as_folder(tmp_path / "y", {"train/1.jpg": jpeg(seed=1), "test/2.jpg": jpeg(seed=2)}))
+
+
+@FORMS
+def test_a_source_that_is_gone_is_one_line(form, tmp_path: Path) -> None:
+    path = form(tmp_path / "x", TREE)
+    dataset, _, _ = read_folders(path)
+    opened = ImageSource(path)
+    path.rename(tmp_path / "elsewhere")
+    for source in (opened, ImageSource(path)):
+        with pytest.raises(DatasetError) as error:
+            check_files(dataset.images, source, 2)
+        assert error.value.problems == [f"{path}: the images are not there any more; restore them, or import again"]
 
 
 def test_choice_is_of_so_many_per_class_and_split_and_by_the_seed(tmp_path: Path) -> None:
