@@ -3,6 +3,7 @@
 import io
 import pickle
 import tempfile
+import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from manifests import (
     read_folders,
     refresh,
 )
-from manifests.archive import MAX_MEMBER_BYTES
+from manifests.archive import MAX_MEMBER_BYTES, Archive
 from manifests.describe import contact_sheet, describe
 
 
@@ -182,6 +183,34 @@ def test_a_member_that_unpacks_to_far_too_much_takes_no_memory(tmp_path: Path) -
             member.write(bytes(2**24))
     with pytest.raises(DatasetError, match=r"^train/cat/bomb\.bmp: unpacks to \d+ bytes, more than"):
         read_folders(path)
+
+
+def test_a_member_that_unpacks_to_more_than_it_states_takes_no_memory(tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE | {"train/cat/bomb.bmp": bytes(2**24)})
+    data = bytearray(path.read_bytes())
+    size_at = data.rindex(b"PK\x01\x02", 0, data.rindex(b"train/cat/bomb.bmp")) + 24
+    data[size_at : size_at + 4] = (1000).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match=r"train/cat/bomb\.bmp: cannot be read from .*CRC"):
+            Archive(path).read("train/cat/bomb.bmp")
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_unpacks_without_a_limit_is_refused(method: int, tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE)
+    with zipfile.ZipFile(path, "a", method) as archive:
+        archive.writestr("train/cat/other.jpg", jpeg())
+    with pytest.raises(DatasetError) as error:
+        read_folders(path)
+    assert error.value.problems == [
+        f"train/cat/other.jpg: is compressed by zip's method {method}; make data.zip anew with deflate, or unpack it "
+        "and give the folder"
+    ]
 
 
 def test_a_flipped_byte_in_the_archive_is_noticed(tmp_path: Path) -> None:
