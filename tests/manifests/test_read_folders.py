@@ -1,6 +1,7 @@
 """Class folders, on disk and inside a zip archive: layouts, choices, damaged files, and what is refused."""
 
 import io
+import os
 import pickle
 import tempfile
 import tracemalloc
@@ -8,6 +9,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +121,9 @@ def test_choice_is_of_so_many_per_class_and_split_and_by_the_seed(tmp_path: Path
         **{(s, c): 4 for s in ("train", "test") for c in range(3)},
         ("train", 3): 1,
     }
-    assert f"25 of {len(files)} pictures taken" in notes[-1] or any("25 of 55 pictures" in n for n in notes)
+    assert [n for n in notes if "pictures taken" in n] == [
+        "25 of 55 pictures taken: at most 4 of each class and split, drawn by seed 0"
+    ]
     names = {i.file_name for i in first.images}
     assert names == {i.file_name for i in read_folders(path, ReadOptions(per_class=4))[0].images}
     assert names != {i.file_name for i in read_folders(path, ReadOptions(per_class=4, seed=1))[0].images}
@@ -174,6 +178,30 @@ def test_a_link_out_of_the_tree_is_refused(tmp_path: Path) -> None:
     (path / "train/cat/link.jpg").symlink_to(tmp_path / "secret.jpg")
     with pytest.raises(DatasetError, match=r"^train/cat/link\.jpg: is a link that leaves"):
         read_folders(path)
+
+
+def test_a_class_folder_that_is_a_link_or_cannot_be_listed_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = as_folder(tmp_path / "x", TREE)
+    (path / "train/cow").symlink_to(path / "train/cat")
+    listed = os.scandir
+
+    def scandir(folder: str) -> Any:
+        if str(folder).endswith("test/dog"):
+            raise PermissionError(13, "Permission denied", folder)
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DatasetError) as error:
+        read_folders(path)
+    assert sorted(error.value.problems) == [
+        "test/dog: cannot be listed (Permission denied); check the folder and its permissions",
+        "train/cow: is a link to a folder; move the folder itself there, or remove the link",
+    ]
+    dataset, _, notes = read_folders(path, ReadOptions(on_error="skip"))
+    assert len(dataset.images) == len(TREE) - 1
+    assert sum(note.startswith("left out: ") for note in notes) == 2
 
 
 def test_a_member_that_unpacks_to_far_too_much_takes_no_memory(tmp_path: Path) -> None:
