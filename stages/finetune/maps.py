@@ -29,8 +29,9 @@ from ..common.extraction import DTYPES, exact_arithmetic, use_one_thread
 from ..common.networks import Network
 from ..common.spp.conv_pass import ConvPass
 from ..common.weights import weights_digest
+from .stage import VERSION
 
-STAGE, VERSION = "finetune", 1
+STAGE = "finetune"
 
 
 def map_name(scale_px: int, mirrored: bool) -> str:
