@@ -7,6 +7,7 @@ network's input and are cut from the whole of that picture, not from its central
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .errors import StageError
@@ -39,17 +40,29 @@ def view_batches(
 
 
 def check_views(network: Network, short_side_px: int, views: Sequence[int], parameter: str) -> None:
-    """StageError, naming the parameter group, where the picture is smaller than a crop or full ones cannot be taken."""
-    side = network.input.side_px
+    """StageError, naming the parameter group, where the picture is smaller than a crop or full ones cannot be taken.
+
+    ``network`` is in evaluation mode and in main memory.
+    """
+    side, full = network.input.side_px, any(view >= FULL for view in views)
     if short_side_px < side and any(view < FULL for view in views):
         raise StageError(
             f"{parameter}.short_side_px: {short_side_px} is less than the {side} px of {network.name}'s crops; raise it"
         )
-    if network.pyramid is None and any(view >= FULL for view in views):
+    if network.pyramid is None and full:
         raise StageError(
             f"{parameter}: full pictures have many sizes, and {network.name} without a pyramid takes crops of {side} "
             "px only; train it with network.pyramid, or ask for crops"
         )
+    if full and short_side_px < side:
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, short_side_px, short_side_px))
+        except RuntimeError as error:
+            raise StageError(
+                f"{parameter}.short_side_px: {network.name} cannot take pictures of {short_side_px} px "
+                f"({str(error).splitlines()[0]}); raise it, {side} px are its own"
+            ) from error
 
 
 class ViewNetwork:
