@@ -1,5 +1,6 @@
 """A zip archive as a dataset's folder: listed and read in place, nothing is unpacked."""
 
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -13,11 +14,12 @@ _BOUNDED = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class Archive:
-    """The files of one zip archive, opened at the first use; picklable, and threads may share it."""
+    """The files of one zip archive, opened at the first use; picklable; threads and forks may share it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._opened: zipfile.ZipFile | None = None
+        self._opened_by = 0  # a forked process would share the place in the file, and read what the other one seeks
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["Archive"], tuple[Path]]:
@@ -50,14 +52,18 @@ class Archive:
         try:
             with archive.open(info) as member:  # ZipFile.read would unpack 1 GiB at a time before it looks at the size
                 return member.read(info.file_size)
+        except MemoryError:  # the machine's fault
+            raise
         except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, RuntimeError and more
             raise DatasetError(f"{name}: cannot be read from {self.path} ({error}); replace the archive") from None
 
     def _open(self) -> zipfile.ZipFile:
         with self._lock:
-            if self._opened is None:
+            if self._opened is None or self._opened_by != os.getpid():
                 try:
-                    self._opened = zipfile.ZipFile(self.path)
+                    self._opened, self._opened_by = zipfile.ZipFile(self.path), os.getpid()
+                except MemoryError:  # the machine's fault
+                    raise
                 except Exception as error:  # of a damaged directory zipfile raises struct.error and others too
                     raise DatasetError(
                         f"{self.path}: is not a readable zip archive ({error}); give a zip archive or a folder"

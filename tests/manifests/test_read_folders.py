@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 import zipfile
@@ -239,6 +241,25 @@ def test_a_method_that_unpacks_without_a_limit_is_refused(method: int, tmp_path:
         f"train/cat/other.jpg: is compressed by zip's method {method}; make data.zip anew with deflate, or unpack it "
         "and give the folder"
     ]
+
+
+def test_a_fork_reads_by_a_file_of_its_own(tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE)
+    code = """
+import os, sys
+from pathlib import Path
+from manifests.archive import Archive
+archive = Archive(Path(sys.argv[1]))
+first, last = archive.names()[0], archive.names()[-1]
+archive.read(first)
+place = os.lseek(archive._opened.fp.fileno(), 0, os.SEEK_CUR)
+if not (child := os.fork()):
+    archive.read(last)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert os.lseek(archive._opened.fp.fileno(), 0, os.SEEK_CUR) == place
+"""
+    subprocess.run([sys.executable, "-c", code, path], check=True)  # of its own: pytest has threads
 
 
 def test_a_flipped_byte_in_the_archive_is_noticed(tmp_path: Path) -> None:
