@@ -8,7 +8,7 @@ import platform
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .errors import StoreError, StoreFullError, StorePermissionError
@@ -99,13 +99,14 @@ def _give_to_group(path: Path) -> None:
         path.chmod(wanted)
 
 
-def _write_file(path: Path, data: bytes, mode: int, *, shared: bool) -> None:
+def _write_file(path: Path, parts: Iterable[bytes | memoryview], mode: int, *, shared: bool) -> None:
     """Write a new file, not yet synced."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
     if shared:
@@ -125,7 +126,7 @@ def write_tree(folder: Path, files: Mapping[str, bytes], *, shared: bool = False
         if shared:
             _give_to_group(parent)
     for path, data in zip(paths, files.values(), strict=True):
-        _write_file(path, data, 0o444, shared=shared)
+        _write_file(path, [data], 0o444, shared=shared)
     for path in [*paths, *folders]:
         sync(path)
 
@@ -188,17 +189,18 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def atomic_write(path: str | Path, data: bytes, *, shared: bool = False) -> None:
+def atomic_write(path: str | Path, data: bytes | Iterator[bytes | memoryview], *, shared: bool = False) -> None:
     """Write a file so that readers, and a crash at any moment, see the old bytes or the new ones, never a mixture.
 
-    The parent folder must exist; where it is ``shared`` its group may do with the file what its owner may. Raises
-    StoreFullError if there is no space, StoreError for any other refusal; neither leaves a temporary file.
+    ``data`` that would take too much memory as a whole may come piece by piece (bytes, in their order). The parent
+    folder must exist; where it is ``shared`` its group may do with the file what its owner may. Raises StoreFullError
+    if there is no space, StoreError for any other refusal; neither leaves a temporary file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{own_name()}.partial")
     with explained(f"writing {path.name}", path.parent):
         try:
-            _write_file(temporary, data, 0o666, shared=shared)
+            _write_file(temporary, [data] if isinstance(data, bytes) else data, 0o666, shared=shared)
             sync(temporary)
             temporary.replace(path)
         except BaseException:

@@ -39,7 +39,7 @@ def read_folders(
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
     root = Path(path).resolve()
-    names = _safe(Archive(root).names() if root.is_file() else _files(root), root, findings)
+    names = _safe(Archive(root).names() if root.is_file() else _files(root, findings), root, findings)
     pictures = _pictures([n for n in names if _is_picture(n)], findings)
     found_classes = sorted({picture.label for picture in pictures})
     classes = options.classes or tuple(found_classes)
@@ -56,9 +56,24 @@ def read_folders(
     return dataset, root, notes
 
 
-def _files(root: Path) -> list[str]:
-    """All files below a folder; links to folders are not followed, links to files are checked when they are read."""
-    return [(Path(folder) / file).relative_to(root).as_posix() for folder, _, files in os.walk(root) for file in files]
+def _files(root: Path, findings: Findings) -> list[str]:
+    """All files below a folder; links to files are checked when they are read.
+
+    A folder that cannot be listed is a problem, and a link to one, which is not followed: it may lead in a circle.
+    """
+    found = []
+
+    def unreadable(error: OSError) -> None:
+        name = Path(error.filename).relative_to(root).as_posix()
+        findings.problem(f"{name}: cannot be listed ({error.strerror}); check the folder and its permissions")
+
+    for folder, folders, files in os.walk(root, onerror=unreadable):
+        here = Path(folder)
+        found += [(here / file).relative_to(root).as_posix() for file in files]
+        for link in sorted(name for name in folders if (here / name).is_symlink()):
+            name = (here / link).relative_to(root).as_posix()
+            findings.problem(f"{name}: is a link to a folder; move the folder itself there, or remove the link")
+    return found
 
 
 def _is_picture(name: str) -> bool:

@@ -40,7 +40,7 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     with --workspace, until the file is removed.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise click.UsageError(f"name {name!r}: letters, digits, '.', '_' and '-' only, the first a letter or a digit")
+        raise click.UsageError(f"name {name!r}: letters, digits, '.', '_', '-' only, 64 at most, the first no sign")
     origin = source or project
     artifact, target = checked(origin / _DETECT), saved_path(project / FOLDER, name)
     if target.exists() and not force and target.read_bytes() != artifact.to_bytes():

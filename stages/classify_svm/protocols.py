@@ -1,7 +1,7 @@
 """VOC 2007's and Caltech101's way to judge features: linear SVMs, mean AP, accuracy over random splits."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ _MOST_ITERATIONS = 10_000
 
 
 def fit(features: NDArray[np.float32], labels: NDArray[np.int64], C: float, seed: int, log: Log) -> Any:
-    """A fitted ``LinearSVC`` (liblinear, hinge loss, bias regularised), one against the rest of several classes."""
+    """A fitted ``LinearSVC`` (liblinear, hinge loss, bias regularised) of ``features`` float32 [n, d].
+
+    ``labels`` int64 [n]: -1 and 1, or several classes, each then against the rest. Where it does not converge the log
+    says so, and it is used as it is.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
@@ -93,7 +97,10 @@ def splits(
     seed: int,
     log: Log,
 ) -> dict[str, Any]:
-    """Accuracy in %, averaged over the classes of each split: the mean over the splits, and its sample deviation."""
+    """Accuracy in %, averaged over the classes of each split: the mean over the splits, and its sample deviation.
+
+    ``features`` [n, d], ``labels`` [n]; ``drawn`` as :func:`draw_split` gives it. The deviation of one split is None.
+    """
     accuracies = []
     for train, test in drawn:
         right = fit(features[train], labels[train], C, seed, log).predict(features[test]) == labels[test]
@@ -102,6 +109,7 @@ def splits(
     return {"accuracy": float(np.mean(accuracies)), "deviation": deviation, "accuracies": accuracies}
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

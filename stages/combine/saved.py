@@ -10,7 +10,7 @@ from cache import Artifact, StoreError, StoreVersionError
 from ..common.errors import StageError
 
 FOLDER = "detections"
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # What the summary must hold for the comparison with others.
 _NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..common.boxes import BOX_CONVENTION
 from ..common.contract import Compute, Context, ImageTask, Stage
 from ..common.errors import StageError
+from .saved import FOLDER
 from .settings import CombineSettings
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ STAGE = Stage(
     inputs={
         "manifest": "artifacts/manifest/manifest.json",
         "detect": "artifacts/detect/manifest.json",
-        "saved": "detections",
+        "saved": FOLDER,
     },
     outputs={"manifest": "artifacts/combine/manifest.json"},
     run=run,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from cache import atomic_write, digest_json
 
 from .errors import StageError
 from .solver import MomentumSGD
+from .tensor_file import tensor_file
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Checkpoint:
 
     def save(self, network: nn.Module, solver: MomentumSGD, progress: Progress) -> None:
         """Write the run's state, durable once this returns."""
-        tensors = {f"network/{k}": v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-        tensors |= {f"velocity/{k}": v.cpu().contiguous() for k, v in solver.velocity.items()}
+        tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
+        tensors |= {f"velocity/{k}": v for k, v in solver.velocity.items()}
         state = {"iteration": progress.iteration, "rows": [dict(r) for r in progress.rows]}
         state |= {"loss_sum": progress.loss_sum, "loss_count": progress.loss_count}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"identity": self.identity, "progress": json.dumps(state)}
-        atomic_write(self.path, safetensors_bytes(tensors, metadata))
+        atomic_write(self.path, tensor_file(tensors, metadata))
 
     def restore(self, network: nn.Module, solver: MomentumSGD) -> Progress:
         """Load the state into ``network`` and ``solver``; a fresh :class:`Progress` where there is none.

@@ -1,22 +1,19 @@
 """Regions of an image to features: warp, fixed batches, forward pass, and nothing else (paper section 2.1)."""
 
-import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .device import device_of
+from .forward import ForwardPass
 from .networks import Network, NetworkSettings
-from .stopwatch import part, switch
+from .stopwatch import part
 from .warp import CropMode, check_context, warp_regions
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -51,17 +48,8 @@ class Extractor:
         self.input = network.input
         self._crop = crop
         self._batch = batch
-        self._device = torch.device(device)
-        self._dtype = DTYPES[dtype]
-        own = copy.deepcopy(network).eval().requires_grad_(False)
-        # channels_last: two to three times faster convolutions on CPUs, and what the warp writes without a copy
-        self._network = own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._graph = self._network.graph(self.layers)
-        for module in self._graph.modules():
-            if isinstance(module, torch.nn.Linear):  # and whatever comes after it
-                module.register_forward_pre_hook(self._in_fc)
-        self.dims = {layer: self._network.feature_dim(layer) for layer in self.layers}
-        self._lock = threading.Lock() if self._device.type == "cuda" else nullcontext()
+        self._forward = ForwardPass(network, layers, dtype=dtype, device=device)
+        self.dims = {layer: self._forward.feature_dim(layer) for layer in self.layers}
         self._buffers = threading.local()
 
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
@@ -73,7 +61,7 @@ class Extractor:
             return self._features(image, boxes)
 
     def _features(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
-        use_one_thread(cpu=self._device.type == "cpu")
+        use_one_thread(cpu=self._forward.device.type == "cpu")
         out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
         buffer = self._buffer()
         for start in range(0, len(boxes), self._batch):
@@ -86,27 +74,13 @@ class Extractor:
                 out[layer][start : start + len(few)] = rows[: len(few)]
         return out
 
-    def _in_fc(self, *_: Any) -> None:
-        switch("fc", self._device)
-
     def _buffer(self) -> NDArray[np.float32]:
-        """This thread's batch of crops, [batch, 3, side, side] in channels-last memory."""
+        """This thread's batch of crops, [batch, 3, side, side] in channels-last memory, as the network takes it."""
         if not hasattr(self._buffers, "crops"):
             side = self.input.side_px
             self._buffers.crops = np.zeros((self._batch, side, side, 3), np.float32).transpose(0, 3, 1, 2)
         crops: NDArray[np.float32] = self._buffers.crops
         return crops
-
-    def _forward(self, crops: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        network = self._network
-        with torch.inference_mode(), self._lock, exact_arithmetic(self._device):
-            ready = torch.from_numpy(crops).to(self._device, self._dtype)
-            with part("conv", self._device):
-                outputs = self._graph(ready)
-            return {
-                layer: network.finish(layer, outputs[network.node(layer)]).float().cpu().numpy()
-                for layer in self.layers
-            }
 
 
 def extractor(
@@ -139,10 +113,3 @@ def use_one_thread(*, cpu: bool) -> None:
         torch.set_num_threads(1)
     if cv2.getNumThreads() != 1:
         cv2.setNumThreads(1)
-
-
-def exact_arithmetic(device: torch.device) -> Any:
-    """On CUDA, deterministic full-precision convolutions inside; matrix products are at full precision by default."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import StageError
 from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkSettings, build
 from .networks.metadata import MAX_OUTPUTS, metadata, network_of
+from .tensor_file import tensor_file
 
 FORMAT = "rcnn-weights-1"
 _SHOWN = 5  # tensors named in an error
@@ -22,8 +23,6 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
     The file's tensors have torchvision's names. Equal weights give equal bytes. Written to a temporary name and
     renamed, so a killed run leaves no half file. ``extra_meta`` is kept as it is (strings).
     """
-    from safetensors.torch import save
-
     from cache import atomic_write
 
     meta = {
@@ -31,8 +30,7 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
         "format": FORMAT,
         **metadata(network),
     }
-    state = {k: v.detach().cpu().contiguous() for k, v in network.trunk.state_dict().items()}
-    atomic_write(path, _canonical(save(state, meta)))
+    atomic_write(path, tensor_file(network.trunk.state_dict(), meta))
 
 
 def class_names_meta(classes: Sequence[str] | None) -> dict[str, str]:
@@ -50,16 +48,6 @@ def class_names(path: Path) -> tuple[str, ...] | None:
     except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
     return None if names is None else tuple(names)
-
-
-def _canonical(data: bytes) -> bytes:
-    """The same safetensors content with its metadata sorted; the library writes it in an order of the moment."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns the tensors to 8 bytes
-    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(data)[start:]])
 
 
 def load_weights(path: Path, device: str = "cpu") -> Network:

@@ -7,9 +7,8 @@ the features, so that a window pooled from a stored map is, to the bit, the ``po
 """
 
 import copy
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,12 +24,14 @@ from ..common.boxes import BOX_CONVENTION
 from ..common.contract import Compute, ImageTask, ReadImage
 from ..common.device import device_of
 from ..common.errors import StageError
-from ..common.extraction import DTYPES, exact_arithmetic, use_one_thread
+from ..common.extraction import use_one_thread
+from ..common.forward import DTYPES, exact_arithmetic, one_at_a_time
 from ..common.networks import Network
 from ..common.spp.conv_pass import ConvPass
 from ..common.weights import weights_digest
+from .stage import VERSION
 
-STAGE, VERSION = "finetune", 1
+STAGE = "finetune"
 
 
 def map_name(scale_px: int, mirrored: bool) -> str:
@@ -75,9 +76,9 @@ class MapsCompute(Compute):
         return ConvPass(conv, own.conv5, own.input, device, dtype)
 
     @cached_property
-    def _one_at_a_time(self) -> Any:
+    def _one_at_a_time(self) -> AbstractContextManager[Any]:
         """On CUDA one image is in flight."""
-        return threading.Lock() if self.conv_pass.device.type == "cuda" else nullcontext()
+        return one_at_a_time(self.conv_pass.device)
 
     def prepare(self) -> None:
         """Move the network to the device."""

@@ -8,6 +8,7 @@ connected layers are trained (SPP paper section 4.2), on windows pooled from fea
 ``artifacts/finetune/manifest.json`` names them.
 """
 
+import shutil
 from typing import TYPE_CHECKING
 
 from ..common.contract import Context, Stage
@@ -34,7 +35,7 @@ def run(ctx: Context) -> None:
     settings: FinetuneSettings = ctx.settings("finetune")
     if settings.iterations == 0:
         ctx.log.info("finetune.iterations is 0: weights are used as they are")
-        ctx.output("weights").write_bytes(ctx.input("weights").read_bytes())
+        shutil.copyfile(ctx.input("weights"), ctx.output("weights"))
         write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
         ctx.publish("maps", [], {})
         return

@@ -53,25 +53,13 @@ def pretrain(
     axes = None
     if settings.colour_std > 0:
         axes = colour_axes(data, generator(course.seed, course.stage, "colour axes"))
-    draw = TrainingBatches(data, network.input, settings, course, sizes, axes)
-    val_rows = np.flatnonzero(~data.train)
-
-    def held_out(chunk: int) -> Batch:
-        rows = val_rows[chunk * settings.batch : (chunk + 1) * settings.batch]
-        return held_out_batch(data, rows, network.input, (settings.crop, settings.crop_max))
-
-    def evaluate() -> dict[str, float]:
-        batches = prefetch(held_out, 0, -(-len(val_rows) // settings.batch), course.workers)
-        losses, predicted, labels = classify(network, batches, settings.precision)
-        return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
-
     with _dropout(network, settings.dropout):
         rows = train(
             network,
             solver,
             schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
-            draw=draw,
-            evaluate=evaluate,
+            draw=TrainingBatches(data, network.input, settings, course, sizes, axes),
+            evaluate=lambda: _measure(network, data, settings, course.workers),
             course=course,
             checkpoint=checkpoint,
             log=log,
@@ -99,6 +87,19 @@ def check_sizes(network: "Network", sizes_px: Sequence[int]) -> None:
             raise StageError(
                 f"pretrain.sizes_px: {network.name} cannot take crops of {side} px ({reason}); its own are {own} px"
             ) from error
+
+
+def _measure(network: "Network", data: ClassificationSet, settings: PretrainSettings, workers: int) -> dict[str, float]:
+    """Mean loss and accuracy over the held-out pictures."""
+    held_out = np.flatnonzero(~data.train)
+
+    def part(i: int) -> Batch:
+        rows = held_out[i * settings.batch : (i + 1) * settings.batch]
+        return held_out_batch(data, rows, network.input, (settings.crop, settings.crop_max))
+
+    batches = prefetch(part, 0, -(-len(held_out) // settings.batch), workers)
+    losses, predicted, labels = classify(network, batches, settings.precision)
+    return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
 
 
 @contextmanager

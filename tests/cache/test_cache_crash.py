@@ -245,6 +245,21 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
         atomic_write(tmp_path / "no" / "folder", b"")
 
 
+def test_atomic_write_takes_pieces_and_keeps_the_old_file_when_one_does_not_come(tmp_path):
+    path = tmp_path / "weights"
+    atomic_write(path, iter([b"o", b"", memoryview(b"ld")]))
+    assert path.read_bytes() == b"old"
+
+    def pieces():
+        yield b"new"
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        atomic_write(path, pieces())
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_object_that_appears_while_it_is_looked_for_is_no_damage(store, samples, monkeypatch):
     key, reads = samples.recipe().key, []
     read_bytes = Path.read_bytes

@@ -1,12 +1,17 @@
 """Class folders, on disk and inside a zip archive: layouts, choices, damaged files, and what is refused."""
 
 import io
+import os
 import pickle
+import subprocess
+import sys
 import tempfile
+import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +29,7 @@ from manifests import (
     read_folders,
     refresh,
 )
-from manifests.archive import MAX_MEMBER_BYTES
+from manifests.archive import MAX_MEMBER_BYTES, Archive
 from manifests.describe import contact_sheet, describe
 from stages.manifest.select import check_files
 
@@ -140,7 +145,9 @@ def test_choice_is_of_so_many_per_class_and_split_and_by_the_seed(tmp_path: Path
         **{(s, c): 4 for s in ("train", "test") for c in range(3)},
         ("train", 3): 1,
     }
-    assert f"25 of {len(files)} pictures taken" in notes[-1] or any("25 of 55 pictures" in n for n in notes)
+    assert [n for n in notes if "pictures taken" in n] == [
+        "25 of 55 pictures taken: at most 4 of each class and split, drawn by seed 0"
+    ]
     names = {i.file_name for i in first.images}
     assert names == {i.file_name for i in read_folders(path, ReadOptions(per_class=4))[0].images}
     assert names != {i.file_name for i in read_folders(path, ReadOptions(per_class=4, seed=1))[0].images}
@@ -197,6 +204,30 @@ def test_a_link_out_of_the_tree_is_refused(tmp_path: Path) -> None:
         read_folders(path)
 
 
+def test_a_class_folder_that_is_a_link_or_cannot_be_listed_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = as_folder(tmp_path / "x", TREE)
+    (path / "train/cow").symlink_to(path / "train/cat")
+    listed = os.scandir
+
+    def scandir(folder: str) -> Any:
+        if str(folder).endswith("test/dog"):
+            raise PermissionError(13, "Permission denied", folder)
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DatasetError) as error:
+        read_folders(path)
+    assert sorted(error.value.problems) == [
+        "test/dog: cannot be listed (Permission denied); check the folder and its permissions",
+        "train/cow: is a link to a folder; move the folder itself there, or remove the link",
+    ]
+    dataset, _, notes = read_folders(path, ReadOptions(on_error="skip"))
+    assert len(dataset.images) == len(TREE) - 1
+    assert sum(note.startswith("left out: ") for note in notes) == 2
+
+
 def test_a_member_that_unpacks_to_far_too_much_takes_no_memory(tmp_path: Path) -> None:
     path = as_zip(tmp_path, TREE)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("train/cat/bomb.bmp", "w") as member:
@@ -204,6 +235,53 @@ def test_a_member_that_unpacks_to_far_too_much_takes_no_memory(tmp_path: Path) -
             member.write(bytes(2**24))
     with pytest.raises(DatasetError, match=r"^train/cat/bomb\.bmp: unpacks to \d+ bytes, more than"):
         read_folders(path)
+
+
+def test_a_member_that_unpacks_to_more_than_it_states_takes_no_memory(tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE | {"train/cat/bomb.bmp": bytes(2**24)})
+    data = bytearray(path.read_bytes())
+    size_at = data.rindex(b"PK\x01\x02", 0, data.rindex(b"train/cat/bomb.bmp")) + 24
+    data[size_at : size_at + 4] = (1000).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match=r"train/cat/bomb\.bmp: cannot be read from .*CRC"):
+            Archive(path).read("train/cat/bomb.bmp")
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_unpacks_without_a_limit_is_refused(method: int, tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE)
+    with zipfile.ZipFile(path, "a", method) as archive:
+        archive.writestr("train/cat/other.jpg", jpeg())
+    with pytest.raises(DatasetError) as error:
+        read_folders(path)
+    assert error.value.problems == [
+        f"train/cat/other.jpg: is compressed by zip's method {method}; make data.zip anew with deflate, or unpack it "
+        "and give the folder"
+    ]
+
+
+def test_a_fork_reads_by_a_file_of_its_own(tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE)
+    code = """
+import os, sys
+from pathlib import Path
+from manifests.archive import Archive
+archive = Archive(Path(sys.argv[1]))
+first, last = archive.names()[0], archive.names()[-1]
+archive.read(first)
+place = os.lseek(archive._opened.fp.fileno(), 0, os.SEEK_CUR)
+if not (child := os.fork()):
+    archive.read(last)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert os.lseek(archive._opened.fp.fileno(), 0, os.SEEK_CUR) == place
+"""
+    subprocess.run([sys.executable, "-c", code, path], check=True)  # of its own: pytest has threads
 
 
 def test_a_flipped_byte_in_the_archive_is_noticed(tmp_path: Path) -> None:

@@ -315,3 +315,10 @@ def test_a_store_that_would_end_with_the_process_is_refused(run: Run, project: P
     code, _, err = run("-C", project, "cache", "verify")
     assert code == 2
     assert "memory://x/y: it would end with this process" in err
+
+
+@pytest.mark.parametrize("name", ["../A", ".A", "A\n", "", "A" * 65])
+def test_detections_are_not_saved_under_a_name_that_is_no_plain_file_name(run: Run, name: str) -> None:
+    code, _, err = run("detections", "save", name)
+    assert code == 2
+    assert f"name {name!r}: letters, digits" in err

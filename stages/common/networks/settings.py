@@ -18,8 +18,8 @@ NAMED_LAYERS: dict[str, tuple[str, ...]] = {
 }
 Positive = Annotated[float, Field(gt=0)]
 MAX_LEVEL, MAX_LEVELS, MAX_FC = 32, 8, 16_384
+Units = Annotated[int, Field(ge=1, le=MAX_FC)]  # of a fully connected layer
 # Levels of a spatial pyramid: n stands for n x n bins.
-Units = Annotated[int, Field(ge=1, le=MAX_FC)]
 Levels = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LEVEL)], ...], Field(min_length=1, max_length=MAX_LEVELS)]
 
 

@@ -3,7 +3,6 @@
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..extraction import DTYPES, exact_arithmetic, use_one_thread
+from ..extraction import use_one_thread
+from ..forward import DTYPES, exact_arithmetic, one_at_a_time
 from ..networks import Network
 from ..stopwatch import part
 from ..warp import check_boxes
@@ -59,7 +59,7 @@ class SppExtractor:
         own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._map = ConvPass(self._parts.conv, self._parts.conv5, network.input, self._device, self._dtype)
         self.dims = {layer: self._parts.dims[layer] for layer in self.layers}
-        self._lock = threading.Lock() if self._device.type == "cuda" else nullcontext()
+        self._lock = one_at_a_time(self._device)
         self._buffers = threading.local()
 
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 
 from cache import Store
 from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
+from stages.classify_svm import protocols
 from stages.classify_svm.features import computed_layers, level_columns, normalised
 from stages.classify_svm.labels import picture_labels
 from stages.classify_svm.protocols import draw_split, fit, splits, voc
@@ -150,6 +151,25 @@ def test_a_class_without_examples_is_in_no_mean() -> None:
     found = voc(features, labels, train, NAMES, 1.0, 0, Log())
     assert found["AP_area"]["cow"] is None
     assert found["mAP_area"] == pytest.approx((found["AP_area"]["ant"] + found["AP_area"]["bee"]) / 2)
+
+
+def test_an_svm_that_does_not_converge_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    fit(*made_up(), 1.0, 0, log)
+    assert log.lines == []
+    monkeypatch.setattr(protocols, "_MOST_ITERATIONS", 1)
+    fit(*made_up(), 1.0, 0, log)
+    assert log.lines == ["an SVM was stopped after 1 iterations; lower classify_svm.C"]
+
+
+def test_a_class_that_is_not_among_those_to_learn_from_is_in_no_mean() -> None:
+    features, own = made_up()
+    labels = np.where(own[:, None] == np.arange(3), 1, -1).astype(np.int8)
+    train = np.arange(90) < 50
+    labels[train, 2] = -1
+    found = voc(features, labels, train, NAMES, 1.0, 0, Log())
+    assert found["AP_11_point"]["cow"] is None
+    assert found["mAP_11_point"] == pytest.approx((found["AP_11_point"]["ant"] + found["AP_11_point"]["bee"]) / 2)
 
 
 def test_splits_have_so_many_of_each_class_and_no_picture_twice() -> None:

@@ -1,4 +1,4 @@
-"""Parts of the work exclude the parts inside them, and both extractors name theirs."""
+"""Parts of the work exclude the parts inside them, and whatever computes features names its own."""
 
 import threading
 import time
@@ -14,6 +14,7 @@ from stages.common.extraction import Crop, Extractor
 from stages.common.networks import build
 from stages.common.spp.extraction import Spp, SppExtractor
 from stages.common.stopwatch import collected, part, switch
+from stages.common.views import CENTRE, FULL, ViewNetwork
 
 
 @pytest.fixture
@@ -98,3 +99,14 @@ def test_extractors_name_their_parts(method: str, layers: tuple[str, ...], parts
     assert all(value > 0 for value in seconds.values())
     for layer in layers:
         np.testing.assert_array_equal(timed[layer], alone[layer])
+
+
+def test_views_name_their_parts() -> None:
+    network = build("small", 3, generator=torch.Generator().manual_seed(0), pyramid=(1, 2))
+    view = ViewNetwork(network, ("fc6",), 70, (CENTRE, FULL))
+    image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
+    alone = view(image)
+    with collected() as seconds:
+        timed = view(image)
+    assert set(seconds) == {"conv", "fc", "rest"}
+    np.testing.assert_array_equal(timed["fc6"], alone["fc6"])

@@ -87,6 +87,12 @@ def test_what_cannot_be_viewed_is_said() -> None:
     check_views(pyramid, 60, [10, 11], "classify")
     with pytest.raises(StageError, match="classify: full pictures have many sizes, and small without a pyramid"):
         check_views(plain, 70, [0, 10], "classify")
+    deep = build("alexnet", 2, pyramid=(1,)).eval()
+    with pytest.raises(
+        StageError, match=r"classify_svm\.short_side_px: alexnet cannot take pictures of 16 px \(.*; raise it, 224 px"
+    ):
+        check_views(deep, 16, [10], "classify_svm")
+    check_views(deep, 63, [10], "classify_svm")
 
 
 def test_a_network_that_gives_no_numbers_is_named() -> None:

@@ -1,6 +1,7 @@
 """The stage's entry with a small context: what it writes, passes on, resumes and refuses."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -114,6 +115,19 @@ def test_warns_when_nothing_was_learned(tmp_path: Path, monkeypatch, accuracy: f
     ctx = FakeContext(tmp_path)
     run(ctx)
     assert any("lower finetune.lr" in line for line in ctx.lines) == warned
+
+
+def test_weights_of_any_length_are_passed_on_without_holding_them_in_memory(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path, iterations=0)
+    ctx.input("weights").write_bytes(bytes(2**23))
+    run(ctx)
+    tracemalloc.start()
+    try:
+        run(ctx)
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+    assert ctx.output("weights").read_bytes() == bytes(2**23)
 
 
 def test_zero_iterations_pass_the_weights_on(tmp_path: Path) -> None:

@@ -116,10 +116,9 @@ def test_crops_of_oblong_pictures_are_squares_of_the_shorter_side_anywhere() -> 
 
 
 def test_each_epoch_has_the_next_size() -> None:
-    sides = [side_of_epoch(i, (224, 180, 150), n_train=90, batch=16) for i in range(30)]
-    expected = [(224, 180, 150)[(16 * i // 90) % 3] for i in range(30)]  # pictures seen before, by whole training sets
-    assert sides == expected
-    assert sides[:6] == [224] * 6 and sides[6:12] == [180] * 6 and sides[12:17] == [150] * 5 and sides[17] == 224
+    sides = [side_of_epoch(i, (224, 180, 150), n_train=90, batch=16) for i in range(23)]
+    # epochs begin with the first batch that begins at or after picture 90, 180, 270, 360
+    assert sides == [224] * 6 + [180] * 6 + [150] * 5 + [224] * 6
     assert {side_of_epoch(i, (224,), 90, 16) for i in range(30)} == {224}
 
 
