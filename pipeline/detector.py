@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache import Artifact, digest_file
 from manifests import ImageRecord, decode_image
 from stages.common.detections import BoxSet, suppressed
-from stages.common.documents import read_operating_points
+from stages.common.documents import OperatingPoints, read_operating_points
 from stages.common.errors import StageError
 from stages.common.extraction import Extractor, one_thread_each
 from stages.common.models import BoxRegressor, Classifier, read_box_regressor, read_classifier
@@ -49,7 +49,7 @@ class _Parts:
     regressor: BoxRegressor
     settings: DetectSettings
     storage: str
-    shown_from: Mapping[bool, Mapping[str, float]]
+    points: OperatingPoints | None
     kept_from: Mapping[str, float]
     category_ids: Mapping[str, int]
 
@@ -78,9 +78,17 @@ class Detector:
         """Per class the score from which a detection is worth showing.
 
         It balances precision and recall best on the test split (largest F1), as the evaluation of this detector found.
-        For a class without a curve: an SVM's decision boundary, 0, or half of all probability.
+        For a class without a curve: an SVM's decision boundary, 0, or half of all probability; and for all classes
+        where it has not been evaluated (:attr:`is_evaluated`).
         """
-        return self._parts.shown_from[box_regression]
+        natural = dict.fromkeys(self.classes, 0.0 if self._parts.classifier.kind == "svm" else 0.5)
+        points = self._parts.points
+        return natural if points is None else natural | dict(points.bbox if box_regression else points.no_bbox)
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the project's last evaluation was of this detector, by itself."""
+        return self._parts.points is not None
 
     @property
     def kept_from(self) -> Mapping[str, float]:
@@ -117,7 +125,7 @@ class Detector:
                 regressor=regressor,
                 settings=DetectSettings.model_validate(made["detect"].params["detect"]),
                 storage=str(made["features"].params["features"]["storage"]),
-                shown_from=_shown_from(Path(project), classifier, made["detect"]),
+                points=_operating_points(Path(project), made["detect"]),
                 kept_from=_kept_from(classifier, made["detect"]),
                 category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
             )
@@ -188,13 +196,11 @@ def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
                 )
 
 
-def _shown_from(project: Path, classifier: Classifier, detect: Artifact) -> dict[bool, dict[str, float]]:
-    natural = dict.fromkeys(classifier.classes, 0.0 if classifier.kind == "svm" else 0.5)
+def _operating_points(project: Path, detect: Artifact) -> OperatingPoints | None:
+    """Those of the last evaluation, if it was of these detections: not of others, nor of several detectors'."""
     path = project / "reports" / "operating_points.json"
     points = read_operating_points(path) if path.exists() else None
-    if points is None or points.detect != detect.digest:  # none, or those of another detector
-        return {True: natural, False: natural}
-    return {True: {**natural, **points.bbox}, False: {**natural, **points.no_bbox}}
+    return points if points is not None and points.detect == detect.digest else None
 
 
 def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:

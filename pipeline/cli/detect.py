@@ -41,6 +41,11 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     execution = open_params(project).execution
     detector = Detector.load(project, device=execution.device)
     log = Reporter("detect")
+    if min_score is None and not detector.is_evaluated:
+        log.warning(
+            "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
+            "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
+        )
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     problems: list[str] = []

@@ -27,7 +27,10 @@ _CONTENTS = (
 
 def page(data: PageData) -> str:
     """The HTML document: no script, no external resource; times are the only thing in it that a rerun may change."""
-    title = f"R-CNN on {data.dataset.name}"
+    spp = data.parameters["features"]["method"] == "spp"
+    title = f"{'SPP-net' if spp else 'R-CNN'} on {data.dataset.name}"
+    paper = "He et al. 2014" if spp else "Girshick et al. 2014"
+    features = "features of each, pooled from the whole image's conv5" if spp else "features of each"
     n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
     classifier = "one linear SVM per class" if data.classifier == "svm" else "its own softmax classifier"
     regression = "box regression" if data.regressed else "no box regression"
@@ -37,7 +40,7 @@ def page(data: PageData) -> str:
         combined = f" Its windows were suppressed together with those of saved detectors: {names}."
     lead = (
         f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}: region proposals, a network's "
-        f"features of each, {classifier}, and {regression} (Girshick et al. 2014). Tested on "
+        f"{features}, {classifier}, and {regression} ({paper}). Tested on "
         f"{len(data.tested)} images of {data.dataset.name}, which has {n_train} others.{combined}"
     )
     head = tag(

@@ -1,4 +1,4 @@
-"""The scores worth showing, as a detector finds them: the evaluation's, if they are of this detector."""
+"""The scores worth showing, as a detector finds them: the evaluation's, if it was of this detector."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cache import Artifact
-from pipeline.detector import _shown_from
+from pipeline.detector import Detector, _operating_points, _Parts
 from stages.common.errors import StageError
 from stages.common.models import Classifier
 
@@ -15,16 +15,32 @@ CLASSIFIER = Classifier("svm", "fc7", ("cat", "dog"), 1.0, np.ones((2, 2), np.fl
 MADE = Artifact("detect", 1, {}, {}, (), {})
 
 
+def detector(project: Path) -> Detector:
+    """One that knows its classifier and its scores alone."""
+    others = dict.fromkeys(
+        ("proposals", "seed", "extract", "regressor", "settings", "storage", "kept_from", "category_ids")
+    )
+    return Detector(_Parts(classifier=CLASSIFIER, points=_operating_points(project, MADE), **others))  # type: ignore[arg-type]
+
+
+def shown(project: Path) -> list[dict[str, float]]:
+    """With box regression and without."""
+    return [dict(detector(project).shown_from(box_regression=with_bbox)) for with_bbox in (True, False)]
+
+
 def test_the_evaluations_scores_and_the_boundary_elsewhere(tmp_path: Path) -> None:
     natural = {"cat": 0.0, "dog": 0.0}
-    assert _shown_from(tmp_path, CLASSIFIER, MADE) == {True: natural, False: natural}
+    assert shown(tmp_path) == [natural, natural]
+    assert not detector(tmp_path).is_evaluated
     (tmp_path / "reports").mkdir()
     path = tmp_path / "reports" / "operating_points.json"
     points = {"detect": MADE.digest, "bbox": {"cat": 0.5}, "no_bbox": {"dog": 0.25}}
     path.write_text(json.dumps(points))
-    assert _shown_from(tmp_path, CLASSIFIER, MADE) == {True: {"cat": 0.5, "dog": 0.0}, False: {"cat": 0.0, "dog": 0.25}}
+    assert shown(tmp_path) == [{"cat": 0.5, "dog": 0.0}, {"cat": 0.0, "dog": 0.25}]
+    assert detector(tmp_path).is_evaluated
     path.write_text(json.dumps(points | {"detect": "another"}))
-    assert _shown_from(tmp_path, CLASSIFIER, MADE) == {True: natural, False: natural}
+    assert shown(tmp_path) == [natural, natural]
+    assert not detector(tmp_path).is_evaluated
     path.write_text(json.dumps(points | {"bbox": {"cat": "0.5"}}))
     with pytest.raises(StageError, match="bbox is not a score for each class"):
-        _shown_from(tmp_path, CLASSIFIER, MADE)
+        _operating_points(tmp_path, MADE)

@@ -84,7 +84,7 @@ def data(**changes):
         "parameters": {
             "dataset": "toy",
             "network": {"name": "alexnet", "weights": "IMAGENET1K_V1"},
-            "features": {"layers": ["pool5", "fc7"]},
+            "features": {"layers": ["pool5", "fc7"], "method": "warp"},
             "svm": {"C": 0.001, "layers": ["pool5", EVIL]},
         },
         "digests": {"reports/metrics.json": "ab" * 32},

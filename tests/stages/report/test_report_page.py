@@ -98,6 +98,14 @@ def test_page_is_the_same_each_time():
     assert page(data()) == page(data())
 
 
+@pytest.mark.parametrize(("method", "expected"), [("warp", "R-CNN on"), ("spp", "SPP-net on")])
+def test_the_page_names_the_method(method, expected):
+    parameters = {**data().parameters, "features": {"layers": ["fc7"], "method": method}}
+    text = " ".join(parsed(page(data(parameters=parameters))).text)
+    assert expected in text
+    assert ("He et al. 2014" in text) == (method == "spp")
+
+
 def test_parts_that_did_not_run_are_said():
     html = page(
         data(
