@@ -20,7 +20,7 @@ demo: $(READY)
 	@$(BIN)/rcnn metrics
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
