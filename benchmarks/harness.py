@@ -99,6 +99,11 @@ def read_bgr(path: Path) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
+def touch_memory(n_bytes: int) -> None:
+    """Take and give back memory, which a virtual machine's host may hand out slowly the first time: 5 ms per 2 MiB."""
+    np.ones(n_bytes, np.uint8)
+
+
 def main(figures: Callable[[str], Iterator[Figure]], devices: Sequence[str] = ("cpu",)) -> None:
     """The command line of one benchmark: ``--device``, one of those that it measures; ``--json`` for the runner."""
     parser = argparse.ArgumentParser()

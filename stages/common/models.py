@@ -20,22 +20,12 @@ from cache.plain_hdf5 import check_heaps, plain_dataset, read_values
 from .boxes import BOX_CONVENTION
 from .errors import StageError
 from .half import as_float32
+from .product import FEW, product
 
 FORMAT_VERSION = 1
 _CLASSES_AT_ONCE = 1024  # of a product; up to twice as many
 
 Floats = NDArray[np.float32]
-
-
-def product(x: Floats, weights: Floats) -> Floats:
-    """``x @ weights.T``, [n, d] and [N, d] -> [n, N], with the same bits for any number of threads.
-
-    OpenBLAS splits the sums of a matrix-vector product among threads, and those of a matrix-matrix product not; so a
-    single row of weights gets company.
-    """
-    if len(weights) > 1:
-        return x @ weights.T
-    return (x @ np.concatenate([weights, np.zeros_like(weights)]).T)[:, :1]
 
 
 @dataclass(frozen=True)
@@ -59,18 +49,17 @@ class Classifier:
     def class_blocks(self, features: NDArray[Any]) -> Iterator[tuple[int, Floats]]:
         """The scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
 
-        Equal to those of :meth:`scores` but for rounding. So a hundred thousand classes need no more memory than a
-        thousand. A softmax, whose scores depend on each other, comes in one part.
+        Equal to those of :meth:`scores`, of many classes but for rounding. So a hundred thousand classes need no more
+        memory than a thousand. A softmax, whose scores depend on each other, comes in one part.
         """
-        if self.kind != "svm":
+        if self.kind != "svm" or len(self.weights) <= FEW:
             yield 0, np.ascontiguousarray(self.scores(features).T)
             return
         x = as_float32(features)
-        # never one class of many alone: a matrix-vector product has other bits
         ends = np.linspace(0, len(self.weights), max(1, len(self.weights) // _CLASSES_AT_ONCE) + 1, dtype=np.int64)
         for begin, end in pairwise(ends.tolist()):
             weights: Floats = self.weights[begin:end] * np.float32(self.feature_scale)
-            margins: Floats = weights @ x.T if len(weights) > 1 else np.ascontiguousarray(product(x, weights).T)
+            margins: Floats = weights @ x.T
             margins += self.bias[begin:end, None]
             yield begin, margins
 
@@ -79,13 +68,12 @@ class Classifier:
 
         A margin is ``(feature * feature_scale) @ w + b``; the scale is folded into w, and all is float32.
         """
-        x = as_float32(features)
         scale = np.float32(self.feature_scale)
-        margins = product(x, self.weights * scale) + self.bias
+        margins = product(features, self.weights * scale) + self.bias
         if self.kind == "svm":
             return margins
         assert self.background_weights is not None
-        background = product(x, self.background_weights[None] * scale) + np.float32(self.background_bias)
+        background = product(features, self.background_weights[None] * scale) + np.float32(self.background_bias)
         logits = np.concatenate([background, margins], axis=1)
         # subtracting the row's maximum changes no ratio and keeps exp() finite
         e = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))

@@ -16,7 +16,6 @@ or soon may are visited, and the longer the fewer; a look passes over rows that 
 score moves by at most the row's length times the way that w has gone.
 """
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from stages.common.half import as_bits, widen
 
+from .crew import Crew
 from .settings import SvmSettings
 
 MAX_EPOCHS = 3000  # passes over the active rows, whose number shrinks; some tens are usual
@@ -114,7 +114,7 @@ def fit_dual(
     feature_scale: float,
     settings: SvmSettings,
     seed: int,
-    threads: Executor | None = None,
+    threads: Crew | None = None,
     threshold: float | None = None,
 ) -> DualFit:
     """Train one class to ``settings.gap``.
@@ -155,7 +155,7 @@ class _Problem:
     ``slack`` float64 [p + n] holds g as last seen, ``seen_at`` the way that w had gone by then.
     """
 
-    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Executor | None) -> None:
+    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Crew | None) -> None:
         self.threads = threads
         p = len(rows.positives)
         self.positives, self.values, self.slots = as_bits(rows.positives), as_bits(rows.values), rows.slots
@@ -214,7 +214,7 @@ class _Problem:
         if self.threads is None:
             part(rows)
         else:
-            list(self.threads.map(part, np.array_split(rows, _PARTS)))
+            self.threads.map(part, np.array_split(rows, _PARTS))
         self.seen_at[rows] = self.way
 
     def state(self) -> tuple[NDArray[np.int64], float, float]:
@@ -261,11 +261,15 @@ def _norms(rows: Any, out: Any) -> None:
         out[i] = _square(rows[i])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_MATH)
 def _copy(source: Any, rows: Any, target: Any, slots: Any, norms: Any) -> None:
     for i in range(rows.size):
-        target[slots[i]] = source[rows[i]]
-        norms[i] = _square(target[slots[i]])
+        row, slot, total = source[rows[i]], target[slots[i]], np.float32(0)
+        for k in range(row.size):
+            slot[k] = row[k]
+            value = widen(row[k])
+            total += value * value
+        norms[i] = total
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH)

@@ -1,22 +1,21 @@
 """One class's fit on its positives and cached negatives, by the solver that the settings name."""
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.half import as_float32
-from stages.common.models import product
+from stages.common.product import product
 
+from .crew import Crew
 from .dual import Rows, Start, fit_dual, from_scratch, squared_norms
 from .negatives import NegativePool
 from .settings import SvmSettings
 from .solver import fit
 
-SCORED_AT_ONCE = 256  # rows converted and scored at once: what fits a core's cache
+SCORED_AT_ONCE = 512  # rows, by one thread
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Fitter:
         self._norms = [squared_norms(rows) for rows in positives]
         self._last: dict[int, ClassFit] = {}
 
-    def fit(self, j: int, seed: int, threads: Executor | None = None) -> ClassFit:
+    def fit(self, j: int, seed: int, threads: Crew | None = None) -> ClassFit:
         """Fit class ``j`` on what the pool holds of it; nothing is changed. ``threads``: idle ones, which may help."""
         return self._liblinear(j, seed) if self._settings.solver == "liblinear" else self._dual(j, seed, threads)
 
@@ -62,7 +61,7 @@ class Fitter:
         self._last[j] = fitted
         self._pool.set_state(j, multipliers, fitted.negative_scores, gone)
 
-    def _dual(self, j: int, seed: int, threads: Executor | None) -> ClassFit:
+    def _dual(self, j: int, seed: int, threads: Crew | None) -> ClassFit:
         values, norms = self._pool.stored()
         slots, p = self._pool.slots(j), len(self._positives[j])
         rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
@@ -98,8 +97,4 @@ class Fitter:
 
     def _scores(self, rows: NDArray[Any], w: NDArray[np.float32], b: np.float32) -> NDArray[np.float32]:
         weights = (w * np.float32(self._scale))[None]
-        blocks = [
-            product(as_float32(rows[i : i + SCORED_AT_ONCE]), weights)[:, 0]
-            for i in range(0, len(rows), SCORED_AT_ONCE)
-        ]
-        return np.concatenate([*blocks, np.zeros(0, np.float32)]) + b
+        return product(rows, weights)[:, 0] + b

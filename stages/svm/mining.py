@@ -7,8 +7,7 @@ Follows the authors' rcnn_train.m. Deliberate differences:
 - Each fit is seeded, so that the same features give the same detector.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from stages.common.contract import Log
 from stages.common.errors import StageError
 from stages.common.models import Classifier
 
+from .crew import Crew
 from .duplicates import distinct_negatives, first_of_equal
 from .fitting import SCORED_AT_ONCE, ClassFit, Fitter
 from .negatives import NegativePool
@@ -86,7 +86,7 @@ def train_svms(
     """
     positives = collect_positives(images if objects is None else objects, classes, log)
     # a BLAS has threads that wait for each other actively: on a busy machine that takes three times as long as this
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers, thread_name_prefix="svm") as threads:
+    with threadpool_limits(1, user_api="blas"), Crew(workers) as threads:
         trainer = _Trainer(positives, classes, feature_scale, settings, seed, log, threads)
         total = settings.passes * len(images)
         seen = 0
@@ -128,7 +128,7 @@ class _Trainer:
         settings: SvmSettings,
         seed: int,
         log: Log,
-        threads: Executor,
+        threads: Crew,
     ) -> None:
         n, d = len(classes), positives[0].shape[1]
         self.classes, self.scale, self.settings, self.seed, self.log = classes, feature_scale, settings, seed, log
@@ -178,14 +178,14 @@ class _Trainer:
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float32]:
         model = self.model()
         blocks = [features[i : i + SCORED_AT_ONCE] for i in range(0, len(features), SCORED_AT_ONCE)]
-        return np.concatenate(list(self.threads.map(model.scores, blocks)))
+        return np.concatenate(self.threads.map(model.scores, blocks))
 
     def _fit(self, due: list[int], image_id: int, seen: int) -> None:
         """Fit classes, each by itself and so in any number of threads, then take the results over in order."""
         # a stream of its own for each (class, fit), whatever happens to other classes
         seeds = [int(np.random.SeedSequence([self.seed, j, int(self.fits[j])]).generate_state(1)[0]) for j in due]
         if len(due) == 1:  # in this thread, helped by the others
-            fits: Iterable[ClassFit] = [self.fitter.fit(due[0], seeds[0], self.threads)]
+            fits = [self.fitter.fit(due[0], seeds[0], self.threads)]
         else:
             fits = self.threads.map(self.fitter.fit, due, seeds)
         for j, fitted in zip(due, fits, strict=True):

@@ -1,12 +1,12 @@
 """The cached negatives of all classes, each region stored once, within a memory budget."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .crew import Crew
 from .dual import copy_rows
 
 Flags = NDArray[np.bool_]
@@ -64,7 +64,7 @@ class NegativePool:
         features: NDArray[Any],
         wanted: Flags,
         scores: NDArray[np.float32],
-        threads: Executor | None = None,
+        threads: Crew | None = None,
     ) -> Integers:
         """Cache rows of one image: features [n, d], wanted bool [n, N]; returns int64 [N], how many were new.
 
@@ -148,12 +148,12 @@ class NegativePool:
         self._counts += joining.sum(axis=0)
         self._copied += self._copies[slots] @ joining
 
-    def _copied_in(self, features: NDArray[Any], rows: Integers, slots: Integers, threads: Executor | None) -> Doubles:
+    def _copied_in(self, features: NDArray[Any], rows: Integers, slots: Integers, threads: Crew | None) -> Doubles:
         """Fill ``slots`` with rows [k]; float64 [k], their squared lengths."""
         if threads is None:
             return copy_rows(features, rows, self._values, slots)
         parts = np.array_split(rows, _PARTS), np.array_split(slots, _PARTS)
-        return np.concatenate(list(threads.map(lambda r, s: copy_rows(features, r, self._values, s), *parts)))
+        return np.concatenate(threads.map(lambda r, s: copy_rows(features, r, self._values, s), *parts))
 
     def _leave(self, slots: Integers, leaving: Flags) -> None:
         """Classes let go of rows, ``leaving`` bool [k, N]; a slot that none holds any more is free."""
@@ -165,11 +165,15 @@ class NegativePool:
         self._free += freed.tolist()
 
     def _take_slots(self, count: int, features: NDArray[Any]) -> Integers:
-        """``count`` free slots, of an array made longer where there are too few."""
+        """``count`` free slots, of an array made longer where there are too few.
+
+        Those freed last come first: memory that has not been used yet is slow to get.
+        """
         if (lacking := count - len(self._free)) > 0:
             self._grow(max(lacking, len(self._keys) // 4), features)
-        taken, self._free = self._free[:count], self._free[count:]
-        return np.array(taken, np.int64)
+        kept = len(self._free) - count
+        taken, self._free = self._free[kept:], self._free[:kept]
+        return np.array(taken[::-1], np.int64)
 
     def _grow(self, more: int, features: NDArray[Any]) -> None:
         old, length = len(self._keys), features.shape[1]
@@ -180,7 +184,7 @@ class NegativePool:
         elif old + more > len(self._values):
             # in place: for arrays of this size realloc moves pages, not bytes; no view of it is held across an add
             self._values.resize((old + more, length), refcheck=False)
-        self._free += range(old, old + more)
+        self._free[:0] = range(old + more - 1, old - 1, -1)
         self._keys = np.append(self._keys, np.full(more, -1))
         self._norms = np.append(self._norms, np.zeros(more))
         self._copies = np.append(self._copies, np.zeros(more, np.int64))
