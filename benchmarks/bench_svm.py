@@ -25,10 +25,10 @@ from benchmarks import harness
 from benchmarks.harness import Figure
 from benchmarks.made_up import LATENT, SIGNAL, random_layer
 from stages.common.models import Classifier
+from stages.svm.liblinear import objective
 from stages.svm.mining import train_svms
 from stages.svm.records import FitRecord
 from stages.svm.settings import SvmSettings
-from stages.svm.solver import objective
 
 CLASSES = tuple(f"class {j}" for j in range(20))
 ROWS = 2000

@@ -25,6 +25,13 @@ class Archive:
     def __reduce__(self) -> tuple[type["Archive"], tuple[Path]]:
         return Archive, (self.path,)  # another process opens it for itself
 
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is needed."""
+        with self._lock:
+            if self._opened is not None and self._opened_by == os.getpid():
+                self._opened.close()
+            self._opened = None
+
     def names(self) -> list[str]:
         """Names of all files, as the archive has them; DatasetError where it is no readable zip archive."""
         return [info.filename for info in self._open().infolist() if not info.is_dir()]

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +40,7 @@ def read_folders(
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
     root = Path(path).resolve()
-    names = _safe(Archive(root).names() if root.is_file() else _files(root, findings), root, findings)
+    names = _safe(_members(root) if root.is_file() else _files(root, findings), root, findings)
     pictures = _pictures([n for n in names if _is_picture(n)], findings)
     found_classes = sorted({picture.label for picture in pictures})
     classes = options.classes or tuple(found_classes)
@@ -47,6 +48,11 @@ def read_folders(
         findings.problem(f"{label}: class folder {label!r} is not among the classes; add it there or remove the folder")
     for label in sorted(set(classes) - set(found_classes)):
         findings.fatal(f"{root}: class {label!r} has no folder with pictures; correct the classes or add pictures")
+    if len(classes) == 1:
+        findings.fatal(
+            f"{root}: one class only, {classes[0]!r}; a classification set has a folder for each of several classes "
+            "(for images with boxes: rcnn dataset import voc or coco)"
+        )
     chosen = _choice([p for p in pictures if p.label in classes], options, findings)
     found = [
         FoundImage(p.file_name, p.file_name, (), splits=(p.split,) if p.split else (), category=p.label) for p in chosen
@@ -54,6 +60,11 @@ def read_folders(
     categories = {label: i for i, label in enumerate(classes, start=1)}
     dataset, notes = build_dataset(name or root.stem, root, found, categories, options, findings)
     return dataset, root, notes
+
+
+def _members(root: Path) -> list[str]:
+    with closing(Archive(root)) as archive:
+        return archive.names()
 
 
 def _files(root: Path, findings: Findings) -> list[str]:

@@ -48,22 +48,24 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     _bring(origin, open_store(origin), open_store(project), artifact)
     target.parent.mkdir(exist_ok=True)
     artifact.write(target)
-    click.echo(f"{target}: {len(artifact.entries)} images; combine.detectors: [{name}] joins them with others")
+    click.echo(
+        f"{target}: {artifact.summary.get('detector', 'a detector')}; {len(artifact.entries)} images; "
+        f"combine.detectors: [{name}] joins them with others"
+    )
 
 
 @detections.command("ls")
 @click.pass_obj
 def list_saved(project: Path) -> None:
-    """What is saved: name, images, kind of scores, and how many cached objects are missing."""
+    """What is saved: name, dataset, images, which detector's, and how many cached objects are missing."""
     store = open_store(project)
     rows = []
     for path, artifact in saved_detections(project).items():
         lacking = len(store.missing(artifact.stage, artifact.keys.values()))
-        scores, images = artifact.summary["classifier"], len(artifact.entries)
-        regressed = "box regression" if artifact.summary["regressed"] else ""
+        detector = str(artifact.summary.get("detector", artifact.summary["classifier"]))
         gaps = f"{lacking} missing" if lacking else ""
-        rows.append((path.stem, dataset_of(artifact), images, scores, regressed, gaps))
-    click.echo(format_table(("name", "dataset", "images", "scores", "", ""), rows, right=(2,)))
+        rows.append((path.stem, dataset_of(artifact), len(artifact.entries), detector, gaps))
+    click.echo(format_table(("name", "dataset", "images", "detector", ""), rows, right=(2,)))
 
 
 def _bring(origin: Path, source: Store, target: Store, artifact: Artifact) -> None:

@@ -8,7 +8,7 @@ some 4 (d + 1) rows a Cholesky factorisation of (d + 1) squared.
 from ..common.contract import Context, Stage
 from .settings import BboxSettings
 
-VERSION = 2
+VERSION = 3
 
 
 def run(ctx: Context) -> None:

@@ -1,4 +1,4 @@
-"""CNN weights on disk (safetensors) and where they come from: a file, torchvision, or the pretrain stage."""
+"""CNN weights on disk: safetensors whose metadata rebuilds the network."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .errors import StageError
-from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkSettings, build
-from .networks.metadata import MAX_OUTPUTS, metadata, network_of
+from .networks import Network
+from .networks.metadata import metadata, network_of
 from .tensor_file import tensor_file
 
 FORMAT = "rcnn-weights-1"
@@ -40,7 +40,7 @@ def class_names_meta(classes: Sequence[str] | None) -> dict[str, str]:
 
 def class_names(path: Path) -> tuple[str, ...] | None:
     """What a weights file says its outputs are; None where it says nothing. StageError as :func:`load_weights`."""
-    _, meta = _open(path)
+    _, meta = open_weights(path)
     try:
         names = json.loads(meta.get("classes", "null"))
         if names is not None and (not isinstance(names, list) or not all(isinstance(name, str) for name in names)):
@@ -55,18 +55,23 @@ def load_weights(path: Path, device: str = "cpu") -> Network:
 
     Raises ``StageError`` for a missing or foreign file, or tensors that do not fit the architecture it names.
     """
-    tensors, meta = _open(path)
+    tensors, meta = open_weights(path)
     if meta.get("format") != FORMAT:
         raise StageError(
             f"{path}: not written by this pipeline (format {meta.get('format')!r}, expected {FORMAT!r}); "
             "use it as network.weights with network.name and network.input instead"
         )
+    return network_in(path, tensors, meta).to(device)
+
+
+def network_in(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Network:
+    """As :func:`load_weights`, of what :func:`open_weights` has read."""
     try:
         network = network_of(meta)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StageError(f"{path}: damaged weights metadata ({error}); run the stage that wrote it again") from error
     fill(network, tensors, str(path))
-    return network.to(device).eval()
+    return network.eval()
 
 
 def fill(network: Network, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -97,35 +102,6 @@ def _is_other(found: Tensor, expected: Tensor) -> bool:
     return found.is_floating_point() != expected.is_floating_point()
 
 
-def initial_network(settings: NetworkSettings, root: Path) -> Network:
-    """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning; not for ``pretrain``.
-
-    With ``network.fc`` it may still lack the layers of that parameter (:func:`.networks.add_fc_head` makes them).
-    A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's.
-    Anything else: a torchvision weights name such as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache.
-    ``StageError`` says what does not fit.
-    """
-    if settings.weights.endswith(".safetensors"):
-        network = _from_file(settings, root / settings.weights)
-    else:
-        network = _from_torchvision(settings)
-    _check_side(network)
-    return network
-
-
-def _check_side(network: Network) -> None:
-    """``StageError`` where crops of the input's side cannot pass through the network."""
-    try:
-        network.feature_dim("fc8")
-    except RuntimeError as error:
-        own = ARCHITECTURES[network.name].input.side_px
-        reason = str(error).splitlines()[0]
-        raise StageError(
-            f"network.input.side_px: {network.name} cannot take crops of {network.input.side_px} px ({reason}); "
-            f"its own are {own} px (null)"
-        ) from error
-
-
 def weights_digest(network: Network, layers: Sequence[str]) -> str:
     """sha256 (hex) over just what the layers are computed from: the architecture and the tensors before them.
 
@@ -146,88 +122,8 @@ def weights_digest(network: Network, layers: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _from_file(settings: NetworkSettings, path: Path) -> Network:
-    tensors, meta = _open(path)
-    if meta.get("format") == FORMAT:
-        network = load_weights(path)
-        if network.name != settings.name:
-            raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
-        for parameter, held, wanted in (
-            ("pyramid", network.pyramid, _own_pyramid(settings, network.fc)),
-            ("fc", network.fc, None if network.fc is None else settings.fc),
-        ):
-            if held != wanted:
-                raise StageError(
-                    f"{path}: holds weights with {parameter} {_shown(held)}, network.{parameter} is {_shown(wanted)}; "
-                    "set it to the file's"
-                )
-        network.input = _spec(settings.input, network.input)
-        if settings.pool5_grid is not None:
-            network.pool5_grid = settings.pool5_grid
-        return network
-    head = ARCHITECTURES[settings.name].head
-    if f"{head}.bias" not in tensors:
-        raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
-    spec = _spec(settings.input, ARCHITECTURES[settings.name].input)
-    n_outputs = tensors[f"{head}.bias"].numel()  # of whatever shape: ``fill`` says what is wrong with it
-    if not 1 <= n_outputs <= MAX_OUTPUTS:
-        raise StageError(f"{path}: {head}.bias has {n_outputs} values, one per output; check network.weights")
-    network = build(
-        settings.name,
-        n_outputs,
-        pool5_grid=settings.pool5_grid,
-        pyramid=_own_pyramid(settings),
-        spec=spec,
-        device="meta",
-    )
-    fill(network, tensors, str(path))
-    return network.eval()
-
-
-def _from_torchvision(settings: NetworkSettings) -> Network:
-    import torchvision
-
-    try:
-        model_weights = torchvision.models.get_model_weights(settings.name)
-    except ValueError:
-        raise StageError(
-            f"network.weights: torchvision has no network {settings.name}, so {settings.weights!r} is no weights name; "
-            "use 'pretrain' or a .safetensors file"
-        ) from None
-    if settings.weights not in model_weights.__members__:
-        raise StageError(
-            f"network.weights: torchvision has no {settings.weights!r} for {settings.name}; there are "
-            f"{', '.join(model_weights.__members__)}, or use 'pretrain' or a .safetensors file"
-        )
-    weights = model_weights[settings.weights]
-    try:
-        tensors = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise StageError(f"network.weights: cannot download {weights.url}: {error}") from error
-    preset = weights.transforms()
-    spec = InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
-    head = ARCHITECTURES[settings.name].head
-    n_outputs = len(tensors[f"{head}.bias"])
-    network = build(
-        settings.name,
-        n_outputs,
-        pool5_grid=settings.pool5_grid,
-        pyramid=_own_pyramid(settings),
-        spec=_spec(settings.input, spec),
-        device="meta",
-    )
-    fill(network, tensors, weights.url)
-    return network.eval()
-
-
-def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
-    if settings is None:
-        return default
-    side = default.side_px if settings.side_px is None else settings.side_px
-    return InputSpec(side, settings.color_order, float(settings.value_range), settings.mean, settings.std)
-
-
-def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def open_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, and its metadata; StageError where it is none."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -240,15 +136,6 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: not a readable safetensors file ({error}); pickled weights (.pt, .pth) are refused, "
             "convert them with safetensors.torch.save_file"
         ) from error
-
-
-def _own_pyramid(settings: NetworkSettings, fc: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
-    """The pyramid of weights that hold layers of ``network.fc`` with outputs ``fc``: one comes with those layers."""
-    return settings.pyramid if settings.fc is None or fc is not None else None
-
-
-def _shown(numbers: tuple[int, ...] | None) -> str:
-    return "null" if numbers is None else str(list(numbers))
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -14,13 +14,15 @@ from ..common.errors import StageError
 from .settings import DetectSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cache import Payload, Store
     from manifests import ImageRecord
 
     from ..common.detections import Candidates
     from ..common.models import BoxRegressor, Classifier
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def run(ctx: Context) -> None:
         tasks.append(ImageTask(record, recipe, {"features": artifact.keys[record.id]}))
     keys = ctx.compute_images(tasks, DetectCompute(ctx.store, layers, svm, bbox, settings), unit="detections")
     summary = {
+        "detector": _told(artifact.summary, svm, bbox),
         "thresholds": stored_thresholds(ctx.store, [keys], dataset.classes, settings.rank_factor),
         "classifier": svm.kind,
         "regressed": bbox.enabled,
@@ -88,6 +91,13 @@ def run(ctx: Context) -> None:
         "rank_factor": settings.rank_factor,
     }
     ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
+
+
+def _told(features: "Mapping[str, Any]", svm: "Classifier", bbox: "BoxRegressor") -> str:
+    """What detector this is, for people who have saved several: ``squeezenet1_0, spp, svm on fc7, boxes by pool5``."""
+    boxes = f"boxes by {bbox.layer}" if bbox.enabled else "boxes as proposed"
+    made_by = [str(features.get("network", "other features")), str(features.get("method", "warp"))]
+    return ", ".join([*made_by, f"{svm.kind} on {svm.layer}", boxes])
 
 
 def _check_classes(svm: "Classifier", bbox: "BoxRegressor", classes: tuple[str, ...]) -> None:

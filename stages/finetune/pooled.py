@@ -16,7 +16,7 @@ from ..common.spp.pooling import pool_windows
 from ..common.spp.split import fully_connected, pooled_length
 from ..common.spp.windows import cell_windows, choose_scales
 from ..common.training import Batch
-from .images import ImageCache
+from .arrays import ArrayCache
 from .windows import Windows
 
 MapName = tuple[int, int, bool]  # image (its index), scale in px, whether mirrored
@@ -45,7 +45,7 @@ class PooledReader:
     vector's.
     """
 
-    maps: ImageCache[MapName]
+    maps: ArrayCache[MapName]
     shapes: NDArray[np.int64]
     spp: Spp
     geometry: Geometry
@@ -106,7 +106,7 @@ def pooled_reader(
     """A reader of the maps that ``read`` gives; ``shapes`` are the images' widths and heights."""
     length = checked_length(network, spp)
     sizes = np.array(shapes, np.int64).reshape(-1, 2)
-    return PooledReader(ImageCache(read, cache_bytes), sizes, spp, map_geometry(network), length)
+    return PooledReader(ArrayCache(read, cache_bytes), sizes, spp, map_geometry(network), length)
 
 
 def checked_length(network: Network, spp: Spp) -> int:

@@ -16,7 +16,7 @@ from ..common.networks import InputSpec, Network
 from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
 from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
 from ..common.warp import CropMode, check_context, warp_regions
-from .images import ImageCache
+from .arrays import ArrayCache
 from .settings import FinetuneSettings
 from .windows import Windows, draw_batch, draw_held_out
 
@@ -37,7 +37,7 @@ class Reader(Protocol):
 class WindowReader:
     """Batches of warped windows, which the whole network takes."""
 
-    images: ImageCache[int]
+    images: ArrayCache[int]
     warp: Warp
 
     def trained_part(self, network: Network) -> nn.Module:
@@ -79,7 +79,7 @@ def window_reader(
     def warp(image: NDArray[np.uint8], boxes: Boxes, mirror: NDArray[np.bool_]) -> NDArray[np.float32]:
         return warp_regions(image, boxes, spec, mode=mode, context_px=context_px, mirror=mirror)
 
-    return WindowReader(ImageCache(read, cache_bytes), warp)
+    return WindowReader(ArrayCache(read, cache_bytes), warp)
 
 
 def course_of(settings: FinetuneSettings, seed: int, workers: int) -> Course:

@@ -21,8 +21,9 @@ VERSION = 1
 
 def run(ctx: Context) -> None:
     """Train from scratch or take given weights, as ``network.weights`` says."""
+    from ..common.initial_weights import initial_network
     from ..common.training import write_curve
-    from ..common.weights import initial_network, save_weights
+    from ..common.weights import save_weights
     from .training import CURVE_COLUMNS
 
     settings: NetworkSettings = ctx.settings("network")

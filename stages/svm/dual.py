@@ -68,7 +68,7 @@ class Start:
 
 @dataclass(frozen=True)
 class DualFit:
-    """``w`` float64 [d] and ``b`` as in :class:`.solver.LinearFit`; ``scores`` float64 [p + n] of the rows by them.
+    """``w`` float64 [d] and ``b`` as in :class:`.liblinear.LinearFit`; ``scores`` float64 [p + n] of the rows by them.
 
     ``gone`` float64 [p + n] as in :class:`Start`: 0 for all, unless a threshold was given.
 

@@ -11,9 +11,9 @@ from stages.common.product import product
 
 from .crew import Crew
 from .dual import Rows, Start, fit_dual, from_scratch, squared_norms
+from .liblinear import fit
 from .negatives import NegativePool
 from .settings import SvmSettings
-from .solver import fit
 
 SCORED_AT_ONCE = 512  # rows, by one thread
 

@@ -22,10 +22,10 @@ from stages.common.models import Classifier
 from .crew import Crew
 from .duplicates import distinct_negatives, first_of_equal
 from .fitting import SCORED_AT_ONCE, ClassFit, Fitter
+from .liblinear import node_bytes
 from .negatives import NegativePool
 from .records import FitRecord, fit_record, tell, tell_forgotten
 from .settings import SvmSettings
-from .solver import node_bytes
 
 T = TypeVar("T")
 

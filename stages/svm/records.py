@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from stages.common.contract import Log
 
 from .fitting import ClassFit
+from .liblinear import objective
 from .settings import SvmSettings
-from .solver import objective
 
 
 class ConvergenceWarning(UserWarning):

@@ -32,8 +32,9 @@ def _tiny_network() -> Any:
 
 
 def _weights(root: Path) -> Callable[[bytes], None]:
+    from stages.common.initial_weights import initial_network
     from stages.common.networks import NetworkSettings
-    from stages.common.weights import initial_network, load_weights
+    from stages.common.weights import load_weights
 
     file = root / "weights.safetensors"
     settings = NetworkSettings(name="small", weights=file.name)

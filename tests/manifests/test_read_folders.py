@@ -180,6 +180,9 @@ def test_wrong_classes_and_empty_trees_say_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="class 'cow' has no folder with pictures"):
         read_folders(path, ReadOptions(classes=("cat", "cow", "dog")))
     assert read_folders(path, ReadOptions(classes=("dog", "cat")))[0].classes == ("dog", "cat")
+    pascal = as_folder(tmp_path / "VOC", {f"JPEGImages/{i}.jpg": jpeg(seed=i) for i in range(3)})
+    with pytest.raises(DatasetError, match=r"one class only, 'JPEGImages'; .*for images with boxes"):
+        read_folders(pascal)
     with pytest.raises(DatasetError, match="has no images"):
         read_folders(as_folder(tmp_path / "none", {"a.txt": b""}))
     (tmp_path / "not.zip").write_bytes(b"PK\x05\x06 no archive")

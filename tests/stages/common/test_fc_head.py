@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from stages.common.errors import StageError
+from stages.common.initial_weights import initial_network
 from stages.common.networks import ARCHITECTURES, NetworkSettings, add_fc_head, build
 from stages.common.networks.settings import NAMED_LAYERS
 from stages.common.spp.split import split
-from stages.common.weights import initial_network, load_weights, save_weights, weights_digest
+from stages.common.weights import load_weights, save_weights, weights_digest
 
 LEVELS, FC = (1, 3), (24, 16)
 WITHOUT_FC6 = [name for name, layers in NAMED_LAYERS.items() if "fc6" not in layers]

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 
 from manifests import decode_image
 from stages.common.errors import StageError
+from stages.common.initial_weights import initial_network
 from stages.common.networks import InputSettings, InputSpec, NetworkSettings, build
 from stages.common.warp import warp_regions
-from stages.common.weights import initial_network, load_weights, save_weights, weights_digest
+from stages.common.weights import load_weights, save_weights, weights_digest
 
 SHARED = Path(__file__).parents[3] / "../shared"
 

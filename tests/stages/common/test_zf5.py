@@ -8,9 +8,10 @@ import torch
 from pydantic import ValidationError
 
 from stages.common.errors import StageError
+from stages.common.initial_weights import initial_network
 from stages.common.networks import NetworkSettings, build
 from stages.common.networks.zf5 import WithinChannelNorm
-from stages.common.weights import initial_network, load_weights, save_weights
+from stages.common.weights import load_weights, save_weights
 
 
 def seeded(seed=0):

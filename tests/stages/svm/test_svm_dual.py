@@ -11,8 +11,8 @@ from sklearn.svm import LinearSVC
 
 from stages.svm import dual
 from stages.svm.dual import DualFit, Rows, Start, fit_dual, from_scratch, squared_norms
+from stages.svm.liblinear import fit, objective
 from stages.svm.settings import SvmSettings
-from stages.svm.solver import fit, objective
 
 TIGHT = SvmSettings(C=0.01, gap=1e-5, tolerance=1e-6)
 

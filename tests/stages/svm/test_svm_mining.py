@@ -10,10 +10,10 @@ from sklearn.metrics import average_precision_score
 
 from stages.common.errors import StageError
 from stages.svm.dual import Rows, Start, fit_dual, squared_norms
+from stages.svm.liblinear import fit, node_bytes, objective
 from stages.svm.mining import train_svms
 from stages.svm.negatives import NegativePool
 from stages.svm.settings import SvmSettings
-from stages.svm.solver import fit, node_bytes, objective
 
 SCALE = 2.0
 

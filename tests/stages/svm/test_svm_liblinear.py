@@ -8,8 +8,8 @@ from liblinear import liblinearutil
 from scipy import sparse
 from sklearn.svm import LinearSVC
 
+from stages.svm.liblinear import fit, node_count, objective
 from stages.svm.settings import SvmSettings
-from stages.svm.solver import fit, node_count, objective
 
 TIGHT = SvmSettings(C=0.01, tolerance=1e-6)
 

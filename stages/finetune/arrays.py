@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 K = TypeVar("K", bound=Hashable)
 
 
-class ImageCache(Generic[K]):
+class ArrayCache(Generic[K]):
     """Arrays by what names them, the least recently used dropped first; for use from several threads.
 
     Two threads that miss the same array both read it, which is harmless. The limit holds between calls: arrays in use
