@@ -65,16 +65,18 @@ def _settings_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _values(field: FieldInfo) -> str:
-    bounds = [
-        sign + f"{getattr(m, name):g}" for kind, name, sign in _SIGNS for m in field.metadata if isinstance(m, kind)
-    ]
-    return ", ".join([_type(field.annotation), *bounds])
+    return ", ".join([_type(field.annotation), *_bounds(field)])
+
+
+def _bounds(field: FieldInfo) -> list[str]:
+    return [sign + f"{getattr(m, name):g}" for kind, name, sign in _SIGNS for m in field.metadata if isinstance(m, kind)]
 
 
 def _type(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(args[0])
+        bounds = [bound for field in args[1:] if isinstance(field, FieldInfo) for bound in _bounds(field)]
+        return _type(args[0]) + (f" ({', '.join(bounds)})" if bounds else "")
     if origin is Literal:
         return ", ".join(_show(a) for a in args)
     if origin in (Union, types.UnionType):

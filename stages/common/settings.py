@@ -1,8 +1,9 @@
 """Base of every stage's parameter model."""
 
-from typing import TypeVar
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 T = TypeVar("T")
 
@@ -22,3 +23,23 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
         raise ValueError("an entry is listed twice; list each once")
     return values
+
+
+def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in pairwise(values)):
+        raise ValueError("each iteration must be after the one before; list them in order")
+    return values
+
+
+def _form(value: Any) -> str:
+    return " " if isinstance(value, list | tuple) else ""
+
+
+_Iteration = Annotated[int, Field(ge=1, le=10_000_000)]
+# When a learning rate drops: after every so many iterations, or at those listed. Tags without letters, so that a
+# problem is told under the parameter's own name.
+Drops = Annotated[
+    Annotated[_Iteration, Tag("")]
+    | Annotated[tuple[_Iteration, ...], Field(min_length=1, max_length=64), AfterValidator(_rising), Tag(" ")],
+    Discriminator(_form),
+]

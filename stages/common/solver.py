@@ -1,5 +1,6 @@
 """Caffe's SGD solver: momentum, weight decay, step schedule, and the authors' multipliers per parameter."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -9,15 +10,17 @@ from torch import nn
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Caffe's "step" policy: the base rate times ``gamma`` once per ``step`` iterations."""
+    """Caffe's policies "step" and "multistep": the base rate times ``gamma`` once per ``step`` iterations, or once from
+    each of the listed iterations on (0-based, rising)."""
 
     base: float
     gamma: float
-    step: int
+    step: int | tuple[int, ...]
 
     def rate(self, iteration: int) -> float:
         """The learning rate of iteration ``iteration`` (0-based)."""
-        return self.base * self.gamma ** (iteration // self.step)
+        drops = iteration // self.step if isinstance(self.step, int) else bisect_right(self.step, iteration)
+        return self.base * self.gamma**drops
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,24 @@ def test_a_list_with_a_wrong_entry_is_not_also_too_short() -> None:
         parse_params({"pretrain": {"sizes_px": []}})
 
 
+@pytest.mark.parametrize("group", ["pretrain", "finetune"])
+def test_a_rate_drops_every_so_many_iterations_or_at_those_listed(group: str) -> None:
+    for step in (7, [30, 60]):
+        settings = getattr(parse_params({group: {"step": step}}), group)
+        assert settings.model_dump(mode="json")["step"] == step  # what a checkpoint's identity has
+    wrong = {
+        "x": "step = 'x': input should be a valid integer, unable to parse string as an integer",
+        0: "step = 0: input should be greater than or equal to 1",
+        (): "step = []: list should have at least 1 item after validation, not 0",
+        (5, 0): "step.1 = 0: input should be greater than or equal to 1",
+        (5, 5): "step: each iteration must be after the one before; list them in order",
+    }
+    for step, said in wrong.items():
+        with pytest.raises(ParamsError) as error:
+            parse_params({group: {"step": list(step) if isinstance(step, tuple) else step}}, "p.yaml")
+        assert str(error.value) == f"p.yaml: {group}.{said}"
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00", "- x"])
 def test_not_a_mapping(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"

@@ -19,6 +19,18 @@ def test_step_schedule() -> None:
     np.testing.assert_allclose([schedule.rate(i) for i in asked], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-6])
 
 
+def test_the_schedule_of_spp_nets_authors() -> None:
+    """0.001 for 30,000 iterations, 0.0001 up to the 60,000th, then 0.00001 (FACTS section 10)."""
+    schedule = StepSchedule(0.001, 0.1, (30_000, 60_000))
+    asked = [0, 29_999, 30_000, 59_999, 60_000, 199_999]
+    np.testing.assert_allclose([schedule.rate(i) for i in asked], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_iterations_listed_at_equal_distances_are_the_step_policy() -> None:
+    listed, every = StepSchedule(0.01, 0.3, (7, 14, 21)), StepSchedule(0.01, 0.3, 7)
+    assert [listed.rate(i) for i in range(28)] == [every.rate(i) for i in range(28)]
+
+
 def test_multipliers_are_the_authors() -> None:
     found = caffe_multipliers(two_layers(), {"3.weight", "3.bias"}, 10.0)
     assert found == {
