@@ -69,7 +69,8 @@ def _values(field: FieldInfo) -> str:
 
 
 def _bounds(field: FieldInfo) -> list[str]:
-    return [sign + f"{getattr(m, name):g}" for kind, name, sign in _SIGNS for m in field.metadata if isinstance(m, kind)]
+    known = ((kind, name, sign, m) for kind, name, sign in _SIGNS for m in field.metadata)
+    return [sign + f"{getattr(m, name):g}" for kind, name, sign, m in known if isinstance(m, kind)]
 
 
 def _type(annotation: Any) -> str:

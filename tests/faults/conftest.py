@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_project import ROOT, StageServer, make_project, rcnn_command
+from tiny_project import COMBINING, ROOT, StageServer, combine_with_itself, make_project, rcnn_command
 
 from cache import Payload, Recipe, Store
 from cache.recipe import Form
@@ -34,6 +34,15 @@ def project(undisturbed: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "project"
     shutil.copytree(undisturbed, copy)
     return copy
+
+
+@pytest.fixture
+def combining(project: Path, server: StageServer) -> Path:
+    """The same with its detections saved and combined with themselves."""
+    combine_with_itself(project)
+    done = server.run(project, "run", *COMBINING)
+    assert done.status == 0, done.said
+    return project
 
 
 @pytest.fixture(scope="session")

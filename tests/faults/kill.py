@@ -2,7 +2,8 @@
 
     python tests/faults/kill.py --kills 100 --dvc 22 --seed 0
 
-A round is one tiny project taken through the pipeline and killed on the way (SIGKILL to the whole process group, at a
+A round is one tiny project, which combines its detections with those that an undisturbed run has saved, taken through
+the pipeline and killed on the way (SIGKILL to the whole process group, at a
 random moment of the time the stage took undisturbed, its start included). Most rounds start the stages one by one by
 ``rcnn run STAGE``; ``--dvc`` of the kills hit ``dvc repro`` of the whole pipeline, some of them when a stage is through
 and DVC itself at work. A kill counts for the stage whose process was alive when the signal was sent; one that came too
@@ -21,14 +22,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from process_group import BETWEEN, Ended, Kill, run_group  # noqa: E402
-from tiny_project import ROOT, leftovers, make_project, rcnn_command, results, whole_objects  # noqa: E402
+from tiny_project import (  # noqa: E402
+    COMBINING,
+    ROOT,
+    begun_again,
+    combine_with_itself,
+    leftovers,
+    make_project,
+    rcnn_command,
+    results,
+    whole_objects,
+)
 
 from pipeline.graph import STAGE_NAMES  # noqa: E402
 
@@ -80,7 +91,8 @@ class DvcDriver(Driver):
     def __init__(self, project: Path) -> None:
         super().__init__(project)
         for name in ("stages", "manifests", "cache", "detections"):
-            shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, project / name, ignore=ignored, dirs_exist_ok=True)
         for name in ("dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, project)
         home = project.parent / "home"
@@ -120,9 +132,15 @@ class DvcDriver(Driver):
 
 
 def undisturbed(driver: Driver) -> dict[str, float]:
-    """Run every stage; seconds of each."""
+    """Run every stage, save the detections, and run those again that then combine them; seconds of each."""
+    seconds = _run_steps(driver, driver.steps)
+    combine_with_itself(driver.project)
+    return seconds | _run_steps(driver, [step for step in driver.steps if set(step) & set(COMBINING)])
+
+
+def _run_steps(driver: Driver, steps: Iterable[tuple[str, ...]]) -> dict[str, float]:
     seconds: dict[str, float] = {}
-    for step in driver.steps:
+    for step in steps:
         ended = driver.run(step)
         if ended.status:
             raise PromiseBroken(f"{' '.join(step)}, undisturbed, ended with {ended.status}:\n{ended.said}")
@@ -205,7 +223,7 @@ def run_rounds(
     goal = report.kills + wanted
     while still := list((goal - report.kills).elements()):
         kills = Counter(rng.sample(still, min(per_round, len(still))))
-        driver = make(make_project(folder / f"round{report.rounds}"))
+        driver = make(begun_again(reference.project, folder / f"round{report.rounds}"))
         for step in driver.steps:
             killed_step(driver, step, kills, seconds, rng, report)
         report.rounds += 1

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from crash_disk import Disk, State, read_record, write_state  # noqa: E402
-from tiny_project import StageServer, forget, make_project, results  # noqa: E402
+from tiny_project import COMBINING, StageServer, combine_with_itself, forget, make_project, results  # noqa: E402
 
 from cache import Store  # noqa: E402
 from cache.listing import entries  # noqa: E402
@@ -147,6 +147,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rcnn-power-") as name:
         finished = make_project(Path(name) / "finished")
         done = server.run(finished, "run", *STAGE_NAMES)
+        assert done.status == 0, done.said
+        combine_with_itself(finished)
+        done = server.run(finished, "run", *COMBINING)
         assert done.status == 0, done.said
         total = Counts()
         for stage in options.stages:

@@ -58,6 +58,13 @@ def test_killed_stages_go_on_and_end_with_the_same_bits(project: Path, undisturb
     kill.check_end(project, results(undisturbed))
 
 
+def test_a_killed_combine_goes_on_and_ends_with_the_same_bits(combining: Path, tmp_path: Path) -> None:
+    expected, project = results(combining), tmp_path / "killed"
+    shutil.copytree(combining, project)
+    kill_each(kill.Driver(project), ("combine",), ("combine",), seconds_of(combining))
+    kill.check_end(project, expected)
+
+
 def test_a_killed_dvc_repro_goes_on_and_ends_with_the_same_bits(project: Path, undisturbed: Path) -> None:
     driver = kill.DvcDriver(project)
     driver.dvc("commit", "-f", "-q")  # as if DVC had run all that is there

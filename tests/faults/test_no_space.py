@@ -31,6 +31,14 @@ def check_refused(project: Path, run: Answer, reason: str) -> None:
 def test_a_full_disk_ends_a_stage_with_one_line_and_it_goes_on_when_there_is_space(
     project: Path, undisturbed: Path, server: StageServer, stage: str
 ) -> None:
+    _check_full_disk(project, results(undisturbed), server, stage)
+
+
+def test_a_full_disk_ends_combining_likewise(combining: Path, server: StageServer) -> None:
+    _check_full_disk(combining, results(combining), server, "combine")
+
+
+def _check_full_disk(project: Path, expected: dict[str, str], server: StageServer, stage: str) -> None:
     largest = _largest_file(project, stage)
     forget(project, stage)
     kept = results(project)
@@ -45,7 +53,7 @@ def test_a_full_disk_ends_a_stage_with_one_line_and_it_goes_on_when_there_is_spa
     assert refusals > 1
     went_on = server.run(project, "run", stage)
     assert went_on.status == 0, went_on.said
-    assert results(project) == results(undisturbed)
+    assert results(project) == expected
     assert leftovers(project) == []
 
 

@@ -19,6 +19,13 @@ def test_whatever_was_not_synced_may_be_gone(
     assert counts.reruns == 1
 
 
+def test_whatever_combine_did_not_sync_may_be_gone(server: StageServer, combining: Path, tmp_path: Path) -> None:
+    (tmp_path / "lost").mkdir()
+    counts = check_stage(server, combining, "combine", tmp_path / "lost", 2, 1, random.Random(0))
+    assert counts.calls > 40
+    assert counts.reruns == 1
+
+
 def lost_power(folder: Path, *calls: tuple[str, str], data: bytes = b"12345678") -> set[str]:
     """What may be wrong in the end, if these calls were made in ``folder``."""
     disk = Disk(folder)

@@ -12,13 +12,15 @@ from typing import Any
 
 import yaml
 
-from pipeline.graph import load_stage
+from pipeline.graph import STAGE_NAMES, load_stage
 
 ROOT = Path(__file__).parents[2]
 # The page and the timings show how long the stages took, which no two runs agree in.
 TIMED = ("reports/index.html", "reports/timings.json")
 # One object per image, in stage order.
 IMAGE_STAGES = ("proposals", "features", "detect")
+# What runs again once detections are saved.
+COMBINING = STAGE_NAMES[STAGE_NAMES.index("combine") :]
 Written = dict[str, tuple[int, int]]
 
 
@@ -50,6 +52,26 @@ def make_project(folder: Path, params: dict[str, Any] | None = None) -> Path:
     """A project folder that holds ``params.yaml`` and nothing else yet."""
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params or tiny_params(), sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def combine_with_itself(project: Path) -> None:
+    """Put the detections of a finished project aside, and have ``combine`` join them with these.
+
+    It then makes an object for each image; without saved detections it hands on detect's list.
+    """
+    saved = project / "detections/itself.json"
+    saved.parent.mkdir(exist_ok=True)
+    shutil.copy(project / "artifacts/detect/manifest.json", saved)
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    params["combine"]["detectors"] = [saved.stem]
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def begun_again(finished: Path, folder: Path) -> Path:
+    """A project folder that holds the parameters and the saved detections of a finished one, and nothing else yet."""
+    make_project(folder, yaml.safe_load((finished / "params.yaml").read_text(encoding="utf-8")))
+    shutil.copytree(finished / "detections", folder / "detections")
     return folder
 
 
