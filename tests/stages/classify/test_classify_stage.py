@@ -107,7 +107,7 @@ class World:
 
     def publish(self, name: str, entries: Any, summary: Any) -> None:
         assert name in STAGE.outputs
-        self.entries = entries
+        self.entries, self.summary = entries, summary
 
 
 def slow_report(world: World, short_side: int) -> dict[str, dict[str, float]]:
@@ -150,7 +150,8 @@ def test_errors_are_those_of_a_slow_loop_over_the_bare_network(tmp_path: Path) -
     STAGE.run(world)
     report = json.loads((tmp_path / "out-report").read_text())
     assert (report.pop("pictures"), report.pop("classes")) == (12, 6)
-    expected = slow_report(world, 73)  # 8/7 of 64
+    assert world.summary["short_side_px"] == 73  # 8/7 of 64
+    expected = slow_report(world, 73)
     assert report == {name: pytest.approx(rates) for name, rates in expected.items()}
     assert len({json.dumps(rates) for rates in expected.values()}) == 3  # the ways differ, or this shows nothing
     assert sum("top-1 error" in line for line in world.lines) == 4
