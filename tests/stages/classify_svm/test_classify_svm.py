@@ -288,16 +288,20 @@ def test_the_stage_judges_over_splits_by_the_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["voc", "splits"])
-def test_the_svms_take_rows_of_length_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
-    judge, lengths = getattr(protocols, protocol), []
+def test_the_svms_take_rows_of_length_one_and_the_c_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    judge, lengths, margins = getattr(protocols, protocol), [], []
 
     def judged(features: np.ndarray, *others: Any) -> Any:
         lengths.append(np.linalg.norm(features, axis=1))
+        margins.append(others[-3])  # C, seed, log
         return judge(features, *others)
 
     monkeypatch.setattr(protocols, protocol, judged)
-    World(tmp_path, layers=("pool5", "fc7"), protocol=protocol, n_splits=1, train_per_class=3).report()
+    World(tmp_path, layers=("pool5", "fc7"), protocol=protocol, C=0.5, n_splits=1, train_per_class=3).report()
     np.testing.assert_allclose(lengths, np.ones((2, 24)), rtol=1e-6)
+    assert margins == [0.5, 0.5]
 
 
 def test_crops_of_a_network_without_a_pyramid_may_be_of_conv_layers(tmp_path: Path) -> None:

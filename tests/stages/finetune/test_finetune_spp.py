@@ -299,6 +299,14 @@ def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> No
     assert after.computed == []
 
 
+def test_maps_are_of_the_precision_trained_at(tmp_path: Path) -> None:
+    for precision in ("float32", "bfloat16"):
+        project = Project(tmp_path, precision=precision, iterations=1)
+        run(project)
+        assert len(project.computed) == 4
+        assert project.published[0][1]["arithmetic"] == precision
+
+
 def test_background_far_from_every_object_can_be_left_out(tmp_path: Path) -> None:
     for low, count in ((0.0, 9), (0.1, 3)):  # of three images each: IoU .375, 0 and 0
         project = Project(tmp_path, bg_iou_low=low)

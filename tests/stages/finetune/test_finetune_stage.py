@@ -139,7 +139,7 @@ def test_zero_iterations_pass_the_weights_on(tmp_path: Path) -> None:
 def test_stopped_run_goes_on_only_with_the_same_parameters(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
         run(FakeContext(tmp_path, stop_at=5))
-    for changes, first in (({"lr": 0.002}, 1), ({"image_cache_mb": 0}, 5), ({}, 1)):
+    for changes, first in (({"lr": 0.002}, 1), ({"step": (3, 5)}, 1), ({"image_cache_mb": 0}, 5), ({}, 1)):
         ctx = FakeContext(tmp_path, **changes)
         run(ctx)
         assert ctx.seen[0] == first, changes

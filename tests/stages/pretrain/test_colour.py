@@ -71,3 +71,11 @@ def test_a_batch_is_the_same_crops_each_moved_by_itself() -> None:
     np.testing.assert_allclose(by, np.broadcast_to(by[:, :, :1, :1], by.shape), atol=1e-5)
     assert len(np.unique(by[:, 0, 0, 0].round(5))) == 6
     np.testing.assert_array_equal(batch(axes, colour_std=0.1), batch(axes, colour_std=0.1))
+
+
+def test_crops_of_a_batch_are_mirrored_where_asked_and_about_half_of_them() -> None:
+    plain, mirrored = batch(None), batch(None, mirror=True)
+    flipped = [not np.array_equal(was, now) for was, now in zip(plain, mirrored, strict=True)]
+    assert 0 < sum(flipped) < len(flipped)
+    for was, now, flip in zip(plain, mirrored, flipped, strict=True):
+        np.testing.assert_array_equal(now, was[:, :, ::-1] if flip else was)

@@ -32,6 +32,8 @@ class FakeContext:
             "network": NetworkSettings(**network),
             "pretrain": PretrainSettings(iterations=2, batch=4),
         }
+        self.seen: list[int] = []
+        self.stop_at: int | None = None
         (root / "artifacts/datasets/toy").mkdir(parents=True)
 
     def settings(self, group: str) -> Any:
@@ -54,7 +56,10 @@ class FakeContext:
 
     warning = info
 
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
+        self.seen.append(done)
+        if done == self.stop_at:
+            raise InterruptedError
 
 
 def test_given_weights_are_written_with_their_convention(tmp_path: Path) -> None:
@@ -79,6 +84,33 @@ def test_trains_on_the_datasets_classification_set(tmp_path: Path) -> None:
     assert load_weights(tmp_path / "out-weights").n_outputs == 4
     assert len((tmp_path / "out-curve").read_text().splitlines()) == 3  # heading, iterations 1 and 2
     assert not list((tmp_path / "work").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({}, 3),
+        ({"checkpoint_every": 5}, 3),
+        ({"lr": 0.01}, 1),
+        ({"step": (2, 3)}, 1),
+        ({"mirror": True}, 1),
+        ({"sizes_px": (64,)}, 1),
+    ],
+)
+def test_a_stopped_run_goes_on_only_with_the_same_parameters(
+    tmp_path: Path, change: dict[str, Any], first: int
+) -> None:
+    ctx = FakeContext(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    file = tmp_path / "artifacts/datasets/toy/classification.npz"
+    np.savez(file, images=images, labels=np.arange(12) % 4, train=np.arange(12) < 8)
+    settings = PretrainSettings(iterations=4, batch=4, checkpoint_every=2)
+    ctx.groups["pretrain"], ctx.stop_at = settings, 3
+    with pytest.raises(InterruptedError):
+        run(ctx)
+    ctx.groups["pretrain"], ctx.stop_at, ctx.seen = settings.model_copy(update=change), None, []
+    run(ctx)
+    assert ctx.seen[0] == first
 
 
 def class_folders(tmp_path: Path, n: int = 12) -> Path:
