@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from stages.common.errors import StageError
 from stages.common.networks import build
+from stages.common.solver import MomentumSGD
 from stages.common.weights import load_weights, save_weights
 from stages.features.settings import SppSettings
 from stages.finetune.settings import FinetuneSettings
@@ -134,6 +135,16 @@ def test_zero_iterations_pass_the_weights_on(tmp_path: Path) -> None:
     run(FakeContext(tmp_path, iterations=0))
     assert (tmp_path / "out-weights").read_bytes() == (tmp_path / "weights").read_bytes()
     assert (tmp_path / "out-curve").read_text() == "iteration,train_loss,val_loss,val_accuracy,val_fg_accuracy\n"
+
+
+@pytest.mark.parametrize(("step", "drops"), [(2, [0, 0, 1, 1, 2, 2]), ((1, 4), [0, 1, 1, 1, 2, 2])])
+def test_the_rate_drops_when_and_by_what_the_parameters_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, drops: list[int]
+) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(MomentumSGD, "step", lambda solver, rate: rates.append(rate))
+    run(FakeContext(tmp_path, lr=0.02, step=step, gamma=0.5))
+    assert rates == [0.02 * 0.5**n for n in drops]
 
 
 def test_stopped_run_goes_on_only_with_the_same_parameters(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import StageError
-from stages.common.networks import build
+from stages.common.networks import InputSpec, build
 from stages.common.networks.small import SmallNet
+from stages.common.solver import MomentumSGD
 from stages.common.training import Course, classify, torch_generator
-from stages.pretrain.batches import held_out_batch, side_of_epoch
+from stages.pretrain.batches import TrainingBatches, held_out_batch, side_of_epoch
 from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification, recolour
 from stages.pretrain.settings import PretrainSettings
 from stages.pretrain.training import check_sizes, pretrain
@@ -87,6 +88,30 @@ def test_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert curve == resumed_curve
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("step", "drops"), [(2, [0, 0, 1, 1, 2, 2]), ((1, 4), [0, 1, 1, 1, 2, 2])])
+def test_the_rate_drops_when_and_by_what_the_parameters_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, drops: list[int]
+) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(MomentumSGD, "step", lambda solver, rate: rates.append(rate))
+    fit(tmp_path, iterations=6, step=step, gamma=0.5)
+    assert rates == [0.02 * 0.5**n for n in drops]
+
+
+def test_crops_trained_on_have_the_sides_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes: list[np.ndarray] = []
+
+    def recorded(*arguments: Any) -> np.ndarray:
+        boxes.append(crop_boxes(*arguments))
+        return boxes[-1]
+
+    monkeypatch.setattr("stages.pretrain.batches.crop_boxes", recorded)
+    spec = InputSpec(16)
+    settings = PretrainSettings(batch=64, crop=0.5, crop_max=0.75)
+    TrainingBatches(toy(), spec, settings, Course("pretrain", 1, 1, 1, seed=3), (16,))(0)
+    assert set(boxes[0][:, 2] - boxes[0][:, 0]) == {10, 11, 12, 13, 14, 15}  # of 20 px
 
 
 def test_random_crops_stay_inside_and_reach_every_corner() -> None:
