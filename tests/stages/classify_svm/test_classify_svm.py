@@ -282,6 +282,8 @@ def test_the_stage_judges_over_splits_by_the_seed(tmp_path: Path) -> None:
     world = World(tmp_path, layers=("fc7",), protocol="splits", n_splits=4, train_per_class=3, test_per_class=3)
     report = world.report()
     assert len(report["fc7"]["accuracies"]) == 4
+    hits = 9 * np.array(report["fc7"]["accuracies"]) / 100  # of three classes with three pictures each
+    np.testing.assert_allclose(hits, hits.round(), atol=1e-9)
     assert (tmp_path / "out-report").read_text() == json.dumps(world.report(), indent=1) + "\n"
     world.seed = 6
     assert world.report()["fc7"]["accuracies"] != report["fc7"]["accuracies"]
@@ -306,7 +308,7 @@ def test_the_svms_take_rows_of_length_one_and_the_c_asked_for(
 
 def test_crops_of_a_network_without_a_pyramid_may_be_of_conv_layers(tmp_path: Path) -> None:
     report = World(tmp_path, None, layers=("features.11", "fc6"), short_side_px=70).report()
-    assert report["view"] == "crop"
+    assert (report["view"], report["short_side_px"]) == ("crop", 70)
     assert report["features.11"]["mAP_area"] > 0
 
 

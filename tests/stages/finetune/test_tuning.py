@@ -131,6 +131,10 @@ def test_new_layer_starts_gaussian_and_all_layers_move(tmp_path: Path) -> None:
             assert not torch.equal(value, start[name]), name
 
 
+def test_batch_normalisation_keeps_its_statistics() -> None:
+    assert not course_of(FinetuneSettings(), seed=0, workers=1).train_batch_norm
+
+
 def test_measure_is_mean_over_windows_not_over_chunks(tmp_path: Path) -> None:
     network, _ = tune(tmp_path, iterations=1)
     images, _, aside = toy()

@@ -94,10 +94,10 @@ def test_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_the_rate_drops_when_and_by_what_the_parameters_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, drops: list[int]
 ) -> None:
-    rates: list[float] = []
-    monkeypatch.setattr(MomentumSGD, "step", lambda solver, rate: rates.append(rate))
-    fit(tmp_path, iterations=6, step=step, gamma=0.5)
-    assert rates == [0.02 * 0.5**n for n in drops]
+    seen: list[tuple[float, float, float]] = []
+    monkeypatch.setattr(MomentumSGD, "step", lambda s, rate: seen.append((rate, s.momentum, s.weight_decay)))
+    fit(tmp_path, iterations=6, step=step, gamma=0.5, momentum=0.8, weight_decay=0.02)
+    assert seen == [(0.02 * 0.5**n, 0.8, 0.02) for n in drops]
 
 
 def test_crops_trained_on_have_the_sides_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
