@@ -97,7 +97,9 @@ def test_every_cell_is_valid_parameters(row: str, column: str) -> None:
     assert (params.finetune.iterations > 0, params.svm.layer, params.bbox.enabled) == (tuned, layer, regression)
     assert set(params.features.layers) == {"pool5", "fc6", "fc7"}
     assert params.features.method == ("warp" if column == "rcnn" else "spp")
-    assert len(params.features.spp.scales_px) == (5 if column == "spp5" else 1)
+    assert params.features.spp.scales_px == ((480, 576, 688, 864, 1200) if column == "spp5" else (688,))
+    ridge = (1000, 0.6) if column == "rcnn" else (4000, 0.5)
+    assert (params.bbox.ridge_lambda, params.bbox.min_iou, params.bbox.layer) == (*ridge, "pool5")
 
 
 def test_features_are_shared_within_a_column() -> None:

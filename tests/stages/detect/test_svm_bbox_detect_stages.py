@@ -135,6 +135,16 @@ def run_all(root: Path, detect: DetectSettings | None = None) -> Context:
     return run(root, DETECT, detect=detect or DetectSettings())
 
 
+def test_features_are_brought_to_the_mean_norm_asked_for(root: Path) -> None:
+    scales = {}
+    for norm in (20.0, 5.0):
+        svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"target_norm": norm}))
+        bbox = run(root, BBOX, bbox=BBOX_SETTINGS.model_copy(update={"target_norm": norm}))
+        models = read_classifier(svm.output("model")), read_box_regressor(bbox.output("model"))
+        scales[norm] = [model.feature_scale for model in models]
+    np.testing.assert_allclose(scales[5.0], np.array(scales[20.0]) / 4, rtol=1e-6)
+
+
 def test_the_chain_finds_the_objects(root: Path) -> None:
     assert run_all(root).computed == [9, 10, 11]
     store, dataset = Store(root / "objects"), Dataset.load(root / "artifacts/manifest/manifest.json")
