@@ -145,6 +145,21 @@ def test_features_are_brought_to_the_mean_norm_asked_for(root: Path) -> None:
     np.testing.assert_allclose(scales[5.0], np.array(scales[20.0]) / 4, rtol=1e-6)
 
 
+def test_regions_learnt_from_are_within_the_overlaps_asked_for(root: Path) -> None:
+    records = Dataset.load(root / "artifacts/manifest/manifest.json").split("train")
+    artifact = Artifact.read(root / "artifacts/features/manifest.json")
+    stored = [Store(root / "objects").get("features", artifact.keys[record.id]).arrays for record in records]
+    for below, above in ((0.3, 0.6), (0.6, 0.4)):
+        svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"negative_iou": below}))
+        with svm.output("mining").open() as file:
+            firsts = {row["class_name"]: int(row["negatives"]) for row in csv.DictReader(file) if row["fit"] == "1"}
+        counts = (stored[0]["overlaps"] < below).sum(axis=0)  # all of the first image's
+        assert firsts == dict(zip(CLASSES, counts.tolist(), strict=True))
+        bbox = run(root, BBOX, bbox=BBOX_SETTINGS.model_copy(update={"min_iou": above}))
+        pairs = sum(int((arrays["overlaps"].max(axis=1) > above).sum()) for arrays in stored)
+        assert sum(found["pairs"] for found in read_box_regressor(bbox.output("model")).summary.values()) == pairs
+
+
 def test_the_chain_finds_the_objects(root: Path) -> None:
     assert run_all(root).computed == [9, 10, 11]
     store, dataset = Store(root / "objects"), Dataset.load(root / "artifacts/manifest/manifest.json")
