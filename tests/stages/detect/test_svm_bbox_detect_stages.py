@@ -160,6 +160,22 @@ def test_regions_learnt_from_are_within_the_overlaps_asked_for(root: Path) -> No
         assert sum(found["pairs"] for found in read_box_regressor(bbox.output("model")).summary.values()) == pairs
 
 
+def test_no_two_detections_of_a_class_overlap_more_than_asked_for(root: Path) -> None:
+    counts = []
+    for limit in (0.3, 0.8):
+        detected = run_all(root, DetectSettings(nms_iou=limit)).output("manifest")
+        kept, largest = 0, 0.0
+        for key in Artifact.read(detected).keys.values():
+            found = Store(root / "objects").get("detect", key).arrays
+            for j in range(len(CLASSES)):
+                boxes = found["no_bbox.boxes"][found["no_bbox.labels"] == j]
+                largest = max(largest, np.triu(iou(boxes, boxes), 1).max(initial=0))
+                kept += len(boxes)
+        assert largest <= limit
+        counts.append(kept)
+    assert counts[0] < counts[1]
+
+
 def test_the_chain_finds_the_objects(root: Path) -> None:
     assert run_all(root).computed == [9, 10, 11]
     store, dataset = Store(root / "objects"), Dataset.load(root / "artifacts/manifest/manifest.json")
