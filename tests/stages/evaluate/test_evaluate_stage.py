@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from evaluation_cases import random_case
+from evaluation_cases import random_case, slow_aps, slow_voc_flags
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -24,6 +24,7 @@ CLASSES = ("cat", "hot dog", "a/b")
 class Context:
     def __init__(self, root, limits=None):
         self.root, self.store, self.seed, self.messages = root, Store(root / "store"), 3, []
+        self.evaluate = EvaluateSettings(n_bootstrap=20)
         self.log = SimpleNamespace(info=self.messages.append, progress=lambda *args: None)
         truth, found = random_case(7, n_images=8, difficult=0.0)
         images = [self._image(truth, i) for i in range(8)]
@@ -51,7 +52,7 @@ class Context:
         setattr(self, stage, Artifact(stage, 1, {}, {}, tuple(entries), summary))
 
     def settings(self, group):
-        return {"evaluate": EvaluateSettings(n_bootstrap=20)}[group]
+        return {"evaluate": self.evaluate}[group]
 
     def dataset(self):
         return self.data
@@ -74,6 +75,21 @@ def test_stage_writes_every_output_and_a_table(tmp_path):
     assert names == {"coco_bbox.json", "coco_no_bbox.json"} | {
         f"{folder}comp4_det_test_{name}.txt" for folder in ("", "no_bbox/") for name in ("cat", "hot dog", "a%2Fb")
     }
+
+
+def test_voc_ap_is_at_the_overlap_asked_for(tmp_path):
+    ctx = Context(tmp_path)
+    truth, found = random_case(7, n_images=8, difficult=0.0)
+    for min_iou in (0.5, 0.8):
+        ctx.evaluate = EvaluateSettings(n_bootstrap=0, voc_iou=min_iou)
+        STAGE.run(ctx)
+        metrics = json.loads(ctx.output("metrics").read_text())
+        for label, name in enumerate(CLASSES):
+            flags = slow_voc_flags(truth, found, label, min_iou)[1]
+            area, points = slow_aps(flags, (truth.labels == label).sum())
+            assert metrics["voc2010"]["AP"][name] == pytest.approx(area)
+            assert metrics["voc2007"]["AP"][name] == pytest.approx(points)
+        assert metrics["protocol"]["voc_iou"] == min_iou
 
 
 def test_results_and_manifest_give_pycocotools_the_same_score(tmp_path):
