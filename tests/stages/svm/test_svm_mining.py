@@ -9,10 +9,13 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from stages.common.errors import StageError
-from stages.svm.dual import Rows, Start, fit_dual, squared_norms
-from stages.svm.liblinear import fit, node_bytes, objective
+from stages.svm.dual import fit_dual
+from stages.svm.liblinear import fit, node_bytes
 from stages.svm.mining import train_svms
 from stages.svm.negatives import NegativePool
+from stages.svm.objective import objective
+from stages.svm.problem import Start
+from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 
 SCALE = 2.0
