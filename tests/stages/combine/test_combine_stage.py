@@ -159,7 +159,7 @@ def test_the_detections_are_those_of_the_union(root: Path) -> None:
 
 def test_thresholds_are_of_the_union_and_of_both_ranks(root: Path) -> None:
     own = Artifact.read(root / STAGE.inputs["detect"])
-    other = keep(root, "spp", made(root, 1, rank_factor=2))
+    other = keep(root, "spp", made(root, 1, rank_factor=2, detector="zf5, spp"))
     run(root, "spp")
     summary, store = result(root).summary, Store(root / "store")
     scores = np.concatenate(
@@ -173,6 +173,7 @@ def test_thresholds_are_of_the_union_and_of_both_ranks(root: Path) -> None:
     assert summary["thresholds"]["cat"] == np.sort(scores)[::-1][(5 + 2) * N_IMAGES - 1]
     assert summary["rank_factor"] == 7
     assert summary["detectors"] == {"spp": other.digest}
+    assert summary["detector"] == "svm; zf5, spp"  # the project's own is of an older version, which did not say
     assert {k: summary[k] for k in ("classifier", "regressed", "classes", "images")} == {
         k: own.summary[k] for k in ("classifier", "regressed", "classes", "images")
     }

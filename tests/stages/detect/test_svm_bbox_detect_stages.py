@@ -120,7 +120,7 @@ def root(tmp_path: Path) -> Path:
     for folder in ("manifest", "features"):
         (tmp_path / "artifacts" / folder).mkdir(parents=True)
     Dataset("shapes", CLASSES, tuple(records)).save(tmp_path / "artifacts/manifest/manifest.json")
-    summary = {"layers": {"fc7": 6, "pool5": 8}}
+    summary = {"network": "toy", "method": "spp", "layers": {"fc7": 6, "pool5": 8}}
     Artifact("features", 1, {}, {}, tuple(entries), summary).write(tmp_path / "artifacts/features/manifest.json")
     return tmp_path
 
@@ -140,6 +140,7 @@ def test_the_chain_finds_the_objects(root: Path) -> None:
     store, dataset = Store(root / "objects"), Dataset.load(root / "artifacts/manifest/manifest.json")
     artifact = Artifact.read(root / "artifacts/detect/manifest.json")
     assert artifact.summary["thresholds"] == {"disc": None, "star": None}
+    assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes by pool5"
     for record in dataset.split("test")[:2]:
         found = store.get("detect", artifact.keys[record.id]).arrays
         quality = {}
@@ -189,8 +190,9 @@ def test_what_a_detection_depends_on(root: Path) -> None:
     assert run(root, DETECT, detect=DetectSettings(nms_iou=0.5)).computed == [9, 10, 11]
     run(root, BBOX, bbox=BboxSettings(enabled=False))
     assert run(root, DETECT, detect=DetectSettings()).computed == [9, 10, 11]
-    keys = Artifact.read(root / "artifacts/detect/manifest.json").keys
-    found = Store(root / "objects").get("detect", keys[9])
+    artifact = Artifact.read(root / "artifacts/detect/manifest.json")
+    assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes as proposed"
+    found = Store(root / "objects").get("detect", artifact.keys[9])
     assert found.attrs["regressed"] is False
     np.testing.assert_array_equal(found.arrays["bbox.boxes"], found.arrays["no_bbox.boxes"])
 
