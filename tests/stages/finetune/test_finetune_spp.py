@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stage_context import Messages
 
 from cache import Store
 from stages.common.checkpoint import Checkpoint
@@ -119,14 +120,6 @@ def settings_of(**changes: Any) -> FinetuneSettings:
     return FinetuneSettings(**(values | {"eval_every": 3, "checkpoint_every": 2} | changes))
 
 
-class Quiet:
-    def info(self, message: str) -> None: ...
-
-    warning = info
-
-    def progress(self, *args: object) -> None: ...
-
-
 def without_dropout(net: Network) -> Network:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -141,7 +134,7 @@ def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> No
     reader = reader_of(net)
     start = {name: value.clone() for name, value in net.state_dict().items()}
     course = course_of(settings, 5, 1)
-    fine_tune(net, windows, none, reader, settings, course, Checkpoint(tmp_path, {}), Quiet(), n_classes=3)
+    fine_tune(net, windows, none, reader, settings, course, Checkpoint(tmp_path, {}), Messages(), n_classes=3)
 
     own = without_dropout(network())
     own.new_head(4, torch_generator(5, "finetune", "new layer"))
@@ -171,7 +164,7 @@ def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
     def trained(name: str, net: Network) -> torch.Tensor:
         settings = settings_of(iterations=1, checkpoint_every=1)
         course, folder = course_of(settings, 5, 1), Checkpoint(tmp_path / name, {})
-        fine_tune(net, windows, none, reader_of(net), settings, course, folder, Quiet(), n_classes=3)
+        fine_tune(net, windows, none, reader_of(net), settings, course, folder, Messages(), n_classes=3)
         assert not any(module.training for module in net.modules())
         return net.trunk.classifier[1].weight
 
