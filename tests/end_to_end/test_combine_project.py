@@ -73,7 +73,7 @@ def test_gc_keeps_what_is_saved_until_the_file_goes(two: Path, finished: Path, r
     assert not store.missing("detect", keys)
     said = run_rcnn(two, "detections", "ls").stdout.splitlines()
     assert said[1].split(maxsplit=3) == ["A", "scenes", "5", "small, warp, svm on fc7, boxes by pool5"]
-    assert "A" not in run_rcnn(two, "cache", "verify").stderr
+    assert "A.json" not in run_rcnn(two, "cache", "verify").stdout
     (two / "detections/A.json").unlink()
     run_rcnn(two, "cache", "gc", "--workspace", "--grace", "0", "--delete")
     assert store.missing("detect", keys) == keys

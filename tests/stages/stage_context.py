@@ -1,5 +1,6 @@
 """What the tests of several stages run them with: a log that remembers, and a context over a real store."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,9 @@ class StageContext:
     def publish(self, name: str, entries: Any, summary: Any) -> None:
         self.published = Artifact(self.stage.name, self.stage.version, {}, {}, tuple(entries), summary)
         self.published.write(self.output(name))
+
+    def work_dir(self) -> Path:
+        return self.root / "work"
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        action()

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from stage_context import StageContext
 
 from cache import digest_file
 from manifests import Dataset, DatasetError, ReadOptions, decode_image, import_dataset
@@ -18,24 +19,19 @@ from stages.common.networks.settings import InputSettings, NetworkSettings
 from stages.common.weights import class_names, load_weights
 from stages.pretrain.data import registered_set
 from stages.pretrain.settings import PretrainSettings
-from stages.pretrain.stage import run
+from stages.pretrain.stage import STAGE, run
 
 
-class FakeContext:
-    seed = 3
+class FakeContext(StageContext):
     workers = 1
-    device = "cpu"
 
     def __init__(self, root: Path, **network: Any) -> None:
-        self.root, self.log = root, self
-        self.groups = {
+        groups = {
             "network": NetworkSettings(**network),
             "pretrain": PretrainSettings(iterations=2, batch=4),
         }
+        super().__init__(root, STAGE, groups, seed=3)
         (root / "artifacts/datasets/toy").mkdir(parents=True)
-
-    def settings(self, group: str) -> Any:
-        return self.groups[group]
 
     def input(self, name: str) -> Path:
         paths = {"registered": "artifacts/datasets/toy"}
@@ -43,18 +39,6 @@ class FakeContext:
 
     def output(self, name: str) -> Path:
         return self.root / f"out-{name}"
-
-    def after_commit(self, action):
-        action()
-
-    def work_dir(self) -> Path:
-        return self.root / "work"
-
-    def info(self, message: str) -> None: ...
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
 
 
 def test_given_weights_are_written_with_their_convention(tmp_path: Path) -> None:
