@@ -25,8 +25,8 @@ from benchmarks import harness
 from benchmarks.harness import Figure
 from benchmarks.made_up import LATENT, SIGNAL, random_layer
 from stages.common.models import Classifier
-from stages.svm.liblinear import objective
 from stages.svm.mining import train_svms
+from stages.svm.objective import objective
 from stages.svm.records import FitRecord
 from stages.svm.settings import SvmSettings
 

@@ -13,7 +13,7 @@ from pipeline.errors import ParamsError
 from pipeline.progress import Reporter
 from pipeline.text import format_table
 from pipeline.workspace import open_store, saved_detections
-from stages.combine.saved import FOLDER, NAME_PATTERN, checked, saved_path
+from stages.combine.saved import FOLDER, NAME_PATTERN, checked, detector_of, saved_path
 
 _DETECT = Path("artifacts/detect/manifest.json")
 
@@ -49,7 +49,7 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     target.parent.mkdir(exist_ok=True)
     artifact.write(target)
     click.echo(
-        f"{target}: {artifact.summary.get('detector', 'a detector')}; {len(artifact.entries)} images; "
+        f"{target}: {detector_of(artifact)}; {len(artifact.entries)} images; "
         f"combine.detectors: [{name}] joins them with others"
     )
 
@@ -62,9 +62,8 @@ def list_saved(project: Path) -> None:
     rows = []
     for path, artifact in saved_detections(project).items():
         lacking = len(store.missing(artifact.stage, artifact.keys.values()))
-        detector = str(artifact.summary.get("detector", artifact.summary["classifier"]))
         gaps = f"{lacking} missing" if lacking else ""
-        rows.append((path.stem, dataset_of(artifact), len(artifact.entries), detector, gaps))
+        rows.append((path.stem, dataset_of(artifact), len(artifact.entries), detector_of(artifact), gaps))
     click.echo(format_table(("name", "dataset", "images", "detector", ""), rows, right=(2,)))
 
 

@@ -57,6 +57,11 @@ def checked(path: Path) -> Artifact:
     return artifact
 
 
+def detector_of(artifact: Artifact) -> str:
+    """Which detector made these detections, for people; of an older version's only what scored them is known."""
+    return str(artifact.summary.get("detector", artifact.summary["classifier"]))
+
+
 def _complete(artifact: Artifact) -> bool:
     summary = artifact.summary
     if any(type(summary.get(name)) is not kind for name, kind in _NEEDED.items()):

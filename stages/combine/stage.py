@@ -68,7 +68,7 @@ def _combine(ctx: Context, settings: CombineSettings) -> None:
 
     from ..common.thresholds import stored_thresholds
     from .checking import check_fit, same_images
-    from .saved import checked, read_saved
+    from .saved import checked, detector_of, read_saved
 
     dataset, own = ctx.dataset(), checked(ctx.input("detect"))
     others = {name: read_saved(ctx.input("saved"), name) for name in settings.detectors}
@@ -91,6 +91,7 @@ def _combine(ctx: Context, settings: CombineSettings) -> None:
     rank_factor = sum(int(one.summary["rank_factor"]) for one in (own, *others.values()))
     summary = {
         **own.summary,
+        "detector": "; ".join(detector_of(one) for one in (own, *others.values())),
         "thresholds": stored_thresholds(ctx.store, keys_of, dataset.classes, rank_factor),
         "rank_factor": rank_factor,
         "detectors": {name: other.digest for name, other in others.items()},

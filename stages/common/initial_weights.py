@@ -1,6 +1,9 @@
 """Where a network's weights come from before any fine-tuning: a safetensors file or torchvision."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from .errors import StageError
 from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkSettings, build
@@ -40,39 +43,38 @@ def _check_side(network: Network) -> None:
 def _from_file(settings: NetworkSettings, path: Path) -> Network:
     tensors, meta = open_weights(path)
     if meta.get("format") == FORMAT:
-        network = network_in(path, tensors, meta)
-        if network.name != settings.name:
-            raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
-        for parameter, held, wanted in (
-            ("pyramid", network.pyramid, _own_pyramid(settings, network.fc)),
-            ("fc", network.fc, None if network.fc is None else settings.fc),
-        ):
-            if held != wanted:
-                raise StageError(
-                    f"{path}: holds weights with {parameter} {_shown(held)}, network.{parameter} is {_shown(wanted)}; "
-                    "set it to the file's"
-                )
-        network.input = _spec(settings.input, network.input)
-        if settings.pool5_grid is not None:
-            network.pool5_grid = settings.pool5_grid
-        return network
+        return _adjusted(settings, path, network_in(path, tensors, meta))
+    return _from_foreign(settings, path, tensors)
+
+
+def _adjusted(settings: NetworkSettings, path: Path, network: Network) -> Network:
+    """The network of a file of this package, as the parameters ask; ``StageError`` where it is another network."""
+    if network.name != settings.name:
+        raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
+    for parameter, held, wanted in (
+        ("pyramid", network.pyramid, _own_pyramid(settings, network.fc)),
+        ("fc", network.fc, None if network.fc is None else settings.fc),
+    ):
+        if held != wanted:
+            raise StageError(
+                f"{path}: holds weights with {parameter} {_shown(held)}, network.{parameter} is {_shown(wanted)}; "
+                "set it to the file's"
+            )
+    network.input = _spec(settings.input, network.input)
+    if settings.pool5_grid is not None:
+        network.pool5_grid = settings.pool5_grid
+    return network
+
+
+def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, Tensor]) -> Network:
+    """The network of a file that says nothing but its tensors, which have torchvision's names."""
     head = ARCHITECTURES[settings.name].head
     if f"{head}.bias" not in tensors:
         raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
-    spec = _spec(settings.input, ARCHITECTURES[settings.name].input)
     n_outputs = tensors[f"{head}.bias"].numel()  # of whatever shape: ``fill`` says what is wrong with it
     if not 1 <= n_outputs <= MAX_OUTPUTS:
         raise StageError(f"{path}: {head}.bias has {n_outputs} values, one per output; check network.weights")
-    network = build(
-        settings.name,
-        n_outputs,
-        pool5_grid=settings.pool5_grid,
-        pyramid=_own_pyramid(settings),
-        spec=spec,
-        device="meta",
-    )
-    fill(network, tensors, str(path))
-    return network.eval()
+    return _filled(settings, ARCHITECTURES[settings.name].input, n_outputs, tensors, str(path))
 
 
 def _from_torchvision(settings: NetworkSettings) -> Network:
@@ -97,17 +99,23 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
         raise StageError(f"network.weights: cannot download {weights.url}: {error}") from error
     preset = weights.transforms()
     spec = InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
-    head = ARCHITECTURES[settings.name].head
-    n_outputs = len(tensors[f"{head}.bias"])
+    n_outputs = len(tensors[f"{ARCHITECTURES[settings.name].head}.bias"])
+    return _filled(settings, spec, n_outputs, tensors, weights.url)
+
+
+def _filled(
+    settings: NetworkSettings, own: InputSpec, n_outputs: int, tensors: Mapping[str, Tensor], where: str
+) -> Network:
+    """A network that holds the tensors; ``own`` is its input where the parameters give none."""
     network = build(
         settings.name,
         n_outputs,
         pool5_grid=settings.pool5_grid,
         pyramid=_own_pyramid(settings),
-        spec=_spec(settings.input, spec),
+        spec=_spec(settings.input, own),
         device="meta",
     )
-    fill(network, tensors, weights.url)
+    fill(network, tensors, where)
     return network.eval()
 
 

@@ -1,8 +1,9 @@
 """Stage ``detect``: every test image's detections, with and without box regression (paper section 2.2).
 
 Reads the test split's features and both models; writes one HDF5 object per image and the manifest
-``artifacts/detect/manifest.json``, whose summary holds the score each class must reach over the whole split, and what
-the stage ``combine`` compares with other detectors'. Cost: reading the features, and some ms per image.
+``artifacts/detect/manifest.json``, whose summary says which detector made them and the score that each class must
+reach over the whole split, and holds what the stage ``combine`` compares with other detectors'. Cost: reading the
+features, and some ms per image.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ..common.errors import StageError
 from .settings import DetectSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cache import Payload, Store
     from manifests import ImageRecord
@@ -49,8 +50,6 @@ class DetectCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Detect on the images that the store lacks, then find the thresholds over all of them."""
-    from cache import Recipe, digest_file
-
     from ..common.featureset import FeatureSet
     from ..common.models import read_box_regressor, read_classifier
     from ..common.thresholds import stored_thresholds
@@ -70,19 +69,10 @@ def run(ctx: Context) -> None:
         features.layer(layer, [image.id for image in images])
     _check_lengths(svm, bbox, features.dims)
 
-    # the dataset-wide rule is no part of an image's object
-    params = settings.model_dump(mode="json", exclude={"rank_factor"})
-    models = {"svm": digest_file(ctx.input("svm")), "bbox": digest_file(ctx.input("bbox"))}
-
-    tasks = []
-    for record in images:
-        # an object's clipping depends on the image's extent, which the features' key holds through its bytes
-        inputs = {"features": artifact.keys[record.id], **models}
-        recipe = Recipe("detect", VERSION, params, inputs)
-        tasks.append(ImageTask(record, recipe, {"features": artifact.keys[record.id]}))
+    tasks = _tasks(ctx, images, artifact.keys, settings)
     keys = ctx.compute_images(tasks, DetectCompute(ctx.store, layers, svm, bbox, settings), unit="detections")
     summary = {
-        "detector": _told(artifact.summary, svm, bbox),
+        "detector": _detector(artifact.summary, svm, bbox),
         "thresholds": stored_thresholds(ctx.store, [keys], dataset.classes, settings.rank_factor),
         "classifier": svm.kind,
         "regressed": bbox.enabled,
@@ -93,7 +83,26 @@ def run(ctx: Context) -> None:
     ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
 
 
-def _told(features: "Mapping[str, Any]", svm: "Classifier", bbox: "BoxRegressor") -> str:
+def _tasks(
+    ctx: Context, images: "Sequence[ImageRecord]", features: "Mapping[int, str]", settings: DetectSettings
+) -> list[ImageTask]:
+    """One task per image; ``features`` are the keys of the images' features."""
+    from cache import Recipe, digest_file
+
+    # the dataset-wide rule is no part of an image's object
+    params = settings.model_dump(mode="json", exclude={"rank_factor"})
+    models = {"svm": digest_file(ctx.input("svm")), "bbox": digest_file(ctx.input("bbox"))}
+    tasks = []
+    for record in images:
+        # an object's clipping depends on the image's extent, which the features' key holds through its bytes
+        key = features[record.id]
+        tasks.append(
+            ImageTask(record, Recipe("detect", VERSION, params, {"features": key, **models}), {"features": key})
+        )
+    return tasks
+
+
+def _detector(features: "Mapping[str, Any]", svm: "Classifier", bbox: "BoxRegressor") -> str:
     """What detector this is, for people who have saved several: ``squeezenet1_0, spp, svm on fc7, boxes by pool5``."""
     boxes = f"boxes by {bbox.layer}" if bbox.enabled else "boxes as proposed"
     made_by = [str(features.get("network", "other features")), str(features.get("method", "warp"))]

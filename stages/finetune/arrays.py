@@ -24,17 +24,17 @@ class ArrayCache(Generic[K]):
         self._lock = Lock()
         self.held_bytes = 0
 
-    def __getitem__(self, index: K) -> NDArray[Any]:
-        """What ``read(index)`` gives: an image's pixels uint8 [H, W, 3], or a feature map."""
+    def __getitem__(self, name: K) -> NDArray[Any]:
+        """What ``read(name)`` gives: an image's pixels uint8 [H, W, 3], or a feature map."""
         with self._lock:
-            if index in self._held:
-                self._held.move_to_end(index)
-                return self._held[index]
-        image = self._read(index)
+            if name in self._held:
+                self._held.move_to_end(name)
+                return self._held[name]
+        array = self._read(name)
         with self._lock:
-            if index not in self._held and image.nbytes <= self._limit_bytes:
-                self._held[index] = image
-                self.held_bytes += image.nbytes
+            if name not in self._held and array.nbytes <= self._limit_bytes:
+                self._held[name] = array
+                self.held_bytes += array.nbytes
             while self.held_bytes > self._limit_bytes:
                 self.held_bytes -= self._held.popitem(last=False)[1].nbytes
-        return image
+        return array

@@ -43,11 +43,9 @@ def run(ctx: Context) -> None:
 
 
 def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
-    import json
-
     from ..common.device import device_of
     from ..common.training import write_curve
-    from ..common.weights import load_weights, save_weights
+    from ..common.weights import class_names_meta, load_weights, save_weights
     from .pools import labelled_windows
     from .readers import RegionForm, pooled, warped
     from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune
@@ -74,7 +72,7 @@ def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
         n_classes=len(dataset.classes),
     )
     _warn_if_nothing_learned(rows[-1], ctx)
-    meta = {"stage": "finetune", "classes": json.dumps(list(dataset.classes)), "background_output": "0"}
+    meta = {"stage": "finetune", **class_names_meta(dataset.classes), "background_output": "0"}
     save_weights(ctx.output("weights"), network, meta)
     write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
     ctx.after_commit(checkpoint.remove)

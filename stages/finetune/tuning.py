@@ -128,14 +128,7 @@ def fine_tune(
     """
     network.new_head(n_classes + 1, torch_generator(course.seed, course.stage, "new layer"))
     part = reader.trained_part(network)
-    head = {id(p) for p in network.classifier_parameters()}
-    new = {name for name, p in part.named_parameters() if id(p) in head}
-    solver = MomentumSGD(
-        part,
-        caffe_multipliers(part, new, settings.new_layer_lr),
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    fixed = _held_out_sample(held_out, settings, course)
 
     def draw(iteration: int) -> Batch:
         rng = generator(course.seed, course.stage, "batch", iteration)
@@ -144,10 +137,9 @@ def fine_tune(
         )
         return reader.read(training.take(rows), flips)
 
-    fixed = _held_out_sample(held_out, settings, course)
     return train(
         part,
-        solver,
+        _solver(network, part, settings),
         schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
         draw=draw,
         evaluate=lambda: measure(part, fixed, reader, settings, course.workers) if len(fixed) else {},
@@ -155,6 +147,14 @@ def fine_tune(
         checkpoint=checkpoint,
         log=log,
     )
+
+
+def _solver(network: Network, part: nn.Module, settings: FinetuneSettings) -> MomentumSGD:
+    """Of the trained ``part``, the network's last layer being the new one, which learns faster."""
+    head = {id(p) for p in network.classifier_parameters()}
+    new = {name for name, p in part.named_parameters() if id(p) in head}
+    rates = caffe_multipliers(part, new, settings.new_layer_lr)
+    return MomentumSGD(part, rates, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
 def _held_out_sample(held_out: Windows, settings: FinetuneSettings, course: Course) -> Windows:

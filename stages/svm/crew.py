@@ -29,25 +29,28 @@ class Crew:
     def map(self, work: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
         """``work`` of each tuple of arguments, in their order; each begun by whichever thread is free.
 
-        The first exception among the threads is raised when all have come to an end.
+        After an exception no further call is begun; it is raised when all threads have come to an end.
         """
         calls = list(zip(*arguments, strict=True))
         results: list[Any] = [None] * len(calls)
         waiting = deque(range(len(calls)))
 
         def share() -> None:
-            while waiting:
-                try:
-                    i = waiting.popleft()
-                except IndexError:  # another thread was faster
-                    return
-                results[i] = work(*calls[i])
+            try:
+                while waiting:
+                    try:
+                        i = waiting.popleft()
+                    except IndexError:  # another thread was faster
+                        return
+                    results[i] = work(*calls[i])
+            except BaseException:
+                waiting.clear()
+                raise
 
         helpers = [self._pool.submit(share) for _ in range(min(self._others, len(calls) - 1))]
         try:
             share()
         finally:
-            waiting.clear()
             for helper in helpers:
                 helper.exception()  # waits
         for helper in helpers:

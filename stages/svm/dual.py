@@ -12,58 +12,23 @@ where they belong cost, and bounds how far P lies above its minimum. Three thing
 class's last fit are the start of the next, and the scores known by then are not computed again. Rows are read in place
 and densely, as stored: with float16 widened in registers, a row of 4,096 takes a quarter of a microsecond, a quarter of
 liblinear's time over its non-zeros. And between two looks at the rows only those that contribute to the gap
-or soon may are visited, and the longer the fewer; a look passes over rows that cannot have left their bound, since a
-score moves by at most the row's length times the way that w has gone.
+or soon may are visited, and the longer the fewer (shrinking, section 3.2 there); a look passes over rows that cannot
+have left their bound, since a score moves by at most the row's length times the way that w has gone.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from stages.common.half import as_bits, widen
-
 from .crew import Crew
+from .problem import Problem, Start
+from .rows import Rows
 from .settings import SvmSettings
 
 MAX_EPOCHS = 3000  # passes over the active rows, whose number shrinks; some tens are usual
 _ROUND_EPOCHS = 20  # passes between two looks
 _ROUND_GAIN = 0.003  # ... or fewer, once the gap among the active rows is this share of what it was
-_NEAR = 0.02  # a row at its bound stays active while its margin is this close to 1
-_ROUNDING = 1e-5  # by which a score may move without w moving: it is computed in float32
-_PARTS = 4  # of a look, for threads
-_SAME = 1e-6  # two weight vectors this near, relative to their length, differ by rounding to float32 alone
-_MATH = {"reassoc", "contract"}  # lets the compiler sum in vector registers, in one fixed order
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The p + n rows of one class, read where they lie: ``positives`` [p, d], then ``values[slots]`` (slots int64 [n]).
-
-    ``norms`` float64 [p + n]: each row's squared length, unscaled (:func:`squared_norms`).
-    """
-
-    positives: NDArray[Any]
-    values: NDArray[Any]
-    slots: NDArray[np.int64]
-    norms: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where to start: ``multipliers`` float64 [p + n], and ``scores`` [p + n] of the rows by the weights ``w``, ``b``.
-
-    ``gone`` float64 [p + n]: the way that the weights have gone since each score was computed, 0 for a score by ``w``.
-    Where those are the weights that the multipliers make, the scores are not computed again.
-    """
-
-    multipliers: NDArray[np.float64]
-    scores: NDArray[Any]
-    gone: NDArray[Any]
-    w: NDArray[Any]
-    b: float
 
 
 @dataclass(frozen=True)
@@ -84,28 +49,6 @@ class DualFit:
     gap: float
     iterations: int
     converged: bool
-
-
-def squared_norms(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """[k, d] as stored -> float64 [k]."""
-    out = np.empty(len(rows))
-    _norms(as_bits(rows), out)
-    return out
-
-
-def copy_rows(
-    source: NDArray[Any], rows: NDArray[np.int64], target: NDArray[Any], slots: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """``target[slots] = source[rows]``; float64 [k], the rows' squared lengths. One pass over memory, not three."""
-    out = np.empty(len(rows))
-    _copy(as_bits(source), rows, as_bits(target), slots, out)
-    return out
-
-
-def from_scratch(rows: Rows) -> Start:
-    """The start of a class's first fit: all zeros."""
-    n = len(rows.norms)
-    return Start(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(rows.values.shape[1]), 0.0)
 
 
 def fit_dual(
@@ -129,7 +72,7 @@ def fit_dual(
     if not (p and n):
         raise ValueError("an SVM needs at least one positive and one negative row")
     rng = np.random.default_rng(seed)
-    problem = _Problem(rows, start, feature_scale, settings, threads)
+    problem = Problem(rows, start, feature_scale, settings, threads)
     epochs = 0
     while True:
         active, gap, primal = problem.state()
@@ -147,184 +90,3 @@ def fit_dual(
     b = settings.bias * problem.w_bias
     gone = problem.way - problem.seen_at
     return DualFit(problem.w, b, problem.scores(), gone, problem.multipliers, gap / primal, epochs, converged)
-
-
-class _Problem:
-    """One class's problem and where its solution has come to.
-
-    ``slack`` float64 [p + n] holds g as last seen, ``seen_at`` the way that w had gone by then.
-    """
-
-    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Crew | None) -> None:
-        self.threads = threads
-        p = len(rows.positives)
-        self.positives, self.values, self.slots = as_bits(rows.positives), as_bits(rows.values), rows.slots
-        self.scale, self.bias = float(scale), settings.bias
-        self.upper = np.full(len(rows.norms), settings.C)
-        self.upper[:p] *= settings.positive_weight
-        self.signs = np.where(np.arange(len(rows.norms)) < p, 1.0, -1.0)
-        self.multipliers = np.clip(start.multipliers, 0, self.upper)
-        self.curvature = rows.norms * self.scale**2 + self.bias**2  # squared length of a row, scaled, bias and all
-        self.lengths = np.sqrt(self.curvature)
-        self.slack = 1 - self.signs * start.scores
-        self.seen_at, self.way = -np.asarray(start.gone, np.float64), 0.0
-        self._sum()
-        if not self._is_near(start):
-            self._look(np.arange(len(rows.norms)))
-
-    def _sum(self) -> None:
-        """The weights that the multipliers make, and the same in float32 and scaled, for rows as stored."""
-        self.w = np.zeros(self.values.shape[1])
-        _sum_rows(self.positives, self.values, self.slots, self.multipliers, self.scale, self.w)
-        self.w_bias = self.bias * float(self.signs @ self.multipliers)
-        self._weights, self._w_bias = (self.w * self.scale).astype(np.float32), np.array([self.w_bias])
-
-    def _is_near(self, start: Start) -> bool:
-        apart = ((self.w - start.w) ** 2).sum() + (self.w_bias - start.b / self.bias) ** 2
-        return bool(apart <= _SAME**2 * (self.w @ self.w + self.w_bias**2))
-
-    def see(self) -> None:
-        """Bring the slack of the rows up to date with the multipliers, but for those that cannot make up any gap."""
-        before, bias_before = self.w, self.w_bias
-        self._sum()
-        self.way += float(np.sqrt(((self.w - before) ** 2).sum() + (self.w_bias - bias_before) ** 2))
-        reach = self._reach()
-        idle = (self.multipliers == 0) & (self.slack < -reach)
-        full = (self.multipliers == self.upper) & (self.slack > reach)
-        self._look(np.flatnonzero(~(idle | full)))
-
-    def see_rest(self, threshold: float | None) -> None:
-        """Bring the slack of the rows that :meth:`see` has passed over up to date, as far as ``threshold`` asks."""
-        stale = self.seen_at != self.way
-        if threshold is not None:
-            reach = self._reach()
-            idle = (self.multipliers == 0) & (self.slack < -reach)
-            stale &= ~(idle & (self.signs < 0) & (np.abs(self.slack - (1 + threshold)) > reach))
-        self._look(np.flatnonzero(stale))
-
-    def _reach(self) -> NDArray[np.float64]:
-        """By how much each row's slack may have changed since it was last seen."""
-        return (self.way - self.seen_at) * self.lengths + _ROUNDING
-
-    def _look(self, rows: NDArray[np.int64]) -> None:
-        def part(some: NDArray[np.int64]) -> None:
-            b = self.bias * self.w_bias
-            _slack(self.positives, self.values, self.slots, some, self._weights, b, self.slack)
-
-        if self.threads is None:
-            part(rows)
-        else:
-            self.threads.map(part, np.array_split(rows, _PARTS))
-        self.seen_at[rows] = self.way
-
-    def state(self) -> tuple[NDArray[np.int64], float, float]:
-        """Of what was just seen: the rows that contribute to the gap or soon may, the gap, and P."""
-        # rows passed over add nothing, with the slack they had as with the one they have
-        share = self.upper * np.maximum(0, self.slack) - self.multipliers * self.slack
-        gap = float(share.sum())
-        dual = float(self.multipliers.sum()) - 0.5 * (float(self.w @ self.w) + self.w_bias**2)
-        movable = (share > 0) | (self.multipliers > 0) | (self.slack > -_NEAR)
-        return np.flatnonzero(movable), gap, dual + gap
-
-    def scores(self) -> NDArray[np.float64]:
-        """float64 [p + n], of what was just seen."""
-        return self.signs * (1 - self.slack)
-
-    def epoch(self, order: NDArray[np.int64]) -> float:
-        """Visit some rows; the gap that they made up when visited."""
-        self.seen_at[order] = -np.inf  # by weights that are on the move
-        return float(
-            _epoch(
-                self.positives, self.values, self.slots, order, self.multipliers, self.upper, self.curvature,
-                self._weights, self._w_bias, self.scale, self.bias, self.slack,
-            )
-        )  # fmt: skip
-
-    def unsettled(self, active: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the rows that were not left at a bound, or only just."""
-        a, slack = self.multipliers[active], self.slack[active]
-        return active[((a > 0) & (a < self.upper[active])) | (np.abs(slack) < _NEAR)]
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def _square(x: Any) -> float:
-    total = np.float32(0)
-    for k in range(x.size):
-        value = widen(x[k])
-        total += value * value
-    return float(total)
-
-
-@njit(cache=True, nogil=True)
-def _norms(rows: Any, out: Any) -> None:
-    for i in range(rows.shape[0]):
-        out[i] = _square(rows[i])
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def _copy(source: Any, rows: Any, target: Any, slots: Any, norms: Any) -> None:
-    for i in range(rows.size):
-        row, slot, total = source[rows[i]], target[slots[i]], np.float32(0)
-        for k in range(row.size):
-            slot[k] = row[k]
-            value = widen(row[k])
-            total += value * value
-        norms[i] = total
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def _dot(x: Any, weights: Any) -> float:
-    total = np.float32(0)
-    for k in range(x.size):
-        total += widen(x[k]) * weights[k]
-    return float(total)
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH)
-def _add(x: Any, factor: Any, weights: Any) -> None:
-    for k in range(x.size):
-        weights[k] += factor * widen(x[k])
-
-
-@njit(cache=True, nogil=True)
-def _sum_rows(positives: Any, values: Any, slots: Any, multipliers: Any, scale: float, w: Any) -> None:
-    """w float64 [d] += scale * sum_i a_i y_i x_i."""
-    p = len(positives)
-    for i in range(multipliers.size):
-        if multipliers[i] != 0:
-            if i < p:
-                _add(positives[i], multipliers[i] * scale, w)
-            else:
-                _add(values[slots[i - p]], -multipliers[i] * scale, w)
-
-
-@njit(cache=True, nogil=True)
-def _slack(positives: Any, values: Any, slots: Any, rows: Any, weights: Any, b: float, slack: Any) -> None:
-    """g_i = 1 - y_i (x_i @ weights + b) of some rows."""
-    p = len(positives)
-    for i in rows:
-        if i < p:
-            slack[i] = 1 - (_dot(positives[i], weights) + b)
-        else:
-            slack[i] = 1 + (_dot(values[slots[i - p]], weights) + b)
-
-
-@njit(cache=True, nogil=True)
-def _epoch(
-    positives: Any, values: Any, slots: Any, order: Any, multipliers: Any, upper: Any, curvature: Any,
-    weights: Any, w_bias: Any, scale: float, bias: float, slack: Any,
-) -> float:  # fmt: skip
-    """Visit each row in ``order``: its multiplier to the best value, ``weights`` (scale * w) and bias with it."""
-    p, gap = len(positives), 0.0
-    for i in order:
-        x, y = (positives[i], 1.0) if i < p else (values[slots[i - p]], -1.0)
-        a = multipliers[i]
-        g = 1 - y * (_dot(x, weights) + bias * w_bias[0])
-        slack[i] = g
-        gap += upper[i] * max(0.0, g) - a * g
-        best = min(max(a + g / curvature[i], 0.0), upper[i])
-        if best != a:
-            _add(x, np.float32((best - a) * y * scale * scale), weights)
-            w_bias[0] += (best - a) * y * bias
-            multipliers[i] = best
-    return gap

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from stages.common.product import product
 
 from .crew import Crew
-from .dual import Rows, Start, fit_dual, from_scratch, squared_norms
+from .dual import fit_dual
 from .liblinear import fit
 from .negatives import NegativePool
+from .problem import Start, from_scratch
+from .rows import Rows, squared_norms
 from .settings import SvmSettings
-
-SCORED_AT_ONCE = 512  # rows, by one thread
 
 
 @dataclass(frozen=True)

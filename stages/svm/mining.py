@@ -21,7 +21,7 @@ from stages.common.models import Classifier
 
 from .crew import Crew
 from .duplicates import distinct_negatives, first_of_equal
-from .fitting import SCORED_AT_ONCE, ClassFit, Fitter
+from .fitting import ClassFit, Fitter
 from .liblinear import node_bytes
 from .negatives import NegativePool
 from .records import FitRecord, fit_record, tell, tell_forgotten
@@ -29,6 +29,7 @@ from .settings import SvmSettings
 
 T = TypeVar("T")
 
+SCORED_AT_ONCE = 512  # rows of an image, by one thread
 _MIB = 2**20
 _MOST_RESERVED = 2**34  # bytes of address space; a system may refuse what is out of all proportion to its memory
 

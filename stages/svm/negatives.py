@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .crew import Crew
-from .dual import copy_rows
+from .rows import copy_rows
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -22,7 +22,7 @@ class NegativePool:
 
     A class's rows are given in the order in which images came and rows lie in them, which a solver's result depends
     on; where they are stored says nothing. Per class and row the pool also keeps the score that the solver last
-    computed, and the dual solver's multiplier and way since then (:class:`.dual.Start`).
+    computed, and the dual solver's multiplier and way since then (:class:`.problem.Start`).
     ``copy_bytes`` [k, d] -> int64 [k]: the bytes of its own that the solver needs for each row of the class it fits.
     ``reserve_bytes``: of address space, for rows, beyond which the array is made longer; memory is taken as rows come.
     """

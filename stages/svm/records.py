@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stages.common.contract import Log
 
 from .fitting import ClassFit
-from .liblinear import objective
+from .objective import objective
 from .settings import SvmSettings
 
 

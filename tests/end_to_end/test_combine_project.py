@@ -72,8 +72,8 @@ def test_gc_keeps_what_is_saved_until_the_file_goes(two: Path, finished: Path, r
     run_rcnn(two, "cache", "gc", "--workspace", "--grace", "0", "--delete")
     assert not store.missing("detect", keys)
     said = run_rcnn(two, "detections", "ls").stdout.splitlines()
-    assert said[1].split() == ["A", "scenes", "5", "svm", "box", "regression"]
-    assert "A" not in run_rcnn(two, "cache", "verify").stderr
+    assert said[1].split(maxsplit=3) == ["A", "scenes", "5", "small, warp, svm on fc7, boxes by pool5"]
+    assert "A.json" not in run_rcnn(two, "cache", "verify").stdout
     (two / "detections/A.json").unlink()
     run_rcnn(two, "cache", "gc", "--workspace", "--grace", "0", "--delete")
     assert store.missing("detect", keys) == keys
@@ -87,7 +87,7 @@ def test_detections_of_another_project_are_brought_with_their_objects(
     (two / "detections/A.json").unlink()
     run_rcnn(two, "cache", "gc", "--workspace", "--grace", "0", "--delete")
     said = run_rcnn(two, "detections", "save", "theirs", "--from", str(theirs)).stdout
-    assert "theirs.json: 5 images" in said
+    assert "theirs.json: small, warp, svm on fc7, boxes by pool5; 5 images" in said
     shutil.rmtree(theirs)
     change(two, put_params, combine={"detectors": ["theirs"]})
     assert "5 images computed" in run_rcnn(two, "run", "combine").stderr

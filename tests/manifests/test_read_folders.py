@@ -287,6 +287,21 @@ assert os.lseek(archive._opened.fp.fileno(), 0, os.SEEK_CUR) == place
     subprocess.run([sys.executable, "-c", code, path], check=True)  # of its own: pytest has threads
 
 
+def test_a_closed_archive_lets_go_of_its_file_and_opens_it_again(tmp_path: Path, monkeypatch) -> None:
+    archive = Archive(as_zip(tmp_path, TREE))
+    opened: list[zipfile.ZipFile] = []
+    make = zipfile.ZipFile
+    monkeypatch.setattr("manifests.archive.zipfile.ZipFile", lambda path: opened.append(make(path)) or opened[-1])
+    archive.close()
+    for number in (1, 2):
+        assert archive.read("test/dog/9.jpg") == TREE["test/dog/9.jpg"]
+        assert len(opened) == number
+        archive.close()
+        assert opened[-1].fp is None
+    read_folders(archive.path)
+    assert len(opened) > 2 and opened[2].fp is None
+
+
 def test_a_flipped_byte_in_the_archive_is_noticed(tmp_path: Path) -> None:
     path = as_zip(tmp_path, TREE)
     dataset, root, _ = read_folders(path)

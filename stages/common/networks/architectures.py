@@ -55,7 +55,6 @@ _IMAGENET: tuple[Triple, Triple] = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
 )  # torchvision's, RGB in [0, 1]
-_VGG_MEAN: Triple = (103.939, 116.779, 123.68)  # BGR, of the O-Net's authors
 _CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
 _ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from stage_context import Messages
 
 from stages.bbox.pairs import training_pairs
 from stages.bbox.settings import BboxSettings
@@ -21,21 +22,6 @@ class Regions:
     is_gt: np.ndarray
     gt_class: np.ndarray
     features: np.ndarray
-
-
-class Messages:
-    def __init__(self) -> None:
-        self.infos: list[str] = []
-        self.warnings: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.infos.append(message)
-
-    def warning(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
-        assert 0 < done <= total
 
 
 def make_images(n_images: int = 8, per_object: int = 15, seed: int = 0) -> list[Regions]:

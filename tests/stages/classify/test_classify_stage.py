@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from stage_context import StageContext
 
-from cache import Store
 from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
 from stages.classify.scoring import METHODS, error_rates, mean_scores, rank
 from stages.classify.settings import ClassifySettings
@@ -59,14 +60,11 @@ def test_error_rates_by_hand() -> None:
     assert error_rates([0, 4], 5) == {"top1_error": 50.0, "top5_error": None}
 
 
-class World:
-    """A project with class folders of six classes, weights, a store, and just enough context for the stage."""
+class World(StageContext):
+    """A project with class folders of six classes and weights."""
 
     def __init__(self, root: Path, pyramid: tuple[int, ...] | None = (2, 1), **settings: Any) -> None:
-        self.root, self.store, self.device, self.computed = root, Store(root / "store"), "cpu", 0
-        self.lines: list[str] = []
-        self.log = self
-        self.groups = {"classify": ClassifySettings(**settings), "network.dtype": "float32"}
+        super().__init__(root, STAGE, {"classify": ClassifySettings(**settings), "network.dtype": "float32"})
         rng = np.random.default_rng(1)
         for i in range(18):
             file = root / "pictures" / ("test" if i < 12 else "train") / CLASSES[i % 6] / f"{i}.png"
@@ -79,35 +77,21 @@ class World:
         with torch.no_grad():
             self.network.trunk.classifier[-1].weight.mul_(8)  # so that views disagree
         self.outputs = ("zoo", *reversed(CLASSES))
-        save_weights(root / "weights", self.network, class_names_meta(self.outputs))
+        self.save_weights(self.outputs)
 
-    def info(self, message: str) -> None:
-        self.lines.append(message)
+    def save_weights(self, outputs: Sequence[str] | None) -> None:
+        """As if trained for ``outputs``; None: a file that does not name them."""
+        path = self.input("weights")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(path, self.network, class_names_meta(outputs))
 
-    def settings(self, group: str) -> Any:
-        assert group in STAGE.groups
-        return self.groups[group]
-
-    def input(self, name: str) -> Path:
-        return self.root / name
-
-    def output(self, name: str) -> Path:
-        return self.root / f"out-{name}"
+    def report(self) -> dict[str, Any]:
+        STAGE.run(self)
+        report: dict[str, Any] = json.loads(self.output("report").read_text())
+        return report
 
     def dataset(self) -> Dataset:
         return self._dataset
-
-    def compute_images(self, tasks: Any, compute: Any, unit: str) -> list[str]:
-        compute.prepare()
-        for task in tasks:
-            if not self.store.has(task.recipe.stage, task.recipe.key):
-                self.store.put(task.recipe, compute(task))
-                self.computed += 1
-        return [task.recipe.key for task in tasks]
-
-    def publish(self, name: str, entries: Any, summary: Any) -> None:
-        assert name in STAGE.outputs
-        self.entries, self.summary = entries, summary
 
 
 def slow_report(world: World, short_side: int) -> dict[str, dict[str, float]]:
@@ -147,33 +131,31 @@ def slow_report(world: World, short_side: int) -> dict[str, dict[str, float]]:
 def test_errors_are_those_of_a_slow_loop_over_the_bare_network(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     world = World(tmp_path)
-    STAGE.run(world)
-    report = json.loads((tmp_path / "out-report").read_text())
+    report = world.report()
     assert (report.pop("pictures"), report.pop("classes")) == (12, 6)
-    assert world.summary["short_side_px"] == 73  # 8/7 of 64
+    assert world.published.summary["short_side_px"] == 73  # 8/7 of 64
     expected = slow_report(world, 73)
     assert report == {name: pytest.approx(rates) for name, rates in expected.items()}
     assert len({json.dumps(rates) for rates in expected.values()}) == 3  # the ways differ, or this shows nothing
-    assert sum("top-1 error" in line for line in world.lines) == 4
-    assert len(world.entries) == 12
+    assert sum("top-1 error" in line for line in world.log.infos) == 4
+    assert len(world.published.entries) == 12
 
 
 def test_a_second_run_computes_nothing_and_another_scale_everything(tmp_path: Path) -> None:
     world = World(tmp_path)
     STAGE.run(world)
-    first = (tmp_path / "out-report").read_bytes()
+    first = world.output("report").read_bytes()
     STAGE.run(world)
-    assert world.computed == 12
-    assert (tmp_path / "out-report").read_bytes() == first
+    assert len(world.computed) == 12
+    assert world.output("report").read_bytes() == first
     world.groups["classify"] = ClassifySettings(short_side_px=90)
     STAGE.run(world)
-    assert world.computed == 24
+    assert len(world.computed) == 24
 
 
 def test_without_a_pyramid_only_crops_are_tested_and_full_views_are_refused(tmp_path: Path) -> None:
     world = World(tmp_path, pyramid=None)
-    STAGE.run(world)
-    assert set(json.loads((tmp_path / "out-report").read_text())) == {"pictures", "classes", "1_crop", "10_crops"}
+    assert set(world.report()) == {"pictures", "classes", "1_crop", "10_crops"}
     world.groups["classify"] = ClassifySettings(views=("1_full",))
     with pytest.raises(StageError, match="classify: full pictures have many sizes"):
         STAGE.run(world)
@@ -182,18 +164,16 @@ def test_without_a_pyramid_only_crops_are_tested_and_full_views_are_refused(tmp_
 def test_one_way_is_one_view(tmp_path: Path) -> None:
     world = World(tmp_path, views=("1_full",))
     STAGE.run(world)
-    assert world.store.get("classify", world.entries[0][1], ["fc8"]).arrays["fc8"].shape == (1, 7)
+    assert world.store.get("classify", world.published.entries[0][1], ["fc8"]).arrays["fc8"].shape == (1, 7)
 
 
 def test_weights_of_other_classes_and_datasets_with_boxes_are_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
-    save_weights(
-        tmp_path / "weights", world.network, class_names_meta(("zoo", "ant", "bee", "cow", "dog", "elk", "gnu"))
-    )
-    with pytest.raises(StageError, match=r"weights: has no output for fox; train it on dataset toy"):
+    world.save_weights(("zoo", "ant", "bee", "cow", "dog", "elk", "gnu"))
+    with pytest.raises(StageError, match=r"weights\.safetensors: has no output for fox; train it on dataset toy"):
         STAGE.run(world)
-    save_weights(tmp_path / "weights", world.network)
-    with pytest.raises(StageError, match=r"weights: does not say what its outputs are"):
+    world.save_weights(None)
+    with pytest.raises(StageError, match=r"weights\.safetensors: does not say what its outputs are"):
         STAGE.run(world)
     boxed = ImageRecord(1, "a.png", 9, 9, "0" * 64, "test", [[0, 0, 5, 5]], [0])
     world._dataset = Dataset("d", ("x",), (boxed,))

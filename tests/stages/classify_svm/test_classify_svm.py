@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.preprocessing import normalize
 from sklearn.svm import SVC
+from stage_context import Messages, StageContext
 
-from cache import Store
 from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
 from stages.classify_svm import protocols
 from stages.classify_svm.features import computed_layers, level_columns, normalised
@@ -26,18 +26,6 @@ from stages.common.views import FULL, ViewNetwork
 from stages.common.weights import save_weights
 
 NAMES = ("ant", "bee", "cow")
-
-
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
 
 
 def test_pictures_show_their_class_or_those_of_their_objects() -> None:
@@ -94,7 +82,7 @@ def test_the_svm_is_the_one_of_libsvm() -> None:
     with_one = np.hstack([features, np.ones((len(features), 1))]).astype(np.float64)
     truth = np.where(own == 0, 1, -1)
     other = SVC(kernel="linear", C=1.0, tol=1e-8).fit(with_one, truth)
-    mine = fit(features, truth, 1.0, 0, Log())
+    mine = fit(features, truth, 1.0, 0, Messages())
     w = np.append(mine.coef_, mine.intercept_)
 
     def objective(weights: np.ndarray) -> float:
@@ -114,10 +102,10 @@ def test_voc_protocol_is_the_area_under_scikit_learns_curve() -> None:
     labels = np.where(own[:, None] == np.arange(3), 1, -1).astype(np.int8)
     labels[::7, 1] = 0
     train = np.arange(90) < 50
-    found = voc(features, labels, train, NAMES, 1.0, 0, Log())
+    found = voc(features, labels, train, NAMES, 1.0, 0, Messages())
     for k, name in enumerate(NAMES):
         use, test = (side & (labels[:, k] != 0) for side in (train, ~train))
-        svm = fit(features[use], labels[use, k], 1.0, 0, Log())
+        svm = fit(features[use], labels[use, k], 1.0, 0, Messages())
         scores, truth = svm.decision_function(features[test]), labels[test, k] > 0
         precision, recall, _ = precision_recall_curve(truth, scores, drop_intermediate=False)
         envelope = np.maximum.accumulate(precision)  # from high recall to low
@@ -136,9 +124,9 @@ def test_labels_of_difficult_objects_alone_take_no_part() -> None:
     labels = np.where(own[:, None] == np.arange(3), 1, -1).astype(np.int8)
     train = np.arange(90) < 50
     labels[[3, 60], 0] = 0
-    before = voc(features, labels, train, NAMES, 1.0, 0, Log())
+    before = voc(features, labels, train, NAMES, 1.0, 0, Messages())
     features[[3, 60]] = -features[[3, 60]]
-    after = voc(features, labels, train, NAMES, 1.0, 0, Log())
+    after = voc(features, labels, train, NAMES, 1.0, 0, Messages())
     assert after["AP_area"]["ant"] == before["AP_area"]["ant"]
     assert after["AP_area"]["bee"] != before["AP_area"]["bee"]
 
@@ -148,18 +136,18 @@ def test_a_class_without_examples_is_in_no_mean() -> None:
     labels = np.where(own[:, None] == np.arange(3), 1, -1).astype(np.int8)
     train = np.arange(90) < 50
     labels[~train, 2] = -1
-    found = voc(features, labels, train, NAMES, 1.0, 0, Log())
+    found = voc(features, labels, train, NAMES, 1.0, 0, Messages())
     assert found["AP_area"]["cow"] is None
     assert found["mAP_area"] == pytest.approx((found["AP_area"]["ant"] + found["AP_area"]["bee"]) / 2)
 
 
 def test_an_svm_that_does_not_converge_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Log()
+    log = Messages()
     fit(*made_up(), 1.0, 0, log)
-    assert log.lines == []
+    assert log.warnings == []
     monkeypatch.setattr(protocols, "_MOST_ITERATIONS", 1)
     fit(*made_up(), 1.0, 0, log)
-    assert log.lines == ["an SVM was stopped after 1 iterations; lower classify_svm.C"]
+    assert log.warnings == ["an SVM was stopped after 1 iterations; lower classify_svm.C"]
 
 
 def test_a_class_that_is_not_among_those_to_learn_from_is_in_no_mean() -> None:
@@ -167,7 +155,7 @@ def test_a_class_that_is_not_among_those_to_learn_from_is_in_no_mean() -> None:
     labels = np.where(own[:, None] == np.arange(3), 1, -1).astype(np.int8)
     train = np.arange(90) < 50
     labels[train, 2] = -1
-    found = voc(features, labels, train, NAMES, 1.0, 0, Log())
+    found = voc(features, labels, train, NAMES, 1.0, 0, Messages())
     assert found["AP_11_point"]["cow"] is None
     assert found["mAP_11_point"] == pytest.approx((found["AP_11_point"]["ant"] + found["AP_11_point"]["bee"]) / 2)
 
@@ -189,32 +177,25 @@ def test_accuracy_over_splits_by_hand() -> None:
     features, own = made_up()
     drawn = [draw_split(own, NAMES, 15, n, np.random.default_rng(n)) for n in (4, 9, 50)]
     drawn[0] = drawn[0][0], drawn[0][1][:9]  # classes of different counts: their accuracies count alike
-    found = splits(features, own, drawn, 1.0, 0, Log())
+    found = splits(features, own, drawn, 1.0, 0, Messages())
     expected = []
     for train, test in drawn:
-        scores = np.stack(  # one against the rest, the largest score wins
-            [
-                fit(features[train], np.where(own[train] == k, 1, -1), 1.0, 0, Log()).decision_function(features[test])
-                for k in range(3)
-            ]
-        )
+        ones = [fit(features[train], np.where(own[train] == k, 1, -1), 1.0, 0, Messages()) for k in range(3)]
+        scores = np.stack([svm.decision_function(features[test]) for svm in ones])  # the largest wins
         right = [[s == k for s, label in zip(scores.argmax(0), own[test], strict=True) if label == k] for k in range(3)]
         expected.append(np.mean([100 * sum(rows) / len(rows) for rows in right]))
     assert found["accuracies"] == pytest.approx(expected)
     assert found["accuracy"] == pytest.approx(sum(expected) / 3)
     assert found["deviation"] == pytest.approx(np.sqrt(sum((e - sum(expected) / 3) ** 2 for e in expected) / 2))
-    assert splits(features, own, drawn[:1], 1.0, 0, Log())["deviation"] is None
+    assert splits(features, own, drawn[:1], 1.0, 0, Messages())["deviation"] is None
 
 
-class World:
-    """Class folders, weights, a store, and just enough context for the stage."""
-
-    seed = 5
-    device = "cpu"
+class World(StageContext):
+    """Class folders and weights."""
 
     def __init__(self, root: Path, pyramid: tuple[int, ...] | None = (3, 1), **settings: Any) -> None:
-        self.root, self.store, self.log, self.computed = root, Store(root / "store"), Log(), 0
-        self.groups = {"classify_svm": ClassifySvmSettings(**settings), "network.dtype": "float32"}
+        groups = {"classify_svm": ClassifySvmSettings(**settings), "network.dtype": "float32"}
+        super().__init__(root, STAGE, groups, seed=5)
         rng = np.random.default_rng(1)
         for i in range(24):
             file = root / "pictures" / ("test" if i < 9 else "train") / NAMES[i % 3] / f"{i}.png"
@@ -225,37 +206,16 @@ class World:
         made = import_dataset("folders", root / "pictures", "toy", ReadOptions(), root / "artifacts")
         self._dataset, self.image = made.dataset, ImageSource(made.source.root).read
         network = build("small", 7, pyramid=pyramid, generator=torch.Generator().manual_seed(3)).eval()
-        save_weights(root / "weights", network)
-
-    def settings(self, group: str) -> Any:
-        assert group in STAGE.groups
-        return self.groups[group]
-
-    def input(self, name: str) -> Path:
-        return self.root / name
-
-    def output(self, name: str) -> Path:
-        return self.root / f"out-{name}"
+        self.input("weights").parent.mkdir(parents=True)
+        save_weights(self.input("weights"), network)
 
     def dataset(self) -> Dataset:
         return self._dataset
 
-    def compute_images(self, tasks: Any, compute: Any, unit: str) -> list[str]:
-        compute.prepare()
-        for task in tasks:
-            if not self.store.has(task.recipe.stage, task.recipe.key):
-                self.store.put(task.recipe, compute(task))
-                self.computed += 1
-        return [task.recipe.key for task in tasks]
-
-    def publish(self, name: str, entries: Any, summary: Any) -> None:
-        assert name in STAGE.outputs
-        self.entries = entries
-
     def report(self) -> Any:
         torch.set_num_threads(1)
         STAGE.run(self)
-        return json.loads((self.root / "out-report").read_text())
+        return json.loads(self.output("report").read_text())
 
 
 def test_the_stage_judges_each_layer_of_full_pictures(tmp_path: Path) -> None:
@@ -265,17 +225,17 @@ def test_the_stage_judges_each_layer_of_full_pictures(tmp_path: Path) -> None:
     for layer in ("pool5/3", "pool5", "fc7"):
         assert set(report[layer]["AP_area"]) == set(NAMES)
         assert 0 < report[layer]["mAP_11_point"] <= 100
-    objects = [world.store.get("classify_svm", key).arrays for _, key in world.entries]
+    objects = [world.store.get("classify_svm", key).arrays for _, key in world.published.entries]
     level = normalised(np.stack([arrays["pool5"][0, : 64 * 9] for arrays in objects]))  # the first level, 3 x 3
     records = world.dataset().images
     own = picture_labels(records, 3), np.array([r.split == "train" for r in records])
-    assert report["pool5/3"] == voc(level, *own, NAMES, 1.0, world.seed, Log())
+    assert report["pool5/3"] == voc(level, *own, NAMES, 1.0, world.seed, Messages())
     assert report["pool5/3"] != report["pool5"] != report["fc7"]
-    stored = world.store.get("classify_svm", world.entries[0][1]).arrays
+    stored = world.store.get("classify_svm", world.published.entries[0][1]).arrays
     assert {name: array.shape for name, array in stored.items()} == {"pool5": (1, 640), "fc7": (1, 512)}
     world.groups["classify_svm"] = ClassifySvmSettings(layers=("pool5/1", "pool5", "fc7"), C=2.0)
     world.report()
-    assert world.computed == 24  # another level or C is no other feature
+    assert len(world.computed) == 24  # another level or C is no other feature
 
 
 def test_the_stage_judges_over_splits_by_the_seed(tmp_path: Path) -> None:
@@ -284,7 +244,7 @@ def test_the_stage_judges_over_splits_by_the_seed(tmp_path: Path) -> None:
     assert len(report["fc7"]["accuracies"]) == 4
     hits = 9 * np.array(report["fc7"]["accuracies"]) / 100  # of three classes with three pictures each
     np.testing.assert_allclose(hits, hits.round(), atol=1e-9)
-    assert (tmp_path / "out-report").read_text() == json.dumps(world.report(), indent=1) + "\n"
+    assert world.output("report").read_text() == json.dumps(world.report(), indent=1) + "\n"
     world.seed = 6
     assert world.report()["fc7"]["accuracies"] != report["fc7"]["accuracies"]
 

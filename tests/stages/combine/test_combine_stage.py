@@ -1,13 +1,13 @@
 """The stage over made-up detectors: what it hands on, what it joins, and what it refuses."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stage_context import StageContext
 
 from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
@@ -20,57 +20,6 @@ from stages.common.thresholds import stored_thresholds
 
 CLASSES = ("cat", "dog")
 N_IMAGES = 3
-
-
-@dataclass
-class Messages:
-    warnings: list[str] = field(default_factory=list)
-
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None:
-        self.warnings.append(message)
-
-
-@dataclass
-class Context:
-    """What the stage uses of a context; files lie below one folder by declared path."""
-
-    root: Path
-    combine: CombineSettings
-    computed: list[int] = field(default_factory=list)
-    log: Messages = field(default_factory=Messages)
-
-    @property
-    def store(self) -> Store:
-        return Store(self.root / "store")
-
-    def settings(self, group: str) -> CombineSettings:
-        assert group in STAGE.groups
-        return self.combine
-
-    def input(self, name: str) -> Path:
-        return self.root / STAGE.inputs[name]
-
-    def output(self, name: str) -> Path:
-        path = self.root / STAGE.outputs[name]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def dataset(self) -> Dataset:
-        return Dataset.load(self.input("manifest"))
-
-    def artifact(self, name: str) -> Artifact:
-        return Artifact.read(self.input(name))
-
-    def compute_images(self, tasks: Any, compute: Callable[[Any], Payload], *, unit: str) -> list[str]:
-        for task in tasks:
-            if not self.store.has(task.recipe.stage, task.recipe.key):
-                self.store.put(task.recipe, compute(task))
-                self.computed.append(task.image.id)
-        return [task.recipe.key for task in tasks]
-
-    def publish(self, name: str, entries: Any, summary: Any) -> None:
-        Artifact(STAGE.name, STAGE.version, {}, {}, tuple(entries), summary).write(self.output(name))
 
 
 def record(number: int, name: str) -> ImageRecord:
@@ -116,8 +65,12 @@ def keep(root: Path, name: str, artifact: Artifact) -> Artifact:
     return artifact
 
 
-def run(root: Path, *detectors: str, nms_iou: float = 0.3) -> Context:
-    context = Context(root, CombineSettings(detectors=detectors, nms_iou=nms_iou))
+def context_of(root: Path, *detectors: str, nms_iou: float = 0.3) -> StageContext:
+    return StageContext(root, STAGE, {"combine": CombineSettings(detectors=detectors, nms_iou=nms_iou)})
+
+
+def run(root: Path, *detectors: str, nms_iou: float = 0.3) -> StageContext:
+    context = context_of(root, *detectors, nms_iou=nms_iou)
     STAGE.run(context)
     return context
 
@@ -159,7 +112,7 @@ def test_the_detections_are_those_of_the_union(root: Path) -> None:
 
 def test_thresholds_are_of_the_union_and_of_both_ranks(root: Path) -> None:
     own = Artifact.read(root / STAGE.inputs["detect"])
-    other = keep(root, "spp", made(root, 1, rank_factor=2))
+    other = keep(root, "spp", made(root, 1, rank_factor=2, detector="zf5, spp"))
     run(root, "spp")
     summary, store = result(root).summary, Store(root / "store")
     scores = np.concatenate(
@@ -173,6 +126,7 @@ def test_thresholds_are_of_the_union_and_of_both_ranks(root: Path) -> None:
     assert summary["thresholds"]["cat"] == np.sort(scores)[::-1][(5 + 2) * N_IMAGES - 1]
     assert summary["rank_factor"] == 7
     assert summary["detectors"] == {"spp": other.digest}
+    assert summary["detector"] == "svm; zf5, spp"  # the project's own is of an older version, which did not say
     assert {k: summary[k] for k in ("classifier", "regressed", "classes", "images")} == {
         k: own.summary[k] for k in ("classifier", "regressed", "classes", "images")
     }
@@ -241,7 +195,7 @@ def test_objects_that_are_gone_are_told_before_any_is_computed(root: Path) -> No
 
     other = keep(root, "spp", made(root, 1))
     shutil.rmtree(Store(root / "store").path("detect", other.keys[2]))
-    context = Context(root, CombineSettings(detectors=("spp",)))
+    context = context_of(root, "spp")
     with pytest.raises(StageError, match=r"1 of 3 objects of spp are not in the store .*rcnn detections save spp"):
         STAGE.run(context)
     assert context.computed == []

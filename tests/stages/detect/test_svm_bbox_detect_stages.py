@@ -1,13 +1,12 @@
 """The stages svm, bbox and detect one after another over a store of made-up features."""
 
 import csv
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stage_context import StageContext
 
 from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
@@ -24,62 +23,8 @@ from stages.svm.stage import STAGE as SVM
 CLASSES = ("disc", "star")
 
 
-class Messages:
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None:
-        assert "detect.rank_factor = 1 " in message  # a test sets it so low
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
-
-
-@dataclass
-class Context:
-    """What the three stages use of a context; files lie in one folder by declared path."""
-
-    root: Path
-    stage: Any
-    groups: dict[str, Any]
-    seed: int = 0
-    workers: int = 2
-    computed: list[int] = field(default_factory=list)
-    log = Messages()
-
-    @property
-    def store(self) -> Store:
-        return Store(self.root / "objects")
-
-    def settings(self, group: str) -> Any:
-        assert group in self.stage.groups
-        return self.groups[group]
-
-    def input(self, name: str) -> Path:
-        return self.root / self.stage.inputs[name]
-
-    def output(self, name: str) -> Path:
-        path = self.root / self.stage.outputs[name]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def dataset(self) -> Dataset:
-        return Dataset.load(self.input("manifest"))
-
-    def artifact(self, name: str) -> Artifact:
-        return Artifact.read(self.input(name))
-
-    def compute_images(self, tasks: Any, compute: Callable[[Any], Payload], *, unit: str = "regions") -> list[str]:
-        for task in tasks:
-            if not self.store.has(task.recipe.stage, task.recipe.key):
-                self.store.put(task.recipe, compute(task))
-                self.computed.append(task.image.id)
-        return [task.recipe.key for task in tasks]
-
-    def publish(self, name: str, entries: Any, summary: Any) -> None:
-        artifact = Artifact(self.stage.name, self.stage.version, {}, {}, tuple(entries), summary)
-        artifact.write(self.output(name))
-
-
-def run(root: Path, stage: Any, **settings: Any) -> Context:
-    context = Context(root, stage, settings)
+def run(root: Path, stage: Any, **settings: Any) -> StageContext:
+    context = StageContext(root, stage, settings)
     stage.run(context)
     return context
 
@@ -89,7 +34,7 @@ def root(tmp_path: Path) -> Path:
     """Eight train and three test images: a disc and a star each, jittered proposals, background; one without any."""
     rng = np.random.default_rng(0)
     records, entries = [], []
-    store = Store(tmp_path / "objects")
+    store = Store(tmp_path / "store")
     for i in range(1, 12):
         gt = np.array([[20, 20, 60, 70], [90, 30, 150, 60]], np.float32) + rng.integers(0, 20)
         corner = rng.uniform(0, 120, (30, 2))
@@ -120,7 +65,7 @@ def root(tmp_path: Path) -> Path:
     for folder in ("manifest", "features"):
         (tmp_path / "artifacts" / folder).mkdir(parents=True)
     Dataset("shapes", CLASSES, tuple(records)).save(tmp_path / "artifacts/manifest/manifest.json")
-    summary = {"layers": {"fc7": 6, "pool5": 8}}
+    summary = {"network": "toy", "method": "spp", "layers": {"fc7": 6, "pool5": 8}}
     Artifact("features", 1, {}, {}, tuple(entries), summary).write(tmp_path / "artifacts/features/manifest.json")
     return tmp_path
 
@@ -129,7 +74,7 @@ SVM_SETTINGS = SvmSettings(C=0.1, memory_limit_mb=64)
 BBOX_SETTINGS = BboxSettings(ridge_lambda=1.0)
 
 
-def run_all(root: Path, detect: DetectSettings | None = None) -> Context:
+def run_all(root: Path, detect: DetectSettings | None = None) -> StageContext:
     run(root, SVM, svm=SVM_SETTINGS)
     run(root, BBOX, bbox=BBOX_SETTINGS)
     return run(root, DETECT, detect=detect or DetectSettings())
@@ -148,7 +93,7 @@ def test_features_are_brought_to_the_mean_norm_asked_for(root: Path) -> None:
 def test_regions_learnt_from_are_within_the_overlaps_asked_for(root: Path) -> None:
     records = Dataset.load(root / "artifacts/manifest/manifest.json").split("train")
     artifact = Artifact.read(root / "artifacts/features/manifest.json")
-    stored = [Store(root / "objects").get("features", artifact.keys[record.id]).arrays for record in records]
+    stored = [Store(root / "store").get("features", artifact.keys[record.id]).arrays for record in records]
     for below, above in ((0.3, 0.6), (0.6, 0.4)):
         svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"negative_iou": below}))
         with svm.output("mining").open() as file:
@@ -166,7 +111,7 @@ def test_no_two_detections_of_a_class_overlap_more_than_asked_for(root: Path) ->
         detected = run_all(root, DetectSettings(nms_iou=limit)).output("manifest")
         kept, largest = 0, 0.0
         for key in Artifact.read(detected).keys.values():
-            found = Store(root / "objects").get("detect", key).arrays
+            found = Store(root / "store").get("detect", key).arrays
             for j in range(len(CLASSES)):
                 boxes = found["no_bbox.boxes"][found["no_bbox.labels"] == j]
                 largest = max(largest, np.triu(iou(boxes, boxes), 1).max(initial=0))
@@ -178,9 +123,10 @@ def test_no_two_detections_of_a_class_overlap_more_than_asked_for(root: Path) ->
 
 def test_the_chain_finds_the_objects(root: Path) -> None:
     assert run_all(root).computed == [9, 10, 11]
-    store, dataset = Store(root / "objects"), Dataset.load(root / "artifacts/manifest/manifest.json")
+    store, dataset = Store(root / "store"), Dataset.load(root / "artifacts/manifest/manifest.json")
     artifact = Artifact.read(root / "artifacts/detect/manifest.json")
     assert artifact.summary["thresholds"] == {"disc": None, "star": None}
+    assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes by pool5"
     for record in dataset.split("test")[:2]:
         found = store.get("detect", artifact.keys[record.id]).arrays
         quality = {}
@@ -200,7 +146,7 @@ def test_the_chain_finds_the_objects(root: Path) -> None:
 def test_scale_and_mining_log(root: Path) -> None:
     run(root, SVM, svm=SVM_SETTINGS)
     model = read_classifier(root / "artifacts/svm/model.h5")
-    store = Store(root / "objects")
+    store = Store(root / "store")
     entries = Artifact.read(root / "artifacts/features/manifest.json").entries[:8]
     norms = [np.linalg.norm(store.get("features", key).arrays["fc7"].astype(float), axis=1) for _, key in entries]
     # at most 200 rows of 200 images: here all of them
@@ -224,14 +170,17 @@ def test_models_are_the_same_bytes_again(root: Path) -> None:
 
 def test_what_a_detection_depends_on(root: Path) -> None:
     run_all(root)
-    assert run(root, DETECT, detect=DetectSettings(rank_factor=1)).computed == []
+    low = run(root, DETECT, detect=DetectSettings(rank_factor=1))
+    assert low.computed == []
+    assert len(low.log.warnings) == 2 and all("detect.rank_factor = 1 " in line for line in low.log.warnings)
     summary = Artifact.read(root / "artifacts/detect/manifest.json").summary
     assert all(isinstance(t, float) for t in summary["thresholds"].values())
     assert run(root, DETECT, detect=DetectSettings(nms_iou=0.5)).computed == [9, 10, 11]
     run(root, BBOX, bbox=BboxSettings(enabled=False))
     assert run(root, DETECT, detect=DetectSettings()).computed == [9, 10, 11]
-    keys = Artifact.read(root / "artifacts/detect/manifest.json").keys
-    found = Store(root / "objects").get("detect", keys[9])
+    artifact = Artifact.read(root / "artifacts/detect/manifest.json")
+    assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes as proposed"
+    found = Store(root / "store").get("detect", artifact.keys[9])
     assert found.attrs["regressed"] is False
     np.testing.assert_array_equal(found.arrays["bbox.boxes"], found.arrays["no_bbox.boxes"])
 

@@ -1,4 +1,4 @@
-"""The bounded cache of decoded images."""
+"""The bounded cache of arrays, with images in it."""
 
 from concurrent.futures import ThreadPoolExecutor
 

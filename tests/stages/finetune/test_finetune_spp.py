@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stage_context import Messages, StageContext
 
-from cache import Store
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import StageError
 from stages.common.extraction import one_thread_each
@@ -22,7 +22,7 @@ from stages.features.settings import SppSettings
 from stages.finetune.maps import MapsCompute, described, map_name, map_task
 from stages.finetune.pooled import PooledReader, mirrored_boxes, pooled_reader
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.stage import run
+from stages.finetune.stage import STAGE, run
 from stages.finetune.tuning import course_of, fine_tune
 from stages.finetune.windows import Windows, draw_batch
 
@@ -119,14 +119,6 @@ def settings_of(**changes: Any) -> FinetuneSettings:
     return FinetuneSettings(**(values | {"eval_every": 3, "checkpoint_every": 2} | changes))
 
 
-class Quiet:
-    def info(self, message: str) -> None: ...
-
-    warning = info
-
-    def progress(self, *args: object) -> None: ...
-
-
 def without_dropout(net: Network) -> Network:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -141,7 +133,7 @@ def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> No
     reader = reader_of(net)
     start = {name: value.clone() for name, value in net.state_dict().items()}
     course = course_of(settings, 5, 1)
-    fine_tune(net, windows, none, reader, settings, course, Checkpoint(tmp_path, {}), Quiet(), n_classes=3)
+    fine_tune(net, windows, none, reader, settings, course, Checkpoint(tmp_path, {}), Messages(), n_classes=3)
 
     own = without_dropout(network())
     own.new_head(4, torch_generator(5, "finetune", "new layer"))
@@ -171,7 +163,7 @@ def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
     def trained(name: str, net: Network) -> torch.Tensor:
         settings = settings_of(iterations=1, checkpoint_every=1)
         course, folder = course_of(settings, 5, 1), Checkpoint(tmp_path / name, {})
-        fine_tune(net, windows, none, reader_of(net), settings, course, folder, Quiet(), n_classes=3)
+        fine_tune(net, windows, none, reader_of(net), settings, course, folder, Messages(), n_classes=3)
         assert not any(module.training for module in net.modules())
         return net.trunk.classifier[1].weight
 
@@ -181,14 +173,11 @@ def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
     assert not torch.equal(first, free)
 
 
-class Project:
+class Project(StageContext):
     """A context with a real store and four images of one or two objects; proposals around them and elsewhere."""
 
-    seed, workers, device = 3, 2, "cpu"
-
     def __init__(self, root: Path, stop_at: int | None = None, net: Network | None = None, **changes: Any) -> None:
-        self.root, self.log, self.stop_at = root, self, stop_at
-        self.groups = {
+        groups = {
             "finetune": settings_of(**changes),
             "features.crop": "warp",
             "features.context_px": 4,
@@ -196,11 +185,9 @@ class Project:
             "features.spp": SppSettings(scales_px=SPP.scales_px, levels=LEVELS, target_side_px=22),
             "features.storage": "float16",
         }
-        self.real = Store(root / "store")
-        self.store = SimpleNamespace(get=self.get)
-        self.lines: list[str] = []
-        self.computed: list[str] = []
-        self.published: list[tuple[list[Any], dict[str, Any]]] = []
+        super().__init__(root, STAGE, groups, seed=3)
+        self.real, self.store = self.store, SimpleNamespace(get=self.get)
+        self.log = Messages(stop_at)
         gt, one = np.array([[5, 5, 35, 30]], np.float32), np.zeros(1, int)
         self.records = [record(i, boxes=gt, labels=one, crowd=one.astype(bool)) for i in range(len(SHAPES))]
         for name in ("manifest", "proposals"):
@@ -217,28 +204,15 @@ class Project:
     def compute_images(self, tasks: list[Any], compute: Any, *, unit: str) -> list[str]:
         for task in tasks:
             if not self.real.has("finetune", task.recipe.key):
-                self.computed.append(task.image.file_name)
+                self.computed.append(task.image.id)
                 self.real.put(task.recipe, compute(task))
         return [task.recipe.key for task in tasks]
-
-    def publish(self, name: str, entries: list[Any], summary: dict[str, Any]) -> None:
-        assert name == "maps"
-        self.published.append((entries, summary))
-
-    def settings(self, group: str) -> Any:
-        return self.groups[group]
 
     def input(self, name: str) -> Path:
         return self.root / name
 
     def output(self, name: str) -> Path:
         return self.root / f"out-{name}"
-
-    def after_commit(self, action: Any) -> None:
-        action()
-
-    def work_dir(self) -> Path:
-        return self.root / "work"
 
     def dataset(self) -> Any:
         return SimpleNamespace(classes=("cat",), split=lambda name: {"train": self.records}[name])
@@ -247,15 +221,6 @@ class Project:
         return SimpleNamespace(keys={r.id: "k" for r in self.records})
 
     image = staticmethod(picture_of)
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
-        if done == self.stop_at:
-            raise InterruptedError
 
 
 def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path) -> None:
@@ -269,7 +234,7 @@ def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path
     assert not torch.equal(before.trunk.classifier[4].weight, after.trunk.classifier[4].weight)
     assert after.n_outputs == 2
     assert after.pyramid == LEVELS
-    ((entries, summary),) = project.published
+    entries, summary = project.published.entries, project.published.summary
     assert [image_id for image_id, _ in entries] == [10, 11, 12, 13]
     assert summary["scales_px"] == [64, 96]
     json.dumps(summary)
@@ -285,7 +250,7 @@ def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path
 def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> None:
     first = Project(tmp_path)
     run(first)
-    assert first.computed == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert first.computed == [10, 11, 12, 13]
     for changes in ({"lr": 0.002}, {"fg_iou": 0.6}, {"iterations": 7, "fg_per_batch": 2}):
         again = Project(tmp_path, **changes)
         run(again)
@@ -304,14 +269,14 @@ def test_maps_are_of_the_precision_trained_at(tmp_path: Path) -> None:
         project = Project(tmp_path, precision=precision, iterations=1)
         run(project)
         assert len(project.computed) == 4
-        assert project.published[0][1]["arithmetic"] == precision
+        assert project.published.summary["arithmetic"] == precision
 
 
 def test_background_far_from_every_object_can_be_left_out(tmp_path: Path) -> None:
     for low, count in ((0.0, 9), (0.1, 3)):  # of three images each: IoU .375, 0 and 0
         project = Project(tmp_path, bg_iou_low=low)
         run(project)
-        assert f"finetune: 6 foreground and {count} background windows of 3 images" in project.lines[0]
+        assert f"finetune: 6 foreground and {count} background windows of 3 images" in project.log.infos[0]
 
 
 def test_resumed_is_to_the_bit_what_was_not_interrupted(tmp_path: Path) -> None:
@@ -324,7 +289,7 @@ def test_resumed_is_to_the_bit_what_was_not_interrupted(tmp_path: Path) -> None:
             run(Project(stopped, stop_at=stop_at))
     resumed = Project(stopped)
     run(resumed)
-    assert any("going on from the checkpoint at iteration 4" in line for line in resumed.lines)
+    assert any("going on from the checkpoint at iteration 4" in line for line in resumed.log.infos)
     for name in ("out-weights", "out-curve"):
         assert (whole / name).read_bytes() == (stopped / name).read_bytes()
     with pytest.raises(InterruptedError):
@@ -332,7 +297,7 @@ def test_resumed_is_to_the_bit_what_was_not_interrupted(tmp_path: Path) -> None:
     others = Project(stopped)
     others.groups["features.storage"] = "float32"
     run(others)
-    assert not any("going on" in line for line in others.lines)
+    assert not any("going on" in line for line in others.log.infos)
 
 
 def test_a_cache_that_holds_nothing_changes_nothing(tmp_path: Path) -> None:
@@ -388,7 +353,7 @@ def test_what_computes_maps_can_be_sent_to_other_processes() -> None:
 def test_no_iterations_publish_no_maps(tmp_path: Path) -> None:
     project = Project(tmp_path, iterations=0)
     run(project)
-    assert project.published == [([], {})]
+    assert (project.published.entries, project.published.summary) == ((), {})
 
 
 def test_a_new_head_is_trained(tmp_path: Path) -> None:

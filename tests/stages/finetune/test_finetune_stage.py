@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from stage_context import Messages, StageContext
 
 from stages.common.errors import StageError
 from stages.common.networks import build
@@ -20,17 +21,14 @@ from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
 
 
-class FakeContext:
+class FakeContext(StageContext):
     """Two images with one object each, two proposals per image."""
 
-    seed = 3
     workers = 1
-    device = "cpu"
 
     def __init__(self, root: Path, stop_at: int | None = None, without_objects: bool = False, **changes: Any) -> None:
-        self.root, self.log, self.stop_at = root, self, stop_at
         values = {"iterations": 6, "fg_per_batch": 2, "bg_per_batch": 3, "eval_every": 3, "checkpoint_every": 2}
-        self.groups = {
+        groups = {
             "finetune": FinetuneSettings(**(values | changes)),
             "features.crop": "warp",
             "features.context_px": 4,
@@ -38,9 +36,9 @@ class FakeContext:
             "features.spp": SppSettings(scales_px=(64,), levels=(4,), target_side_px=32),
             "features.storage": "float16",
         }
+        super().__init__(root, STAGE, groups, seed=3)
         self.store = SimpleNamespace(get=self.get)
-        self.lines: list[str] = []
-        self.seen: list[int] = []
+        self.log = Messages(stop_at)
         gt = np.zeros((0, 4), np.float32) if without_objects else np.array([[5, 5, 35, 30]], np.float32)
         flags = np.zeros(len(gt), bool)
         self.records = [
@@ -58,23 +56,11 @@ class FakeContext:
         boxes = np.array([[6, 6, 35, 30], [40, 0, 60, 30], [0, 30, 30, 45]], np.float32)
         return SimpleNamespace(arrays={"boxes": boxes})
 
-    def settings(self, group: str) -> Any:
-        return self.groups[group]
-
     def input(self, name: str) -> Path:
         return self.root / name
 
     def output(self, name: str) -> Path:
         return self.root / f"out-{name}"
-
-    def publish(self, name: str, entries: Any, summary: Any) -> None:
-        self.published = {name: (list(entries), dict(summary))}
-
-    def after_commit(self, action):
-        action()
-
-    def work_dir(self) -> Path:
-        return self.root / "work"
 
     def dataset(self) -> Any:
         return SimpleNamespace(classes=("cat",), split=lambda name: {"train": self.records}[name])
@@ -84,16 +70,6 @@ class FakeContext:
 
     def image(self, record: Any) -> np.ndarray:
         return np.random.default_rng(record.id).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
-        self.seen.append(done)
-        if done == self.stop_at:
-            raise InterruptedError
 
 
 def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) -> None:
@@ -105,7 +81,7 @@ def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) ->
     lines = (tmp_path / "out-curve").read_text().splitlines()
     assert lines[0] == "iteration,train_loss,val_loss,val_accuracy,val_fg_accuracy"
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "3", "6"]
-    assert "4 foreground and 4 background windows of 2 images; 1 images held out" in ctx.lines[0]
+    assert "4 foreground and 4 background windows of 2 images; 1 images held out" in ctx.log.infos[0]
     assert not list((tmp_path / "work").iterdir())
 
 
@@ -115,7 +91,7 @@ def test_warns_when_nothing_was_learned(tmp_path: Path, monkeypatch, accuracy: f
     monkeypatch.setattr("stages.finetune.tuning.fine_tune", lambda *args, **kwargs: [row])
     ctx = FakeContext(tmp_path)
     run(ctx)
-    assert any("lower finetune.lr" in line for line in ctx.lines) == warned
+    assert any("lower finetune.lr" in line for line in ctx.log.warnings) == warned
 
 
 def test_weights_of_any_length_are_passed_on_without_holding_them_in_memory(tmp_path: Path) -> None:
@@ -153,7 +129,7 @@ def test_stopped_run_goes_on_only_with_the_same_parameters(tmp_path: Path) -> No
     for changes, first in (({"lr": 0.002}, 1), ({"step": (3, 5)}, 1), ({"image_cache_mb": 0}, 5), ({}, 1)):
         ctx = FakeContext(tmp_path, **changes)
         run(ctx)
-        assert ctx.seen[0] == first, changes
+        assert ctx.log.seen[0] == first, changes
     # the last one began again, since the second finished and removed the checkpoint; all the bits are the same
     again = (tmp_path / "out-weights").read_bytes()
     run(FakeContext(tmp_path))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stage_context import Messages
 
 from stages.common.boxes import iou
 from stages.common.checkpoint import Checkpoint
@@ -18,18 +19,6 @@ from stages.finetune.tuning import WindowReader, check_pools, course_of, fine_tu
 from stages.finetune.windows import Windows, concatenate, image_windows
 
 SPEC = InputSpec(32, "bgr", 255.0, (104.0, 117.0, 123.0))
-
-
-class ListLog:
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.messages.append(message)
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
 
 
 def reader_of(images: list[np.ndarray], spec: InputSpec) -> WindowReader:
@@ -52,12 +41,12 @@ def test_batch_is_each_windows_warp_in_order_and_mirrored_where_asked() -> None:
 
 
 def test_no_foreground_is_an_error_and_no_background_a_warning() -> None:
-    log = ListLog()
+    log = Messages()
     one = np.zeros((1, 4), np.float32)
     with pytest.raises(StageError, match="no window of the train split"):
         check_pools(Windows(np.array([0]), one, np.array([0])), log)
     check_pools(Windows(np.array([0]), one, np.array([2])), log)
-    assert "no background" in log.messages[0]
+    assert "no background" in log.warnings[0]
 
 
 def toy() -> tuple[list[np.ndarray], Windows, Windows]:
@@ -96,7 +85,7 @@ def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple
         settings,
         course_of(settings, seed=0, workers=2),
         Checkpoint(folder, {}),
-        ListLog(),
+        Messages(),
         n_classes=2,
     )
     return network, rows

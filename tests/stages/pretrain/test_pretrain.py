@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from stage_context import Messages
 
 from stages.common.checkpoint import Checkpoint
 from stages.common.errors import StageError
@@ -22,19 +23,6 @@ from stages.pretrain.batches import TrainingBatches, held_out_batch, side_of_epo
 from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification, recolour
 from stages.pretrain.settings import PretrainSettings
 from stages.pretrain.training import check_sizes, pretrain
-
-
-class QuietLog:
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.stop_at = stop_at
-
-    def info(self, message: str) -> None: ...
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
-        if done == self.stop_at:
-            raise InterruptedError
 
 
 def toy() -> ClassificationSet:
@@ -52,7 +40,7 @@ def toy() -> ClassificationSet:
 
 
 def fit(
-    folder: Path, log: QuietLog | None = None, pyramid: tuple[int, ...] | None = None, **changes: Any
+    folder: Path, log: Messages | None = None, pyramid: tuple[int, ...] | None = None, **changes: Any
 ) -> tuple[Any, list[dict[str, float]]]:
     torch.set_num_threads(1)
     settings = PretrainSettings(**{"iterations": 24, "batch": 16, "lr": 0.02, "eval_every": 12, **changes})
@@ -63,7 +51,7 @@ def fit(
         settings,
         Course("pretrain", settings.iterations, settings.eval_every, 10, seed=1),
         Checkpoint(folder, {}),
-        log or QuietLog(),
+        log or Messages(),
     )
     return network, rows
 
@@ -83,7 +71,7 @@ def test_learns_and_the_folded_network_scores_what_the_curve_says(tmp_path: Path
 def test_resumes_to_the_same_bits(tmp_path: Path) -> None:
     straight, curve = fit(tmp_path / "a", iterations=14)
     with pytest.raises(InterruptedError):
-        fit(tmp_path / "b", QuietLog(12), iterations=14)
+        fit(tmp_path / "b", Messages(12), iterations=14)
     resumed, resumed_curve = fit(tmp_path / "b", iterations=14)
     assert curve == resumed_curve
     for name, value in straight.state_dict().items():
@@ -168,7 +156,7 @@ def test_multi_size_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     sizes = {"pyramid": (1, 2), "sizes_px": (64, 48), "iterations": 14}
     straight, curve = fit(tmp_path / "a", **sizes)
     with pytest.raises(InterruptedError):
-        fit(tmp_path / "b", QuietLog(12), **sizes)  # the checkpoint of iteration 10 lies in the second epoch
+        fit(tmp_path / "b", Messages(12), **sizes)  # the checkpoint of iteration 10 lies in the second epoch
     resumed, resumed_curve = fit(tmp_path / "b", **sizes)
     assert curve == resumed_curve
     for name, value in straight.state_dict().items():

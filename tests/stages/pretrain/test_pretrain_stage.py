@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from stage_context import Messages, StageContext
 
 from cache import digest_file
 from manifests import Dataset, DatasetError, ReadOptions, decode_image, import_dataset
@@ -18,26 +19,19 @@ from stages.common.networks.settings import InputSettings, NetworkSettings
 from stages.common.weights import class_names, load_weights
 from stages.pretrain.data import registered_set
 from stages.pretrain.settings import PretrainSettings
-from stages.pretrain.stage import run
+from stages.pretrain.stage import STAGE, run
 
 
-class FakeContext:
-    seed = 3
+class FakeContext(StageContext):
     workers = 1
-    device = "cpu"
 
     def __init__(self, root: Path, **network: Any) -> None:
-        self.root, self.log = root, self
-        self.groups = {
+        groups = {
             "network": NetworkSettings(**network),
             "pretrain": PretrainSettings(iterations=2, batch=4),
         }
-        self.seen: list[int] = []
-        self.stop_at: int | None = None
+        super().__init__(root, STAGE, groups, seed=3)
         (root / "artifacts/datasets/toy").mkdir(parents=True)
-
-    def settings(self, group: str) -> Any:
-        return self.groups[group]
 
     def input(self, name: str) -> Path:
         paths = {"registered": "artifacts/datasets/toy"}
@@ -45,21 +39,6 @@ class FakeContext:
 
     def output(self, name: str) -> Path:
         return self.root / f"out-{name}"
-
-    def after_commit(self, action):
-        action()
-
-    def work_dir(self) -> Path:
-        return self.root / "work"
-
-    def info(self, message: str) -> None: ...
-
-    warning = info
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
-        self.seen.append(done)
-        if done == self.stop_at:
-            raise InterruptedError
 
 
 def test_given_weights_are_written_with_their_convention(tmp_path: Path) -> None:
@@ -105,12 +84,12 @@ def test_a_stopped_run_goes_on_only_with_the_same_parameters(
     file = tmp_path / "artifacts/datasets/toy/classification.npz"
     np.savez(file, images=images, labels=np.arange(12) % 4, train=np.arange(12) < 8)
     settings = PretrainSettings(iterations=4, batch=4, checkpoint_every=2)
-    ctx.groups["pretrain"], ctx.stop_at = settings, 3
+    ctx.groups["pretrain"], ctx.log = settings, Messages(3)
     with pytest.raises(InterruptedError):
         run(ctx)
-    ctx.groups["pretrain"], ctx.stop_at, ctx.seen = settings.model_copy(update=change), None, []
+    ctx.groups["pretrain"], ctx.log = settings.model_copy(update=change), Messages()
     run(ctx)
-    assert ctx.seen[0] == first
+    assert ctx.log.seen[0] == first
 
 
 def class_folders(tmp_path: Path, n: int = 12) -> Path:

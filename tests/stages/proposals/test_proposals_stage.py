@@ -1,12 +1,11 @@
 """The stage's entry over a real store: objects, keys, summary, and what is computed again."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from stage_context import StageContext
 
-from cache import Store
 from manifests import Dataset, ImageRecord
 from stages.common.errors import StageError
 from stages.proposals.regions import region_mask
@@ -14,37 +13,18 @@ from stages.proposals.settings import ProposalsSettings
 from stages.proposals.stage import STAGE
 
 
-class Context:
-    """What the stage uses of a context."""
+class Context(StageContext):
+    """With pictures that are held in memory."""
 
     def __init__(self, root: Path, images, seed=0, **settings):
-        self.store = Store(root)
-        self.seed = seed
+        super().__init__(root, STAGE, {"proposals": ProposalsSettings(**settings)}, seed)
         self.images = {record.id: (record, pixels) for record, pixels in images}
-        self.group = ProposalsSettings(**settings)
-        self.computed, self.warnings, self.published = [], [], None
-        self.log = SimpleNamespace(info=lambda m: None, warning=self.warnings.append)
-
-    def settings(self, group):
-        assert group in STAGE.groups
-        return self.group
 
     def dataset(self):
         return Dataset("d", ("x",), tuple(record for record, _ in self.images.values()))
 
     def image(self, record):
         return self.images[record.id][1]
-
-    def compute_images(self, tasks, compute, unit="regions"):
-        for task in tasks:
-            if not self.store.has(task.recipe.stage, task.recipe.key):
-                self.store.put(task.recipe, compute(task))
-                self.computed.append(task.image.id)
-        return [task.recipe.key for task in tasks]
-
-    def publish(self, name, entries, summary):
-        assert name in STAGE.outputs
-        self.published = entries, summary
 
 
 def pictures():
@@ -66,9 +46,9 @@ def run(root, images, **settings):
 
 def test_objects_summary_and_masks(tmp_path):
     context = run(tmp_path, pictures())
-    entries, summary = context.published
-    assert [image for image, _ in entries] == [7, 9]
-    stored = context.store.get("proposals", dict(entries)[7])
+    keys, summary = context.published.keys, context.published.summary
+    assert list(keys) == [7, 9]
+    stored = context.store.get("proposals", keys[7])
     boxes = stored.arrays["boxes"]
     assert stored.attrs["count"] == len(boxes) > 0
     assert stored.attrs["image"] == "disc.png"
@@ -78,7 +58,7 @@ def test_objects_summary_and_masks(tmp_path):
     assert boxes[0].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
     assert summary["splits"]["train"]["overall"]["recall_0.5"] == 0.5  # the disc, not the dot
     assert summary["splits"]["train"]["images_without_boxes"] == 1
-    assert context.warnings == ["dot.png: no proposals; the image is kept with zero boxes"]
+    assert context.log.warnings == ["dot.png: no proposals; the image is kept with zero boxes"]
 
 
 def test_only_what_changed_is_computed_again(tmp_path):
@@ -102,7 +82,7 @@ def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
     options = {"method": "file", "file": {"path": str(path)}}
     first = run(tmp_path / "store", pictures(), **options)
     assert first.computed == [7, 9]
-    stored = first.store.get("proposals", dict(first.published[0])[7])
+    stored = first.store.get("proposals", first.published.keys[7])
     assert stored.arrays["boxes"].tolist() == [[25, 15, 55, 45], [0, 0, 9, 9]]
     assert region_mask(stored.arrays, 1).sum() == 81
     np.savez(path, **arrays | {"boxes/dot": np.array([[0, 0, 5, 5]])})
@@ -113,7 +93,7 @@ def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
 def test_sliding_windows_need_no_pixels(tmp_path):
     images = [(record, None) for record, _ in pictures()]
     context = run(tmp_path, images, method="sliding_window", sliding_window={"scales_px": (24,), "stride": 0.1})
-    assert context.published[1]["splits"]["train"]["overall"]["recall_0.5"] == 0.5
+    assert context.published.summary["splits"]["train"]["overall"]["recall_0.5"] == 0.5
 
 
 def test_method_file_without_a_path(tmp_path):

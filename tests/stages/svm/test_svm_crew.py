@@ -54,3 +54,21 @@ def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing):
             crew.map(call, range(6))
         assert not at_work
         assert crew.map(lambda i: i, range(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("callers", [True, False])
+def test_after_an_exception_in_any_thread_no_further_call_is_begun(callers):
+    met, begun = threading.Barrier(2, timeout=20), []
+
+    def call(i):
+        begun.append(i)
+        if i < 2:
+            met.wait()  # one call in each thread
+            if (threading.current_thread() is caller) == callers:
+                raise ValueError("call")
+        time.sleep(0.01)
+
+    caller = threading.current_thread()
+    with Crew(2) as crew, pytest.raises(ValueError, match="call"):
+        crew.map(call, range(60))
+    assert len(begun) < 30

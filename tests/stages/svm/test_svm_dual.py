@@ -10,8 +10,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from stages.svm import dual
-from stages.svm.dual import DualFit, Rows, Start, fit_dual, from_scratch, squared_norms
-from stages.svm.liblinear import fit, objective
+from stages.svm.dual import DualFit, fit_dual
+from stages.svm.liblinear import fit
+from stages.svm.objective import objective
+from stages.svm.problem import Start, from_scratch
+from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 
 TIGHT = SvmSettings(C=0.01, gap=1e-5, tolerance=1e-6)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_context import Messages
 
 from stages.common.boxes import iou
 from stages.svm.duplicates import distinct_negatives, first_of_equal
@@ -92,26 +93,18 @@ class Image:
         self.features = rng.random((32, 6)).astype(np.float16)
 
 
-class Quiet:
-    def info(self, message: str) -> None: ...
-
-    warning = info
-
-    def progress(self, *args: object) -> None: ...
-
-
 @pytest.mark.parametrize("solver", ["dual", "liblinear"])
 def test_mining_sees_the_distinct_negatives_only(solver):
     images = [Image(i) for i in range(3)]
     options = SvmSettings(solver=solver, margin=-1e6, evict_below=-1e6)
-    all_of_them, records = train_svms(images, ("a", "b"), 1.0, options, 0, Quiet())
+    all_of_them, records = train_svms(images, ("a", "b"), 1.0, options, 0, Messages())
     assert {record.negatives for record in records if record.images_seen == 3} == {3 * 31}
     limited = options.model_copy(update={"duplicate_iou": 0.7})
-    distinct, records = train_svms(images, ("a", "b"), 1.0, limited, 0, Quiet())
+    distinct, records = train_svms(images, ("a", "b"), 1.0, limited, 0, Messages())
     for image in images:  # the same by hand: what is dropped is no negative of either class
         expected = by_loop(image.boxes, image.is_gt, image.overlaps < 0.3, 0.7)
         image.overlaps = np.where(expected, image.overlaps, 1).astype(np.float32)
-    by_hand, expected_records = train_svms(images, ("a", "b"), 1.0, options, 0, Quiet())
+    by_hand, expected_records = train_svms(images, ("a", "b"), 1.0, options, 0, Messages())
     np.testing.assert_array_equal(distinct.weights, by_hand.weights)
     assert [r.negatives for r in records] == [r.negatives for r in expected_records]
     assert max(r.negatives for r in records) < 3 * 20
@@ -123,8 +116,8 @@ def test_mining_drops_equal_features_where_asked():
     for image in images:
         image.features[3::2] = image.features[2::2]  # of each pair of boxes
     options = SvmSettings(margin=-1e6, evict_below=-1e6)
-    _, every = train_svms(images, ("a", "b"), 1.0, options, 0, Quiet())
-    _, distinct = train_svms(images, ("a", "b"), 1.0, options.model_copy(update={"drop_equal": True}), 0, Quiet())
+    _, every = train_svms(images, ("a", "b"), 1.0, options, 0, Messages())
+    _, distinct = train_svms(images, ("a", "b"), 1.0, options.model_copy(update={"drop_equal": True}), 0, Messages())
     counts = [{r.negatives for r in records if r.images_seen == 3} for records in (every, distinct)]
     assert counts == [{3 * 31}, {3 * 16}]
 

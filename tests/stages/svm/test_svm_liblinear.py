@@ -1,4 +1,4 @@
-"""The SVM solver against liblinear's own wrapper and scikit-learn, and its objective by hand."""
+"""The solver liblinear against its own wrapper and scikit-learn."""
 
 import re
 
@@ -8,7 +8,8 @@ from liblinear import liblinearutil
 from scipy import sparse
 from sklearn.svm import LinearSVC
 
-from stages.svm.liblinear import fit, node_count, objective
+from stages.svm.liblinear import fit, node_count
+from stages.svm.objective import objective
 from stages.svm.settings import SvmSettings
 
 TIGHT = SvmSettings(C=0.01, tolerance=1e-6)
@@ -85,15 +86,6 @@ def test_solution_is_a_minimum() -> None:
             w = ours.w + size * rng.normal(size=ours.w.shape)
             b = ours.b + size * rng.normal()
             assert _value(w, b, positives, negatives, 1.0, TIGHT) >= best - 1e-5 * best
-
-
-def test_objective_by_hand() -> None:
-    settings = SvmSettings(C=0.5, positive_weight=3, bias=2)
-    parts = objective([3.0, 4.0], 1.0, [0.5, 2.0], [-2.0, 0.25], settings)
-    assert parts.regulariser == 12.5 + 0.125  # 25 / 2, and (1 / 2)^2 / 2
-    assert parts.positive_loss == 0.5 * 3 * 0.5
-    assert parts.negative_loss == 0.5 * 1.25
-    assert parts.total == 12.625 + 0.75 + 0.625
 
 
 def test_two_points_in_closed_form() -> None:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
+from stage_context import Messages
 
 from stages.common.errors import StageError
-from stages.svm.dual import Rows, Start, fit_dual, squared_norms
-from stages.svm.liblinear import fit, node_bytes, objective
+from stages.svm.dual import fit_dual
+from stages.svm.liblinear import fit, node_bytes
 from stages.svm.mining import train_svms
 from stages.svm.negatives import NegativePool
+from stages.svm.objective import objective
+from stages.svm.problem import Start
+from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 
 SCALE = 2.0
@@ -25,21 +29,6 @@ class Regions:
     gt_class: np.ndarray
     overlaps: np.ndarray
     features: np.ndarray
-
-
-class Messages:
-    def __init__(self) -> None:
-        self.infos: list[str] = []
-        self.warnings: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.infos.append(message)
-
-    def warning(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None:
-        assert 0 < done <= total
 
 
 def make_images(seed: int = 0, n_images: int = 6, n_rows: int = 60, d: int = 20, n_classes: int = 3) -> list[Regions]:
