@@ -18,7 +18,7 @@ from .errors import StageError
 STAGE = "features"
 _SMALL = ("boxes", "is_gt", "gt_class", "difficult", "overlaps")
 _DASK_ROWS = 512
-_STATISTICS_IMAGES = 200  # FACTS section 5: images, and rows of each, that the mean norm is estimated from
+_STATISTICS_IMAGES = 200  # rcnn_feature_stats.m: images, and rows of each, that the mean norm is estimated from
 _STATISTICS_ROWS = 200
 
 
@@ -225,7 +225,7 @@ class FeatureSet:
 
 
 def mean_norm(view: LayerView, seed: int) -> float:
-    """Mean L2 norm of a layer's features, estimated as the authors do (rcnn_feature_stats.m; FACTS section 5).
+    """Mean L2 norm of a layer's features, estimated as the authors do (rcnn_feature_stats.m).
 
     At most 200 random images and at most 200 random rows of each, ground truth included. The features are then
     scaled by 20 / mean norm. Raises ``StageError`` if there are no features, or all are 0.

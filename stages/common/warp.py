@@ -1,6 +1,6 @@
 """Regions to network-ready crops: context padding, warp, mean subtraction (paper section 2.1 and appendix A).
 
-Follows the authors' rcnn_im_crop.m (FACTS section 3) rounding for rounding. Deliberate differences:
+Follows the authors' rcnn_im_crop.m rounding for rounding. Deliberate differences:
 - ``square_no_context`` (appendix A, column C) is in the paper only; here it is the ``square`` crop in which everything
   outside the proposal and its p pixels of border counts as missing.
 - The mean is one value per channel, not a mean image; so a mirrored crop is the exact mirror image.

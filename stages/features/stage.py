@@ -1,4 +1,4 @@
-"""Stage ``features``: CNN features of every image's ground truth and proposals (paper section 2.1; FACTS section 5).
+"""Stage ``features``: CNN features of every image's ground truth and proposals (paper section 2.1).
 
 Reads the dataset manifest, the proposals and ``artifacts/finetune/weights.safetensors``; writes one zarr object per
 image and ``artifacts/features/manifest.json``. Cost: one forward pass per region, nearly all of a run's time; with

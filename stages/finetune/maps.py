@@ -1,4 +1,4 @@
-"""conv5 of the train split's images, kept in the store: what fine-tuning pools its windows from (FACTS section 10).
+"""conv5 of the train split's images, kept in the store: what fine-tuning pools its windows from (SPP section 4.2).
 
 The authors keep the maps, too, and not what is pooled from them: those of one image are a few MB, its 2,000 pooled
 vectors a hundred, and neither the proposals nor the annotations are part of a map's key. Stored at the precision of

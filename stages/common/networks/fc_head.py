@@ -9,7 +9,7 @@ from torch import nn
 from .architectures import Architecture, HeadPlace
 from .pyramid import PyramidPool, put_module
 
-LAST_LAYER_STD = 0.01  # as every new last layer has it (paper section 2.3; FACTS section 4)
+LAST_LAYER_STD = 0.01  # as every new last layer has it (paper section 2.3)
 
 
 def put_fc_head(

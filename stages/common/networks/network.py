@@ -140,7 +140,7 @@ class Network(nn.Module):
         return self.trunk.get_submodule(self._architecture.head).parameters()
 
     def new_head(self, n_outputs: int, generator: torch.Generator) -> None:
-        """Replace the last layer: weights N(0, 0.01), bias 0 (paper section 2.3; FACTS section 4).
+        """Replace the last layer: weights N(0, 0.01), bias 0 (paper section 2.3).
 
         The new logits may be negative, also where the architecture rectifies its own (squeezenet1_0): of a few classes
         one that starts below 0 would never get a gradient again.

@@ -2,7 +2,7 @@
 
 Cell i of a map sees the pixels ``first + stride * i`` to ``last + stride * i`` of the input, 0-based and inclusive, in
 either direction; pixels outside the image are padding. The centre of that receptive field is where the cell is taken to
-lie (SPP paper, section 4.1; FACTS section 10: 20 + 16 i for ZF-5).
+lie (SPP paper section 4.1; 20 + 16 i for ZF-5).
 """
 
 from collections.abc import Iterable

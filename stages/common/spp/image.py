@@ -1,4 +1,4 @@
-"""Whole images as the network's input, at a scale (SPP paper section 4.1; FACTS section 10)."""
+"""Whole images as the network's input, at a scale (SPP paper section 4.1; caffe_anysize_test.m)."""
 
 import cv2
 import numpy as np

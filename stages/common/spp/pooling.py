@@ -1,4 +1,4 @@
-"""Spatial pyramids of many windows of one feature map, on a CPU (SPP paper section 2.2; FACTS section 10).
+"""Spatial pyramids of many windows of one feature map, on a CPU (SPP paper section 2.2; spm_pool_caffe_mex.cpp).
 
 A level n of a window h x w has n x n bins: rows floor(i h / n) up to ceil((i + 1) h / n), columns alike, so bins may
 overlap and none is empty. A bin's value is the largest in it, and at least 0. [M] 2,000 windows of 240 cells on

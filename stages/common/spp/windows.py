@@ -1,4 +1,4 @@
-"""Regions of an image to windows of feature-map cells: which scale, and which cells (FACTS section 10)."""
+"""Regions of an image to windows of feature-map cells: which scale, and which cells (SPP paper section 4.1)."""
 
 from collections.abc import Sequence
 

@@ -88,7 +88,7 @@ def test_rounding_is_matlabs():
 
 
 def test_the_authors_arithmetic():
-    """[101, 200] (1-based inclusive) with 16 px of context at 227 becomes [93, 209] (FACTS section 3)."""
+    """[101, 200] (1-based inclusive) with 16 px of context at 227 becomes [93, 209]."""
     frame, visible = crop_frames(np.array([[100, 100, 200, 200]]), 227, mode="warp", context_px=16)
     assert (frame[0] + [1, 1, 0, 0]).tolist() == [93, 93, 209, 209]
     assert visible.tolist() == frame.tolist()

@@ -14,7 +14,7 @@ from stages.common.spp.pooling_torch import pool_windows_torch
 
 
 def slow(fmap, windows, levels):
-    """Bin by bin, value by value, as FACTS section 10 says it."""
+    """Bin by bin, value by value, as spm_pool_caffe_mex.cpp has it."""
     out = []
     for y1, x1, y2, x2 in windows:
         part = fmap[y1:y2, x1:x2]

@@ -1,4 +1,4 @@
-"""Windows of cells and scales, against the authors' arithmetic (FACTS section 10), 1-based and region by region."""
+"""Windows of cells and scales, against the authors' arithmetic (spm_pool_caffe_mex.cpp), 1-based, region by region."""
 
 import math
 
