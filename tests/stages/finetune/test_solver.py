@@ -20,7 +20,7 @@ def test_step_schedule() -> None:
 
 
 def test_the_schedule_of_spp_nets_authors() -> None:
-    """0.001 for 30,000 iterations, 0.0001 up to the 60,000th, then 0.00001 (FACTS section 10)."""
+    """0.001 for 30,000 iterations, 0.0001 up to the 60,000th, then 0.00001 (their solver prototxt)."""
     schedule = StepSchedule(0.001, 0.1, (30_000, 60_000))
     asked = [0, 29_999, 30_000, 59_999, 60_000, 199_999]
     np.testing.assert_allclose([schedule.rate(i) for i in asked], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
