@@ -33,11 +33,12 @@ ROWS = {
     "ftfc7": (True, "fc7", False),
     "ftfc7bb": (True, "fc7", True),
 }
-_RIDGE = ("bbox.ridge_lambda=4000", "bbox.min_iou=0.5")  # the authors' for SPP; R-CNN's stand in params.yaml
+# The paper's for SPP: near duplicates of negatives dropped, and the authors' ridge; R-CNN's stand in params.yaml.
+_SPP = ("features.method=spp", "svm.duplicate_iou=0.7", "bbox.ridge_lambda=4000", "bbox.min_iou=0.5")
 COLUMNS = {
-    "spp1": ("features.method=spp", "features.spp.scales_px=[688]", *_RIDGE),
-    "spp5": ("features.method=spp", "features.spp.scales_px=[480,576,688,864,1200]", *_RIDGE),
-    "rcnn": ("features.method=warp",),
+    "spp1": ("features.spp.scales_px=[688]", *_SPP),
+    "spp5": ("features.spp.scales_px=[480,576,688,864,1200]", *_SPP),
+    "rcnn": ("features.method=warp", "svm.duplicate_iou=null"),
 }
 TITLES = {"spp1": "SPP (1-sc)", "spp5": "SPP (5-sc)", "rcnn": "R-CNN"}
 Experiment = Callable[[str, Sequence[str]], None]
