@@ -51,8 +51,9 @@ def _adjusted(settings: NetworkSettings, path: Path, network: Network) -> Networ
     """The network of a file of this package, as the parameters ask; ``StageError`` where it is another network."""
     if network.name != settings.name:
         raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
+    replaced = settings.fc is not None and network.fc is None  # layers to come take the place of the file's
     for parameter, held, wanted in (
-        ("pyramid", network.pyramid, _own_pyramid(settings, network.fc)),
+        ("pyramid", network.pyramid, network.pyramid if replaced else settings.pyramid),
         ("fc", network.fc, None if network.fc is None else settings.fc),
     ):
         if held != wanted:
@@ -111,7 +112,7 @@ def _filled(
         settings.name,
         n_outputs,
         pool5_grid=settings.pool5_grid,
-        pyramid=_own_pyramid(settings),
+        pyramid=settings.pyramid if settings.fc is None else None,
         spec=_spec(settings.input, own),
         device="meta",
     )
@@ -124,11 +125,6 @@ def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
         return default
     side = default.side_px if settings.side_px is None else settings.side_px
     return InputSpec(side, settings.color_order, float(settings.value_range), settings.mean, settings.std)
-
-
-def _own_pyramid(settings: NetworkSettings, fc: tuple[int, ...] | None = None) -> tuple[int, ...] | None:
-    """The pyramid of weights that hold layers of ``network.fc`` with outputs ``fc``: one comes with those layers."""
-    return settings.pyramid if settings.fc is None or fc is not None else None
 
 
 def _shown(numbers: tuple[int, ...] | None) -> str:

@@ -11,8 +11,9 @@ from .spec import InputSpec, Triple
 
 @dataclass(frozen=True)
 class HeadPlace:
-    """Where an architecture without an fc6 takes a pyramid and fully connected layers (:mod:`.fc_head`): the module
-    paths of the two, and the channels of its conv5. Its ``forward`` calls them in this order, behind conv5."""
+    """Where an architecture takes a pyramid and new fully connected layers (:mod:`.fc_head`), in the place of its own
+    if it has any: the module paths of the two, and the channels of its conv5. Its ``forward`` calls them in this order,
+    behind conv5."""
 
     pool5: str
     fc: str
@@ -27,7 +28,7 @@ class Architecture:
     ``rectifier`` of a ReLU that follows it. ``conv5`` is the node of the last feature map before pooling, after its
     ReLU. ``fc6`` is the module path of the layer that takes the flattened pool5 (None: there is no such layer).
     ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is). ``place``
-    is where a network without fc6 takes one.
+    is where it takes other fully connected layers (None: it has got them).
     """
 
     make: Callable[[int], nn.Module]
@@ -66,6 +67,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "classifier.6",
         conv5="features.11",
         fc6="classifier.1",
+        place=HeadPlace("features.12", "classifier", 64),
     ),
     "alexnet": Architecture(
         _torchvision("alexnet"),
@@ -74,6 +76,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "classifier.6",
         conv5="features.11",
         fc6="classifier.1",
+        place=HeadPlace("features.12", "classifier", 256),
     ),
     "caffenet": Architecture(
         caffenet.CaffeNet,
@@ -82,6 +85,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "classifier.6",
         conv5="features.13",
         fc6="classifier.0",
+        place=HeadPlace("features.14", "classifier", 256),
     ),
     "zf5": Architecture(
         zf5.ZF5,
@@ -90,6 +94,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "classifier.6",
         conv5="features.13",
         fc6="classifier.0",
+        place=HeadPlace("features.14", "classifier", 256),
     ),
     "vgg16": Architecture(
         _torchvision("vgg16"),
@@ -98,6 +103,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "classifier.6",
         conv5="features.29",
         fc6="classifier.0",
+        place=HeadPlace("features.30", "classifier", 512),
     ),
     "squeezenet1_0": Architecture(
         _torchvision("squeezenet1_0"),

@@ -1,4 +1,4 @@
-"""A pyramid and fully connected layers for networks that bring none: SPP-net's head behind any conv5."""
+"""A pyramid and new fully connected layers: SPP-net's head behind any conv5."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .architectures import Architecture, HeadPlace
-from .pyramid import PyramidPool, put_module
+from .pyramid import put_module, put_pool
 
 LAST_LAYER_STD = 0.01  # as every new last layer has it (paper section 2.3)
 
@@ -34,7 +34,7 @@ def put_fc_head(
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
     nn.init.normal_(linear[-1].weight, std=LAST_LAYER_STD)
-    put_module(trunk, place.pool5, PyramidPool(levels))
+    put_pool(trunk, place.pool5, levels)
     put_module(trunk, place.fc, nn.Sequential(*layers))
 
 

@@ -217,12 +217,11 @@ def add_fc_head(
 ) -> Network:
     """The network with a pyramid of these levels and new fc6, fc7 (of ``fc`` outputs) and fc8 behind its conv5.
 
-    Its convolutional layers are those of ``network``, which is used up. Raises ``StageError`` where the network has an
-    fc6 of its own, or there is no level.
+    Its convolutional layers are those of ``network``, which is used up; fully connected layers that it has go. Raises
+    ``StageError`` where there is no level.
     """
     place = ARCHITECTURES[network.name].place
-    if place is None:
-        raise StageError(f"network.fc: {network.name} has an fc6 of its own; set network.fc to null")
+    assert place is not None  # every architecture has one until it is filled
     if not pyramid:
         raise StageError("network.fc needs a pyramid to take; set network.pyramid, or network.fc to null")
     device = str(next(network.parameters()).device)

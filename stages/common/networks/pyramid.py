@@ -39,9 +39,14 @@ def put_pyramid(trunk: nn.Module, pool5: str, fc6: str, levels: Sequence[int]) -
             new.weight.normal_(0, float(old.weight.std()))
             new.bias.copy_(old.bias)
     put_module(trunk, fc6, new)
-    put_module(trunk, pool5, PyramidPool(levels))
-    if hasattr(trunk, "avgpool"):  # torchvision's networks bring pool5 to fc6's grid
+    put_pool(trunk, pool5, levels)
+
+
+def put_pool(trunk: nn.Module, pool5: str, levels: Sequence[int]) -> None:
+    """Put the pyramid at a path, without what would follow: torchvision's networks bring pool5 to fc6's grid."""
+    if hasattr(trunk, "avgpool"):
         trunk.avgpool = nn.Identity()
+    put_module(trunk, pool5, PyramidPool(levels))
 
 
 def put_module(trunk: nn.Module, path: str, module: nn.Module) -> None:

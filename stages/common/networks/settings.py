@@ -61,8 +61,8 @@ class NetworkSettings(Settings):
     )
     fc: tuple[Units, Units] | None = Field(
         None,
-        description="with network.pyramid, for networks without an fc6 (squeezenet1_0, resnet50): outputs of a new fc6 "
-        "and fc7 behind it, such as [1024, 1024]; they are drawn from the seed, so fine-tune them; null: none",
+        description="with network.pyramid: outputs of a new fc6 and fc7 behind it, such as [1024, 1024], in place of the "
+        "network's own, if it has any; they are drawn from the seed, so fine-tune them; null: no new ones",
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     batch: int = Field(16, ge=1, le=4096, description="crops per forward pass; part of every such feature's key")
@@ -86,8 +86,6 @@ class NetworkSettings(Settings):
                 f"network.pyramid: {self.name} has no fc6 to take it; set network.fc to the outputs of a new fc6 and "
                 "fc7, such as [1024, 1024], or network.pyramid to null"
             )
-        if self.fc is not None and own:
-            raise ValueError(f"network.fc: {self.name} has an fc6 of its own; set network.fc to null")
         if self.fc is not None and self.pyramid is None:
             raise ValueError("network.fc: needs a pyramid to take; set network.pyramid, or network.fc to null")
         if self.pyramid is not None and self.pool5_grid is not None:

@@ -1,4 +1,4 @@
-"""New fully connected layers behind a network that has none (``network.fc``)."""
+"""New fully connected layers behind any network's conv5 (``network.fc``)."""
 
 import json
 
@@ -15,14 +15,14 @@ from stages.common.spp.split import split
 from stages.common.weights import load_weights, save_weights, weights_digest
 
 LEVELS, FC = (1, 3), (24, 16)
-WITHOUT_FC6 = [name for name, layers in NAMED_LAYERS.items() if "fc6" not in layers]
+NAMES = list(NAMED_LAYERS)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", WITHOUT_FC6)
+@pytest.mark.parametrize("name", NAMES)
 def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
     network = build(name, 5, generator=seeded(), pyramid=LEVELS, fc=FC).eval()
     assert (
@@ -48,7 +48,7 @@ def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
     torch.testing.assert_close(behind[network.node("fc8")], got["fc8"])
 
 
-@pytest.mark.parametrize("name", WITHOUT_FC6)
+@pytest.mark.parametrize("name", NAMES)
 def test_new_layers_start_as_said_and_give_features_of_size_one(name):
     network = build(name, 50, generator=seeded(), pyramid=LEVELS, fc=(512, 256)).eval()
     fc = network.trunk.get_submodule(ARCHITECTURES[name].place.fc)
@@ -61,12 +61,11 @@ def test_new_layers_start_as_said_and_give_features_of_size_one(name):
     assert float(fc7.detach().square().mean()) == pytest.approx(1, rel=0.5)
 
 
-@pytest.mark.parametrize("name", WITHOUT_FC6)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_places_channels_are_those_of_conv5(name):
     network = build(name, 5, device="meta")
     fmap = network.graph([network.conv5])(torch.empty(1, 3, 64, 64, device="meta"))[network.conv5]
     assert fmap.shape[1] == ARCHITECTURES[name].place.channels
-    assert (ARCHITECTURES[name].fc6 is None) == (ARCHITECTURES[name].place is not None)
 
 
 def test_a_file_rebuilds_the_head(tmp_path):
@@ -88,22 +87,34 @@ def test_a_file_rebuilds_the_head(tmp_path):
             initial_network(wrong, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_0", "zf5"])
 @pytest.mark.parametrize("own", [True, False])
-def test_given_weights_keep_their_convolutions_and_the_seed_makes_the_rest(tmp_path, own):
-    plain = build("squeezenet1_0", 7, generator=seeded()).eval()
+def test_given_weights_keep_their_convolutions_and_the_seed_makes_the_rest(tmp_path, own, name):
+    plain = build(name, 7, generator=seeded()).eval()
     path = tmp_path / "plain.safetensors"
     save_weights(path, plain) if own else save_file(plain.trunk.state_dict(), path)
-    settings = NetworkSettings(name="squeezenet1_0", weights=path.name, pyramid=LEVELS, fc=FC)
+    settings = NetworkSettings(name=name, weights=path.name, pyramid=LEVELS, fc=FC)
     made = [add_fc_head(initial_network(settings, tmp_path), LEVELS, FC, seeded(s)) for s in (3, 3, 4)]
     assert made[0].n_outputs == 7
     before = plain.trunk.features.state_dict()
-    for name, value in made[0].trunk.features.state_dict().items():
-        assert torch.equal(value, before[name])
+    for tensor, value in made[0].trunk.features.state_dict().items():
+        assert torch.equal(value, before[tensor])
     first, again, other = (network.trunk.classifier.state_dict() for network in made)
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[tensor], again[tensor]) for tensor in first)
     assert not torch.equal(first["1.weight"], other["1.weight"])
     conv5 = [network.conv5 for network in (plain, made[0])]
     assert weights_digest(plain, conv5[:1]) == weights_digest(made[0], conv5[1:])
+
+
+def test_new_layers_take_the_place_of_a_head_with_another_pyramid(tmp_path):
+    trained = build("zf5", 7, generator=seeded(), pyramid=(1, 2)).eval()
+    save_weights(tmp_path / "w.safetensors", trained)
+    settings = NetworkSettings(name="zf5", weights="w.safetensors", pyramid=LEVELS, fc=FC)
+    made = add_fc_head(initial_network(settings, tmp_path), LEVELS, FC, seeded()).eval()
+    assert (made.pyramid, made.fc, made.feature_dim("pool5"), made.feature_dim("fc6")) == (LEVELS, FC, 2560, 24)
+    x = torch.randn(1, 3, 224, 224, generator=seeded(1))
+    conv5 = trained.graph([trained.conv5])(x)[trained.conv5]
+    assert torch.equal(made.graph([made.conv5])(x)[made.conv5], conv5)
 
 
 def test_split_takes_it(tmp_path):
@@ -127,11 +138,7 @@ def test_damaged_metadata_of_the_head(tmp_path, fc):
 def test_settings_of_the_head_that_contradict():
     with pytest.raises(ValidationError, match=r"network\.pyramid: squeezenet1_0 has no fc6.*set network\.fc"):
         NetworkSettings(name="squeezenet1_0", pyramid=(1, 2))
-    with pytest.raises(ValidationError, match=r"network\.fc: alexnet has an fc6 of its own"):
-        NetworkSettings(name="alexnet", pyramid=(1, 2), fc=(8, 8))
     with pytest.raises(ValidationError, match=r"network\.fc: needs a pyramid"):
         NetworkSettings(name="resnet50", fc=(8, 8))
-    with pytest.raises(StageError, match=r"network\.fc: small has an fc6"):
-        build("small", 5, device="meta", pyramid=(1,), fc=FC)
     with pytest.raises(StageError, match=r"network\.fc needs a pyramid"):
         build("resnet50", 5, device="meta", fc=FC)
