@@ -61,8 +61,8 @@ class NetworkSettings(Settings):
     )
     fc: tuple[Units, Units] | None = Field(
         None,
-        description="with network.pyramid: outputs of a new fc6 and fc7 behind it, such as [1024, 1024], in place of the "
-        "network's own, if it has any; they are drawn from the seed, so fine-tune them; null: no new ones",
+        description="with network.pyramid: outputs of a new fc6 and fc7 behind it, such as [1024, 1024], in place of "
+        "the network's own, if it has any; they are drawn from the seed, so fine-tune them; null: no new ones",
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
     batch: int = Field(16, ge=1, le=4096, description="crops per forward pass; part of every such feature's key")
