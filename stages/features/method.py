@@ -29,7 +29,7 @@ def extractor_of(
         return extractor(network, layers, Crop(settings.crop, settings.context_px), network_settings, device)
     from ..common.spp.extraction import Spp, SppExtractor
 
-    spp = Spp(settings.spp.scales_px, settings.spp.levels, settings.spp.target_side_px)
+    spp = Spp(**dict(settings.spp))
     return SppExtractor(network, layers, spp, dtype=network_settings.dtype, device=device_of(device))
 
 
@@ -39,7 +39,8 @@ def lengths(network: "Network", layers: Sequence[str], settings: FeaturesSetting
         return {layer: network.feature_dim(layer) for layer in layers}
     from ..common.spp.split import split
 
-    dims = split(network, layers, settings.spp.levels, min(settings.spp.scales_px)).dims
+    spp = settings.spp
+    dims = split(network, layers, spp.levels, min(spp.scales_px), spp.pooling).dims
     return {layer: dims[layer] for layer in layers}
 
 
@@ -76,5 +77,6 @@ def _of_spp(settings: FeaturesSettings, network: "Network") -> dict[str, Any]:
         "input": {name: value for name, value in network.input.as_json().items() if name != "side_px"},
         "scales_px": scales,
         "levels": list(settings.spp.levels),
+        **({} if settings.spp.pooling == "max" else {"pooling": settings.spp.pooling}),
         "target_side_px": settings.spp.target_side_px if len(scales) > 1 else None,
     }

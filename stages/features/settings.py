@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from ..common.networks.settings import Levels
+from ..common.networks.settings import Levels, Pooling
 from ..common.settings import Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")]
@@ -21,6 +21,9 @@ class SppSettings(Settings):
         "target_side_px",
     )
     levels: Levels = Field((1, 2, 3, 6), description="pyramid: n x n bins for each n listed, in this order")
+    pooling: Pooling = Field(
+        "max", description="what a bin holds: its largest value (the paper), or, for pool5 alone, the average"
+    )
     target_side_px: int = Field(
         224, ge=16, le=4096, description="a region should have this side squared in pixels (the authors' code: 208)"
     )

@@ -111,6 +111,11 @@ def pooled_reader(
 
 def checked_length(network: Network, spp: Spp) -> int:
     """Length of the pooled vector; ``StageError`` where no fully connected layer of the network takes it."""
+    if spp.pooling != "max":
+        raise StageError(
+            f"finetune: the fully connected layers take maxima, and features.spp.pooling is {spp.pooling}; "
+            "set it to max, or finetune.iterations to 0"
+        )
     pooled = pooled_length(network, spp.levels, min(spp.scales_px))
     try:
         fully_connected(network, [_LOGITS], spp.levels, pooled)

@@ -42,7 +42,7 @@ class RegionForm:
             ctx.settings("features.method"),
             ctx.settings("features.crop"),
             ctx.settings("features.context_px"),
-            Spp(spp.scales_px, spp.levels, spp.target_side_px),
+            Spp(**dict(spp)),
             ctx.settings("features.storage"),
         )
 

@@ -23,6 +23,10 @@ Units = Annotated[int, Field(ge=1, le=MAX_FC)]  # of a fully connected layer
 Levels = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LEVEL)], ...], Field(min_length=1, max_length=MAX_LEVELS)]
 
 
+# What a bin of it holds: its largest value, as the SPP paper has it throughout, or the average.
+Pooling = Literal["max", "average"]
+
+
 class InputSettings(Settings):
     """Input convention of a weights file that does not carry its own; ``mean`` and ``std`` are in ``color_order``."""
 

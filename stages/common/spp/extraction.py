@@ -14,6 +14,7 @@ from torch import Tensor
 from ..extraction import use_one_thread
 from ..forward import DTYPES, exact_arithmetic, one_at_a_time
 from ..networks import Network
+from ..networks.settings import Pooling
 from ..stopwatch import part
 from ..warp import check_boxes
 from .conv_pass import ConvPass
@@ -29,12 +30,13 @@ FC_BATCH = 256
 
 @dataclass(frozen=True)
 class Spp:
-    """How a region is pooled: the image's scales (its shorter side, px), the pyramid's levels, and the side that a
-    region should have at its scale (:func:`~stages.common.spp.windows.choose_scales`)."""
+    """How a region is pooled: the image's scales (its shorter side, px), the pyramid's levels, the side that a region
+    should have at its scale (:func:`~stages.common.spp.windows.choose_scales`), and what a bin holds."""
 
     scales_px: tuple[int, ...]
     levels: tuple[int, ...]
     target_side_px: int
+    pooling: Pooling = "max"
 
 
 class SppExtractor:
@@ -43,7 +45,7 @@ class SppExtractor:
     The convolutional layers run once over the image at every scale that a region wants, and regions that have the same
     cells of the same scale are pooled, and go through the fully connected layers, once. On a CPU each calling thread
     computes by itself; on CUDA one image is in flight at a time, without TF32. ``network`` is copied; ``dtype`` is the
-    network's arithmetic, pooling is exact.
+    network's arithmetic, pooling is float32's.
     """
 
     def __init__(
@@ -51,11 +53,11 @@ class SppExtractor:
     ) -> None:
         self.layers = tuple(layers)
         self._scales, self._levels = tuple(sorted(spp.scales_px)), spp.levels
-        self._target = spp.target_side_px
+        self._target, self._pooling = spp.target_side_px, spp.pooling
         self._device = torch.device(device)
         self._dtype = DTYPES[dtype]
         own = copy.deepcopy(network).eval().requires_grad_(False)
-        self._parts = split(own, self.layers, self._levels, self._scales[0])
+        self._parts = split(own, self.layers, self._levels, self._scales[0], spp.pooling)
         own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._map = ConvPass(self._parts.conv, self._parts.conv5, network.input, self._device, self._dtype)
         self.dims = {layer: self._parts.dims[layer] for layer in self.layers}
@@ -120,10 +122,10 @@ class SppExtractor:
 
     def _pool(self, fmap: Tensor, windows: NDArray[np.int32], out: Tensor) -> None:
         if self._device.type == "cpu":
-            pool_windows(fmap.numpy(), windows, self._levels, out.numpy())
+            pool_windows(fmap.numpy(), windows, self._levels, out.numpy(), self._pooling)
         else:
             on_device = torch.from_numpy(windows.astype(np.int64)).to(self._device)
-            out.copy_(pool_windows_torch(fmap, on_device, self._levels))
+            out.copy_(pool_windows_torch(fmap, on_device, self._levels, self._pooling))
 
     def _buffer(self) -> Tensor:
         if not hasattr(self._buffers, "pooled"):

@@ -1,7 +1,9 @@
-"""Spatial pyramids of many windows as tensor operations, for CUDA: the same bits as :mod:`.pooling`, all by gathers.
+"""Spatial pyramids of many windows as tensor operations, for CUDA: what :mod:`.pooling` gives, all by gathers.
 
-The largest value of any rectangle is the largest of four overlapping rectangles whose sides are powers of two, and
-the maxima of all of those are made once for a map (a sparse table). So a bin costs four reads, whatever its size.
+Maxima have the same bits; averages agree within rounding, a rectangle's sum being made of four values of a summed-area
+table in float64. The largest value of any rectangle is the largest of four overlapping rectangles whose sides are
+powers of two, and the maxima of all of those are made once for a map (a sparse table). So a bin costs four reads,
+whatever its size.
 """
 
 from collections.abc import Sequence
@@ -9,14 +11,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..networks.settings import Pooling
 
-def pool_windows_torch(fmap: Tensor, windows: Tensor, levels: Sequence[int]) -> Tensor:
+
+def pool_windows_torch(fmap: Tensor, windows: Tensor, levels: Sequence[int], pooling: Pooling = "max") -> Tensor:
     """Map [h, w, c] and windows int64 [n, 4] (``y1, x1, y2, x2``, half-open, in the map), n > 0 -> [n, c * bins].
 
     As :func:`~stages.common.spp.pooling.pool_windows` has it, on the tensors' device and in the map's type.
     """
+    bins = _bins(windows, levels)
+    pooled = _maxima(fmap, *bins) if pooling == "max" else _averages(fmap, *bins)  # [n, bins, c]
+    parts = pooled.split([n * n for n in levels], dim=1)
+    return torch.cat([part.transpose(1, 2).flatten(1) for part in parts], 1)
+
+
+def _maxima(fmap: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
+    """Of rectangles, four of int64 [n, bins]: [n, bins, c]."""
     h, w, c = fmap.shape
-    top, left, bottom, right = _bins(windows, levels)
     tall, wide = _exponent(bottom - top), _exponent(right - left)
     most_tall, most_wide = int(tall.max()), int(wide.max())
     table = _table(fmap.clamp(min=0), most_tall, most_wide).reshape(-1, c)
@@ -24,9 +35,18 @@ def pool_windows_torch(fmap: Tensor, windows: Tensor, levels: Sequence[int]) -> 
     low, far = bottom - (1 << tall), right - (1 << wide)
     pooled = table[(first + top) * w + left]
     for y, x in ((top, far), (low, left), (low, far)):
-        pooled = torch.maximum(pooled, table[(first + y) * w + x])  # [n, bins, c]
-    parts = pooled.split([n * n for n in levels], dim=1)
-    return torch.cat([part.transpose(1, 2).flatten(1) for part in parts], 1)
+        pooled = torch.maximum(pooled, table[(first + y) * w + x])
+    return pooled
+
+
+def _averages(fmap: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
+    h, w, c = fmap.shape
+    table = fmap.new_zeros((h + 1, w + 1, c), dtype=torch.float64)
+    table[1:, 1:] = fmap.double().cumsum(0).cumsum(1)
+    flat = table.reshape(-1, c)
+    sums = flat[bottom * (w + 1) + right] - flat[top * (w + 1) + right]
+    sums = sums - flat[bottom * (w + 1) + left] + flat[top * (w + 1) + left]
+    return (sums / ((bottom - top) * (right - left))[..., None]).to(fmap.dtype)
 
 
 def _bins(windows: Tensor, levels: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import StageError
 from ..networks import Network
+from ..networks.settings import Pooling
 from .geometry import Geometry, map_geometry
 from .pooling import bin_count
 
@@ -31,15 +32,23 @@ class SplitNetwork:
     pooled: int
 
 
-def split(network: Network, layers: Sequence[str], levels: Sequence[int], least_px: int) -> SplitNetwork:
+def split(
+    network: Network, layers: Sequence[str], levels: Sequence[int], least_px: int, pooling: Pooling = "max"
+) -> SplitNetwork:
     """Split a network for ``layers`` with a pyramid of ``levels``.
 
-    Raises ``StageError`` where the fully connected layers do not take the pooled vector, saying what would; where a
-    layer is neither pool5 nor behind it; where an image of ``least_px`` on its shorter side leaves no cell of the map.
+    Raises ``StageError`` where the fully connected layers do not take the pooled vector (averages they never take),
+    saying what would; where a layer is neither pool5 nor behind it; where an image of ``least_px`` on its shorter side
+    leaves no cell of the map.
     """
     conv = network.graph([network.conv5])
     pooled = pooled_length(network, levels, least_px)
     after = [layer for layer in layers if layer != POOLED]
+    if after and pooling != "max":
+        raise StageError(
+            f"features.spp.pooling: {pooling} is for {POOLED}; the layers behind it were trained on maxima: store "
+            f"{POOLED} alone, without {', '.join(after)}, or set features.spp.pooling to max"
+        )
     try:
         fc = fully_connected(network, after, levels, pooled) if after else None
     except StageError as error:

@@ -279,12 +279,12 @@ def test_spp_levels_and_the_target_side_of_one_scale(world):
     world.keys_only = True
     set_group(world, "features", layers=("pool5",))
     keys = []
-    for changes in ({}, {"target_side_px": 100}, {"levels": (1, 2)}, {"levels": (2, 1)}):
+    for changes in ({}, {"target_side_px": 100}, {"levels": (1, 2)}, {"levels": (2, 1)}, {"pooling": "average"}):
         use_spp(world, scales_px=(60,), **changes)
         world.run()
         keys.append(tuple(world.keys))
     assert keys[0] == keys[1]  # of one scale there is nothing to choose
-    assert len(set(keys)) == 3
+    assert len(set(keys)) == 4
 
 
 def test_spp_does_not_enter_the_keys_of_warped_regions(world):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from stages.common.training import generator, torch_generator
 from stages.common.weights import load_weights, save_weights, weights_digest
 from stages.features.settings import SppSettings
 from stages.finetune.maps import MapsCompute, described, map_name, map_task
-from stages.finetune.pooled import PooledReader, mirrored_boxes, pooled_reader
+from stages.finetune.pooled import PooledReader, checked_length, mirrored_boxes, pooled_reader
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
 from stages.finetune.tuning import course_of, fine_tune
@@ -366,3 +367,10 @@ def test_a_new_head_is_trained(tmp_path: Path) -> None:
         assert not torch.equal(made.trunk.classifier[i].weight, after.trunk.classifier[i].weight)
     for name, value in made.trunk.features.state_dict().items():
         assert torch.equal(value, after.trunk.features.state_dict()[name])
+
+
+def test_averages_are_not_fine_tuned_on() -> None:
+    with pytest.raises(
+        StageError, match=r"take maxima, and features\.spp\.pooling is average; set it to max, or finetune"
+    ):
+        checked_length(network(), replace(SPP, pooling="average"))

@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ def random_boxes(n, seed=0):
     return np.concatenate([corner, corner + rng.uniform(5, 30, (n, 2))], 1).astype(np.float32)
 
 
-def slow(network, image, box, spp):
+def slow(network, image, box, spp, pool=functional.adaptive_max_pool2d):
     """One region: resize, convolve, crop the map, pool, multiply."""
     side = min(image.shape[:2])
     area = float((box[2] - box[0]) * (box[3] - box[1]))
@@ -61,9 +62,7 @@ def slow(network, image, box, spp):
     with torch.no_grad():
         fmap = trunk.features[:12](torch.from_numpy(pixels))
         y1, x1, y2, x2 = cell_windows(box[None], side, scale, map_geometry(network), fmap.shape[2:])[0]
-        pooled = torch.cat(
-            [functional.adaptive_max_pool2d(fmap[:, :, y1:y2, x1:x2], n).flatten(1) for n in spp.levels], 1
-        )
+        pooled = torch.cat([pool(fmap[:, :, y1:y2, x1:x2], n).flatten(1) for n in spp.levels], 1)
         out = {"pool5": pooled[0]}
         for layer, end in (("fc6", 3), ("fc7", 6), ("fc8", 7)):
             out[layer] = trunk.classifier[:end](pooled)[0]
@@ -81,6 +80,14 @@ def test_equals_a_direct_computation_of_each_region(network):
             assert found[layer].dtype == np.float32
             np.testing.assert_allclose(found[layer][i], expected[layer], rtol=1e-4, atol=1e-4)
     assert scales == {64, 96, 128}
+
+
+def test_averages_equal_a_direct_computation_of_each_region(network):
+    image, boxes = picture(), random_boxes(12)
+    found = SppExtractor(network, ["pool5"], replace(SPP, pooling="average"))(image, boxes)["pool5"]
+    for row, box in zip(found, boxes, strict=True):
+        _, expected = slow(network, image, box, SPP, functional.adaptive_avg_pool2d)
+        np.testing.assert_allclose(row, expected["pool5"], rtol=1e-4, atol=1e-4)
 
 
 def test_the_input_convention_is_the_networks():

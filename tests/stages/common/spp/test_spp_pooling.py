@@ -13,8 +13,8 @@ from stages.common.spp.pooling import bin_count, pool_windows
 from stages.common.spp.pooling_torch import pool_windows_torch
 
 
-def slow(fmap, windows, levels):
-    """Bin by bin, value by value, as spm_pool_caffe_mex.cpp has it."""
+def slow(fmap, windows, levels, pooling="max"):
+    """Bin by bin, value by value, as spm_pool_caffe_mex.cpp has it; averages in float64."""
     out = []
     for y1, x1, y2, x2 in windows:
         part = fmap[y1:y2, x1:x2]
@@ -25,18 +25,19 @@ def slow(fmap, windows, levels):
                     for j in range(n):
                         rows = slice(math.floor(i * h / n), math.ceil((i + 1) * h / n))
                         columns = slice(math.floor(j * w / n), math.ceil((j + 1) * w / n))
-                        out.append(max(0.0, part[rows, columns, c].max()))
+                        cells = part[rows, columns, c]
+                        out.append(max(0.0, cells.max()) if pooling == "max" else cells.mean(dtype=np.float64))
     return np.array(out, np.float32).reshape(len(windows), -1)
 
 
-def compiled(fmap, windows, levels):
+def compiled(fmap, windows, levels, pooling="max"):
     out = np.full((len(windows), fmap.shape[2] * bin_count(levels)), np.nan, np.float32)
-    pool_windows(np.ascontiguousarray(fmap), windows, levels, out)
+    pool_windows(np.ascontiguousarray(fmap), windows, levels, out, pooling)
     return out
 
 
-def gathered(fmap, windows, levels):
-    return pool_windows_torch(torch.from_numpy(fmap), torch.from_numpy(windows).long(), levels).numpy()
+def gathered(fmap, windows, levels, pooling="max"):
+    return pool_windows_torch(torch.from_numpy(fmap), torch.from_numpy(windows).long(), levels, pooling).numpy()
 
 
 FAST = {"compiled": compiled, "gathered": gathered}
@@ -76,6 +77,30 @@ def test_equals_torchs_adaptive_pooling_of_the_cropped_map(fast, case):
         expected = [torch.nn.functional.adaptive_max_pool2d(cropped, n).flatten() for n in levels]
         assert np.array_equal(row, torch.cat(expected).numpy())
         assert np.array_equal(row, layer(cropped)[0].numpy())
+
+
+@pytest.mark.parametrize("fast", FAST.values(), ids=FAST)
+@given(case=cases())
+@settings(max_examples=60, deadline=None)
+def test_averages_equal_the_slow_obvious_ones_and_torchs_adaptive_pooling(fast, case):
+    fmap, windows, levels = case
+    found = fast(*case, "average")
+    np.testing.assert_allclose(
+        found, slow(*case, "average"), rtol=0, atol=2e-6
+    )  # values about 1, some hundreds of them
+    for row, (y1, x1, y2, x2) in zip(found, windows, strict=True):
+        cropped = torch.from_numpy(fmap[y1:y2, x1:x2].transpose(2, 0, 1).copy())[None]
+        expected = torch.cat([torch.nn.functional.adaptive_avg_pool2d(cropped, n).flatten() for n in levels])
+        np.testing.assert_allclose(row, expected.numpy(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("fast", FAST.values(), ids=FAST)
+def test_averages_by_hand(fast):
+    """Columns 0..2 and 1..3 of a 2 x 3 window share the middle one."""
+    fmap = np.full((4, 5, 1), 99, np.float32)
+    fmap[1:3, 1:4, 0] = [[1, 2, 3], [4, 5, 9]]
+    found = fast(fmap, np.array([[1, 1, 3, 4]], np.int32), (1, 2), "average")[0]
+    assert found.tolist() == [4, 1.5, 2.5, 4.5, 7]
 
 
 @pytest.mark.parametrize("fast", FAST.values(), ids=FAST)

@@ -79,6 +79,13 @@ def test_a_network_without_fully_connected_layers_has_the_pooled_vector_only(lay
         split(build("squeezenet1_0", 5, device="meta"), ["pool5", layer], (1, 2), 480)
 
 
+def test_layers_behind_averages_are_refused():
+    said = "features.spp.pooling: average is for pool5; .* maxima: store pool5 alone, without fc6"
+    with pytest.raises(StageError, match=said):
+        split(network(pyramid=(1, 2)), ["pool5", "fc6"], (1, 2), 64, "average")
+    assert split(network(pyramid=(1, 2)), ["pool5"], (1, 2), 64, "average").dims == {"pool5": 320}
+
+
 def test_images_too_small_for_the_network():
     with pytest.raises(StageError, match=r"features\.spp\.scales_px: zf5 has no conv5 left of an image of 20 px"):
         split(build("zf5", 5, device="meta"), ["pool5"], (1,), 20)
