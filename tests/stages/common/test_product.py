@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.product import FEW, product
@@ -13,6 +13,7 @@ def operands(rows, length, vectors, dtype, seed=0):
     return rng.standard_normal((rows, length)).astype(dtype), rng.standard_normal((vectors, length)).astype(np.float32)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(
     rows=st.integers(0, 9),
     length=st.integers(1, 130),
