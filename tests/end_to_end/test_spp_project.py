@@ -22,7 +22,7 @@ def spp_project(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) 
     params: dict[str, Any] = yaml.safe_load((project / "params.yaml").read_text())
     params["network"]["pyramid"] = LEVELS
     params["features"]["method"] = "spp"
-    params["features"]["spp"] = {"scales_px": [200, 320], "levels": LEVELS, "target_side_px": 64}
+    params["features"]["spp"] = {"scales_px": [200, 320], "levels": LEVELS, "pooling": "max", "target_side_px": 64}
     put_params(project, params)
     run_rcnn(
         project, "run", "pretrain", "finetune", "features", "svm", "bbox", "detect", "combine", "evaluate", "report"
@@ -82,7 +82,9 @@ def test_squeezenets_weights_with_a_new_head(project: Path, run_rcnn: Rcnn, put_
     save_file(plain, project / "sq.safetensors")
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["network"].update(name="squeezenet1_0", weights="sq.safetensors", pyramid=[1, 2], fc=[16, 8])
-    params["features"].update(method="spp", spp={"scales_px": [200], "levels": [1, 2], "target_side_px": 224})
+    params["features"].update(
+        method="spp", spp={"scales_px": [200], "levels": [1, 2], "pooling": "max", "target_side_px": 224}
+    )
     params["finetune"].update(bg_iou_low=0.1, bg_per_batch=4, iterations=2, mirror=True)
     params["svm"]["duplicate_iou"] = 0.7
     put_params(project, params)

@@ -13,7 +13,7 @@ def test_defaults_are_complete() -> None:
     assert params.dataset == "scenes"
     assert params.svm.C == 0.001
     spp = params.features.spp
-    assert (spp.scales_px, spp.levels, spp.target_side_px) == ((688,), (1, 2, 3, 6), 224)
+    assert (spp.scales_px, spp.levels, spp.target_side_px, spp.pooling) == ((688,), (1, 2, 3, 6), 224, "max")
 
 
 @pytest.mark.parametrize(
