@@ -70,7 +70,10 @@ def described(
 
 
 def _of_spp(settings: FeaturesSettings, network: "Network") -> dict[str, Any]:
-    """Neither the input's side nor the number of regions in a batch changes what is pooled from a whole image."""
+    """Neither the input's side nor the number of regions in a batch changes what is pooled from a whole image.
+
+    Maxima are not named, so that features from before there were averages keep their keys.
+    """
     scales = sorted(settings.spp.scales_px)
     return {
         "method": "spp",

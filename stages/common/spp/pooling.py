@@ -40,27 +40,21 @@ def pool_windows(
         raise ValueError(f"windows must be in the map of {h} x {w} cells and not empty")
     bins = np.empty((bin_count(levels), c), np.float32)
     average = pooling == "average"
-    plan = _average_plan(tuple(levels)) if average else _max_plan(tuple(levels))
-    _pool(fmap, np.ascontiguousarray(ends, np.int32), plan, average, bins, out)
+    _pool(fmap, np.ascontiguousarray(ends, np.int32), _plan(tuple(levels), average), average, bins, out)
 
 
-def _average_plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
-    """Every level from the map itself: bins overlap, so that a mean of finer bins' means is another one."""
-    firsts = np.cumsum([0, *(n * n for n in levels)])
-    return np.array([(n, first, 0, 0) for n, first in zip(levels, firsts.tolist(), strict=False)], np.int64)
-
-
-def _max_plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
+def _plan(levels: tuple[int, ...], average: bool) -> NDArray[np.int64]:
     """In which order levels are pooled, and from what: rows of (n, its first bin, m, the first bin of m).
 
     Where n divides another level m, a bin of n is exactly (m / n) squared bins of m: their rows begin at
-    floor(i h / n) and end at ceil((i + 1) h / n), and neighbours leave no gap. Else m is 0: from the map itself.
+    floor(i h / n) and end at ceil((i + 1) h / n), and neighbours leave no gap. Else m is 0: from the map itself,
+    as every average is: where bins overlap, the mean of finer bins' means is another one.
     """
     firsts = np.cumsum([0, *(n * n for n in levels)])
     done: list[tuple[int, int]] = []
     rows = []
     for n, first in sorted(zip(levels, firsts.tolist(), strict=False), reverse=True):
-        finer = [(m, at) for m, at in done if m % n == 0]
+        finer = [(m, at) for m, at in done if m % n == 0 and not average]
         rows.append((n, first, *min(finer, default=(0, 0))))
         done.append((n, first))
     return np.array(rows, np.int64)
@@ -73,10 +67,8 @@ def _pool(fmap: Any, windows: Any, plan: Any, average: Any, bins: Any, out: Any)
         for step in range(len(plan)):
             n, first, m, source = plan[step, 0], plan[step, 1], plan[step, 2], plan[step, 3]
             here = bins[first : first + n * n]
-            if average:
-                _averages(fmap, windows[k], n, here)
-            elif m == 0:
-                _from_map(fmap, windows[k], n, here)
+            if m == 0:
+                _from_map(fmap, windows[k], n, average, here)
             else:
                 _from_finer(bins[source : source + m * m], m, n, here)
         for step in range(len(plan)):
@@ -95,30 +87,22 @@ def _turn(bins: Any, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _from_map(fmap: Any, window: Any, n: Any, here: Any) -> None:
-    y1, x1 = window[0], window[1]
-    h, w = window[2] - y1, window[3] - x1
-    here[:] = 0
-    for i in range(n):
-        for y in range(y1 + i * h // n, y1 - (-(i + 1) * h) // n):
-            for j in range(n):
-                for x in range(x1 + j * w // n, x1 - (-(j + 1) * w) // n):
-                    _raise_to(here[i * n + j], fmap[y, x])
-
-
-@njit(cache=True, nogil=True)
-def _averages(fmap: Any, window: Any, n: Any, here: Any) -> None:
+def _from_map(fmap: Any, window: Any, n: Any, average: Any, here: Any) -> None:
     y1, x1 = window[0], window[1]
     h, w = window[2] - y1, window[3] - x1
     here[:] = 0
     for i in range(n):
         top, bottom = y1 + i * h // n, y1 - (-(i + 1) * h) // n
         for j in range(n):
-            left, right = x1 + j * w // n, x1 - (-(j + 1) * w) // n
+            left, right, values = x1 + j * w // n, x1 - (-(j + 1) * w) // n, here[i * n + j]
             for y in range(top, bottom):
                 for x in range(left, right):
-                    _add_to(here[i * n + j], fmap[y, x])
-            _divide(here[i * n + j], np.float32((bottom - top) * (right - left)))
+                    if average:
+                        _add_to(values, fmap[y, x])
+                    else:
+                        _raise_to(values, fmap[y, x])
+            if average:
+                _divide(values, np.float32((bottom - top) * (right - left)))
 
 
 @njit(cache=True, nogil=True)
