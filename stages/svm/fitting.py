@@ -45,12 +45,22 @@ class Fitter:
         self, positives: Sequence[NDArray[Any]], pool: NegativePool, feature_scale: float, settings: SvmSettings
     ) -> None:
         self._positives, self._pool, self._scale, self._settings = positives, pool, feature_scale, settings
+        self._while_mining = settings.while_mining()
         self._norms = [squared_norms(rows) for rows in positives]
         self._last: dict[int, ClassFit] = {}
 
-    def fit(self, j: int, seed: int, threads: Crew | None = None) -> ClassFit:
-        """Fit class ``j`` on what the pool holds of it; nothing is changed. ``threads``: idle ones, which may help."""
-        return self._liblinear(j, seed) if self._settings.solver == "liblinear" else self._dual(j, seed, threads)
+    def fit(self, j: int, seed: int, is_last: bool, threads: Crew | None = None) -> ClassFit:
+        """Fit class ``j`` on what the pool holds of it; nothing is changed. ``threads``: idle ones, which may help.
+
+        Of a fit that is not the class's last the detector serves to find negatives alone, and need not be exact.
+        """
+        if self._settings.solver == "liblinear":
+            return self._liblinear(j, seed)
+        if not is_last:
+            fitted = self._dual(j, seed, self._while_mining, threads)
+            if not (fitted.negative_scores < self._settings.evict_below).all():
+                return fitted  # else none of them stays for a later fit, and this may be the last
+        return self._dual(j, seed, self._settings, threads)
 
     def keep(self, j: int, fitted: ClassFit) -> None:
         """Make a fit the start of the class's next one; before anything is dropped."""
@@ -61,12 +71,11 @@ class Fitter:
         self._last[j] = fitted
         self._pool.set_state(j, multipliers, fitted.negative_scores, gone)
 
-    def _dual(self, j: int, seed: int, threads: Crew | None) -> ClassFit:
+    def _dual(self, j: int, seed: int, settings: SvmSettings, threads: Crew | None) -> ClassFit:
         values, norms = self._pool.stored()
         slots, p = self._pool.slots(j), len(self._positives[j])
         rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
-        start, threshold = self._start(j, rows), self._settings.evict_below
-        found = fit_dual(rows, start, self._scale, self._settings, seed, threads, threshold)
+        found = fit_dual(rows, self._start(j, rows), self._scale, settings, seed, threads, settings.evict_below)
         return ClassFit(
             found.w.astype(np.float32), np.float32(found.b), found.scores[:p], found.scores[p:],
             found.iterations, found.converged, found.gap, found.multipliers, found.gone,

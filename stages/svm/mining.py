@@ -5,9 +5,12 @@ Follows the authors' rcnn_train.m. Deliberate differences:
   authors do so with the first image only, and stop with an error later if that image has no regions.
 - The negatives are bounded in memory; what leaves because of that is counted, logged and written to the mining log.
 - Each fit is seeded, so that the same features give the same detector.
+- With the dual solver a class's last fit is exact (``gap``), those before it are about as exact as liblinear's
+  (``mining_gap``): which negatives are hard needs no more.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -165,7 +168,7 @@ class _Trainer:
             self.lost += lost
             tell_forgotten(int(lost.sum()), image.image_id, self.settings, self.log)
         due = (self.fits == 0) | (self.new > self.settings.retrain_after) | is_last
-        self._fit(np.flatnonzero(due & (self.pool.counts() > 0)).tolist(), image.image_id, seen)
+        self._fit(np.flatnonzero(due & (self.pool.counts() > 0)).tolist(), image.image_id, seen, is_last)
 
     def _negatives(self, image: ImageRegions) -> NDArray[np.bool_]:
         """bool [n, N]: which rows are negatives of which class."""
@@ -181,18 +184,18 @@ class _Trainer:
         blocks = [features[i : i + SCORED_AT_ONCE] for i in range(0, len(features), SCORED_AT_ONCE)]
         return np.concatenate(self.threads.map(model.scores, blocks))
 
-    def _fit(self, due: list[int], image_id: int, seen: int) -> None:
+    def _fit(self, due: list[int], image_id: int, seen: int, is_last: bool) -> None:
         """Fit classes, each by itself and so in any number of threads, then take the results over in order."""
         # a stream of its own for each (class, fit), whatever happens to other classes
         seeds = [int(np.random.SeedSequence([self.seed, j, int(self.fits[j])]).generate_state(1)[0]) for j in due]
         if len(due) == 1:  # in this thread, helped by the others
-            fits = [self.fitter.fit(due[0], seeds[0], self.threads)]
+            fits = [self.fitter.fit(due[0], seeds[0], is_last, self.threads)]
         else:
-            fits = self.threads.map(self.fitter.fit, due, seeds)
+            fits = self.threads.map(self.fitter.fit, due, seeds, repeat(is_last, len(due)))
         for j, fitted in zip(due, fits, strict=True):
-            self._take_over(j, fitted, image_id, seen)
+            self._take_over(j, fitted, image_id, seen, self.settings.stop(is_last))
 
-    def _take_over(self, j: int, fitted: ClassFit, image_id: int, seen: int) -> None:
+    def _take_over(self, j: int, fitted: ClassFit, image_id: int, seen: int, stop: tuple[str, float]) -> None:
         """Make a fit the class's detector, record it, and evict the negatives that became easy."""
         self.weights[j], self.bias[j] = fitted.w, fitted.b
         self.fits[j] += 1
@@ -211,7 +214,7 @@ class _Trainer:
             evicted_for_memory=int(self.lost[j]),
         )
         self.records.append(record)
-        tell(record, self.settings, self.log)
+        tell(record, self.settings.solver, stop, self.log)
         self.new[j] = self.lost[j] = 0
 
     def require_fitted(self) -> None:

@@ -65,18 +65,17 @@ def fit_record(
     )
 
 
-def tell(record: FitRecord, settings: SvmSettings, log: Log) -> None:
-    """One line about a fit, and a warning where the solver gave up."""
+def tell(record: FitRecord, solver: str, stop: tuple[str, float], log: Log) -> None:
+    """One line about a fit, and a warning where the solver gave up before ``stop`` (``SvmSettings.stop``)."""
     log.info(
         f"{record.class_name}: fit {record.fit} on {record.positives} positives, {record.negatives} negatives "
         f"({record.new_negatives} new): objective {record.objective:.4f} = {record.regulariser:.4f} (regulariser) "
         f"+ {record.positive_loss:.4f} (positives) + {record.negative_loss:.4f} (negatives); evicted {record.evicted}"
     )
     if not record.converged:
-        knob = "gap" if settings.solver == "dual" else "tolerance"
         message = (
-            f"{record.class_name}, fit {record.fit}: {settings.solver} stopped after {record.iterations} iterations "
-            f"without reaching svm.{knob} = {getattr(settings, knob)}; raise svm.{knob} or lower svm.C"
+            f"{record.class_name}, fit {record.fit}: {solver} stopped after {record.iterations} iterations "
+            f"without reaching {stop[0]} = {stop[1]}; raise {stop[0]} or lower svm.C"
         )
         log.warning(f"{ConvergenceWarning.__name__}: {message}")
 

@@ -49,6 +49,13 @@ class SvmSettings(Settings):
         le=1,
         description="dual: stop when the objective is at most this share above its minimum, by the duality gap",
     )
+    mining_gap: float = Field(
+        0.01,
+        ge=1e-6,
+        le=1,
+        description="dual: the same of all fits of a class but its last, which only find hard negatives; one below "
+        "svm.gap counts as svm.gap",
+    )
     tolerance: float = Field(
         0.1,
         gt=0,
@@ -61,3 +68,15 @@ class SvmSettings(Settings):
         le=10**7,
         description="MiB for cached negatives; liblinear: and its copy of them for the largest class",
     )
+
+    def while_mining(self) -> "SvmSettings":
+        """The same for a fit that is not a class's last: ``gap`` is as wide as ``mining_gap``."""
+        return self.model_copy(update={"gap": max(self.gap, self.mining_gap)})
+
+    def stop(self, is_last: bool) -> tuple[str, float]:
+        """The parameter that says when a fit is done, and its value."""
+        if self.solver == "liblinear":
+            return "svm.tolerance", self.tolerance
+        if is_last or self.mining_gap <= self.gap:
+            return "svm.gap", self.gap
+        return "svm.mining_gap", self.mining_gap

@@ -17,7 +17,7 @@ from .settings import SvmSettings
 if TYPE_CHECKING:
     from .records import FitRecord
 
-VERSION = 3
+VERSION = 4
 
 
 def run(ctx: Context) -> None:
