@@ -50,16 +50,17 @@ class Classifier:
         """The scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
 
         Equal to those of :meth:`scores`, of many classes but for rounding. So a hundred thousand classes need no more
-        memory than a thousand. A softmax, whose scores depend on each other, comes in one part.
+        memory than a thousand. A softmax, whose scores depend on each other, comes in one part. Each part is overwritten
+        by the next.
         """
         if self.kind != "svm" or len(self.weights) <= FEW:
             yield 0, np.ascontiguousarray(self.scores(features).T)
             return
-        x = as_float32(features)
+        x = as_float32(features) * np.float32(self.feature_scale)  # not the weights, of which there are far more
         ends = np.linspace(0, len(self.weights), max(1, len(self.weights) // _CLASSES_AT_ONCE) + 1, dtype=np.int64)
+        memory: Floats = np.empty((int(np.diff(ends).max()), len(x)), np.float32)
         for begin, end in pairwise(ends.tolist()):
-            weights: Floats = self.weights[begin:end] * np.float32(self.feature_scale)
-            margins: Floats = weights @ x.T
+            margins = np.matmul(self.weights[begin:end], x.T, out=memory[: end - begin])
             margins += self.bias[begin:end, None]
             yield begin, margins
 

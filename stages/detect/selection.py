@@ -59,17 +59,20 @@ def _collect(scores: Any, bits: Any, limits: Any, keys: Any) -> None:
 
     ``bits`` uint32 [N, n] are the scores' own; keys uint64 [N, most].
     """
+    reached = np.empty(scores.shape[1], np.int64)
     for c in range(len(scores)):
-        found = 0
-        for i in range(scores.shape[1]):
-            if scores[c, i] >= limits[c] or limits[c] == -np.inf:  # NaN only where all are needed
-                # a positive float's bits grow with it, a negative one's fall; 0.0 and -0.0 are equal, NaN is last
-                word = bits[c, i] if scores[c, i] != 0 else np.uint32(0)
-                falling = word if word >> 31 else np.uint32(0x7FFFFFFF) - word
-                if np.isnan(scores[c, i]):
-                    falling = np.uint32(0xFFFFFFFF)
-                keys[c, found] = (np.uint64(falling) << np.uint64(32)) | np.uint64(i)
-                found += 1
+        found, every = 0, limits[c] == -np.inf  # NaN only where all are needed
+        for i in range(scores.shape[1]):  # no branch in it: which scores reach the limit cannot be foretold
+            reached[found] = i
+            found += (scores[c, i] >= limits[c]) | every
+        for k in range(found):
+            i = reached[k]
+            # a positive float's bits grow with it, a negative one's fall; 0.0 and -0.0 are equal, NaN is last
+            word = bits[c, i] if scores[c, i] != 0 else np.uint32(0)
+            falling = word if word >> 31 else np.uint32(0x7FFFFFFF) - word
+            if np.isnan(scores[c, i]):
+                falling = np.uint32(0xFFFFFFFF)
+            keys[c, k] = (np.uint64(falling) << np.uint64(32)) | np.uint64(i)
 
 
 @njit(cache=True, nogil=True)

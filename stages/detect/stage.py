@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..common.detections import Candidates
     from ..common.models import BoxRegressor, Classifier
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
