@@ -1,57 +1,106 @@
-"""How time and memory of the stages after the features grow with images, regions and classes.
+"""How time and memory of the stages grow with images, regions and classes.
 
-Each stage runs as a user runs it, ``rcnn run STAGE``, a process each, on made-up features (``made_up``): over a 10x
-range of images, of regions per image, and of classes; the exponent is the b of
-``cost = start + a * size ** b``, where ``start`` is what the stage takes on next to nothing: importing, reading the
-parameters, starting threads. The time is the stage's own (without the program's start), the memory the process's peak.
+Each stage runs as a user runs it, ``rcnn run STAGE``, a process each: proposals and features on photographs, the stages
+after them on made-up features (``made_up``), over a 10x range of images, of regions per image, and of classes. The
+exponent is the b of ``cost = start + a * size ** b``, where ``start`` is what the stage takes on next to nothing:
+importing, reading the parameters, starting threads. The time is the stage's own (without the program's start), the
+memory the process's peak.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from benchmarks import harness
 from benchmarks.harness import Figure, fitted_exponent
 from benchmarks.made_up import make_project
+from benchmarks.photo_project import WIDTH, make_photo_project
 from benchmarks.project import ROOT, rcnn
 from pipeline.timings import read_timings
 
-STAGES = ("svm", "bbox", "detect")
-SIZES = {"images": (8, 80), "regions": (200, 2000), "classes": (2, 20)}
-BASE = {"images": 20, "regions": 600, "classes": 6}
-NEXT_TO_NOTHING = {"images": 2, "regions": 20, "classes": 2}
 LEAST_S, LEAST_MIB = 0.01, 1.0  # told from the start no more surely than this
 
 
-def run_stage(project: Path, stage: str) -> tuple[float, float]:
-    """Seconds of the stage itself, and MiB at the peak of its process."""
-    rcnn(project, "run", stage)
-    found = read_timings(project)[stage]
-    return found["seconds"], found["peak_rss_mb"]
+@dataclass(frozen=True)
+class Plan:
+    """Which stages run on which projects, and of which of them figures are given.
+
+    ``make`` writes a project of a size by axis: ``base``, but for one axis at a time, which takes the two values of
+    ``sizes``; ``least`` is next to nothing.
+    """
+
+    make: Callable[..., None]
+    runs: Sequence[str]
+    shown: Sequence[str]
+    sizes: Mapping[str, tuple[int, int]]
+    base: Mapping[str, int]
+    least: Mapping[str, int]
 
 
-def measure(images: int, regions: int, classes: int) -> dict[str, tuple[float, float]]:
-    """Seconds and MiB of each stage on a project of this size."""
+def photo_project(source: Path, project: Path, images: int, regions: int, width: int) -> None:
+    make_photo_project(project, source, images, "cpu", max_proposals=regions, width_px=width)
+    rcnn(project, "run", "manifest", "pretrain", "finetune")
+
+
+def made_up_project(project: Path, images: int, regions: int, classes: int) -> None:
+    make_project(project, images, max(1, images // 2), regions, classes)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["bbox"]["layer"] = "fc7"
+    (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def plans() -> Iterator[Plan]:
+    if source := harness.photographs():
+        yield Plan(
+            make=lambda project, **size: photo_project(source, project, **size),
+            runs=("proposals", "features"),
+            shown=("proposals", "features"),
+            sizes={"images": (4, 40), "regions": (40, 400)},
+            base={"images": 4, "regions": 40, "width": WIDTH},
+            least={"images": 2, "regions": 4, "width": 80},
+        )
+    yield Plan(
+        make=made_up_project,
+        runs=("svm", "bbox", "detect", "combine", "evaluate"),
+        shown=("svm", "bbox", "detect", "evaluate"),
+        sizes={"images": (8, 80), "regions": (200, 2000), "classes": (2, 20)},
+        base={"images": 20, "regions": 600, "classes": 6},
+        least={"images": 2, "regions": 20, "classes": 2},
+    )
+
+
+def measure(plan: Plan, size: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """Of each stage the seconds of the stage itself, and the MiB at its process's peak."""
     with tempfile.TemporaryDirectory() as name:
         project = Path(name)
-        make_project(project, images, max(1, images // 2), regions, classes)
-        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["bbox"]["layer"] = "fc7"
-        (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-        return {stage: run_stage(project, stage) for stage in STAGES}
+        plan.make(project, **size)
+        for stage in plan.runs:
+            rcnn(project, "run", stage)
+        found = read_timings(project)
+        return {stage: (found[stage]["seconds"], found[stage]["peak_rss_mb"]) for stage in plan.shown}
 
 
 def figures(_: str) -> Iterator[Figure]:
     """Two figures per stage."""
-    start = measure(**NEXT_TO_NOTHING)
-    grown = {axis: [measure(**{**BASE, axis: size}) for size in sizes] for axis, sizes in SIZES.items()}
-    for stage in STAGES:
+    for plan in plans():
+        yield from plan_figures(plan)
+
+
+def plan_figures(plan: Plan) -> Iterator[Figure]:
+    start = measure(plan, plan.least)
+    points = {axis: [{**plan.base, axis: size} for size in pair] for axis, pair in plan.sizes.items()}
+    distinct = {tuple(point.items()): point for pair in points.values() for point in pair}
+    found = {key: measure(plan, point) for key, point in distinct.items()}
+    grown = {axis: [found[tuple(point.items())] for point in pair] for axis, pair in points.items()}
+    for stage in plan.shown:
         times, peaks = [], []
-        for axis, sizes in SIZES.items():
-            seconds, mib = zip(*(found[stage] for found in grown[axis]), strict=True)
-            times.append(f"{axis} {_exponent(sizes, seconds, start[stage][0], LEAST_S)} s)")
-            peaks.append(f"{axis} {_exponent(sizes, mib, start[stage][1], LEAST_MIB)} MiB)")
+        for axis, pair in plan.sizes.items():
+            seconds, mib = zip(*(point[stage] for point in grown[axis]), strict=True)
+            times.append(f"{axis} {_exponent(pair, seconds, start[stage][0], LEAST_S)} s)")
+            peaks.append(f"{axis} {_exponent(pair, mib, start[stage][1], LEAST_MIB)} MiB)")
         yield Figure(f"exponent of {stage}'s time over 10x", "; ".join(times), note=f"start {start[stage][0]:.2f} s")
         yield Figure(
             f"exponent of {stage}'s peak memory over 10x", "; ".join(peaks), note=f"start {start[stage][1]:.0f} MiB"
@@ -65,6 +114,4 @@ def _exponent(sizes: Sequence[int], costs: Sequence[float], start: float, least:
 
 
 if __name__ == "__main__":
-    from benchmarks import harness
-
     harness.main(figures)

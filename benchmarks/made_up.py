@@ -1,4 +1,5 @@
-"""A project whose features are made up, for the stages after them: any number of images, regions and classes.
+"""A project whose proposals and features are made up, for the stages after them: of any number of images, regions
+and classes.
 
 Each image has one to three objects of random classes; a tenth of its proposals lie about them. Features are like fc7's
 (4,096, a quarter of them not 0): a random layer and a ReLU on a latent vector to which each class adds its direction
@@ -30,11 +31,12 @@ def random_layer(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def make_project(folder: Path, train: int, test: int, regions: int, classes: int) -> None:
-    """Write the dataset manifest and the feature objects of ``train + test`` images; layer ``fc7`` alone."""
+    """Write the dataset manifest, proposals and features of ``train + test`` images; layer ``fc7`` alone."""
     rng = np.random.default_rng([train, test, regions, classes])
     weights, bias, directions = random_layer(classes)
     store = Store(folder / "artifacts")
-    records, entries = [], []
+    records: list[ImageRecord] = []
+    entries: dict[str, list[tuple[int, str]]] = {"proposals": [], "features": []}
     for i in range(train + test):
         record = _image(rng, i, "train" if i < train else "test", classes)
         boxes = np.concatenate([record.boxes, _proposals(rng, record.boxes, regions)])
@@ -50,17 +52,22 @@ def make_project(folder: Path, train: int, test: int, regions: int, classes: int
             "fc7": np.maximum(latent @ weights + bias, 0).astype(np.float16),
         }
         attrs = {"image": record.file_name, "count": len(boxes), "ground_truth_count": len(record.boxes)}
-        recipe = Recipe("features", 1, {}, {"i": i, "of": [train, test, regions, classes]})
-        entries.append((record.id, store.put(recipe, Payload(arrays, attrs, "zarr"))))
+        payloads = {
+            "proposals": Payload({"boxes": boxes[~is_gt]}, {"image": record.file_name}, "hdf5"),
+            "features": Payload(arrays, attrs, "zarr"),
+        }
+        for stage, payload in payloads.items():
+            recipe = Recipe(stage, 1, {}, {"i": i, "of": [train, test, regions, classes]})
+            entries[stage].append((record.id, store.put(recipe, payload)))
         records.append(record)
     artifacts = folder / "artifacts"
-    for name in ("manifest", "features"):
-        (artifacts / name).mkdir()
+    (artifacts / "manifest").mkdir()
     Dataset("made_up", tuple(f"class {j}" for j in range(classes)), tuple(records)).save(
         artifacts / "manifest" / "manifest.json"
     )
-    summary = {"layers": {"fc7": LENGTH}, "dataset": "made_up"}
-    Artifact("features", 1, {}, {}, tuple(entries), summary).write(artifacts / "features" / "manifest.json")
+    for stage, summary in (("proposals", {}), ("features", {"layers": {"fc7": LENGTH}, "dataset": "made_up"})):
+        (artifacts / stage).mkdir()
+        Artifact(stage, 1, {}, {}, tuple(entries[stage]), summary).write(artifacts / stage / "manifest.json")
 
 
 def _image(rng: np.random.Generator, i: int, split: str, classes: int) -> ImageRecord:

@@ -50,8 +50,8 @@ class Classifier:
         """The scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
 
         Equal to those of :meth:`scores`, of many classes but for rounding. So a hundred thousand classes need no more
-        memory than a thousand. A softmax, whose scores depend on each other, comes in one part. Each part is overwritten
-        by the next.
+        memory than a thousand. A softmax, whose scores depend on each other, comes in one part. The next part
+        overwrites the last.
         """
         if self.kind != "svm" or len(self.weights) <= FEW:
             yield 0, np.ascontiguousarray(self.scores(features).T)
