@@ -76,7 +76,10 @@ class MadeUp:
         latent = 0.6 * torch.randn((1, LATENT), generator=generator)
         latent = latent + 0.8 * torch.randn((ROWS, LATENT), generator=generator)[: len(self.overlaps)]
         latent += SIGNAL * torch.from_numpy(self.overlaps) @ directions
-        return torch.relu_(torch.addmm(bias, latent, weights)).half().numpy()
+        # numpy's memory comes in large pages, as that which features are read into does; torch's does not
+        out = np.empty((len(latent), weights.shape[1]), np.float16)
+        torch.from_numpy(out).copy_(torch.relu_(torch.addmm(bias, latent, weights)))
+        return out
 
 
 def made(image_id: int, objects_only: bool) -> MadeUp:
