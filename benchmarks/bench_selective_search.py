@@ -7,8 +7,8 @@ Without a folder: the figures of ``make bench``, from some of ``harness.photogra
 The folder holds ``instances.json`` (COCO) and ``images/``. OpenCV's selective search is in its contrib build, which
 cannot be installed beside the plain one: ``--opencv-python`` names an interpreter that has numpy and
 opencv-contrib-python-headless (left out where this interpreter's own cv2 has ximgproc). Both sides take turns image by
-image, on the same pixels and in the same run, so that other load on the machine meets both alike. About a minute
-for 48 images.
+image, on the same pixels and in the same run, so that other load on the machine meets both alike. About three minutes
+for 64 images.
 
 Quality: recall at IoU 0.5 and 0.7 and mean best overlap over all objects, and over those above 32 x 32 pixels of area.
 At equal box count, each image's longer list is cut to the shorter one's length, best first.
@@ -208,7 +208,7 @@ def recall_and_overlap(photos: list[Photo], boxes: list[Any]) -> tuple[float, fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="COCO folder: instances.json and images/")
-    parser.add_argument("--images", type=int, default=PHOTOS, help="first so many by file name")
+    parser.add_argument("--images", type=int, default=64, help="first so many by file name")
     parser.add_argument("--opencv-python", default=sys.executable, help="interpreter whose cv2 has ximgproc")
     parser.add_argument("--base-k", type=int, nargs="+", default=[OPENCV_K, 50], help="OpenCV's smallest k")
     parser.add_argument("--k", type=int, nargs="+", default=list(FAST_K), help="this side's segmentation scales")

@@ -1,8 +1,8 @@
 """Stage ``svm``: one linear SVM per class with hard negative mining, or the network's softmax (paper 2.3, app. B).
 
 Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: a pass
-over the ground truth's rows and ``svm.passes`` over all features; beside reading them, for 20 classes about 1.2 s of
-two cores per 100,000 regions of a 4,096-d layer.
+over the ground truth's rows and ``svm.passes`` over all features; beside reading them, for 20 classes about 4 s of two
+cores per million regions of a 4,096-d layer, and a second for the first of them.
 """
 
 import csv
