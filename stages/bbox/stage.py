@@ -8,7 +8,7 @@ some 4 (d + 1) rows a Cholesky factorisation of (d + 1) squared.
 from ..common.contract import Context, Stage
 from .settings import BboxSettings
 
-VERSION = 3
+VERSION = 4
 
 
 def run(ctx: Context) -> None:
@@ -23,12 +23,13 @@ def run(ctx: Context) -> None:
         write_box_regressor(ctx.output("model"), disabled_regressor(settings.layer, dataset.classes))
         return
     ids = [record.id for record in dataset.split("train")]
-    # no read-ahead: the first pass looks at boxes only
-    images = FeatureSet(ctx.store, ctx.artifact("features")).layer(settings.layer, ids)
-    norm = mean_norm(images, ctx.seed)
+    features = FeatureSet(ctx.store, ctx.artifact("features"))
+    boxes = features.layer(settings.layer, ids)
+    images = features.layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
+    norm = mean_norm(boxes, ctx.seed)
     ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
     scale = settings.target_norm / norm
-    model = train_box_regressors(images, dataset.classes, scale, settings, ctx.log, workers=ctx.workers)
+    model = train_box_regressors(images, dataset.classes, scale, settings, ctx.log, boxes=boxes, workers=ctx.workers)
     write_box_regressor(ctx.output("model"), model)
 
 

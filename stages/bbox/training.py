@@ -57,6 +57,7 @@ def train_box_regressors(
     settings: BboxSettings,
     log: Log,
     *,
+    boxes: Collection[ImageRegions] | None = None,
     workers: int = 1,
 ) -> BoxRegressor:
     """Four ridge regressors per class, from a region's features to the transform onto its nearest object.
@@ -64,13 +65,15 @@ def train_box_regressors(
     Features are scaled, a 1 is appended (its weight is penalised like the others), targets are centred and
     decorrelated per class, and undone in the stored weights, which give plain transforms. A first pass looks at
     boxes only; then each class keeps its rows or their X'X, whichever is smaller (same solution), and as many classes
-    share a pass over the features as ``memory_limit_mb`` holds (at least one). ``workers``: threads, for solving
-    several classes; they change no bit of the result.
+    share a pass over the features as ``memory_limit_mb`` holds (at least one). ``boxes``: the same images for the first
+    pass, where ``images`` reads features whether asked for or not. ``workers``: threads, for solving several classes;
+    they change no bit of the result.
 
     A class without a training pair stays untrained, with a warning: its boxes are left as they are.
     """
+    boxes = images if boxes is None else boxes
     pairs = {
-        image.image_id: training_pairs(image.boxes, image.is_gt, image.gt_class, settings.min_iou) for image in images
+        image.image_id: training_pairs(image.boxes, image.is_gt, image.gt_class, settings.min_iou) for image in boxes
     }
     targets = [_class_targets(pairs.values(), j) for j in range(len(classes))]
     for name, found in zip(classes, targets, strict=True):
@@ -78,7 +81,7 @@ def train_box_regressors(
             log.warning(
                 f"class {name!r}: no region has IoU above bbox.min_iou = {settings.min_iou}; boxes are left as they are"
             )
-    d = _feature_dim(images, pairs)
+    d = _feature_dim(boxes, pairs)
     weights = np.zeros((len(classes), d + 1, 4), np.float32)
     summary: dict[str, Any] = {}
     passes = _passes([len(t) for t in targets], d + 1, settings.memory_limit_mb * 2**20)

@@ -30,7 +30,7 @@ def run(ctx: Context) -> None:
     settings: SvmSettings = ctx.settings("svm")
     dataset = ctx.dataset()
     ids = [record.id for record in dataset.split("train")]
-    images = FeatureSet(ctx.store, ctx.artifact("features")).layer(settings.layer, ids, read_ahead=2)
+    images = FeatureSet(ctx.store, ctx.artifact("features")).layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
     records: list[FitRecord] = []
     if settings.classifier == "softmax":
         model = softmax_classifier(ctx.input("weights"), settings.layer, dataset.classes)
