@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import CORES, Figure, median_ratio, seconds, take_turns
-from stages.common.models import Classifier
+from stages.common.classifier import Classifier
 from stages.detect.selection import best_rows
 
 REGIONS, DIM, CLASSES, BEST = 2000, 4096, 100_000, 100

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 from benchmarks import harness
 from benchmarks.harness import Figure
 from benchmarks.made_up import LATENT, SIGNAL, random_layer
-from stages.common.models import Classifier
+from stages.common.classifier import Classifier
 from stages.svm.mining import train_svms
 from stages.svm.objective import objective
 from stages.svm.records import FitRecord

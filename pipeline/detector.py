@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from cache import Artifact, digest_file
 from manifests import ImageRecord, decode_image
+from stages.common.box_regressor import BoxRegressor, read_box_regressor
+from stages.common.classifier import Classifier, read_classifier
 from stages.common.detections import BoxSet, suppressed
 from stages.common.documents import OperatingPoints, read_operating_points
 from stages.common.errors import StageError
 from stages.common.extraction import Extractor, one_thread_each
-from stages.common.models import BoxRegressor, Classifier, read_box_regressor, read_classifier
 from stages.common.networks import NetworkSettings
 from stages.common.spp.extraction import SppExtractor
 from stages.common.weights import load_weights

@@ -12,9 +12,9 @@ from manifests import Dataset, ImageRecord
 from pipeline.progress import Reporter
 from pipeline.text import format_table
 from pipeline.workspace import open_params, open_store
+from stages.common.classifier import Classifier, read_classifier
 from stages.common.featureset import FeatureSet, LayerView
 from stages.common.half import as_float32
-from stages.common.models import Classifier, read_classifier
 
 
 @click.group()

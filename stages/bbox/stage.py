@@ -13,8 +13,8 @@ VERSION = 4
 
 def run(ctx: Context) -> None:
     """Train the regressors, or write one that moves nothing where ``bbox.enabled`` is false."""
+    from ..common.box_regressor import write_box_regressor
     from ..common.featureset import FeatureSet, mean_norm
-    from ..common.models import write_box_regressor
     from .training import disabled_regressor, train_box_regressors
 
     settings: BboxSettings = ctx.settings("bbox")

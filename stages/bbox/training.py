@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from stages.common.box_regressor import BoxRegressor
 from stages.common.contract import Log
 from stages.common.errors import StageError
 from stages.common.half import as_float32
-from stages.common.models import BoxRegressor
 
 from .pairs import Pairs, training_pairs
 from .ridge import PrimalRidge, RowsRidge, decorrelate

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.box_coding import decode
+from stages.common.box_regressor import BoxRegressor
 from stages.common.boxes import clip
+from stages.common.classifier import Classifier
 from stages.common.detections import Candidates
-from stages.common.models import BoxRegressor, Classifier
 
 from .selection import best_rows
 from .settings import DetectSettings

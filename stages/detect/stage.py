@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from cache import Payload, Store
     from manifests import ImageRecord
 
+    from ..common.box_regressor import BoxRegressor
+    from ..common.classifier import Classifier
     from ..common.detections import Candidates
-    from ..common.models import BoxRegressor, Classifier
 
 VERSION = 5
 
@@ -50,8 +51,9 @@ class DetectCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Detect on the images that the store lacks, then find the thresholds over all of them."""
+    from ..common.box_regressor import read_box_regressor
+    from ..common.classifier import read_classifier
     from ..common.featureset import FeatureSet
-    from ..common.models import read_box_regressor, read_classifier
     from ..common.thresholds import stored_thresholds
     from .density import crowded_classes
     from .detection import layers_needed

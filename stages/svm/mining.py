@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stages.common.boxes import Boxes
+from stages.common.classifier import Classifier
 from stages.common.contract import Log
 from stages.common.errors import StageError
-from stages.common.models import Classifier
 
 from .crew import Crew
 from .duplicates import distinct_negatives, first_of_equal

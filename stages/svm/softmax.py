@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stages.common.classifier import Classifier
 from stages.common.errors import StageError
-from stages.common.models import Classifier
 
 if TYPE_CHECKING:
     from stages.common.networks import Network

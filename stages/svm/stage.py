@@ -22,8 +22,8 @@ VERSION = 4
 
 def run(ctx: Context) -> None:
     """Train on the train split's features, or take over the fine-tuned network's last layer."""
+    from ..common.classifier import write_classifier
     from ..common.featureset import FeatureSet, mean_norm
-    from ..common.models import write_classifier
     from .mining import train_svms
     from .softmax import softmax_classifier
 

@@ -155,7 +155,7 @@ def _model(how: str) -> Case:
     def case(inside: Path, outside: Path) -> Callable[[], object]:
         import h5py
 
-        from stages.common.models import Classifier, read_classifier, write_classifier
+        from stages.common.classifier import Classifier, read_classifier, write_classifier
 
         weights = np.ones((2, 3), np.float32)
         write_classifier(inside / "m.h5", Classifier("svm", "fc7", ("a", "b"), 1.0, weights, weights[:, 0]))

@@ -70,50 +70,55 @@ def _classification_seeds() -> list[bytes]:
     return [valid, *hostile_npz(shapes), npy(np.zeros(3)), npz({"images.npy": npy_claiming((4, 3, 3, 3), "|u1")})]
 
 
-def _models(read_name: str) -> Callable[[Path], Callable[[bytes], None]]:
-    def prepare(root: Path) -> Callable[[bytes], None]:
-        from stages.common import models
+def _svm_model(root: Path) -> Callable[[bytes], None]:
+    from stages.common.classifier import read_classifier
 
-        file = root / "model.h5"
-
-        def read(data: bytes) -> None:
-            file.write_bytes(data)
-            getattr(models, read_name)(file)
-
-        return tolerant(read)
-
-    return prepare
+    return _model(root, read_classifier)
 
 
-def _written(write: str, *made: Any) -> list[bytes]:
+def _bbox_model(root: Path) -> Callable[[bytes], None]:
+    from stages.common.box_regressor import read_box_regressor
+
+    return _model(root, read_box_regressor)
+
+
+def _model(root: Path, read_model: Callable[[Path], Any]) -> Callable[[bytes], None]:
+    file = root / "model.h5"
+
+    def read(data: bytes) -> None:
+        file.write_bytes(data)
+        read_model(file)
+
+    return tolerant(read)
+
+
+def _written(write: Callable[[Path, Any], None], *made: Any) -> list[bytes]:
     """The files that the package writes for these models."""
     import tempfile
-
-    from stages.common import models
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.h5"
         out = []
         for model in made:
-            getattr(models, write)(file, model)
+            write(file, model)
             out.append(file.read_bytes())
         return out
 
 
 def _svm_seeds() -> list[bytes]:
-    from stages.common.models import Classifier
+    from stages.common.classifier import Classifier, write_classifier
 
     weights, bias = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
     svm = Classifier("svm", "fc7", _CLASSES, 0.5, weights, bias)
     softmax = Classifier("softmax", "fc7", _CLASSES, 1.0, weights, bias, weights[0], 0.5)
-    return [*_written("write_classifier", svm, softmax), *hostile_hdf5({"weights": (2, 3), "bias": (2,)})]
+    return [*_written(write_classifier, svm, softmax), *hostile_hdf5({"weights": (2, 3), "bias": (2,)})]
 
 
 def _bbox_seeds() -> list[bytes]:
-    from stages.common.models import BoxRegressor
+    from stages.common.box_regressor import BoxRegressor, write_box_regressor
 
     model = BoxRegressor(True, "pool5", _CLASSES, 1.5, np.ones((2, 4, 4), np.float32), np.ones(2, bool), {"a": 1})
-    return [*_written("write_box_regressor", model), *hostile_hdf5({"weights": (2, 4, 4), "trained": (2,)})]
+    return [*_written(write_box_regressor, model), *hostile_hdf5({"weights": (2, 4, 4), "trained": (2,)})]
 
 
 _HDF5_TOKENS = (b"weights", b"boxes", b"OHDR", b"TREE", b"SNOD", b"HEAP", b"FRHP", b"\x89HDF\r\n\x1a\n")
@@ -123,6 +128,6 @@ MODEL_TARGETS = (
     Target("proposals_hdf5", _proposals(".h5"), _proposal_hdf5_seeds, _HDF5_TOKENS),
     Target("proposals_npz", _proposals(".npz"), _proposal_npz_seeds, _ZIP_TOKENS),
     Target("classification_npz", _classification, _classification_seeds, _ZIP_TOKENS),
-    Target("svm_model", _models("read_classifier"), _svm_seeds, _HDF5_TOKENS),
-    Target("bbox_model", _models("read_box_regressor"), _bbox_seeds, _HDF5_TOKENS),
+    Target("svm_model", _svm_model, _svm_seeds, _HDF5_TOKENS),
+    Target("bbox_model", _bbox_model, _bbox_seeds, _HDF5_TOKENS),
 )

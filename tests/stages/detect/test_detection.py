@@ -7,11 +7,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from stages.bbox.training import disabled_regressor
-from stages.common import models
+from stages.common import classifier
 from stages.common.box_coding import decode
+from stages.common.box_regressor import BoxRegressor
 from stages.common.boxes import iou
+from stages.common.classifier import Classifier
 from stages.common.detections import CANDIDATES, Detections, suppressed
-from stages.common.models import BoxRegressor, Classifier
 from stages.common.nms import class_nms
 from stages.detect.detection import candidates_of, layers_needed
 from stages.detect.settings import DetectSettings
@@ -84,7 +85,7 @@ def test_classes_in_parts_are_the_same_detections(monkeypatch: pytest.MonkeyPatc
     svm, bbox = detector(5)
     features, boxes = image(4)
     whole = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
-    monkeypatch.setattr(models, "_CLASSES_AT_ONCE", 2)
+    monkeypatch.setattr(classifier, "_CLASSES_AT_ONCE", 2)
     parts = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings()).arrays()
     for name, array in whole.items():
         np.testing.assert_allclose(parts[name], array, rtol=1e-6)

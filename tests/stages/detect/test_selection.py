@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.common import models
-from stages.common.models import Classifier
+from stages.common import classifier
+from stages.common.classifier import Classifier
 from stages.detect.selection import best_rows
 
 
@@ -51,8 +51,8 @@ def test_what_is_no_number_comes_last() -> None:
 @pytest.mark.parametrize("n_classes", [1, 3, 5])
 @pytest.mark.parametrize("kind", ["svm", "softmax"])
 def test_scores_in_parts_are_the_scores(monkeypatch: pytest.MonkeyPatch, n_classes: int, kind: str) -> None:
-    monkeypatch.setattr(models, "_CLASSES_AT_ONCE", 2)  # parts of two and three
-    monkeypatch.setattr(models, "FEW", 0)
+    monkeypatch.setattr(classifier, "_CLASSES_AT_ONCE", 2)  # parts of two and three
+    monkeypatch.setattr(classifier, "FEW", 0)
     rng = np.random.default_rng(n_classes)
     w, b = rng.random((n_classes, 40), np.float32), rng.random(n_classes, np.float32)
     background = rng.random(40, np.float32) if kind == "softmax" else None

@@ -12,9 +12,10 @@ from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
 from stages.bbox.settings import BboxSettings
 from stages.bbox.stage import STAGE as BBOX
+from stages.common.box_regressor import read_box_regressor
 from stages.common.boxes import class_overlaps, iou
+from stages.common.classifier import read_classifier
 from stages.common.errors import StageError
-from stages.common.models import read_box_regressor, read_classifier
 from stages.detect.settings import DetectSettings
 from stages.detect.stage import STAGE as DETECT
 from stages.svm.settings import SvmSettings

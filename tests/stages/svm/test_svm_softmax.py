@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.common.classifier import Classifier
 from stages.common.errors import StageError
-from stages.common.models import Classifier
 from stages.common.networks import build
 from stages.common.weights import save_weights
 from stages.svm.softmax import softmax_classifier

@@ -7,15 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from stages.common.box_regressor import BoxRegressor, read_box_regressor, write_box_regressor
+from stages.common.classifier import Classifier, read_classifier, write_classifier
 from stages.common.errors import StageError
-from stages.common.models import (
-    BoxRegressor,
-    Classifier,
-    read_box_regressor,
-    read_classifier,
-    write_box_regressor,
-    write_classifier,
-)
 
 RNG = np.random.default_rng(0)
 SVM = Classifier("svm", "fc7", ("cat", "dög"), 0.25, RNG.random((2, 5), np.float32), RNG.random(2, np.float32))
