@@ -13,7 +13,7 @@ class's last fit are the start of the next, and the scores known by then are not
 and densely, as stored: with float16 widened in registers, a row of 4,096 takes a quarter of a microsecond, a quarter of
 liblinear's time over its non-zeros. And between two looks at the rows only those that contribute to the gap
 or soon may are visited, and the longer the fewer (shrinking, section 3.2 there); a look passes over rows that cannot
-have left their bound, since a score moves by at most the row's length times the way that w has gone.
+have left their bound, since a score moves by at most the row's length times what w has travelled.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _ROUND_GAIN = 0.003  # ... or fewer, once the gap among the active rows is this 
 class DualFit:
     """``w`` float64 [d] and ``b`` as in :class:`.liblinear.LinearFit`; ``scores`` float64 [p + n] of the rows by them.
 
-    ``gone`` float64 [p + n] as in :class:`Start`: 0 for all, unless a threshold was given.
+    ``staleness`` float64 [p + n] as in :class:`Start`: 0 for all, unless a threshold was given.
 
     ``multipliers`` float64 [p + n] are a, from which w is summed; ``gap`` is (P - D) / P, right to some
     1e-6, since scores are float32.
@@ -44,7 +44,7 @@ class DualFit:
     w: NDArray[np.float64]
     b: float
     scores: NDArray[np.float64]
-    gone: NDArray[np.float64]
+    staleness: NDArray[np.float64]
     multipliers: NDArray[np.float64]
     gap: float
     iterations: int
@@ -88,5 +88,6 @@ def fit_dual(
         problem.see()
     problem.see_rest(threshold)
     b = settings.bias * problem.w_bias
-    gone = problem.way - problem.seen_at
-    return DualFit(problem.w, b, problem.scores(), gone, problem.multipliers, gap / primal, epochs, converged)
+    return DualFit(
+        problem.w, b, problem.scores(), problem.staleness(), problem.multipliers, gap / primal, epochs, converged
+    )

@@ -22,9 +22,9 @@ from .settings import SvmSettings
 class ClassFit:
     """Weights float32 [d] and bias, the scores of the class's positives and negatives by them, how the solver fared.
 
-    ``multipliers`` and ``gone`` float64 (positives, then negatives) and ``gap`` (relative) are the dual solver's; with
-    it, negatives that cost nothing have the scores of earlier weights where those tell that they do, and whether they
-    lie below ``evict_below`` (``gone`` > 0).
+    ``multipliers`` and ``staleness`` float64 (positives, then negatives) and ``gap`` (relative) are the dual solver's;
+    with it, negatives that cost nothing have the scores of earlier weights where those tell that they do, and whether
+    they lie below ``evict_below`` (``staleness`` > 0).
     """
 
     w: NDArray[np.float32]
@@ -35,7 +35,7 @@ class ClassFit:
     converged: bool
     gap: float | None = None
     multipliers: NDArray[np.float64] | None = None
-    gone: NDArray[np.float64] | None = None
+    staleness: NDArray[np.float64] | None = None
 
 
 class Fitter:
@@ -67,9 +67,9 @@ class Fitter:
         p = len(self._positives[j])
         n = len(fitted.negative_scores)
         multipliers = np.zeros(n) if fitted.multipliers is None else fitted.multipliers[p:]
-        gone = np.zeros(n) if fitted.gone is None else fitted.gone[p:]
+        staleness = np.zeros(n) if fitted.staleness is None else fitted.staleness[p:]
         self._last[j] = fitted
-        self._pool.set_state(j, multipliers, fitted.negative_scores, gone)
+        self._pool.set_state(j, multipliers, fitted.negative_scores, staleness)
 
     def _dual(self, j: int, seed: int, settings: SvmSettings, threads: Crew | None) -> ClassFit:
         values, norms = self._pool.stored()
@@ -78,19 +78,19 @@ class Fitter:
         found = fit_dual(rows, self._start(j, rows), self._scale, settings, seed, threads, settings.evict_below)
         return ClassFit(
             found.w.astype(np.float32), np.float32(found.b), found.scores[:p], found.scores[p:],
-            found.iterations, found.converged, found.gap, found.multipliers, found.gone,
+            found.iterations, found.converged, found.gap, found.multipliers, found.staleness,
         )  # fmt: skip
 
     def _start(self, j: int, rows: Rows) -> Start:
         last = self._last.get(j)
         if last is None or last.multipliers is None:
             return from_scratch(rows)
-        multipliers, scores, gone = self._pool.state(j)
+        multipliers, scores, staleness = self._pool.state(j)
         p = len(rows.positives)
         return Start(
             np.concatenate([last.multipliers[:p], multipliers]),
             np.concatenate([last.positive_scores, scores]),
-            np.concatenate([np.zeros(p), gone]),
+            np.concatenate([np.zeros(p), staleness]),
             last.w,
             float(last.b),
         )

@@ -22,7 +22,7 @@ class NegativePool:
 
     A class's rows are given in the order in which images came and rows lie in them, which a solver's result depends
     on; where they are stored says nothing. Per class and row the pool also keeps the score that the solver last
-    computed, and the dual solver's multiplier and way since then (:class:`.problem.Start`).
+    computed, how stale that is, and the dual solver's multiplier (:class:`.problem.Start`).
     ``copy_bytes`` [k, d] -> int64 [k]: the bytes of its own that the solver needs for each row of the class it fits.
     ``reserve_bytes``: of address space, for rows, beyond which the array is made longer; memory is taken as rows come.
     """
@@ -47,7 +47,7 @@ class NegativePool:
         self._member = np.zeros((0, n_classes), bool)
         self._multipliers = np.zeros((0, n_classes))
         self._scores = np.zeros((0, n_classes), np.float32)
-        self._gone = np.zeros((0, n_classes), np.float32)
+        self._staleness = np.zeros((0, n_classes), np.float32)
 
     def counts(self) -> Integers:
         """int64 [N]: how many negatives each class holds."""
@@ -102,14 +102,14 @@ class NegativePool:
         return self._values[self.slots(class_index)]
 
     def state(self, class_index: int) -> tuple[Doubles, NDArray[np.float32], NDArray[np.float32]]:
-        """[count] in order: multipliers (0 for rows that came after the last fit), scores and ways."""
+        """[count] in order: multipliers (0 for rows that came after the last fit), scores and their staleness."""
         at = self.slots(class_index), class_index
-        return self._multipliers[at], self._scores[at], self._gone[at]
+        return self._multipliers[at], self._scores[at], self._staleness[at]
 
-    def set_state(self, class_index: int, multipliers: Doubles, scores: NDArray[Any], gone: Doubles) -> None:
+    def set_state(self, class_index: int, multipliers: Doubles, scores: NDArray[Any], staleness: Doubles) -> None:
         """Keep what a fit has found for a class's rows, [count] in order."""
         at = self.slots(class_index), class_index
-        self._multipliers[at], self._scores[at], self._gone[at] = multipliers, scores, gone
+        self._multipliers[at], self._scores[at], self._staleness[at] = multipliers, scores, staleness
 
     def drop(self, class_index: int, easy: Flags) -> None:
         """Let a class forget some of its rows: ``easy`` bool [count], in order."""
@@ -143,7 +143,7 @@ class NegativePool:
         """Classes take rows that lie in ``slots``: ``joining`` bool [k, N], none of which they hold."""
         self._member[slots] |= joining
         self._multipliers[slots] = np.where(joining, 0, self._multipliers[slots])
-        self._gone[slots] = np.where(joining, 0, self._gone[slots])
+        self._staleness[slots] = np.where(joining, 0, self._staleness[slots])
         self._scores[slots] = np.where(joining, scores, self._scores[slots])
         self._counts += joining.sum(axis=0)
         self._copied += self._copies[slots] @ joining
@@ -190,4 +190,4 @@ class NegativePool:
         self._copies = np.append(self._copies, np.zeros(more, np.int64))
         wider = ((0, more), (0, 0))
         self._member, self._scores = np.pad(self._member, wider), np.pad(self._scores, wider)
-        self._multipliers, self._gone = np.pad(self._multipliers, wider), np.pad(self._gone, wider)
+        self._multipliers, self._staleness = np.pad(self._multipliers, wider), np.pad(self._staleness, wider)

@@ -22,13 +22,13 @@ _SAME = 1e-6  # two weight vectors this near, relative to their length, differ b
 class Start:
     """Where to start: ``multipliers`` float64 [p + n], and ``scores`` [p + n] of the rows by the weights ``w``, ``b``.
 
-    ``gone`` float64 [p + n]: the way that the weights have gone since each score was computed, 0 for a score by ``w``.
-    Where those are the weights that the multipliers make, the scores are not computed again.
+    ``staleness`` float64 [p + n]: how far the weights have travelled since each score was computed, 0 for a score by
+    ``w``. Where those are the weights that the multipliers make, the scores are not computed again.
     """
 
     multipliers: NDArray[np.float64]
     scores: NDArray[Any]
-    gone: NDArray[Any]
+    staleness: NDArray[Any]
     w: NDArray[Any]
     b: float
 
@@ -42,7 +42,8 @@ def from_scratch(rows: Rows) -> Start:
 class Problem:
     """One class's problem and where its solution has come to.
 
-    ``slack`` float64 [p + n] holds g as last seen, ``seen_at`` the way that w had gone by then.
+    ``slack`` float64 [p + n] holds g as last seen. ``travelled`` is the length of the path that w has taken since the
+    solver began, ``seen_at`` float64 [p + n] what that was when each row was last seen, below 0 for scores from before.
     """
 
     def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Crew | None) -> None:
@@ -57,7 +58,7 @@ class Problem:
         self.curvature = rows.norms * self.scale**2 + self.bias**2  # squared length of a row, scaled, bias and all
         self.lengths = np.sqrt(self.curvature)
         self.slack = 1 - self.signs * start.scores
-        self.seen_at, self.way = -np.asarray(start.gone, np.float64), 0.0
+        self.seen_at, self.travelled = -np.asarray(start.staleness, np.float64), 0.0
         self._sum()
         if not self._is_near(start):
             self._look(np.arange(len(rows.norms)))
@@ -77,7 +78,7 @@ class Problem:
         """Bring the slack of the rows up to date with the multipliers, but for those that cannot make up any gap."""
         before, bias_before = self.w, self.w_bias
         self._sum()
-        self.way += float(np.sqrt(((self.w - before) ** 2).sum() + (self.w_bias - bias_before) ** 2))
+        self.travelled += float(np.sqrt(((self.w - before) ** 2).sum() + (self.w_bias - bias_before) ** 2))
         reach = self._reach()
         idle = (self.multipliers == 0) & (self.slack < -reach)
         full = (self.multipliers == self.upper) & (self.slack > reach)
@@ -85,16 +86,20 @@ class Problem:
 
     def see_rest(self, threshold: float | None) -> None:
         """Bring the slack of the rows that :meth:`see` has passed over up to date, as far as ``threshold`` asks."""
-        stale = self.seen_at != self.way
+        stale = self.seen_at != self.travelled
         if threshold is not None:
             reach = self._reach()
             idle = (self.multipliers == 0) & (self.slack < -reach)
             stale &= ~(idle & (self.signs < 0) & (np.abs(self.slack - (1 + threshold)) > reach))
         self._look(np.flatnonzero(stale))
 
+    def staleness(self) -> NDArray[np.float64]:
+        """float64 [p + n]: how far the weights have travelled since each row was last seen."""
+        return self.travelled - self.seen_at
+
     def _reach(self) -> NDArray[np.float64]:
         """By how much each row's slack may have changed since it was last seen."""
-        return (self.way - self.seen_at) * self.lengths + _ROUNDING
+        return self.staleness() * self.lengths + _ROUNDING
 
     def _look(self, rows: NDArray[np.int64]) -> None:
         def part(some: NDArray[np.int64]) -> None:
@@ -105,7 +110,7 @@ class Problem:
             part(rows)
         else:
             self.threads.map(part, np.array_split(rows, _PARTS))
-        self.seen_at[rows] = self.way
+        self.seen_at[rows] = self.travelled
 
     def state(self) -> tuple[NDArray[np.int64], float, float]:
         """Of what was just seen: the rows that contribute to the gap or soon may, the gap, and P."""

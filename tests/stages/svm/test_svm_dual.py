@@ -140,7 +140,7 @@ def test_warm_start_reaches_what_a_cold_one_does() -> None:
 def test_scores_of_the_start_are_used_only_if_they_are_of_its_weights() -> None:
     positives, negatives = problem(4)
     rows, done = rows_of(positives, negatives), solve(positives, negatives)
-    again = fit_dual(rows, Start(done.multipliers, done.scores, done.gone, done.w, done.b), 1.0, TIGHT, seed=0)
+    again = fit_dual(rows, Start(done.multipliers, done.scores, done.staleness, done.w, done.b), 1.0, TIGHT, seed=0)
     assert again.iterations == 0 and np.array_equal(again.multipliers, done.multipliers)
     # scores by other weights than the multipliers make, as after rows with a multiplier were dropped
     zeros = np.zeros(len(done.scores))
@@ -159,13 +159,13 @@ def test_a_threshold_leaves_only_scores_that_it_does_not_need() -> None:
         options = TIGHT.model_copy(update={"C": c})
         found, exact = (fit_dual(rows, start, 1.0, options, seed=0, threshold=t) for t in (threshold, None))
         true = x @ found.w + found.b
-        assert found.converged and np.array_equal(found.w, exact.w) and not exact.gone.any()
-        assert (np.abs(found.scores - true) <= found.gone * lengths + 1e-4).all()
-        stale = found.gone > 0
+        assert found.converged and np.array_equal(found.w, exact.w) and not exact.staleness.any()
+        assert (np.abs(found.scores - true) <= found.staleness * lengths + 1e-4).all()
+        stale = found.staleness > 0
         assert (found.multipliers[stale] == 0).all() and (true[stale] < -1).all() and not stale[: len(positives)].any()
         assert np.array_equal(found.scores < threshold, exact.scores < threshold)
         left += stale.sum()
-        start = Start(found.multipliers, found.scores, found.gone, found.w, found.b)
+        start = Start(found.multipliers, found.scores, found.staleness, found.w, found.b)
     assert left > 100
 
 

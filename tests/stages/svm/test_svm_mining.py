@@ -66,8 +66,8 @@ class SlowFits:
         names = [*range(p), *keys]
         entering = [0.0] * p + [score for *_, score in cache]
         state = [known.get(name, (0.0, score, 0.0)) for name, score in zip(names, entering, strict=True)]
-        multipliers, scores, gone = (np.array(values) for values in zip(*state, strict=True))
-        start = Start(multipliers, scores.astype(np.float32), gone.astype(np.float32), w, b)
+        multipliers, scores, staleness = (np.array(values) for values in zip(*state, strict=True))
+        start = Start(multipliers, scores.astype(np.float32), staleness.astype(np.float32), w, b)
         norms = squared_norms(np.concatenate([positives, x]))
         rows = Rows(positives, x, np.arange(len(x)), norms)
         threshold = self.settings.evict_below
@@ -75,7 +75,7 @@ class SlowFits:
         found = fit_dual(rows, start, SCALE, self.settings if is_last else wide, seed, threshold=threshold)
         if not is_last and (found.scores[p:] < threshold).all():
             found = fit_dual(rows, start, SCALE, self.settings, seed, threshold=threshold)
-        known = dict(zip(names, zip(found.multipliers, found.scores, found.gone, strict=True), strict=True))
+        known = dict(zip(names, zip(found.multipliers, found.scores, found.staleness, strict=True), strict=True))
         self.last[j] = found.w.astype(np.float32), float(np.float32(found.b)), known
         return found
 
@@ -372,10 +372,10 @@ class TestPool:
         pool.set_state(0, np.array([1.0, 2, 3, 4]), np.array([5.0, 6, 7, 8]), np.array([0, 0.5, 2, 0]))
         pool.drop(0, np.array([False, True, False, False]))
         pool.add(2, x, np.array([[True, False]] * 6), -z)
-        multipliers, scores, gone = pool.state(0)
+        multipliers, scores, staleness = pool.state(0)
         assert multipliers.tolist() == [1, 3, 4] + 6 * [0]
         assert scores.tolist() == [5, 7, 8, *(-z[:, 0]).tolist()]
-        assert gone.tolist() == [0, 2, 0] + 6 * [0]
+        assert staleness.tolist() == [0, 2, 0] + 6 * [0]
         assert pool.state(1)[1].tolist() == z[:4, 1].tolist()
         pool.add(1, x[:4], np.ones((4, 2), bool), z[:4])  # row 1 comes back to class 0 as a new one
         assert pool.state(0)[0].tolist() == [1, 0, 3, 4] + 6 * [0]
