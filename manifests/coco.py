@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .build import FoundImage, FoundObject, build_dataset
+from .build import build_dataset
 from .dataset import Dataset
 from .errors import DatasetError
 from .files import exists, read_bytes, resolve_inside, why_unsafe
 from .findings import Findings
+from .found import FoundImage, FoundObject
 from .options import ReadOptions
 
 _PROBED = 20  # images looked for when guessing the image folder

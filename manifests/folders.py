@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .archive import Archive
-from .build import FoundImage, build_dataset
+from .build import build_dataset
 from .dataset import Dataset
 from .files import why_unsafe
 from .findings import Findings
+from .found import FoundImage
 from .images import IMAGE_SUFFIXES
 from .options import ReadOptions
 

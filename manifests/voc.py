@@ -14,11 +14,12 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree as safe_xml
 from defusedxml.common import DefusedXmlException
 
-from .build import FoundImage, FoundObject, build_dataset
+from .build import build_dataset
 from .dataset import Dataset
 from .errors import DatasetError
 from .files import read_bytes, resolve_inside
 from .findings import Findings
+from .found import FoundImage, FoundObject
 from .options import ReadOptions
 
 _MAX_XML_BYTES = 16 * 2**20  # the largest of VOC's own is 30 kB

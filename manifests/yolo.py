@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
-from .build import FoundImage, FoundObject, build_dataset
+from .build import build_dataset
 from .dataset import Dataset
 from .errors import DatasetError
 from .files import exists, read_bytes, read_inside, resolve_inside, why_unsafe
 from .findings import Findings
+from .found import FoundImage, FoundObject
 from .images import IMAGE_SUFFIXES
 from .options import ReadOptions
 
