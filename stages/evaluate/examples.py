@@ -38,21 +38,10 @@ def examples(
         result[name] = {
             "right": [_detection(i, detections, matches, image_ids) for i in _spread(right, detections.image, limit)],
             "wrong": [
-                {
-                    **_detection(i, detections, matches, image_ids),
-                    "kind": Outcome(diagnosis.outcome[i]).name.lower(),
-                    "confused": classes[diagnosis.confused[i]] if diagnosis.confused[i] >= 0 else None,
-                }
+                _detection(i, detections, matches, image_ids) | _mistake(i, diagnosis, classes)
                 for i in _spread(wrong, detections.image, limit)
             ],
-            "missed": [
-                {
-                    "image": int(image_ids[truth.image[i]]),
-                    "box": truth.boxes[i].tolist(),
-                    "proposal_iou": float(proposal_overlaps[i]),
-                }
-                for i in _spread(missed, truth.image, limit)
-            ],
+            "missed": [_object(i, truth, image_ids, proposal_overlaps) for i in _spread(missed, truth.image, limit)],
         }
     return result
 
@@ -78,4 +67,21 @@ def _detection(i: int, detections: Detections, matches: Matches, image_ids: Sequ
         "box": detections.boxes[i].tolist(),
         "score": float(detections.scores[i]),
         "iou": float(matches.overlap[i]),
+    }
+
+
+def _mistake(i: int, diagnosis: Diagnosis, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "kind": Outcome(diagnosis.outcome[i]).name.lower(),
+        "confused": classes[diagnosis.confused[i]] if diagnosis.confused[i] >= 0 else None,
+    }
+
+
+def _object(
+    i: int, truth: GroundTruth, image_ids: Sequence[int], proposal_overlaps: NDArray[np.float64]
+) -> dict[str, Any]:
+    return {
+        "image": int(image_ids[truth.image[i]]),
+        "box": truth.boxes[i].tolist(),
+        "proposal_iou": float(proposal_overlaps[i]),
     }

@@ -1,6 +1,6 @@
 """The sections about how the detector was trained: the network's curves and the SVMs' mining."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from .charts import Axis, Series, line_chart
 from .inputs import PageData, Row, numbers
@@ -58,20 +58,10 @@ def mining(data: PageData) -> Markup:
     for row in data.mining:
         by_class.setdefault(row["class_name"], []).append(row)
     named = set(data.shown_classes()[:_MAX_NAMED] if len(by_class) <= _MAX_NAMED else ())
-    charts = []
-    for column, label in (("objective", "objective after the fit"), ("negatives", "negatives cached")):
-        series = [
-            Series(
-                name,
-                numbers(rows, "images_seen"),
-                numbers(rows, column),
-                f"c{i}" if name in named else "plain",
-            )
-            for i, (name, rows) in enumerate(by_class.items())
-        ]
-        labels = 110 if named else 0
-        chart = line_chart(series, Axis("images seen"), Axis(label), width=500, height=260, label_width=labels)
-        charts.append(tag("div", chart))
+    charts = [
+        _mining_chart(by_class, column, label, named)
+        for column, label in (("objective", "objective after the fit"), ("negatives", "negatives cached"))
+    ]
     text = (
         "Each class's SVM is fitted again whenever enough regions have been found that it wrongly takes for its class. "
         "The objective rises as harder negatives come in; where it levels off, mining has found what there is."
@@ -94,6 +84,15 @@ def mining(data: PageData) -> Markup:
         tag("div", *charts, class_="columns"),
         table(header, rows),
     )
+
+
+def _mining_chart(by_class: Mapping[str, Sequence[Row]], column: str, label: str, named: Collection[str]) -> Markup:
+    series = [
+        Series(name, numbers(rows, "images_seen"), numbers(rows, column), f"c{i}" if name in named else "plain")
+        for i, (name, rows) in enumerate(by_class.items())
+    ]
+    labels = 110 if named else 0
+    return tag("div", line_chart(series, Axis("images seen"), Axis(label), width=500, height=260, label_width=labels))
 
 
 def _last_fit(name: str, fits: list[Row]) -> list[str]:
