@@ -49,28 +49,16 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     problems: list[str] = []
-    shown_from = detector.shown_from(box_regression=not no_bbox)
     drawn = 0
-
-    def one(item: tuple[Path, Path]) -> tuple[list[Detection], int] | DatasetError | StageError:
-        path, name = item
-        try:
-            found = detector(path, min_score=-math.inf if min_score is None else min_score, box_regression=not no_bbox)
-            pixels = decode_image(path.read_bytes(), str(path))
-        except (DatasetError, StageError) as error:
-            return error
-        found = [d for d in found if min_score is not None or d.score >= detector.kept_from[d.label]]
-        shown = [d for d in found if min_score is not None or d.score >= shown_from[d.label]]
-        draw(pixels, shown, detector.classes, out / name.with_suffix(".jpg"))
-        return found, len(shown)
-
+    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, folder=out)
     with one_thread_each(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
-        for number, (result, (path, _)) in enumerate(zip(pool.map(one, files), files, strict=True), 1):
+        for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
             if isinstance(result, DatasetError | StageError):
                 problems.append(str(result))
                 continue
-            results += [_result(number, path, d, detector.category_ids[d.label]) for d in result[0]]
-            drawn += result[1]
+            found, shown = result
+            results += [_result(number, path, d, detector.category_ids[d.label]) for d in found]
+            drawn += len(shown)
             log.progress(number, len(files), "images", f"{drawn} objects")
     atomic_write(out / "detections.json", (json.dumps(results, indent=1) + "\n").encode())
     click.echo(
@@ -79,6 +67,31 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     )
     if problems:
         raise StageError("\n".join(problems))
+
+
+class _Pictures:
+    """Detects in one image after another and draws what it shows of each into ``folder``."""
+
+    def __init__(self, detector: Detector, min_score: float | None, *, box_regression: bool, folder: Path) -> None:
+        self._detector, self._box_regression, self._folder = detector, box_regression, folder
+        self._least = -math.inf if min_score is None else min_score
+        everything = dict.fromkeys(detector.classes, -math.inf)
+        is_own = min_score is None
+        self._kept_from = detector.kept_from if is_own else everything
+        self._shown_from = detector.shown_from(box_regression=box_regression) if is_own else everything
+
+    def __call__(self, item: tuple[Path, Path]) -> tuple[list[Detection], list[Detection]] | DatasetError | StageError:
+        """What was found, and what of it is drawn; or why the image cannot be read."""
+        path, name = item
+        try:
+            found = self._detector(path, min_score=self._least, box_regression=self._box_regression)
+            pixels = decode_image(path.read_bytes(), str(path))
+        except (DatasetError, StageError) as error:
+            return error
+        found = [d for d in found if d.score >= self._kept_from[d.label]]
+        shown = [d for d in found if d.score >= self._shown_from[d.label]]
+        draw(pixels, shown, self._detector.classes, self._folder / name.with_suffix(".jpg"))
+        return found, shown
 
 
 def _files(given: tuple[Path, ...]) -> list[tuple[Path, Path]]:
