@@ -1,4 +1,4 @@
-"""Flip random bits of a finished project's objects, one at a time: ``verify`` must name that object, and no other.
+"""Flip random bits of finished projects' objects, one at a time: ``verify`` must name that object, and no other.
 
 python tests/faults/bit_flips.py --flips 1000 --seed 0
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from tiny_project import StageServer, make_project  # noqa: E402
+from tiny_project import CLASSIFYING, StageServer, make_classifying, make_project  # noqa: E402
 
 from cache import Store  # noqa: E402
 from cache.listing import entries  # noqa: E402
@@ -56,10 +56,14 @@ def main() -> None:
     options = parser.parse_args()
     begin, server = time.monotonic(), StageServer()
     with tempfile.TemporaryDirectory(prefix="rcnn-flips-") as name:
-        project = make_project(Path(name) / "project")
-        done = server.run(project, "run", *STAGE_NAMES)
-        assert done.status == 0, done.said
-        found = flip_and_verify(Store(project / "artifacts"), options.flips, random.Random(options.seed))
+        found, rng = Counter[str](), random.Random(options.seed)
+        for make, stages in ((make_project, STAGE_NAMES), (make_classifying, CLASSIFYING)):
+            project = make(Path(name) / make.__name__)
+            done = server.run(project, "run", *stages)
+            assert done.status == 0, done.said
+            # the classification stages get a fifth: two of the five that make an object for each image, and less in it
+            flips = options.flips // 5 if stages is CLASSIFYING else options.flips - options.flips // 5
+            found += flip_and_verify(Store(project / "artifacts"), flips, rng)
     server.close()
     for what, number in sorted(found.items()):
         print(f"{what:24} {number}")

@@ -11,7 +11,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_project import COMBINING, ROOT, StageServer, combine_with_itself, make_project, rcnn_command
+from tiny_project import (
+    CLASSIFYING,
+    COMBINING,
+    ROOT,
+    StageServer,
+    combine_with_itself,
+    make_classifying,
+    make_project,
+    rcnn_command,
+)
 
 from cache import Payload, Recipe, Store
 from cache.recipe import Form
@@ -43,6 +52,23 @@ def combining(project: Path, server: StageServer) -> Path:
     done = server.run(project, "run", *COMBINING)
     assert done.status == 0, done.said
     return project
+
+
+@pytest.fixture(scope="session")
+def classified(server: StageServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose classification stages have all run. Not to be changed: take ``classifying`` for that."""
+    project = make_classifying(tmp_path_factory.mktemp("classified") / "project")
+    done = server.run(project, "run", *CLASSIFYING)
+    assert done.status == 0, done.said
+    return project
+
+
+@pytest.fixture
+def classifying(classified: Path, tmp_path: Path) -> Path:
+    """A copy of the classified project."""
+    copy = tmp_path / "project"
+    shutil.copytree(classified, copy)
+    return copy
 
 
 @pytest.fixture(scope="session")

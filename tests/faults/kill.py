@@ -1,10 +1,11 @@
 """Kill the pipeline at random moments of every stage, start it again until it is through, and compare.
 
-    python tests/faults/kill.py --kills 100 --dvc 22 --seed 0
+    python tests/faults/kill.py --kills 128 --dvc 32 --seed 0
 
-A round is one tiny project, which combines its detections with those that an undisturbed run has saved, taken through
-the pipeline and killed on the way (SIGKILL to the whole process group, at a
-random moment of the time the stage took undisturbed, its start included). Most rounds start the stages one by one by
+A round is one tiny project taken through the pipeline and killed on the way (SIGKILL to the whole process group, at a
+random moment of the time the stage took undisturbed, its start included): through the detector's stages, where it
+combines its detections with those that an undisturbed run has saved, or through those of classification/dvc.yaml, each
+stage of either as often as any other. Most rounds start the stages one by one by
 ``rcnn run STAGE``; ``--dvc`` of the kills hit ``dvc repro`` of the whole pipeline, some of them when a stage is through
 and DVC itself at work. A kill counts for the stage whose process was alive when the signal was sent; one that came too
 late counts for none and is done again. After every round: no object that was whole before a kill was computed or
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,22 +31,24 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from process_group import BETWEEN, Ended, Kill, run_group  # noqa: E402
 from tiny_project import (  # noqa: E402
+    CLASSIFYING,
     COMBINING,
     ROOT,
     begun_again,
     combine_with_itself,
     leftovers,
+    make_classifying,
     make_project,
     rcnn_command,
     results,
     whole_objects,
 )
 
-from pipeline.graph import STAGE_NAMES  # noqa: E402
+from pipeline.graph import ALL_STAGE_NAMES, STAGE_NAMES  # noqa: E402
 
 _FOUND = re.compile(r"^(\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
 _DVC_REFUSES = 255
-_CUT_FILES = {"Unable to read RWLock-file": ".dvc/tmp/rwlock", "dvc.lock'": "dvc.lock"}
+_CUT_LOCK = re.compile(r"(?<!lock file )'(?:\./)?((?:classification/)?dvc\.lock)'")
 
 
 class PromiseBroken(Exception):
@@ -63,14 +66,40 @@ class Report:
     rounds: int = 0
 
 
-class Driver:
-    """Takes a project through the pipeline by ``rcnn run``, one stage after another."""
+@dataclass(frozen=True)
+class Pipeline:
+    """Stages that a project is taken through, in order."""
 
-    steps: tuple[tuple[str, ...], ...] = tuple((stage,) for stage in STAGE_NAMES)  # what each command runs
+    stages: tuple[str, ...]
+    make: Callable[[Path], Path]  # a project in which none of them has run
+    targets: Mapping[tuple[str, ...], tuple[str, ...]]  # what `dvc repro` is told, by the stages that it then runs
+
+
+DETECTOR = Pipeline(STAGE_NAMES, make_project, {STAGE_NAMES: ()})
+# One target after the other: DVC puts stages that wait for the same into an order of its own.
+CLASSIFICATION = Pipeline(
+    CLASSIFYING,
+    make_classifying,
+    {
+        CLASSIFYING[:-1]: ("classification/dvc.yaml:classify",),
+        CLASSIFYING[-1:]: ("classification/dvc.yaml:classify_svm",),
+    },
+)
+
+
+class Driver:
+    """Takes a project through a pipeline by ``rcnn run``, one stage after another."""
+
     latest = 1.0  # of a stage's seconds: no kill is meant to come later
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, pipeline: Pipeline = DETECTOR) -> None:
         self.project = project
+        self.pipeline = pipeline
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """The stages that each command runs."""
+        return tuple((stage,) for stage in self.pipeline.stages)
 
     def run(self, step: tuple[str, ...], kill: Kill | None = None) -> Ended:
         """Run one of ``steps``, to its end or to the kill."""
@@ -79,18 +108,17 @@ class Driver:
     def whole(self) -> dict[str, int]:
         """Number of whole objects by stage."""
         objects = self.project / "artifacts/objects"
-        return {stage: len(list((objects / stage).glob("*/*/object.json"))) for stage in STAGE_NAMES}
+        return {stage: len(list((objects / stage).glob("*/*/object.json"))) for stage in ALL_STAGE_NAMES}
 
 
 class DvcDriver(Driver):
-    """``dvc repro``, in a project that has a copy of the code (the stages' dependencies) and of ``dvc.yaml``."""
+    """``dvc repro``, in a project that has a copy of the code (the stages' dependencies) and of both ``dvc.yaml``."""
 
-    steps = (STAGE_NAMES,)
     latest = 1.15  # when a stage is through DVC writes down its outputs
 
-    def __init__(self, project: Path) -> None:
-        super().__init__(project)
-        for name in ("stages", "manifests", "cache", "detections"):
+    def __init__(self, project: Path, pipeline: Pipeline = DETECTOR) -> None:
+        super().__init__(project, pipeline)
+        for name in ("stages", "manifests", "cache", "detections", "classification"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, project / name, ignore=ignored, dirs_exist_ok=True)
         for name in ("dvc.yaml", ".dvcignore"):
@@ -105,14 +133,19 @@ class DvcDriver(Driver):
         self.environment = {**os.environ, **own}
         self.dvc("init", "--no-scm", "-q")
 
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(self.pipeline.targets)
+
     def run(self, step: tuple[str, ...], kill: Kill | None = None) -> Ended:
-        while (ended := self.call("repro", kill=kill)).status == _DVC_REFUSES and self._drop_cut_file(ended.said):
+        command = ("repro", *self.pipeline.targets[step])
+        while (ended := self.call(*command, kill=kill)).status == _DVC_REFUSES and self._drop_cut_file(ended.said):
             pass
         return ended
 
     def _drop_cut_file(self, said: str) -> bool:
         """Remove the file of DVC's own, which it rewrites in place, that it found cut off; as docs/store.md says."""
-        cut = next((name for message, name in _CUT_FILES.items() if message in said), None)
+        cut = cut_file(said)
         if cut is None:
             return False
         print(f"DVC was killed while it rewrote {cut}: removed, as docs/store.md says", flush=True)
@@ -131,9 +164,19 @@ class DvcDriver(Driver):
         return run_group(command, self.project, self.environment, kill)
 
 
+def cut_file(said: str) -> str | None:
+    """The file of DVC's own that DVC, having said this, has found cut off."""
+    if "Unable to read RWLock-file" in said:
+        return ".dvc/tmp/rwlock"
+    lock = _CUT_LOCK.search(said)
+    return lock[1] if lock else None
+
+
 def undisturbed(driver: Driver) -> dict[str, float]:
     """Run every stage, save the detections, and run those again that then combine them; seconds of each."""
     seconds = _run_steps(driver, driver.steps)
+    if driver.pipeline is not DETECTOR:
+        return seconds
     combine_with_itself(driver.project)
     return seconds | _run_steps(driver, [step for step in driver.steps if set(step) & set(COMBINING)])
 
@@ -210,20 +253,27 @@ def check_end(project: Path, expected: dict[str, str]) -> None:
 
 
 def run_rounds(
-    folder: Path, make: Callable[[Path], Driver], n_kills: int, per_round: int, rng: random.Random, report: Report
+    folder: Path,
+    make: type[Driver],
+    pipeline: Pipeline,
+    n_kills: int,
+    per_round: int,
+    rng: random.Random,
+    report: Report,
 ) -> None:
     """Kill ``n_kills`` times, every stage in turn, in as many rounds as that takes; results must equal ``make``'s."""
     if n_kills <= 0:
         return
-    reference = make(make_project(folder / "undisturbed"))
+    folder.mkdir(parents=True)
+    reference, stages = make(pipeline.make(folder / "undisturbed"), pipeline), pipeline.stages
     seconds, expected = undisturbed(reference), results(reference.project)
-    report.objects_final = len(whole_objects(reference.project))
-    wanted = Counter({stage: n_kills // len(STAGE_NAMES) for stage in STAGE_NAMES})
-    wanted.update(rng.sample(STAGE_NAMES, n_kills % len(STAGE_NAMES)))
+    report.objects_final = max(report.objects_final, len(whole_objects(reference.project)))
+    wanted = Counter({stage: n_kills // len(stages) for stage in stages})
+    wanted.update(rng.sample(stages, n_kills % len(stages)))
     goal = report.kills + wanted
     while still := list((goal - report.kills).elements()):
         kills = Counter(rng.sample(still, min(per_round, len(still))))
-        driver = make(begun_again(reference.project, folder / f"round{report.rounds}"))
+        driver = make(begun_again(reference.project, folder / f"round{report.rounds}"), pipeline)
         for step in driver.steps:
             killed_step(driver, step, kills, seconds, rng, report)
         report.rounds += 1
@@ -234,21 +284,22 @@ def run_rounds(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--dvc", type=int, default=22, help="so many of the kills hit dvc repro (22: twice a stage)")
+    parser.add_argument("--kills", type=int, default=128)
+    parser.add_argument("--dvc", type=int, default=32, help="so many of the kills hit dvc repro (32: twice a stage)")
     parser.add_argument("--per-round", type=int, default=22)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     report, rng, begin = Report(), random.Random(options.seed), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rcnn-kill-") as name:
         for make, n_kills in ((Driver, options.kills - options.dvc), (DvcDriver, options.dvc)):
-            folder = Path(name) / make.__name__
-            folder.mkdir()
-            run_rounds(folder, make, n_kills, options.per_round, rng, report)
-    for place in (*STAGE_NAMES, BETWEEN):
-        print(f"{place:10} {report.kills[place]} kills")
+            share = round(n_kills * len(CLASSIFYING) / (len(STAGE_NAMES) + len(CLASSIFYING)))
+            for pipeline, n in ((DETECTOR, n_kills - share), (CLASSIFICATION, share)):
+                folder = Path(name) / make.__name__ / pipeline.stages[-1]
+                run_rounds(folder, make, pipeline, n, options.per_round, rng, report)
+    for place in (*ALL_STAGE_NAMES, BETWEEN):
+        print(f"{place:12} {report.kills[place]} kills")
     print(
-        f"{report.kills.total()} kills in {report.rounds} rounds of {report.objects_final} objects, "
+        f"{report.kills.total()} kills in {report.rounds} rounds of up to {report.objects_final} objects, "
         f"{report.survived} signals came too late, {time.monotonic() - begin:.0f} s; "
         f"{report.objects_whole} times an object was whole at a kill, 0 were computed or written again"
     )

@@ -21,11 +21,20 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from crash_disk import Disk, State, read_record, write_state  # noqa: E402
-from tiny_project import COMBINING, StageServer, combine_with_itself, forget, make_project, results  # noqa: E402
+from tiny_project import (  # noqa: E402
+    CLASSIFYING,
+    COMBINING,
+    StageServer,
+    combine_with_itself,
+    forget,
+    make_classifying,
+    make_project,
+    results,
+)
 
 from cache import Store  # noqa: E402
 from cache.listing import entries  # noqa: E402
-from pipeline.graph import STAGE_NAMES  # noqa: E402
+from pipeline.graph import ALL_STAGE_NAMES, CLASSIFICATION_STAGE_NAMES, STAGE_NAMES  # noqa: E402
 
 _OUTPUT_FOLDERS = ("artifacts/datasets/scenes", "reports/results")
 
@@ -136,9 +145,14 @@ def _rerun(server: StageServer, state: State, stage: str, project: Path, expecte
     shutil.rmtree(project)
 
 
+def _run(server: StageServer, project: Path, stages: tuple[str, ...]) -> None:
+    done = server.run(project, "run", *stages)
+    assert done.status == 0, done.said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", default=STAGE_NAMES, metavar="STAGE")
+    parser.add_argument("stages", nargs="*", default=ALL_STAGE_NAMES, metavar="STAGE")
     parser.add_argument("--states", type=int, default=40)
     parser.add_argument("--reruns", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -146,17 +160,18 @@ def main() -> None:
     rng, begin, server = random.Random(options.seed), time.monotonic(), StageServer()
     with tempfile.TemporaryDirectory(prefix="rcnn-power-") as name:
         finished = make_project(Path(name) / "finished")
-        done = server.run(finished, "run", *STAGE_NAMES)
-        assert done.status == 0, done.said
+        _run(server, finished, STAGE_NAMES)
         combine_with_itself(finished)
-        done = server.run(finished, "run", *COMBINING)
-        assert done.status == 0, done.said
+        _run(server, finished, COMBINING)
+        classified = make_classifying(Path(name) / "classified")
+        _run(server, classified, CLASSIFYING)
         total = Counts()
         for stage in options.stages:
             scratch = Path(name) / stage
             scratch.mkdir()
-            counts = check_stage(server, finished, stage, scratch, options.states, options.reruns, rng)
-            print(f"{stage:10} {counts.calls} calls, {counts.states} states, {counts.reruns} run again", flush=True)
+            whole = classified if stage in CLASSIFICATION_STAGE_NAMES else finished
+            counts = check_stage(server, whole, stage, scratch, options.states, options.reruns, rng)
+            print(f"{stage:12} {counts.calls} calls, {counts.states} states, {counts.reruns} run again", flush=True)
             total = Counts(*(getattr(total, f) + getattr(counts, f) for f in ("calls", "states", "reruns")))
     server.close()
     seconds = time.monotonic() - begin

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.graph import STAGE_NAMES
+from pipeline.graph import ALL_STAGE_NAMES
 
 BETWEEN = "dvc itself"  # before, between or after its stages
 _POLL_S = 0.05
@@ -57,7 +57,7 @@ def _watched(process: subprocess.Popen[bytes], kill: Kill | None) -> tuple[str, 
         stage, now = running_stage(process.pid), time.monotonic()
         if stage:
             seconds[stage] = now - first.setdefault(stage, now)
-            if kill and deadline is None and STAGE_NAMES.index(stage) >= STAGE_NAMES.index(kill.stage):
+            if kill and deadline is None and ALL_STAGE_NAMES.index(stage) >= ALL_STAGE_NAMES.index(kill.stage):
                 deadline = now + kill.after_s
         if deadline is not None and now >= deadline:
             # stopped first, so that what is found is what is hit
@@ -77,5 +77,5 @@ def running_stage(group: int) -> str:
         except (OSError, ValueError):
             continue  # it has just ended
         if int(process_group) == group and state not in "ZX" and arguments[-2:-1] == ["run"]:
-            return arguments[-1] if arguments[-1] in STAGE_NAMES else ""
+            return arguments[-1] if arguments[-1] in ALL_STAGE_NAMES else ""
     return ""

@@ -3,8 +3,9 @@
     python stage_server.py
 
 Each line of stdin is a JSON request: ``argv``; ``root`` (folder), with ``fail_at`` (ENOSPC at the so-many-th write
-there, from 1), ``fsize`` (limit on the size of files), ``record`` (where to write down the calls there, as JSON lines),
-``umask``, ``euid``. Each line of stdout is the answer: ``status``, ``said`` (stdout and stderr), ``writes``.
+there, from 1), ``kill_at`` (SIGKILL before the so-many-th call there, from 1), ``fsize`` (limit on the size of files),
+``record`` (where to write down the calls there, as JSON lines), ``umask``, ``euid``. Each line of stdout is the answer:
+``status``, ``said`` (stdout and stderr), ``writes``.
 """
 
 import errno
@@ -13,6 +14,7 @@ import json
 import os
 import pkgutil
 import resource
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 import h5py  # noqa: F401 - this and the next to have them before the first fork
 import shim
+import sklearn.svm  # noqa: F401
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 import zarr  # noqa: F401
@@ -73,11 +76,14 @@ def _in_child(request: dict[str, Any], counted: int) -> int:
 
 
 def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
-    fail_at, write = request.get("fail_at", 0), os.write
+    fail_at, kill_at, write = request.get("fail_at", 0), request.get("kill_at", 0), os.write
     record = os.open(request["record"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "record" in request else None
-    seen = [0]
+    seen, calls = [0], [0]
 
     def watch(call: str, paths: tuple[str, ...], data: bytes) -> None:
+        calls[0] += 1
+        if calls[0] == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         if record is not None:
             write(record, (json.dumps([call, list(paths), data.hex()]) + "\n").encode())
         if call == "write":

@@ -8,6 +8,7 @@ from bit_flips import flip, flip_and_verify
 from tiny_project import StageServer, forget, results
 
 from cache import Artifact, Store
+from pipeline.graph import CLASSIFICATION_STAGE_NAMES
 
 
 def damage(project: Path, stage: str, file: str, index: int = 0) -> str:
@@ -59,3 +60,15 @@ def test_a_stage_that_meets_damage_of_its_own_computes_it_again(
         assert f"proposals object {key} was damaged and is in quarantine; computing it again" in again.said
     assert server.run(project, "cache", "gc", "--delete", "--grace", "0").status == 0
     assert results(project) == results(undisturbed)
+
+
+@pytest.mark.parametrize("stage", CLASSIFICATION_STAGE_NAMES)
+def test_a_classification_stage_that_meets_damage_computes_it_again(
+    classifying: Path, classified: Path, server: StageServer, stage: str
+) -> None:
+    key = damage(classifying, stage, "data.h5")
+    again = server.run(classifying, "run", stage)
+    assert again.status == 0, again.said
+    assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
+    assert server.run(classifying, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(classifying) == results(classified)

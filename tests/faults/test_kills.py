@@ -1,5 +1,6 @@
 """The short form of kill.py: a few stages of a tiny project, and ``dvc repro``, killed at a random moment."""
 
+import itertools
 import json
 import os
 import random
@@ -13,9 +14,9 @@ import kill
 import pytest
 import yaml
 from process_group import BETWEEN, Ended, Kill, run_group
-from tiny_project import forget, results
+from tiny_project import StageServer, forget, results, whole_objects
 
-from pipeline.graph import STAGE_NAMES
+from pipeline.graph import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES
 
 STAGES = ("scenes", "proposals", "finetune", "features", "detect")
 START_S = 1.0
@@ -65,9 +66,27 @@ def test_a_killed_combine_goes_on_and_ends_with_the_same_bits(combining: Path, t
     kill.check_end(project, expected)
 
 
+def test_a_killed_classification_goes_on_and_ends_with_the_same_bits(
+    classifying: Path, classified: Path, server: StageServer
+) -> None:
+    """Killed at a file-system call, which is a later one each time the stage is started, until it is through."""
+    driver = kill.Driver(classifying, kill.CLASSIFICATION)
+    for stage in CLASSIFICATION_STAGE_NAMES:
+        forget(classifying, stage)
+        for kills in itertools.count():
+            before, written = driver.whole(), whole_objects(classifying)
+            run = server.run(classifying, "run", stage, root=classifying, kill_at=3**kills)
+            kill.check_restart(classifying, run.said, before, written)
+            if run.status == 0:
+                break
+            assert run.status == -signal.SIGKILL, run.said
+        assert kills > 3
+    kill.check_end(classifying, results(classified))
+
+
 def test_a_killed_dvc_repro_goes_on_and_ends_with_the_same_bits(project: Path, undisturbed: Path) -> None:
     driver = kill.DvcDriver(project)
-    driver.dvc("commit", "-f", "-q")  # as if DVC had run all that is there
+    driver.dvc("commit", "-f", "-q", "dvc.yaml")  # as if DVC had run all that is there
     kill_each(driver, STAGE_NAMES, ("features", "detect"), seconds_of(undisturbed))
     kill.check_end(project, results(undisturbed))
 
@@ -84,6 +103,19 @@ def test_only_a_signal_that_meets_a_running_stage_counts(tmp_path: Path) -> None
     child = "[sys.executable, '-c', 'import time; time.sleep(0.5)', 'run', 'svm']"
     passed = ended(f"import subprocess, sys, time; subprocess.run({child}); time.sleep(60)", 2.0)
     assert (passed.status, passed.hit) == (-signal.SIGKILL, BETWEEN)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("'./dvc.lock' validation failed.\n\nrequired key not provided, in schema", "dvc.lock"),
+        ("'./classification/dvc.lock' is invalid.\n\nWhile scanning a simple key", "classification/dvc.lock"),
+        ("ERROR: Unable to read RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted", ".dvc/tmp/rwlock"),
+        ("Updating lock file 'classification/dvc.lock'", None),
+    ],
+)
+def test_the_file_that_dvc_found_cut_off_is_the_one_it_names(said: str, name: str | None) -> None:
+    assert kill.cut_file(said) == name
 
 
 def test_the_harness_notices_what_it_looks_for(project: Path, undisturbed: Path) -> None:

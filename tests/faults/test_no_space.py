@@ -8,7 +8,7 @@ from tiny_project import Answer, StageServer, forget, leftovers, results
 
 from cache import Store
 from cache.maintenance import verify
-from pipeline.graph import STAGE_NAMES, load_stage
+from pipeline.graph import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, load_stage
 
 # Writes that fail: 1 is the claim of a stage that computes objects, or the first output; 2 the first of an object or a
 # checkpoint, or the second output; 5 is amid objects, checkpoints or outputs.
@@ -36,6 +36,13 @@ def test_a_full_disk_ends_a_stage_with_one_line_and_it_goes_on_when_there_is_spa
 
 def test_a_full_disk_ends_combining_likewise(combining: Path, server: StageServer) -> None:
     _check_full_disk(combining, results(combining), server, "combine")
+
+
+@pytest.mark.parametrize("stage", CLASSIFICATION_STAGE_NAMES)
+def test_a_full_disk_ends_classification_likewise(
+    classifying: Path, classified: Path, server: StageServer, stage: str
+) -> None:
+    _check_full_disk(classifying, results(classified), server, stage)
 
 
 def _check_full_disk(project: Path, expected: dict[str, str], server: StageServer, stage: str) -> None:

@@ -8,6 +8,8 @@ from crash_disk import Disk
 from power_loss import check_stage, wrong_in
 from tiny_project import StageServer
 
+from pipeline.graph import CLASSIFICATION_STAGE_NAMES
+
 
 @pytest.mark.parametrize("stage", ["proposals", "finetune", "evaluate"])
 def test_whatever_was_not_synced_may_be_gone(
@@ -22,6 +24,15 @@ def test_whatever_was_not_synced_may_be_gone(
 def test_whatever_combine_did_not_sync_may_be_gone(server: StageServer, combining: Path, tmp_path: Path) -> None:
     (tmp_path / "lost").mkdir()
     counts = check_stage(server, combining, "combine", tmp_path / "lost", 2, 1, random.Random(0))
+    assert counts.calls > 40
+    assert counts.reruns == 1
+
+
+@pytest.mark.parametrize("stage", CLASSIFICATION_STAGE_NAMES)
+def test_whatever_classification_did_not_sync_may_be_gone(
+    server: StageServer, classified: Path, tmp_path: Path, stage: str
+) -> None:
+    counts = check_stage(server, classified, stage, tmp_path, 2, 1, random.Random(0))
     assert counts.calls > 40
     assert counts.reruns == 1
 

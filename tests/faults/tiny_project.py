@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
-from pipeline.graph import STAGE_NAMES, load_stage
+from manifests import ReadOptions, import_dataset
+from pipeline.graph import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, load_stage
 
 ROOT = Path(__file__).parents[2]
 # The page and the timings show how long the stages took, which no two runs agree in.
@@ -21,6 +24,9 @@ TIMED = ("reports/index.html", "reports/timings.json")
 IMAGE_STAGES = ("proposals", "features", "detect")
 # What runs again once detections are saved.
 COMBINING = STAGE_NAMES[STAGE_NAMES.index("combine") :]
+# What `dvc repro classification/dvc.yaml` runs.
+CLASSIFYING = ("manifest", "pretrain", *CLASSIFICATION_STAGE_NAMES)
+CLASS_FOLDERS = "pets"
 Written = dict[str, tuple[int, int]]
 
 
@@ -55,6 +61,24 @@ def make_project(folder: Path, params: dict[str, Any] | None = None) -> Path:
     return folder
 
 
+def make_classifying(folder: Path) -> Path:
+    """A project folder that holds class folders, imported, and parameters that classify them, and nothing else yet.
+
+    Eight pictures to train on and four to test; the network has a pyramid, so that there are full views too.
+    """
+    params = tiny_params()
+    params["dataset"], params["manifest"]["classes"] = CLASS_FOLDERS, None
+    params["network"]["pyramid"], params["pretrain"]["sizes_px"] = [2, 1], [64, 48]
+    make_project(folder, params)
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        file = folder / "pictures" / ("test" if i % 3 == 0 else "train") / ("cat", "dog")[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (30 + i, 40, 3), np.uint8)).save(file)
+    import_dataset("folders", folder / "pictures", CLASS_FOLDERS, ReadOptions(), folder / "artifacts")
+    return folder
+
+
 def combine_with_itself(project: Path) -> None:
     """Put the detections of a finished project aside, and have ``combine`` join them with these.
 
@@ -69,9 +93,14 @@ def combine_with_itself(project: Path) -> None:
 
 
 def begun_again(finished: Path, folder: Path) -> Path:
-    """A project folder that holds the parameters and the saved detections of a finished one, and nothing else yet."""
+    """A project folder that holds of a finished one what no stage has made, and nothing else yet.
+
+    That is the parameters, and the saved detections or the class folders.
+    """
     make_project(folder, yaml.safe_load((finished / "params.yaml").read_text(encoding="utf-8")))
-    shutil.copytree(finished / "detections", folder / "detections")
+    for name in ("detections", "pictures", f"artifacts/datasets/{CLASS_FOLDERS}"):
+        if (finished / name).exists():
+            shutil.copytree(finished / name, folder / name, dirs_exist_ok=True)
     return folder
 
 
