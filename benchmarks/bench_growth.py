@@ -18,7 +18,7 @@ from benchmarks import harness
 from benchmarks.harness import Figure, fitted_exponent
 from benchmarks.made_up import make_project
 from benchmarks.photo_project import WIDTH, make_photo_project
-from benchmarks.project import ROOT, rcnn
+from benchmarks.project import default_params, rcnn
 from pipeline.timings import read_timings
 
 LEAST_S, LEAST_MIB = 0.01, 1.0  # told from the start no more surely than this
@@ -47,7 +47,7 @@ def photo_project(source: Path, project: Path, images: int, regions: int, width:
 
 def made_up_project(project: Path, images: int, regions: int, classes: int) -> None:
     make_project(project, images, max(1, images // 2), regions, classes)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = default_params()
     params["bbox"]["layer"] = "fc7"
     (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 

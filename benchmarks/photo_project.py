@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from benchmarks import harness
-from benchmarks.project import ROOT, rcnn
+from benchmarks.project import ROOT, default_params, rcnn
 from manifests.splits import drawn_split
 from stages.common.networks import build
 from stages.common.weights import save_weights
@@ -64,8 +64,8 @@ def _people(source: Path, folder: Path, count: int, width_px: int) -> Path:
 
 
 def _params(weights: Path, device: str) -> dict[str, Any]:
-    """The demo's parameters with the paper's network, given weights and no fine-tuning."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    """The paper's network, given weights and no fine-tuning."""
+    found = default_params()
     found["dataset"] = "people"
     found["execution"]["device"] = device
     dtype = "bfloat16" if device == "cpu" else "float32"

@@ -4,8 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from pipeline.params import schema
 
 ROOT = Path(__file__).parents[1]
+
+
+def default_params() -> dict[str, Any]:
+    """Every parameter at its default, for the built-in dataset: this checkout's params.yaml may be a user's."""
+    params: dict[str, Any] = schema()(dataset="scenes").model_dump(mode="json")
+    return params
 
 
 def rcnn(project: Path, *arguments: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from .errors import StageError
@@ -10,17 +11,25 @@ from .networks import ARCHITECTURES, InputSettings, InputSpec, Network, NetworkS
 from .networks.metadata import MAX_OUTPUTS
 from .weights import FORMAT, fill, network_in, open_weights
 
+_PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
+
 
 def initial_network(settings: NetworkSettings, root: Path) -> Network:
     """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning; not for ``pretrain``.
 
     With ``network.fc`` it may still lack the layers of that parameter (:func:`.networks.add_fc_head` makes them).
-    A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's.
+    A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's. No
+    pickle is read.
     Anything else: a torchvision weights name such as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache.
     ``StageError`` says what does not fit.
     """
     if settings.weights.endswith(".safetensors"):
         network = _from_file(settings, root / settings.weights)
+    elif settings.weights.lower().endswith(_PICKLES):
+        raise StageError(
+            f"network.weights: {settings.weights} is a pickle, and reading one can run any code; convert one that "
+            "you trust with safetensors.torch.save_file (docs/own-data.md) and give the .safetensors file"
+        )
     else:
         network = _from_torchvision(settings)
     _check_side(network)
@@ -97,7 +106,11 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
     try:
         tensors = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        raise StageError(f"network.weights: cannot download {weights.url}: {error}") from error
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise StageError(
+            f"network.weights: cannot download {weights.url}: {error}; where there is no network, fetch that file "
+            f"elsewhere and put it into {folder}, or give a .safetensors file"
+        ) from error
     preset = weights.transforms()
     spec = InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
     n_outputs = len(tensors[f"{ARCHITECTURES[settings.name].head}.bias"])

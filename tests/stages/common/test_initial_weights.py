@@ -143,12 +143,22 @@ def test_a_torchvision_weights_name_is_downloaded(weights_server):
 def test_a_failed_or_damaged_download_is_one_line(weights_server):
     settings = NetworkSettings(name="squeezenet1_0", weights="IMAGENET1K_V1")
     (file,) = weights_server.iterdir()
-    file.write_bytes(file.read_bytes()[:-1])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
     with pytest.raises(StageError, match=r"cannot download http.*invalid hash value"):
         initial_network(settings, Path())
     file.unlink()
-    with pytest.raises(StageError, match=r"cannot download http.*404"):
+    with pytest.raises(StageError, match=r"cannot download http.*404.*; where there is no network, .* into /") as error:
         initial_network(settings, Path())
+    # what it says to do helps
+    (Path(str(error.value).split(" put it into ")[1].split(", or give")[0]) / file.name).write_bytes(whole)
+    assert initial_network(settings, Path()).name == "squeezenet1_0"
+
+
+@pytest.mark.parametrize("name", ["w.pth", "folder/model.PT", "net.ckpt"])
+def test_a_pickle_is_not_read(name):
+    with pytest.raises(StageError, match=rf"network\.weights: {name} is a pickle.*safetensors"):
+        initial_network(NetworkSettings(name="squeezenet1_0", weights=name), Path())
 
 
 def test_an_unknown_weights_name():
