@@ -50,6 +50,7 @@ problems = st.tuples(
 
 
 @example(drawn=(0, 162, 3, np.float16), scale=2.0, c=0.1, weight=7.0, bias=0.1)
+@example(drawn=(1434, 159, 41, np.float16), scale=4.0, c=0.1, weight=7.0, bias=0.1)  # a gap of .0056 is left
 @example(drawn=(203, 203, 1, np.float32), scale=5.247630859638712, c=0.1, weight=7.0, bias=10.0)
 @settings(deadline=None, max_examples=60)
 @given(
@@ -80,7 +81,7 @@ def test_objective_is_liblinears_and_scikit_learns(drawn, scale: float, c: float
         warnings.simplefilter("ignore", ConvergenceWarning)
         svc.fit(x, [1] * len(positives) + [-1] * len(negatives))
     theirs = primal(svc.coef_[0], float(svc.intercept_[0]), positives, negatives, scale, options)
-    assert value <= theirs * (1 + 1e-5 + ours.gap)
+    assert (1 - ours.gap) * value <= theirs * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-6])
