@@ -33,7 +33,7 @@ def best_rows(scores: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64
 def _limits(scores: Any, sample: Any, k: int, limits: Any) -> int:
     """For each class a score that k or some more regions reach; returns the largest number that do.
 
-    scores [N, n]; ``sample`` [N, s], some of them in rising order.
+    -inf where all are needed, which NaN is below. scores [N, n]; ``sample`` [N, s], some of them in rising order.
     """
     n, size = scores.shape[1], sample.shape[1]
     most = k
@@ -45,7 +45,7 @@ def _limits(scores: Any, sample: Any, k: int, limits: Any) -> int:
             found = 0
             for i in range(n):
                 found += scores[c, i] >= limit
-            if found >= k:
+            if found >= k and limit > -np.inf:
                 limits[c], reached = limit, found
                 break
             guess *= 2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stages.common import classifier
 from stages.common.classifier import Classifier
-from stages.detect.selection import best_rows
+from stages.detect.selection import _limits, best_rows
 
 
 def slow(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +46,24 @@ def test_what_is_no_number_comes_last() -> None:
     scores[0, ::2], scores[1], scores[2, 7] = np.nan, np.nan, np.inf
     for count in (5, 300):
         np.testing.assert_array_equal(best_rows(scores, count)[0], slow(scores, count)[0])
+
+
+@pytest.mark.parametrize("finite", [0, 60, 500])
+def test_infinities_beside_what_is_no_number(finite: int) -> None:
+    """Features that overflowed give all three: -inf is then in the sample, and NaN still comes after it."""
+    rng = np.random.default_rng(finite)
+    scores = np.where(rng.random((4, 2000)) < 0.02, np.nan, -np.inf).astype(np.float32)
+    scores[:, rng.permutation(2000)[:finite]] = rng.normal(size=(4, finite))
+    scores[3, 5] = np.inf
+    rows, best = best_rows(scores, 100)
+    expected_rows, expected = slow(scores, 100)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(best, expected)
+    # keys are written into memory for as many as _limits says
+    sample = np.sort(scores[:, ::15], axis=1)
+    limits = np.empty(4, np.float32)
+    most = _limits(scores, sample, 100, limits)
+    assert all((scores[c] >= limits[c]).sum() <= most if limits[c] > -np.inf else most == 2000 for c in range(4))
 
 
 @pytest.mark.parametrize("n_classes", [1, 3, 5])

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from stage_context import Messages
 
 from stages.common.errors import StageError
 from stages.svm.dual import fit_dual
+from stages.svm.fitting import Fitter
 from stages.svm.liblinear import fit, node_bytes
 from stages.svm.mining import train_svms
 from stages.svm.negatives import NegativePool
@@ -223,6 +224,20 @@ def test_log_adds_up() -> None:
     assert len(log.infos) == len(records) and not log.warnings
 
 
+def test_a_class_is_refitted_after_more_than_so_many_new_negatives() -> None:
+    images = make_images()
+
+    def second_fit(retrain_after: int):
+        settings = SvmSettings(retrain_after=retrain_after, C=0.05)
+        _, records = train_svms(images, NAMES, SCALE, settings, 0, Messages())
+        return next(r for r in records if r.class_name == "a" and r.fit == 2)
+
+    found = second_fit(20)
+    assert found.image_id != images[-1].image_id
+    assert second_fit(found.new_negatives - 1) == found
+    assert second_fit(found.new_negatives).images_seen > found.images_seen
+
+
 @pytest.mark.parametrize("solver", ["dual", "liblinear"])
 def test_same_seed_same_bits(solver: str) -> None:
     images = make_images(3)
@@ -308,7 +323,7 @@ def test_non_convergence_names_the_knob(options: dict, knobs: set[str], monkeypa
 def test_memory_limit_forgets_the_easiest_and_says_so(solver: str, rows: int) -> None:
     images = make_images(5, n_images=4, n_rows=rows, d=300)
     log = Messages()
-    settings = SvmSettings(memory_limit_mb=1, margin=-1e6, evict_below=-1e6, retrain_after=10**6, solver=solver)
+    settings = SvmSettings(memory_limit_mb=1, margin=-1e6, evict_below=-1e6, retrain_after=100, solver=solver)
     _, records = train_svms(images, NAMES, SCALE, settings, 0, log)
     assert len(log.warnings) >= 2
     assert all("MemoryLimitWarning" in w and "svm.memory_limit_mb = 1" in w for w in log.warnings)
@@ -318,6 +333,38 @@ def test_memory_limit_forgets_the_easiest_and_says_so(solver: str, rows: int) ->
         for before, after in itertools.pairwise(mine):
             gained = after.new_negatives - after.evicted_for_memory
             assert after.negatives == before.negatives - before.evicted + gained
+
+
+def test_a_fit_starts_where_the_last_one_of_its_class_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, ends = [], []
+
+    def watched(rows: Rows, start: Start, *arguments):
+        found = fit_dual(rows, start, *arguments)
+        starts.append(start)
+        ends.append(replace(found, staleness=np.arange(len(found.staleness)) / 8))
+        return ends[-1]
+
+    monkeypatch.setattr("stages.svm.fitting.fit_dual", watched)
+    x = make_images(11)[0].features
+    positives, negatives, more = x[:5], x[5:25], x[25:40]
+    pool, scores = NegativePool(1), np.arange(20, dtype=np.float32)[:, None]
+    fitter = Fitter([positives], pool, SCALE, SvmSettings(C=0.1))
+    pool.add(1, negatives, np.ones((20, 1), bool), scores)
+    fitted = fitter.fit(0, 0, is_last=True)
+    fitter.keep(0, fitted)
+    stays = np.arange(20) % 3 > 0
+    pool.drop(0, ~stays)
+    pool.add(2, more, np.ones((15, 1), bool), scores[:15])
+    fitter.fit(0, 1, is_last=True)
+    start, end, none = starts[1], ends[0], np.zeros(15)
+    kept = np.concatenate([np.ones(5, bool), stays])
+    np.testing.assert_array_equal(start.multipliers, np.concatenate([end.multipliers[kept], none]))
+    expected = np.concatenate([end.scores[kept], scores[:15, 0]])
+    np.testing.assert_array_equal(start.scores.astype(np.float32), expected.astype(np.float32))
+    # positives are looked at in every fit, whatever the threshold
+    np.testing.assert_array_equal(start.staleness, np.concatenate([np.zeros(5), end.staleness[5:][stays], none]))
+    np.testing.assert_array_equal(start.w, fitted.w)
+    assert start.b == fitted.b
 
 
 class TestPool:
@@ -381,6 +428,16 @@ class TestPool:
         assert pool.state(0)[0].tolist() == [1, 0, 3, 4] + 6 * [0]
         assert pool.state(0)[1].tolist()[:4] == [5, z[1, 0], 7, 8]
         assert pool.state(0)[2].tolist()[:4] == [0, 0, 2, 0]
+
+    def test_a_row_that_left_comes_back_into_memory_of_its_own(self) -> None:
+        pool, x = NegativePool(2), self.features()
+        everything = np.ones((6, 2), bool)
+        pool.add(1, x, everything, self.scores())
+        for j in (0, 1):
+            pool.drop(j, np.ones(6, bool))
+        pool.add(1, x, everything, self.scores())
+        pool.add(2, x + 100, everything, self.scores())
+        np.testing.assert_array_equal(pool.features(0), np.concatenate([x, x + 100]))
 
     def test_shrink_keeps_the_hardest(self) -> None:
         pool = NegativePool(1)
