@@ -65,10 +65,15 @@ def _records(
         if stated_objects is None:
             continue
         objects = checks.usable(image.where, stated_objects, file)
-        if stated_objects and not objects:
+        total = len(stated_objects) + image.unreadable
+        if total and not objects:
             # kept, it would teach that what it shows is background
-            findings.note(f"left out: {image.where}: none of its {len(stated_objects)} boxes can be used")
+            why = f"none of its {total} objects can be used" if total > 1 else "its only object cannot be used"
+            findings.note(f"left out: {image.where}: the whole image {image.file_name}: {why}")
         else:
+            if len(objects) < total:
+                kept = f"{len(objects)} of its {total} objects"
+                findings.note(f"kept: {image.where}: the image {image.file_name} with {kept}")
             yield _record(image, number, file, splits[image.file_name], objects, checks.label_of)
 
 

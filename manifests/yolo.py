@@ -38,7 +38,8 @@ def read_yolo(
     else:
         classes, folders = _read_classes(root, options), _plain_folders(root)
     files = _split_files(root, folders, findings)
-    found = [_found_image(root, file, splits, classes, findings) for file, splits in sorted(files.items())]
+    read = [_found_image(root, file, splits, classes, findings) for file, splits in sorted(files.items())]
+    found = [image for image in read if image is not None]
     chosen = options.classes or tuple(classes)
     categories = {label: i for i, label in enumerate(chosen, start=1)}
     dataset, notes = build_dataset(name or root.name, root, found, categories, options, findings)
@@ -192,15 +193,17 @@ def label_file(file_name: str) -> str:
 
 def _found_image(
     root: Path, file_name: str, splits: tuple[str, ...], classes: list[str], findings: Findings
-) -> FoundImage:
+) -> FoundImage | None:
     where = label_file(file_name)
     objects = []
+    unreadable = 0
     if exists(root / where):
         try:
             lines = read_inside(root, where).decode("utf-8", "replace").splitlines()
         except DatasetError as error:
             findings.problem(error)
-            lines = []
+            findings.note(f"left out: {where}: the whole image {file_name}: its label file cannot be read")
+            return None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -208,7 +211,8 @@ def _found_image(
                 objects.append(_found_object(line.split(), classes, f"line {number}"))
             except ValueError as error:
                 findings.problem(f"{where}: line {number}: {error}; correct or remove it")
-    return FoundImage(file_name, where, objects, splits=splits, relative=True)
+                unreadable += 1
+    return FoundImage(file_name, where, objects, splits=splits, relative=True, unreadable=unreadable)
 
 
 def _found_object(parts: list[str], classes: list[str], where: str) -> FoundObject:

@@ -102,6 +102,26 @@ def test_bad_lines(make_yolo, line, match):
 
 
 @pytest.mark.parametrize(
+    "line", ["2 .5 .5 .5 .5", "0 .5 .5 .5", "a cat", "\0\1\ufffd\x02", "0 .5 .5 0 .5", "0 3 3 .1 .1"]
+)
+def test_skip_leaves_out_an_image_that_lost_all_of_its_objects(make_yolo, line):
+    root = make_yolo({"a": line, "b": f"{line}\n0 .5 .5 .5 .5", "c": "", "d": f"{line}\n{line}"}, classes="cat\ndog")
+    dataset, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
+    assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
+    assert "left out: labels/a.txt: the whole image images/a.jpg: its only object cannot be used" in notes
+    assert "kept: labels/b.txt: the image images/b.jpg with 1 of its 2 objects" in notes
+    assert "left out: labels/d.txt: the whole image images/d.jpg: none of its 2 objects can be used" in notes
+
+
+def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo):
+    root = make_yolo({"a": None, "b": "0 .5 .5 .5 .5"}, classes="cat")
+    (root / "labels" / "a.txt").mkdir()
+    dataset, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
+    assert [i.name for i in dataset.images] == ["b"]
+    assert "left out: labels/a.txt: the whole image images/a.jpg: its label file cannot be read" in notes
+
+
+@pytest.mark.parametrize(
     ("yaml", "match"),
     [
         ("{", "not well-formed YAML"),
