@@ -1,6 +1,6 @@
 """Reads YOLO: images/ and labels/ with one line ``class cx cy w h`` per object, in fractions of the image's size."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,6 +40,8 @@ def read_yolo(
     files = _split_files(root, folders, findings)
     read = [_found_image(root, file, splits, classes, findings) for file, splits in sorted(files.items())]
     found = [image for image in read if image is not None]
+    lists = {entry for entries in folders.values() for entry in entries}
+    _note_unpaired(root, files, {PurePosixPath(entry).name for entry in lists}, findings)
     chosen = options.classes or tuple(classes)
     categories = {label: i for i, label in enumerate(chosen, start=1)}
     dataset, notes = build_dataset(name or root.name, root, found, categories, options, findings)
@@ -189,6 +191,38 @@ def label_file(file_name: str) -> str:
             parts[i] = "labels"
             break
     return "/".join(parts)
+
+
+def _note_unpaired(root: Path, images: Iterable[str], not_labels: Collection[str], findings: Findings) -> None:
+    """Say which images have no label file, and which label files no image; not those called ``not_labels``."""
+    images = sorted(name for name in images if why_unsafe(name) is None and exists(root / name))
+    bare = [name for name in images if not exists(root / label_file(name))]
+    if bare:
+        what = (
+            "1 image has no label file and is" if len(bare) == 1 else f"{len(bare)} images have no label file and are"
+        )
+        findings.note(f"{what} taken to show nothing (such as {bare[0]})")
+    places = {PurePosixPath(label_file(name)).parent for name in images}
+    labels = {name for place in places for name in _names(root, place, {".txt"})}
+    # not just the dataset's own images: a list may name some of a folder
+    beside = {name for place in {PurePosixPath(name).parent for name in images} for name in _names(root, place)}
+    lone = sorted(labels - {label_file(name) for name in beside})
+    lone = [name for name in lone if PurePosixPath(name).name not in {"classes.txt", *not_labels}]
+    lone = [name for name in lone if not PurePosixPath(name).name.lower().startswith("readme")]
+    if lone:
+        what = "1 label file has no image" if len(lone) == 1 else f"{len(lone)} label files have no image"
+        findings.note(f"{what} (such as {lone[0]})")
+
+
+def _names(root: Path, folder: PurePosixPath, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+    """The files of these suffixes in a folder, relative to ``root``; none where the folder is not there or not below."""
+    place = _inside(root, folder.as_posix())
+    try:
+        found = [] if place is None else [p.name for p in place.iterdir() if p.suffix.lower() in suffixes]
+    except OSError:
+        return []
+    names = [(folder / name).as_posix() for name in found if not name.startswith(".")]
+    return [name for name in names if why_unsafe(name) is None]
 
 
 def _found_image(

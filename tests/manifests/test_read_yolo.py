@@ -20,7 +20,35 @@ def test_boxes_are_fractions_of_the_image(make_yolo):
     assert (dataset.classes, a.labels.tolist()) == (("cat", "dog"), [1, 0])
     assert b.boxes.shape == (0, 4)
     assert (folder / a.file_name).is_file()
-    assert [note.split(":")[0] for note in notes] == ["the source has no splits"]
+    assert notes[0] == "1 image has no label file and is taken to show nothing (such as images/b.jpg)"
+    assert [note.split(":")[0] for note in notes[1:]] == ["the source has no splits"]
+
+
+def test_labels_without_an_image_and_images_without_labels_are_noted(make_yolo):
+    box = "0 .5 .5 .5 .5"
+    root = make_yolo({"train/a": box, "train/b": box, "train/c": None, "val/d": None, "val/e": box}, YAML)
+    assert (
+        "2 images have no label file and are taken to show nothing (such as images/train/c.jpg)" in read_yolo(root)[2]
+    )
+    (root / "images/train/b.jpg").unlink()
+    (root / "labels/val/classes.txt").write_text("cat\ndog")
+    (root / "labels/val/._e.txt").write_bytes(b"of macOS")
+    assert "1 label file has no image (such as labels/train/b.txt)" in read_yolo(root)[2]
+    (root / "images/val/e.jpg").rename(root / "images/val/f.jpg")
+    assert "2 label files have no image (such as labels/train/b.txt)" in read_yolo(root)[2]
+
+
+def test_only_labels_of_no_image_at_all_are_without_one(make_yolo):
+    root = make_yolo({"a": "0 .5 .5 .5 .5", "b": "0 .5 .5 .5 .5"}, "train: list.txt\nnames: [cat]")
+    (root / "list.txt").write_text("images/a.jpg\n")
+    assert read_yolo(root)[2] == []
+    shutil.move(root / "images", root / "all")  # labels beside the images, and a list among them
+    for file in [*(root / "labels").iterdir(), root / "list.txt"]:
+        shutil.move(file, root / "all")
+    (root / "data.yaml").write_text("train: all/list.txt\nnames: [cat]")
+    (root / "all/list.txt").write_text("all/a.jpg\n")
+    (root / "all/README.txt").write_text("by hand")
+    assert read_yolo(root)[2] == []
 
 
 @pytest.mark.parametrize("names", ["{0: cat, 1: dog}", "[cat, dog]"])
