@@ -19,6 +19,8 @@ from .object_checks import ImageFile, ObjectChecks
 from .options import ReadOptions
 from .splits import drawn_split, most_specific
 
+_FAR = 0.5  # of a split's share: a drawn one that is off by more is noted
+
 
 def build_dataset(
     name: str,
@@ -162,6 +164,14 @@ def _note_drawn(
     counts = Counter(record.split for record in records)
     shares = ", ".join(f"{name} {counts[name]} images" for name in options.fractions)
     findings.note(f"the source has no splits: drawn by seed {options.seed} from the file names: {shares}")
+    total = len(records)
+    for name, share in options.fractions.items():
+        drawn = counts[name] / max(total, 1)
+        if total and abs(drawn - share) > _FAR * share:
+            findings.note(
+                f"split {name} got {counts[name]} of {total} images, a share of {drawn:.3g} where {share:.3g} was "
+                "asked for: few images are drawn unevenly; try another --seed or --test-fraction"
+            )
 
 
 def _note_repeated_pictures(records: Sequence[ImageRecord], findings: Findings) -> None:

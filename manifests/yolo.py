@@ -215,7 +215,7 @@ def _note_unpaired(root: Path, images: Iterable[str], not_labels: Collection[str
 
 
 def _names(root: Path, folder: PurePosixPath, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
-    """The files of these suffixes in a folder, relative to ``root``; none where the folder is not there or not below."""
+    """The files of these suffixes in a folder, relative to ``root``; none of one that is not below it."""
     place = _inside(root, folder.as_posix())
     try:
         found = [] if place is None else [p.name for p in place.iterdir() if p.suffix.lower() in suffixes]

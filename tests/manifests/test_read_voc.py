@@ -288,6 +288,17 @@ def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc):
     assert any(note.endswith("from the file names: train 2 images") for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("seed", "drawn"),
+    [(0, "split test got 0 of 10 images, a share of 0 where 0.2 was asked for: "), (3, None)],
+)
+def test_a_drawn_split_far_from_what_was_asked_is_noted(make_voc, seed, drawn):
+    root = make_voc({f"{i}": XML.format(one()) for i in range(10)}, splits={})
+    notes = [note for note in read_voc(root, ReadOptions(seed=seed))[2] if "asked" in note]
+    assert len(notes) == bool(drawn)
+    assert all(note.startswith(drawn) and "--seed or --test-fraction" in note for note in notes)
+
+
 @pytest.mark.parametrize("objects", ["<object><name>cat</name></object>", one(name=" "), one(box=(1, 1, "ten", 10))])
 def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_voc, objects):
     xml = {"a": XML.format(objects), "b": XML.format(objects + one()), "c": XML.format(""), "d": "<annotation>"}
