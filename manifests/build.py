@@ -71,11 +71,11 @@ def _records(
         if total and not objects:
             # kept, it would teach that what it shows is background
             why = f"none of its {total} objects can be used" if total > 1 else "its only object cannot be used"
-            findings.note(f"left out: {image.where}: the whole image {image.file_name}: {why}")
+            findings.note(f"left out: {image.where}: the whole image {image.file_name}: {why}", "image")
         else:
             if len(objects) < total:
                 kept = f"{len(objects)} of its {total} objects"
-                findings.note(f"kept: {image.where}: the image {image.file_name} with {kept}")
+                findings.note(f"kept: {image.where}: the image {image.file_name} with {kept}", "kept")
             yield _record(image, number, file, splits[image.file_name], objects, checks.label_of)
 
 

@@ -171,7 +171,7 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     if options.images is not None:
         given = Path(options.images).resolve()
         if not given.is_dir():
-            raise DatasetError(f"{given}: there is no such image folder; correct the option images")
+            raise DatasetError(f"{given}: there is no such image folder; correct --images")
         places = [given / part for part in inner] + [given]
     else:
         tops = (beside / "images", beside, above / "images", above)
@@ -185,8 +185,7 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     if not plain:  # nothing to look for: the checks say what is wrong with the names
         return beside
     raise DatasetError(
-        f"{source.path.name}: its images (such as {plain[0]!r}) are not beside it; "
-        "give their folder by the option images"
+        f"{source.path.name}: its images (such as {plain[0]!r}) are not beside it; give their folder by --images"
     )
 
 
@@ -213,7 +212,7 @@ def _found_images(source: _Source, content: _Content, prefix: str, findings: Fin
                 raise ValueError(f"image_id {row.get('image_id')!r} is not among the images; correct or remove it")
             objects[row["image_id"]].append(item)
         except ValueError as error:
-            findings.problem(f"{name}: {where}: {error}")
+            findings.problem(f"{name}: {where}: {error}", str(error))
             unreadable[_meant_id(row.get("image_id"))] += 1
     found = []
     split_each = source.split is None and all(_own_splits(row) for row in content.images)

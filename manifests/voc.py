@@ -163,7 +163,7 @@ def _found_image(
         try:
             objects.append(_found_object(element, f"object {number}"))
         except ValueError as error:
-            findings.problem(f"{where}: object {number}: {error}; correct or remove it")
+            findings.problem(f"{where}: object {number}: {error}; correct or remove it", str(error))
             unreadable += 1
     stated = _stated_size(root, where, findings)
     return FoundImage(images[image_id], where, objects, None, stated, splits, unreadable=unreadable)

@@ -1,5 +1,6 @@
 """Reads YOLO: images/ and labels/ with one line ``class cx cy w h`` per object, in fractions of the image's size."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from .images import IMAGE_SUFFIXES
 from .options import ReadOptions
 
 _MAX_YAML_BYTES = 2**20
+_MOST_FRACTION = 2.0  # of an image's side: no box that is merely a little wrong has more
 
 
 def read_yolo(
@@ -122,7 +124,9 @@ def _read_classes(root: Path, options: ReadOptions) -> list[str]:
             return _class_names({"names": names}, file.name)
     if options.classes is not None:
         return list(options.classes)
-    raise DatasetError(f"{root}: has no data.yaml and no classes.txt; add one, or give the classes in their order")
+    raise DatasetError(
+        f"{root}: has no data.yaml and no classes.txt; add one, or name the classes in their order by --classes"
+    )
 
 
 def _plain_folders(root: Path) -> dict[str, list[str]]:
@@ -233,7 +237,7 @@ def _found_image(
     unreadable = 0
     if exists(root / where):
         try:
-            lines = read_inside(root, where).decode("utf-8", "replace").splitlines()
+            lines = read_inside(root, where).decode("utf-8-sig", "replace").splitlines()
         except DatasetError as error:
             findings.problem(error)
             findings.note(f"left out: {where}: the whole image {file_name}: its label file cannot be read")
@@ -244,7 +248,7 @@ def _found_image(
             try:
                 objects.append(_found_object(line.split(), classes, f"line {number}"))
             except ValueError as error:
-                findings.problem(f"{where}: line {number}: {error}; correct or remove it")
+                findings.problem(f"{where}: line {number}: {error}; correct or remove it", str(error))
                 unreadable += 1
     return FoundImage(file_name, where, objects, splits=splits, relative=True, unreadable=unreadable)
 
@@ -259,6 +263,11 @@ def _found_object(parts: list[str], classes: list[str], where: str) -> FoundObje
         numbers = [float(part) for part in parts[1:]]
     except ValueError:
         raise ValueError(f"{' '.join(parts)[:60]!r} is not all numbers") from None
+    if any(_MOST_FRACTION < abs(number) < math.inf for number in numbers):
+        raise ValueError(
+            "it has numbers far above 1, but YOLO's are fractions of the image's width and height; "
+            "if these are pixels, divide them by the image's size"
+        )
     details: dict[str, Any] = {}
     if len(numbers) == 4:
         cx, cy, w, h = numbers

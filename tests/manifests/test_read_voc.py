@@ -288,6 +288,16 @@ def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc):
     assert any(note.endswith("from the file names: train 2 images") for note in notes)
 
 
+def test_an_unlisted_class_is_summed_up_after_three(make_voc):
+    unlisted = one() + one(name="owl")
+    root = make_voc({name: XML.format(unlisted) for name in "abcdef"}, splits={})
+    with pytest.raises(DatasetError) as caught:
+        read_voc(root, ReadOptions(classes=("cat",)))
+    assert len(caught.value.problems) == 3
+    assert caught.value.problems[2].startswith("Annotations/c.xml: object 2: class 'owl' is unknown; ")
+    assert caught.value.problems[2].endswith(" (and 3 more like this)")
+
+
 @pytest.mark.parametrize(
     ("seed", "drawn"),
     [(0, "split test got 0 of 10 images, a share of 0 where 0.2 was asked for: "), (3, None)],
