@@ -5,7 +5,7 @@ import threading
 import zipfile
 from pathlib import Path
 
-from .errors import DatasetError
+from .errors import DatasetError, MissingFileError
 
 # No picture that is allowed needs more: twice HARD_MAX_PIXELS of raw RGB would not be decoded either.
 MAX_MEMBER_BYTES = 2**28
@@ -45,7 +45,7 @@ class Archive:
         try:
             info = archive.getinfo(name)
         except KeyError:
-            raise DatasetError(f"{name}: there is no such file in {self.path}; add it or drop its entry") from None
+            raise MissingFileError(f"{name}: there is no such file in {self.path}; add it or drop its entry") from None
         if info.file_size > MAX_MEMBER_BYTES:
             raise DatasetError(
                 f"{name}: unpacks to {info.file_size} bytes, more than the {MAX_MEMBER_BYTES} that a picture may have; "

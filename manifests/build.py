@@ -19,6 +19,8 @@ from .object_checks import ImageFile, ObjectChecks
 from .options import ReadOptions
 from .splits import drawn_split, most_specific
 
+_FAR = 0.5  # of a split's share: a drawn one that is off by more is noted
+
 
 def build_dataset(
     name: str,
@@ -65,10 +67,15 @@ def _records(
         if stated_objects is None:
             continue
         objects = checks.usable(image.where, stated_objects, file)
-        if stated_objects and not objects:
+        total = len(stated_objects) + image.unreadable
+        if total and not objects:
             # kept, it would teach that what it shows is background
-            findings.note(f"left out: {image.where}: none of its {len(stated_objects)} boxes can be used")
+            why = f"none of its {total} objects can be used" if total > 1 else "its only object cannot be used"
+            findings.note(f"left out: {image.where}: the whole image {image.file_name}: {why}", "image")
         else:
+            if len(objects) < total:
+                kept = f"{len(objects)} of its {total} objects"
+                findings.note(f"kept: {image.where}: the image {image.file_name} with {kept}", "kept")
             yield _record(image, number, file, splits[image.file_name], objects, checks.label_of)
 
 
@@ -157,6 +164,14 @@ def _note_drawn(
     counts = Counter(record.split for record in records)
     shares = ", ".join(f"{name} {counts[name]} images" for name in options.fractions)
     findings.note(f"the source has no splits: drawn by seed {options.seed} from the file names: {shares}")
+    total = len(records)
+    for name, share in options.fractions.items():
+        drawn = counts[name] / max(total, 1)
+        if total and abs(drawn - share) > _FAR * share:
+            findings.note(
+                f"split {name} got {counts[name]} of {total} images, a share of {drawn:.3g} where {share:.3g} was "
+                "asked for: few images are drawn unevenly; try another --seed or --test-fraction"
+            )
 
 
 def _note_repeated_pictures(records: Sequence[ImageRecord], findings: Findings) -> None:

@@ -33,6 +33,7 @@ class _Content:
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
     categories: dict[int, str]
+    unreadable: list[object]  # the image_id of each annotation without an id of its own
 
 
 def read_coco(
@@ -116,6 +117,7 @@ def _content(source: _Source, findings: Findings) -> _Content | None:
         findings.fatal(f"{name}: has no list {', '.join(missing)}; is it COCO's instances form? export it as that")
         return None
     rows: dict[str, list[dict[str, Any]]] = {}
+    unreadable: list[object] = []
     for key in ("images", "annotations", "categories"):
         rows[key] = []
         for number, row in enumerate(raw[key], start=1):
@@ -123,6 +125,8 @@ def _content(source: _Source, findings: Findings) -> _Content | None:
                 rows[key].append(row)
             else:
                 findings.problem(f"{name}: {key} entry {number} is no object with an integer id; correct or remove it")
+                if key == "annotations" and isinstance(row, dict):
+                    unreadable.append(row.get("image_id"))
     categories: dict[int, str] = {}
     for row in rows["categories"]:
         label = row.get("name")
@@ -132,11 +136,19 @@ def _content(source: _Source, findings: Findings) -> _Content | None:
             findings.fatal(f"{name}: category {row['id']} {label!r} occurs more than once; keep one")
         else:
             categories[row["id"]] = label
-    return _Content(rows["images"], rows["annotations"], categories)
+    return _Content(rows["images"], rows["annotations"], categories, unreadable)
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _meant_id(value: object) -> int | None:
+    """The image that an unusable annotation is of, also where it writes the id as a text or as 7.0."""
+    try:
+        return int(value) if isinstance(value, str | int | float) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _categories(contents: Sequence[_Content], options: ReadOptions, findings: Findings) -> dict[str, int]:
@@ -159,7 +171,7 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     if options.images is not None:
         given = Path(options.images).resolve()
         if not given.is_dir():
-            raise DatasetError(f"{given}: there is no such image folder; correct the option images")
+            raise DatasetError(f"{given}: there is no such image folder; correct --images")
         places = [given / part for part in inner] + [given]
     else:
         tops = (beside / "images", beside, above / "images", above)
@@ -173,8 +185,7 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     if not plain:  # nothing to look for: the checks say what is wrong with the names
         return beside
     raise DatasetError(
-        f"{source.path.name}: its images (such as {plain[0]!r}) are not beside it; "
-        "give their folder by the option images"
+        f"{source.path.name}: its images (such as {plain[0]!r}) are not beside it; give their folder by --images"
     )
 
 
@@ -188,6 +199,7 @@ def _common_parent(folders: Sequence[Path]) -> Path:
 def _found_images(source: _Source, content: _Content, prefix: str, findings: Findings) -> list[FoundImage]:
     name = source.path.name
     objects: dict[int, list[FoundObject]] = {row["id"]: [] for row in content.images}
+    unreadable = Counter(map(_meant_id, content.unreadable))
     seen: set[int] = set()
     for row in content.annotations:
         where = f"annotation {row['id']}"
@@ -200,7 +212,8 @@ def _found_images(source: _Source, content: _Content, prefix: str, findings: Fin
                 raise ValueError(f"image_id {row.get('image_id')!r} is not among the images; correct or remove it")
             objects[row["image_id"]].append(item)
         except ValueError as error:
-            findings.problem(f"{name}: {where}: {error}")
+            findings.problem(f"{name}: {where}: {error}", str(error))
+            unreadable[_meant_id(row.get("image_id"))] += 1
     found = []
     split_each = source.split is None and all(_own_splits(row) for row in content.images)
     for row in content.images:
@@ -218,6 +231,7 @@ def _found_images(source: _Source, content: _Content, prefix: str, findings: Fin
                 id=row["id"],
                 stated=(int(stated[0]), int(stated[1])) if all(map(_is_id, stated)) else None,  # type: ignore[arg-type]
                 splits=splits,
+                unreadable=unreadable[row["id"]],
             )
         )
     return found

@@ -14,3 +14,7 @@ class DatasetError(Exception):
         lines = [problems] if isinstance(problems, str) else problems
         self.problems: list[str] = sorted({" ".join(line.split()) for line in lines})
         super().__init__("\n".join(self.problems))
+
+
+class MissingFileError(DatasetError):
+    """A file that a dataset names is not there."""

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from .errors import DatasetError
+from .errors import DatasetError, MissingFileError
 
 
 def sha256_of(data: bytes) -> str:
@@ -79,14 +79,16 @@ def exists(path: Path) -> bool:
 
 def read_inside(root: Path, file_name: str) -> bytes:
     """The bytes of a file that must be below ``root``, also when links are followed; DatasetError as its parts."""
-    return read_bytes(resolve_inside(root, file_name), file_name)
+    return read_bytes(resolve_inside(root, file_name), file_name, root)
 
 
-def read_bytes(path: Path, name: str) -> bytes:
-    """The file's bytes; DatasetError, naming it ``name``, where it is missing or cannot be read."""
+def read_bytes(path: Path, name: str, folder: Path | None = None) -> bytes:
+    """The file's bytes; DatasetError, naming it ``name`` in ``folder`` (its own), where it is missing or unreadable."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise DatasetError(f"{name}: there is no such file in {path.parent}; add it or drop its entry") from None
+        raise MissingFileError(
+            f"{name}: there is no such file in {folder or path.parent}; add it or drop its entry"
+        ) from None
     except OSError as error:
         raise DatasetError(f"{name}: cannot be read ({error.strerror}); check the file and its permissions") from None

@@ -25,7 +25,8 @@ class FoundImage:
 
     ``where`` names its annotation, for messages; ``stated`` is the source's width and height. ``relative``: boxes and
     polygons are fractions of the upright image's width and height (YOLO), not pixels. ``category`` is the class of the
-    whole picture, in a source without boxes.
+    whole picture, in a source without boxes. ``unreadable`` counts the objects that the source has besides ``objects``,
+    each of them a problem already.
     """
 
     file_name: str
@@ -36,3 +37,4 @@ class FoundImage:
     splits: tuple[str, ...] = ()
     relative: bool = False
     category: str | None = None
+    unreadable: int = 0

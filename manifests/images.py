@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from .archive import Archive
-from .errors import DatasetError
+from .errors import DatasetError, MissingFileError
 from .files import read_inside, sha256_of
 
 if TYPE_CHECKING:
@@ -132,11 +132,12 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
 class ImageSource:
     """Reads a dataset's images from below ``root``, and refuses a file that changed since the manifest was made.
 
-    ``root`` is a folder, or a zip archive, which is read in place.
+    ``root`` is a folder, or a zip archive, which is read in place. ``name``: what the dataset is registered as.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, name: str = "NAME") -> None:
         self.root = Path(root)
+        self._again = f"run `rcnn dataset refresh {name}`"
         self._archive = Archive(self.root) if self.root.is_file() else None
 
     @classmethod
@@ -144,7 +145,7 @@ class ImageSource:
         """The images of the dataset registered in ``folder`` (``artifacts/datasets/NAME``)."""
         from .registry import read_source
 
-        return cls(read_source(Path(folder)).root)
+        return cls(read_source(Path(folder)).root, name=Path(folder).resolve().name)
 
     def file_bytes(self, file_name: str) -> bytes:
         """The bytes of a file below the root, whatever they are; DatasetError where it is gone or leaves the root."""
@@ -159,11 +160,16 @@ class ImageSource:
 
     def read_bytes(self, record: "ImageRecord") -> bytes:
         """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
-        data = self.file_bytes(record.file_name)
+        try:
+            data = self.file_bytes(record.file_name)
+        except MissingFileError:
+            raise DatasetError(
+                f"{record.file_name}: there is no such file in {self.root} any more; restore it, or {self._again}"
+            ) from None
         if sha256_of(data) != record.sha256:
             raise DatasetError(
                 f"{record.file_name}: the file in {self.root} changed since the dataset was imported (its SHA-256 is "
-                "another); restore it, or import the dataset again"
+                f"another); restore it, or {self._again}"
             )
         return data
 

@@ -63,7 +63,8 @@ class ObjectChecks:
             if isinstance(inside, FoundObject):
                 kept.append(inside)
             else:
-                self.findings.problem(f"{image_where}: {item.where}: {inside}")
+                same_cause = inside if item.label not in self.label_of else ""
+                self.findings.problem(f"{image_where}: {item.where}: {inside}", same_cause)
         return kept
 
     def _inside(self, item: FoundObject, file: ImageFile) -> FoundObject | str:

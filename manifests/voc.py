@@ -155,14 +155,18 @@ def _found_image(
         root = parse_xml(read_bytes(resolve_inside(folder / "Annotations", f"{image_id}.xml"), where), where)
     except DatasetError as error:
         findings.problem(error)
+        findings.note(f"left out: {where}: the whole image {images[image_id]}: its annotation cannot be read")
         return None
     objects = []
+    unreadable = 0
     for number, element in enumerate(root.findall("object"), start=1):
         try:
             objects.append(_found_object(element, f"object {number}"))
         except ValueError as error:
-            findings.problem(f"{where}: object {number}: {error}; correct or remove it")
-    return FoundImage(images[image_id], where, objects, None, _stated_size(root, where, findings), splits)
+            findings.problem(f"{where}: object {number}: {error}; correct or remove it", str(error))
+            unreadable += 1
+    stated = _stated_size(root, where, findings)
+    return FoundImage(images[image_id], where, objects, None, stated, splits, unreadable=unreadable)
 
 
 def parse_xml(data: bytes, where: str) -> Element:

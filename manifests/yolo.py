@@ -1,6 +1,7 @@
 """Reads YOLO: images/ and labels/ with one line ``class cx cy w h`` per object, in fractions of the image's size."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +17,7 @@ from .images import IMAGE_SUFFIXES
 from .options import ReadOptions
 
 _MAX_YAML_BYTES = 2**20
+_MOST_FRACTION = 2.0  # of an image's side: no box that is merely a little wrong has more
 
 
 def read_yolo(
@@ -38,7 +40,10 @@ def read_yolo(
     else:
         classes, folders = _read_classes(root, options), _plain_folders(root)
     files = _split_files(root, folders, findings)
-    found = [_found_image(root, file, splits, classes, findings) for file, splits in sorted(files.items())]
+    read = [_found_image(root, file, splits, classes, findings) for file, splits in sorted(files.items())]
+    found = [image for image in read if image is not None]
+    lists = {entry for entries in folders.values() for entry in entries}
+    _note_unpaired(root, files, {PurePosixPath(entry).name for entry in lists}, findings)
     chosen = options.classes or tuple(classes)
     categories = {label: i for i, label in enumerate(chosen, start=1)}
     dataset, notes = build_dataset(name or root.name, root, found, categories, options, findings)
@@ -119,7 +124,9 @@ def _read_classes(root: Path, options: ReadOptions) -> list[str]:
             return _class_names({"names": names}, file.name)
     if options.classes is not None:
         return list(options.classes)
-    raise DatasetError(f"{root}: has no data.yaml and no classes.txt; add one, or give the classes in their order")
+    raise DatasetError(
+        f"{root}: has no data.yaml and no classes.txt; add one, or name the classes in their order by --classes"
+    )
 
 
 def _plain_folders(root: Path) -> dict[str, list[str]]:
@@ -190,25 +197,60 @@ def label_file(file_name: str) -> str:
     return "/".join(parts)
 
 
+def _note_unpaired(root: Path, images: Iterable[str], not_labels: Collection[str], findings: Findings) -> None:
+    """Say which images have no label file, and which label files no image; not those called ``not_labels``."""
+    images = sorted(name for name in images if why_unsafe(name) is None and exists(root / name))
+    bare = [name for name in images if not exists(root / label_file(name))]
+    if bare:
+        what = (
+            "1 image has no label file and is" if len(bare) == 1 else f"{len(bare)} images have no label file and are"
+        )
+        findings.note(f"{what} taken to show nothing (such as {bare[0]})")
+    places = {PurePosixPath(label_file(name)).parent for name in images}
+    labels = {name for place in places for name in _names(root, place, {".txt"})}
+    # not just the dataset's own images: a list may name some of a folder
+    beside = {name for place in {PurePosixPath(name).parent for name in images} for name in _names(root, place)}
+    lone = sorted(labels - {label_file(name) for name in beside})
+    lone = [name for name in lone if PurePosixPath(name).name not in {"classes.txt", *not_labels}]
+    lone = [name for name in lone if not PurePosixPath(name).name.lower().startswith("readme")]
+    if lone:
+        what = "1 label file has no image" if len(lone) == 1 else f"{len(lone)} label files have no image"
+        findings.note(f"{what} (such as {lone[0]})")
+
+
+def _names(root: Path, folder: PurePosixPath, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+    """The files of these suffixes in a folder, relative to ``root``; none of one that is not below it."""
+    place = _inside(root, folder.as_posix())
+    try:
+        found = [] if place is None else [p.name for p in place.iterdir() if p.suffix.lower() in suffixes]
+    except OSError:
+        return []
+    names = [(folder / name).as_posix() for name in found if not name.startswith(".")]
+    return [name for name in names if why_unsafe(name) is None]
+
+
 def _found_image(
     root: Path, file_name: str, splits: tuple[str, ...], classes: list[str], findings: Findings
-) -> FoundImage:
+) -> FoundImage | None:
     where = label_file(file_name)
     objects = []
+    unreadable = 0
     if exists(root / where):
         try:
-            lines = read_inside(root, where).decode("utf-8", "replace").splitlines()
+            lines = read_inside(root, where).decode("utf-8-sig", "replace").splitlines()
         except DatasetError as error:
             findings.problem(error)
-            lines = []
+            findings.note(f"left out: {where}: the whole image {file_name}: its label file cannot be read")
+            return None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 objects.append(_found_object(line.split(), classes, f"line {number}"))
             except ValueError as error:
-                findings.problem(f"{where}: line {number}: {error}; correct or remove it")
-    return FoundImage(file_name, where, objects, splits=splits, relative=True)
+                findings.problem(f"{where}: line {number}: {error}; correct or remove it", str(error))
+                unreadable += 1
+    return FoundImage(file_name, where, objects, splits=splits, relative=True, unreadable=unreadable)
 
 
 def _found_object(parts: list[str], classes: list[str], where: str) -> FoundObject:
@@ -221,6 +263,11 @@ def _found_object(parts: list[str], classes: list[str], where: str) -> FoundObje
         numbers = [float(part) for part in parts[1:]]
     except ValueError:
         raise ValueError(f"{' '.join(parts)[:60]!r} is not all numbers") from None
+    if any(_MOST_FRACTION < abs(number) < math.inf for number in numbers):
+        raise ValueError(
+            "it has numbers far above 1, but YOLO's are fractions of the image's width and height; "
+            "if these are pixels, divide them by the image's size"
+        )
     details: dict[str, Any] = {}
     if len(numbers) == 4:
         cx, cy, w, h = numbers

@@ -117,6 +117,21 @@ def test_all_bad_options_at_once():
         ReadOptions(fractions={"train": 1.5, "test": -0.5})
 
 
+def test_a_removed_image_is_restored_or_refreshed_away(make_yolo, tmp_path):
+    box = "0 .5 .5 .5 .5"
+    root = make_yolo({"a": box, "b": box}, "train: images\nnames: [cat]")
+    artifacts = tmp_path / "artifacts"
+    record = import_dataset("yolo", root, "mine", ReadOptions(), artifacts).dataset.image("a")
+    (root / "images/a.jpg").unlink()
+    with pytest.raises(DatasetError) as caught:
+        ImageSource.registered(artifacts / "datasets/mine").read(record)
+    again = "restore it, or run `rcnn dataset refresh mine`"
+    assert str(caught.value) == f"images/a.jpg: there is no such file in {root} any more; {again}"
+    refreshed = refresh("mine", artifacts)
+    assert [image.name for image in refreshed.dataset.images] == ["b"]
+    assert refreshed.source.notes == ("1 label file has no image (such as labels/a.txt)",)
+
+
 def test_images_are_checked_when_read(make_voc, tmp_path):
     dataset = import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path / "artifacts").dataset
     source = ImageSource.registered(tmp_path / "artifacts/datasets/mine")
@@ -124,8 +139,12 @@ def test_images_are_checked_when_read(make_voc, tmp_path):
     path = source.root / record.file_name
     np.testing.assert_array_equal(source.read(record), decode_image(path.read_bytes(), "x"))
     Image.new("RGB", (40, 30)).save(path)
-    with pytest.raises(DatasetError, match=r"a\.jpg: the file in .* changed since the dataset was imported"):
+    with pytest.raises(
+        DatasetError, match=r"a\.jpg: the file in .* changed since .*; restore it, or run `rcnn dataset refresh mine`"
+    ):
         source.read(record)
     path.unlink()
-    with pytest.raises(DatasetError, match=r"a\.jpg: there is no such file"):
+    with pytest.raises(DatasetError) as caught:
         source.read(record)
+    again = "restore it, or run `rcnn dataset refresh mine`"
+    assert str(caught.value) == f"a.jpg: there is no such file in {source.root} any more; {again}"

@@ -196,6 +196,25 @@ def test_bad_entries(make_coco, case):
     assert {f"left out: {line}" for line in caught.value.problems} <= set(notes)
 
 
+@pytest.mark.parametrize(
+    "change", [{"bbox": [1, 2, 3]}, {"category_id": 1}, {"iscrowd": 2}, {"id": None}, {"image_id": "7"}]
+)
+def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_coco, change):
+    lost = ANNOTATION | {"id": 9} | change
+    options = ReadOptions(on_error="skip")
+    dataset, _, notes = read_coco(make_coco(annotations=[lost]), options)
+    assert [(image.file_name, len(image.boxes)) for image in dataset.images] == [("b.jpg", 0)]
+    left_out = "left out: instances.json: image 7 (a.jpg): the whole image a.jpg: its only object cannot be used"
+    assert left_out in notes
+
+
+def test_skip_says_which_image_lost_some_of_its_objects(make_coco):
+    root = make_coco(annotations=[ANNOTATION, ANNOTATION | {"id": 9, "category_id": 1}])
+    dataset, _, notes = read_coco(root, ReadOptions(on_error="skip"))
+    assert [len(image.boxes) for image in dataset.images] == [1, 0]
+    assert "kept: instances.json: image 7 (a.jpg): the image a.jpg with 1 of its 2 objects" in notes
+
+
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 @pytest.mark.parametrize("case", FATAL)
 def test_bad_files(make_coco, case, on_error):

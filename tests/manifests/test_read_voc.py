@@ -283,8 +283,40 @@ def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc):
     )
     dataset, _, notes = read_voc(root, ReadOptions(on_error="skip", fractions={"train": 1.0}))
     assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
-    assert any(note.endswith("none of its 1 boxes can be used") for note in notes)
+    assert any(note.endswith("the whole image a.jpg: its only object cannot be used") for note in notes)
+    assert "kept: Annotations/b.xml: the image b.jpg with 1 of its 2 objects" in notes
     assert any(note.endswith("from the file names: train 2 images") for note in notes)
+
+
+def test_an_unlisted_class_is_summed_up_after_three(make_voc):
+    unlisted = one() + one(name="owl")
+    root = make_voc({name: XML.format(unlisted) for name in "abcdef"}, splits={})
+    with pytest.raises(DatasetError) as caught:
+        read_voc(root, ReadOptions(classes=("cat",)))
+    assert len(caught.value.problems) == 3
+    assert caught.value.problems[2].startswith("Annotations/c.xml: object 2: class 'owl' is unknown; ")
+    assert caught.value.problems[2].endswith(" (and 3 more like this)")
+
+
+@pytest.mark.parametrize(
+    ("seed", "drawn"),
+    [(0, "split test got 0 of 10 images, a share of 0 where 0.2 was asked for: "), (3, None)],
+)
+def test_a_drawn_split_far_from_what_was_asked_is_noted(make_voc, seed, drawn):
+    root = make_voc({f"{i}": XML.format(one()) for i in range(10)}, splits={})
+    notes = [note for note in read_voc(root, ReadOptions(seed=seed))[2] if "asked" in note]
+    assert len(notes) == bool(drawn)
+    assert all(note.startswith(drawn) and "--seed or --test-fraction" in note for note in notes)
+
+
+@pytest.mark.parametrize("objects", ["<object><name>cat</name></object>", one(name=" "), one(box=(1, 1, "ten", 10))])
+def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_voc, objects):
+    xml = {"a": XML.format(objects), "b": XML.format(objects + one()), "c": XML.format(""), "d": "<annotation>"}
+    dataset, _, notes = read_voc(make_voc(xml, splits={}), ReadOptions(on_error="skip"))
+    assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
+    assert "left out: Annotations/a.xml: the whole image a.jpg: its only object cannot be used" in notes
+    assert "kept: Annotations/b.xml: the image b.jpg with 1 of its 2 objects" in notes
+    assert "left out: Annotations/d.xml: the whole image d.jpg: its annotation cannot be read" in notes
 
 
 def test_an_empty_dataset(make_voc):

@@ -20,7 +20,35 @@ def test_boxes_are_fractions_of_the_image(make_yolo):
     assert (dataset.classes, a.labels.tolist()) == (("cat", "dog"), [1, 0])
     assert b.boxes.shape == (0, 4)
     assert (folder / a.file_name).is_file()
-    assert [note.split(":")[0] for note in notes] == ["the source has no splits"]
+    assert notes[0] == "1 image has no label file and is taken to show nothing (such as images/b.jpg)"
+    assert notes[1].startswith("the source has no splits: ")
+
+
+def test_labels_without_an_image_and_images_without_labels_are_noted(make_yolo):
+    box = "0 .5 .5 .5 .5"
+    root = make_yolo({"train/a": box, "train/b": box, "train/c": None, "val/d": None, "val/e": box}, YAML)
+    assert (
+        "2 images have no label file and are taken to show nothing (such as images/train/c.jpg)" in read_yolo(root)[2]
+    )
+    (root / "images/train/b.jpg").unlink()
+    (root / "labels/val/classes.txt").write_text("cat\ndog")
+    (root / "labels/val/._e.txt").write_bytes(b"of macOS")
+    assert "1 label file has no image (such as labels/train/b.txt)" in read_yolo(root)[2]
+    (root / "images/val/e.jpg").rename(root / "images/val/f.jpg")
+    assert "2 label files have no image (such as labels/train/b.txt)" in read_yolo(root)[2]
+
+
+def test_only_labels_of_no_image_at_all_are_without_one(make_yolo):
+    root = make_yolo({"a": "0 .5 .5 .5 .5", "b": "0 .5 .5 .5 .5"}, "train: list.txt\nnames: [cat]")
+    (root / "list.txt").write_text("images/a.jpg\n")
+    assert read_yolo(root)[2] == []
+    shutil.move(root / "images", root / "all")  # labels beside the images, and a list among them
+    for file in [*(root / "labels").iterdir(), root / "list.txt"]:
+        shutil.move(file, root / "all")
+    (root / "data.yaml").write_text("train: all/list.txt\nnames: [cat]")
+    (root / "all/list.txt").write_text("all/a.jpg\n")
+    (root / "all/README.txt").write_text("by hand")
+    assert read_yolo(root)[2] == []
 
 
 @pytest.mark.parametrize("names", ["{0: cat, 1: dog}", "[cat, dog]"])
@@ -91,7 +119,10 @@ def test_label_file(image, label):
         ("0 .5 .5 0 .5", "is empty or inverted"),
         ("0 .5 .5 -.5 .5", "is empty or inverted"),
         ("0 1 .5 .5 .5", "leaves the 40 x 30 image by 10 px"),
-        ("0 200 150 50 50", "leaves the 40 x 30 image"),
+        ("0 2 .5 .5 .5", "leaves the 40 x 30 image by 50 px"),
+        ("0 inf .5 .5 .5", "is not finite"),
+        ("0 20 15 5 6", "YOLO's are fractions of the image's width and height; if these are pixels, divide them"),
+        ("0 0 0 20 0 20 15", "YOLO's are fractions of the image's width and height"),
     ],
 )
 def test_bad_lines(make_yolo, line, match):
@@ -99,6 +130,52 @@ def test_bad_lines(make_yolo, line, match):
     with pytest.raises(DatasetError, match=rf"^labels/a\.txt: line 2: .*{match}.*; "):
         read_yolo(root)
     assert len(read_yolo(root, ReadOptions(on_error="skip"))[0].images[0].boxes) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["2 .5 .5 .5 .5", "0 .5 .5 .5", "a cat", "\0\1\ufffd\x02", "0 .5 .5 0 .5", "0 3 3 .1 .1"]
+)
+def test_skip_leaves_out_an_image_that_lost_all_of_its_objects(make_yolo, line):
+    root = make_yolo({"a": line, "b": f"{line}\n0 .5 .5 .5 .5", "c": "", "d": f"{line}\n{line}"}, classes="cat\ndog")
+    dataset, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
+    assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
+    assert "left out: labels/a.txt: the whole image images/a.jpg: its only object cannot be used" in notes
+    assert "kept: labels/b.txt: the image images/b.jpg with 1 of its 2 objects" in notes
+    assert "left out: labels/d.txt: the whole image images/d.jpg: none of its 2 objects can be used" in notes
+
+
+@pytest.mark.parametrize("line", ["2 .5 .5 .5 .5", "0 20 15 5 6", "0 .5 .5"])
+def test_one_cause_in_many_files_is_summed_up_after_three(make_yolo, line):
+    good, described = "0 .5 .5 .5 .5", "train: images\nnames: [cat, dog]"
+    labels = dict.fromkeys("abcdef", f"{line}\n{line}") | {"y": f"{good}\n7 1 1 1 1", "z": good}
+    root = make_yolo(labels, described)
+    with pytest.raises(DatasetError) as caught:
+        read_yolo(root)
+    problems = caught.value.problems
+    assert [problem.split(": ")[0:2] for problem in problems[:3]] == [
+        ["labels/a.txt", "line 1"],
+        ["labels/a.txt", "line 2"],
+        ["labels/b.txt", "line 1"],
+    ]
+    assert problems[2].endswith("; correct or remove it (and 9 more like this)")
+    assert [problem.split(": ")[0] for problem in problems[3:]] == ["labels/y.txt"]
+    _, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
+    assert [note for note in notes if note.startswith("left out: ")][:4] == [f"left out: {line}" for line in problems]
+    whole = "the whole image images/c.jpg: none of its 2 objects can be used (and 3 more like this)"
+    assert f"left out: labels/c.txt: {whole}" in notes
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_label(make_yolo):
+    root = make_yolo({"a": "\ufeff0 .5 .5 .5 .5"}, classes="cat")
+    assert read_yolo(root)[0].images[0].labels.tolist() == [0]
+
+
+def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo):
+    root = make_yolo({"a": None, "b": "0 .5 .5 .5 .5"}, classes="cat")
+    (root / "labels" / "a.txt").mkdir()
+    dataset, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
+    assert [i.name for i in dataset.images] == ["b"]
+    assert "left out: labels/a.txt: the whole image images/a.jpg: its label file cannot be read" in notes
 
 
 @pytest.mark.parametrize(
@@ -132,7 +209,7 @@ def test_list_files_cannot_leave_the_folder(make_yolo):
 
 def test_no_class_names_or_images(make_yolo, tmp_path):
     root = make_yolo({"a": "0 .5 .5 .5 .5"})
-    with pytest.raises(DatasetError, match=r"no data\.yaml and no classes\.txt"):
+    with pytest.raises(DatasetError, match=r"no data\.yaml and no classes\.txt; .* by --classes"):
         read_yolo(root)
     assert read_yolo(root, ReadOptions(classes=("cat",)))[0].classes == ("cat",)
     (tmp_path / "classes.txt").write_text("cat")
