@@ -91,7 +91,7 @@ def _quietly() -> Iterator[None]:
 
 def _too_large(name: str, size: str, max_pixels: int) -> DatasetError:
     what = "has far" if size == "far" else f"is {size}, "
-    return DatasetError(f"{name}: {what} more than the {max_pixels} pixels allowed; shrink it or raise max_pixels")
+    return DatasetError(f"{name}: {what} more than the {max_pixels} pixels allowed; shrink it")
 
 
 def _orientation(image: Image.Image) -> int:

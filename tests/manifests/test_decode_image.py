@@ -196,6 +196,6 @@ def test_decompression_bomb_is_refused_undecoded():
     data = png(100_000, 100_000, 8, 0, b"\0" * 100)
     with pytest.raises(DatasetError, match="pixels allowed"):
         decode_image(data, "bomb.png")
-    with pytest.raises(DatasetError, match=r"7 x 5.* 34 pixels allowed; shrink it or raise max_pixels"):
+    with pytest.raises(DatasetError, match=r"7 x 5.* 34 pixels allowed; shrink it"):
         decode_image(encoded(Image.fromarray(RGB)), "x", max_pixels=34)
     assert decode_image(encoded(Image.fromarray(RGB)), "x", max_pixels=35).shape == (5, 7, 3)
