@@ -8,7 +8,8 @@ from pathlib import Path
 from .artifact import Artifact
 from .backend import Entry
 from .errors import StoreError
-from .recipe import check_stage, is_key
+from .recipe import Recipe, check_stage, is_key
+from .record import DamagedRecordError, ObjectRecord
 from .store import Store
 
 _Sizes = dict[str, dict[bytes, int]]  # bytes of each object, by stage and key
@@ -74,6 +75,14 @@ def find(store: Store, key_prefix: str) -> list[ObjectInfo]:
     if not key_prefix or not is_key(key_prefix.ljust(64, "0")):
         raise StoreError(f"key {key_prefix!r}: not 1 to 64 lower-case hex digits; `rcnn cache ls` lists the keys")
     return list(infos(store, (entry for entry in entries(store) if entry.key.startswith(key_prefix))))
+
+
+def recipe_of(store: Store, one: ObjectInfo) -> Recipe | None:
+    """What the object was made of; None where its record is damaged or gone. Nothing is moved to quarantine."""
+    try:
+        return ObjectRecord.from_bytes(store.backend.record(one.stage, one.key)).recipe
+    except (DamagedRecordError, OSError, StoreError):
+        return None
 
 
 def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:

@@ -17,6 +17,7 @@ from stages.common.errors import StageError
 
 from .errors import ParamsError
 from .executor import Executor, Runner, Tally
+from .graph import stages_before
 from .local_runner import LocalRunner
 from .progress import Reporter
 from .read_only import register_if_allowed, require_all
@@ -83,7 +84,9 @@ class RunContext:
         return folder
 
     def timings(self) -> Mapping[str, Mapping[str, Any]]:
-        return read_timings(self._project)
+        """Of the stages that led to this one, in running order."""
+        known = read_timings(self._project)
+        return {name: known[name] for name in stages_before(self._stage.name, self._params.dataset) if name in known}
 
     def input(self, name: str) -> Path:
         path = self._declared(self._stage.inputs, name)

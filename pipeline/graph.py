@@ -4,7 +4,9 @@
 """
 
 import importlib
+from collections.abc import Mapping
 from functools import cache
+from pathlib import PurePath
 from types import MappingProxyType
 
 from stages.common.contract import Stage
@@ -45,3 +47,20 @@ def load_stage(name: str) -> Stage:
 def all_stages() -> MappingProxyType[str, Stage]:
     """Every stage by name, in running order."""
     return MappingProxyType({name: load_stage(name) for name in ALL_STAGE_NAMES})
+
+
+def stages_before(name: str, dataset: str) -> list[str]:
+    """The stages whose outputs stage ``name`` reads, directly or through others, in running order."""
+    before: list[str] = []
+    read = _paths(load_stage(name).inputs, dataset)
+    for earlier in reversed(ALL_STAGE_NAMES[: ALL_STAGE_NAMES.index(name)]):
+        stage = load_stage(earlier)
+        made = _paths(stage.outputs, dataset)
+        if any(path == one or one in path.parents for path in read for one in made):
+            before.insert(0, earlier)
+            read |= _paths(stage.inputs, dataset)
+    return before
+
+
+def _paths(files: Mapping[str, str], dataset: str) -> set[PurePath]:
+    return {PurePath(path.replace("${dataset}", dataset)) for path in files.values()}

@@ -89,9 +89,20 @@ def load_params(path: Path) -> Any:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder, where dvc.yaml is") from None
+    except yaml.MarkedYAMLError as error:
+        raise ParamsError(_no_yaml(path, error)) from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         raise ParamsError(f"{path}: cannot be read: {' '.join(str(error).split())}; mend the file") from None
     return parse_params(document if document is not None else {}, str(path))
+
+
+def _no_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """Where the file stops being YAML, and what the parser expected there."""
+    mark, start = error.problem_mark or error.context_mark, error.context_mark
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    begun = f" that begins in line {start.line + 1}" if start and mark and start.line < mark.line else ""
+    said = ": ".join(text for text in (error.context and f"{error.context}{begun}", error.problem) if text)
+    return f"{path}{where}: is not YAML: {' '.join(said.split())}; mend the file"
 
 
 def parse_params(document: Any, source: str = "params.yaml") -> Any:

@@ -2,8 +2,7 @@
 
 import json
 import sys
-import time
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,15 +10,15 @@ from pathlib import Path
 import click
 
 from cache import Artifact, Store, StoreError
-from cache.listing import ArtifactUsage, ObjectInfo, Usage, dataset_of, entries, find, infos, results, summarise
+from cache.listing import ObjectInfo, Usage, dataset_of, entries, find, infos, results, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.transfer import copy
+from pipeline.cli.cache_tables import flatten, objects_table, results_table, when
 from pipeline.context import default_workers
 from pipeline.graph import ALL_STAGE_NAMES
 from pipeline.leftovers import sweep
 from pipeline.nearest import nearest
-from pipeline.params import parse_params
 from pipeline.progress import Reporter
 from pipeline.text import format_bytes, format_table
 from pipeline.workspace import open_store, saved_detections, stage_artifacts, workspace_artifacts
@@ -42,6 +41,7 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
 
     A result is one run of a stage: its dataset, how many images, and the parameters and inputs (first digits of their
     digests) in which it differs from the defaults or from another result of the stage. A * marks the workspace's own.
+    Objects are set apart by the parameters in which those shown differ, and the inputs in which those of an image do.
     """
     store = open_store(project)
     _check_stage(stage)
@@ -49,7 +49,7 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
     if stage is None:
         found = summarise(store, own).artifacts
         _check_dataset(dataset, {u.dataset for u in found})
-        click.echo(_results_table([u for u in found if dataset in (None, u.dataset)], {a.digest for a in own}))
+        click.echo(results_table([u for u in found if dataset in (None, u.dataset)], {a.digest for a in own}))
         return
     wanted = None
     if dataset is not None:
@@ -58,8 +58,7 @@ def list_objects(project: Path, stage: str | None, dataset: str | None, limit: i
         wanted = {key for a in known if a.stage == stage and dataset_of(a) == dataset for key in a.keys.values()}
     found_entries = (entry for entry in entries(store, stage) if wanted is None or entry.key in wanted)
     objects = list(infos(store, islice(found_entries, limit or None)))
-    rows = [(o.key[:12], o.image, format_bytes(o.nbytes), _when(o.created)) for o in objects]
-    click.echo(format_table(("key", "image", "bytes", "written"), rows, right=(2,)))
+    click.echo(objects_table(store, objects))
     if more := sum(1 for _ in found_entries):
         click.echo(f"… {more} more; --limit 0 shows all", err=True)
 
@@ -97,10 +96,10 @@ def show(project: Path, key: str, as_json: bool) -> None:
         click.echo(json.dumps(text, indent=2, sort_keys=True))
         return
     click.echo(f"{found.stage} object {found.key}")
-    click.echo(f"written {_when(found.created)}, {format_bytes(found.nbytes)} in {found.files} files: {found.path}")
+    click.echo(f"written {when(found.created)}, {format_bytes(found.nbytes)} in {found.files} files: {found.path}")
     for part in ("recipe", "attrs", "arrays"):
         click.echo(f"\n{part}")
-        for name, value in _flatten(text[part]).items():
+        for name, value in flatten(text[part]).items():
             click.echo(f"  {name}: {value}")
 
 
@@ -257,30 +256,6 @@ def _check_dataset(dataset: str | None, known: Collection[str]) -> None:
         raise click.UsageError(f"no result is of dataset {dataset!r}{hint}; there are: {there}")
 
 
-def _results_table(found: Sequence[ArtifactUsage], here: Container[str]) -> str:
-    """One line per result, with what sets it apart; ``here``: digests of the workspace's own results."""
-    usual = {name: {str(value)} for name, value in _flatten(parse_params({}).model_dump(mode="json")).items()}
-    made_of = [_flatten(u.artifact.params) | _digest_heads(u.artifact.inputs) for u in found]
-    values_of: dict[tuple[str, str], set[str]] = {}
-    for u, flat in zip(found, made_of, strict=True):
-        for name, value in flat.items():
-            values_of.setdefault((u.artifact.stage, name), set(usual.get(name, ()))).add(str(value))
-    rows = []
-    for u, flat in zip(found, made_of, strict=True):
-        differing = [f"{n}={v}" for n, v in sorted(flat.items()) if len(values_of[u.artifact.stage, n]) > 1]
-        gaps = f"{u.missing} missing" if u.missing else ""
-        gaps = f"unfinished, {u.missing} to come" if u.artifact.unfinished else gaps
-        mark = "*" if u.artifact.digest in here else ""
-        size = format_bytes(u.usage.nbytes)
-        rows.append((mark, u.artifact.stage, u.dataset, u.usage.objects, size, gaps, ", ".join(differing)))
-    return format_table(("", "stage", "dataset", "objects", "bytes", "", "set apart by"), rows, right=(3, 4))
-
-
-def _digest_heads(inputs: Mapping[str, object]) -> dict[str, object]:
-    """The first digits of each input's digest."""
-    return {name: str(digest)[:8] for name, digest in inputs.items()}
-
-
 def _one(found: list[ObjectInfo], key: str) -> ObjectInfo:
     if not found:
         raise StoreError(f"no object's key begins with {key!r}; `rcnn cache ls STAGE` lists them")
@@ -288,17 +263,3 @@ def _one(found: list[ObjectInfo], key: str) -> ObjectInfo:
         some = ", ".join(f"{o.key[:12]} ({o.stage}, {o.image})" for o in found[:8])
         raise StoreError(f"{len(found)} objects' keys begin with {key!r}: {some}; give more digits")
     return found[0]
-
-
-def _flatten(value: object, prefix: str = "") -> dict[str, object]:
-    """Nested mappings as one mapping with dotted names."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    out: dict[str, object] = {}
-    for name, inner in value.items():
-        out |= _flatten(inner, f"{prefix}.{name}" if prefix else str(name))
-    return out
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -95,7 +95,7 @@ class _Pictures:
 
 
 def _files(given: tuple[Path, ...]) -> list[tuple[Path, Path]]:
-    """(file, name of its picture under the output folder) of every image, in order, no two of one name."""
+    """(file, name of its picture under the output folder) of every image once, in order, no two of one name."""
     found: list[tuple[Path, Path]] = []
     for path in given:
         if path.is_dir():
@@ -109,7 +109,10 @@ def _files(given: tuple[Path, ...]) -> list[tuple[Path, Path]]:
             raise StageError(f"{path}: no such file or folder; check the path")
     taken: set[Path] = set()
     named = []
+    once: dict[Path, tuple[Path, Path]] = {}
     for path, name in found:
+        once.setdefault(path.resolve(), (path, name))
+    for path, name in once.values():
         unique, count = name, 1
         while unique.with_suffix("") in taken:
             count += 1

@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .labels import place
 from .markup import Markup, tag
 
 # A crop around a box shows this much of the box's own size on each side, and at least this many px of photograph.
 _CONTEXT, _LEAST_PX = 0.6, 96
+# Labels (page.css: 600 11px): a line, its baseline, a letter (one of the wider), and space on both sides.
+_LABEL_PX, _BASELINE_PX, _LETTER_PX, _LABEL_PAD = 14, 11, 7, 3
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,30 @@ def picture(
     parts: list[Markup] = [
         tag("image", href=jpeg_uri(shown, quality), width=width, height=height, preserveAspectRatio="none")
     ]
-    for mark in marks:
-        box = (np.asarray(mark.box, np.float64) - [x1, y1, x1, y1]) * scale
-        parts += _outline(box, mark, width, height)
+    boxes = [((np.asarray(mark.box, np.float64) - [x1, y1, x1, y1]) * scale).round(1).tolist() for mark in marks]
+    for box, mark in zip(boxes, marks, strict=True):
+        parts += _outline(box, mark)
+    parts += _labels([(box, mark) for box, mark in zip(boxes, marks, strict=True) if mark.text], width, height)
     size: Any = {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
     return tag("figure", tag("svg", *parts, class_="picture", role="img", **size), tag("figcaption", caption))
 
 
-def _outline(box: NDArray[np.float64], mark: Mark, width: int, height: int) -> list[Markup]:
-    left, top, right, bottom = (round(float(v), 1) for v in box)
-    place: Any = {"x": left, "y": top, "width": max(0.0, right - left), "height": max(0.0, bottom - top)}
-    parts = [tag("rect", class_="halo", **place), tag("rect", class_=f"box {mark.style}", **place)]
-    if mark.text:
-        x, y = min(max(left, 0), width - 20) + 3, min(max(top, 0) + 12, height - 3)
-        parts.append(tag("text", mark.text, x=round(x, 1), y=round(y, 1), class_=f"label {mark.style}"))
+def _outline(box: Sequence[float], mark: Mark) -> list[Markup]:
+    left, top, right, bottom = box
+    sides: Any = {"x": left, "y": top, "width": max(0.0, right - left), "height": max(0.0, bottom - top)}
+    return [tag("rect", class_="halo", **sides), tag("rect", class_=f"box {mark.style}", **sides)]
+
+
+def _labels(named: Sequence[tuple[Sequence[float], Mark]], width: int, height: int) -> list[Markup]:
+    """The texts, above all outlines. How wide one is shown is known to the browser alone, so here it is estimated."""
+    extents = [(min(width, 2 * _LABEL_PAD + _LETTER_PX * len(mark.text)), _LABEL_PX) for _, mark in named]
+    corners = place([box for box, _ in named], extents, width, height)
+    parts = []
+    for (box, mark), (left, top), (extent, _) in zip(named, corners, extents, strict=True):
+        at: Any = {"x": round(left + _LABEL_PAD, 1)}
+        if left < box[0]:  # moved to the left: its end is what must not be cut
+            at = {"x": width - _LABEL_PAD, "text_anchor": "end"}
+        if extent == width:
+            at |= {"textLength": width - 2 * _LABEL_PAD, "lengthAdjust": "spacingAndGlyphs"}
+        parts.append(tag("text", mark.text, y=round(top + _BASELINE_PX, 1), class_=f"label {mark.style}", **at))
     return parts

@@ -47,7 +47,7 @@ def run(ctx: Context) -> None:
         classifier=str(detect.summary["classifier"]),
         regressed=bool(detect.summary["regressed"]),
         combined=tuple(detect.summary.get("detectors", ())),
-        timings={name: part for name, part in ctx.timings().items() if name != STAGE.name},
+        timings=ctx.timings(),
         features_cost=_cost(ctx.timings(), ctx.artifact("features").digest),
         parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
         digests=_digests(ctx),

@@ -10,7 +10,6 @@ _MAX_NAMED = 8
 _CURVE_NAMES = {
     "train_loss": "training",
     "val_loss": "held out",
-    "val_accuracy": "all windows",
     "val_fg_accuracy": "windows on objects",
 }
 
@@ -21,20 +20,22 @@ def network_curves(data: PageData) -> Markup:
     what = f"{network['name']}, weights: {network['weights']}; features from {', '.join(features['layers'])}."
     parts = [
         tag("p", what),
-        _curves(data.pretrain, "Pre-training on whole pictures", "The network was not pre-trained in this run."),
-        _curves(data.finetune, "Fine-tuning on proposals", "The network was not fine-tuned in this run."),
+        _curves(data.pretrain, "Pre-training on whole pictures", "pictures", "pre-trained"),
+        _curves(data.finetune, "Fine-tuning on proposals", "windows", "fine-tuned"),
     ]
     return section("network", "The network", *parts)
 
 
-def _curves(rows: Sequence[Row], title: str, absent: str) -> Markup:
+def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:
+    """``samples``: what the network is trained on; ``done``: what was done to it."""
     if not rows:
-        return tag("p", absent, class_="note")
+        return tag("p", f"The network was not {done} in this run.", class_="note")
+    named = _CURVE_NAMES | {"val_accuracy": f"all {samples}"}
     columns = [name for name in rows[0] if name != "iteration"]
     charts = []
     for kind, label in (("loss", "loss, nats"), ("accuracy", "accuracy")):
         names = [name for name in columns if name.endswith(kind) and any(row[name] for row in rows)]
-        series = [_curve(rows, name, f"c{i}") for i, name in enumerate(names)]
+        series = [_curve(rows, name, named.get(name, name.replace("_", " ")), f"c{i}") for i, name in enumerate(names)]
         if series:
             high = 1.0 if kind == "accuracy" else None
             charts.append(
@@ -43,11 +44,9 @@ def _curves(rows: Sequence[Row], title: str, absent: str) -> Markup:
     return join(tag("h3", title), tag("div", *charts, class_="columns"))
 
 
-def _curve(rows: Sequence[Row], name: str, style: str) -> Series:
-    kept = [row for row in rows if row[name]]
-    return Series(
-        _CURVE_NAMES.get(name, name.replace("_", " ")), numbers(kept, "iteration"), numbers(kept, name), style
-    )
+def _curve(rows: Sequence[Row], column: str, name: str, style: str) -> Series:
+    kept = [row for row in rows if row[column]]
+    return Series(name, numbers(kept, "iteration"), numbers(kept, column), style)
 
 
 def mining(data: PageData) -> Markup:

@@ -49,3 +49,27 @@ def test_a_dataset_that_has_no_result(project: Path, stage: tuple[str, ...]) -> 
     code, out = ls(project, *stage, "--dataset", "cat")
     assert code == 2
     assert "no result is of dataset 'cat' (did you mean 'cats'?); there are: cats, dogs" in out
+
+
+def test_objects_of_one_image_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("dataset: scenes\n")
+    store = Store(tmp_path / "artifacts")
+    recipes = [
+        Recipe("features", 1, {"method": method, "crop": {"pad_px": 16}}, {"image": image, "proposals": made_of * 64})
+        for method, made_of, image in (("warp", "a", "x"), ("spp", "a", "x"), ("spp", "b", "x"), ("spp", "b", "y"))
+    ]
+    for recipe in recipes:
+        store.put(recipe, Payload({}, {"image": f"{recipe.inputs['image']}.jpg", "count": 0}, "hdf5"))
+    code, out = ls(tmp_path, "features")
+    assert code == 0
+    told = {line.split()[0]: line.split("  ")[-1] for line in out.splitlines()[1:]}
+    assert [told[recipe.key[:12]] for recipe in recipes] == [
+        "method=warp, proposals=aaaaaaaa",
+        "method=spp, proposals=aaaaaaaa",
+        "method=spp, proposals=bbbbbbbb",
+        "method=spp, proposals=bbbbbbbb",
+    ]
+    damaged = next((tmp_path / "artifacts/objects/features").rglob("object.json"))
+    damaged.write_text("{")
+    assert ls(tmp_path, "features")[0] == 0
+    assert damaged.exists()  # listing moves nothing to quarantine

@@ -82,6 +82,25 @@ def test_not_a_mapping(tmp_path: Path, text: str) -> None:
         load_params(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "svm:\n  C: [1\n  b: 2\n",
+            ", line 3, column 4: is not YAML: while parsing a flow sequence that begins in line 2: "
+            "expected ',' or ']', but got ':'; mend the file",
+        ),
+        ("seed: 3: 4\n", ", line 1, column 8: is not YAML: mapping values are not allowed here; mend the file"),
+    ],
+)
+def test_what_is_no_yaml_is_told_by_line_and_column(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert str(caught.value) == f"{path}{said}"
+
+
 def test_aliases_and_brackets_without_end_are_one_line(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a]"]

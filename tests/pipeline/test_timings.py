@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.context import RunContext
+from pipeline.graph import STAGE_NAMES, load_stage
+from pipeline.params import parse_params
 from pipeline.timings import peak_rss_mb, read_timings, record, reset_peak
 
 
@@ -46,6 +49,16 @@ def test_what_a_result_cost_stays_when_it_is_found_again(tmp_path: Path) -> None
     assert list(costs())[-1] and len(costs()) == 100 and "n119" in costs() and "a" not in costs()
     record(tmp_path, "svm", 1, {"computed": 0})
     assert "per_image" not in read_timings(tmp_path)["svm"]
+
+
+@pytest.mark.parametrize("dataset", ["scenes", "mine"])
+def test_a_stage_is_told_the_times_of_those_that_led_to_it_in_their_order(tmp_path: Path, dataset: str) -> None:
+    for stage in ("classify", "another's", *reversed(STAGE_NAMES)):
+        if stage != "svm":
+            record(tmp_path, stage, 1, {"computed": 1})
+    context = RunContext(load_stage("report"), tmp_path, parse_params({"dataset": dataset}))
+    expected = [name for name in STAGE_NAMES if name not in ("svm", "report")]
+    assert list(context.timings()) == (expected if dataset == "scenes" else expected[1:])
 
 
 @pytest.mark.parametrize("known", [3, [], {"a": 3}, {"a": {"conv": 1}}])

@@ -135,6 +135,13 @@ def test_parts_that_did_not_run_are_said():
         assert expected in text, expected
 
 
+def test_pre_training_has_no_windows():
+    curve = data().finetune
+    assert "all windows" in page(data()) and "all pictures" not in page(data())
+    pictures = page(data(pretrain=curve, finetune=[]))
+    assert "all pictures" in pictures and "all windows" not in pictures
+
+
 def test_examples_keep_to_their_limit():
     assert page(data()).count("<figcaption>&lt;b&gt;&amp;") == 2 + 4
     few = page(data(settings=ReportSettings(max_examples=3, random_images=1)))

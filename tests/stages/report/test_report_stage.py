@@ -76,7 +76,7 @@ class Context:
     def timings(self):
         known = {self.artifact("features").digest: {"conv": 0.5, "rest": 0.25, "measured": 1e9}}
         features = {"seconds": 0.0, "per_image": known | {"another's": {"conv": 77.0}}}
-        return {"svm": {"seconds": 75.0}, "report": {"seconds": 1.0}, "features": features}
+        return {"svm": {"seconds": 75.0}, "features": features}
 
     def image(self, record):
         return self.page.pixels(record)
@@ -91,7 +91,7 @@ def test_stage_writes_the_page(tmp_path):
     assert "svm.max_classes" in html
     assert "report.max_classes" not in html
     assert html.count("data:image/jpeg") == 2 + 4
-    assert html.count("1 min 15 s") == 2  # svm, and all: the page's own time is not told
+    assert html.count("1 min 15 s") == 2  # svm, and all
     assert "Features of one image: conv 0.5 s, rest 0.25 s; in all 0.75 s" in html  # these features', no others'
     assert len(ctx.messages) == 1
 
