@@ -94,7 +94,11 @@ def test_a_stop_leaves_no_process_and_no_damage(
     status: int,
     run_rcnn: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    stopped = stop(emptied, send)
+    for _ in range(3):  # where the machine is busy, the images may be through before the signal comes
+        stopped = stop(emptied, send)
+        if stopped.n_whole < 15:
+            break
+        shutil.rmtree(emptied / "artifacts/objects/proposals")
     assert stopped.status == status
     assert "Traceback" not in stopped.said
     if status == 130:
