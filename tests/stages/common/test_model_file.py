@@ -113,6 +113,15 @@ def _array(name: str, value: np.ndarray | None) -> Callable[[h5py.File], None]:
     return change
 
 
+def refused(read: Callable[[Path], object], path: Path, change: Callable[[h5py.File], None], said: str) -> None:
+    """Assert that reading the changed file says what is wrong, in one line that names it."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(StageError) as error:
+        read(path)
+    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
 BAD_CLASSIFIERS = [
     (_attr("kind", "forest"), "kind is 'forest'"),
     (_attr("format_version", 99), "newer version"),
@@ -132,11 +141,7 @@ BAD_CLASSIFIERS = [
 def test_bad_classifiers_are_refused(tmp_path: Path, change: Callable[[h5py.File], None], said: str) -> None:
     path = tmp_path / "model.h5"
     write_classifier(path, SVM)
-    with h5py.File(path, "r+") as file:
-        change(file)
-    with pytest.raises(StageError) as error:
-        read_classifier(path)
-    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    refused(read_classifier, path, change, said)
 
 
 BAD_REGRESSORS = [
@@ -152,11 +157,7 @@ BAD_REGRESSORS = [
 def test_bad_regressors_are_refused(tmp_path: Path, change: Callable[[h5py.File], None], said: str) -> None:
     path = tmp_path / "model.h5"
     write_box_regressor(path, BBOX)
-    with h5py.File(path, "r+") as file:
-        change(file)
-    with pytest.raises(StageError) as error:
-        read_box_regressor(path)
-    assert said in str(error.value) and str(path) in str(error.value)
+    refused(read_box_regressor, path, change, said)
 
 
 def test_absent_and_foreign_files(tmp_path: Path) -> None:
