@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from .harness import Figure, as_text
-from .results import machine, write_results
+from benchmarks.harness import Figure, as_text
+from benchmarks.results import machine, write_results
 
 CPU = (
     "selective_search",

@@ -28,12 +28,13 @@ from benchmarks.harness import CORES, Figure
 from cache import Payload, Recipe, Store
 from manifests import ImageRecord, ImageSource
 from pipeline.executor import Executor, Tally
-from pipeline.local_runner import LocalRunner
-from stages.common.contract import ImageTask
-from stages.common.extraction import one_thread_each
-from stages.common.networks import Network, NetworkSettings, build
+from pipeline.local import LocalRunner
+from stages.contract import ImageTask
 from stages.features.settings import FeaturesSettings
 from stages.features.stage import FeaturesCompute
+from stages.networks.forward import one_thread_each
+from stages.networks.network import Network, build
+from stages.networks.settings import NetworkSettings
 
 REGIONS = 2000
 NETWORKS = {"alexnet": "fc7", "squeezenet1_0": "pool5"}

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.harness import CORES
 from cache import Artifact, Payload, Recipe, Store, _zarr
-from stages.common.featureset import FeatureSet
+from stages.features.featureset import FeatureSet
 
 SLICE = 64
 CODECS = {

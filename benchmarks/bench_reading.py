@@ -16,7 +16,7 @@ from benchmarks import harness
 from benchmarks.bench_object_form import features, packed_chunks, payload
 from benchmarks.harness import CORES, Figure
 from cache import Artifact, Recipe, Store
-from stages.common.featureset import FeatureSet
+from stages.features.featureset import FeatureSet
 
 IMAGES = 12
 SLICE = 200

@@ -85,9 +85,9 @@ def stats(root: Path, n_images: int) -> int:
 def nothing_to_do(root: Path, n_images: int) -> int:
     """What a stage does before it computes: a task and its key for each image, and which of them are missing."""
     from pipeline.executor import Executor, Tally
-    from pipeline.local_runner import LocalRunner
+    from pipeline.local import LocalRunner
     from pipeline.progress import Reporter
-    from stages.common.contract import ImageTask
+    from stages.contract import ImageTask
 
     none = np.zeros((0, 4), np.float32)
     records = [

@@ -69,7 +69,7 @@ def load(folder: Path, count: int) -> list[Photo]:
 
 def ours(photo: Photo, k: tuple[int, ...], min_region_px: int | None) -> tuple[Any, float]:
     """All boxes of fast mode (or of these k), and seconds."""
-    from stages.proposals.selective_search import selective_search
+    from stages.proposals.selective_search.search import selective_search
 
     start = time.perf_counter()
     found = selective_search(
@@ -137,7 +137,7 @@ def serve(folder: Path) -> None:
 
 def quality(photos: list[Photo], boxes: list[Any]) -> str:
     """One table row: boxes per image, and recall and overlap over all and over the larger objects."""
-    from stages.common.recall import average_best_overlap, best_overlaps, recall_at
+    from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 
     overlaps = np.concatenate([best_overlaps(b, p.objects) for b, p in zip(boxes, photos, strict=True)])
     large = np.concatenate([p.areas for p in photos]) > LARGE_AREA
@@ -199,7 +199,7 @@ def figures(device: str) -> Iterator[Figure]:
 
 def recall_and_overlap(photos: list[Photo], boxes: list[Any]) -> tuple[float, float]:
     """Recall at IoU 0.5 and mean best overlap over all objects."""
-    from stages.common.recall import average_best_overlap, best_overlaps, recall_at
+    from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 
     overlaps = np.concatenate([best_overlaps(b, p.objects) for b, p in zip(boxes, photos, strict=True)])
     return float(recall_at(overlaps, (0.5,))[0]), float(average_best_overlap(overlaps))

@@ -20,13 +20,14 @@ import torch
 from benchmarks.bench_features import DTYPES, REGIONS, photographs, proposals
 from benchmarks.harness import Figure, main, median_ratio, seconds, take_turns
 from manifests import ImageSource
-from stages.common.extraction import Crop, Extractor, one_thread_each
-from stages.common.networks import Network, build
-from stages.common.spp.extraction import Spp, SppExtractor
-from stages.common.spp.geometry import map_geometry
-from stages.common.spp.image import scaled_image
-from stages.common.spp.windows import cell_windows, choose_scales
-from stages.common.warp import warp_regions
+from stages.features.crops import Crop, Extractor
+from stages.features.spp.extraction import Spp, SppExtractor
+from stages.features.spp.windows import cell_windows, choose_scales
+from stages.features.warp import warp_regions
+from stages.networks.forward import one_thread_each
+from stages.networks.network import Network, build
+from stages.networks.pixels import scaled_image
+from stages.networks.receptive_field import map_geometry
 
 LEVELS = (1, 2, 3, 6)
 SCALES = {"1 scale": (688,), "5 scales": (480, 576, 688, 864, 1200)}

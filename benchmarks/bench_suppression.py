@@ -20,9 +20,9 @@ from torchvision.ops import batched_nms
 
 from benchmarks import harness
 from benchmarks.harness import Figure, median_ratio, seconds, take_turns
-from stages.common.nms import class_nms
-from stages.evaluate.metrics import score
-from stages.evaluate.objects import Detections, GroundTruth
+from stages.boxes.nms import class_nms
+from stages.scoring.metrics import score
+from stages.scoring.objects import Detections, GroundTruth
 
 IMAGES = 5000
 N_CLASSES = 20

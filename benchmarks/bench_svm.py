@@ -22,10 +22,9 @@ from sklearn.metrics import average_precision_score
 from benchmarks import harness
 from benchmarks.harness import Figure
 from benchmarks.made_up import LATENT, SIGNAL, random_layer
-from stages.common.classifier import Classifier
+from stages.svm.classifier import Classifier
 from stages.svm.mining import train_svms
-from stages.svm.objective import objective
-from stages.svm.records import FitRecord
+from stages.svm.records import FitRecord, objective
 from stages.svm.settings import SvmSettings
 
 CLASSES = tuple(f"class {j}" for j in range(20))

@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import Figure, median_ratio, take_turns
-from stages.common.networks.spec import InputSpec
-from stages.common.warp import placements, warp_regions
+from stages.features.warp import placements, warp_regions
+from stages.networks.spec import InputSpec
 
 REGIONS = 2000
 BATCH = 100

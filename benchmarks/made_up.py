@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Artifact, Payload, Recipe, Store
-from manifests import Dataset, ImageRecord
-from stages.common.boxes import class_overlaps
+from manifests import Dataset, ImageRecord, save_dataset
+from stages.boxes.geometry import class_overlaps
 
 LENGTH, LATENT = 4096, 64
 SIGNAL = 4.0  # of an object, beside unit noise: its regions and its classes overlap with others
@@ -62,8 +62,9 @@ def make_project(folder: Path, train: int, test: int, regions: int, classes: int
         records.append(record)
     artifacts = folder / "artifacts"
     (artifacts / "manifest").mkdir()
-    Dataset("made_up", tuple(f"class {j}" for j in range(classes)), tuple(records)).save(
-        artifacts / "manifest" / "manifest.json"
+    save_dataset(
+        Dataset("made_up", tuple(f"class {j}" for j in range(classes)), tuple(records)),
+        artifacts / "manifest" / "manifest.json",
     )
     for stage, summary in (("proposals", {}), ("features", {"layers": {"fc7": LENGTH}, "dataset": "made_up"})):
         (artifacts / stage).mkdir()

@@ -15,9 +15,9 @@ import yaml
 
 from benchmarks import harness
 from benchmarks.project import ROOT, default_params, rcnn
-from manifests.splits import drawn_split
-from stages.common.networks import build
-from stages.common.weights import save_weights
+from manifests.readers.build import drawn_split
+from stages.networks.network import build
+from stages.networks.weights import save_weights
 
 WIDTH = 500
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .harness import CORES, Figure
+from benchmarks.harness import CORES, Figure
 
 _PACKAGES = (
     "numpy",

@@ -172,7 +172,7 @@ def _scoped(text: str) -> tuple[str, str]:
 
 
 def _problems(project: Path, rows: Sequence[str], more: Sequence[tuple[str, str]]) -> Iterator[str]:
-    from pipeline.errors import ParamsError
+    from cache.errors import ParamsError
     from pipeline.workspace import open_params
 
     try:

@@ -1,6 +1,5 @@
 """Where results live: the content-addressed store, artifact manifests, and the digests that name things."""
 
-from ._fs import FULL, atomic_write, make_dirs, sync, sync_tree
 from .artifact import Artifact
 from .digest import canonical_json, digest_array, digest_file, digest_json
 from .errors import (
@@ -12,6 +11,7 @@ from .errors import (
     StorePermissionError,
     StoreVersionError,
 )
+from .files import FULL, atomic_write, make_dirs, sync, sync_tree
 from .recipe import Payload, Recipe, StoredObject
 from .store import Store
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._fs import random_name
-from .plain_hdf5 import NotPlainError, check_heaps, check_size, plain_dataset, read_values
+from .files import random_name
 from .recipe import ArrayForm
+from .untrusted import NotPlainError, check_heaps, check_size, plain_dataset, read_values
 
 FILE = "data.h5"
 # Arrays below this many bytes gain nothing from chunks: each has its own index.

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ._fs import atomic_write
 from .digest import digest_json, plain_json
 from .errors import StoreError, StoreVersionError, remedy
+from .files import atomic_write
 from .recipe import check_key, check_stage
 
 FORMAT_VERSION = 1

@@ -1,4 +1,9 @@
-"""What can go wrong with the store, each with the command or change that puts it right."""
+"""Every error that a user is told, each with what is wrong, where, and what to do. Imports nothing.
+
+The command line answers each of :data:`USER_ERRORS` with its message and exit code 2.
+"""
+
+from collections.abc import Iterable
 
 
 class StoreError(Exception):
@@ -46,3 +51,43 @@ class StoreFullError(StoreError):
 def remedy(stage: str) -> str:
     """The command that fills a stage's gaps: it recomputes only what the store lacks."""
     return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing, and then this again"
+
+
+class DatasetError(Exception):
+    """Everything that is wrong with a dataset, at once.
+
+    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted and without repeats;
+    ``str()`` is those lines.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        lines = [problems] if isinstance(problems, str) else problems
+        self.problems: list[str] = sorted({" ".join(line.split()) for line in lines})
+        super().__init__("\n".join(self.problems))
+
+
+class MissingFileError(DatasetError):
+    """A file that a dataset names is not there."""
+
+
+class StageError(Exception):
+    """A stage cannot go on because of its input or parameters.
+
+    The message is one line (or one line per problem): what is wrong, where (file, image, class, parameter),
+    and what to do about it.
+    """
+
+
+class ParamsError(Exception):
+    """params.yaml does not say what it must; the message names every wrong parameter."""
+
+
+class ExecutionError(Exception):
+    """The Dask cluster, or one of its workers, cannot do the work; says why and what to do. All computed is stored."""
+
+
+class InterruptedRun(Exception):
+    """The user or the system asked the run to stop; what was computed is in the store."""
+
+
+USER_ERRORS = (ParamsError, ExecutionError, StageError, DatasetError, StoreError)

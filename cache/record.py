@@ -12,7 +12,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from . import _hdf5, _zarr
+from cache import _hdf5, _zarr
+
 from .errors import StoreError, StoreVersionError
 from .recipe import Form, Payload, Recipe, checked_name
 

@@ -12,13 +12,14 @@ from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from . import record
-from ._folder import FolderBackend
-from ._url import UrlBackend
+from cache import record
+
 from .artifact import Artifact
 from .backend import Backend, Entry
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreVersionError, remedy
+from .folder import FolderBackend
 from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
+from .url import UrlBackend
 
 FORMAT_VERSION = 2  # 1 was never released
 _DESCRIPTION = "store.json"

@@ -1,14 +1,17 @@
 """What the pipeline runs on: dataset manifests, their readers, and the images they name."""
 
-from .coco import read_coco
+from cache.errors import DatasetError
+from manifests.source import ImageSource, Source
+
 from .dataset import Dataset, ImageRecord
-from .errors import DatasetError
-from .folders import read_folders
-from .images import IMAGE_SUFFIXES, ImageSource, decode_image
-from .options import ReadOptions
-from .registry import Registered, Source, import_dataset, load_registered, refresh, register, registered_names
-from .voc import read_voc
-from .yolo import read_yolo
+from .images import IMAGE_SUFFIXES, decode_image
+from .manifest_json import load_dataset, save_dataset
+from .readers.coco import read_coco
+from .readers.folders import read_folders
+from .readers.options import ReadOptions
+from .readers.voc import read_voc
+from .readers.yolo import read_yolo
+from .registry import Registered, import_dataset, load_registered, refresh, register, registered_names
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -21,6 +24,7 @@ __all__ = [
     "Source",
     "decode_image",
     "import_dataset",
+    "load_dataset",
     "load_registered",
     "read_coco",
     "read_folders",
@@ -29,4 +33,5 @@ __all__ = [
     "refresh",
     "register",
     "registered_names",
+    "save_dataset",
 ]

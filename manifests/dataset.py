@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DatasetError
-from .files import read_bytes, write_atomically
+from cache.errors import DatasetError
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's manifest. Written as one COCO JSON document, see :mod:`manifests.schema`.
+    """A dataset's manifest. Written as one COCO JSON document, see :mod:`manifests.manifest_json`.
 
     ``category_ids`` are the ids of ``classes`` in the source's (and the manifest's) JSON; 1..N by default.
     """
@@ -97,20 +96,6 @@ class Dataset:
         put(self, "category_ids", tuple(self.category_ids) or tuple(range(1, len(self.classes) + 1)))
         if len(self.category_ids) != len(self.classes):
             raise ValueError(f"{len(self.classes)} classes but {len(self.category_ids)} category ids")
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Dataset":
-        """Read and check a manifest; DatasetError with every violation of the schema."""
-        from .schema import dataset_from_json
-
-        path = Path(path)
-        return dataset_from_json(read_bytes(path, str(path)), str(path))
-
-    def save(self, path: str | Path) -> None:
-        """Write the manifest atomically; equal datasets give equal bytes."""
-        from .schema import dataset_to_json
-
-        write_atomically(Path(path), dataset_to_json(self))
 
     @property
     def has_boxes(self) -> bool:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from cache.errors import DatasetError
+from manifests.source import ImageSource
+
 from .dataset import Dataset, ImageRecord
-from .errors import DatasetError
-from .images import ImageSource
 
 _PERCENTILES = (0, 10, 50, 90, 100)
 _SMALL_PX, _LARGE_PX = 32.0, 96.0  # COCO's bounds of small, medium and large, as the side of a square of that area

@@ -5,19 +5,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from .archive import Archive
-from .errors import DatasetError, MissingFileError
-from .files import read_inside, sha256_of
-
-if TYPE_CHECKING:
-    from .dataset import ImageRecord
+from cache.errors import DatasetError
 
 Pixels = NDArray[np.uint8]
 
@@ -127,58 +120,3 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
     raise DatasetError(
         f"{name}: pixels of type {mode!r} ({image.format}) have no defined 8-bit colour; convert it to 8-bit RGB"
     )
-
-
-class ImageSource:
-    """Reads a dataset's images from below ``root``, and refuses a file that changed since the manifest was made.
-
-    ``root`` is a folder, or a zip archive, which is read in place. ``name``: what the dataset is registered as.
-    """
-
-    def __init__(self, root: str | Path, *, name: str = "NAME") -> None:
-        self.root = Path(root)
-        self._again = f"run `rcnn dataset refresh {name}`"
-        self._archive = Archive(self.root) if self.root.is_file() else None
-
-    @classmethod
-    def registered(cls, folder: str | Path) -> "ImageSource":
-        """The images of the dataset registered in ``folder`` (``artifacts/datasets/NAME``)."""
-        from .registry import read_source
-
-        return cls(read_source(Path(folder)).root, name=Path(folder).resolve().name)
-
-    def file_bytes(self, file_name: str) -> bytes:
-        """The bytes of a file below the root, whatever they are; DatasetError where it is gone or leaves the root."""
-        try:
-            return read_inside(self.root, file_name) if self._archive is None else self._archive.read(file_name)
-        except DatasetError:
-            if self.root.exists():
-                raise
-            raise DatasetError(
-                f"{self.root}: the images are not there any more; restore them, or import again"
-            ) from None
-
-    def read_bytes(self, record: "ImageRecord") -> bytes:
-        """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
-        try:
-            data = self.file_bytes(record.file_name)
-        except MissingFileError:
-            raise DatasetError(
-                f"{record.file_name}: there is no such file in {self.root} any more; restore it, or {self._again}"
-            ) from None
-        if sha256_of(data) != record.sha256:
-            raise DatasetError(
-                f"{record.file_name}: the file in {self.root} changed since the dataset was imported (its SHA-256 is "
-                f"another); restore it, or {self._again}"
-            )
-        return data
-
-    def read(self, record: "ImageRecord") -> Pixels:
-        """The image, uint8 [H, W, 3], RGB, upright. Errors as :meth:`read_bytes` and :func:`decode_image`."""
-        pixels = decode_image(self.read_bytes(record), record.file_name, max_pixels=HARD_MAX_PIXELS)
-        if pixels.shape[:2] != (record.height, record.width):
-            raise DatasetError(
-                f"{record.file_name}: is {pixels.shape[1]} x {pixels.shape[0]} but the manifest says {record.width} x "
-                f"{record.height}; import the dataset again"
-            )
-        return pixels

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .coco import read_coco
+from cache.errors import DatasetError
+
 from .dataset import Dataset
-from .errors import DatasetError
-from .files import read_bytes, write_atomically
-from .folders import read_folders
-from .options import ReadOptions
-from .voc import read_voc
-from .yolo import read_yolo
+from .files import write_atomically
+from .manifest_json import load_dataset, save_dataset
+from .readers.coco import read_coco
+from .readers.folders import read_folders
+from .readers.options import ReadOptions
+from .readers.voc import read_voc
+from .readers.yolo import read_yolo
+from .source import Source, read_source
 
 Reader = Callable[..., tuple[Dataset, Path, list[str]]]
 READERS: Mapping[str, Reader] = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "folders": read_folders}
@@ -27,21 +30,7 @@ class Registered:
     """A registered dataset's manifest, and its source."""
 
     dataset: Dataset
-    source: "Source"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a registered dataset came from: the folder of its images, and how it was read.
-
-    ``path``, ``options``: what :func:`refresh` reads again; a dataset that was made rather than read has path None.
-    """
-
-    root: Path
-    format: str
-    path: Path | None
-    options: Mapping[str, Any]
-    notes: tuple[str, ...]
+    source: Source
 
 
 def import_dataset(
@@ -83,7 +72,7 @@ def register(
         "notes": list(notes),
     }
     write_atomically(folder / "source.json", (json.dumps(source, indent=1, ensure_ascii=False) + "\n").encode())
-    dataset.save(folder / "manifest.json")
+    save_dataset(dataset, folder / "manifest.json")
     return folder
 
 
@@ -99,19 +88,7 @@ def load_registered(name: str, artifacts_dir: str | Path) -> Registered:
     if name not in names:
         there_are = ", ".join(names) or "none yet"
         raise DatasetError(f"dataset {name!r} is not registered; import it, or choose one of: {there_are}")
-    return Registered(Dataset.load(folder / "manifest.json"), read_source(folder))
-
-
-def read_source(folder: Path) -> Source:
-    """Read ``source.json`` of the dataset registered in ``folder``."""
-    file = folder / "source.json"
-    try:
-        raw = json.loads(read_bytes(file, str(file)))
-        path = None if raw["path"] is None else (folder / raw["path"]).resolve()
-        notes = tuple(str(note) for note in raw["notes"])
-        return Source((folder / raw["root"]).resolve(), raw["format"], path, dict(raw["options"]), notes)
-    except (ValueError, KeyError, TypeError, RecursionError, RuntimeError, OSError) as error:
-        raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None
+    return Registered(load_dataset(folder / "manifest.json"), read_source(folder))
 
 
 def _portable(path: Path, folder: Path) -> str:

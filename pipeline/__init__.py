@@ -8,7 +8,7 @@ __all__ = ["Detector"]
 def __getattr__(name: str) -> Any:
     # Loading the detector imports torch; the command line must start without it.
     if name == "Detector":
-        from .detector import Detector
+        from stages.detections.detector import Detector
 
         return Detector
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

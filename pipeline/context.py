@@ -1,4 +1,4 @@
-"""The :class:`stages.common.contract.Context` that a stage runs in."""
+"""The :class:`stages.contract.Context` that a stage runs in."""
 
 import contextlib
 import functools
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, Store, StorePermissionError, digest_file, make_dirs, sync, sync_tree
-from manifests import Dataset, ImageSource
-from stages.combine.saved import FOLDER as SAVED
-from stages.common.contract import Compute, ImageTask, ReadImage, Stage
-from stages.common.errors import StageError
+from cache.errors import ParamsError, StageError
+from manifests import Dataset, ImageSource, load_dataset
+from pipeline.hardware import default_workers
+from stages.contract import Compute, ImageTask, ReadImage, Stage
+from stages.detections.saved import FOLDER as SAVED
 
-from .errors import ParamsError
 from .executor import Executor, Runner, Tally
 from .graph import stages_before
-from .local_runner import LocalRunner
+from .local import LocalRunner
 from .progress import Reporter
 from .read_only import register_if_allowed, require_all
 from .timings import read_timings
@@ -42,11 +42,6 @@ def store_root(project: Path, params: Any) -> Path | str:
 def registered_folder(project: Path, dataset: str) -> Path:
     """Where ``rcnn dataset import`` keeps what it knows of a dataset."""
     return project / "artifacts" / "datasets" / dataset
-
-
-def default_workers() -> int:
-    """One worker per core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class RunContext:
@@ -135,7 +130,7 @@ class RunContext:
         execution = self._params.execution
         if execution.backend == "local":
             return LocalRunner(self.workers)
-        from .dask_runner import DaskRunner  # dask takes a second to import
+        from .dask.runner import DaskRunner  # dask takes a second to import
 
         return DaskRunner(execution, self.log, images=self._images.root if self._images else None)
 
@@ -200,7 +195,7 @@ class RunContext:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        return Dataset.load(self.input("manifest"))
+        return load_dataset(self.input("manifest"))
 
     def _input_files(self) -> list[tuple[str, Path]]:
         return [(n, p) for n in self._stage.inputs if (p := self._declared(self._stage.inputs, n)).is_file()]

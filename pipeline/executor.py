@@ -13,12 +13,10 @@ from statistics import median
 from typing import Protocol
 
 from cache import Store
+from cache.errors import InterruptedRun, StageError
 from manifests import DatasetError
-from stages.common.contract import Compute, ImageTask, Log
-from stages.common.errors import StageError
-from stages.common.stopwatch import collected
-
-from .errors import InterruptedRun
+from stages.contract import Compute, ImageTask, Log
+from stages.stopwatch import collected
 
 
 @dataclass

@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import PurePath
 from types import MappingProxyType
 
-from stages.common.contract import Stage
-
-from .errors import ParamsError
-from .nearest import nearest
+from cache.errors import ParamsError
+from cache.text import nearest
+from stages.contract import Stage
 
 STAGE_NAMES = (
     "scenes",
@@ -29,6 +28,12 @@ STAGE_NAMES = (
     "report",
 )
 CLASSIFICATION_STAGE_NAMES = ("classify", "classify_svm")  # of classification/dvc.yaml
+_MODULES = {
+    "detect": "stages.detections.detect_stage",
+    "combine": "stages.detections.combine_stage",
+    "classify": "stages.classification.classify_stage",
+    "classify_svm": "stages.classification.classify_svm_stage",
+}
 ALL_STAGE_NAMES = (*STAGE_NAMES, *CLASSIFICATION_STAGE_NAMES)
 
 
@@ -39,7 +44,7 @@ def load_stage(name: str) -> Stage:
         raise ParamsError(
             f"there is no stage {name!r}{nearest(name, ALL_STAGE_NAMES)}; stages: {', '.join(ALL_STAGE_NAMES)}"
         )
-    stage: Stage = importlib.import_module(f"stages.{name}.stage").STAGE
+    stage: Stage = importlib.import_module(_MODULES.get(name, f"stages.{name}.stage")).STAGE
     return stage
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cache import make_dirs
 from cache.backend import Entry
 from cache.maintenance import Removal
-from stages.common.contract import Log
+from stages.contract import Log
 
 from .context import PARTIAL
 from .graph import ALL_STAGE_NAMES, all_stages

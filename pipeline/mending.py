@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError, StorePermissionError
-from stages.common.contract import ImageTask, Stage
+from pipeline import timings
+from stages.contract import ImageTask, Stage
 
-from . import timings
 from .context import RunContext
 from .graph import ALL_STAGE_NAMES, load_stage
 from .read_only import lacks

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from stages.common.networks.settings import NAMED_LAYERS
-from stages.common.settings import Settings
+from cache.errors import ParamsError
+from cache.text import nearest
+from stages.networks.settings import NAMED_LAYERS
+from stages.settings import Settings
 
-from .errors import ParamsError
 from .graph import all_stages
-from .nearest import nearest
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 20, 20, 200, 200

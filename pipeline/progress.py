@@ -19,7 +19,7 @@ def format_seconds(seconds: float) -> str:
 
 
 class Reporter:
-    """The :class:`stages.common.contract.Log` of one stage; safe to call from several threads.
+    """The :class:`stages.contract.Log` of one stage; safe to call from several threads.
 
     Progress of one loop starts with the first call and ends with ``done == total``; a smaller ``done`` or another
     ``unit`` than before starts a new one.

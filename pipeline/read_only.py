@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cache import Artifact, Store, StoreError, StorePermissionError
-from stages.common.contract import ImageTask, Log
+from stages.contract import ImageTask, Log
 
 
 def require_all(store: Store, tasks: Sequence[ImageTask], refused: StorePermissionError) -> None:

@@ -9,8 +9,8 @@ from types import FrameType
 from typing import Any
 
 from cache import FULL, StoreError, StoreFullError
+from pipeline import timings
 
-from . import timings
 from .context import RunContext
 from .graph import load_stage
 from .leftovers import alone
@@ -23,7 +23,7 @@ def run_stage(name: str, project: Path, params: Any) -> None:
 
     The stage's former outputs stay until it has succeeded. Objects that it meets damaged or finds gone are computed
     again (see ``mending``). Raises what the stage raises, and
-    :class:`pipeline.errors.InterruptedRun` on Ctrl-C or SIGTERM.
+    :class:`cache.errors.InterruptedRun` on Ctrl-C or SIGTERM.
     """
     stage = load_stage(name)
     context, mending = RunContext(stage, project, params), Mending(project, params)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import Artifact, Store
-from stages.combine.saved import FOLDER, checked, saved_names, saved_path
+from stages.detections.saved import FOLDER, checked, saved_names, saved_path
 
 from .context import store_root
 from .params import load_params

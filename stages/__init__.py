@@ -1,5 +1,4 @@
-"""What is computed: one package per stage, and ``common`` for what several stages need.
+"""What is computed: rooms by subject. docs/architecture.md lists them by floor.
 
-A stage package holds pure algorithms and one thin entry, ``stage.py``, with a module-level ``STAGE``.
-Stages import ``manifests``, ``cache`` and ``stages.common``; never each other, never ``pipeline``.
+A room holds pure algorithms; where it is a stage, a thin ``stage.py`` (or ``NAME_stage.py``) runs them.
 """

@@ -1,8 +1,12 @@
-"""What tests of several packages share."""
+"""What tests of several packages share; makes the modules of tests/helpers importable."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 
 @pytest.fixture(scope="session")

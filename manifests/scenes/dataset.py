@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..dataset import Dataset, ImageRecord
-from ..errors import DatasetError
-from ..files import sha256_of, write_atomically
+from cache.errors import DatasetError
+from manifests.dataset import Dataset, ImageRecord
+from manifests.files import sha256_of, write_atomically
+from manifests.manifest_json import save_dataset
+
 from .classification import classification_set
 from .glyphs import GlyphBank, glyph_bank
 from .options import CLASSES, SPLITS, SceneOptions
@@ -51,7 +53,7 @@ def write_scenes(
     source: dict[str, Any] = {"root": ".", "format": NAME, "path": None, "options": asdict(options), "notes": []}
     write_atomically(folder / "source.json", (json.dumps(source, indent=2) + "\n").encode())
     dataset = Dataset(name=NAME, classes=CLASSES, images=tuple(records))
-    dataset.save(folder / "manifest.json")
+    save_dataset(dataset, folder / "manifest.json")
     return dataset
 
 

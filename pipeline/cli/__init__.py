@@ -47,7 +47,7 @@ class _LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in _COMMANDS:
-            from pipeline.nearest import nearest
+            from cache.text import nearest
 
             ctx.fail(f"no such command {args[0]!r}{nearest(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
@@ -99,7 +99,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        from pipeline.errors import USER_ERRORS, InterruptedRun
+        from cache.errors import USER_ERRORS, InterruptedRun
 
         if isinstance(error, InterruptedRun):
             sys.exit(130)

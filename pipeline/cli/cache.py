@@ -13,15 +13,15 @@ from cache import Artifact, Store, StoreError
 from cache.listing import ObjectInfo, Usage, dataset_of, entries, find, infos, results, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
+from cache.text import format_bytes, format_table, nearest
 from cache.transfer import copy
-from pipeline.cli.cache_tables import flatten, objects_table, results_table, when
-from pipeline.context import default_workers
 from pipeline.graph import ALL_STAGE_NAMES
+from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
-from pipeline.nearest import nearest
 from pipeline.progress import Reporter
-from pipeline.text import format_bytes, format_table
 from pipeline.workspace import open_store, saved_detections, stage_artifacts, workspace_artifacts
+
+from .cache_tables import flatten, objects_table, results_table, when
 
 _SHOWN = 5  # objects named where many are wrong
 

@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from cache import Store
 from cache.listing import ArtifactUsage, ObjectInfo, recipe_of
+from cache.text import format_bytes, format_table
 from pipeline.params import parse_params
-from pipeline.text import format_bytes, format_table
 
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 

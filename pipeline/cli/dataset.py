@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cache.text import format_table
 from manifests import (
     DatasetError,
     ImageSource,
@@ -17,9 +18,8 @@ from manifests import (
 )
 from manifests import refresh as refresh_dataset
 from manifests.describe import contact_sheet, describe
-from manifests.options import DEFAULT_FRACTIONS
+from manifests.readers.options import DEFAULT_FRACTIONS
 from manifests.scenes.dataset import NAME as BUILT_IN
-from pipeline.text import format_table
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from cache import atomic_write
+from cache.errors import StageError
 from manifests import IMAGE_SUFFIXES, DatasetError, decode_image
-from pipeline.context import default_workers
-from pipeline.detector import Detection, Detector
-from pipeline.drawing import draw
+from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params
-from stages.common.errors import StageError
-from stages.common.extraction import one_thread_each
+from stages.detections.detector import Detection, Detector
+from stages.detections.drawing import draw
+from stages.networks.forward import one_thread_each
 
 
 @click.command()

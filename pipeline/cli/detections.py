@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from cache import Artifact, Store, StoreError
+from cache.errors import ParamsError
 from cache.listing import dataset_of
+from cache.text import format_table
 from cache.transfer import copy
-from pipeline.context import default_workers
-from pipeline.errors import ParamsError
+from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.text import format_table
 from pipeline.workspace import open_store, saved_detections
-from stages.combine.saved import FOLDER, NAME_PATTERN, checked, detector_of, saved_path
+from stages.detections.saved import FOLDER, NAME_PATTERN, checked, detector_of, saved_path
 
 _DETECT = Path("artifacts/detect/manifest.json")
 

@@ -8,13 +8,13 @@ import click
 import numpy as np
 
 from cache import Artifact, Store
-from manifests import Dataset, ImageRecord
+from cache.text import format_table
+from manifests import ImageRecord, load_dataset
 from pipeline.progress import Reporter
-from pipeline.text import format_table
 from pipeline.workspace import open_params, open_store
-from stages.common.classifier import Classifier, read_classifier
-from stages.common.featureset import FeatureSet, LayerView
-from stages.common.half import as_float32
+from stages.features.featureset import FeatureSet, LayerView
+from stages.kernels.half import as_float32
+from stages.svm.classifier import Classifier, read_classifier
 
 
 @click.group()
@@ -33,7 +33,7 @@ def show(project: Path, image_id: str, top: int) -> None:
     """
     artifacts = project / "artifacts"
     artifact = Artifact.read(artifacts / "features" / "manifest.json")
-    dataset = Dataset.load(artifacts / "manifest" / "manifest.json")
+    dataset = load_dataset(artifacts / "manifest" / "manifest.json")
     by_number = image_id.isdigit() and any(image.id == int(image_id) for image in dataset.images)
     record = dataset.image(int(image_id) if by_number else image_id)
     store = open_store(project)
@@ -76,7 +76,7 @@ def export(project: Path, layer: str | None, split: str | None, npy: Path | None
 def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerView, tuple[str, ...]]:
     artifacts = project / "artifacts"
     found = FeatureSet(open_store(project), Artifact.read(artifacts / "features" / "manifest.json"))
-    dataset = Dataset.load(artifacts / "manifest" / "manifest.json")
+    dataset = load_dataset(artifacts / "manifest" / "manifest.json")
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
     return found.layer(layer or open_params(project).svm.layer, ids, read_ahead=2), dataset.classes
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import ParamsError
+from cache.errors import ParamsError
 
 
 @click.command()
 @click.pass_obj
 def metrics(project: Path) -> None:
     """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
-    from stages.evaluate.metrics import format_table
+    from stages.scoring.metrics import format_table
 
     path = project / "reports" / "metrics.json"
     try:

@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from pipeline.nearest import nearest
+from cache.text import format_table, nearest
 from pipeline.params_table import markdown, rows
-from pipeline.text import format_table
 from pipeline.workspace import open_params
 
 

@@ -5,7 +5,8 @@ over the features, and per class some tens of passes over its rows in memory (``
 some 4 (d + 1) rows a Cholesky factorisation of (d + 1) squared.
 """
 
-from ..common.contract import Context, Stage
+from stages.contract import Context, Stage
+
 from .settings import BboxSettings
 
 VERSION = 4
@@ -13,8 +14,9 @@ VERSION = 4
 
 def run(ctx: Context) -> None:
     """Train the regressors, or write one that moves nothing where ``bbox.enabled`` is false."""
-    from ..common.box_regressor import write_box_regressor
-    from ..common.featureset import FeatureSet, mean_norm
+    from stages.features.featureset import FeatureSet, mean_norm
+
+    from .regressor import write_box_regressor
     from .training import disabled_regressor, train_box_regressors
 
     settings: BboxSettings = ctx.settings("bbox")

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.common.settings import Settings
+from stages.settings import Settings
 
 # The sets within which Hoiem et al. (ECCV 2012) call two VOC classes similar; the paper's figure 5 uses them.
 _VOC_SIMILAR = (

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.common.contract import Context, Stage
+from stages.contract import Context, Stage
 
 from .settings import EvaluateSettings
 
@@ -17,12 +17,12 @@ def run(ctx: Context) -> None:
     """Score the detections of the test split and write every output."""
     import numpy as np
 
-    from ..common.documents import json_text
-    from .evaluation import evaluate
-    from .metrics import format_table
-    from .objects import GroundTruth
-    from .reading import evaluated_images, read_detections, read_proposals, thresholds
-    from .tables import WITH_BBOX, WITHOUT_BBOX
+    from cache.documents import json_text
+    from stages.scoring.evaluation import evaluate
+    from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
+    from stages.scoring.metrics import format_table
+    from stages.scoring.objects import GroundTruth
+    from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
 
     dataset, detect = ctx.dataset(), ctx.artifact("detections")
     records = evaluated_images(dataset, detect)
@@ -47,7 +47,7 @@ def run(ctx: Context) -> None:
 
 def _write_results(folder: Path, found: dict[str, Any], dataset: Any, records: list[Any]) -> None:
     """COCO results JSON of both sets; VOC text files with regression, and in ``no_bbox/`` without."""
-    from .result_files import coco_results, comp4_lines, comp4_name, voc_image_ids
+    from stages.scoring.files import coco_results, comp4_lines, comp4_name, voc_image_ids
 
     image_ids, names = [r.id for r in records], voc_image_ids([r.file_name for r in records])
     for prefix, text_folder in (("bbox", folder), ("no_bbox", folder / "no_bbox")):

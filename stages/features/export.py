@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.errors import StageError
-from stages.common.featureset import ImageFeatures, LayerView
+from cache.errors import StageError
+
+from .featureset import ImageFeatures, LayerView
 
 Report = Callable[[int, int], None]  # images done, images in all
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 from .settings import FeaturesSettings
 
 if TYPE_CHECKING:
-    from ..common.extraction import Extractor
-    from ..common.networks import Network, NetworkSettings
-    from ..common.spp.extraction import SppExtractor
+    from stages.networks.network import Network
+    from stages.networks.settings import NetworkSettings
+
+    from .crops import Extractor
+    from .spp.extraction import SppExtractor
 
 
 def extractor_of(
@@ -22,12 +24,13 @@ def extractor_of(
 
     Raises ``StageError`` for layers that the network, or the method with it, does not have.
     """
-    from ..common.device import device_of
-    from ..common.extraction import Crop, extractor
+    from stages.networks.forward import device_of
+
+    from .crops import Crop, extractor
 
     if settings.method == "warp":
         return extractor(network, layers, Crop(settings.crop, settings.context_px), network_settings, device)
-    from ..common.spp.extraction import Spp, SppExtractor
+    from .spp.extraction import Spp, SppExtractor
 
     spp = Spp(**dict(settings.spp))
     return SppExtractor(network, layers, spp, dtype=network_settings.dtype, device=device_of(device))
@@ -37,7 +40,7 @@ def lengths(network: "Network", layers: Sequence[str], settings: FeaturesSetting
     """Length of each layer's feature; ``StageError`` as :func:`extractor_of`."""
     if settings.method == "warp":
         return {layer: network.feature_dim(layer) for layer in layers}
-    from ..common.spp.split import split
+    from .spp.split import split
 
     spp = settings.spp
     dims = split(network, layers, spp.levels, min(spp.scales_px), spp.pooling).dims
@@ -48,7 +51,7 @@ def described(
     settings: FeaturesSettings, network_settings: "NetworkSettings", network: "Network", layers: list[str]
 ) -> dict[str, Any]:
     """Everything but the image that a feature's bits depend on: part of the key, and kept as attributes."""
-    from ..common.weights import weights_digest
+    from stages.networks.weights import weights_digest
 
     common = {
         "layers": layers,

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Payload, digest_array
+from cache.errors import StageError
 from manifests import ImageRecord
-
-from ..common.boxes import BOX_CONVENTION, CROWD_COVER, Boxes, class_overlaps, cover
-from ..common.errors import StageError
+from stages.boxes.geometry import BOX_CONVENTION, CROWD_COVER, Boxes, class_overlaps, cover
 
 _ORDER = "channel, row, column; after the ReLU; unscaled"
 _PYRAMID_ORDER = "pool5: levels in their order, in each channel, row, column; after the ReLU; unscaled"

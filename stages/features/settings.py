@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from ..common.networks.settings import Levels, Pooling
-from ..common.settings import Settings, distinct
+from stages.networks.settings import Levels, Pooling
+from stages.settings import Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")]
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..common.contract import Compute, Context, ImageTask, ReadImage, Stage
-from ..common.errors import StageError
+from cache.errors import StageError
+from stages.contract import Compute, Context, ImageTask, ReadImage, Stage
+
 from .method import described, extractor_of, lengths
 from .settings import FeaturesSettings
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
     from cache import Payload, Store
     from manifests import ImageRecord
+    from stages.networks.network import Network
+    from stages.networks.settings import NetworkSettings
 
-    from ..common.extraction import Extractor
-    from ..common.networks import Network, NetworkSettings
-    from ..common.spp.extraction import SppExtractor
+    from .crops import Extractor
+    from .spp.extraction import SppExtractor
 
 VERSION = 1
 RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  # names of the object's other arrays
@@ -70,7 +72,7 @@ class FeaturesCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks."""
-    from ..common.extraction import one_thread_each
+    from stages.networks.forward import one_thread_each
 
     settings: FeaturesSettings = ctx.settings("features")
     dataset, n_classes = ctx.dataset(), len(ctx.dataset().classes)
@@ -94,7 +96,7 @@ def run(ctx: Context) -> None:
 
 def _network(ctx: Context) -> "Network":
     """The fine-tuned network, with pool5 on the grid that the parameters ask for now."""
-    from ..common.weights import load_weights
+    from stages.networks.weights import load_weights
 
     settings: NetworkSettings = ctx.settings("network")
     network = load_weights(ctx.input("weights"))

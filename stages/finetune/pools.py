@@ -1,11 +1,11 @@
 """The windows of a run: those of the images trained on, and those of the images held out."""
 
+from cache.errors import StageError
 from manifests import ImageRecord
+from stages.boxes.geometry import Boxes
+from stages.contract import Context
+from stages.training.loop import generator
 
-from ..common.boxes import Boxes
-from ..common.contract import Context
-from ..common.errors import StageError
-from ..common.training import generator
 from .settings import FinetuneSettings
 from .windows import Limits, Windows, collect, hold_out
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests import ImageRecord
+from stages.contract import Context
+from stages.features.maps import STAGE, MapsCompute, described, map_name, map_task
+from stages.features.spp.extraction import Spp
+from stages.features.warp import CropMode
+from stages.networks.forward import one_thread_each
+from stages.networks.network import Network
 
-from ..common.contract import Context
-from ..common.extraction import one_thread_each
-from ..common.networks import Network
-from ..common.spp.extraction import Spp
-from ..common.warp import CropMode
-from .maps import STAGE, MapsCompute, described, map_name, map_task
-from .pooled import MapName, PooledReader, checked_length, pooled_reader
+from .batches import MapName, PooledReader, checked_length, pooled_reader
 from .settings import FinetuneSettings
 from .tuning import WindowReader, window_reader
 from .windows import Windows

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..common.settings import Drops, Settings
+from stages.settings import Drops, Settings
 
 
 class FinetuneSettings(Settings):

@@ -11,13 +11,15 @@ connected layers are trained (SPP paper section 4.2), on windows pooled from fea
 import shutil
 from typing import TYPE_CHECKING
 
-from ..common.contract import Context, Stage
+from stages.contract import Context, Stage
+
 from .settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..common.checkpoint import Checkpoint
+    from stages.training.checkpoint import Checkpoint
+
     from .readers import RegionForm
     from .tuning import Reader
 
@@ -29,7 +31,8 @@ NO_RESULT = {"image_cache_mb", "checkpoint_every"}
 
 def run(ctx: Context) -> None:
     """Fine-tune, or pass the weights on where ``iterations`` is 0."""
-    from ..common.training import write_curve
+    from stages.training.loop import write_curve
+
     from .tuning import CURVE_COLUMNS
 
     settings: FinetuneSettings = ctx.settings("finetune")
@@ -43,9 +46,10 @@ def run(ctx: Context) -> None:
 
 
 def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
-    from ..common.device import device_of
-    from ..common.training import write_curve
-    from ..common.weights import class_names_meta, load_weights, save_weights
+    from stages.networks.forward import device_of
+    from stages.networks.weights import class_names_meta, load_weights, save_weights
+    from stages.training.loop import write_curve
+
     from .pools import labelled_windows
     from .readers import RegionForm, pooled, warped
     from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune
@@ -93,8 +97,7 @@ def _checkpoint(ctx: Context, settings: FinetuneSettings, form: "RegionForm", de
     import torch
 
     from cache import digest_file
-
-    from ..common.checkpoint import Checkpoint
+    from stages.training.checkpoint import Checkpoint
 
     identity = {name: digest_file(ctx.input(name)) for name in ("manifest", "proposals", "weights")}
     return Checkpoint(

@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..common.boxes import Boxes
-from ..common.checkpoint import Checkpoint
-from ..common.contract import Log
-from ..common.errors import StageError
-from ..common.networks import InputSpec, Network
-from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
-from ..common.training import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
-from ..common.warp import CropMode, check_context, warp_regions
-from .arrays import ArrayCache
+from cache.errors import StageError
+from stages.boxes.geometry import Boxes
+from stages.contract import Log
+from stages.features.warp import CropMode, check_context, warp_regions
+from stages.networks.network import Network
+from stages.networks.spec import InputSpec
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Batch, Course, Warp, classify, generator, prefetch, torch_generator, train
+from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
+
+from .batches import ArrayCache
 from .settings import FinetuneSettings
 from .windows import Windows, draw_batch, draw_held_out
 

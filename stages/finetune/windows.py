@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.boxes import CROWD_COVER, Boxes, area, class_overlaps, cover
+from stages.boxes.geometry import CROWD_COVER, Boxes, area, class_overlaps, cover
 
 if TYPE_CHECKING:
     from manifests import ImageRecord

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from manifests import Dataset, ImageSource
-from stages.common.contract import Context, Stage
-from stages.common.settings import Settings, distinct
+from manifests import ImageSource, load_dataset, save_dataset
+from stages.contract import Context, Stage
+from stages.settings import Settings, distinct
 
 _WARNED = 5  # pairs named one by one
 
@@ -29,11 +29,11 @@ class ManifestSettings(Settings):
 
 def run(ctx: Context) -> None:
     """Choose splits and classes, check the files, and write the manifest."""
-    from .select import check_files, select, shared_pictures
+    from manifests.select import check_files, select, shared_pictures
 
     settings: ManifestSettings = ctx.settings("manifest")
     registered = ctx.input("registered")
-    dataset = select(Dataset.load(registered), settings.train, settings.test, settings.classes)
+    dataset = select(load_dataset(registered), settings.train, settings.test, settings.classes)
     # Where the images lie is no part of the result, so source.json beside the manifest is not a declared input.
     check_files(dataset.images, ImageSource.registered(registered.parent), ctx.workers)
     shared = shared_pictures(dataset.images)
@@ -45,7 +45,7 @@ def run(ctx: Context) -> None:
     ctx.log.info(
         f"{dataset.name}: {counts['train']} train and {counts['test']} test images, {len(dataset.classes)} classes"
     )
-    dataset.save(ctx.output("manifest"))
+    save_dataset(dataset, ctx.output("manifest"))
 
 
 STAGE = Stage(

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..common.networks.spec import MAX_SIDE_PX
-from ..common.settings import Drops, Settings
+from stages.networks.spec import MAX_SIDE_PX
+from stages.settings import Drops, Settings
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=16, le=MAX_SIDE_PX)], ...], Field(min_length=1, max_length=16)]
 

@@ -8,22 +8,24 @@ weights (torchvision's, or a safetensors file) are loaded, checked, and written 
 
 from typing import TYPE_CHECKING
 
-from ..common.contract import Context, Stage
-from ..common.networks.settings import NetworkSettings
+from stages.contract import Context, Stage
+from stages.networks.settings import NetworkSettings
+
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from ..common.checkpoint import Checkpoint
-    from ..common.networks import Network
+    from stages.networks.network import Network
+    from stages.training.checkpoint import Checkpoint
 
 VERSION = 1
 
 
 def run(ctx: Context) -> None:
     """Train from scratch or take given weights, as ``network.weights`` says."""
-    from ..common.initial_weights import initial_network
-    from ..common.training import write_curve
-    from ..common.weights import save_weights
+    from stages.networks.initial import initial_network
+    from stages.networks.weights import save_weights
+    from stages.training.loop import write_curve
+
     from .training import CURVE_COLUMNS
 
     settings: NetworkSettings = ctx.settings("network")
@@ -39,8 +41,8 @@ def run(ctx: Context) -> None:
 
 def _with_new_layers(ctx: Context, network: "Network") -> "Network":
     """The network with the layers of ``network.fc``, where its weights do not hold them already."""
-    from ..common.networks import add_fc_head
-    from ..common.training import torch_generator
+    from stages.networks.network import add_fc_head
+    from stages.training.loop import torch_generator
 
     settings: NetworkSettings = ctx.settings("network")
     if settings.fc is None or settings.pyramid is None or network.fc is not None:
@@ -53,11 +55,12 @@ def _with_new_layers(ctx: Context, network: "Network") -> "Network":
 
 
 def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
-    from ..common.device import device_of
-    from ..common.networks import build
-    from ..common.training import Course, torch_generator, write_curve
-    from ..common.weights import class_names_meta, save_weights
-    from .data import registered_set
+    from stages.networks.forward import device_of
+    from stages.networks.network import build
+    from stages.networks.weights import class_names_meta, save_weights
+    from stages.training.loop import Course, torch_generator, write_curve
+
+    from .pictures import registered_set
     from .training import CURVE_COLUMNS, pretrain
 
     settings: PretrainSettings = ctx.settings("pretrain")
@@ -93,7 +96,7 @@ def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", da
     """The checkpoint of exactly this run: same data, parameters, seed, code version and torch."""
     import torch
 
-    from ..common.checkpoint import Checkpoint
+    from stages.training.checkpoint import Checkpoint
 
     return Checkpoint(
         ctx.work_dir(),

@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..common.checkpoint import Checkpoint
-from ..common.contract import Log
-from ..common.errors import StageError
-from ..common.solver import MomentumSGD, StepSchedule, caffe_multipliers
-from ..common.training import Batch, Course, classify, generator, prefetch, torch_generator, train
-from .batches import TrainingBatches, held_out_batch
-from .classification import ClassificationSet
-from .colour import colour_axes
+from cache.errors import StageError
+from stages.contract import Log
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Batch, Course, classify, generator, prefetch, torch_generator, train
+from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
+
+from .batches import TrainingBatches, colour_axes, held_out_batch
 from .normalisation import fold, normalise
+from .pictures import ClassificationSet
 from .settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from ..common.networks import Network
+    from stages.networks.network import Network
 
 CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy")
 

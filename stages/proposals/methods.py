@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.errors import StageError
 from manifests import ImageRecord
-from stages.common.boxes import Boxes
-from stages.common.errors import StageError
+from stages.boxes.geometry import Boxes
 
-from .proposal_file import read_proposal_file
+from .file import read_proposal_file
 from .ranking import Rng, image_rng
 from .settings import ProposalsSettings
 from .sliding_window import sliding_windows
@@ -27,7 +27,7 @@ def prepare(settings: ProposalsSettings) -> None:
         StageError: the method cannot be used with these settings on this machine.
     """
     if settings.method == "selective_search":
-        from . import selective_search  # noqa: F401  (importing compiles, or loads what numba has on disk)
+        from .selective_search import search as selective_search  # noqa: F401  (importing compiles, or loads what numba has on disk)
     elif settings.method == "opencv":
         from .opencv import require_opencv_contrib
 
@@ -77,8 +77,8 @@ def _boxes_only(boxes: Boxes, record: ImageRecord) -> dict[str, NDArray[Any]]:
 
 
 def _selective_search(pixels: NDArray[np.uint8], settings: ProposalsSettings, rng: Rng) -> Result:
-    from .regions import region_arrays
-    from .selective_search import selective_search
+    from .masks import region_arrays
+    from .selective_search.search import selective_search
 
     names = ("k", "colors", "strategies", "sigma", "min_region_px", "min_side_px", "resize_width_px", "max_proposals")
     found = selective_search(pixels, rng, **{name: getattr(settings, name) for name in names})

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.boxes import Boxes
-from stages.common.errors import StageError
+from cache.errors import StageError
+from stages.boxes.geometry import Boxes
 
 from .ranking import Rng, first_of_each, to_image, working_size
-from .selective_search import resize
+from .selective_search.search import resize
 
 # OpenCV ranks with the C library's process-wide rand(): seeding it and drawing from it must not interleave.
 _RAND = threading.Lock()

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.boxes import Boxes
+from stages.boxes.geometry import Boxes
 
 Rng = np.random.Generator
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests import Dataset, ImageRecord
-from stages.common.boxes import Boxes
-from stages.common.recall import average_best_overlap, best_overlaps, recall_at
+from stages.boxes.geometry import Boxes
+from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 
 THRESHOLDS = (0.5, 0.7)
 

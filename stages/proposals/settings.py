@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stages.common.settings import Settings, distinct
+from stages.settings import Settings, distinct
 
 Scale = Annotated[int, Field(ge=1, le=100_000)]
 Color = Literal["hsv", "lab", "rgb", "rgi", "h", "intensity"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.boxes import Boxes
-from stages.common.errors import StageError
+from cache.errors import StageError
+from stages.boxes.geometry import Boxes
 
 from .ranking import Rng, order_candidates
 

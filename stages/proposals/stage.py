@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cache import Payload, Recipe, digest_array
+from cache.errors import StageError
 from manifests import ImageRecord
-from stages.common.boxes import BOX_CONVENTION
-from stages.common.contract import Compute, Context, ImageTask, ReadImage, Stage
-from stages.common.errors import StageError
+from stages.boxes.geometry import BOX_CONVENTION
+from stages.contract import Compute, Context, ImageTask, ReadImage, Stage
 
 from .settings import ProposalsSettings
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stages.common.boxes import Boxes
+    from stages.boxes.geometry import Boxes
 
 NAME = "proposals"
 VERSION = 1

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from manifests import ImageRecord
+from stages.page.markup import Markup, join, section, tag
+from stages.page.pictures import Mark, picture, window
 
 from .inputs import PageData
-from .markup import Markup, join, section, tag
-from .pictures import Mark, picture, window
 
 _LISTS = (
     ("right", "Found, best score first"),

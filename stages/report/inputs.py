@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.errors import StageError
 from manifests import Dataset, ImageRecord
-from stages.common.errors import StageError
 
 from .settings import ReportSettings
 

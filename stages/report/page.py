@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from stages.page.markup import Markup, join, tag
+
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
-from .making import digests, parameters, timings
-from .markup import Markup, join, tag
+from .provenance import digests, parameters, timings
 from .scores import class_table, headline, mistakes, precision_recall, proposals
 from .training import mining, network_curves
 

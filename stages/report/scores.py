@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .charts import Axis, Series, line_chart, stacked_bars
+from stages.page.charts import Axis, Series, line_chart, stacked_bars
+from stages.page.markup import Markup, percent, section, table, tag
+
 from .inputs import PageData
-from .markup import Markup, percent, section, table, tag
 
 _KINDS = (
     ("right", "right", "c0"),

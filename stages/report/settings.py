@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stages.common.settings import Settings
+from stages.settings import Settings
 
 
 class ReportSettings(Settings):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.common.contract import Context, Stage
-from stages.common.documents import read_json, read_operating_points
+from cache.documents import read_json, read_operating_points
+from stages.contract import Context, Stage
 
 from .settings import ReportSettings
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from .charts import Axis, Series, line_chart
+from stages.page.charts import Axis, Series, line_chart
+from stages.page.markup import Markup, join, section, table, tag
+
 from .inputs import PageData, Row, numbers
-from .markup import Markup, join, section, table, tag
 
 _MAX_NAMED = 8
 _CURVE_NAMES = {

@@ -4,9 +4,8 @@
 ``artifacts/datasets/scenes/``: ``manifest.json``, ``source.json``, ``images/`` and ``classification.npz``.
 """
 
-from stages.common.contract import Context, Stage
-
-from .settings import ScenesSettings
+from manifests.scenes.settings import ScenesSettings
+from stages.contract import Context, Stage
 
 
 def run(ctx: Context) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stages.common.boxes import Boxes, area
+from stages.boxes.geometry import Boxes, area
 
 _BITS = 64
 

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.product import product
+from stages.kernels.product import product
+from stages.kernels.threads import Crew
 
-from .crew import Crew
-from .dual import fit_dual
+from .dual import Start, fit_dual, from_scratch
 from .liblinear import fit
 from .negatives import NegativePool
-from .problem import Start, from_scratch
 from .rows import Rows, squared_norms
 from .settings import SvmSettings
 

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from stages.common.boxes import Boxes
-from stages.common.classifier import Classifier
-from stages.common.contract import Log
-from stages.common.errors import StageError
+from cache.errors import StageError
+from stages.boxes.geometry import Boxes
+from stages.contract import Log
+from stages.kernels.threads import Crew
 
-from .crew import Crew
+from .classifier import Classifier
 from .duplicates import distinct_negatives, first_of_equal
 from .fitting import ClassFit, Fitter
 from .liblinear import node_bytes
@@ -58,7 +58,7 @@ class ImageRegions(Protocol):
 
     @property
     def overlaps(self) -> NDArray[np.float32]:
-        """float32 [n, N]: overlap with each class (``stages.common.featureset.ImageFeatures``)."""
+        """float32 [n, N]: overlap with each class (``stages.features.featureset.ImageFeatures``)."""
 
     @property
     def features(self) -> NDArray[Any]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .crew import Crew
+from stages.kernels.threads import Crew
+
 from .rows import copy_rows
 
 Flags = NDArray[np.bool_]

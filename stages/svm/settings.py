@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.common.settings import Settings
+from stages.settings import Settings
 
 
 class SvmSettings(Settings):

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.common.classifier import Classifier
-from stages.common.errors import StageError
+from cache.errors import StageError
+
+from .classifier import Classifier
 
 if TYPE_CHECKING:
-    from stages.common.networks import Network
+    from stages.networks.network import Network
 
 
 def softmax_classifier(weights_path: Path, layer: str, classes: tuple[str, ...]) -> Classifier:
@@ -21,7 +22,7 @@ def softmax_classifier(weights_path: Path, layer: str, classes: tuple[str, ...])
         StageError: the network has not an output per class and one for background, or its output is not a linear
             function of that layer (SqueezeNet's is not: a ReLU and an average follow its last convolution).
     """
-    from stages.common.weights import load_weights
+    from stages.networks.weights import load_weights
 
     network = load_weights(weights_path)
     weight, *rest = (p.detach().cpu().numpy().astype(np.float32) for p in network.classifier_parameters())

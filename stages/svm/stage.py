@@ -11,7 +11,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common.contract import Context, Stage
+from stages.contract import Context, Stage
+
 from .settings import SvmSettings
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ VERSION = 4
 
 def run(ctx: Context) -> None:
     """Train on the train split's features, or take over the fine-tuned network's last layer."""
-    from ..common.classifier import write_classifier
-    from ..common.featureset import FeatureSet, mean_norm
+    from stages.features.featureset import FeatureSet, mean_norm
+
+    from .classifier import write_classifier
     from .mining import train_svms
     from .softmax import softmax_classifier
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cache import Artifact, Store, StoreError, _fs, digest_json
+from cache import Artifact, Store, StoreError, digest_json
+from cache import files as _fs
 from cache.listing import Usage, find, iter_objects, summarise
 from cache.maintenance import gc
 

@@ -17,16 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cache import (
-    MissingObjectError,
-    Payload,
-    Recipe,
-    Store,
-    StoreError,
-    StoreVersionError,
-    canonical_json,
-    digest_json,
-)
+from cache import MissingObjectError, Payload, Recipe, Store, StoreError, StoreVersionError, canonical_json, digest_json
 from cache._hdf5 import encode as encode_hdf5
 
 FORMS = ("hdf5", "zarr")

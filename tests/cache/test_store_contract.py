@@ -23,10 +23,10 @@ from cache import (
     StoreError,
     StoreVersionError,
 )
-from cache._url import UrlBackend
 from cache.listing import find, iter_objects, summarise
 from cache.maintenance import gc, verify
 from cache.transfer import copy
+from cache.url import UrlBackend
 
 FORMS = ("hdf5", "zarr")
 
@@ -357,7 +357,7 @@ def test_an_object_that_goes_between_its_record_and_its_files_is_missing(root, s
 
 
 def test_a_file_too_large_for_an_archive_is_refused(monkeypatch, samples):
-    monkeypatch.setattr("cache._pack._MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("cache.url._MAX_FILE_BYTES", 1000)
     with pytest.raises(StoreError, match=r"too many for an archive; keep this object in a folder"):
         samples.put(Store("memory://large/x"))
 

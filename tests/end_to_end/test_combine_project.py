@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cache import Artifact, Store
-from stages.common.detections import CANDIDATES, Candidates, suppressed, union
+from stages.detections.suppression import CANDIDATES, Candidates, suppressed, union
 
 Rcnn = Callable[..., "CompletedProcess[str]"]
 Put = Callable[[Path, dict[str, Any]], None]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests import Dataset
+from manifests import load_dataset
 from manifests.describe import class_colour
 
 Rcnn = Callable[..., subprocess.CompletedProcess[str]]
@@ -20,7 +20,7 @@ Rcnn = Callable[..., subprocess.CompletedProcess[str]]
 def pictures(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Three images of the test split in a folder of a user's own, by their ids."""
     folder = tmp_path_factory.mktemp("mine")
-    dataset = Dataset.load(finished / "artifacts/manifest/manifest.json")
+    dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
     found = {}
     for record in dataset.split("test")[:3]:
         found[record.id] = folder / Path(record.file_name).name
@@ -55,7 +55,7 @@ def test_it_writes_the_pipelines_coco_results(
 def test_it_draws_what_reaches_the_score_and_nothing_else(
     finished: Path, run_rcnn: Rcnn, pictures: dict[int, Path], tmp_path: Path
 ) -> None:
-    dataset = Dataset.load(finished / "artifacts/manifest/manifest.json")
+    dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
     scores = [e["score"] for e in json.loads((finished / "reports/results/coco_bbox.json").read_text())]
     least = float(np.quantile(scores, 0.9))
     path = next(iter(pictures.values()))

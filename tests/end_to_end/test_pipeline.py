@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from cache import Artifact, Store
-from manifests import Dataset
-from stages.common.errors import StageError
+from cache.errors import StageError
+from manifests import load_dataset
 
 ROOT = Path(__file__).parents[2]
 IMAGE_STAGES = ("proposals", "features", "detect")
@@ -155,7 +155,7 @@ def test_export_writes_every_region(project: Path, run_rcnn: Rcnn, tmp_path: Pat
     matrix = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert f"{matrix.shape[0]} regions x {matrix.shape[1]} units of fc7" in said
     with np.load(tmp_path / "x.regions.npz") as index:
-        dataset = Dataset.load(project / "artifacts/manifest/manifest.json")
+        dataset = load_dataset(project / "artifacts/manifest/manifest.json")
         assert set(index["image_id"].tolist()) == {record.id for record in dataset.split("test")}
         assert len(index["row"]) == len(matrix)
 
@@ -163,7 +163,7 @@ def test_export_writes_every_region(project: Path, run_rcnn: Rcnn, tmp_path: Pat
 def test_the_detector_gives_what_the_pipeline_gave(finished: Path) -> None:
     from pipeline import Detector
 
-    dataset = Dataset.load(finished / "artifacts/manifest/manifest.json")
+    dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
     artifact = Artifact.read(finished / "artifacts/detect/manifest.json")
     store = Store(finished / "artifacts")
     detector = Detector.load(finished)

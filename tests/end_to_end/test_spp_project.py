@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cache import Artifact, Store
-from manifests import Dataset
+from manifests import load_dataset
 
 Rcnn = Callable[..., "CompletedProcess[str]"]
 LEVELS = [1, 2, 3]
@@ -36,7 +36,7 @@ def test_every_stage_and_the_detector_on_an_image_file(spp_project: Path) -> Non
     artifact = Artifact.read(spp_project / "artifacts/features/manifest.json")
     assert artifact.summary["layers"] == {"fc6": 512, "fc7": 512, "pool5": 64 * 14}
     assert "mAP" in json.loads((spp_project / "reports/metrics.json").read_text())["voc2010"]
-    dataset = Dataset.load(spp_project / "artifacts/manifest/manifest.json")
+    dataset = load_dataset(spp_project / "artifacts/manifest/manifest.json")
     store = Store(spp_project / "artifacts")
     detected = Artifact.read(spp_project / "artifacts/detect/manifest.json")
     detector = Detector.load(spp_project)
@@ -76,7 +76,7 @@ def test_squeezenets_weights_with_a_new_head(project: Path, run_rcnn: Rcnn, put_
     import torch
     from safetensors.torch import save_file
 
-    from stages.common.networks import build
+    from stages.networks.network import build
 
     plain = build("squeezenet1_0", 10, generator=torch.Generator().manual_seed(0)).trunk.state_dict()
     save_file(plain, project / "sq.safetensors")

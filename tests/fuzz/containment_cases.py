@@ -136,7 +136,7 @@ def _proposals(how: str) -> Case:
         import h5py
 
         from manifests import ImageRecord
-        from stages.proposals.proposal_file import read_proposal_file
+        from stages.proposals.file import read_proposal_file
 
         images = [ImageRecord(1, "a.png", 12, 10, "0" * 64, "train", np.zeros((0, 4)), np.zeros(0))]
         if how == "npz":
@@ -155,7 +155,7 @@ def _model(how: str) -> Case:
     def case(inside: Path, outside: Path) -> Callable[[], object]:
         import h5py
 
-        from stages.common.classifier import Classifier, read_classifier, write_classifier
+        from stages.svm.classifier import Classifier, read_classifier, write_classifier
 
         weights = np.ones((2, 3), np.float32)
         write_classifier(inside / "m.h5", Classifier("svm", "fc7", ("a", "b"), 1.0, weights, weights[:, 0]))

@@ -12,6 +12,8 @@ import yaml
 from mutations import JSON, Tree
 from targets import Target, tolerant
 
+from manifests import load_dataset, save_dataset
+
 _MAX_PIXELS = 1 << 20  # so that the bound on memory is felt; the default is the same check with a larger figure
 _BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>8</ymax></bndbox>"
 _OBJECT = f"<object><name>cat</name><difficult>0</difficult><pose>Left</pose>{_BOX}</object>"
@@ -100,7 +102,7 @@ def _reading(reader: str, root: Path, file: Path) -> Callable[[bytes], None]:
 
 def _registered(dataset: Any) -> None:
     """What was read can be kept: its manifest is written and read again."""
-    from manifests.schema import dataset_from_json, dataset_to_json
+    from manifests.manifest_json import dataset_from_json, dataset_to_json
 
     text = dataset_to_json(dataset)
     assert dataset_to_json(dataset_from_json(text, "manifest.json")) == text
@@ -137,15 +139,15 @@ def _yolo(file: str) -> Callable[[Path], Callable[[bytes], None]]:
 
 
 def _manifest(root: Path) -> Callable[[bytes], None]:
-    from manifests import Dataset, ImageSource
+    from manifests import ImageSource
 
     _images(root / "images")
     source, file = ImageSource(root / "images"), root / "manifest.json"
 
     def read(data: bytes) -> None:
         file.write_bytes(data)
-        dataset = Dataset.load(file)
-        dataset.save(file)
+        dataset = load_dataset(file)
+        save_dataset(dataset, file)
         for record in dataset.images[:3]:
             tolerant(lambda _, record=record: source.read(record))(b"")
 
@@ -162,7 +164,7 @@ def _manifest_seeds() -> list[bytes]:
 
 def _source(root: Path) -> Callable[[bytes], None]:
     from manifests import ReadOptions
-    from manifests.registry import read_source
+    from manifests.source import read_source
 
     def read(data: bytes) -> None:
         (root / "source.json").write_bytes(data)

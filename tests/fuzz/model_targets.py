@@ -16,7 +16,7 @@ _CLASSES = ("cat", "dog")
 def _proposals(suffix: str) -> Callable[[Path], Callable[[bytes], None]]:
     def prepare(root: Path) -> Callable[[bytes], None]:
         from manifests import ImageRecord
-        from stages.proposals.proposal_file import read_proposal_file
+        from stages.proposals.file import read_proposal_file
 
         boxes = np.zeros((0, 4), np.float32)
         images = [ImageRecord(i, f"{i:06d}.jpg", 20, 10, _SHA, "train", boxes, np.zeros(0)) for i in (1, 2)]
@@ -53,7 +53,7 @@ def _proposal_npz_seeds() -> list[bytes]:
 
 
 def _classification(root: Path) -> Callable[[bytes], None]:
-    from stages.pretrain.classification import read_classification
+    from stages.pretrain.pictures import read_classification
 
     def read(data: bytes) -> None:
         (root / "classification.npz").write_bytes(data)
@@ -71,13 +71,13 @@ def _classification_seeds() -> list[bytes]:
 
 
 def _svm_model(root: Path) -> Callable[[bytes], None]:
-    from stages.common.classifier import read_classifier
+    from stages.svm.classifier import read_classifier
 
     return _model(root, read_classifier)
 
 
 def _bbox_model(root: Path) -> Callable[[bytes], None]:
-    from stages.common.box_regressor import read_box_regressor
+    from stages.bbox.regressor import read_box_regressor
 
     return _model(root, read_box_regressor)
 
@@ -106,7 +106,7 @@ def _written(write: Callable[[Path, Any], None], *made: Any) -> list[bytes]:
 
 
 def _svm_seeds() -> list[bytes]:
-    from stages.common.classifier import Classifier, write_classifier
+    from stages.svm.classifier import Classifier, write_classifier
 
     weights, bias = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
     svm = Classifier("svm", "fc7", _CLASSES, 0.5, weights, bias)
@@ -115,7 +115,7 @@ def _svm_seeds() -> list[bytes]:
 
 
 def _bbox_seeds() -> list[bytes]:
-    from stages.common.box_regressor import BoxRegressor, write_box_regressor
+    from stages.bbox.regressor import BoxRegressor, write_box_regressor
 
     model = BoxRegressor(True, "pool5", _CLASSES, 1.5, np.ones((2, 4, 4), np.float32), np.ones(2, bool), {"a": 1})
     return [*_written(write_box_regressor, model), *hostile_hdf5({"weights": (2, 4, 4), "trained": (2,)})]

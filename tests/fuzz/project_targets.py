@@ -48,7 +48,7 @@ def _params_seeds() -> list[bytes]:
 
 def _operating_points(root: Path) -> Callable[[bytes], None]:
     from cache import Artifact
-    from pipeline.detector import _operating_points as read_points
+    from stages.detections.detector import _operating_points as read_points
 
     made = Artifact("detect", 1, {}, {}, ((1, _DIGEST),), {})
     (root / "reports").mkdir()
@@ -71,8 +71,7 @@ def _operating_seeds() -> list[bytes]:
 
 def _saved_detections(root: Path) -> Callable[[bytes], None]:
     from cache import Artifact
-    from stages.combine.checking import check_fit, same_images
-    from stages.combine.saved import read_saved, saved_path
+    from stages.detections.saved import check_fit, read_saved, same_images, saved_path
 
     own = Artifact.from_bytes(_saved_seeds()[0], "own")
 

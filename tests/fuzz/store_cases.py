@@ -34,7 +34,7 @@ def _upkeep(inside: Path) -> Callable[[], object]:
     commands += [("gc", "--delete", "--grace", "0"), ("gc", "--delete", "--workspace", "--grace", "0")]
 
     def run() -> str:
-        from pipeline.errors import USER_ERRORS
+        from cache.errors import USER_ERRORS
 
         said = io.StringIO()
         store = Store(inside / "artifacts")

@@ -24,7 +24,7 @@ class Target:
 
 def tolerant(read: Callable[[bytes], object]) -> Callable[[bytes], None]:
     """``read`` with the errors that a user is shown as one line: those, and no other, are an answer to bad bytes."""
-    from pipeline.errors import USER_ERRORS
+    from cache.errors import USER_ERRORS
 
     def run(data: bytes) -> None:
         try:

@@ -82,7 +82,7 @@ def _below(path: str, folder: str) -> bool:
 def _watched(watch: Watch, name: str) -> dict[str, Any]:
     from containment_cases import CASES, lay_out_outside
 
-    from pipeline.errors import USER_ERRORS
+    from cache.errors import USER_ERRORS
 
     folder = Path.cwd().resolve() / name
     inside, outside = folder / "inside", folder / "outside"

@@ -32,9 +32,9 @@ def _tiny_network() -> Any:
 
 
 def _weights(root: Path) -> Callable[[bytes], None]:
-    from stages.common.initial_weights import initial_network
-    from stages.common.networks import NetworkSettings
-    from stages.common.weights import load_weights
+    from stages.networks.initial import initial_network
+    from stages.networks.settings import NetworkSettings
+    from stages.networks.weights import load_weights
 
     file = root / "weights.safetensors"
     settings = NetworkSettings(name="small", weights=file.name)
@@ -72,8 +72,8 @@ def _weights_seeds() -> list[bytes]:
 
 
 def _checkpoint_and_network(root: Path) -> tuple[Any, Any, Any]:
-    from stages.common.checkpoint import Checkpoint
-    from stages.common.solver import MomentumSGD, caffe_multipliers
+    from stages.training.checkpoint import Checkpoint
+    from stages.training.solver import MomentumSGD, caffe_multipliers
 
     network = _tiny_network()
     solver = MomentumSGD(network, caffe_multipliers(network), momentum=0.9, weight_decay=0.0)
@@ -95,7 +95,7 @@ def _checkpoint(root: Path) -> Callable[[bytes], None]:
 def _checkpoint_seeds() -> list[bytes]:
     import tempfile
 
-    from stages.common.checkpoint import Progress
+    from stages.training.checkpoint import Progress
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, network, solver = _checkpoint_and_network(Path(folder))

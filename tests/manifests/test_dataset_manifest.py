@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from manifests import Dataset, DatasetError, ImageRecord
-from manifests.schema import dataset_from_json, dataset_to_json
+from manifests import Dataset, DatasetError, ImageRecord, load_dataset, save_dataset
+from manifests.manifest_json import dataset_from_json, dataset_to_json
 
 
 def record(**changes) -> ImageRecord:
@@ -58,17 +58,17 @@ def test_record_fills_in_what_is_not_given():
 
 def test_save_and_load(tmp_path):
     before = dataset()
-    before.save(tmp_path / "new" / "m.json")
-    after = Dataset.load(tmp_path / "new" / "m.json")
+    save_dataset(before, tmp_path / "new" / "m.json")
+    after = load_dataset(tmp_path / "new" / "m.json")
     assert after == before
     assert after.images[0].areas[1] == 9.5
     assert os.listdir(tmp_path / "new") == ["m.json"]  # noqa: PTH208
-    after.save(tmp_path / "again.json")
+    save_dataset(after, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "new" / "m.json").read_bytes()
 
 
 def test_pycocotools_reads_it(tmp_path):
-    dataset().save(tmp_path / "m.json")
+    save_dataset(dataset(), tmp_path / "m.json")
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(tmp_path / "m.json"))
     assert coco.getImgIds() == [4, 9]
@@ -188,11 +188,11 @@ def test_all_violations_at_once_but_not_without_end():
 
 def test_a_missing_manifest(tmp_path):
     with pytest.raises(DatasetError, match="no such file"):
-        Dataset.load(tmp_path / "m.json")
+        load_dataset(tmp_path / "m.json")
 
 
 def test_a_failed_write_leaves_the_old_manifest(tmp_path, monkeypatch):
-    dataset().save(tmp_path / "m.json")
+    save_dataset(dataset(), tmp_path / "m.json")
     before = (tmp_path / "m.json").read_bytes()
 
     def no_space(_):
@@ -200,6 +200,6 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="No space"):
-        dataset(name="other").save(tmp_path / "m.json")
+        save_dataset(dataset(name="other"), tmp_path / "m.json")
     assert (tmp_path / "m.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset
-from stages.common.errors import StageError
-from stages.manifest.select import select
+from cache.errors import StageError
+from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset, load_dataset
+from manifests.select import select
 from stages.manifest.stage import STAGE, ManifestSettings
 
 BOX = [[0, 0, 5, 5]]
@@ -135,7 +135,7 @@ def context(make_voc, tmp_path):
 
 def test_run(context):
     STAGE.run(context)
-    written = Dataset.load(context.output("manifest"))
+    written = load_dataset(context.output("manifest"))
     assert written.splits == ("test", "train")
     assert context.lines == ["mine: 1 train and 1 test images, 2 classes"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from manifests import Dataset, DatasetError, ReadOptions, import_dataset, read_coco, registered_names
+from manifests import Dataset, DatasetError, ReadOptions, import_dataset, read_coco, registered_names, save_dataset
 
 ANNOTATION = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [1, 2, 10, 20], "iscrowd": 0}
 IMAGE = {"id": 7, "file_name": "a.jpg", "width": 40, "height": 30}
@@ -34,7 +34,7 @@ def test_ids_crowd_and_segmentation_are_kept(make_coco, given):
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools under numpy 2
 def test_round_trip_through_pycocotools(make_coco, tmp_path):
     root = make_coco()
-    read_coco(root)[0].save(tmp_path / "m.json")
+    save_dataset(read_coco(root)[0], tmp_path / "m.json")
     with contextlib.redirect_stdout(io.StringIO()):
         ours, theirs = COCO(str(tmp_path / "m.json")), COCO(str(root / "instances.json"))
     assert sorted(ours.getCatIds()) == sorted(theirs.getCatIds())
@@ -52,7 +52,7 @@ def test_our_own_manifest_keeps_its_splits(make_coco, tmp_path):
     images.append(IMAGE | {"id": 3, "file_name": "b.jpg", "split": "test", "splits": ["test"]})
     before = read_coco(make_coco_again(root, images=images))[0]
     assert before.splits == ("test", "trainval", "val")
-    before.save(root / "instances.json")
+    save_dataset(before, root / "instances.json")
     after, _, notes = read_coco(root)
     assert Dataset("d", after.classes, after.images, after.category_ids) == Dataset(
         "d", before.classes, before.images, before.category_ids

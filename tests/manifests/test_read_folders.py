@@ -26,12 +26,13 @@ from manifests import (
     ReadOptions,
     decode_image,
     import_dataset,
+    load_dataset,
     read_folders,
     refresh,
 )
-from manifests.archive import MAX_MEMBER_BYTES, Archive
 from manifests.describe import contact_sheet, describe
-from stages.manifest.select import check_files
+from manifests.files import MAX_MEMBER_BYTES, Archive
+from manifests.select import check_files
 
 
 def jpeg(width: int = 4, height: int = 4, seed: int = 0) -> bytes:
@@ -93,7 +94,7 @@ def test_manifest_keeps_classes_and_a_second_reading_gives_the_same(form, tmp_pa
     path = form(tmp_path / "x", TREE)
     made = import_dataset("folders", path, "pets", ReadOptions(), tmp_path / "artifacts")
     folder = tmp_path / "artifacts/datasets/pets"
-    assert Dataset.load(folder / "manifest.json") == made.dataset == read_folders(path, name="pets")[0]
+    assert load_dataset(folder / "manifest.json") == made.dataset == read_folders(path, name="pets")[0]
     assert refresh("pets", tmp_path / "artifacts").dataset == made.dataset
     again = pickle.loads(pickle.dumps(ImageSource.registered(folder)))  # as it goes to another process
     np.testing.assert_array_equal(again.read(made.dataset.images[0]), decode_image(TREE["test/cat/9.jpg"], "x"))
@@ -273,7 +274,7 @@ def test_a_fork_reads_by_a_file_of_its_own(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from manifests.archive import Archive
+from manifests.files import Archive
 archive = Archive(Path(sys.argv[1]))
 first, last = archive.names()[0], archive.names()[-1]
 archive.read(first)
@@ -291,7 +292,7 @@ def test_a_closed_archive_lets_go_of_its_file_and_opens_it_again(tmp_path: Path,
     archive = Archive(as_zip(tmp_path, TREE))
     opened: list[zipfile.ZipFile] = []
     make = zipfile.ZipFile
-    monkeypatch.setattr("manifests.archive.zipfile.ZipFile", lambda path: opened.append(make(path)) or opened[-1])
+    monkeypatch.setattr("manifests.files.zipfile.ZipFile", lambda path: opened.append(make(path)) or opened[-1])
     archive.close()
     for number in (1, 2):
         assert archive.read("test/dog/9.jpg") == TREE["test/dog/9.jpg"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from manifests import DatasetError, ReadOptions, read_voc
-from manifests.voc import find_voc_folder, from_voc_corners
+from manifests.readers.voc import find_voc_folder, from_voc_corners
 
 XML = "<annotation><size><width>40</width><height>30</height></size>{}</annotation>"
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"

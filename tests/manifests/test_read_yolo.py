@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from manifests import DatasetError, ReadOptions, read_yolo
-from manifests.yolo import label_file
+from manifests.readers.yolo import label_file
 
 YAML = "train: images/train\nval: images/val\nnames: {0: cat, 1: dog}\n"
 

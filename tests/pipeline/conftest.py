@@ -8,7 +8,7 @@ import pytest
 
 from cache import Recipe
 from manifests import ImageRecord
-from stages.common.contract import ImageTask
+from stages.contract import ImageTask
 
 
 def toy_task(number: int, value: int, args: Mapping[str, Any] | None = None) -> ImageTask:

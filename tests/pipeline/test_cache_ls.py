@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cache import Artifact, Payload, Recipe, Store
-from cache._folder import FolderBackend
+from cache.folder import FolderBackend
 from pipeline.cli import cli
 
 

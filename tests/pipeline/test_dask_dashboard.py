@@ -7,8 +7,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from pipeline import dask_cluster
-from pipeline.dask_cluster import connected
+from pipeline.dask import cluster as dask_cluster
+from pipeline.dask.cluster import connected
 from pipeline.progress import Reporter
 
 

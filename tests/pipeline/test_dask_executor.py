@@ -21,20 +21,22 @@ import pytest
 from distributed import LocalCluster
 
 from cache import Payload, Store, StoreFullError
+from cache.errors import ExecutionError, InterruptedRun, StageError
 from manifests import Dataset
 from manifests.registry import register
-from pipeline import dask_cluster, dask_flight, dask_needs, dask_runner
 from pipeline.context import RunContext
-from pipeline.dask_needs import Needs, versions
-from pipeline.dask_runner import DaskRunner
-from pipeline.errors import ExecutionError, InterruptedRun
+from pipeline.dask import cluster as dask_cluster
+from pipeline.dask import flight as dask_flight
+from pipeline.dask import needs as dask_needs
+from pipeline.dask import runner as dask_runner
+from pipeline.dask.needs import Needs, versions
+from pipeline.dask.runner import DaskRunner
 from pipeline.executor import Executor, Tally
 from pipeline.graph import load_stage
-from pipeline.local_runner import LocalRunner
+from pipeline.local import LocalRunner
 from pipeline.params import parse_params
 from pipeline.progress import Reporter
-from stages.common.contract import Compute, ImageTask
-from stages.common.errors import StageError
+from stages.contract import Compute, ImageTask
 
 # The workers cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.graph import ALL_STAGE_NAMES, CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, load_stage
 from pipeline.params import load_params, schema
-from stages.combine.saved import FOLDER as SAVED
+from stages.detections.saved import FOLDER as SAVED
 
 ROOT = Path(__file__).parents[2]
 DETECTION, CLASSIFICATION = (

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from cache import Payload, Recipe, Store, StoreError
-from pipeline.errors import InterruptedRun
+from cache.errors import InterruptedRun, StageError
 from pipeline.executor import Executor, Tally
-from pipeline.local_runner import LocalRunner
+from pipeline.local import LocalRunner
 from pipeline.progress import Reporter
-from stages.common import stopwatch
-from stages.common.contract import Compute, ImageTask
-from stages.common.errors import StageError
-from stages.common.stopwatch import part
+from stages import stopwatch
+from stages.contract import Compute, ImageTask
+from stages.stopwatch import part
 
 MakeTask = Callable[..., ImageTask]
 

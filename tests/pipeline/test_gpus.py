@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from pipeline import dask_cluster
-from pipeline.gpus import assigned_devices
+from pipeline.dask import cluster as dask_cluster
+from pipeline.hardware import assigned_devices
 
 
 @pytest.mark.parametrize(

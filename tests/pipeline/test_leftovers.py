@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cache import _fs
+from cache import files as _fs
 from pipeline import leftovers
 from pipeline.cli import cli
 from pipeline.cli import run as run_command

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from cache import CorruptObjectError, MissingObjectError, Payload, Store
-from pipeline.errors import InterruptedRun
+from cache.errors import InterruptedRun
 from pipeline.params import parse_params
 from pipeline.run import run_stage
-from stages.common.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask, Stage
 
 PARAMS = parse_params(yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")))
 MANIFEST = "artifacts/toy/manifest.json"

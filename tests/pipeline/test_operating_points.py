@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cache import Artifact
-from pipeline.detector import Detector, _operating_points, _Parts
-from stages.common.classifier import Classifier
-from stages.common.errors import StageError
+from cache.errors import StageError
+from stages.detections.detector import Detector, _operating_points, _Parts
+from stages.svm.classifier import Classifier
 
 CLASSIFIER = Classifier("svm", "fc7", ("cat", "dog"), 1.0, np.ones((2, 2), np.float32), np.ones(2, np.float32))
 MADE = Artifact("detect", 1, {}, {}, (), {})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ParamsError
+from cache.errors import ParamsError
 from pipeline.params import load_params, parse_params
 
 

@@ -13,7 +13,7 @@ import yaml
 from cache import Payload, Store, StoreError, StorePermissionError
 from pipeline.context import RunContext
 from pipeline.params import parse_params
-from stages.common.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask, Stage
 
 PARAMS = parse_params(yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")))
 MakeTask = Callable[..., ImageTask]

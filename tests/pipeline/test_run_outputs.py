@@ -9,7 +9,7 @@ import yaml
 from cache import StoreError
 from pipeline.context import RunContext
 from pipeline.params import parse_params
-from stages.common.contract import Stage
+from stages.contract import Stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
 

@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
 
-from manifests import Dataset, DatasetError, ImageSource
+from manifests import DatasetError, ImageSource, load_dataset
 from manifests.scenes import CLASSES, SceneOptions
 from manifests.scenes.dataset import TEST_IDS_FROM, make_scene, write_scenes
 from manifests.scenes.glyphs import BLOCKS, CLASSIFICATION_BLOCKS, GlyphBank, glyph_bank
@@ -68,7 +68,7 @@ def test_a_smaller_run_removes_what_it_does_not_make_and_nothing_else(tmp_path):
 
 def test_manifest_reads_back_and_names_every_image(made):
     folder, dataset = made
-    assert Dataset.load(folder / "manifest.json") == dataset
+    assert load_dataset(folder / "manifest.json") == dataset
     assert dataset.classes == CLASSES
     assert (len(dataset.split("train")), len(dataset.split("test"))) == (5, 3)
     source = ImageSource(folder)

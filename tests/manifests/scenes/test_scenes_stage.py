@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from manifests import Dataset
+from manifests import load_dataset
 from manifests.scenes import SceneOptions
-from stages.scenes.settings import ScenesSettings
+from manifests.scenes.settings import ScenesSettings
 from stages.scenes.stage import STAGE
 
 
@@ -43,7 +43,7 @@ def test_run_writes_the_declared_manifest_and_reports_every_scene(tmp_path):
         log=SimpleNamespace(progress=lambda *a: seen.append(a[:2]), info=lines.append),
     )
     STAGE.run(context)
-    dataset = Dataset.load(tmp_path / "artifacts/datasets/scenes/manifest.json")
+    dataset = load_dataset(tmp_path / "artifacts/datasets/scenes/manifest.json")
     assert len(dataset.images) == 3
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert f"{sum(len(r.labels) for r in dataset.images)} digits" in lines[0]

@@ -7,12 +7,11 @@ import pytest
 from sklearn.linear_model import Ridge
 from stage_context import Messages
 
-from stages.bbox.pairs import training_pairs
+from cache.errors import StageError
 from stages.bbox.settings import BboxSettings
-from stages.bbox.training import disabled_regressor, train_box_regressors
-from stages.common.box_coding import decode, encode
-from stages.common.boxes import iou
-from stages.common.errors import StageError
+from stages.bbox.training import disabled_regressor, train_box_regressors, training_pairs
+from stages.boxes.coding import decode, encode
+from stages.boxes.geometry import iou
 
 
 @dataclass

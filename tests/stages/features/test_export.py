@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cache import Artifact, Payload, Recipe, Store
-from stages.common.featureset import FeatureSet, LayerView
 from stages.features.export import export_npy, export_parquet, index_path
+from stages.features.featureset import FeatureSet, LayerView
 
 
 @pytest.fixture

@@ -9,17 +9,19 @@ import torch
 import zarr
 
 from cache import Artifact, Payload, Recipe, Store
+from cache.errors import StageError
 from manifests import Dataset, ImageRecord
-from stages.common.boxes import iou
-from stages.common.errors import StageError
-from stages.common.extraction import Crop, Extractor, one_thread_each
-from stages.common.featureset import FeatureSet, mean_norm
-from stages.common.networks import NetworkSettings, build
-from stages.common.spp.extraction import Spp, SppExtractor
-from stages.common.weights import load_weights, save_weights
+from stages.boxes.geometry import iou
+from stages.features.crops import Crop, Extractor
+from stages.features.featureset import FeatureSet, mean_norm
 from stages.features.objects import narrow, regions_of
 from stages.features.settings import FeaturesSettings, SppSettings
+from stages.features.spp.extraction import Spp, SppExtractor
 from stages.features.stage import STAGE
+from stages.networks.forward import one_thread_each
+from stages.networks.network import build
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import load_weights, save_weights
 
 LAYERS = ("pool5", "fc7")
 
@@ -380,15 +382,15 @@ def test_mean_norm_over_few_regions_is_exact(world):
 
 
 def test_mean_norm_is_a_seeded_estimate(world, monkeypatch):
-    monkeypatch.setattr("stages.common.featureset._STATISTICS_IMAGES", 2)
-    monkeypatch.setattr("stages.common.featureset._STATISTICS_ROWS", 2)
+    monkeypatch.setattr("stages.features.featureset._STATISTICS_IMAGES", 2)
+    monkeypatch.setattr("stages.features.featureset._STATISTICS_ROWS", 2)
     view = world.run()[0].layer("fc7")
     assert mean_norm(view, 3) == mean_norm(view, 3)
     assert len({mean_norm(view, seed) for seed in range(6)}) > 1
 
 
 def test_mean_norms_rows_are_a_run_that_goes_on_with_the_first(monkeypatch):
-    monkeypatch.setattr("stages.common.featureset._STATISTICS_ROWS", 2)
+    monkeypatch.setattr("stages.features.featureset._STATISTICS_ROWS", 2)
     norms = 10.0 ** np.arange(5)
 
     class Image:

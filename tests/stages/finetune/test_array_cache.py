@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.finetune.arrays import ArrayCache
+from stages.finetune.batches import ArrayCache
 
 
 def image(index: int) -> np.ndarray:

@@ -12,20 +12,20 @@ import pytest
 import torch
 from stage_context import Messages, StageContext
 
-from stages.common.checkpoint import Checkpoint
-from stages.common.errors import StageError
-from stages.common.extraction import one_thread_each
-from stages.common.networks import Network, build
-from stages.common.spp.extraction import Spp, SppExtractor
-from stages.common.training import generator, torch_generator
-from stages.common.weights import load_weights, save_weights, weights_digest
+from cache.errors import StageError
+from stages.features.maps import MapsCompute, described, map_name, map_task
 from stages.features.settings import SppSettings
-from stages.finetune.maps import MapsCompute, described, map_name, map_task
-from stages.finetune.pooled import PooledReader, checked_length, mirrored_boxes, pooled_reader
+from stages.features.spp.extraction import Spp, SppExtractor
+from stages.finetune.batches import PooledReader, checked_length, mirrored_boxes, pooled_reader
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
 from stages.finetune.tuning import course_of, fine_tune
 from stages.finetune.windows import Windows, draw_batch
+from stages.networks.forward import one_thread_each
+from stages.networks.network import Network, build
+from stages.networks.weights import load_weights, save_weights, weights_digest
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import generator, torch_generator
 
 LEVELS = (1, 2)
 SPP = Spp((96, 64), LEVELS, 22)

@@ -12,13 +12,13 @@ import torch
 from safetensors import safe_open
 from stage_context import Messages, StageContext
 
-from stages.common.errors import StageError
-from stages.common.networks import build
-from stages.common.solver import MomentumSGD
-from stages.common.weights import load_weights, save_weights
+from cache.errors import StageError
 from stages.features.settings import SppSettings
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
+from stages.networks.network import build
+from stages.networks.weights import load_weights, save_weights
+from stages.training.solver import MomentumSGD
 
 
 class FakeContext(StageContext):

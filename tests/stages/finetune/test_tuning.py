@@ -8,15 +8,16 @@ import pytest
 import torch
 from stage_context import Messages
 
-from stages.common.boxes import iou
-from stages.common.checkpoint import Checkpoint
-from stages.common.errors import StageError
-from stages.common.networks import InputSpec, build
-from stages.common.training import Batch, torch_generator
-from stages.common.warp import warp_regions
+from cache.errors import StageError
+from stages.boxes.geometry import iou
+from stages.features.warp import warp_regions
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.tuning import WindowReader, check_pools, course_of, fine_tune, measure, window_reader
 from stages.finetune.windows import Windows, concatenate, image_windows
+from stages.networks.network import build
+from stages.networks.spec import InputSpec
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Batch, torch_generator
 
 SPEC = InputSpec(32, "bgr", 255.0, (104.0, 117.0, 123.0))
 

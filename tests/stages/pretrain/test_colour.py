@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common.networks import InputSpec
-from stages.common.training import Course
-from stages.pretrain.batches import TrainingBatches
-from stages.pretrain.classification import ClassificationSet
-from stages.pretrain.colour import colour_axes, moved
+from stages.networks.spec import InputSpec
+from stages.pretrain.batches import TrainingBatches, colour_axes, moved
+from stages.pretrain.pictures import ClassificationSet
 from stages.pretrain.settings import PretrainSettings
+from stages.training.loop import Course
 
 RGB = InputSpec(8)
 BGR = InputSpec(8, "bgr", 1.0, (0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
@@ -41,7 +40,7 @@ def test_pixels_of_large_pictures_are_taken_evenly(monkeypatch: pytest.MonkeyPat
     ramp = np.repeat(np.linspace(0, 255, 256).astype(np.uint8), 3).reshape(16, 16, 3)
     data = ClassificationSet([ramp], np.zeros(1, int), np.ones(1, bool), np.array([[16, 16]]))
     whole = colour_axes(data, np.random.default_rng(0))
-    monkeypatch.setattr("stages.pretrain.colour._MOST_PIXELS", 40)
+    monkeypatch.setattr("stages.pretrain.batches._MOST_PIXELS", 40)
     np.testing.assert_allclose(colour_axes(data, np.random.default_rng(0)), whole, atol=0.01)
     assert np.linalg.norm(whole[2]) == pytest.approx(3**0.5 / 12**0.5, rel=0.01)  # grey, evenly spread
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from stages.common.networks import build
+from stages.networks.network import build
 from stages.pretrain.normalisation import Normalised, fold, normalise
 
 

@@ -13,16 +13,17 @@ import torch
 from pydantic import ValidationError
 from stage_context import Messages
 
-from stages.common.checkpoint import Checkpoint
-from stages.common.errors import StageError
-from stages.common.networks import InputSpec, build
-from stages.common.networks.small import SmallNet
-from stages.common.solver import MomentumSGD
-from stages.common.training import Course, classify, torch_generator
+from cache.errors import StageError
+from stages.networks.network import build
+from stages.networks.small import SmallNet
+from stages.networks.spec import InputSpec
 from stages.pretrain.batches import TrainingBatches, held_out_batch, side_of_epoch
-from stages.pretrain.classification import ClassificationSet, crop_boxes, read_classification, recolour
+from stages.pretrain.pictures import ClassificationSet, crop_boxes, read_classification, recolour
 from stages.pretrain.settings import PretrainSettings
 from stages.pretrain.training import check_sizes, pretrain
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Course, classify, torch_generator
+from stages.training.solver import MomentumSGD
 
 
 def toy() -> ClassificationSet:

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from stage_context import Messages, StageContext
 
 from cache import digest_file
-from manifests import Dataset, DatasetError, ReadOptions, decode_image, import_dataset
-from stages.common.errors import StageError
-from stages.common.networks import build
-from stages.common.networks.settings import InputSettings, NetworkSettings
-from stages.common.weights import class_names, load_weights
-from stages.pretrain.data import registered_set
+from cache.errors import StageError
+from manifests import DatasetError, ReadOptions, decode_image, import_dataset, load_dataset
+from stages.networks.network import build
+from stages.networks.settings import InputSettings, NetworkSettings
+from stages.networks.weights import class_names, load_weights
+from stages.pretrain.pictures import registered_set
 from stages.pretrain.settings import PretrainSettings
 from stages.pretrain.stage import STAGE, run
 
@@ -115,7 +115,7 @@ def test_trains_on_class_folders_of_any_sizes_and_names_the_outputs(tmp_path: Pa
 def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_path: Path) -> None:
     folder = class_folders(tmp_path, 42)
     data, digest = registered_set(folder, "train", 0.25, seed=1)
-    records = Dataset.load(folder / "manifest.json").split("train")
+    records = load_dataset(folder / "manifest.json").split("train")
     assert len(data.labels) == 40 and (~data.train).sum() == 10
     assert digest == digest_file(folder / "manifest.json")
     np.testing.assert_array_equal(data.labels, [r.category for r in records])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cache.errors import StageError
 from manifests import ImageRecord
-from stages.common.errors import StageError
-from stages.proposals.proposal_file import read_proposal_file
+from stages.proposals.file import read_proposal_file
 
 
 def record(i, name, width=100, height=80):

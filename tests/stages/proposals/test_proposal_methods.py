@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from cache.errors import StageError
 from manifests import Dataset, ImageRecord
-from stages.common.boxes import iou
-from stages.common.errors import StageError
-from stages.common.recall import average_best_overlap, best_overlaps, recall_at
+from stages.boxes.geometry import iou
+from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 from stages.proposals import opencv
 from stages.proposals.recall import recall_summary
 from stages.proposals.settings import ProposalsSettings
@@ -137,7 +137,7 @@ def test_best_overlaps_is_the_columns_maximum_of_iou_over_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 50, (100, 2, 2))
     boxes = np.concatenate([corners[:, 0], corners[:, 0] + corners[:, 1] + 1], axis=1)
-    monkeypatch.setattr("stages.common.recall._BLOCK", 7)
+    monkeypatch.setattr("stages.boxes.recall._BLOCK", 7)
     np.testing.assert_array_equal(best_overlaps(boxes[:80], boxes[80:]), iou(boxes[:80], boxes[80:]).max(axis=0))
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from stage_context import StageContext
 
+from cache.errors import StageError
 from manifests import Dataset, ImageRecord
-from stages.common.errors import StageError
-from stages.proposals.regions import region_mask
+from stages.proposals.masks import region_mask
 from stages.proposals.settings import ProposalsSettings
 from stages.proposals.stage import STAGE
 

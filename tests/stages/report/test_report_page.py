@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from report_data import CLASSES, data, metrics
 
-from stages.common.errors import StageError
-from stages.report.charts import Axis, Series, line_chart, nice_ticks, stacked_bars
+from cache.errors import StageError
+from stages.page.charts import Axis, Series, line_chart, nice_ticks, stacked_bars
+from stages.page.markup import Markup, table, tag
+from stages.page.pictures import Mark, jpeg_uri, picture, window
 from stages.report.inputs import numbers, read_rows
-from stages.report.markup import Markup, table, tag
 from stages.report.page import page
-from stages.report.pictures import Mark, jpeg_uri, picture, window
 from stages.report.settings import ReportSettings
 
 _VOID = {"meta", "br", "rect", "line", "path", "circle", "image", "polyline"}

@@ -8,9 +8,9 @@ import pytest
 from report_data import data
 
 from cache import Artifact, Payload, Recipe, Store, digest_file
-from stages.common.errors import StageError
-from stages.common.networks import NetworkSettings
+from cache.errors import StageError
 from stages.features.settings import FeaturesSettings
+from stages.networks.settings import NetworkSettings
 from stages.report.settings import ReportSettings
 from stages.report.stage import STAGE
 

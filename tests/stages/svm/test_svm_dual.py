@@ -10,10 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from stages.svm import dual
-from stages.svm.dual import DualFit, fit_dual
+from stages.svm.dual import DualFit, Start, fit_dual, from_scratch
 from stages.svm.liblinear import fit
-from stages.svm.objective import objective
-from stages.svm.problem import Start, from_scratch
+from stages.svm.records import objective
 from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 

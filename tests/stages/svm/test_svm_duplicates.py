@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_context import Messages
 
-from stages.common.boxes import iou
+from stages.boxes.geometry import iou
 from stages.svm.duplicates import distinct_negatives, first_of_equal
 from stages.svm.mining import train_svms
 from stages.svm.settings import SvmSettings

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.svm import LinearSVC
 
 from stages.svm.liblinear import fit, node_count
-from stages.svm.objective import objective
+from stages.svm.records import objective
 from stages.svm.settings import SvmSettings
 
 TIGHT = SvmSettings(C=0.01, tolerance=1e-6)

@@ -10,14 +10,13 @@ import pytest
 from sklearn.metrics import average_precision_score
 from stage_context import Messages
 
-from stages.common.errors import StageError
-from stages.svm.dual import fit_dual
+from cache.errors import StageError
+from stages.svm.dual import Start, fit_dual
 from stages.svm.fitting import Fitter
 from stages.svm.liblinear import fit, node_bytes
 from stages.svm.mining import train_svms
 from stages.svm.negatives import NegativePool
-from stages.svm.objective import objective
-from stages.svm.problem import Start
+from stages.svm.records import objective
 from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 

@@ -1,6 +1,6 @@
 """The SVM's objective by hand; against what the solvers say of it: their own tests."""
 
-from stages.svm.objective import objective
+from stages.svm.records import objective
 from stages.svm.settings import SvmSettings
 
 

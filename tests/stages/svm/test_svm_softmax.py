@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.common.classifier import Classifier
-from stages.common.errors import StageError
-from stages.common.networks import build
-from stages.common.weights import save_weights
+from cache.errors import StageError
+from stages.networks.network import build
+from stages.networks.weights import save_weights
+from stages.svm.classifier import Classifier
 from stages.svm.softmax import softmax_classifier
 
 CLASSES = ("cat", "dog", "owl")

@@ -1,0 +1,201 @@
+"""From what a reader found in its source to a checked dataset, for all formats."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import DatasetError
+from manifests.dataset import Dataset, ImageRecord
+from manifests.files import sha256_of, why_unsafe
+from manifests.images import decode_oriented
+from manifests.source import ImageSource
+
+from .checks import ImageFile, ObjectChecks
+from .findings import Findings, FoundImage, FoundObject
+from .options import ReadOptions
+
+_FAR = 0.5  # of a split's share: a drawn one that is off by more is noted
+
+
+def build_dataset(
+    name: str,
+    root: Path,
+    found: Sequence[FoundImage],
+    categories: Mapping[str, int],
+    options: ReadOptions,
+    findings: Findings,
+) -> tuple[Dataset, list[str]]:
+    """Check every image and box, and make the dataset; returns it with all notes.
+
+    ``categories`` are the classes in order, with their category ids. Images keep the source's ids, or get 1.. in the
+    order of their file names. Raises DatasetError with all problems, those already in ``findings`` among them.
+    """
+    found = sorted(_usable_names(root, found, findings), key=lambda image: image.file_name)
+    if not found:
+        findings.fatal(f"{root}: the dataset has no images; check the path and the format")
+    splits = _splits(found, options, findings)
+    checks = ObjectChecks({label: i for i, label in enumerate(categories)}, options, findings)
+    records = list(_records(root, found, splits, checks))
+    if found and not records and not findings.stops:
+        findings.fatal(f"{root}: no usable image is left; correct the other problems first")
+    _note_drawn(found, records, options, findings)
+    checks.note_tally()
+    _note_repeated_pictures(records, findings)
+    dataset = Dataset(name, tuple(categories), tuple(records), tuple(categories.values()))
+    return dataset, findings.conclude()
+
+
+def _records(
+    root: Path, found: Sequence[FoundImage], splits: Mapping[str, tuple[str, tuple[str, ...]]], checks: ObjectChecks
+) -> Iterator[ImageRecord]:
+    """The usable images with their usable objects; every other one is a problem, or a note."""
+    findings = checks.findings
+    files = _check_files(root, found, checks.options)
+    for number, (image, file) in enumerate(zip(found, files, strict=True), start=1):
+        if isinstance(file, DatasetError):
+            findings.problem(file)
+            if image.stated is not None:  # so that what is wrong with its boxes is told in the same report
+                stated = ImageFile("", *image.stated, orientation=1)
+                replace(checks, tally=Counter()).usable(image.where, image.objects, stated)
+            continue
+        stated_objects = checks.upright(image, file)
+        if stated_objects is None:
+            continue
+        objects = checks.usable(image.where, stated_objects, file)
+        total = len(stated_objects) + image.unreadable
+        if total and not objects:
+            # kept, it would teach that what it shows is background
+            why = f"none of its {total} objects can be used" if total > 1 else "its only object cannot be used"
+            findings.note(f"left out: {image.where}: the whole image {image.file_name}: {why}", "image")
+        else:
+            if len(objects) < total:
+                kept = f"{len(objects)} of its {total} objects"
+                findings.note(f"kept: {image.where}: the image {image.file_name} with {kept}", "kept")
+            yield _record(image, number, file, splits[image.file_name], objects, checks.label_of)
+
+
+def _usable_names(root: Path, found: Sequence[FoundImage], findings: Findings) -> Iterator[FoundImage]:
+    ids: dict[int, str] = {}
+    names: set[str] = set()
+    for image in found:
+        reason = why_unsafe(image.file_name)
+        if reason:
+            findings.problem(f"{image.file_name}: {reason}; name the file relative to {root}")
+        elif image.file_name in names:
+            findings.problem(f"{image.where}: file name {image.file_name!r} occurs more than once; keep one entry")
+        elif image.id is not None and image.id in ids:
+            findings.problem(
+                f"{image.where}: image id {image.id} is already that of {ids[image.id]}; give each image its own id"
+            )
+        else:
+            names.add(image.file_name)
+            if image.id is not None:
+                ids[image.id] = image.file_name
+            yield image
+
+
+def _splits(
+    found: Sequence[FoundImage], options: ReadOptions, findings: Findings
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """By file name: the image's own split, and all splits that it is in."""
+    if not any(image.splits for image in found):
+        drawn = {image.file_name: drawn_split(image.file_name, options.seed, options.fractions) for image in found}
+        return {name: (split, (split,)) for name, split in drawn.items()}
+    counts = Counter(split for image in found for split in image.splits)
+    for image in found:
+        if "test" in image.splits and len(image.splits) > 1:
+            others = ", ".join(sorted(set(image.splits) - {"test"}))
+            findings.note(f"{image.file_name}: is in split test and also in {others}")
+    return {image.file_name: (most_specific(image.splits, counts), tuple(sorted(set(image.splits)))) for image in found}
+
+
+def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) -> Iterator[ImageFile | DatasetError]:
+    """Read, hash and fully decode every image, in threads (the decoders release the interpreter lock)."""
+    source = ImageSource(root)
+
+    def check(image: FoundImage) -> ImageFile | DatasetError:
+        try:
+            data = source.file_bytes(image.file_name)
+            pixels, orientation = decode_oriented(data, image.file_name, max_pixels=options.max_pixels)
+        except DatasetError as error:
+            return error
+        return ImageFile(sha256_of(data), pixels.shape[1], pixels.shape[0], orientation)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(check, found)
+
+
+def _record(
+    image: FoundImage,
+    number: int,
+    file: ImageFile,
+    splits: tuple[str, tuple[str, ...]],
+    objects: Sequence[FoundObject],
+    label_of: Mapping[str, int],
+) -> ImageRecord:
+    return ImageRecord(
+        id=number if image.id is None else image.id,
+        file_name=image.file_name,
+        width=file.width,
+        height=file.height,
+        sha256=file.sha256,
+        split=splits[0],
+        splits=splits[1],
+        boxes=np.array([item.box for item in objects], np.float32).reshape(-1, 4),
+        labels=np.array([label_of[item.label] for item in objects], np.int64),
+        difficult=np.array([item.difficult for item in objects], bool),
+        truncated=np.array([item.truncated for item in objects], bool),
+        crowd=np.array([item.crowd for item in objects], bool),
+        details=tuple(item.details for item in objects),
+        category=None if image.category is None else label_of[image.category],
+    )
+
+
+def _note_drawn(
+    found: Sequence[FoundImage], records: Sequence[ImageRecord], options: ReadOptions, findings: Findings
+) -> None:
+    if any(image.splits for image in found):
+        return
+    counts = Counter(record.split for record in records)
+    shares = ", ".join(f"{name} {counts[name]} images" for name in options.fractions)
+    findings.note(f"the source has no splits: drawn by seed {options.seed} from the file names: {shares}")
+    total = len(records)
+    for name, share in options.fractions.items():
+        drawn = counts[name] / max(total, 1)
+        if total and abs(drawn - share) > _FAR * share:
+            findings.note(
+                f"split {name} got {counts[name]} of {total} images, a share of {drawn:.3g} where {share:.3g} was "
+                "asked for: few images are drawn unevenly; try another --seed or --test-fraction"
+            )
+
+
+def _note_repeated_pictures(records: Sequence[ImageRecord], findings: Findings) -> None:
+    first: dict[str, ImageRecord] = {}
+    for record in records:
+        other = first.setdefault(record.sha256, record)
+        if other is not record:
+            across = "" if other.split == record.split else f", across the splits {other.split} and {record.split}"
+            findings.note(f"{record.file_name}: is the same picture as {other.file_name}{across}")
+
+
+def drawn_split(file_name: str, seed: int, fractions: Mapping[str, float]) -> str:
+    """The split of one image by a hash of its name: independent of all other images, so adding one moves none."""
+    digest = hashlib.sha256(f"{seed}\0{file_name}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
+    edge = 0.0
+    for name, fraction in fractions.items():
+        edge += fraction
+        if position < edge:
+            return name
+    return [name for name, fraction in fractions.items() if fraction > 0][-1]  # the sum may fall short by rounding
+
+
+def most_specific(splits: Sequence[str], image_counts: Counter[str]) -> str:
+    """Of the splits one image is in, the one with the fewest images: VOC's ``train`` rather than ``trainval``."""
+    return min(splits, key=lambda name: (image_counts[name], name))

@@ -1,0 +1,77 @@
+"""How a dataset is read: the options common to all source formats."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cache.errors import DatasetError
+from manifests.images import DEFAULT_MAX_PIXELS, HARD_MAX_PIXELS
+
+DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "test": 0.2}
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options of every reader; DatasetError, all violations at once, when one is out of range.
+
+    classes: the classes to expect, in the order wanted; an object of any other class is a problem. None: all found.
+    on_error: "stop" reports every problem and gives no dataset; "skip" leaves out just the bad boxes and images and
+        tells each in a note. A source that cannot be read at all stops in both cases.
+    images: folder of the images, for COCO JSON whose images are not beside it. None: looked for.
+    fractions, seed: for a source without splits: each split's share of the images (they add up to 1), drawn by a hash
+        of seed and file name, so that adding an image moves no other.
+    tolerance_px: a box may stick out of its image by this much and is then clipped. Rounding gives 1 px; labelling
+        tools that write VOC files 0-based or one too far give up to 2.
+    max_pixels: width x height above which an image is refused undecoded, as decompression bombs must be.
+    per_class: of a tree of class folders, at most so many pictures of each class and split, drawn by ``seed``.
+    """
+
+    classes: tuple[str, ...] | None = None
+    on_error: str = "stop"
+    images: str | None = None
+    fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
+    seed: int = 0
+    tolerance_px: float = 2.0
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
+        problems = []
+        if self.on_error not in ("stop", "skip"):
+            problems.append(f"on_error: {self.on_error!r} is unknown; choose 'stop' or 'skip'")
+        if self.classes is not None and (not self.classes or len(set(self.classes)) != len(self.classes)):
+            problems.append("classes: the list is empty or names a class twice; name each class once")
+        if not self.fractions or any(not name or not 0 <= f <= 1 for name, f in self.fractions.items()):
+            problems.append(f"fractions: {dict(self.fractions)}: each split needs a name and a share in [0, 1]")
+        elif abs(sum(self.fractions.values()) - 1) > 1e-6:
+            problems.append(f"fractions: {dict(self.fractions)} do not add up to 1; correct them")
+        if not 0 <= self.tolerance_px <= 100:
+            problems.append(f"tolerance_px: {self.tolerance_px} is not in [0, 100]")
+        if not 1 <= self.max_pixels <= HARD_MAX_PIXELS:
+            problems.append(f"max_pixels: {self.max_pixels} is not in [1, {HARD_MAX_PIXELS}], the decoder's own limit")
+        if self.per_class is not None and self.per_class < 1:
+            problems.append(f"per_class: {self.per_class} is not 1 or more")
+        if problems:
+            raise DatasetError(problems)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, for ``source.json``."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ReadOptions":
+        """The inverse of :meth:`to_json`."""
+        try:
+            if not isinstance(values.get("fractions", {}), Mapping) or not isinstance(
+                values.get("classes"), list | None
+            ):
+                raise TypeError("fractions or classes are of another type")
+            return cls(**values)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DatasetError(
+                f"options {dict(values)} are not understood ({error}); import the dataset again"
+            ) from None

@@ -1,0 +1,92 @@
+"""Where a registered dataset came from (``source.json``), and its images read from there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.errors import DatasetError, MissingFileError
+
+from .dataset import ImageRecord
+from .files import Archive, read_bytes, read_inside, sha256_of
+from .images import HARD_MAX_PIXELS, Pixels, decode_image
+
+
+class ImageSource:
+    """Reads a dataset's images from below ``root``, and refuses a file that changed since the manifest was made.
+
+    ``root`` is a folder, or a zip archive, which is read in place. ``name``: what the dataset is registered as.
+    """
+
+    def __init__(self, root: str | Path, *, name: str = "NAME") -> None:
+        self.root = Path(root)
+        self._again = f"run `rcnn dataset refresh {name}`"
+        self._archive = Archive(self.root) if self.root.is_file() else None
+
+    @classmethod
+    def registered(cls, folder: str | Path) -> "ImageSource":
+        """The images of the dataset registered in ``folder`` (``artifacts/datasets/NAME``)."""
+        return cls(read_source(Path(folder)).root, name=Path(folder).resolve().name)
+
+    def file_bytes(self, file_name: str) -> bytes:
+        """The bytes of a file below the root, whatever they are; DatasetError where it is gone or leaves the root."""
+        try:
+            return read_inside(self.root, file_name) if self._archive is None else self._archive.read(file_name)
+        except DatasetError:
+            if self.root.exists():
+                raise
+            raise DatasetError(
+                f"{self.root}: the images are not there any more; restore them, or import again"
+            ) from None
+
+    def read_bytes(self, record: ImageRecord) -> bytes:
+        """The file's bytes; DatasetError where it is gone, leaves the root, or its SHA-256 is not ``record.sha256``."""
+        try:
+            data = self.file_bytes(record.file_name)
+        except MissingFileError:
+            raise DatasetError(
+                f"{record.file_name}: there is no such file in {self.root} any more; restore it, or {self._again}"
+            ) from None
+        if sha256_of(data) != record.sha256:
+            raise DatasetError(
+                f"{record.file_name}: the file in {self.root} changed since the dataset was imported (its SHA-256 is "
+                f"another); restore it, or {self._again}"
+            )
+        return data
+
+    def read(self, record: ImageRecord) -> Pixels:
+        """The image, uint8 [H, W, 3], RGB, upright. Errors as :meth:`read_bytes` and :func:`decode_image`."""
+        pixels = decode_image(self.read_bytes(record), record.file_name, max_pixels=HARD_MAX_PIXELS)
+        if pixels.shape[:2] != (record.height, record.width):
+            raise DatasetError(
+                f"{record.file_name}: is {pixels.shape[1]} x {pixels.shape[0]} but the manifest says {record.width} x "
+                f"{record.height}; import the dataset again"
+            )
+        return pixels
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a registered dataset came from: the folder of its images, and how it was read.
+
+    ``path``, ``options``: what :func:`refresh` reads again; a dataset that was made rather than read has path None.
+    """
+
+    root: Path
+    format: str
+    path: Path | None
+    options: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def read_source(folder: Path) -> Source:
+    """Read ``source.json`` of the dataset registered in ``folder``."""
+    file = folder / "source.json"
+    try:
+        raw = json.loads(read_bytes(file, str(file)))
+        path = None if raw["path"] is None else (folder / raw["path"]).resolve()
+        notes = tuple(str(note) for note in raw["notes"])
+        return Source((folder / raw["root"]).resolve(), raw["format"], path, dict(raw["options"]), notes)
+    except (ValueError, KeyError, TypeError, RecursionError, RuntimeError, OSError) as error:
+        raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None

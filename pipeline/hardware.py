@@ -1,0 +1,40 @@
+"""Which GPUs there are, and which of them each worker process gets."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+from cache.errors import ExecutionError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def assigned_devices(visible: str | None, count: int) -> list[str]:
+    """Each worker's CUDA_VISIBLE_DEVICES: one usable device each, out of the caller's own value.
+
+    ``visible`` is that value (None: unset, all devices), ``count`` how many devices CUDA finds under it: fewer than it
+    lists where an entry is wrong, since CUDA ignores that entry and all after it. Indices and UUIDs stay as written.
+    """
+    listed = [str(i) for i in range(count)] if visible is None else [name.strip() for name in visible.split(",")]
+    return listed[:count]
+
+
+def count_devices() -> int:
+    """CUDA devices that this process may use, counted by another one: CUDA is not initialised in this one."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver: spare the seconds of importing torch
+        return 0
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return int(done.stdout.split()[-1])
+    except (ValueError, IndexError):
+        said = (done.stderr.splitlines() or ["it said nothing"])[-1]
+        raise ExecutionError(f"CUDA devices cannot be counted by torch ({said}); mend it, or set device: cpu") from None
+
+
+def default_workers() -> int:
+    """One worker per core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,67 @@
+"""Boxes: float32 ``[n, 4]`` arrays of ``x1, y1, x2, y2`` in pixels, 0-based, right and bottom edge exclusive.
+
+A box's width is ``x2 - x1``. (The authors' code is 1-based inclusive with width ``x2 - x1 + 1``: the same boxes, since
+``x1_ours = x1_theirs - 1`` and ``x2_ours = x2_theirs``. Areas, IoU and NMS therefore agree exactly.)
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]
+# What every file of boxes says of itself.
+BOX_CONVENTION = "x1, y1, x2, y2 in pixels, 0-based, right and bottom exclusive"
+# A proposal lies in a crowd region when more than this part of it does (py-faster-rcnn's TRAIN.CROWD_THRESH).
+CROWD_COVER = 0.7
+
+
+def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
+    """[n, 4] -> [n] float64, px squared; a degenerate box has area 0."""
+    b = np.asarray(boxes, np.float64).reshape(-1, 4)
+    return np.maximum(b[:, 2] - b[:, 0], 0) * np.maximum(b[:, 3] - b[:, 1], 0)
+
+
+def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of every pair: [n, 4] x [m, 4] -> float64 [n, m] in [0, 1].
+
+    In float64, so that thresholds such as "at least 0.5" fall the same way everywhere. Two boxes without area have
+    IoU 0.
+    """
+    a64 = np.asarray(a, np.float64).reshape(-1, 4)
+    b64 = np.asarray(b, np.float64).reshape(-1, 4)
+    w = np.minimum(a64[:, None, 2], b64[None, :, 2]) - np.maximum(a64[:, None, 0], b64[None, :, 0])
+    h = np.minimum(a64[:, None, 3], b64[None, :, 3]) - np.maximum(a64[:, None, 1], b64[None, :, 1])
+    intersection = np.maximum(w, 0) * np.maximum(h, 0)
+    union = area(a64)[:, None] + area(b64)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def class_overlaps(
+    boxes: NDArray[Any], gt_boxes: NDArray[Any], gt_labels: NDArray[Any], n_classes: int
+) -> NDArray[np.float32]:
+    """Largest IoU of each box with each class's ground truth: float32 [n, n_classes], 0 where a class is absent.
+
+    The authors' ``overlap`` matrix (rcnn imdb/roidb_from_voc.m): all classes, not only the best one's.
+    """
+    overlaps = iou(boxes, gt_boxes)
+    out = np.zeros((len(overlaps), n_classes), np.float32)
+    for j in np.unique(np.asarray(gt_labels)):
+        out[:, j] = overlaps[:, np.asarray(gt_labels) == j].max(axis=1)
+    return out
+
+
+def cover(boxes: NDArray[Any], regions: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest part of each box that one region covers: [n, 4], [m, 4], m > 0 -> [n] in [0, 1]."""
+    b, r = np.asarray(boxes, np.float64)[:, None], np.asarray(regions, np.float64)[None]
+    sides = np.minimum(b[..., 2:], r[..., 2:]) - np.maximum(b[..., :2], r[..., :2])
+    covered: NDArray[np.float64] = sides.clip(0).prod(axis=-1).max(axis=1)  # [n]
+    return covered / np.maximum(area(boxes), np.finfo(np.float32).tiny)
+
+
+def clip(boxes: NDArray[Any], width: int, height: int) -> Boxes:
+    """Boxes cut to the image ``[0, width] x [0, height]``: [n, 4] -> float32 [n, 4]."""
+    b = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return np.stack(
+        [b[:, 0].clip(0, width), b[:, 1].clip(0, height), b[:, 2].clip(0, width), b[:, 3].clip(0, height)], 1
+    )

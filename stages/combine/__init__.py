@@ -1,1 +1,0 @@
-"""Several detectors' scored windows, suppressed together (SPP-net, section 4.4)."""

@@ -1,0 +1,266 @@
+"""The trained detector on new images: the stages' own functions, without DVC and without the store."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Artifact, digest_file
+from cache.documents import OperatingPoints, read_operating_points
+from cache.errors import StageError
+from manifests import ImageRecord, decode_image, load_dataset
+from stages.bbox.regressor import BoxRegressor, read_box_regressor
+from stages.features.crops import Extractor
+from stages.features.method import extractor_of
+from stages.features.objects import narrow
+from stages.features.settings import FeaturesSettings
+from stages.features.spp.extraction import SppExtractor
+from stages.networks.forward import one_thread_each
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import load_weights
+from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
+from stages.proposals.settings import ProposalsSettings
+from stages.svm.classifier import Classifier, read_classifier
+
+from .candidates import candidates_of, layers_needed
+from .settings import DetectSettings
+from .suppression import BoxSet, suppressed
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detected object. ``box``: x1, y1, x2, y2 in pixels of the upright image, 0-based, right/bottom exclusive.
+
+    ``score``: the SVM's margin (0 is its decision boundary), or a probability for ``svm.classifier: softmax``.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    proposals: ProposalsSettings
+    seed: int
+    extract: Extractor | SppExtractor
+    classifier: Classifier
+    regressor: BoxRegressor
+    settings: DetectSettings
+    storage: str
+    points: OperatingPoints | None
+    kept_from: Mapping[str, float]
+    category_ids: Mapping[str, int]
+
+
+class Detector:
+    """R-CNN as a project trained it. Make one with :meth:`load`; call it on an image.
+
+    A cached image of the test split gets the same detections as in the pipeline (before the dataset-wide score
+    threshold). Several threads may call it at once inside ``stages.networks.forward.one_thread_each``.
+    """
+
+    def __init__(self, parts: _Parts) -> None:
+        self._parts = parts
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes it detects."""
+        return self._parts.classifier.classes
+
+    @property
+    def category_ids(self) -> Mapping[str, int]:
+        """COCO category id of each class, as in the dataset it was trained on."""
+        return self._parts.category_ids
+
+    def shown_from(self, *, box_regression: bool = True) -> Mapping[str, float]:
+        """Per class the score from which a detection is worth showing.
+
+        It balances precision and recall best on the test split (largest F1), as the evaluation of this detector found.
+        For a class without a curve: an SVM's decision boundary, 0, or half of all probability; and for all classes
+        where it has not been evaluated (:attr:`is_evaluated`).
+        """
+        natural = dict.fromkeys(self.classes, 0.0 if self._parts.classifier.kind == "svm" else 0.5)
+        points = self._parts.points
+        return natural if points is None else natural | dict(points.bbox if box_regression else points.no_bbox)
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the project's last evaluation was of this detector, by itself."""
+        return self._parts.points is not None
+
+    @property
+    def kept_from(self) -> Mapping[str, float]:
+        """Per class the score from which the pipeline keeps a detection for evaluation (``detect.rank_factor``)."""
+        return self._parts.kept_from
+
+    @classmethod
+    def load(cls, project: str | Path = ".", *, device: str = "auto") -> "Detector":
+        """The detector that the project's last run of `dvc repro` left in ``artifacts/``.
+
+        ``device``: auto, cpu or cuda. Its parameters are those the results were made with, whatever params.yaml says
+        now. Raises ``StageError`` or ``StoreError`` naming what is missing or does not fit together.
+        """
+        artifacts = Path(project) / "artifacts"
+        made = {name: Artifact.read(artifacts / name / "manifest.json") for name in ("proposals", "features", "detect")}
+        proposals = ProposalsSettings.model_validate(made["proposals"].params["proposals"])
+        if proposals.method == "file":
+            raise StageError(
+                "the detector was trained on proposals from a file, which new images do not have; "
+                "set proposals.method to selective_search and run `dvc repro`"
+            )
+        prepare(proposals)
+        _check_made_together(made, artifacts)
+        classifier = read_classifier(artifacts / "svm" / "model.h5")
+        regressor = read_box_regressor(artifacts / "bbox" / "model.h5")
+        dataset = _dataset(artifacts)
+        _check_fit(classifier, regressor, dataset.classes)
+        return cls(
+            _Parts(
+                proposals=proposals,
+                seed=int(made["proposals"].params["seed"]),
+                extract=_extractor(made["features"], artifacts, classifier, regressor, device),
+                classifier=classifier,
+                regressor=regressor,
+                settings=DetectSettings.model_validate(made["detect"].params["detect"]),
+                storage=str(made["features"].params["features"]["storage"]),
+                points=_operating_points(Path(project), made["detect"]),
+                kept_from=_kept_from(classifier, made["detect"]),
+                category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
+            )
+        )
+
+    def __call__(
+        self, image: str | Path | NDArray[np.uint8], *, min_score: float | None = None, box_regression: bool = True
+    ) -> list[Detection]:
+        """Detect objects, best first.
+
+        Parameters
+        ----------
+        image
+            A file, or uint8 [H, W, 3] RGB pixels.
+        min_score
+            Only detections that score at least this; None: at least their class's in :meth:`shown_from`.
+        box_regression
+            False gives the proposals' own boxes.
+
+        Raises
+        ------
+        DatasetError
+            The file is no image that can be read.
+        StageError
+            The array has another shape or type.
+        """
+        pixels, digest = _pixels(image)
+        found = self._boxes(pixels, digest, box_regression)
+        shown = self.shown_from(box_regression=box_regression)
+        least = [shown[name] if min_score is None else min_score for name in self.classes]
+        order = np.argsort(-found.scores, kind="stable")
+        return [
+            Detection(self.classes[found.labels[i]], float(found.scores[i]), tuple(found.boxes[i].tolist()))
+            for i in order
+            if found.scores[i] >= least[found.labels[i]]
+        ]
+
+    def _boxes(self, pixels: NDArray[np.uint8], digest: str, box_regression: bool) -> BoxSet:
+        parts = self._parts
+        height, width = pixels.shape[:2]
+        record = _record(width, height, digest)
+        given = pixels if parts.proposals.method in NEEDS_PIXELS else None
+        arrays, _ = proposals_of(record, given, parts.proposals, parts.seed, None)
+        boxes = arrays["boxes"]
+        with one_thread_each():
+            features = parts.extract(pixels, boxes)
+        # Rounded as the store rounds them, so that a cached image and a new one score the same.
+        stored: dict[str, NDArray[Any]] = {
+            name: narrow(f, parts.storage, name, "image") for name, f in features.items()
+        }
+        scored = candidates_of(stored, boxes, parts.classifier, parts.regressor, width, height, parts.settings)
+        found = suppressed(scored, parts.settings.nms_iou)
+        return found.bbox if box_regression else found.no_bbox
+
+
+def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
+    """A stage that was run by itself, or a run that was stopped, leaves parts that do not belong together."""
+    used = {
+        "features": {"proposals": "proposals/manifest.json", "weights": "finetune/weights.safetensors"},
+        "detect": {"features": "features/manifest.json", "svm": "svm/model.h5", "bbox": "bbox/model.h5"},
+    }
+    for stage, inputs in used.items():
+        for name, path in inputs.items():
+            if made[stage].inputs.get(name) != digest_file(artifacts / path):
+                raise StageError(
+                    f"artifacts/{path}: not the one that artifacts/{stage} was made with; run `dvc repro`, which runs "
+                    "what is missing"
+                )
+
+
+def _operating_points(project: Path, detect: Artifact) -> OperatingPoints | None:
+    """Those of the last evaluation, if it was of these detections: not of others, nor of several detectors'."""
+    path = project / "reports" / "operating_points.json"
+    points = read_operating_points(path) if path.exists() else None
+    return points if points is not None and points.detect == detect.digest else None
+
+
+def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:
+    limits = detect.summary["thresholds"]
+    return {name: -np.inf if limits.get(name) is None else float(limits[name]) for name in classifier.classes}
+
+
+def _extractor(
+    made: Artifact, artifacts: Path, classifier: Classifier, regressor: BoxRegressor, device: str
+) -> Extractor | SppExtractor:
+    features = FeaturesSettings.model_validate(made.params["features"])
+    settings = NetworkSettings.model_validate(made.params["network"])
+    network = load_weights(artifacts / "finetune" / "weights.safetensors")
+    if settings.pool5_grid is not None:
+        network.pool5_grid = settings.pool5_grid
+    return extractor_of(network, layers_needed(classifier, regressor), features, settings, device)
+
+
+def _dataset(artifacts: Path) -> Any:
+
+    return load_dataset(artifacts / "manifest" / "manifest.json")
+
+
+def _check_fit(classifier: Classifier, regressor: BoxRegressor, classes: tuple[str, ...]) -> None:
+    if not classifier.classes == regressor.classes == tuple(classes):
+        raise StageError("artifacts/svm, artifacts/bbox and artifacts/manifest have different classes; run `dvc repro`")
+
+
+def _pixels(image: str | Path | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
+    """Upright RGB pixels, and the digest that seeds the ranking of this image's proposals."""
+    if isinstance(image, str | Path):
+        data = _read(Path(image))
+        return decode_image(data, str(image)), hashlib.sha256(data).hexdigest()
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise StageError(f"an image must be a file or a uint8 [H, W, 3] RGB array, not {given}")
+    return image, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _record(width: int, height: int, digest: str) -> ImageRecord:
+    """A record without objects, for the functions that a dataset's images go through."""
+    return ImageRecord(
+        id=0,
+        file_name="image",
+        width=width,
+        height=height,
+        sha256=digest,
+        split="new",
+        boxes=np.zeros((0, 4), np.float32),
+        labels=np.zeros(0, np.int64),
+        difficult=np.zeros(0, bool),
+        truncated=np.zeros(0, bool),
+    )

@@ -1,0 +1,114 @@
+"""Detections that were put aside under a name: ``detections/NAME.json``, an artifact manifest of stage ``detect``.
+
+They are inputs, not results: the folder belongs into version control, where every experiment finds it.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cache import Artifact, StoreError, StoreVersionError
+from cache.errors import StageError
+
+FOLDER = "detections"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+# What the summary must hold for the comparison with others.
+_NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int}
+
+
+def saved_path(folder: Path, name: str) -> Path:
+    """The file of the detections saved under ``name``."""
+    return folder / f"{name}.json"
+
+
+def saved_names(folder: Path) -> list[str]:
+    """The names in the folder, sorted; none where it is absent."""
+    return sorted(path.stem for path in folder.glob("*.json") if path.is_file())
+
+
+def read_saved(folder: Path, name: str) -> Artifact:
+    """The detections saved under ``name``; raises StageError (unknown, or of another form), StoreVersionError."""
+    path = saved_path(folder, name)
+    if not path.is_file():
+        there = ", ".join(saved_names(folder)) or "none"
+        raise StageError(
+            f"{path}: no detections are saved under this name (there are: {there}); run the pipeline with the "
+            f"parameters that make them, then `rcnn detections save {name}`"
+        )
+    return checked(path)
+
+
+def checked(path: Path) -> Artifact:
+    """Read a manifest that is to be combined; raises as :func:`read_saved`."""
+    if not path.is_file():
+        raise StageError(f"{path}: not found; `dvc repro detect` makes it")
+    try:
+        artifact = Artifact.read(path)
+    except StoreVersionError:
+        raise
+    except StoreError:
+        raise StageError(f"{path}: damaged, or no detections; save them again by `rcnn detections save`") from None
+    if artifact.stage != "detect":
+        raise StageError(f"{path}: lists results of stage {artifact.stage}; save those of artifacts/detect")
+    if not _complete(artifact):
+        raise StageError(
+            f"{path}: made by an older version, without what combining needs; run `dvc repro detect` where they were "
+            "made, and save them again"
+        )
+    return artifact
+
+
+def detector_of(artifact: Artifact) -> str:
+    """Which detector made these detections, for people; of an older version's only what scored them is known."""
+    return str(artifact.summary.get("detector", artifact.summary["classifier"]))
+
+
+def _complete(artifact: Artifact) -> bool:
+    summary = artifact.summary
+    if any(type(summary.get(name)) is not kind for name, kind in _NEEDED.items()):
+        return False
+    texts = all(isinstance(text, str) for text in [*summary["classes"], *summary["images"]])
+    return texts and len(summary["images"]) == len(artifact.entries)
+
+
+_KINDS = {
+    "classifier": "scores of a {} and of a {} are not on one scale; set svm.classifier alike",
+    "regressed": "box regression is {} in one and {} in the other; set bbox.enabled alike",
+}
+
+
+def check_fit(own: Artifact, others: Mapping[str, Artifact]) -> None:
+    """Raises StageError, one line for each thing in which one of the others does not fit the project's detections.
+
+    A detector of more images is refused, too: the further ones may be what this project's detector was trained on.
+    """
+    problems = [f"combine.detectors: {name}: {line}" for name, other in others.items() for line in _misfits(own, other)]
+    if problems:
+        raise StageError("\n".join(problems))
+
+
+def same_images(own: Artifact, other: Artifact) -> list[str]:
+    """The other detector's keys in the order of the project's images, told by their bytes, whatever their ids."""
+    by_image = dict(zip(other.summary["images"], other.keys.values(), strict=True))
+    return [by_image[sha256] for sha256 in own.summary["images"]]
+
+
+def _misfits(own: Artifact, other: Artifact) -> Iterator[str]:
+    mine, theirs = own.summary, other.summary
+    if mine["classes"] != theirs["classes"]:
+        yield (
+            f"detects {', '.join(theirs['classes'])}, and this project {', '.join(mine['classes'])}, in this order; "
+            "set manifest.classes alike"
+        )
+    images, their_images = set(mine["images"]), set(theirs["images"])
+    if images != their_images:
+        yield (
+            f"searched {len(their_images)} images, and this project {len(images)}, of which "
+            f"{len(images & their_images)} are the same; make both on one test split"
+        )
+    for name, text in _KINDS.items():
+        if mine[name] != theirs[name]:
+            yield text.format(_word(theirs[name]), _word(mine[name]))
+
+
+def _word(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

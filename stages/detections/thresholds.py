@@ -1,0 +1,88 @@
+"""The score each class must reach over a whole dataset (the authors' keep_top_k in rcnn_test.m)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Store
+from manifests import ImageRecord
+
+from .settings import DetectSettings
+
+
+class ThresholdRule:
+    """Finds, per class, the score at rank ``rank_factor x n_images`` among all images' best regions before suppression.
+
+    The authors raise the threshold while they go and prune at the end. Regions dropped on the way score at most the
+    threshold of that moment, which only rises, so they can change neither the score at that rank nor what is kept
+    above it: taking the rank once, over every image's rows, gives the same threshold. Only a region that ties with the
+    final threshold can be dropped there and kept here.
+    """
+
+    def __init__(self, n_classes: int, rank_factor: int, n_images: int) -> None:
+        self._rank = rank_factor * n_images
+        self._scores: list[NDArray[np.float32]] = [np.zeros(0, np.float32) for _ in range(n_classes)]
+        self._waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(n_classes)]
+
+    def add(self, scores: NDArray[Any], labels: NDArray[Any]) -> None:
+        """One image's candidates before suppression: scores [k], labels [k]."""
+        for j in np.unique(labels):
+            self._waiting[j].append(np.asarray(scores[labels == j], np.float32))
+            # keeps a class's memory at twice the rank or so
+            if sum(map(len, self._waiting[j])) > self._rank:
+                self._merge(int(j))
+
+    def thresholds(self) -> list[float | None]:
+        """Per class: keep detections scoring at or above; None where the class has no more than that many."""
+        for j in range(len(self._scores)):
+            self._merge(j)
+        return [float(s[self._rank - 1]) if len(s) > self._rank else None for s in self._scores]
+
+    def _merge(self, j: int) -> None:
+        merged = -np.sort(-np.concatenate([self._scores[j], *self._waiting[j]]))
+        self._scores[j] = merged[: self._rank + 1]  # one beyond the rank tells that there are more
+        self._waiting[j] = []
+
+
+def dataset_thresholds(
+    images: Iterable[tuple[NDArray[Any], NDArray[Any]]], classes: Sequence[str], rank_factor: int, n_images: int
+) -> dict[str, float | None]:
+    """Thresholds by class name, from every image's (scores, labels) of its candidates."""
+    rule = ThresholdRule(len(classes), rank_factor, n_images)
+    for scores, labels in images:
+        rule.add(scores, labels)
+    return dict(zip(classes, rule.thresholds(), strict=True))
+
+
+def stored_thresholds(
+    store: Store, detectors: Sequence[Sequence[str]], classes: Sequence[str], rank_factor: int
+) -> dict[str, float | None]:
+    """Thresholds over one or more detectors' ``detect`` objects of the same images, given as keys by detector."""
+    names = ["candidates.scores", "candidates.labels"]
+    objects = (store.get("detect", key, names).arrays for keys in detectors for key in keys)
+    images = ((arrays[names[0]], arrays[names[1]]) for arrays in objects)
+    return dataset_thresholds(images, classes, rank_factor, len(detectors[0]))
+
+
+REGIONS_PER_OBJECT = 10  # an object is surrounded by about so many regions that score nearly alike
+
+
+def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], settings: DetectSettings) -> Iterator[str]:
+    """One line per class with so many objects per image that the limits before suppression cut some off.
+
+    The limits count regions, not objects: [M] on bccd (11 red cells per image, all alike) ``rank_factor`` 40 leaves an
+    AP of 54 of the 76 that 400 gives.
+    """
+    limit = min(settings.max_per_class, settings.rank_factor)
+    for j, name in enumerate(classes):
+        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
+        mean = float(counts[counts > 0].mean()) if counts.any() else 0.0
+        if mean * REGIONS_PER_OBJECT > limit:
+            yield (
+                f"class {name!r} has {mean:.3g} objects in an image of it, and detect.max_per_class = "
+                f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count regions before "
+                f"suppression, many per object: if objects are missed, raise both to about "
+                f"{4 * mean * REGIONS_PER_OBJECT:.0f}"
+            )

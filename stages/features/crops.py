@@ -1,0 +1,89 @@
+"""Regions of an image to features: warp, fixed batches, forward pass, and nothing else (paper section 2.1)."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.networks.forward import ForwardPass, device_of, use_one_thread
+from stages.networks.network import Network
+from stages.networks.settings import NetworkSettings
+from stages.stopwatch import part
+
+from .warp import CropMode, check_context, warp_regions
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a region becomes a crop: see :mod:`stages.features.warp`."""
+
+    mode: CropMode = "warp"
+    context_px: int = 16
+
+
+class Extractor:
+    """Computes features of some layers; safe to call from several threads at once.
+
+    Batches are always ``batch`` crops, the last one padded, because the arithmetic libraries choose their
+    algorithm by the batch: so a region's features do not depend on how many others an image has. On a CPU each
+    calling thread computes by itself (:func:`one_thread_each`); on CUDA one batch is in flight at a time, without
+    TF32. ``network`` is copied; ``dtype`` is the arithmetic's, features are float32 in any case.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layers: Sequence[str],
+        crop: Crop,
+        *,
+        batch: int,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> None:
+        check_context(network.input.side_px, crop.context_px)
+        self.layers = tuple(layers)
+        self.input = network.input
+        self._crop = crop
+        self._batch = batch
+        self._forward = ForwardPass(network, layers, dtype=dtype, device=device)
+        self.dims = {layer: self._forward.feature_dim(layer) for layer in self.layers}
+        self._buffers = threading.local()
+
+    def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [H, W, 3] RGB and boxes [n, 4] in its pixels -> float32 [n, d] per layer.
+
+        Raises ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
+        """
+        with part("rest"):
+            return self._features(image, boxes)
+
+    def _features(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+        use_one_thread(cpu=self._forward.device.type == "cpu")
+        out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
+        buffer = self._buffer()
+        for start in range(0, len(boxes), self._batch):
+            few = boxes[start : start + self._batch]
+            warp_regions(
+                image, few, self.input, mode=self._crop.mode, context_px=self._crop.context_px, out=buffer[: len(few)]
+            )
+            buffer[len(few) :] = 0
+            for layer, rows in self._forward(buffer).items():
+                out[layer][start : start + len(few)] = rows[: len(few)]
+        return out
+
+    def _buffer(self) -> NDArray[np.float32]:
+        """This thread's batch of crops, [batch, 3, side, side] in channels-last memory, as the network takes it."""
+        if not hasattr(self._buffers, "crops"):
+            side = self.input.side_px
+            self._buffers.crops = np.zeros((self._batch, side, side, 3), np.float32).transpose(0, 3, 1, 2)
+        crops: NDArray[np.float32] = self._buffers.crops
+        return crops
+
+
+def extractor(
+    network: Network, layers: Sequence[str], crop: Crop, settings: NetworkSettings, device: str = "auto"
+) -> Extractor:
+    """The extractor that parameter group ``network`` describes, on ``execution.device``."""
+    return Extractor(network, layers, crop, batch=settings.batch, dtype=settings.dtype, device=device_of(device))

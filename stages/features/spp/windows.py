@@ -1,0 +1,64 @@
+"""Regions of an image to windows of feature-map cells: which scale, and which cells (SPP paper section 4.1)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.boxes.geometry import area
+from stages.networks.receptive_field import Axis, Geometry
+
+# How far a window reaches past the centres of its cells, in strides: the authors' 6.5 px at ZF-5's stride of 16.
+REACH = 6.5 / 16
+
+
+def choose_scales(
+    boxes: NDArray[np.floating], image_side_px: int, scales_px: Sequence[int], target_side_px: int
+) -> NDArray[np.int64]:
+    """Index into ``scales_px`` for each region: int64 [n].
+
+    ``image_side_px`` is the image's shorter side. The scale at which the region would have ``target_side_px`` squared
+    pixels is rounded, and the nearest of ``scales_px`` taken, the first of two equally near (spm_expected_scale.m). The
+    paper's target is 224; the authors' code has 13 * 16 = 208.
+    """
+    wanted = np.floor(target_side_px * image_side_px / np.sqrt(area(boxes)) + 0.5)
+    return np.abs(np.asarray(scales_px, np.float64) - wanted[:, None]).argmin(axis=1)
+
+
+def cell_windows(
+    boxes: NDArray[np.floating],
+    image_side_px: int,
+    scale_px: int,
+    geometry: Geometry,
+    map_shape: tuple[int, int],
+) -> NDArray[np.int32]:
+    """The cells of each region: int32 [n, 4], ``y1, x1, y2, x2``, 0-based, last row and column exclusive, not empty.
+
+    ``boxes`` [n, 4] are in the image's pixels, whose shorter side is ``image_side_px`` and becomes ``scale_px``;
+    ``map_shape`` is the map's height and width. Pixel b goes to ``b * (scale - 1) / (side - 1)``, and a window has the
+    cells whose centres lie between its first and last pixel, stretched by half a stride less ``REACH`` on either side:
+    for ZF-5 the authors' ``floor((x1 - 21 + 6.5) / 16 + .5) + 1`` to ``ceil((x2 - 21 - 6.5) / 16 - .5) + 1`` of 1-based
+    pixels and cells (spm_pool_caffe_mex.cpp). A window between two centres gets the cell halfway; then both ends are
+    brought into the map.
+    """
+    b = np.asarray(boxes, np.float64).reshape(-1, 4)
+    factor = (scale_px - 1) / max(image_side_px - 1, 1)
+    out = np.empty((len(b), 4), np.int32)
+    for column, axis, extent in ((0, geometry.y, map_shape[0]), (1, geometry.x, map_shape[1])):
+        side = 1 - column  # boxes have x first
+        first, last = b[:, side] * factor, (b[:, side + 2] - 1) * factor
+        out[:, column], out[:, column + 2] = _cells(first, last, axis, extent)
+    return out
+
+
+def _cells(
+    first: NDArray[np.float64], last: NDArray[np.float64], axis: Axis, extent: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells of pixels ``first`` to ``last`` inclusive, as a half-open range."""
+    reach = REACH * axis.stride
+    left = np.floor((first - axis.centre + reach) / axis.stride + 0.5).astype(np.int64)
+    right = np.ceil((last - axis.centre - reach) / axis.stride - 0.5).astype(np.int64)
+    crossed = left > right
+    middle = (left + right) // 2
+    left, right = np.where(crossed, middle, left), np.where(crossed, middle, right)
+    return left.clip(0, extent - 1), right.clip(0, extent - 1) + 1

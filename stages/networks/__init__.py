@@ -1,0 +1,1 @@
+"""Networks with named layers: architectures, weights, and the pass that computes layers."""

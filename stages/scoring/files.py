@@ -1,0 +1,121 @@
+"""The evaluation's CSV files."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+import numpy as np
+
+from .mistakes import ErrorCounts
+from .objects import Detections
+from .proposals import IOU_STEPS, Coverage
+from .voc import Curve
+
+# The two sets of detections, as they are called in every file.
+WITH_BBOX, WITHOUT_BBOX = "bbox", "no_bbox"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV document with Unix line ends; floats in full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def pr_csv(curves: dict[str, list[Curve | None]], classes: Sequence[str]) -> str:
+    """Precision-recall curves, one row per right detection and one for the end of the curve.
+
+    The points between are straight falls of precision at the recall before them, so no curve loses anything.
+    """
+    rows = []
+    for regression, per_class in curves.items():
+        for name, one in zip(classes, per_class, strict=True):
+            if one is None or not len(one.scores):
+                continue
+            at = np.union1d(np.flatnonzero(one.right), [len(one.scores) - 1])
+            points = zip(one.scores[at].tolist(), one.recall[at].tolist(), one.precision[at].tolist(), strict=True)
+            rows += [(regression, name, *point) for point in points]
+    return csv_text(("regression", "class", "score", "recall", "precision"), rows)
+
+
+def recall_iou_csv(overall: Coverage | None, each: Sequence[Coverage | None], classes: Sequence[str]) -> str:
+    """Recall of proposals by the IoU asked for: all objects together (class empty), then each class."""
+    rows = [
+        (name, step, recall)
+        for name, one in zip(("", *classes), (overall, *each), strict=True)
+        if one is not None
+        for step, recall in zip(IOU_STEPS, one.recall, strict=True)
+    ]
+    return csv_text(("class", "iou", "recall"), rows)
+
+
+def errors_csv(counts: dict[str, list[ErrorCounts]], classes: Sequence[str]) -> str:
+    """Kinds of mistakes among the best detections; see ``errors.ErrorCounts``."""
+    header = ("regression", "class", "multiple", "ranked", "right", "localisation", "similar", "other", "background")
+    rows = [
+        (regression, classes[c.label], c.multiple, c.ranked, c.right, c.localisation, c.similar, c.other, c.background)
+        for regression, per_class in counts.items()
+        for c in per_class
+    ]
+    return csv_text(header, rows)
+
+
+def coco_results(
+    detections: Detections, image_ids: Sequence[int], category_ids: Sequence[int]
+) -> list[dict[str, object]]:
+    """COCO's results form: ``bbox`` is x, y, width, height in px, 0-based; nothing is rounded."""
+    boxes = detections.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = zip(
+        detections.image.tolist(),
+        detections.labels.tolist(),
+        boxes.tolist(),
+        detections.scores.tolist(),
+        strict=True,
+    )
+    return [
+        {"image_id": image_ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
+        for image, label, box, score in rows
+    ]
+
+
+def comp4_name(class_name: str) -> str:
+    """File name of a class's comp4 results; characters that a file name cannot hold are percent-encoded."""
+    return f"comp4_det_test_{quote(class_name, safe=' ()+,')}.txt"
+
+
+def comp4_lines(detections: Detections, label: int, image_names: Sequence[str]) -> str:
+    """One class in VOC's form, ``image score x1 y1 x2 y2``: 1-based, right and bottom edge inclusive, not rounded.
+
+    Best score first (VOC allows any order); equal scores keep the detections' order.
+    """
+    rows = np.flatnonzero(detections.labels == label)
+    rows = rows[np.argsort(-detections.scores[rows].astype(np.float64), kind="stable")]
+    boxes = detections.boxes[rows].astype(np.float64)
+    boxes[:, :2] += 1
+    lines = [
+        f"{image_names[image]} {score!r} " + " ".join(map(repr, box)) + "\n"
+        for image, score, box in zip(
+            detections.image[rows].tolist(), detections.scores[rows].tolist(), boxes.tolist(), strict=True
+        )
+    ]
+    return "".join(lines)
+
+
+def voc_image_ids(file_names: Sequence[str]) -> list[str]:
+    """VOC's image ids: file names without folder and extension, whitespace percent-encoded.
+
+    Where two images of different folders share a name, all images keep their folder, so that ids stay unique.
+    """
+    paths = [PurePosixPath(name) for name in file_names]
+    stems = [path.stem for path in paths]
+    if max(Counter(stems).values(), default=0) > 1:
+        stems = [str(path.with_suffix("")) for path in paths]
+    if max(Counter(stems).values(), default=0) > 1:
+        stems = [str(path) for path in paths]
+    return ["".join(quote(c) if c.isspace() else c for c in stem) for stem in stems]

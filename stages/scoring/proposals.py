@@ -1,0 +1,47 @@
+"""How well region proposals cover the objects, whatever comes after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.boxes.geometry import iou
+
+from .objects import Floats, GroundTruth
+
+# IoU at which recall is reported, 0.50, 0.55, ... 1.00.
+IOU_STEPS = tuple(step / 100 for step in range(50, 101, 5))
+
+
+def best_overlaps(truth: GroundTruth, boxes_per_image: Sequence[Floats]) -> NDArray[np.float64]:
+    """Largest IoU of each object with a proposal of its image: float64 [n], 0 for an image without proposals."""
+    best = np.zeros(len(truth.labels))
+    for image in np.unique(truth.image).tolist():
+        objects = np.flatnonzero(truth.image == image)
+        best[objects] = iou(truth.boxes[objects], boxes_per_image[image]).max(axis=1, initial=0)
+    return best
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Recall of proposals at ``IOU_STEPS`` [s] and mean best overlap, over the objects that count."""
+
+    recall: tuple[float, ...]
+    mean_best_overlap: float
+    n_objects: int
+
+
+def coverage(best: NDArray[np.float64]) -> Coverage | None:
+    """Summary of best overlaps [n]; None for no object."""
+    if not len(best):
+        return None
+    recall = (best[:, None] >= np.array(IOU_STEPS)).mean(axis=0)
+    return Coverage(tuple(recall.tolist()), float(best.mean()), len(best))
+
+
+def class_coverage(truth: GroundTruth, best: NDArray[np.float64]) -> tuple[Coverage | None, list[Coverage | None]]:
+    """Coverage of all objects together and of each class; difficult and crowd objects are left out."""
+    counted = ~truth.ignored
+    each = [coverage(best[counted & (truth.labels == j)]) for j in range(truth.n_classes)]
+    return coverage(best[counted]), each

@@ -1,0 +1,78 @@
+"""Detections out of the store, with the dataset-wide score thresholds applied."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Artifact, Store
+from cache.errors import StageError
+from manifests import Dataset, ImageRecord
+
+from .objects import Detections, Floats
+
+
+class Log(Protocol):
+    """Where progress goes; see ``stages.contract.Log``."""
+
+    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+
+
+def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
+    """The images that were searched for objects, in the manifest's order; StageError if one is not in the dataset."""
+    records = [record for record in dataset.images if record.id in detect.keys]
+    if len(records) != len(detect.keys):
+        unknown = sorted(detect.keys.keys() - {record.id for record in records})
+        raise StageError(
+            f"dataset {dataset.name}: there are detections of image {unknown[0]}, which it does not have "
+            "(the detections are of an older manifest); run `dvc repro detect`"
+        )
+    if not records:
+        raise StageError(f"dataset {dataset.name}: no image was searched for objects; is the test split empty?")
+    return records
+
+
+def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np.float64]:
+    """Least score of each class by the detect stage's dataset-wide rule: float64 [N]; null is no limit."""
+    values = summary.get("thresholds")
+    if not isinstance(values, dict) or set(values) != set(classes):
+        raise StageError(
+            "artifacts/combine/manifest.json: summary.thresholds does not name the dataset's classes; "
+            "the detections are of another dataset: run `dvc repro -f combine`"
+        )
+    limits = [values[name] for name in classes]
+    return np.array([-np.inf if limit is None else limit for limit in limits], np.float64)
+
+
+def read_detections(
+    store: Store,
+    detect: Artifact,
+    records: Sequence[ImageRecord],
+    prefixes: Iterable[str],
+    limits: NDArray[np.float64],
+    log: Log,
+) -> dict[str, Detections]:
+    """Detections of all images for each array prefix (``bbox``, ``no_bbox``), those below their limit dropped.
+
+    ``detect`` lists objects of stage ``detect``, or of ``combine``, which have the same arrays.
+    """
+    prefixes = tuple(prefixes)
+    names = [f"{prefix}.{part}" for prefix in prefixes for part in ("boxes", "scores", "labels")]
+    found: dict[str, list[tuple[Floats, Floats, NDArray[np.int64]]]] = {prefix: [] for prefix in prefixes}
+    for done, record in enumerate(records, 1):
+        arrays = store.get(detect.stage, detect.keys[record.id], names).arrays
+        for prefix in prefixes:
+            boxes, scores, labels = (arrays[f"{prefix}.{part}"] for part in ("boxes", "scores", "labels"))
+            found[prefix].append((boxes, scores, labels))
+        log.progress(done, len(records), "images")
+    return {prefix: Detections.of(per_image).above(limits) for prefix, per_image in found.items()}
+
+
+def read_proposals(store: Store, keys: Mapping[int, str], records: Sequence[ImageRecord]) -> list[Floats]:
+    """Proposed boxes [n, 4] of each image; none for an image that the proposals stage left out."""
+    empty = np.zeros((0, 4), np.float32)
+    return [
+        store.get("proposals", keys[record.id], ["boxes"]).arrays["boxes"] if record.id in keys else empty
+        for record in records
+    ]

@@ -1,0 +1,65 @@
+"""Boxes against torchvision, and by property."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import box_area, box_iou, clip_boxes_to_image
+from torchvision.ops import nms as torchvision_nms
+
+from stages.boxes.geometry import area, class_overlaps, clip, iou
+from stages.boxes.nms import nms
+
+
+@st.composite
+def box_arrays(draw: st.DrawFn, least: int = 0) -> np.ndarray:
+    n = draw(st.integers(least, 12))
+    corner = st.integers(-20, 60)
+    rows = [[draw(corner), draw(corner), draw(st.integers(0, 40)), draw(st.integers(0, 40))] for _ in range(n)]
+    xywh = np.asarray(rows, np.float32).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(box_arrays(), box_arrays())
+def test_area_and_iou_equal_torchvision(a: np.ndarray, b: np.ndarray) -> None:
+    np.testing.assert_array_equal(area(a), box_area(torch.from_numpy(a).double()).numpy())
+    expected = box_iou(torch.from_numpy(a).double(), torch.from_numpy(b).double()).nan_to_num(0).numpy()
+    np.testing.assert_allclose(iou(a, b), expected, rtol=1e-6, atol=0)
+
+
+def test_iou_in_the_authors_inclusive_convention() -> None:
+    # 1-based inclusive [1 1 10 10] and [6 1 15 10]: 5x10 of 150 pixels (by counting pixels).
+    ours = np.array([[0, 0, 10, 10], [5, 0, 15, 10]], np.float32)
+    assert iou(ours[:1], ours[1:])[0, 0] == pytest.approx(50 / 150)
+
+
+def test_class_overlaps_by_hand() -> None:
+    gt = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [0, 0, 10, 20]], np.float32)
+    out = class_overlaps(gt[:1], gt, np.array([2, 2, 0]), 4)
+    np.testing.assert_allclose(out, [[0.5, 0, 1, 0]])
+    assert class_overlaps(gt, np.zeros((0, 4)), np.zeros(0, int), 2).tolist() == [[0, 0]] * 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(box_arrays(), st.integers(1, 40), st.integers(1, 40))
+def test_clip_equals_torchvision(boxes: np.ndarray, width: int, height: int) -> None:
+    expected = clip_boxes_to_image(torch.from_numpy(boxes), (height, width)).numpy()
+    np.testing.assert_array_equal(clip(boxes, width, height), expected)
+
+
+@settings(deadline=None, max_examples=80)
+@given(box_arrays(), st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.randoms(use_true_random=False))
+def test_nms_equals_torchvision(boxes: np.ndarray, threshold: float, random) -> None:
+    boxes = boxes[area(boxes) > 0]  # torchvision divides by zero on empty boxes
+    scores = np.asarray(random.sample(range(1000), len(boxes)), np.float32)
+    expected = torchvision_nms(torch.from_numpy(boxes).double(), torch.from_numpy(scores).double(), threshold)
+    assert nms(boxes, scores, threshold).tolist() == expected.tolist()
+
+
+def test_nms_keeps_overlap_equal_to_the_threshold_and_breaks_ties_by_order() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10]], np.float32)
+    assert nms(boxes, np.array([1, 1, 1.0]), 0.5).tolist() == [0, 1]
+    assert nms(boxes, np.array([1, 2, 3.0]), 0.49).tolist() == [2]
+    assert nms(np.zeros((0, 4)), np.zeros(0), 0.3).tolist() == []

@@ -1,0 +1,221 @@
+"""The stages svm, bbox and detect one after another over a store of made-up features."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stage_context import StageContext
+
+from cache import Artifact, Payload, Recipe, Store
+from cache.errors import StageError
+from manifests import Dataset, ImageRecord, load_dataset, save_dataset
+from stages.bbox.regressor import read_box_regressor
+from stages.bbox.settings import BboxSettings
+from stages.bbox.stage import STAGE as BBOX
+from stages.boxes.geometry import class_overlaps, iou
+from stages.detections.detect_stage import STAGE as DETECT
+from stages.detections.settings import DetectSettings
+from stages.svm.classifier import read_classifier
+from stages.svm.settings import SvmSettings
+from stages.svm.stage import STAGE as SVM
+
+CLASSES = ("disc", "star")
+
+
+def run(root: Path, stage: Any, **settings: Any) -> StageContext:
+    context = StageContext(root, stage, settings)
+    stage.run(context)
+    return context
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Eight train and three test images: a disc and a star each, jittered proposals, background; one without any."""
+    rng = np.random.default_rng(0)
+    records, entries = [], []
+    store = Store(tmp_path / "store")
+    for i in range(1, 12):
+        gt = np.array([[20, 20, 60, 70], [90, 30, 150, 60]], np.float32) + rng.integers(0, 20)
+        corner = rng.uniform(0, 120, (30, 2))
+        background = np.concatenate([corner, corner + rng.uniform(15, 50, (30, 2))], axis=1)
+        near = np.repeat(gt, 8, axis=0) + rng.normal(0, 5, (16, 4))
+        proposals = np.concatenate([near, background]).astype(np.float32).clip(0, 200)
+        if i == 11:
+            gt, proposals = gt[:0], proposals[:0]
+        boxes = np.concatenate([gt, proposals])
+        record = ImageRecord(i, f"{i}.png", 200, 200, f"{i:064x}", "train" if i < 9 else "test", gt, np.arange(len(gt)))
+        overlaps = class_overlaps(boxes, gt, record.labels, 2)
+        appearance = np.concatenate([2 * overlaps, rng.random((len(boxes), 4))], axis=1)
+        offset = np.zeros((len(boxes), 4))
+        if len(gt):
+            offset = boxes - gt[overlaps.argmax(axis=1)]
+        arrays = {
+            "boxes": boxes,
+            "is_gt": np.arange(len(boxes)) < len(gt),
+            "gt_class": np.concatenate([record.labels, np.full(len(proposals), -1)]),
+            "difficult": np.zeros(len(boxes), bool),
+            "overlaps": overlaps,
+            "fc7": appearance.astype(np.float16),
+            "pool5": np.concatenate([np.maximum(offset, 0), np.maximum(-offset, 0)], axis=1).astype(np.float16),
+        }
+        records.append(record)
+        recipe = Recipe("features", 1, {}, {"image": record.sha256})
+        entries.append((i, store.put(recipe, Payload(arrays, {"image": record.file_name}, "zarr"))))
+    for folder in ("manifest", "features"):
+        (tmp_path / "artifacts" / folder).mkdir(parents=True)
+    save_dataset(Dataset("shapes", CLASSES, tuple(records)), tmp_path / "artifacts/manifest/manifest.json")
+    summary = {"network": "toy", "method": "spp", "layers": {"fc7": 6, "pool5": 8}}
+    Artifact("features", 1, {}, {}, tuple(entries), summary).write(tmp_path / "artifacts/features/manifest.json")
+    return tmp_path
+
+
+SVM_SETTINGS = SvmSettings(C=0.1, memory_limit_mb=64)
+BBOX_SETTINGS = BboxSettings(ridge_lambda=1.0)
+
+
+def run_all(root: Path, detect: DetectSettings | None = None) -> StageContext:
+    run(root, SVM, svm=SVM_SETTINGS)
+    run(root, BBOX, bbox=BBOX_SETTINGS)
+    return run(root, DETECT, detect=detect or DetectSettings())
+
+
+def test_features_are_brought_to_the_mean_norm_asked_for(root: Path) -> None:
+    scales = {}
+    for norm in (20.0, 5.0):
+        svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"target_norm": norm}))
+        bbox = run(root, BBOX, bbox=BBOX_SETTINGS.model_copy(update={"target_norm": norm}))
+        models = read_classifier(svm.output("model")), read_box_regressor(bbox.output("model"))
+        scales[norm] = [model.feature_scale for model in models]
+    np.testing.assert_allclose(scales[5.0], np.array(scales[20.0]) / 4, rtol=1e-6)
+
+
+def test_regions_learnt_from_are_within_the_overlaps_asked_for(root: Path) -> None:
+    records = load_dataset(root / "artifacts/manifest/manifest.json").split("train")
+    artifact = Artifact.read(root / "artifacts/features/manifest.json")
+    stored = [Store(root / "store").get("features", artifact.keys[record.id]).arrays for record in records]
+    for below, above in ((0.3, 0.6), (0.6, 0.4)):
+        svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"negative_iou": below}))
+        with svm.output("mining").open() as file:
+            firsts = {row["class_name"]: int(row["negatives"]) for row in csv.DictReader(file) if row["fit"] == "1"}
+        counts = (stored[0]["overlaps"] < below).sum(axis=0)  # all of the first image's
+        assert firsts == dict(zip(CLASSES, counts.tolist(), strict=True))
+        bbox = run(root, BBOX, bbox=BBOX_SETTINGS.model_copy(update={"min_iou": above}))
+        pairs = sum(int((arrays["overlaps"].max(axis=1) > above).sum()) for arrays in stored)
+        assert sum(found["pairs"] for found in read_box_regressor(bbox.output("model")).summary.values()) == pairs
+
+
+def test_no_two_detections_of_a_class_overlap_more_than_asked_for(root: Path) -> None:
+    counts = []
+    for limit in (0.3, 0.8):
+        detected = run_all(root, DetectSettings(nms_iou=limit)).output("manifest")
+        kept, largest = 0, 0.0
+        for key in Artifact.read(detected).keys.values():
+            found = Store(root / "store").get("detect", key).arrays
+            for j in range(len(CLASSES)):
+                boxes = found["no_bbox.boxes"][found["no_bbox.labels"] == j]
+                largest = max(largest, np.triu(iou(boxes, boxes), 1).max(initial=0))
+                kept += len(boxes)
+        assert largest <= limit
+        counts.append(kept)
+    assert counts[0] < counts[1]
+
+
+def test_the_chain_finds_the_objects(root: Path) -> None:
+    assert run_all(root).computed == [9, 10, 11]
+    store, dataset = Store(root / "store"), load_dataset(root / "artifacts/manifest/manifest.json")
+    artifact = Artifact.read(root / "artifacts/detect/manifest.json")
+    assert artifact.summary["thresholds"] == {"disc": None, "star": None}
+    assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes by pool5"
+    for record in dataset.split("test")[:2]:
+        found = store.get("detect", artifact.keys[record.id]).arrays
+        quality = {}
+        for prefix in ("bbox", "no_bbox"):
+            labels, boxes = found[f"{prefix}.labels"], found[f"{prefix}.boxes"]
+            best = [boxes[labels == j][0] for j in range(2)]
+            quality[prefix] = np.diag(iou(np.array(best), record.boxes))
+        assert (quality["no_bbox"] > 0.5).all()
+        assert quality["bbox"].sum() > quality["no_bbox"].sum()
+        # ground truth takes no part at test time: nothing scored is exactly a ground-truth box
+        assert not (iou(found["no_bbox.boxes"], record.boxes) == 1).any()
+        assert len(found["candidates.scores"]) == 2 * 46
+    empty = store.get("detect", artifact.keys[11])
+    assert empty.attrs["count"] == 0 and empty.arrays["bbox.boxes"].shape == (0, 4)
+
+
+def test_scale_and_mining_log(root: Path) -> None:
+    run(root, SVM, svm=SVM_SETTINGS)
+    model = read_classifier(root / "artifacts/svm/model.h5")
+    store = Store(root / "store")
+    entries = Artifact.read(root / "artifacts/features/manifest.json").entries[:8]
+    norms = [np.linalg.norm(store.get("features", key).arrays["fc7"].astype(float), axis=1) for _, key in entries]
+    # at most 200 rows of 200 images: here all of them
+    assert model.feature_scale == pytest.approx(20 / np.concatenate(norms).mean(), rel=1e-6)
+    with (root / "artifacts/svm/mining.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["class_name"] for row in rows} == set(CLASSES)
+    assert {row["image_id"] for row in rows} == {"1", "8"}
+    for row in rows:
+        parts = sum(float(row[k]) for k in ("regulariser", "positive_loss", "negative_loss"))
+        assert float(row["objective"]) == pytest.approx(parts)
+
+
+def test_models_are_the_same_bytes_again(root: Path) -> None:
+    paths = [root / "artifacts" / name for name in ("svm/model.h5", "svm/mining.csv", "bbox/model.h5")]
+    first = [run_all(root) and path.read_bytes() for path in paths]
+    again = run_all(root)
+    assert [path.read_bytes() for path in paths] == first
+    assert again.computed == []
+
+
+def test_what_a_detection_depends_on(root: Path) -> None:
+    run_all(root)
+    low = run(root, DETECT, detect=DetectSettings(rank_factor=1))
+    assert low.computed == []
+    assert len(low.log.warnings) == 2 and all("detect.rank_factor = 1 " in line for line in low.log.warnings)
+    summary = Artifact.read(root / "artifacts/detect/manifest.json").summary
+    assert all(isinstance(t, float) for t in summary["thresholds"].values())
+    assert run(root, DETECT, detect=DetectSettings(nms_iou=0.5)).computed == [9, 10, 11]
+    run(root, BBOX, bbox=BboxSettings(enabled=False))
+    assert run(root, DETECT, detect=DetectSettings()).computed == [9, 10, 11]
+    artifact = Artifact.read(root / "artifacts/detect/manifest.json")
+    assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes as proposed"
+    found = Store(root / "store").get("detect", artifact.keys[9])
+    assert found.attrs["regressed"] is False
+    np.testing.assert_array_equal(found.arrays["bbox.boxes"], found.arrays["no_bbox.boxes"])
+
+
+def test_softmax_takes_the_networks_last_layer(root: Path) -> None:
+    import torch
+
+    from stages.networks.network import build
+    from stages.networks.weights import save_weights
+
+    (root / "artifacts/finetune").mkdir()
+    network = build("small", 3, generator=torch.Generator().manual_seed(0)).eval()
+    save_weights(root / "artifacts/finetune/weights.safetensors", network)
+    run(root, SVM, svm=SvmSettings(classifier="softmax"))
+    assert read_classifier(root / "artifacts/svm/model.h5").kind == "softmax"
+    run(root, BBOX, bbox=BBOX_SETTINGS)
+    with pytest.raises(StageError, match=r"svm/model.h5: trained on fc7 of length \d+, and the stored .* has 6"):
+        run(root, DETECT, detect=DetectSettings())
+    with (root / "artifacts/svm/mining.csv").open() as file:
+        assert list(csv.DictReader(file)) == []
+
+
+def test_bad_input_is_said(root: Path) -> None:
+    with pytest.raises(StageError, match="layer 'fc9' is not among the stored features"):
+        run(root, SVM, svm=SvmSettings(layer="fc9"))
+    run_all(root)
+    manifest = root / "artifacts/manifest/manifest.json"
+    dataset = load_dataset(manifest)
+    save_dataset(Dataset("shapes", ("disc", "moon"), dataset.images), manifest)
+    with pytest.raises(StageError, match="trained for classes disc, star, and the dataset has disc, moon"):
+        run(root, DETECT, detect=DetectSettings())
+
+
+def test_a_disabled_regressor_reads_no_features(root: Path) -> None:
+    (root / "artifacts/features/manifest.json").unlink()
+    run(root, BBOX, bbox=BboxSettings(enabled=False))
+    assert not read_box_regressor(root / "artifacts/bbox/model.h5").enabled

@@ -1,0 +1,74 @@
+"""Work shared out among threads, the caller's among them."""
+
+import threading
+import time
+
+import pytest
+
+from stages.kernels.threads import Crew
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_results_in_the_order_of_the_arguments(workers, count):
+    with Crew(workers) as crew:
+        assert crew.map(lambda a, b: (a, b), range(count), "abcdefg"[:count]) == list(
+            zip(range(count), "abcdefg", strict=False)
+        )
+
+
+def test_the_caller_works_too_beside_the_others():
+    """Three calls that wait for each other come to an end only in three threads at once, one of them the caller's."""
+    meeting = threading.Barrier(3, timeout=20)
+
+    def call(_):
+        meeting.wait()
+        return threading.current_thread()
+
+    with Crew(3) as crew:
+        met = crew.map(call, range(3))
+    assert len(set(met)) == 3
+    assert threading.current_thread() in met
+
+
+def test_one_worker_is_the_caller():
+    with Crew(1) as crew:
+        assert set(crew.map(lambda _: threading.current_thread(), range(4))) == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("failing", [0, 3])
+def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing):
+    at_work = []
+
+    def call(i):
+        at_work.append(i)
+        try:
+            time.sleep(0.01)
+            if i == failing:
+                raise ValueError("call")
+        finally:
+            at_work.remove(i)
+
+    with Crew(2) as crew:
+        with pytest.raises(ValueError, match="call"):
+            crew.map(call, range(6))
+        assert not at_work
+        assert crew.map(lambda i: i, range(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("callers", [True, False])
+def test_after_an_exception_in_any_thread_no_further_call_is_begun(callers):
+    met, begun = threading.Barrier(2, timeout=20), []
+
+    def call(i):
+        begun.append(i)
+        if i < 2:
+            met.wait()  # one call in each thread
+            if (threading.current_thread() is caller) == callers:
+                raise ValueError("call")
+        time.sleep(0.01)
+
+    caller = threading.current_thread()
+    with Crew(2) as crew, pytest.raises(ValueError, match="call"):
+        crew.map(call, range(60))
+    assert len(begun) < 30

@@ -1,0 +1,293 @@
+"""Architectures against torchvision and the published CaffeNet; named layers against forward hooks."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+
+from cache.errors import StageError
+from stages.networks.architectures import ARCHITECTURES
+from stages.networks.caffenet import CrossChannelNorm
+from stages.networks.network import build
+from stages.networks.settings import NAMED_LAYERS, NetworkSettings
+from stages.networks.spec import InputSpec
+from stages.networks.weights import load_weights, save_weights
+
+TWINS = ["alexnet", "squeezenet1_0", "resnet50"]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Networks that are costly to make, shared; tests do not change them."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = build(name, 11, generator=seeded()).eval()
+        return made[name]
+
+    return get
+
+
+def crops(network, n=2, seed=0):
+    side = network.input.side_px
+    return torch.randn(n, 3, side, side, generator=seeded(seed))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [
+        ("small", {"pool5": 1024, "fc6": 512, "fc7": 512, "fc8": 11}),
+        ("alexnet", {"pool5": 9216, "fc6": 4096, "fc7": 4096, "fc8": 11}),
+        ("caffenet", {"pool5": 9216, "fc6": 4096, "fc7": 4096, "fc8": 11}),
+        ("squeezenet1_0", {"pool5": 4608, "fc8": 11}),
+        ("resnet50", {"pool5": 2048, "fc8": 11}),
+    ],
+)
+def test_named_layers(networks, name, dims):
+    network = networks(name)
+    assert network.layers == tuple(dims)
+    assert {layer: network.feature_dim(layer) for layer in dims} == dims
+
+
+def test_the_light_table_of_named_layers_is_that_of_the_architectures():
+    assert {name: tuple(a.nodes) for name, a in ARCHITECTURES.items()} == NAMED_LAYERS
+
+
+def test_vgg16_has_its_published_size():
+    network = build("vgg16", 1000, device="meta")
+    assert sum(p.numel() for p in network.parameters()) == 138_357_544
+    assert network.feature_dim("pool5") == 512 * 7 * 7
+    assert network.feature_dim("fc7") == 4096
+
+
+def test_caffenet_is_the_published_network():
+    network = build("caffenet", 1000, device="meta")
+    assert sum(p.numel() for p in network.parameters()) == 60_965_224
+    shapes = []
+    for module in network.trunk.features:
+        if isinstance(module, torch.nn.Conv2d | torch.nn.MaxPool2d):
+            module.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
+    network(torch.empty(1, 3, 227, 227, device="meta"))
+    assert shapes == [
+        (96, 55, 55),
+        (96, 27, 27),
+        (256, 27, 27),
+        (256, 13, 13),
+        (384, 13, 13),
+        (384, 13, 13),
+        (256, 13, 13),
+        (256, 6, 6),
+    ]
+    groups = [m.groups for m in network.trunk.features if isinstance(m, torch.nn.Conv2d)]
+    assert groups == [1, 2, 1, 2, 2]
+    order = [type(m).__name__ for m in network.trunk.features][:4]
+    assert order == ["Conv2d", "ReLU", "MaxPool2d", "CrossChannelNorm"]
+
+
+def test_caffe_pooling_rounds_up():
+    """On a 14 x 14 map Caffe's 3/2 pooling gives 7 cells (floor would give 6)."""
+    pool = build("caffenet", 2, device="meta").trunk.features[2]
+    assert pool(torch.empty(1, 1, 14, 14)).shape[-1] == 7
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalisation_equals_torchs(layout):
+    x = (torch.randn(2, 24, 5, 7, generator=seeded()) * 100).to(memory_format=layout)
+    expected = torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)(x)
+    torch.testing.assert_close(CrossChannelNorm()(x), expected, rtol=1e-6, atol=1e-6)
+    half = CrossChannelNorm()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_takes_a_torchvision_state_dict_and_gives_its_outputs(networks, name):
+    twin = torchvision.models.get_model(name, weights=None, num_classes=11).eval()
+    for module in twin.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(generator=seeded(1))
+    network = copy.deepcopy(networks(name))
+    network.trunk.load_state_dict(twin.state_dict())
+    x = crops(network, 1)
+    with torch.no_grad():
+        assert torch.equal(network(x), twin(x))
+        assert torch.equal(network.extract(x, ["fc8"])["fc8"], twin(x))
+
+
+def activations(network, x, modules):
+    """Outputs of modules as forward hooks see them, before anything later can change them."""
+    seen = {}
+    hooks = [
+        network.trunk.get_submodule(m).register_forward_hook(lambda _, __, o, m=m: seen.__setitem__(m, o.clone()))
+        for m in modules
+    ]
+    with torch.no_grad():
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("small", {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5"}),
+        ("alexnet", {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5"}),
+        ("caffenet", {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4"}),
+    ],
+)
+def test_layers_are_what_hooks_see(networks, name, modules):
+    network = networks(name)
+    x = crops(network)
+    seen = activations(network, x, modules.values())
+    with torch.no_grad():
+        found = network.extract(x.to(memory_format=torch.channels_last), list(modules))
+    for layer, module in modules.items():
+        assert isinstance(network.trunk.get_submodule(module), torch.nn.ReLU | torch.nn.MaxPool2d)
+        assert found[layer].min() >= 0
+        torch.testing.assert_close(found[layer], seen[module].flatten(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "module", "grid"), [("squeezenet1_0", "features.12", 3), ("resnet50", "layer4", 1)])
+def test_pool5_is_the_averaged_last_map(networks, name, module, grid):
+    network = copy.deepcopy(networks(name))
+    x = crops(network, 1)
+    last = activations(network, x, [module])[module]
+    n = last.shape[-1]
+    for g in (grid, 2):
+        network.pool5_grid = g
+        # adaptive cells: rows floor(i n / g) up to ceil((i + 1) n / g)
+        cells = [slice(i * n // g, -(-(i + 1) * n // g)) for i in range(g)]
+        expected = torch.stack([last[0, :, a, b].mean((1, 2)) for a in cells for b in cells], 1).flatten()
+        with torch.no_grad():
+            torch.testing.assert_close(network.extract(x, ["pool5"])["pool5"][0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_node_before_an_in_place_relu_keeps_its_negative_values(networks):
+    network = networks("alexnet")
+    x = crops(network, 1)
+    conv5 = activations(network, x, ["features.10"])["features.10"]
+    with torch.no_grad():
+        found = network.extract(x, ["features.10", "pool5"])
+    assert conv5.min() < 0
+    torch.testing.assert_close(found["features.10"], conv5.flatten(1))
+
+
+def test_pool5_needs_no_fully_connected_layer(networks):
+    assert not any("classifier" in name for name in networks("alexnet").graph(["pool5"]).state_dict())
+
+
+@pytest.mark.parametrize(("asked", "near"), [("fc9", "fc"), ("pool_5", "pool5"), ("feature.10", "features.10")])
+def test_an_unknown_layer_names_the_nearest(networks, asked, near):
+    with pytest.raises(StageError, match=f"the nearest to yours: {near}") as caught:
+        networks("alexnet").extract(crops(networks("alexnet"), 1), [asked])
+    assert "pool5, fc6, fc7" in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_an_unknown_network_names_the_nearest():
+    with pytest.raises(StageError, match="did you mean 'alexnet'"):
+        build("alexnett", 10)
+
+
+def test_random_weights_come_from_the_generator_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    a, b, c = (build("small", 5, generator=seeded(s)).state_dict() for s in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)  # torch's own generator was left as it was
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["trunk.features.0.weight"], c["trunk.features.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["small", "squeezenet1_0"])
+def test_a_new_head(name):
+    network = build(name, 5, generator=seeded()).eval()
+    x = crops(network)
+    with torch.no_grad():
+        before = network.extract(x, ["pool5", "fc8"])
+        network.new_head(40, seeded(3))
+        after = network.extract(x, ["pool5", "fc8"])
+        assert torch.equal(network(x), after["fc8"])
+    assert torch.equal(before["pool5"], after["pool5"])
+    assert after["fc8"].shape == (2, 40)
+    weight, bias = network.classifier_parameters()
+    assert network.n_outputs == len(bias) == 40
+    assert (bias == 0).all()
+    n = weight.numel()
+    assert abs(weight.std().item() - 0.01) < 0.01 * 4 / (2 * n) ** 0.5
+    assert abs(weight.mean().item()) < 0.01 * 4 / n**0.5
+    again = build(name, 5, generator=seeded())
+    again.new_head(40, seeded(3))
+    assert torch.equal(next(again.classifier_parameters()), weight)
+
+
+def test_new_logits_may_be_negative_where_the_architecture_cuts_them(tmp_path):
+    """SqueezeNet has a ReLU after its last layer: with it, a class whose logits start below 0 would never be learnt."""
+    network = build("squeezenet1_0", 5, generator=seeded()).eval()
+    x = crops(network)
+    with torch.no_grad():
+        assert network(x).min() >= 0
+        network.new_head(3, seeded(3))
+        trunk = network.trunk
+        expected = trunk.classifier[1](trunk.features(x)).mean((2, 3))  # dropout does nothing in evaluation
+        assert expected.min() < 0
+        torch.testing.assert_close(network(x), expected)
+        save_weights(tmp_path / "w.safetensors", network)
+        loaded = load_weights(tmp_path / "w.safetensors")
+        assert torch.equal(loaded(x), network(x))
+        save_weights(tmp_path / "again.safetensors", loaded)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
+
+
+def test_extract_refuses_training_mode():
+    network = build("small", 5, generator=seeded())
+    with pytest.raises(RuntimeError, match="evaluation mode"):
+        network.extract(crops(network), ["fc7"])
+
+
+def test_reading_layers_leaves_the_modes_alone():
+    network = build("small", 5, generator=seeded()).train()
+    network.trunk.features[0].eval()
+    modes = [m.training for m in network.modules()]
+    network.graph(["fc7"])
+    assert [m.training for m in network.modules()] == modes
+
+
+def test_a_copy_is_whole_and_independent():
+    network = build("small", 5, generator=seeded()).eval()
+    x = crops(network)
+    with torch.no_grad():
+        before = network.extract(x, ["fc6"])["fc6"]
+        twin = copy.deepcopy(network)
+        assert torch.equal(twin.extract(x, ["fc6"])["fc6"], before)
+        assert not any(m.training for m in twin.modules())
+        twin.trunk.features[0].weight.zero_()
+        assert not torch.equal(twin.extract(x, ["fc6"])["fc6"], before)
+        assert torch.equal(network.extract(x, ["fc6"])["fc6"], before)
+
+
+def test_input_spec_survives_json():
+    for architecture in ARCHITECTURES.values():
+        assert InputSpec.from_json(architecture.input.as_json()) == architecture.input
+    with pytest.raises(ValueError, match="three values"):
+        InputSpec.from_json({**ARCHITECTURES["small"].input.as_json(), "mean": [1.0]})
+
+
+def test_settings_cover_every_architecture():
+    for name in ARCHITECTURES:
+        assert NetworkSettings(name=name).name == name

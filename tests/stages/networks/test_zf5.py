@@ -1,0 +1,126 @@
+"""ZF-5 as its paper and its authors' files have it, and the pyramid in the place of any network's pool5."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from cache.errors import StageError
+from stages.networks.initial import initial_network
+from stages.networks.network import build
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import load_weights, save_weights
+from stages.networks.zf5 import WithinChannelNorm
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_filters_strides_and_paddings():
+    network = build("zf5", 1000, device="meta")
+    shapes = []
+    for module in network.trunk.features:
+        if isinstance(module, torch.nn.Conv2d | torch.nn.MaxPool2d):
+            module.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
+    network(torch.empty(1, 3, 224, 224, device="meta"))
+    maps = [(96, 110), (96, 55), (256, 26), (256, 13), (384, 13), (384, 13), (256, 13), (256, 6)]
+    assert shapes == [(c, n, n) for c, n in maps]
+    kernels = [m.kernel_size[0] for m in network.trunk.features if isinstance(m, torch.nn.Conv2d)]
+    assert kernels == [7, 5, 3, 3, 3]
+    order = [type(m).__name__ for m in network.trunk.features][:4]
+    assert order == ["Conv2d", "ReLU", "WithinChannelNorm", "MaxPool2d"]
+    assert {layer: network.feature_dim(layer) for layer in network.layers} == {
+        "pool5": 9216,
+        "fc6": 4096,
+        "fc7": 4096,
+        "fc8": 1000,
+    }
+    assert network.input.as_json() | {"side_px": 224} == {
+        "side_px": 224,
+        "color_order": "bgr",
+        "value_range": 255.0,
+        "mean": [128.0] * 3,
+        "std": [1.0] * 3,
+    }
+
+
+def test_normalisation_value_by_value():
+    x = torch.randn(2, 3, 5, 4, generator=seeded()) * 300
+    expected = np.empty(x.shape)
+    for (b, c, y, x_), value in np.ndenumerate(x.double().numpy()):
+        window = x[b, c, max(y - 1, 0) : y + 2, max(x_ - 1, 0) : x_ + 2].double()
+        expected[b, c, y, x_] = value / (1 + 5e-5 * float((window**2).sum()) / 9) ** 0.75
+    found = WithinChannelNorm()(x)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    assert abs(expected / x.numpy()).min() < 0.5  # it does something at such values
+    half = WithinChannelNorm()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), found, rtol=0.02, atol=0.5)
+
+
+@pytest.mark.parametrize(("name", "side"), [("zf5", 224), ("alexnet", 224), ("caffenet", 227), ("vgg16", 224)])
+def test_fc6_takes_the_pyramid(name, side):
+    network = build(name, 7, device="meta", pyramid=(1, 2, 3, 6))
+    channels = 512 if name == "vgg16" else 256
+    assert network.feature_dim("pool5") == channels * 50
+    assert network.feature_dim("fc7") == 4096
+    assert network(torch.empty(2, 3, side - 44, side + 30, device="meta")).shape == (2, 7)  # any size
+
+
+def test_its_pyramid_is_trained_with_its_own_start():
+    plain, spp = (build("small", 5, generator=seeded(), pyramid=p) for p in (None, (1, 2, 3, 6)))
+    again = build("small", 5, generator=seeded(), pyramid=(1, 2, 3, 6))
+    assert torch.equal(spp.trunk.classifier[1].weight, again.trunk.classifier[1].weight)
+    assert torch.equal(spp.trunk.features[0].weight, plain.trunk.features[0].weight)
+    spread, expected = (float(n.trunk.classifier[1].weight.detach().std()) for n in (spp, plain))
+    assert spread == pytest.approx(expected, rel=0.01)
+    spp(torch.randn(2, 3, 64, 64, generator=seeded())).sum().backward()
+    assert all(p.grad is not None for p in spp.parameters())
+
+
+def test_a_file_rebuilds_the_pyramid(tmp_path):
+    network = build("small", 5, generator=seeded(), pyramid=(1, 3)).eval()
+    path = tmp_path / "w.safetensors"
+    save_weights(path, network)
+    back = load_weights(path)
+    assert back.pyramid == (1, 3)
+    x = torch.randn(2, 3, 64, 64, generator=seeded())
+    assert torch.equal(back(x), network(x))
+    given = NetworkSettings(weights="w.safetensors", pyramid=(1, 3))
+    assert initial_network(given, tmp_path).pyramid == (1, 3)
+    with pytest.raises(StageError, match=r"w\.safetensors: .* pyramid \[1, 3\], network\.pyramid is null"):
+        initial_network(NetworkSettings(weights="w.safetensors"), tmp_path)
+
+
+def test_weights_without_a_pyramid_do_not_fit_one(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file(build("small", 5, generator=seeded()).trunk.state_dict(), tmp_path / "plain.safetensors")
+    settings = NetworkSettings(weights="plain.safetensors", pyramid=(1, 2))
+    with pytest.raises(StageError, match=r"1\.weight is 512x1024, expected 512x320.*needs weights trained with"):
+        initial_network(settings, tmp_path)
+
+
+@pytest.mark.parametrize("pyramid", ["3", "[]", "[0]", "[1e3]", "[33]", "[true]", "[1,1,1,1,1,1,1,1,1]", '{"a": 1}'])
+def test_damaged_metadata(tmp_path, pyramid):
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "w.safetensors"
+    save_weights(path, build("small", 5, generator=seeded(), pyramid=(1, 3)))
+    meta = {"format": "rcnn-weights-1", "architecture": "small", "n_outputs": "5", "pool5_grid": "null"}
+    spec = build("small", 5, device="meta").input.as_json()
+    save_file(load_file(path), path, meta | {"input": json.dumps(spec), "pyramid": pyramid})
+    with pytest.raises(StageError, match="damaged weights metadata"):
+        load_weights(path)
+
+
+def test_settings_that_contradict():
+    with pytest.raises(ValidationError, match=r"network\.pyramid: squeezenet1_0 has no fc6"):
+        NetworkSettings(name="squeezenet1_0", pyramid=(1, 2))
+    with pytest.raises(ValidationError, match="exclude each other"):
+        NetworkSettings(pyramid=(1, 2), pool5_grid=2)
+    with pytest.raises(StageError, match="resnet50 has no fc6"):
+        build("resnet50", 5, device="meta", pyramid=(1,))

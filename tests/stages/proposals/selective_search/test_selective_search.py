@@ -1,0 +1,175 @@
+"""Selective search as a whole: ranking, size filter, resizing, determinism, region masks."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from stages.proposals.masks import region_arrays, region_mask
+from stages.proposals.ranking import image_rng, order_candidates, to_image, working_size
+from stages.proposals.selective_search.search import candidates, grow, selective_search
+
+FAST = {
+    "k": (50, 100),
+    "colors": ("hsv", "lab"),
+    "strategies": ("color_texture_size_fill", "texture_size_fill"),
+    "sigma": 0.8,
+    "min_region_px": None,
+    "min_side_px": 20,
+    "resize_width_px": None,
+    "max_proposals": 2000,
+}
+
+
+def photo(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    field = gaussian_filter(rng.normal(size=(height, width, 3)), (5, 5, 0)) + 0.01 * rng.normal(size=(height, width, 3))
+    return np.ascontiguousarray(((field - field.min()) / np.ptp(field) * 255).astype(np.uint8))
+
+
+def search(pixels, seed=0, **changes):
+    return selective_search(pixels, np.random.default_rng(seed), **{**FAST, **changes})
+
+
+def test_candidates_are_all_merges_of_all_hierarchies_and_the_leaves_once():
+    forests = grow(photo(60, 70), (50, 100), ("hsv", "lab"), ("color_texture_size_fill", "texture_size_fill"), 0.8)
+    boxes, priorities, regions = candidates(forests)
+    counts = [len(f.segmentation.sizes) for f in forests]
+    assert len(forests) == 4
+    assert len(boxes) == sum(2 * (n - 1) + n for n in counts)
+    assert len(np.unique(regions, axis=0)) == len(regions)
+    for i, n in enumerate(counts):
+        for hierarchy in (2 * i, 2 * i + 1):
+            rows = regions[:, 0] == hierarchy
+            by_node = dict(zip(regions[rows, 1].tolist(), priorities[rows].tolist(), strict=True))
+            assert by_node[2 * n - 2] == 1  # the root
+            assert by_node[n] == n - 1  # the first merge
+            if hierarchy % 2 == 0:
+                assert {by_node[leaf] for leaf in range(n)} == {n}
+    roots = [b for b, p in zip(boxes.tolist(), priorities, strict=True) if p == 1]
+    assert roots == [[0, 0, 70, 60]] * 8
+
+
+def test_ranking_filters_dedupes_and_sorts_by_random_priority():
+    class Fixed:
+        def random(self, n):
+            return np.array([0.9, 0.5, 0.1, 0.5, 0.2])
+
+    boxes = np.array([[0, 0, 30, 30], [0, 0, 19, 40], [5, 5, 30, 30], [0, 0, 30, 30], [0, 0, 20, 20]])
+    priorities = np.array([1.0, 1.0, 20.0, 3.0, 5.0])  # products: .9, .5 (too narrow), 2, 1.5 (repeats the first), 1
+    assert order_candidates(boxes, priorities, Fixed(), 20, 10).tolist() == [0, 4, 2]
+    assert order_candidates(boxes, priorities, Fixed(), 20, 2).tolist() == [0, 4]
+
+
+def test_resizing_and_mapping_back_follow_the_authors_arithmetic():
+    assert working_size(1000, 501, 500) == (500, 251)
+    assert working_size(250, 100, 500) == (500, 200)
+    assert working_size(333, 77, None) == (333, 77)
+    # 1-based inclusive [11 21 60 80] at width 500 of a 1000 px image: (b - 1) * 2 + 1 = [21 41 119 159]
+    assert to_image(np.array([[10, 20, 60, 80]]), 1000, 800, 500).tolist() == [[20, 40, 119, 159]]
+    # Enlarged images: the last pixel would map to half a pixel outside
+    assert to_image(np.array([[0, 0, 500, 500]]), 250, 250, 500).tolist() == [[0, 0, 250, 250]]
+
+
+def test_the_order_depends_on_the_seed_and_the_image_only():
+    a, b = "1f" * 32, "2f" * 32
+    assert image_rng(3, a).random() == image_rng(3, a).random()
+    assert len({image_rng(seed, sha).random() for seed in (3, 4) for sha in (a, b)}) == 4
+
+
+def test_threads_and_other_images_change_nothing():
+    images = [photo(90, 110, seed) for seed in range(3)]
+    alone = [search(image, seed=i) for i, image in enumerate(images)]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(search, image, i) for _ in range(3) for i, image in enumerate(images)]
+        together = [job.result() for job in jobs]
+    for i, result in enumerate(together):
+        np.testing.assert_array_equal(result.boxes, alone[i % 3].boxes)
+        np.testing.assert_array_equal(result.regions, alone[i % 3].regions)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    seed=st.integers(0, 9),
+    side=st.integers(1, 30),
+    resize=st.sampled_from([None, 64]),
+    limit=st.integers(1, 80),
+)
+def test_boxes_are_inside_large_enough_distinct_and_repeatable(height, width, seed, side, resize, limit):
+    pixels = photo(height, width, seed)
+    changes = {"min_side_px": side, "resize_width_px": resize, "max_proposals": limit, "k": (20,), "colors": ("lab",)}
+    found = search(pixels, seed, **changes)
+    boxes = found.boxes
+    assert boxes.dtype == np.float32
+    assert len(boxes) == len(found.regions) <= limit
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= [width, height]).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    if resize is None:
+        assert ((boxes[:, 2:] - boxes[:, :2]) >= side).all()
+    assert len(np.unique(boxes, axis=0)) == len(boxes)
+    np.testing.assert_array_equal(search(pixels, seed, **changes).boxes, boxes)
+
+
+@pytest.mark.parametrize("resize", [None, 120])
+def test_the_mask_of_a_region_fills_its_box(resize):
+    pixels = photo(75, 100, 1)
+    found = search(pixels, resize_width_px=resize, k=(20, 50))
+    arrays = region_arrays(found)
+    assert arrays["labels"].dtype == np.uint8
+    assert len(found.boxes) > 50
+    for i in range(len(found.boxes)):
+        mask = region_mask(arrays, i)
+        assert mask.shape == found.shape
+        ys, xs = np.nonzero(mask)
+        box = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
+        np.testing.assert_array_equal(to_image(box, 100, 75, found.shape[1])[0], found.boxes[i])
+
+
+def test_masks_of_a_merge_are_the_union_of_its_parts():
+    arrays = region_arrays(search(photo(60, 80, 2), min_side_px=1, k=(20,)))
+    n = arrays["hierarchies"][0, 2]
+    parents = arrays["parents"][: 2 * n - 1]
+    everything = {**arrays, "boxes": np.zeros((2 * n - 1, 4)), "regions": np.array([[0, i] for i in range(2 * n - 1)])}
+    masks = [region_mask(everything, i) for i in range(2 * n - 1)]
+    for node in range(n, 2 * n - 1):
+        a, b = np.flatnonzero(parents == node)
+        assert not (masks[a] & masks[b]).any()
+        np.testing.assert_array_equal(masks[a] | masks[b], masks[node])
+    assert masks[-1].all()
+
+
+def test_a_mask_out_of_range_is_an_error():
+    with pytest.raises(IndexError, match="proposal 9 of 0"):
+        region_mask({"boxes": np.zeros((0, 4))}, 9)
+
+
+def test_a_uniform_image_has_one_proposal_and_a_single_pixel_none():
+    assert search(np.full((40, 50, 3), 9, np.uint8)).boxes.tolist() == [[0, 0, 50, 40]]
+    assert search(np.full((1, 1, 3), 9, np.uint8)).boxes.shape == (0, 4)
+    arrays = region_arrays(search(np.full((1, 1, 3), 9, np.uint8)))
+    assert arrays["labels"].shape == (4, 1, 1)
+
+
+def test_the_least_region_is_k_or_the_parameter():
+    pixels = photo(60, 70)
+    own = search(pixels, k=(20,)).forests[0].segmentation.sizes
+    given = search(pixels, k=(20,), min_region_px=200).forests[0].segmentation.sizes
+    assert 20 <= own.min() < 200 <= given.min()
+
+
+def test_quality_mode_adds_hierarchies():
+    pixels = photo(60, 70)
+    more = search(
+        pixels,
+        k=(50, 100, 150),
+        colors=("hsv", "lab", "rgi", "h", "intensity", "rgb"),
+        strategies=("color_texture_size_fill", "texture_size_fill", "fill", "size"),
+    )
+    assert len(region_arrays(more)["hierarchies"]) == 3 * 6 * 4
+    assert len(more.boxes) > len(search(pixels).boxes)
