@@ -15,11 +15,11 @@ from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.text import format_bytes, format_table, nearest
 from cache.transfer import copy
-from pipeline.graph import ALL_STAGE_NAMES
 from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_detections, stage_artifacts, workspace_artifacts
+from stages.graph import STAGES
 
 from .cache_tables import flatten, objects_table, results_table, when
 
@@ -245,8 +245,8 @@ def _gaps(project: Path) -> list[str]:
 
 
 def _check_stage(stage: str | None) -> None:
-    if stage is not None and stage not in ALL_STAGE_NAMES:
-        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, ALL_STAGE_NAMES)}")
+    if stage is not None and stage not in STAGES:
+        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, STAGES)}")
 
 
 def _check_dataset(dataset: str | None, known: Collection[str]) -> None:
