@@ -12,6 +12,7 @@ from cache.text import format_table
 from manifests import ImageRecord, load_dataset
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, open_store
+from stages.features.export import export_npy, export_parquet, index_path
 from stages.features.featureset import FeatureSet, LayerView
 from stages.kernels.half import as_float32
 from stages.svm.classifier import Classifier, read_classifier
@@ -56,8 +57,6 @@ def export(project: Path, layer: str | None, split: str | None, npy: Path | None
     --npy X.npy: a matrix [regions, units], and X.regions.npz with image id, row, box, ground-truth class and overlaps
     of each. --parquet: the same as columns.
     """
-    from stages.features.export import export_npy, export_parquet, index_path
-
     if (npy is None) == (parquet is None):
         raise click.UsageError("say where to: --npy FILE or --parquet FILE")
     if npy is not None and npy.suffix != ".npy":

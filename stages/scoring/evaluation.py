@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from cache.documents import json_text
-from stages.evaluate.settings import EvaluateSettings
 
 from .bootstrap import image_weights
 from .examples import examples
@@ -16,6 +15,7 @@ from .metrics import assemble, proposal_metrics, score
 from .mistakes import count_errors, diagnose, similarity
 from .objects import Detections, Floats, GroundTruth
 from .proposals import best_overlaps, class_coverage
+from .settings import EvaluateSettings
 from .voc import Curve, best_f1_score
 
 
