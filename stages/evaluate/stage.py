@@ -20,7 +20,7 @@ def run(ctx: Context) -> None:
     from cache.documents import json_text
     from stages.scoring.evaluation import evaluate
     from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
-    from stages.scoring.metrics import format_table
+    from stages.scoring.metrics import scores_table
     from stages.scoring.objects import GroundTruth
     from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
 
@@ -41,7 +41,7 @@ def run(ctx: Context) -> None:
         _write(ctx.output(name), text)
     _write(ctx.output("operating_points"), json_text({"detect": detect.digest, **result.best_f1}))
     _write_results(ctx.output("results"), found, dataset, records)
-    for line in format_table(result.metrics).splitlines():
+    for line in scores_table(result.metrics).splitlines():
         ctx.log.info(line)
 
 

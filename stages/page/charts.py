@@ -22,7 +22,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """Label with unit, and range; a range left open is that of the data."""
 
     label: str
@@ -49,7 +49,7 @@ def tick_text(value: float) -> str:
 
 
 def line_chart(
-    series: Sequence[Series], x: Axis, y: Axis, *, width: int = 520, height: int = 300, label_width: int = 110
+    series: Sequence[Series], x: ChartAxis, y: ChartAxis, *, width: int = 520, height: int = 300, label_width: int = 110
 ) -> Markup:
     """Lines with axes, a light grid, and each line's name at its end (``label_width`` px; 0: no names)."""
     series = [s for s in series if len(s.xs)]
@@ -76,7 +76,7 @@ def line_chart(
     return tag("svg", *parts, viewBox=f"0 0 {width} {height}", class_="chart", role="img", style=f"max-width:{width}px")
 
 
-def _ticks(values: list[float], axis: Axis) -> list[float]:
+def _ticks(values: list[float], axis: ChartAxis) -> list[float]:
     finite = [v for v in values if isfinite(v)] or [0.0, 1.0]
     low = min(finite) if axis.low is None else axis.low
     high = max(finite) if axis.high is None else axis.high

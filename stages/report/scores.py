@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stages.page.charts import Axis, Series, line_chart, stacked_bars
+from stages.page.charts import ChartAxis, Series, line_chart, stacked_bars
 from stages.page.markup import Markup, percent, section, table, tag
 
 from .inputs import PageData
@@ -145,7 +145,9 @@ def precision_recall(data: PageData) -> Markup:
                 xs, ys = [0.0, *xs], [ys[0], *ys]
             series.append(Series(f"{title} box regression", xs, ys, style, dashed=regression == "no_bbox"))
         ap = percent(data.metrics["voc2010"]["AP"][name])
-        chart = line_chart(series, Axis("recall", 0, 1), Axis("precision", 0, 1), width=260, height=200, label_width=0)
+        chart = line_chart(
+            series, ChartAxis("recall", 0, 1), ChartAxis("precision", 0, 1), width=260, height=200, label_width=0
+        )
         charts.append(tag("figure", tag("figcaption", tag("b", name), f" AP {ap}"), chart))
     legend = tag(
         "p",
@@ -199,7 +201,7 @@ def proposals(data: PageData) -> Markup:
     overall = by_class.pop("", [])
     series = [Series(name, *_columns(points), style="muted") for name, points in by_class.items()]
     series.append(Series("all objects", *_columns(overall), style="c0"))
-    chart = line_chart(series, Axis("IoU asked for", 0.5, 1), Axis("recall", 0, 1))
+    chart = line_chart(series, ChartAxis("IoU asked for", 0.5, 1), ChartAxis("recall", 0, 1))
     summary = data.metrics["proposals"]
     rows = [
         [tag("b", "all"), *_cells(summary)],

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from stages.page.charts import Axis, Series, line_chart
+from stages.page.charts import ChartAxis, Series, line_chart
 from stages.page.markup import Markup, join, section, table, tag
 
 from .inputs import PageData, Row, numbers
@@ -40,7 +40,7 @@ def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:
         if series:
             high = 1.0 if kind == "accuracy" else None
             charts.append(
-                tag("div", line_chart(series, Axis("iteration"), Axis(label, 0, high), width=500, height=240))
+                tag("div", line_chart(series, ChartAxis("iteration"), ChartAxis(label, 0, high), width=500, height=240))
             )
     return join(tag("h3", title), tag("div", *charts, class_="columns"))
 
@@ -92,7 +92,9 @@ def _mining_chart(by_class: Mapping[str, Sequence[Row]], column: str, label: str
         for i, (name, rows) in enumerate(by_class.items())
     ]
     labels = 110 if named else 0
-    return tag("div", line_chart(series, Axis("images seen"), Axis(label), width=500, height=260, label_width=labels))
+    return tag(
+        "div", line_chart(series, ChartAxis("images seen"), ChartAxis(label), width=500, height=260, label_width=labels)
+    )
 
 
 def _last_fit(name: str, fits: list[Row]) -> list[str]:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from .matching import Matches
-from .objects import Detections, GroundTruth
+from .objects import FlatDetections, GroundTruth
 
 _VALUES_AT_ONCE = 2_000_000
 
@@ -16,7 +16,7 @@ def image_weights(n_images: int, n_resamples: int, rng: np.random.Generator) -> 
 
 
 def resampled_map(
-    detections: Detections, matches: Matches, truth: GroundTruth, weights: NDArray[np.int64]
+    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Area mAP of each resample: float64 [n_resamples]; NaN for one without any object.
 
@@ -36,7 +36,7 @@ def resampled_map(
 
 
 def _resampled_ap(
-    detections: Detections, matches: Matches, truth: GroundTruth, label: int, weights: NDArray[np.int64]
+    detections: FlatDetections, matches: Matches, truth: GroundTruth, label: int, weights: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Area AP of one class per resample; NaN without objects.
 

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .matching import Ranking, ranked_by_class
-from .objects import Detections, GroundTruth
+from .objects import FlatDetections, GroundTruth
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -28,7 +28,7 @@ class CocoScores:
     per_class: tuple[float | None, ...]
 
 
-def coco_scores(detections: Detections, truth: GroundTruth, ranking: Ranking | None = None) -> CocoScores:
+def coco_scores(detections: FlatDetections, truth: GroundTruth, ranking: Ranking | None = None) -> CocoScores:
     """Score by COCO's protocol: area range "all", at most 100 detections per image and class, 101 recall points.
 
     ``ranking``: of these detections (``ranked_by_class``), where it is known already.

@@ -14,8 +14,8 @@ from .examples import examples
 from .files import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
 from .metrics import assemble, proposal_metrics, score
 from .mistakes import count_errors, diagnose, similarity
-from .objects import Detections, Floats, GroundTruth
-from .proposals import best_overlaps, class_coverage
+from .objects import FlatDetections, Floats, GroundTruth
+from .proposals import class_coverage, proposal_overlaps
 from .voc import Curve, best_f1_score
 
 
@@ -33,7 +33,7 @@ class Evaluation:
 
 
 def evaluate(
-    found: Mapping[str, Detections],
+    found: Mapping[str, FlatDetections],
     truth: GroundTruth,
     proposed: Sequence[Floats],
     *,
@@ -50,7 +50,7 @@ def evaluate(
     """
     weights = image_weights(truth.n_images, settings.n_bootstrap, rng)
     scores = {name: score(found[name], truth, classes, settings.voc_iou, weights) for name in (WITH_BBOX, WITHOUT_BBOX)}
-    covered = best_overlaps(truth, proposed)
+    covered = proposal_overlaps(truth, proposed)
     overall, each = class_coverage(truth, covered)
     proposals = proposal_metrics(overall, each, classes, sum(map(len, proposed)), truth.n_images)
     metrics = assemble(scores[WITH_BBOX], scores[WITHOUT_BBOX], proposals, truth, settings.voc_iou)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .matching import Matches
-from .mistakes import Diagnosis, Outcome
-from .objects import Bools, Detections, GroundTruth, Ints
+from .mistakes import Diagnosis, Verdict
+from .objects import Bools, FlatDetections, GroundTruth, Ints
 
 
 def examples(
-    detections: Detections,
+    detections: FlatDetections,
     matches: Matches,
     truth: GroundTruth,
     diagnosis: Diagnosis,
@@ -61,7 +61,7 @@ def _spread(ranked: Ints, image: Ints, limit: int) -> list[int]:
     return ranked[np.sort(order)].tolist()
 
 
-def _detection(i: int, detections: Detections, matches: Matches, image_ids: Sequence[int]) -> dict[str, Any]:
+def _detection(i: int, detections: FlatDetections, matches: Matches, image_ids: Sequence[int]) -> dict[str, Any]:
     return {
         "image": int(image_ids[detections.image[i]]),
         "box": detections.boxes[i].tolist(),
@@ -72,7 +72,7 @@ def _detection(i: int, detections: Detections, matches: Matches, image_ids: Sequ
 
 def _mistake(i: int, diagnosis: Diagnosis, classes: Sequence[str]) -> dict[str, Any]:
     return {
-        "kind": Outcome(diagnosis.outcome[i]).name.lower(),
+        "kind": Verdict(diagnosis.verdict[i]).name.lower(),
         "confused": classes[diagnosis.confused[i]] if diagnosis.confused[i] >= 0 else None,
     }
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .mistakes import ErrorCounts
-from .objects import Detections
+from .objects import FlatDetections
 from .proposals import IOU_STEPS, Coverage
 from .voc import Curve
 
@@ -66,7 +66,7 @@ def errors_csv(counts: dict[str, list[ErrorCounts]], classes: Sequence[str]) -> 
 
 
 def coco_results(
-    detections: Detections, image_ids: Sequence[int], category_ids: Sequence[int]
+    detections: FlatDetections, image_ids: Sequence[int], category_ids: Sequence[int]
 ) -> list[dict[str, object]]:
     """COCO's results form: ``bbox`` is x, y, width, height in px, 0-based; nothing is rounded."""
     boxes = detections.boxes.astype(np.float64)
@@ -89,7 +89,7 @@ def comp4_name(class_name: str) -> str:
     return f"comp4_det_test_{quote(class_name, safe=' ()+,')}.txt"
 
 
-def comp4_lines(detections: Detections, label: int, image_names: Sequence[str]) -> str:
+def comp4_lines(detections: FlatDetections, label: int, image_names: Sequence[str]) -> str:
     """One class in VOC's form, ``image score x1 y1 x2 y2``: 1-based, right and bottom edge inclusive, not rounded.
 
     Best score first (VOC allows any order); equal scores keep the detections' order.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .bootstrap import interval, resampled_map
 from .coco import coco_scores
 from .matching import Matches, match
-from .objects import Detections, GroundTruth
+from .objects import FlatDetections, GroundTruth
 from .proposals import IOU_STEPS, Coverage
 from .voc import Curve, area_ap, curve, eleven_point_ap, mean_ap
 
@@ -26,7 +26,7 @@ class Scores:
 
 
 def score(
-    detections: Detections,
+    detections: FlatDetections,
     truth: GroundTruth,
     classes: Sequence[str],
     voc_iou: float,
@@ -110,7 +110,7 @@ def assemble(
     }
 
 
-def format_table(metrics: Mapping[str, Any]) -> str:
+def scores_table(metrics: Mapping[str, Any]) -> str:
     """The scores as a text table with the protocol they were taken by; values in percent."""
     classes = list(metrics["voc2010"]["AP"])
     width = max([len("mean of classes"), *map(len, classes)])

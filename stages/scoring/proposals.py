@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.boxes.geometry import iou
+from stages.boxes.recall import best_overlaps
 
 from .objects import Floats, GroundTruth
 
@@ -14,12 +14,12 @@ from .objects import Floats, GroundTruth
 IOU_STEPS = tuple(step / 100 for step in range(50, 101, 5))
 
 
-def best_overlaps(truth: GroundTruth, boxes_per_image: Sequence[Floats]) -> NDArray[np.float64]:
+def proposal_overlaps(truth: GroundTruth, boxes_per_image: Sequence[Floats]) -> NDArray[np.float64]:
     """Largest IoU of each object with a proposal of its image: float64 [n], 0 for an image without proposals."""
     best = np.zeros(len(truth.labels))
     for image in np.unique(truth.image).tolist():
         objects = np.flatnonzero(truth.image == image)
-        best[objects] = iou(truth.boxes[objects], boxes_per_image[image]).max(axis=1, initial=0)
+        best[objects] = best_overlaps(boxes_per_image[image], truth.boxes[objects])
     return best
 
 

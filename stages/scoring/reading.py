@@ -10,7 +10,7 @@ from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
 
-from .objects import Detections, Floats
+from .objects import FlatDetections, Floats
 
 
 class Log(Protocol):
@@ -52,7 +52,7 @@ def read_detections(
     prefixes: Iterable[str],
     limits: NDArray[np.float64],
     log: Log,
-) -> dict[str, Detections]:
+) -> dict[str, FlatDetections]:
     """Detections of all images for each array prefix (``bbox``, ``no_bbox``), those below their limit dropped.
 
     ``detect`` lists objects of stage ``detect``, or of ``combine``, which have the same arrays.
@@ -66,7 +66,7 @@ def read_detections(
             boxes, scores, labels = (arrays[f"{prefix}.{part}"] for part in ("boxes", "scores", "labels"))
             found[prefix].append((boxes, scores, labels))
         log.progress(done, len(records), "images")
-    return {prefix: Detections.of(per_image).above(limits) for prefix, per_image in found.items()}
+    return {prefix: FlatDetections.of(per_image).above(limits) for prefix, per_image in found.items()}
 
 
 def read_proposals(store: Store, keys: Mapping[int, str], records: Sequence[ImageRecord]) -> list[Floats]:

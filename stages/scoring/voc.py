@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .matching import Matches
-from .objects import Detections, GroundTruth
+from .objects import FlatDetections, GroundTruth
 
 
 def area_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
@@ -36,7 +36,7 @@ class Curve:
     n_objects: int
 
 
-def curve(detections: Detections, matches: Matches, truth: GroundTruth, label: int) -> Curve | None:
+def curve(detections: FlatDetections, matches: Matches, truth: GroundTruth, label: int) -> Curve | None:
     """The curve of class ``label``; None if the class has no object that counts (its recall is undefined)."""
     n_objects = int(truth.positives[label])
     if not n_objects:

@@ -10,7 +10,7 @@ import pytest
 from report_data import CLASSES, data, metrics
 
 from cache.errors import StageError
-from stages.page.charts import Axis, Series, line_chart, nice_ticks, stacked_bars
+from stages.page.charts import ChartAxis, Series, line_chart, nice_ticks, stacked_bars
 from stages.page.markup import Markup, table, tag
 from stages.page.pictures import Mark, jpeg_uri, picture, window
 from stages.report.inputs import numbers, read_rows
@@ -190,18 +190,18 @@ def test_ticks_are_few_and_span_the_data(span):
 
 def test_line_chart_puts_points_where_they_belong():
     svg = line_chart(
-        [Series("a", [0, 1], [0, 1])], Axis("x", 0, 1), Axis("y", 0, 1), width=264, height=144, label_width=0
+        [Series("a", [0, 1], [0, 1])], ChartAxis("x", 0, 1), ChartAxis("y", 0, 1), width=264, height=144, label_width=0
     )
     (points,) = re.findall(r'points="([^"]+)"', svg)
     assert points == "54,108 254,8"
-    single = line_chart([Series("a", [2], [3])], Axis("x"), Axis("y"))
+    single = line_chart([Series("a", [2], [3])], ChartAxis("x"), ChartAxis("y"))
     assert single.count("<circle") == 1
-    assert "NaN" not in line_chart([Series("a", [0, 1], [float("nan"), 1])], Axis("x"), Axis("y"))
+    assert "NaN" not in line_chart([Series("a", [0, 1], [float("nan"), 1])], ChartAxis("x"), ChartAxis("y"))
 
 
 def test_end_labels_do_not_cover_each_other():
     lines = [Series(f"line {i}", [0, 1], [0, 0.5 + 0.001 * i]) for i in range(6)]
-    svg = line_chart(lines, Axis("x", 0, 1), Axis("y", 0, 1))
+    svg = line_chart(lines, ChartAxis("x", 0, 1), ChartAxis("y", 0, 1))
     ys = sorted(float(y) for y in re.findall(r'y="([\d.]+)" class="name', svg))
     assert len(ys) == 6
     assert min(np.diff(ys)) >= 13

@@ -6,7 +6,7 @@ from evaluation_cases import random_case
 
 from stages.scoring.bootstrap import image_weights, interval, resampled_map
 from stages.scoring.matching import match
-from stages.scoring.objects import Detections, GroundTruth
+from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.voc import area_ap, curve, mean_ap
 
 
@@ -25,7 +25,7 @@ def resample(truth, found, drawn):
         truth.n_classes,
     )
     image = np.repeat([k for k, _ in rows], [len(r) for _, r in rows])
-    return new_truth, Detections(image, found.labels[d], found.boxes[d], found.scores[d])
+    return new_truth, FlatDetections(image, found.labels[d], found.boxes[d], found.scores[d])
 
 
 def test_weights_equal_a_real_resample():
