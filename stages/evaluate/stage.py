@@ -15,9 +15,8 @@ from .settings import EvaluateSettings
 
 def run(ctx: Context) -> None:
     """Score the detections of the test split and write every output."""
-    import numpy as np
-
     from cache.documents import json_text
+    from stages.scoring.bootstrap import resampling
     from stages.scoring.evaluation import evaluate
     from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
     from stages.scoring.metrics import scores_table
@@ -35,7 +34,7 @@ def run(ctx: Context) -> None:
         image_ids=[record.id for record in records],
         classes=dataset.classes,
         settings=ctx.settings("evaluate"),
-        rng=np.random.default_rng(np.random.SeedSequence([ctx.seed, STAGE.version])),
+        rng=resampling(ctx.seed),
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)

@@ -1,4 +1,4 @@
-"""Which detection finds which object, by the protocol of VOC's devkit (VOCevaldet.m), for all classes at once."""
+"""Matching of detections with objects by the protocol of VOC's devkit (VOCevaldet.m), for all classes at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _PAIRS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True)
 class GroupPairs:
-    """Every (row, object) pair of a run of rows that share a group with at least one object.
+    """All (row, object) pairs of a run of rows that share a group with at least one object.
 
     ``rows`` [r] index the first list; pair p belongs to ``rows[owner[p]]`` and to object ``objects[p]``; the pairs of
     one row are consecutive, begin at ``starts``, and keep the objects' order.
@@ -50,7 +50,7 @@ def pairs_by_group(row_groups: Ints, object_groups: Ints) -> Iterator[GroupPairs
 def nearest_objects(
     boxes: Floats, groups: Ints, object_boxes: Floats, object_groups: Ints
 ) -> tuple[NDArray[np.float64], Ints]:
-    """Largest IoU of each box with an object of its group, and that object's index (the first of equals).
+    """Find the largest IoU of each box with an object of its group, and that object's index (the first of equals).
 
     [m, 4], [m], [n, 4], [n] -> float64 [m], int64 [m]; 0 and -1 where the group holds no object or none touches.
     """
@@ -94,7 +94,7 @@ def ranked_by_class(detections: FlatDetections, n_classes: int) -> Ranking:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of each detection; arrays of length m in the detections' own order.
+    """The fate of each detection; arrays of length m in the detections' own order.
 
     ``nearest`` is the object of the detection's class and image with the largest IoU (``overlap``), -1 if none
     touches. A detection is ``right``, or ``ignored``, or else a false positive.
@@ -112,7 +112,7 @@ class Matches:
 
 
 def match(detections: FlatDetections, truth: GroundTruth, min_iou: float) -> Matches:
-    """Match as VOCevaldet.m does.
+    """Match detections with objects as VOCevaldet.m does.
 
     Per class, detections of all images in order of falling score (equal scores: input order). Each looks only at
     the object of its class and image with which its IoU is largest, difficult ones included. If that IoU is at least

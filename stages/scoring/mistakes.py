@@ -1,4 +1,4 @@
-"""What kind of mistakes the false positives are (paper section 3.4 and figure 5, after Hoiem et al., ECCV 2012)."""
+"""Kinds of mistakes that the false positives are (paper section 3.4 and figure 5, after Hoiem et al., ECCV 2012)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ RANK_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 class Verdict(IntEnum):
-    """What a detection is. False positives are told apart in the order of the paper's definitions."""
+    """Verdict on a detection. False positives are told apart in the order of the paper's definitions."""
 
     RIGHT = 0
     LOCALISATION = 1  # IoU with an object of its class of at least 0.1 but too little, or a duplicate
@@ -30,7 +30,7 @@ class Verdict(IntEnum):
 
 
 def similarity(classes: Sequence[str], sets: Sequence[Sequence[str]]) -> Bools:
-    """bool [N, N]: whether two different classes share one of the sets."""
+    """Tell which two different classes share one of the sets: bool [N, N]."""
     similar = np.zeros((len(classes), len(classes)), bool)
     for names in sets:
         members = [j for j, name in enumerate(classes) if name in names]
@@ -41,7 +41,7 @@ def similarity(classes: Sequence[str], sets: Sequence[Sequence[str]]) -> Bools:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """``verdict`` int64 [m] (:class:`Verdict`) and ``confused`` int64 [m]: the class mistaken for it, or -1."""
+    """The ``verdict`` on each detection, int64 [m] (:class:`Verdict`), and the class ``confused`` with it, or -1."""
 
     verdict: Ints
     confused: Ints
@@ -66,7 +66,7 @@ def diagnose(detections: FlatDetections, matches: Matches, truth: GroundTruth, s
 
 
 def _contact(detections: FlatDetections, truth: GroundTruth, among: Bools) -> tuple[NDArray[np.float64], Ints]:
-    """Largest IoU of each detection with an object of the classes ``among[its class]`` names, and that class."""
+    """Find the largest IoU of each detection with an object of the classes ``among[its class]`` names, and that class."""
     overlap, labels = np.zeros(len(detections)), np.full(len(detections), -1)
     if not among.any():
         return overlap, labels
@@ -83,7 +83,10 @@ def _contact(detections: FlatDetections, truth: GroundTruth, among: Bools) -> tu
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """How many of the ``ranked`` best detections of a class are of each kind (ignored ones are passed over)."""
+    """The numbers of each kind among the ``ranked`` best detections of a class (ignored ones are passed over).
+
+    ``multiple``: of as many detections as that many times the class's objects.
+    """
 
     label: int
     multiple: float
@@ -96,7 +99,7 @@ class ErrorCounts:
 
 
 def count_errors(matches: Matches, truth: GroundTruth, diagnosis: Diagnosis) -> Iterator[ErrorCounts]:
-    """Counts among the best ``RANK_MULTIPLES`` times as many detections as the class has objects."""
+    """Count kinds among the best ``RANK_MULTIPLES`` times as many detections as the class has objects."""
     for label, positives in enumerate(truth.positives.tolist()):
         ranked = matches.ranked(label)
         kinds = diagnosis.verdict[ranked[~matches.ignored[ranked]]]

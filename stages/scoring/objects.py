@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,12 @@ class GroundTruth:
 
     @property
     def ignored(self) -> Bools:
-        """bool [n]: difficult or crowd."""
+        """Mask of the objects that are difficult or crowd: bool [n]."""
         return self.difficult | self.crowd
 
     @property
     def positives(self) -> Ints:
-        """int64 [n_classes]: objects per class that count (VOC's npos)."""
+        """Number of objects of each class that count (VOC's npos): int64 [n_classes]."""
         return np.bincount(self.labels[~self.ignored], minlength=self.n_classes)
 
     @classmethod
@@ -94,10 +94,10 @@ class FlatDetections:
         )
 
     def above(self, thresholds: NDArray[np.floating]) -> "FlatDetections":
-        """Without those that score below their class's threshold (``thresholds`` [n_classes])."""
+        """Drop those that score below their class's threshold (``thresholds`` [n_classes])."""
         keep = self.scores >= np.asarray(thresholds)[self.labels]
         return FlatDetections(self.image[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
 
 
-def _join(parts: list, dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray:
+def _join(parts: Sequence[NDArray[Any]], dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray[Any]:
     return np.concatenate([np.asarray(p, dtype) for p in parts]) if parts else np.zeros(empty, dtype)
