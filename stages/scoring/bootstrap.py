@@ -149,7 +149,7 @@ def _resampled_ap(images: Ints, right: Bools, total: _Values, weights: Ints, rul
 
 
 def _curves(images: Ints, right: Bools, weights: Ints) -> Iterator[tuple[slice, _Values, _Values]]:
-    """Yield resamples (a slice), the weight of their R right detections, and the best precision from each on: [R, c] both.
+    """Yield resamples (a slice), their R right detections' weights [R, c], and the best precision from each on [R, c].
 
     Only the precisions after right detections matter: those between are lower than the one before them. So the
     detections up to each right one are counted per image, and a sparse product weighs them for all resamples.

@@ -68,7 +68,7 @@ def errors_csv(counts: dict[str, list[ErrorCounts]], classes: Sequence[str]) -> 
 def coco_results(
     detections: FlatDetections, image_ids: Sequence[int], category_ids: Sequence[int]
 ) -> list[dict[str, object]]:
-    """Return the detections in COCO's results form: ``bbox`` is x, y, width, height in px, 0-based; nothing is rounded."""
+    """Return COCO's results form: ``bbox`` is x, y, width, height in px, 0-based; nothing is rounded."""
     boxes = detections.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     rows = zip(
@@ -90,9 +90,9 @@ def comp4_name(class_name: str) -> str:
 
 
 def comp4_lines(detections: FlatDetections, label: int, image_names: Sequence[str]) -> str:
-    """Write one class in VOC's form, ``image score x1 y1 x2 y2``: 1-based, right and bottom edge inclusive, not rounded.
+    """Write one class in VOC's form, ``image score x1 y1 x2 y2``: 1-based, right and bottom edge inclusive.
 
-    Best score first (VOC allows any order); equal scores keep the detections' order.
+    Nothing is rounded. Best score first (VOC allows any order); equal scores keep the detections' order.
     """
     rows = np.flatnonzero(detections.labels == label)
     rows = rows[np.argsort(-detections.scores[rows].astype(np.float64), kind="stable")]

@@ -15,7 +15,7 @@ IOU_STEPS = tuple(step / 100 for step in range(50, 101, 5))
 
 
 def proposal_overlaps(truth: GroundTruth, boxes_per_image: Sequence[Floats]) -> NDArray[np.float64]:
-    """Find the largest IoU of each object with a proposal of its image: float64 [n], 0 for an image without proposals."""
+    """Find the largest IoU of each object with a proposal of its image: float64 [n], 0 where there is none."""
     best = np.zeros(len(truth.labels))
     for image in np.unique(truth.image).tolist():
         objects = np.flatnonzero(truth.image == image)

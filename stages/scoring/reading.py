@@ -1,4 +1,4 @@
-"""Reading of what is scored out of the store: detections at or above the dataset-wide score thresholds, and proposals."""
+"""Reading of detections and proposals from the store, as scoring takes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from .objects import FlatDetections, Floats
 
 
 def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
-    """Return the images that were searched for objects, in the manifest's order; StageError if one is not in the dataset."""
+    """Return the images that were searched, in the manifest's order; StageError if the dataset lacks one."""
     records = [record for record in dataset.images if record.id in detect.keys]
     if len(records) != len(detect.keys):
         unknown = sorted(detect.keys.keys() - {record.id for record in records})
