@@ -16,7 +16,7 @@ _CURVE_NAMES = {
 
 
 def network_curves(data: PageData) -> Markup:
-    """Which network it is, and loss and accuracy of its pre-training and fine-tuning."""
+    """Name the network, and draw loss and accuracy of its pre-training and fine-tuning."""
     network, features = data.parameters["network"], data.parameters["features"]
     what = f"{network['name']}, weights: {network['weights']}; features from {', '.join(features['layers'])}."
     parts = [
@@ -28,7 +28,7 @@ def network_curves(data: PageData) -> Markup:
 
 
 def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:
-    """``samples``: what the network is trained on; ``done``: what was done to it."""
+    """Draw the curves of one training. ``samples``: what the network is trained on; ``done``: what was done to it."""
     if not rows:
         return tag("p", f"The network was not {done} in this run.", class_="note")
     named = _CURVE_NAMES | {"val_accuracy": f"all {samples}"}
@@ -51,7 +51,7 @@ def _curve(rows: Sequence[Row], column: str, name: str, style: str) -> Series:
 
 
 def mining(data: PageData) -> Markup:
-    """Objective and cached negatives of each class after each fit, and the last fit in numbers."""
+    """Draw objective and cached negatives of each class after each fit, and the last fit in numbers."""
     if not data.mining:
         return section("mining", "Hard negative mining", tag("p", "No SVM was trained in this run.", class_="note"))
     by_class: dict[str, list[Row]] = {}

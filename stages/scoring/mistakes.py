@@ -66,7 +66,7 @@ def diagnose(detections: FlatDetections, matches: Matches, truth: GroundTruth, s
 
 
 def _contact(detections: FlatDetections, truth: GroundTruth, among: Bools) -> tuple[NDArray[np.float64], Ints]:
-    """Find each detection's largest IoU with an object of the classes that ``among[its class]`` names, and that class."""
+    """Find each detection's largest IoU with an object of the classes in ``among[its class]``, and that class."""
     overlap, labels = np.zeros(len(detections)), np.full(len(detections), -1)
     if not among.any():
         return overlap, labels
