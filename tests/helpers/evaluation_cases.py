@@ -3,7 +3,7 @@
 import numpy as np
 
 from stages.boxes.geometry import iou
-from stages.scoring.objects import Detections, GroundTruth
+from stages.scoring.objects import FlatDetections, GroundTruth
 
 
 def truth_of(rows, n_images, n_classes):
@@ -24,7 +24,7 @@ def truth_of(rows, n_images, n_classes):
 def detections_of(rows):
     """rows of (image, label, box, score), in image order."""
     image, labels, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Detections(
+    return FlatDetections(
         np.array(image, np.int64),
         np.array(labels, np.int64),
         np.array(boxes, np.float32).reshape(-1, 4),
