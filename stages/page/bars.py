@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .charts import ChartAxis, axis_ticks, chart, tick_text
+from .charts import ChartAxis, axis_ticks, chart
 from .markup import Markup, tag
 
 _LONGEST_NAME = 24  # letters of a row's name that are shown
@@ -48,36 +48,34 @@ def stacked_bars(
     return chart(parts, width, height)
 
 
-def grouped_bars(
-    groups: Sequence[tuple[str, Sequence[float | None]]],
-    members: Sequence[tuple[str, str]],
-    text: Callable[[float], str],
-    *,
-    width: int = 760,
-) -> Markup:
-    """Draw for each group one bar per member, all to one scale from 0.
+@dataclass(frozen=True)
+class Bar:
+    """A bar from 0: what it stands for, colour class, and length in data units (None: not known)."""
 
-    Args:
-        groups: name, and the members' values; None: not known.
-        members: name and colour class.
-        text: writes a value beside its bar.
-    """
-    left, bar, gap = _names_px([name for name, _ in groups]), 11, 14
-    longest = max((value for _, values in groups for value in values if value is not None), default=0.0) or 1.0
+    name: str
+    style: str
+    value: float | None
+
+
+def grouped_bars(
+    groups: Sequence[tuple[str, Sequence[Bar]]], text: Callable[[float], str], *, width: int = 760
+) -> Markup:
+    """Draw groups of bars under each other, all to one scale; ``text`` writes the value beside a bar."""
+    left, thick, gap = _names_px([name for name, _ in groups]), 11, 14
+    longest = max((bar.value for _, bars in groups for bar in bars if bar.value is not None), default=0.0) or 1.0
     parts, top = [], 4.0
-    for group, values in groups:
-        middle = top + (bar + 1) * len(values) / 2 + 4
+    for group, bars in groups:
+        middle = top + (thick + 1) * len(bars) / 2 + 4
         parts.append(tag("text", _shown(group), x=left - 8, y=middle, class_="tick", text_anchor="end"))
-        for value, (name, style) in zip(values, members, strict=True):
-            length = 0.0 if value is None else (width - left - 70) * value / longest
-            shown = "–" if value is None else text(value)
-            title = tag("title", f"{name}, {group}: {shown}")
-            parts.append(tag("rect", title, x=left, y=top, width=max(length, 0.8), height=bar, class_=f"fill {style}"))
+        for bar in bars:
+            length = (width - left - 70) * (bar.value or 0.0) / longest
+            shown = "–" if bar.value is None else text(bar.value)
+            title, style = tag("title", f"{bar.name}, {group}: {shown}"), f"fill {bar.style}"
+            parts.append(tag("rect", title, x=left, y=top, width=max(length, 0.8), height=thick, class_=style))
             parts.append(tag("text", shown, x=round(left + length + 5, 1), y=top + 9.5, class_="tick"))
-            top += bar + 1
+            top += thick + 1
         top += gap
-    height = top - gap + 6 if groups else top
-    return chart(parts, width, height)
+    return chart(parts, width, top - gap + 6 if groups else top)
 
 
 @dataclass(frozen=True)
@@ -104,9 +102,9 @@ def interval_chart(rows: Sequence[IntervalRow], axis: ChartAxis, text: Callable[
 
     parts = []
     for tick in ticks:
-        style = "base" if tick == 0 and ticks[0] < 0 else "grid"  # no difference: the line to look at
+        style = "base" if tick == 0 else "grid"  # no difference: the line to look at
         parts.append(tag("line", x1=at(tick), x2=at(tick), y1=top, y2=bottom, class_=style))
-        parts.append(tag("text", tick_text(tick), x=at(tick), y=bottom + 16, class_="tick", text_anchor="middle"))
+        parts.append(tag("text", axis.text(tick), x=at(tick), y=bottom + 16, class_="tick", text_anchor="middle"))
     for i, row in enumerate(rows):
         y = top + line * i + line / 2
         parts.append(tag("text", _shown(row.name), x=left - 8, y=y + 4, class_="tick", text_anchor="end"))
@@ -122,7 +120,7 @@ def interval_chart(rows: Sequence[IntervalRow], axis: ChartAxis, text: Callable[
 
 
 def dot_line(dots: Sequence[tuple[float, str]], style: str) -> Markup:
-    """Draw dots on a line from 0 to 1, joined by a line of colour class ``style``.
+    """Draw dots on a line from 0 to 1; the first and the last are joined by a line of colour class ``style``.
 
     Args:
         dots: value in [0, 1] and class (``fill c0``, ``ring c0``) of each, the later ones on top.

@@ -52,11 +52,19 @@ class Series:
 
 @dataclass(frozen=True)
 class ChartAxis:
-    """Label with unit, and range; a range left open is that of the data."""
+    """Label with unit, and range; a range left open is that of the data.
+
+    ``ticks``: where ticks stand, the first and last at the ends, and what they say; none: at round numbers.
+    """
 
     label: str
     low: float | None = 0.0
     high: float | None = None
+    ticks: Sequence[tuple[float, str]] = ()
+
+    def text(self, tick: float) -> str:
+        """Write the tick's number, or what was set for it."""
+        return dict(self.ticks).get(tick, tick_text(tick))
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -111,7 +119,7 @@ def line_chart(
         axis_ticks([v for s in series for v in s.ys], y),
     )
     frame = _Frame(x_ticks, y_ticks, width - label_width - 10, height - _BOTTOM)
-    parts = [_grid(frame)]
+    parts = [_grid(frame, x, y)]
     parts.append(tag("text", x.label, x=(_LEFT + frame.right) / 2, y=height - 5, class_="axis", text_anchor="middle"))
     parts.append(_y_label(y.label, (_TOP + frame.bottom) / 2))
     for one in series:
@@ -133,22 +141,24 @@ def chart(parts: Sequence[Markup], width: int, height: float) -> Markup:
 
 def axis_ticks(values: Sequence[float], axis: ChartAxis) -> list[float]:
     """Choose the ticks of ``axis``; the range that it leaves open is that of the finite ``values``."""
+    if axis.ticks:
+        return [at for at, _ in axis.ticks]
     finite = [v for v in values if isfinite(v)] or [0.0, 1.0]
     low = min(finite) if axis.low is None else axis.low
     high = max(finite) if axis.high is None else axis.high
     return nice_ticks(low, high)
 
 
-def _grid(frame: _Frame) -> Markup:
+def _grid(frame: _Frame, x_axis: ChartAxis, y_axis: ChartAxis) -> Markup:
     parts, bottom = [], frame.bottom
     for value in frame.y_ticks:
         y = frame.y(value)
         parts.append(tag("line", x1=_LEFT, x2=frame.right, y1=y, y2=y, class_="grid"))
-        parts.append(tag("text", tick_text(value), x=_LEFT - 5, y=y + 4, class_="tick", text_anchor="end"))
+        parts.append(tag("text", y_axis.text(value), x=_LEFT - 5, y=y + 4, class_="tick", text_anchor="end"))
     for value in frame.x_ticks:
         x = frame.x(value)
         parts.append(tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="base"))
-        parts.append(tag("text", tick_text(value), x=x, y=bottom + 16, class_="tick", text_anchor="middle"))
+        parts.append(tag("text", x_axis.text(value), x=x, y=bottom + 16, class_="tick", text_anchor="middle"))
     parts.append(tag("line", x1=_LEFT, x2=frame.right, y1=bottom, y2=bottom, class_="base"))
     return join(*parts)
 

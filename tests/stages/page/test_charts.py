@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from stages.page.bars import IntervalRow, dot_line, grouped_bars, interval_chart, stacked_bars
+from stages.page.bars import Bar, IntervalRow, dot_line, grouped_bars, interval_chart, stacked_bars
 from stages.page.charts import ChartAxis, Series, legend, line_chart, nice_ticks, palette
 
 
@@ -53,12 +53,13 @@ def test_eight_things_have_eight_colours_and_further_ones_are_dashed():
 
 
 def test_grouped_bars_share_one_scale_and_say_what_is_not_known():
-    svg = grouped_bars([("a", [4.0, 1.0]), ("b", [None, 2.0])], [("x", "c0"), ("y", "c3")], lambda v: f"{v:g} s")
+    groups = [("a", [Bar("x", "c0", 4.0), Bar("y", "c3", 1.0)]), ("b", [Bar("x", "c0", None), Bar("y", "c3", 2.0)])]
+    svg = grouped_bars(groups, lambda v: f"{v:g} s")
     long, quarter, none, half = (float(w) for w in re.findall(r'width="([\d.]+)" height="11"', svg))
     assert (quarter, half) == (pytest.approx(long / 4), pytest.approx(long / 2))
     assert none < 1
     assert "y, b: 2 s" in svg and "x, b: –" in svg
-    assert "NaN" not in grouped_bars([], [], str) + grouped_bars([("a", [0.0])], [("x", "c0")], str)
+    assert "NaN" not in grouped_bars([], str) + grouped_bars([("a", [Bar("x", "c0", 0.0)])], str)
 
 
 def test_intervals_lie_around_their_dots():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from evaluation_cases import random_case
+from evaluation_cases import random_case, resample
 
 from stages.scoring.bootstrap import (
     image_weights,
@@ -18,24 +18,6 @@ from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.voc import area_ap, curve, eleven_point_ap, mean_ap
 
 
-def resample(truth, found, drawn):
-    """The dataset whose images are ``drawn``, repeats being images of their own."""
-    objects = [(k, np.flatnonzero(truth.image == i)) for k, i in enumerate(drawn)]
-    rows = [(k, np.flatnonzero(found.image == i)) for k, i in enumerate(drawn)]
-    o, d = np.concatenate([r for _, r in objects]), np.concatenate([r for _, r in rows])
-    new_truth = GroundTruth(
-        np.repeat([k for k, _ in objects], [len(r) for _, r in objects]),
-        truth.labels[o],
-        truth.boxes[o],
-        truth.difficult[o],
-        truth.crowd[o],
-        len(drawn),
-        truth.n_classes,
-    )
-    image = np.repeat([k for k, _ in rows], [len(r) for _, r in rows])
-    return new_truth, FlatDetections(image, found.labels[d], found.boxes[d], found.scores[d])
-
-
 def test_weights_equal_a_real_resample():
     truth, found = random_case(4, n_images=15, ties=False)
     weights = image_weights(15, 20, np.random.default_rng(0))
@@ -45,7 +27,7 @@ def test_weights_equal_a_real_resample():
     ap, ap50 = resampled_coco(found, coco_matches(found, truth), truth, weights)
     assert all(len(set(got)) > 10 for got in (area, eleven, ap, ap50))
     for k, row in enumerate(weights):
-        again, detections = resample(truth, found, np.repeat(np.arange(15), row))
+        again, detections = resample(truth, found, np.repeat(np.arange(15), row).tolist())
         matches = match(detections, again, 0.5)
         curves = [curve(detections, matches, again, j) for j in range(again.n_classes)]
         assert area[k] == pytest.approx(mean_ap([c and area_ap(c.recall, c.precision) for c in curves]), abs=1e-12)
