@@ -86,15 +86,27 @@ class DetectorRun:
     """
 
     name: str
-    kind: str
     detections: Artifact
-    regions: Artifact
-    timings: Mapping[str, Mapping[str, Any]]
-    test_nodes: Sequence[str]
-    trained_nodes: Sequence[str]
-    disk_bytes: int | None
-    parameters: Mapping[str, Any]
-    digests: Mapping[str, str]
+    kind: str = ""
+    regions: Artifact | None = None
+    timings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_nodes: Sequence[str] = ()
+    trained_nodes: Sequence[str] = ()
+    disk_bytes: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes that it detects, in the order of its labels."""
+        classes: Sequence[str] = self.detections.summary["classes"]
+        return classes
+
+    @property
+    def images(self) -> Sequence[str]:
+        """SHA-256 of each image that it searched, in the order of the artifact's entries."""
+        images: Sequence[str] = self.detections.summary["images"]
+        return images
 
 
 class Context(Protocol):

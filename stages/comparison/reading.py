@@ -1,34 +1,14 @@
 """Reading of a detector's results from the store, as its own evaluation reads them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cache import Artifact, Store
 from manifests import ImageRecord
-from stages.contract import Log
+from stages.contract import DetectorRun, Log
 from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
 from stages.scoring.objects import FlatDetections, Floats
 from stages.scoring.reading import read_detections, read_proposals, thresholds
-
-
-@dataclass(frozen=True)
-class DetectorRun:
-    """Where a detector's results lie, and on what it was tested: what :func:`.inputs.check_comparable` asks for."""
-
-    name: str
-    detections: Artifact
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """The classes that it detects, in the order of its labels."""
-        classes: Sequence[str] = self.detections.summary["classes"]
-        return classes
-
-    @property
-    def images(self) -> Sequence[str]:
-        """SHA-256 of each image that it searched, in the order of the artifact's entries."""
-        images: Sequence[str] = self.detections.summary["images"]
-        return images
 
 
 def read_found(store: Store, run: DetectorRun, records: Sequence[ImageRecord], log: Log) -> dict[str, FlatDetections]:

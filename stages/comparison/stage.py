@@ -1,72 +1,74 @@
-"""compare: the detections of several detectors -> ``reports/comparison/``, one page and all its numbers as JSON.
+"""compare: the results of several detectors on one dataset -> one page, ``reports/comparison/index.html``.
 
-Seconds for thousands of images, most of them for the intervals. A draft: until a stage can declare other detectors'
-nodes as its inputs, it compares the root's alone.
+Reads the dataset manifest, the proposals and every detector's list of detections; writes the page and
+``comparison.json``, all of its figures. Cost: the evaluation of each detector, and the drawing of some photographs.
 """
 
-from cache import digest_file
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cache import atomic_write
 from cache.documents import json_text
-from stages.contract import Context, Stage
+from manifests import ImageRecord
+from stages.contract import Context, DetectorRun
+from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.reading import evaluated_images
 
 from .inputs import Compared, ComparisonData, NodeCost, check_comparable
 from .measures import compare, document
 from .page import page
-from .reading import DetectorRun, read_found, read_regions
+from .reading import read_found, read_regions
 from .settings import CompareSettings
-
-_TEST_NODES = ("proposals", "features", "detect")
 
 
 def run(ctx: Context) -> None:
-    """Read every detector's results, compare them, and write the page and the numbers."""
-    dataset, detections = ctx.dataset(), ctx.artifact("detections")
-    records = evaluated_images(dataset, detections)
-    runs = [DetectorRun("rcnn", detections)]
-    check_comparable(runs)
+    """Score every detector by one protocol and write the page."""
+    detectors = ctx.detectors()
+    check_comparable(detectors)
+    dataset = ctx.dataset()
+    tested = evaluated_images(dataset, detectors[0].detections)
     data = ComparisonData(
         dataset=dataset,
-        tested=records,
-        detectors=[
-            Compared(
-                name=one.name,
-                kind="rcnn",
-                title=str(one.detections.summary["detector"]),
-                classes=one.classes,
-                images=one.images,
-                found=read_found(ctx.store, one, records, ctx.log),
-                proposals=read_regions(ctx.store, ctx.artifact("proposals"), records),
-                costs={node: _cost(ctx, node) for node in ctx.timings()},
-                test_nodes=_TEST_NODES,
-                digests={path: digest_file(ctx.input(name)) for name, path in STAGE.inputs.items()},
-            )
-            for one in runs
-        ],
-        scoring=ctx.settings("evaluate"),
-        settings=ctx.settings("compare"),
+        tested=tested,
+        detectors=[_compared(ctx, one, tested) for one in detectors],
+        scoring=ctx.settings(EvaluateSettings),
+        settings=ctx.settings(CompareSettings),
         seed=ctx.seed,
         pixels=ctx.image,
     )
     comparison = compare(data)
-    ctx.output("numbers").write_text(json_text(document(data, comparison)), encoding="utf-8", newline="\n")
-    ctx.output("html").write_text(page(data, comparison), encoding="utf-8", newline="\n")
+    atomic_write(ctx.output("figures"), json_text(document(data, comparison)).encode())
+    atomic_write(ctx.output("html"), page(data, comparison).encode())
+    ctx.log.info(f"{', '.join(one.name for one in detectors)}: {ctx.shown('html')}")
 
 
-def _cost(ctx: Context, node: str) -> NodeCost:
-    timing = ctx.timings()[node]
-    return NodeCost(float(timing.get("seconds", 0)), timing.get("peak_rss_mb"), int(timing.get("computed", 0)))
+def _compared(ctx: Context, one: DetectorRun, tested: Sequence[ImageRecord]) -> Compared:
+    """Read one detector's results from the store."""
+    trained = [one.timings[name]["seconds"] for name in one.trained_nodes if name in one.timings]
+    return Compared(
+        name=one.name,
+        kind=one.kind,
+        title=str(one.detections.summary.get("detector", one.kind)),
+        classes=one.classes,
+        images=one.images,
+        found=read_found(ctx.store, one, tested, ctx.log),
+        proposals=read_regions(ctx.store, one.regions, tested),
+        costs={name: _cost(timing) for name, timing in one.timings.items()},
+        test_nodes=one.test_nodes,
+        training_seconds=sum(trained) if len(trained) == len(one.trained_nodes) and trained else None,
+        disk_bytes=one.disk_bytes,
+        parameters=one.parameters,
+        digests=one.digests,
+    )
 
 
-STAGE = Stage(
-    name="compare",
-    version=1,
-    settings={"compare": CompareSettings},
-    groups=("compare", "evaluate", "seed"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "proposals": "artifacts/proposals/manifest.json",
-        "detections": "artifacts/combine/manifest.json",
-    },
-    outputs={"html": "reports/comparison/index.html", "numbers": "reports/comparison/comparison.json"},
-    run=run,
-)
+def _cost(timing: Mapping[str, Any]) -> NodeCost:
+    """Return a node's cost from its entry in timings.json; its parts are those measured last."""
+    measured = list(timing.get("per_image", {}).values())
+    newest: Mapping[str, float] = max(measured, key=lambda parts: parts["measured"], default={})
+    return NodeCost(
+        seconds=timing["seconds"],
+        peak_mb=timing.get("peak_rss_mb"),
+        images=timing.get("computed", 0),
+        per_image={name: seconds for name, seconds in newest.items() if name != "measured"},
+    )

@@ -10,7 +10,8 @@ from stage_context import Messages
 from cache import Artifact, Payload, Recipe, Store
 from manifests import ImageRecord
 from stages.comparison.inputs import check_comparable
-from stages.comparison.reading import DetectorRun, read_found, read_regions
+from stages.comparison.reading import read_found, read_regions
+from stages.contract import DetectorRun
 from stages.scoring.objects import FlatDetections
 
 
