@@ -26,9 +26,11 @@ from cache import (
 from cache.errors import ParamsError, StageError
 from manifests import Dataset, ImageSource, load_dataset
 from pipeline.hardware import default_workers
-from stages.contract import Compute, ImageTask, Node, ReadImage, S
+from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, S
+from stages.detections.saved import detector_input
 from stages.graph import SAVED
 
+from .detector_runs import detector_runs
 from .detectors import Layout
 from .executor import Executor, Runner, Tally
 from .graph import nodes_before
@@ -138,6 +140,11 @@ class RunContext:
         partial = self._partial(path)
         make_dirs(partial.parent)
         return partial
+
+    def detectors(self) -> list[DetectorRun]:
+        mark = detector_input("")
+        names = [name.removeprefix(mark) for name in self.node.inputs if name.startswith(mark)]
+        return detector_runs(self._project, names, self.store)
 
     def dataset(self) -> Dataset:
         return self._dataset

@@ -1,15 +1,17 @@
-"""The sections about the run itself: seconds per stage, parameters, and digests."""
+"""The section about the run itself: time and memory of each stage."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from stages.page.bars import share_bar
 from stages.page.markup import Markup, section, table, tag
+from stages.page.provenance import duration
 
 from .inputs import PageData
 
 
 def timings(data: PageData) -> Markup:
-    """Seconds and peak memory of each stage's last run."""
+    """Show seconds and peak memory of each stage's last run."""
     if not data.timings:
         text = "No times are known: they are written by `rcnn run` and `dvc repro`, to reports/timings.json."
         return section("timings", "Time and memory", tag("p", text, class_="note"))
@@ -17,8 +19,8 @@ def timings(data: PageData) -> Markup:
     rows = [
         [
             stage,
-            _bar(float(part.get("seconds", 0)) / longest),
-            _duration(float(part.get("seconds", 0))),
+            share_bar(float(part.get("seconds", 0)) / longest),
+            duration(float(part.get("seconds", 0))),
             _count(part, "peak_rss_mb"),
             _count(part, "computed"),
             _count(part, "reused"),
@@ -27,7 +29,7 @@ def timings(data: PageData) -> Markup:
         for stage, part in data.timings.items()
     ]
     total = sum(float(part.get("seconds", 0)) for part in data.timings.values())
-    rows.append([tag("b", "all"), Markup(""), _duration(total), "", "", "", ""])
+    rows.append([tag("b", "all"), Markup(""), duration(total), "", "", "", ""])
     header = ["stage", "", "time", "peak memory, MiB", "objects computed", "reused", "finished (UTC)"]
     text = "Each stage's last run that computed something; this page's own time is not in it."
     if data.features_cost:
@@ -36,40 +38,5 @@ def timings(data: PageData) -> Markup:
     return section("timings", "Time and memory", tag("p", text, class_="note"), table(header, rows))
 
 
-def _bar(part: float) -> Markup:
-    rect = tag("rect", x=0, y=2, width=max(1.0, 118 * part), height=10, class_="fill c0")
-    return tag("svg", rect, viewBox="0 0 120 14", width=120, height=14, role="img")
-
-
 def _count(part: Mapping[str, Any], key: str) -> str:
     return f"{part[key]:,.0f}" if isinstance(part.get(key), int | float) else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def parameters(data: PageData) -> Markup:
-    """Every parameter that made the detector, by group."""
-    rows = []
-    for group, value in data.parameters.items():
-        if isinstance(value, Mapping):
-            rows += [[tag("code", f"{group}.{key}"), tag("code", _value(one))] for key, one in value.items()]
-        else:
-            rows.append([tag("code", group), tag("code", _value(value))])
-    return section("parameters", "Parameters", table(["parameter", "value"], rows, text_columns=2))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
-    return "–" if value is None else str(value)
-
-
-def digests(data: PageData) -> Markup:
-    """sha256 of every file that the page was made from: two pages with equal lists show the same detector."""
-    rows = [[tag("code", name), tag("code", digest)] for name, digest in data.digests.items()]
-    return section("digests", "Made from", table(["file", "sha256"], rows, text_columns=2))
