@@ -1,17 +1,23 @@
 """What is in a store: its objects one by one, and how much of the disk each stage and each result takes."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .artifact import Artifact
 from .backend import Entry
+from .environment import Environment
 from .errors import StoreError
-from .recipe import Recipe, check_stage, is_key
-from .record import DamagedRecordError, ObjectRecord
+from .recipe import check_stage, is_key
+from .record import DamagedRecordError, ObjectRecord, environment_in
 from .store import Store
 
+# Records looked at to learn of environments: in a folder some 0.05 s (measured; all of 5,000 objects take 0.7 s), at a
+# URL one round of requests.
+_SAMPLE, _SAMPLE_AT_URL = 500, 32
 _Sizes = dict[str, dict[bytes, int]]  # bytes of each object, by stage and key
 
 
@@ -77,12 +83,51 @@ def find(store: Store, key_prefix: str) -> list[ObjectInfo]:
     return list(infos(store, (entry for entry in entries(store) if entry.key.startswith(key_prefix))))
 
 
-def recipe_of(store: Store, one: ObjectInfo) -> Recipe | None:
-    """What the object was made of; None where its record is damaged or gone. Nothing is moved to quarantine."""
+def record_of(store: Store, one: ObjectInfo) -> ObjectRecord | None:
+    """The object's record; None where it is damaged or gone. Nothing is moved to quarantine."""
     try:
-        return ObjectRecord.from_bytes(store.backend.record(one.stage, one.key)).recipe
+        return ObjectRecord.from_bytes(store.backend.record(one.stage, one.key))
     except (DamagedRecordError, OSError, StoreError):
         return None
+
+
+@dataclass(frozen=True)
+class Environments:
+    """Which environments computed some objects, as far as their records were ``looked`` at.
+
+    ``counts``: objects by environment, most first; None stands for those whose records, of before they did so, name
+    none. ``objects``: how many there are in all; where more than were looked at, those were spread evenly over them.
+    """
+
+    counts: dict[Environment | None, int]
+    looked: int
+    objects: int
+
+
+def environments(store: Store, stage: str, keys: Iterable[str]) -> Environments:
+    """Look into the records of objects for their environments: of all, or of an even sample of many.
+
+    What is gone, damaged or cannot be read is passed over: whoever reads the object will say so.
+    """
+    known = list(dict.fromkeys(keys))
+    at_url = isinstance(store.root, str)
+    most = _SAMPLE_AT_URL if at_url else _SAMPLE
+    step = max(1.0, len(known) / most)
+    chosen = [known[int(i * step)] for i in range(min(most, len(known)))]
+
+    def look(key: str) -> bytes:
+        try:
+            return store.backend.record(stage, key)
+        except (DamagedRecordError, OSError, StoreError):
+            return b""
+
+    if at_url and len(chosen) > 1:
+        with ThreadPoolExecutor(len(chosen), thread_name_prefix="environments") as pool:
+            records = list(pool.map(look, chosen))
+    else:
+        records = list(map(look, chosen))
+    counts = Counter(environment_in(data) for data in records if data)
+    return Environments(dict(counts.most_common()), counts.total(), len(known))
 
 
 def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:

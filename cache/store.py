@@ -16,6 +16,7 @@ from cache import record
 
 from .artifact import Artifact
 from .backend import Backend, Entry
+from .environment import Environment, present
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreVersionError, remedy
 from .folder import FolderBackend
 from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
@@ -77,18 +78,21 @@ class Store:
         with self.backend.explained(f"looking for {stage} objects"):
             return keys - self.backend.present(stage, keys)
 
-    def put(self, recipe: Recipe, payload: Payload) -> str:
+    def put(self, recipe: Recipe, payload: Payload, environment: Environment | None = None) -> str:
         """Write an object and return its key; if the object is there already, nothing is written.
 
         When this returns the object is whole, durable and visible; when it is killed or fails, nothing is visible.
-        Raises StoreFullError (no space, quota, file size limit) or StoreError (payload that cannot be stored,
-        no permission).
+        ``environment`` is what computed the payload; None: this process, on its CPU.
+
+        Raises StoreFullError (no space, quota, file size limit) or StoreError (payload that cannot be stored, another
+        environment than the recipe's, no permission).
         """
         if not self.missing(recipe.stage, [recipe.key]):
             return recipe.key
         image = payload.attrs.get("image")
         doing = f"writing {recipe.stage} object {recipe.key[:12]}" + (f" of image {image}" if image else "")
-        self._write(recipe.stage, recipe.key, record.encode(recipe, payload), doing)
+        files = record.object_files(recipe, payload, environment or present())
+        self._write(recipe.stage, recipe.key, files, doing)
         return recipe.key
 
     def get(self, stage: str, key: str, names: Sequence[str] | None = None) -> StoredObject:
@@ -110,15 +114,15 @@ class Store:
     def describe(self, stage: str, key: str) -> dict[str, Any]:
         """What the object was made of and what it holds.
 
-        ``key``, ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype, and chunk_rows where an array has several
-        chunks), ``files`` (nbytes, crc32c, and chunk_nbytes and chunk_crc32c of those), ``format`` (of the record),
-        ``nbytes``, ``created`` (seconds since the epoch), ``path`` (where it lies), ``payload`` (what h5py.File or
-        zarr.open opens; at a URL the archive that holds it).
+        ``key``, ``recipe``, ``environment`` (None where the record does not name it), ``attrs``, ``form``, ``arrays``
+        (shape, dtype, and chunk_rows where an array has several chunks), ``files`` (nbytes, crc32c, and chunk_nbytes
+        and chunk_crc32c of those), ``format`` (of the record), ``nbytes``, ``created`` (seconds since the epoch),
+        ``path`` (where it lies), ``payload`` (what h5py.File or zarr.open opens; at a URL the archive that holds it).
         """
         found, entry = self._record(stage, key), self.backend.entry(stage, key)
         created = self.backend.stat(entry).created
         place = {"path": str(self.backend.locate(entry.name)), "payload": self.backend.opens(found)}
-        return {**found.as_dict(), **place, "nbytes": found.nbytes, "created": created}
+        return {"environment": None, **found.as_dict(), **place, "nbytes": found.nbytes, "created": created}
 
     def register(self, artifact: Artifact) -> str:
         """Keep an artifact manifest in ``refs/``, so that gc spares its objects whichever experiment made them.

@@ -6,7 +6,7 @@ from stages.page.markup import Markup, join, tag
 
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
-from .provenance import digests, parameters, timings
+from .provenance import digests, environments, parameters, timings
 from .scores import class_table, headline, mistakes, precision_recall, proposals
 from .training import mining, network_curves
 
@@ -21,6 +21,7 @@ _CONTENTS = (
     ("network", "Network"),
     ("mining", "Mining"),
     ("timings", "Time"),
+    ("environments", "Environments"),
     ("parameters", "Parameters"),
     ("digests", "Made from"),
 )
@@ -51,7 +52,8 @@ def page(data: PageData) -> str:
         tag("title", title),
         tag("style", Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))),
     )
-    contents = tag("nav", *(tag("a", text, href=f"#{anchor}") for anchor, text in _CONTENTS))
+    links = [(anchor, text) for anchor, text in _CONTENTS if anchor != "environments" or data.environments]
+    contents = tag("nav", *(tag("a", text, href=f"#{anchor}") for anchor, text in links))
     body = tag(
         "body",
         tag("header", tag("h1", title), tag("p", lead), contents),
@@ -72,6 +74,7 @@ def _sections(data: PageData) -> Markup:
         network_curves(data),
         mining(data),
         timings(data),
+        environments(data),
         parameters(data),
         digests(data),
     )
