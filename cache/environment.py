@@ -68,14 +68,14 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 @cache
 def present(device: str = "cpu") -> Environment:
-    """This process's environment with a device; the versions are looked up once."""
+    """Describe this process's environment with a device; the versions are looked up once."""
     versions = {"python": platform.python_version()}
     versions |= {name: _version(distributions) for name, distributions in LIBRARIES.items()}
     return Environment.from_json({**versions, "device": device})
 
 
 def _version(distributions: Iterable[str]) -> str:
-    """The installed version, with its build (``+cu128``); where several distributions bring the library, all of theirs.
+    """Installed version, with its build (``+cu128``); where several distributions bring the library, all of theirs.
 
     Which of several is imported depends on the order of their installation, which nothing records.
     """

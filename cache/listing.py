@@ -1,4 +1,4 @@
-"""What is in a store: its objects one by one, and how much of the disk each stage and each result takes."""
+"""What is in a store: its objects one by one, what computed them, and the disk that each stage and result takes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -48,7 +48,7 @@ class ArtifactUsage:
     """One artifact manifest: what it refers to, and how many of those objects the store lacks."""
 
     artifact: Artifact
-    dataset: str  # see dataset_of
+    dataset: str  # as dataset_of
     usage: Usage
     missing: int
 
@@ -65,26 +65,26 @@ class Summary:
 
 
 def iter_objects(store: Store, stage: str | None = None) -> Iterator[ObjectInfo]:
-    """Every object, sorted by stage and key."""
+    """Yield every object, sorted by stage and key."""
     return infos(store, entries(store, stage))
 
 
 def infos(store: Store, found: Iterable[Entry]) -> Iterator[ObjectInfo]:
-    """What is known of objects without reading their payload. One that is removed meanwhile is passed over."""
+    """Yield what is known of objects without reading their payload. One that is removed meanwhile is passed over."""
     for entry in found:
         with suppress(FileNotFoundError):
             yield _info(store, entry)
 
 
 def find(store: Store, key_prefix: str) -> list[ObjectInfo]:
-    """The objects whose key begins with ``key_prefix`` (lower-case hex), of any stage; StoreError if it is no such."""
+    """Find the objects of any stage whose key begins with ``key_prefix``; StoreError if that is no lower-case hex."""
     if not key_prefix or not is_key(key_prefix.ljust(64, "0")):
         raise StoreError(f"key {key_prefix!r}: not 1 to 64 lower-case hex digits; `rcnn cache ls` lists the keys")
     return list(infos(store, (entry for entry in entries(store) if entry.key.startswith(key_prefix))))
 
 
 def record_of(store: Store, one: ObjectInfo) -> ObjectRecord | None:
-    """The object's record; None where it is damaged or gone. Nothing is moved to quarantine."""
+    """Read the object's record; None where it is damaged or gone. Nothing is moved to quarantine."""
     try:
         return ObjectRecord.from_bytes(store.backend.record(one.stage, one.key))
     except (DamagedRecordError, OSError, StoreError):
@@ -93,7 +93,7 @@ def record_of(store: Store, one: ObjectInfo) -> ObjectRecord | None:
 
 @dataclass(frozen=True)
 class Environments:
-    """Which environments computed some objects, as far as their records were ``looked`` at.
+    """Environments that computed some objects, as far as their records were ``looked`` at.
 
     ``counts``: objects by environment, most first; None stands for those whose records, of before they did so, name
     none. ``objects``: how many there are in all; where more than were looked at, those were spread evenly over them.
@@ -131,7 +131,7 @@ def environments(store: Store, stage: str, keys: Iterable[str]) -> Environments:
 
 
 def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:
-    """Every object's entry, sorted by stage and key; what is not laid out as an object is passed over."""
+    """Yield every object's entry, sorted by stage and key; what is not laid out as an object is passed over."""
     if stage is not None:
         check_stage(stage)
     with store.backend.explained("listing the objects"):
@@ -139,7 +139,7 @@ def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:
 
 
 def usage(store: Store, entry: Entry) -> Usage:
-    """One entry's bytes, counted as one object; nothing if it is gone."""
+    """Measure one entry, as one object; nothing if it is gone."""
     try:
         return Usage(1, store.backend.stat(entry).nbytes)
     except FileNotFoundError:
@@ -147,7 +147,7 @@ def usage(store: Store, entry: Entry) -> Usage:
 
 
 def total(usages: Iterable[Usage]) -> Usage:
-    """The sum."""
+    """Add up numbers of objects and bytes."""
     objects = nbytes = 0
     for one in usages:
         objects, nbytes = objects + one.objects, nbytes + one.nbytes
@@ -155,12 +155,12 @@ def total(usages: Iterable[Usage]) -> Usage:
 
 
 def results(store: Store, artifacts: Iterable[Artifact] = ()) -> list[Artifact]:
-    """The given artifacts and all registered ones, each once, sorted by stage and digest."""
+    """List the given artifacts and all registered ones, each once, sorted by stage and digest."""
     return sorted({*artifacts, *store.references().values()}, key=lambda a: (a.stage, a.digest))
 
 
 def dataset_of(artifact: Artifact) -> str:
-    """The name of its dataset; "" where the stage names none."""
+    """Name of the artifact's dataset; "" where its stage names none."""
     return str(artifact.summary.get("dataset", ""))
 
 
@@ -185,7 +185,7 @@ def summarise(store: Store, artifacts: Iterable[Artifact] = ()) -> Summary:
 
 
 def keys_by_stage(artifacts: Iterable[Artifact]) -> dict[str, set[bytes]]:
-    """The keys that artifacts name, as bytes: half the memory of text where there are millions."""
+    """Collect the keys that artifacts name, as bytes: half the memory of text where there are millions."""
     out: dict[str, set[bytes]] = {}
     for artifact in artifacts:
         out.setdefault(artifact.stage, set()).update(bytes.fromhex(key) for _, key in artifact.entries)

@@ -21,12 +21,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def is_stage(name: object) -> bool:
-    """Whether the name can be a stage's, and so a folder's and nothing but a folder's."""
+    """Tell whether the name can be a stage's, and so a folder's and nothing but a folder's."""
     return isinstance(name, str) and _STAGE.fullmatch(name) is not None
 
 
 def is_key(key: object) -> bool:
-    """Whether ``key`` is a sha256 in lower-case hex."""
+    """Tell whether ``key`` is a sha256 in lower-case hex."""
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
@@ -95,7 +95,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Payload:
-    """What one object holds: named arrays and JSON attributes, and the form it is written in.
+    """Content of one object: named arrays and JSON attributes, and the form it is written in.
 
     Arrays are bool, int8..int64, uint8..uint64, float16..float64 or fixed-width ``str``; they come back with the
     same shape, dtype and bits. ``zarr`` lets a reader take single arrays and rows; ``hdf5`` is one small file.
