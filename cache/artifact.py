@@ -54,7 +54,7 @@ class Artifact:
         return self.summary.get("unfinished") is True
 
     def as_claim(self) -> "Artifact":
-        """The claim that a run registers before it writes these entries, and takes back after: gc spares what it names."""
+        """The claim that a run registers before it writes these entries and takes back after: gc spares what it has."""
         return replace(self, params={}, inputs={}, summary={**self.summary, "unfinished": True})
 
     @cached_property
