@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.model_file import ModelFile, read_model_file, write_model_file
+from stages.boxes.geometry import BOX_CONVENTION
 from stages.kernels.half import as_float32
 
 Floats = NDArray[np.float32]
@@ -48,7 +49,11 @@ class BoxRegressor:
 def write_box_regressor(path: Path, model: BoxRegressor) -> None:
     """Write atomically; the same model gives the same bytes."""
     arrays = {"weights": model.weights, "trained": model.trained}
-    attrs = {"enabled": bool(model.enabled), "summary": json.dumps(model.summary, sort_keys=True)}
+    attrs = {
+        "enabled": bool(model.enabled),
+        "summary": json.dumps(model.summary, sort_keys=True),
+        "box_convention": BOX_CONVENTION,
+    }
     write_model_file(
         path, "box_regressor", arrays, attrs,
         layer=model.layer, classes=model.classes, feature_scale=model.feature_scale,

@@ -89,6 +89,15 @@ def device_of(setting: str) -> str:
     return setting
 
 
+def device_name(setting: str) -> str:
+    """The device that ``execution.device`` means, as an object's record names it: ``cpu``, or ``cuda`` and the GPU's.
+
+    Raises ``StageError`` as :func:`device_of`.
+    """
+    device = device_of(setting)
+    return f"{device} {torch.cuda.get_device_name()}" if device == "cuda" else device
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """One torch thread per calling thread inside; more would make the bits depend on their number."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.model_file import read_model_file, write_model_file
+from stages.boxes.geometry import BOX_CONVENTION
 from stages.kernels.half import as_float32
 from stages.kernels.product import FEW, product
 
@@ -74,7 +75,7 @@ class Classifier:
 def write_classifier(path: Path, model: Classifier) -> None:
     """Write atomically; the same model gives the same bytes."""
     arrays: dict[str, NDArray[Any]] = {"weights": model.weights, "bias": model.bias}
-    attrs: dict[str, Any] = {"kind": model.kind}
+    attrs: dict[str, Any] = {"kind": model.kind, "box_convention": BOX_CONVENTION}
     if model.background_weights is not None:
         arrays["background_weights"] = model.background_weights
         attrs["background_bias"] = float(model.background_bias)

@@ -8,6 +8,7 @@ import pytest
 from report_data import data
 
 from cache import Artifact, Payload, Recipe, Store, digest_file
+from cache.environment import present
 from cache.errors import StageError
 from stages.features.settings import FeaturesSettings
 from stages.networks.settings import NetworkSettings
@@ -52,8 +53,8 @@ class Context:
         return self.page.dataset
 
     def artifact(self, name):
-        if name == "features":
-            return Artifact("features", 1, {}, {}, (), {})
+        if name in ("features", "proposals"):
+            return Artifact(name, 1, {}, {}, (), {})
         assert name == "detections"
         entries = []
         for record in self.page.tested:
@@ -94,6 +95,8 @@ def test_stage_writes_the_page(tmp_path):
     assert html.count("1 min 15 s") == 2  # svm, and all
     assert "Features of one image: conv 0.5 s, rest 0.25 s; in all 0.75 s" in html  # these features', no others'
     assert len(ctx.messages) == 1
+    assert str(present().as_json()["numpy"]) in html.split('id="environments"')[1]
+    assert "One environment computed them." in html
 
 
 def test_a_table_of_another_version_is_named(tmp_path):
