@@ -1,7 +1,7 @@
 """Detections drawn onto an image."""
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,10 @@ from .detector import Detection
 _LEAST_FONT_PX = 6
 
 
-def draw(
-    pixels: NDArray[np.uint8], detections: Sequence[Detection], classes: Sequence[str], path: Path, quality: int = 90
-) -> None:
-    """Write a JPEG of uint8 [H, W, 3] RGB pixels with each detection's box, class and score.
+def drawn_jpeg(
+    pixels: NDArray[np.uint8], detections: Sequence[Detection], classes: Sequence[str], quality: int = 90
+) -> bytes:
+    """Draw each detection's box, class and score onto uint8 [H, W, 3] RGB pixels, and give them as a JPEG file.
 
     ``detections`` are best first: the best lie on top, and their labels are placed first.
     """
@@ -36,8 +36,9 @@ def draw(
     for text, colour, (x, y), (w, h) in reversed(list(zip(texts, colours, corners, extents, strict=True))):
         canvas.rectangle((x, y, x + w - 1, y + h - 1), fill=colour)
         canvas.text((x + 2, y), text, fill="white" if sum(colour) < 400 else "black", font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, "JPEG", quality=quality)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def _font(texts: Sequence[str], extent: tuple[int, int]) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
