@@ -47,12 +47,10 @@ class OutputFolder:
         Args:
             names: All that will be written, relative to the folder.
             inputs: Files that are read; none may be replaced, not even one that is ours.
-            protected: Folders in which nothing may be written, and what each is.
+            protected: As :func:`refuse_within` takes them.
         """
         for parent in sorted({(self._folder / name).parent for name in names}):
-            for place, what in (protected or {}).items():
-                if parent.resolve().is_relative_to(place.resolve()):
-                    raise OutputError(f"{parent}: is in {what}; nothing was written; {self._instead}")
+            refuse_within(parent, protected or {}, self._instead)
         read = {_identity(path) for path in inputs}
         if in_way := list(dict.fromkeys(path for name in names if (path := self._in_way(name, read)) is not None)):
             named = ", ".join(map(str, in_way[:_NAMED]))
@@ -136,6 +134,16 @@ class OutputFolder:
                 os.fsync(file)
             finally:
                 os.close(file)
+
+
+def refuse_within(folder: Path, protected: Mapping[Path, str], instead: str) -> None:
+    """Raise OutputError where a folder that is to be written to lies in a protected one, also through links.
+
+    ``protected``: folders in which nothing may be written, and what each is.
+    """
+    for place, what in protected.items():
+        if folder.resolve().is_relative_to(place.resolve()):
+            raise OutputError(f"{folder}: is in {what}; nothing was written; {instead}")
 
 
 def ours(paths: Iterable[Path]) -> set[Path]:

@@ -1,9 +1,9 @@
 """What is in a dataset, for people: a table of counts and sizes, and a contact sheet of drawn images."""
 
 import colorsys
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +116,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows)
 
 
-def contact_sheet(
-    dataset: Dataset, source: ImageSource, path: str | Path, *, n: int = 12, split: str | None = None
-) -> None:
-    """Write a PNG of ``n`` images, evenly spaced through the dataset (or one split), with boxes and class names drawn.
+def contact_sheet(dataset: Dataset, source: ImageSource, *, n: int = 12, split: str | None = None) -> bytes:
+    """Draw ``n`` images, evenly spaced through the dataset (or one split), with boxes and class names -> a PNG file.
 
     A difficult object's outline is thin, any other's thick. DatasetError: no images, or a file that changed.
     """
@@ -138,9 +136,9 @@ def contact_sheet(
         shows = "" if record.category is None else f", {dataset.classes[record.category]}"
         caption = f"{record.file_name}  [{record.split}{shows}]"
         ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, _CELL_PX), fill="black", font=_font())
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG")
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
 
 
 def _drawn(record: ImageRecord, source: ImageSource, classes: Sequence[str]) -> Image.Image:

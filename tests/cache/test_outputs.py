@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import OutputError, StoreError
@@ -120,6 +120,7 @@ def test_what_came_while_a_run_took_its_time_stays(tmp_path: Path) -> None:
     assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.npy").read_bytes() == b"the user's"
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["a", "B", "sub/a", "sub/é"]), st.binary(max_size=4)), max_size=8))
 def test_ours_may_be_replaced_by_any_later_run(tmp_path_factory: pytest.TempPathFactory, runs: list[tuple]) -> None:
     folder = tmp_path_factory.mktemp("out")
