@@ -18,7 +18,8 @@ from manifests import (
     registered_names,
 )
 from manifests import refresh as refresh_dataset
-from manifests.describe import contact_sheet, describe
+from manifests.describe import contact_sheet, describe, shown_on_sheet
+from manifests.fonts import note_of_missing
 from manifests.readers.options import DEFAULT_FRACTIONS
 from manifests.scenes.dataset import NAME as BUILT_IN
 from pipeline.workspace import untouchable
@@ -151,6 +152,9 @@ def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, 
     click.echo(describe(found.dataset))
     for note in found.source.notes:
         click.echo(f"note: {note}")
+    shown = shown_on_sheet(found.dataset, count, split)
+    if missing := note_of_missing([*found.dataset.classes, *(image.file_name for image in shown)]):
+        click.echo(f"note: {missing}", err=True)
     drawn = contact_sheet(found.dataset, ImageSource(found.source.root), n=count, split=split)
     outputs.prepare()
     outputs.write(path.name, drawn)

@@ -11,6 +11,7 @@ import click
 from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests import DatasetError, decode_image
+from manifests.fonts import note_of_missing
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params, untouchable
@@ -52,6 +53,8 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
             "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
             "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
         )
+    if missing := note_of_missing(detector.classes):
+        log.warning(missing)
     if drawn_before:
         log.info(f"{len(drawn_before)} pictures that an earlier `rcnn detect` drew are passed over")
     outputs.prepare()

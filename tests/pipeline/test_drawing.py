@@ -51,3 +51,13 @@ def test_a_label_fits_a_narrow_picture(areas: Areas) -> None:
     _, narrow = areas(Detection("square", 0.5, (5, 40, 30, 90)), width=50)
     assert narrow > 300
     areas(Detection("square", 0.5, (0, 0, 8, 8)), width=8)
+
+
+@pytest.mark.parametrize("label", ["Ножницы", "قط", "Écureuil", "two\nlines", "\x85\u00a1 a"])
+def test_labels_of_other_scripts_are_not_all_alike(label: str) -> None:
+    """A name and its letters backwards would be one row of boxes in a font that lacks them."""
+    blank: NDArray[Any] = np.zeros((100, 200, 3), np.uint8)
+    first, second = (
+        drawn_jpeg(blank, [Detection(name, 0.5, BOX)], (name,)) for name in (label, label[::-1].replace(" ", "x"))
+    )
+    assert first != second

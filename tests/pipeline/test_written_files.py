@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cache import Artifact, Payload, Recipe, Store
-from manifests import ReadOptions, import_dataset
+from manifests import ReadOptions, fonts, import_dataset
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -99,3 +99,21 @@ def test_a_push_goes_to_a_store_or_makes_one_beside_nothing_of_its_names(run: Ru
         code, said, _ = run("-C", project, "cache", "push", other)
         assert code == 0 and said.startswith(done)
     assert (other / "holiday.jpg").read_bytes() == (other / "photos/holiday.jpg").read_bytes() == b"the user's"
+
+
+def test_a_sheet_says_once_which_letters_cannot_be_drawn(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "_system_fonts", lambda: ())
+    fonts._best_font.cache_clear()
+    for split in ("train", "test"):
+        for name in ("止血钳", "Ножницы"):
+            path = project / "data" / split / name / f"{split}.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.full((30, 40, 3), len(name), np.uint8)).save(path)
+    import_dataset("folders", project / "data", "pets", ReadOptions(), project / "artifacts")
+    code, _, said = run("-C", project, "dataset", "show", "pets")
+    fonts._best_font.cache_clear()
+    assert code == 0
+    (line,) = said.splitlines()
+    assert all(letter in line for letter in "止血钳") and "Ножницы" not in line and "install a font" in line
