@@ -42,7 +42,7 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     No file is replaced but those that an earlier `rcnn detect` wrote to the folder, and nobody changed since; these are
     not read as images either, where the folder lies in one that is searched.
     """
-    files, drawn_before = files_to_read(images)
+    files, passed_over = files_to_read(images)
     outputs = OutputFolder(out, "give another folder by --out")
     outputs.check([RESULTS, *(name for _, name in files)], [path for path, _ in files], untouchable(project))
     execution = open_params(project).execution
@@ -55,8 +55,8 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
         )
     if missing := note_of_missing(detector.classes):
         log.warning(missing)
-    if drawn_before:
-        log.info(f"{len(drawn_before)} pictures that an earlier `rcnn detect` drew are passed over")
+    for line in passed_over:
+        log.info(line)
     outputs.prepare()
     results: list[dict[str, Any]] = []
     problems: list[str] = []

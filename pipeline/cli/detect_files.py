@@ -6,6 +6,7 @@ from pathlib import Path
 from cache.errors import StageError
 from cache.outputs import RECORD, name_key, ours
 from manifests import IMAGE_SUFFIXES
+from manifests.listing import list_pictures
 
 RESULTS = "detections.json"
 SUFFIX = ".jpg"  # of drawn pictures
@@ -13,24 +14,20 @@ SUFFIX = ".jpg"  # of drawn pictures
 Named = tuple[Path, Path]  # a file, and the name of its drawn picture below the output folder
 
 
-def files_to_read(given: Sequence[Path]) -> tuple[list[Named], list[Path]]:
+def files_to_read(given: Sequence[Path]) -> tuple[list[Named], list[str]]:
     """Find the pictures of files and folders: each once, in order, no two drawn under one name.
 
     Returns:
-        The pictures, and those passed over because an earlier ``rcnn detect`` drew them. One that is named by itself is
-        read, whoever drew it.
+        The pictures; and a line for each kind that folders hold and that is passed over, among them what an earlier
+        ``rcnn detect`` drew. A file that is named by itself is read, whatever it is.
     """
     found: list[Named] = []
-    drawn: list[Path] = []
+    passed_over: list[str] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            own = ours(inside)
-            drawn += [p for p in inside if p in own]
-            if len(own) == len(inside):
-                but = " but those that `rcnn detect` drew" if own else f" ({', '.join(sorted(IMAGE_SUFFIXES))})"
-                raise StageError(f"{path}: no images in this folder{but}; give one that has some")
-            found += [(p, p.relative_to(path)) for p in inside if p not in own]
+            inside, lines = _in_folder(path)
+            found += [(p, p.relative_to(path)) for p in inside]
+            passed_over += [f"{path}: {line}" for line in lines]
         elif path.is_file():
             found.append((path, Path(path.name)))
         else:
@@ -38,7 +35,24 @@ def files_to_read(given: Sequence[Path]) -> tuple[list[Named], list[Path]]:
     once: dict[Path, Named] = {}
     for path, name in found:
         once.setdefault(path.resolve(), (path, name))
-    return _named_apart(once.values()), drawn
+    return _named_apart(once.values()), passed_over
+
+
+def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures that a folder holds, and lines about those that are passed over; StageError where there are none."""
+    listing = list_pictures(folder)
+    named = [folder / name for name in listing.pictures]
+    files = [path for path in named if path.is_file()]
+    drawn = ours(files)
+    passed_over = list(listing.passed_over)
+    if drawn:
+        passed_over.append(f"{len(drawn)} that an earlier `rcnn detect` drew and nobody changed are passed over")
+    if no_files := [path for path in named if not path.is_file()]:
+        passed_over.append(f"{len(no_files)} names of pictures lead to no file ({no_files[0].relative_to(folder)})")
+    if len(drawn) == len(files):
+        but = "; ".join(passed_over) or f"looked for: {', '.join(sorted(IMAGE_SUFFIXES))}"
+        raise StageError(f"{folder}: no images in this folder ({but}); give one that has some")
+    return [path for path in files if path not in drawn], passed_over
 
 
 def _named_apart(files: Iterable[Named]) -> list[Named]:

@@ -1,10 +1,14 @@
 """Which files ``rcnn detect`` reads, and what it calls their pictures."""
 
+import random
+import re
 from pathlib import Path
 
 import pytest
 
+from cache.errors import StageError
 from cache.outputs import OutputFolder, name_key
+from manifests.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from pipeline.cli.detect_files import RESULTS, files_to_read
 
 
@@ -56,7 +60,52 @@ def test_what_detect_drew_is_not_read_where_a_folder_is_searched(tmp_path: Path)
     out.write("a.jpg", b"drawn")
     out.write("sub/a.jpg", b"drawn too")
     drawn = [tmp_path / "photos/out/a.jpg", tmp_path / "photos/out/sub/a.jpg"]
-    assert files_to_read([tmp_path / "photos"]) == ([(photo, Path("a.jpg"))], drawn)
+    files, passed_over = files_to_read([tmp_path / "photos"])
+    assert files == [(photo, Path("a.jpg"))] and "2 that an earlier `rcnn detect` drew" in passed_over[0]
     assert [p for p, _ in files_to_read([drawn[0]])[0]] == drawn[:1]  # asked for by its name
     drawn[1].write_bytes(b"edited by the user")
     assert [p for p, _ in files_to_read([tmp_path / "photos"])[0]] == [photo, drawn[1]]
+
+
+PASSED_OVER = {
+    "IMG_1.HEIC": "HEIC 1",
+    "b.avif": "AVIF 1",
+    "._a.jpg": "",  # macOS's own, no picture
+    ".ipynb_checkpoints/a-checkpoint.jpg": "hidden",
+    ".hidden.png": "hidden",
+    "__MACOSX/a.jpg": "",
+    "notes.txt": "",
+}
+
+
+def test_of_a_mixed_folder_all_that_can_be_read_is_and_the_rest_is_named(tmp_path: Path) -> None:
+    taken = ["a.jpg", "b.JPEG", "scan.jfif", "scan2.jpe", "sub/c.png", "étude %20 #1,b.jpg"]
+    make(tmp_path, *taken, *PASSED_OVER)
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    files, passed_over = files_to_read([tmp_path])
+    assert sorted(str(path.relative_to(tmp_path)) for path, _ in files) == sorted(taken)
+    said = "\n".join(passed_over)
+    assert all(what in said for what in [*PASSED_OVER.values(), "gone.jpg"])
+    assert all(line.startswith(f"{tmp_path}: ") for line in passed_over)
+
+
+@pytest.mark.parametrize(("name", "what"), list(PASSED_OVER.items()))
+def test_a_folder_without_any_says_what_it_has(tmp_path: Path, name: str, what: str) -> None:
+    make(tmp_path, name)
+    with pytest.raises(StageError, match="no images in this folder") as caught:
+        files_to_read([tmp_path])
+    assert what in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_each_picture_of_a_folder_is_read_or_counted(tmp_path: Path) -> None:
+    """Pictures seen = pictures read + pictures that a line counts, whatever the folder holds."""
+    rng = random.Random(0)
+    suffixes = sorted(IMAGE_SUFFIXES | UNREAD_SUFFIXES)
+    for turn in range(20):
+        names = {
+            f"{rng.choice(['', 'sub/', '.hidden/'])}{rng.choice(['', '.'])}{i}{rng.choice(suffixes)}" for i in range(9)
+        }
+        make(tmp_path / str(turn), "a.jpg", *names)
+        files, passed_over = files_to_read([tmp_path / str(turn)])
+        counted = sum(int(n) for line in passed_over for n in re.findall(r": (\d+) pictures? (?:is|are) ", line))
+        assert len(files) + counted == len(names) + 1
