@@ -16,11 +16,11 @@ from cache.maintenance import verify as check_all
 from cache.outputs import refuse_within
 from cache.text import format_bytes, format_table, nearest
 from cache.transfer import copy
-from pipeline.graph import ALL_STAGE_NAMES
 from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_detections, stage_artifacts, untouchable, workspace_artifacts
+from stages.graph import STAGES
 
 from .cache_tables import flatten, objects_table, results_table, when
 
@@ -248,8 +248,8 @@ def _gaps(project: Path) -> list[str]:
 
 
 def _check_stage(stage: str | None) -> None:
-    if stage is not None and stage not in ALL_STAGE_NAMES:
-        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, ALL_STAGE_NAMES)}")
+    if stage is not None and stage not in STAGES:
+        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, STAGES)}")
 
 
 def _check_dataset(dataset: str | None, known: Collection[str]) -> None:

@@ -12,10 +12,11 @@ from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import ImageRecord, load_dataset
 from pipeline.progress import Reporter
-from pipeline.workspace import open_params, open_store, untouchable
+from pipeline.workspace import current_layout, open_params, open_store, untouchable
 from stages.features.featureset import FeatureSet, LayerView
 from stages.kernels.half import as_float32
 from stages.svm.classifier import Classifier, read_classifier
+from stages.svm.settings import SvmSettings
 
 
 @click.group()
@@ -32,9 +33,9 @@ def show(project: Path, image_id: str, top: int) -> None:
 
     IMAGE_ID: the number or the name of an image of the current dataset manifest.
     """
-    artifacts = project / "artifacts"
+    artifacts = current_layout(project).artifacts
     artifact = Artifact.read(artifacts / "features" / "manifest.json")
-    dataset = load_dataset(artifacts / "manifest" / "manifest.json")
+    dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
     by_number = image_id.isdigit() and any(image.id == int(image_id) for image in dataset.images)
     record = dataset.image(int(image_id) if by_number else image_id)
     store = open_store(project)
@@ -82,11 +83,12 @@ def export(
 
 
 def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerView, tuple[str, ...]]:
-    artifacts = project / "artifacts"
-    found = FeatureSet(open_store(project), Artifact.read(artifacts / "features" / "manifest.json"))
-    dataset = load_dataset(artifacts / "manifest" / "manifest.json")
+    features = current_layout(project).artifacts / "features" / "manifest.json"
+    found = FeatureSet(open_store(project), Artifact.read(features))
+    dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
-    return found.layer(layer or open_params(project).svm.layer, ids, read_ahead=2), dataset.classes
+    wanted = layer or open_params(project).groups.of("svm", SvmSettings).layer
+    return found.layer(wanted, ids, read_ahead=2), dataset.classes
 
 
 def _show_layers(store: Store, artifact: Artifact, record: ImageRecord) -> None:

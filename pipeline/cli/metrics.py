@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cache.errors import ParamsError
+from pipeline.workspace import current_layout
 
 
 @click.command()
@@ -14,7 +15,7 @@ def metrics(project: Path) -> None:
     """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
     from stages.scoring.metrics import format_table
 
-    path = project / "reports" / "metrics.json"
+    path = current_layout(project).reports / "scores.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -26,6 +27,6 @@ def metrics(project: Path) -> None:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ParamsError(f"{path}: lacks scores ({error!r}); run `dvc repro -f -s evaluate`") from None
     click.echo(table)
-    page = project / "reports" / "index.html"
+    page = path.with_name("index.html")
     if page.exists():
         click.echo(f"\nReport: {page}")

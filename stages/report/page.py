@@ -28,22 +28,8 @@ _CONTENTS = (
 
 def page(data: PageData) -> str:
     """The HTML document: no script, no external resource; times are the only thing in it that a rerun may change."""
-    spp = data.parameters["features"]["method"] == "spp"
-    title = f"{'SPP-net' if spp else 'R-CNN'} on {data.dataset.name}"
-    paper = "He et al. 2014" if spp else "Girshick et al. 2014"
-    features = "features of each, pooled from the whole image's conv5" if spp else "features of each"
-    n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
-    classifier = "one linear SVM per class" if data.classifier == "svm" else "its own softmax classifier"
-    regression = "box regression" if data.regressed else "no box regression"
-    combined = ""
-    if data.combined:
-        names = ", ".join(data.combined)
-        combined = f" Its windows were suppressed together with those of saved detectors: {names}."
-    lead = (
-        f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}: region proposals, a network's "
-        f"{features}, {classifier}, and {regression} ({paper}). Tested on "
-        f"{len(data.tested)} images of {data.dataset.name}, which has {n_train} others.{combined}"
-    )
+    detector, lead = _described(data)
+    title = f"{detector} on {data.dataset.name}"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -60,6 +46,26 @@ def page(data: PageData) -> str:
     return "<!DOCTYPE html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
+def _described(data: PageData) -> tuple[str, str]:
+    """Return what the detector is called, and the sentences that say what it is made of and tested on."""
+    n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
+    names = ", ".join(data.combined)
+    tested = f"Tested on {len(data.tested)} images of {data.dataset.name}, which has {n_train} others."
+    of = f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}"
+    if "features" not in data.parameters:
+        return "Combined detectors", f"{of}: the scored windows of {names}, suppressed together. {tested}"
+    spp = data.parameters["features"]["method"] == "spp"
+    features = "features of each, pooled from the whole image's conv5" if spp else "features of each"
+    classifier = "one linear SVM per class" if data.classifier == "svm" else "its own softmax classifier"
+    regression = "box regression" if data.regressed else "no box regression"
+    paper = "He et al. 2014" if spp else "Girshick et al. 2014"
+    combined = f" Its windows were suppressed together with those of saved detectors: {names}." if names else ""
+    lead = (
+        f"{of}: region proposals, a network's {features}, {classifier}, and {regression} ({paper}). {tested}{combined}"
+    )
+    return ("SPP-net" if spp else "R-CNN"), lead
+
+
 def _sections(data: PageData) -> Markup:
     return join(
         headline(data),
@@ -69,8 +75,8 @@ def _sections(data: PageData) -> Markup:
         mistakes(data),
         best_and_worst(data),
         proposals(data),
-        network_curves(data),
-        mining(data),
+        network_curves(data) if "network" in data.parameters else Markup(""),
+        mining(data) if "svm" in data.parameters else Markup(""),
         timings(data),
         parameters(data),
         digests(data),

@@ -69,7 +69,7 @@ def evaluate(
     )
     counts = {name: list(count_errors(one.matches, truth, diagnoses[name])) for name, one in scores.items()}
     files = {
-        "metrics": json_text(metrics),
+        "scores": json_text(metrics),
         "pr": pr_csv({name: one.curves for name, one in scores.items()}, classes),
         "recall_iou": recall_iou_csv(overall, each, classes),
         "errors": errors_csv(counts, classes),

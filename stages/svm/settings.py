@@ -1,10 +1,12 @@
 """Parameters of the ``svm`` stage: the authors' constants as defaults (rcnn_train.m)."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from stages.settings import Settings
+from stages.features.settings import check_stored
+from stages.settings import Parameters, Settings
 
 
 class SvmSettings(Settings):
@@ -80,3 +82,9 @@ class SvmSettings(Settings):
         if is_last or self.mining_gap <= self.gap:
             return "svm.gap", self.gap
         return "svm.mining_gap", self.mining_gap
+
+
+def check_layer(params: Parameters) -> Iterator[str]:
+    """Say so where the layer that it reads is not stored."""
+    settings = params.of("svm", SvmSettings)
+    yield from check_stored(params, "svm.layer", settings.layer)
