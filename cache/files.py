@@ -192,6 +192,14 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
+def beside(path: Path) -> Path:
+    """A name that nothing has, in the same folder, for what will be renamed to ``path``.
+
+    It holds only the beginning of the other one: that may have all of the 255 bytes which a name can have.
+    """
+    return path.with_name(f".{path.name[:40]}.{own_name()}.partial")
+
+
 def atomic_write(path: str | Path, data: bytes | Iterator[bytes | memoryview], *, shared: bool = False) -> None:
     """Write a file so that readers, and a crash at any moment, see the old bytes or the new ones, never a mixture.
 
@@ -200,7 +208,9 @@ def atomic_write(path: str | Path, data: bytes | Iterator[bytes | memoryview], *
     if there is no space, StoreError for any other refusal; neither leaves a temporary file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{own_name()}.partial")
+    temporary = path.with_name(
+        f".{path.name[:40]}.{own_name()}.partial"
+    )  # cut: a name of 255 bytes has room for no more
     with explained(f"writing {path.name}", path.parent):
         try:
             _write_file(temporary, [data] if isinstance(data, bytes) else data, 0o666, shared=shared)

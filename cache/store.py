@@ -24,6 +24,7 @@ from .url import UrlBackend
 
 STORE_FORMAT = 2  # 1 was never released
 _DESCRIPTION = "store.json"
+_FOLDERS = ("objects", "refs", "tmp", "quarantine")
 _FILE_URL = "file://"
 
 
@@ -220,11 +221,21 @@ class Store:
             )
 
     def _prepare(self) -> None:
-        """Write the store's description where there is none yet."""
+        """Write the store's description where there is none yet; StoreError where folders of these names are another's.
+
+        What lies in ``tmp/`` would be gc's to remove.
+        """
         if not self._described:
             try:
                 self.backend.read(_DESCRIPTION)
             except FileNotFoundError:
+                others = [name for name in _FOLDERS if self.backend.names(name)]
+                # asked again: a process that makes the store just now writes its description before all else
+                if others and not self.exists():
+                    raise StoreError(
+                        f"{self.root}: is no store, but holds {others[0]}/, which a store would take for its own; "
+                        f"choose another folder (or restore its {_DESCRIPTION}, if it was one)"
+                    ) from None
                 self.backend.write(_DESCRIPTION, json.dumps({"format": STORE_FORMAT}).encode() + b"\n")
             self._described = True
 

@@ -288,6 +288,19 @@ def test_a_broken_store_description_is_refused_by_its_path(store, samples, text)
         Store(store.root)
 
 
+@pytest.mark.parametrize("name", ["objects", "refs", "tmp", "quarantine"])
+def test_a_folder_that_holds_such_names_and_is_no_store_is_left_alone(store, samples, name):
+    """What lies in somebody's tmp/ would be gc's to remove."""
+    theirs = store.root / name / "holiday.jpg"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(StoreError, match=rf"is no store, but holds {name}/.*choose another folder"):
+        samples.put(store)
+    assert [path for path in store.root.rglob("*") if path.is_file()] == [theirs]
+    theirs.unlink()
+    samples.put(store)
+
+
 def test_a_read_only_store_is_read(public_dir, samples, unprivileged):
     store = Store(public_dir / "store")
     keys = [samples.put(store, i, form) for i, form in enumerate(FORMS)]
