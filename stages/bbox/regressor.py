@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.model_file import ModelFile, read_model_file, write_model_file
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 
 Floats = NDArray[np.float32]
 

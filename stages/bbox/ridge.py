@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from .products import add_combinations, add_gram_product, add_projections
+from .gram import add_combinations, add_gram_product, add_projections
 
 DECORRELATION_EPS = 0.001  # added to the covariance's eigenvalues (rcnn_train_bbox_regressor.m)
 

@@ -13,7 +13,7 @@ from cache.errors import StageError
 from stages.boxes.coding import encode
 from stages.boxes.geometry import iou
 from stages.contract import Log
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 
 from .regressor import BoxRegressor
 from .ridge import PrimalRidge, RowsRidge, decorrelate

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.model_file import read_model_file, write_model_file
-from stages.kernels.half import as_float32
-from stages.kernels.product import FEW, product
+from stages.kernels.float16 import as_float32
+from stages.kernels.linear import FEW, linear
 
 _CLASSES_AT_ONCE = 1024  # of a product; up to twice as many
 
@@ -60,11 +60,11 @@ class Classifier:
         A margin is ``(feature * feature_scale) @ w + b``; the scale is folded into w, and all is float32.
         """
         scale = np.float32(self.feature_scale)
-        margins = product(features, self.weights * scale) + self.bias
+        margins = linear(features, self.weights * scale) + self.bias
         if self.kind == "svm":
             return margins
         assert self.background_weights is not None
-        background = product(features, self.background_weights[None] * scale) + np.float32(self.background_bias)
+        background = linear(features, self.background_weights[None] * scale) + np.float32(self.background_bias)
         logits = np.concatenate([background, margins], axis=1)
         # subtracting the row's maximum changes no ratio and keeps exp() finite
         e = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))

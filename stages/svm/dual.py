@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.kernels.half import as_bits
-from stages.kernels.threads import Crew
+from stages.kernels.float16 import as_bits
+from stages.kernels.threads import Threads
 
 from .rows import Rows, find_slack, sum_rows, visit
 from .settings import SvmSettings
@@ -62,7 +62,7 @@ class Problem:
     solver began, ``seen_at`` float64 [p + n] what that was when each row was last seen, below 0 for scores from before.
     """
 
-    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Crew | None) -> None:
+    def __init__(self, rows: Rows, start: Start, scale: float, settings: SvmSettings, threads: Threads | None) -> None:
         self.threads = threads
         p = len(rows.positives)
         self.positives, self.values, self.slots = as_bits(rows.positives), as_bits(rows.values), rows.slots
@@ -188,7 +188,7 @@ def fit_dual(
     feature_scale: float,
     settings: SvmSettings,
     seed: int,
-    threads: Crew | None = None,
+    threads: Threads | None = None,
     threshold: float | None = None,
 ) -> DualFit:
     """Train one class to ``settings.gap``.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.kernels.product import product
-from stages.kernels.threads import Crew
+from stages.kernels.linear import linear
+from stages.kernels.threads import Threads
 
 from .dual import Start, fit_dual, from_scratch
 from .liblinear import fit
@@ -48,7 +48,7 @@ class Fitter:
         self._norms = [squared_norms(rows) for rows in positives]
         self._last: dict[int, ClassFit] = {}
 
-    def fit(self, j: int, seed: int, is_last: bool, threads: Crew | None = None) -> ClassFit:
+    def fit(self, j: int, seed: int, is_last: bool, threads: Threads | None = None) -> ClassFit:
         """Fit class ``j`` on what the pool holds of it; nothing is changed. ``threads``: idle ones, which may help.
 
         Of a fit that is not the class's last the detector serves to find negatives alone, and need not be exact.
@@ -70,7 +70,7 @@ class Fitter:
         self._last[j] = fitted
         self._pool.set_state(j, multipliers, fitted.negative_scores, staleness)
 
-    def _dual(self, j: int, seed: int, settings: SvmSettings, threads: Crew | None) -> ClassFit:
+    def _dual(self, j: int, seed: int, settings: SvmSettings, threads: Threads | None) -> ClassFit:
         values, norms = self._pool.stored()
         slots, p = self._pool.slots(j), len(self._positives[j])
         rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
@@ -105,4 +105,4 @@ class Fitter:
 
     def _scores(self, rows: NDArray[Any], w: NDArray[np.float32], b: np.float32) -> NDArray[np.float32]:
         weights = (w * np.float32(self._scale))[None]
-        return product(rows, weights)[:, 0] + b
+        return linear(rows, weights)[:, 0] + b

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 
 from .settings import SvmSettings
 

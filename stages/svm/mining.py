@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from cache.errors import StageError
 from stages.boxes.geometry import Boxes
 from stages.contract import Log
-from stages.kernels.threads import Crew
+from stages.kernels.threads import Threads
 
 from .classifier import Classifier
 from .duplicates import distinct_negatives, first_of_equal
@@ -90,7 +90,7 @@ def train_svms(
     """
     positives = collect_positives(images if objects is None else objects, classes, log)
     # a BLAS has threads that wait for each other actively: on a busy machine that takes three times as long as this
-    with threadpool_limits(1, user_api="blas"), Crew(workers) as threads:
+    with threadpool_limits(1, user_api="blas"), Threads(workers) as threads:
         trainer = _Trainer(positives, classes, feature_scale, settings, seed, log, threads)
         total = settings.passes * len(images)
         seen = 0
@@ -132,7 +132,7 @@ class _Trainer:
         settings: SvmSettings,
         seed: int,
         log: Log,
-        threads: Crew,
+        threads: Threads,
     ) -> None:
         n, d = len(classes), positives[0].shape[1]
         self.classes, self.scale, self.settings, self.seed, self.log = classes, feature_scale, settings, seed, log

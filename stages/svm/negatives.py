@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.kernels.threads import Crew
+from stages.kernels.threads import Threads
 
 from .rows import copy_rows
 
@@ -65,7 +65,7 @@ class NegativePool:
         features: NDArray[Any],
         wanted: Flags,
         scores: NDArray[np.float32],
-        threads: Crew | None = None,
+        threads: Threads | None = None,
     ) -> Integers:
         """Cache rows of one image: features [n, d], wanted bool [n, N]; returns int64 [N], how many were new.
 
@@ -149,7 +149,7 @@ class NegativePool:
         self._counts += joining.sum(axis=0)
         self._copied += self._copies[slots] @ joining
 
-    def _copied_in(self, features: NDArray[Any], rows: Integers, slots: Integers, threads: Crew | None) -> Doubles:
+    def _copied_in(self, features: NDArray[Any], rows: Integers, slots: Integers, threads: Threads | None) -> Doubles:
         """Fill ``slots`` with rows [k]; float64 [k], their squared lengths."""
         if threads is None:
             return copy_rows(features, rows, self._values, slots)

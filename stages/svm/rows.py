@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stages.kernels.half import as_bits, widen
+from stages.kernels.float16 import as_bits, widen
 
 _MATH = {"reassoc", "contract"}  # lets the compiler sum in vector registers, in one fixed order
 
