@@ -13,7 +13,7 @@ VERSION = 4
 
 
 def run(ctx: Context) -> None:
-    """Train the regressors, or write one that moves nothing where ``bbox.enabled`` is false."""
+    """Train the regressors, or write a model that moves nothing if ``bbox.enabled`` is false."""
     from stages.features.featureset import FeatureSet, mean_norm
 
     from .regressor import write_box_regressor

@@ -79,12 +79,14 @@ def _converts_float16() -> bool:
         return False
 
 
-@intrinsic
-def _by_the_processor(typing_context: Any, bits: Any) -> Any:
+def _extend(typing_context: Any, bits: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
     return types.float32(types.uint16), generate
+
+
+_by_the_processor: Any = intrinsic(_extend)
 
 
 @njit

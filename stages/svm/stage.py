@@ -48,7 +48,7 @@ def run(ctx: Context) -> None:
 
 
 def write_mining_log(path: Path, records: "list[FitRecord]") -> None:
-    """One CSV row per fit, for ``dvc plots``; the header alone where nothing was mined (softmax)."""
+    """Write one CSV row per fit, for ``dvc plots``; the header alone if nothing was mined (softmax)."""
     from cache import atomic_write
 
     from .records import FitRecord
