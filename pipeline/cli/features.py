@@ -14,7 +14,7 @@ from manifests import ImageRecord, load_dataset
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, open_store, untouchable
 from stages.features.featureset import FeatureSet, LayerView
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 from stages.svm.classifier import Classifier, read_classifier
 from stages.svm.settings import SvmSettings
 
