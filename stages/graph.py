@@ -12,15 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from manifests.scenes.settings import ScenesSettings
-
 from .bbox.settings import BboxSettings
 from .bbox.settings import check_layer as check_bbox_layer
 from .classification.settings import ClassifySettings, ClassifySvmSettings
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
-from .evaluate.settings import EvaluateSettings
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
 from .manifest.settings import ManifestSettings
@@ -28,6 +25,8 @@ from .networks.settings import ArithmeticSettings, NetworkSettings
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
 from .report.settings import ReportSettings
+from .scenes.settings import ScenesSettings
+from .scoring.settings import EvaluateSettings
 from .svm.settings import SvmSettings
 from .svm.settings import check_layer as check_svm_layer
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
 from stages.boxes.geometry import Boxes
-from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.objects import FlatDetections
+from stages.scoring.settings import EvaluateSettings
 
 from .settings import CompareSettings
 

@@ -11,8 +11,8 @@ from cache import atomic_write
 from cache.documents import json_text
 from manifests import ImageRecord
 from stages.contract import Context, DetectorRun
-from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.reading import evaluated_images
+from stages.scoring.settings import EvaluateSettings
 
 from .inputs import Compared, ComparisonData, NodeCost, check_comparable
 from .measures import compare, document

@@ -18,8 +18,7 @@ from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX, coco_results, comp4_li
 from stages.scoring.metrics import scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
-
-from .settings import EvaluateSettings
+from stages.scoring.settings import EvaluateSettings
 
 
 def run(ctx: Context) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cache import atomic_write
 from cache.errors import StageError
 
 from .network import Network, build
@@ -25,8 +26,6 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
     The file's tensors have torchvision's names. Equal weights give equal bytes. Written to a temporary name and
     renamed, so a killed run leaves no half file. ``extra_meta`` is kept as it is (strings).
     """
-    from cache import atomic_write
-
     meta = {
         **(extra_meta or {}),
         "format": FORMAT,

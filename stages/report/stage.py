@@ -71,6 +71,6 @@ def _cost(timings: Mapping[str, Mapping[str, Any]], features: str) -> dict[str, 
 
 def _environments(ctx: Context) -> dict[str, Environments]:
     """What computed the objects that the page's artifact manifests list, by stage; none where they are all gone."""
-    listed = [ctx.artifact(name) for name in ("proposals", "features", "detections")]
+    listed = [ctx.artifact(name) for name in ("proposals", "features", "detections") if ctx.has(name)]
     looked = {one.stage: environments(ctx.store, one.stage, one.keys.values()) for one in listed}
     return {stage: found for stage, found in looked.items() if found.looked}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from cache.documents import json_text
-from stages.evaluate.settings import EvaluateSettings
 
 from .bootstrap import image_weights
 from .examples import examples
@@ -20,6 +19,7 @@ from .metrics import Scores, assemble, proposal_metrics, score
 from .mistakes import Diagnosis, ErrorCounts, count_errors, diagnose, similarity
 from .objects import FlatDetections, Floats, GroundTruth, Ints
 from .proposals import class_coverage, proposal_overlaps
+from .settings import EvaluateSettings
 from .voc import Curve, best_f1_score
 
 

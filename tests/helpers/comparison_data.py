@@ -9,8 +9,8 @@ from evaluation_cases import random_case
 from manifests import Dataset, ImageRecord
 from stages.comparison.inputs import Compared, ComparisonData, NodeCost
 from stages.comparison.settings import CompareSettings
-from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.objects import FlatDetections, Floats, GroundTruth
+from stages.scoring.settings import EvaluateSettings
 
 EVIL = "<script>alert('x')</script>"
 CLASSES = ("cat", EVIL, "dog", "never")  # the random cases have objects of the first three

@@ -16,11 +16,11 @@ from cache.documents import json_text
 from stages.comparison.inputs import Compared, ComparisonData, NodeCost
 from stages.comparison.measures import HEADLINES, compare, document, region_recall, seconds_per_image
 from stages.comparison.settings import CompareSettings
-from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.bootstrap import image_weights, interval, resampling
 from stages.scoring.evaluation import Evaluation, evaluate
 from stages.scoring.metrics import score
 from stages.scoring.objects import GroundTruth
+from stages.scoring.settings import EvaluateSettings
 
 
 def evaluated(given: ComparisonData, one: Compared) -> Evaluation:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from evaluation_cases import detections_of, random_case, truth_of
 
-from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.evaluation import evaluate
 from stages.scoring.files import comp4_lines, comp4_name, voc_image_ids
 from stages.scoring.metrics import scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.proposals import class_coverage, proposal_overlaps
+from stages.scoring.settings import EvaluateSettings
 
 CLASSES = ("cat", "dog", "<b>")
 
