@@ -85,7 +85,7 @@ class RunContext:
         return folder
 
     def timings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Of the stages that led to this one, in running order."""
+        """Seconds and counts of the stages that led to this one, in running order."""
         known = read_timings(self._project)
         return {name: known[name] for name in stages_before(self._stage.name, self._params.dataset) if name in known}
 
