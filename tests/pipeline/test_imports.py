@@ -26,7 +26,7 @@ FLOORS = (
     ("features", "training"),
     ("pretrain", "finetune", "svm", "bbox"),
     ("detections", "classification"),
-    ("scenes", "manifest", "evaluate", "report"),
+    ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),
 )
 # Imports that stand in a function, since each would cost every command its time, and few need it: half a second and
