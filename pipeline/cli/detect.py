@@ -15,8 +15,9 @@ from manifests.fonts import note_of_missing
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params, untouchable
-from stages.detections.detector import Detection, Detector
 from stages.detections.drawing import drawn_jpeg
+from stages.detections.suppression import Detection
+from stages.detector import Detector
 from stages.networks.forward import one_thread_each
 
 from .detect_files import RESULTS, Named, files_to_read
