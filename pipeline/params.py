@@ -143,7 +143,7 @@ def _told(problems: Sequence[Any]) -> list[Any]:
 
 
 def _explain(source: str, problem: Any) -> str:
-    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without tags (common.settings.Drops)
+    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without RateDrops' tags
     name = ".".join(location)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(schema(), location[:-1])

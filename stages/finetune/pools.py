@@ -28,7 +28,7 @@ def labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows,
     limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)
     training, held_out = collect(records, proposals_of, aside, n_classes=len(dataset.classes), limits=limits)
     ctx.log.info(
-        f"finetune: {len(training.foreground)} foreground and {len(training.background)} background windows of"
+        f"{len(training.foreground)} foreground and {len(training.background)} background windows of"
         f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
     )
     return training, held_out

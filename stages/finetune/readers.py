@@ -15,9 +15,8 @@ from stages.features.warp import CropMode
 from stages.networks.forward import one_thread_each
 from stages.networks.network import Network
 
-from .batches import MapName, PooledReader, checked_length, pooled_reader
+from .batches import MapName, PooledWindows, WarpedWindows, checked_length, pooled_windows, warped_windows
 from .settings import FinetuneSettings
-from .tuning import WindowReader, window_reader
 from .windows import Windows
 
 
@@ -54,10 +53,10 @@ class RegionForm:
         return [self.method, sorted(spp.scales_px), list(spp.levels), spp.target_side_px, self.storage]
 
 
-def warped(ctx: Context, form: RegionForm, network: Network, settings: FinetuneSettings) -> WindowReader:
+def warped(ctx: Context, form: RegionForm, network: Network, settings: FinetuneSettings) -> WarpedWindows:
     """Windows cut out of the train split's images. Raises ``StageError`` where the context leaves no room."""
     records, read = ctx.dataset().split("train"), ctx.image
-    return window_reader(
+    return warped_windows(
         lambda index: read(records[index]),
         network.input,
         mode=form.crop,
@@ -73,7 +72,7 @@ def pooled(
     settings: FinetuneSettings,
     training: Windows,
     held_out: Windows,
-) -> PooledReader:
+) -> PooledWindows:
     """Windows pooled from the images' maps, of which those that the store lacks are computed now.
 
     Publishes output ``maps``. ``network`` is in main memory. Raises ``StageError`` where the network's fully connected
@@ -95,7 +94,7 @@ def pooled(
         array = map_name(scale_px, mirror)
         return store.get(STAGE, keys[index], [array]).arrays[array]
 
-    return pooled_reader(network, read, _shapes(records), form.spp, cache_bytes=settings.image_cache_mb << 20)
+    return pooled_windows(network, read, _shapes(records), form.spp, cache_bytes=settings.image_cache_mb << 20)
 
 
 def _shapes(records: Sequence[ImageRecord]) -> list[tuple[int, int]]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from stages.training.checkpoint import Checkpoint
 
+    from .batches import WindowBatches
     from .readers import RegionForm
-    from .tuning import Reader
 
 VERSION = 1
 LEARNED = 0.1  # a fine-tuned network recognises at least this share of the held-out object windows
@@ -31,9 +31,9 @@ NO_RESULT = {"image_cache_mb", "checkpoint_every"}
 
 def run(ctx: Context) -> None:
     """Fine-tune, or pass the weights on where ``iterations`` is 0."""
-    from stages.training.loop import write_curve
+    from stages.training.curve import write_curve
 
-    from .tuning import CURVE_COLUMNS
+    from .fine_tune import CURVE_COLUMNS
 
     settings: FinetuneSettings = ctx.settings("finetune")
     if settings.iterations == 0:
@@ -48,29 +48,29 @@ def run(ctx: Context) -> None:
 def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
     from stages.networks.forward import device_of
     from stages.networks.weights import class_names_meta, load_weights, save_weights
-    from stages.training.loop import write_curve
+    from stages.training.curve import write_curve
 
+    from .fine_tune import CURVE_COLUMNS, check_windows, fine_tune, training_run
     from .pools import labelled_windows
     from .readers import RegionForm, pooled, warped
-    from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune
 
     dataset, form, device = ctx.dataset(), RegionForm.of(ctx), device_of(ctx.device)
     network = load_weights(ctx.input("weights"))
     training, held_out = labelled_windows(ctx, settings)
-    check_pools(training, ctx.log)
+    check_windows(training, ctx.log)
     if form.method == "spp":
-        reader: Reader = pooled(ctx, form, network, settings, training, held_out)
+        batches: WindowBatches = pooled(ctx, form, network, settings, training, held_out)
     else:
-        reader = warped(ctx, form, network, settings)
+        batches = warped(ctx, form, network, settings)
         ctx.publish("maps", [], {})
     checkpoint = _checkpoint(ctx, settings, form, device)
     rows = fine_tune(
         network.to(device),
         training,
         held_out,
-        reader,
+        batches,
         settings,
-        course_of(settings, ctx.seed, ctx.workers),
+        training_run(settings, ctx.seed, ctx.workers),
         checkpoint,
         ctx.log,
         n_classes=len(dataset.classes),
@@ -87,7 +87,7 @@ def _warn_if_nothing_learned(last: "Mapping[str, float]", ctx: Context) -> None:
     accuracy = last.get("val_fg_accuracy", float("nan"))
     if accuracy < LEARNED:
         ctx.log.warning(
-            f"finetune: only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
+            f"only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
             " finetune.lr or finetune.new_layer_lr, or train for more iterations"
         )
 

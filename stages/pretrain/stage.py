@@ -24,9 +24,9 @@ def run(ctx: Context) -> None:
     """Train from scratch or take given weights, as ``network.weights`` says."""
     from stages.networks.initial import initial_network
     from stages.networks.weights import save_weights
-    from stages.training.loop import write_curve
+    from stages.training.curve import write_curve
 
-    from .training import CURVE_COLUMNS
+    from .from_scratch import CURVE_COLUMNS
 
     settings: NetworkSettings = ctx.settings("network")
     if settings.weights == "pretrain":
@@ -34,7 +34,7 @@ def run(ctx: Context) -> None:
         return
     # A relative weights file is meant from the project's folder, which holds artifacts/datasets/NAME.
     network = _with_new_layers(ctx, initial_network(settings, ctx.input("registered").parents[2]))
-    ctx.log.info(f"pretrain: {settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
+    ctx.log.info(f"{settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
     save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": settings.weights})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
 
@@ -48,7 +48,7 @@ def _with_new_layers(ctx: Context, network: "Network") -> "Network":
     if settings.fc is None or settings.pyramid is None or network.fc is not None:
         return network
     ctx.log.info(
-        f"pretrain: fc6, fc7 and fc8 of {settings.name} are new and random; only fine-tuning (finetune.iterations) "
+        f"fc6, fc7 and fc8 of {settings.name} are new and random; only fine-tuning (finetune.iterations) "
         "makes them worth anything"
     )
     return add_fc_head(network, settings.pyramid, settings.fc, torch_generator(ctx.seed, "pretrain", "new layers"))
@@ -58,14 +58,15 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
     from stages.networks.forward import device_of
     from stages.networks.network import build
     from stages.networks.weights import class_names_meta, save_weights
-    from stages.training.loop import Course, torch_generator, write_curve
+    from stages.training.curve import write_curve
+    from stages.training.loop import torch_generator
 
-    from .pictures import registered_set
-    from .training import CURVE_COLUMNS, pretrain
+    from .from_scratch import CURVE_COLUMNS, pretrain, training_run
+    from .pictures import registered_pictures
 
     settings: PretrainSettings = ctx.settings("pretrain")
     registered = ctx.input("registered")
-    data, digest = registered_set(registered, settings.split, settings.held_out_fraction, ctx.seed)
+    data, digest = registered_pictures(registered, settings.split, settings.held_out_fraction, ctx.seed)
     network = build(
         network_settings.name,
         data.n_classes,
@@ -74,22 +75,13 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         fc=network_settings.fc,
         generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
     ).to(device_of(ctx.device))
-    course = Course(
-        stage="pretrain",
-        iterations=settings.iterations,
-        eval_every=settings.eval_every,
-        checkpoint_every=settings.checkpoint_every,
-        seed=ctx.seed,
-        precision=settings.precision,
-        workers=ctx.workers,
-    )
     checkpoint = _checkpoint(ctx, settings, network, digest)
-    rows = pretrain(network, data, settings, course, checkpoint, ctx.log)
+    rows = pretrain(network, data, settings, training_run(settings, ctx.seed, ctx.workers), checkpoint, ctx.log)
     made_by = {"stage": "pretrain", "source": "classification set"}
     save_weights(ctx.output("weights"), network, made_by | class_names_meta(data.classes))
     write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
     ctx.after_commit(checkpoint.remove)
-    ctx.log.info(f"pretrain: held-out accuracy {rows[-1]['val_accuracy']:.3f}")
+    ctx.log.info(f"held-out accuracy {rows[-1]['val_accuracy']:.3f}")
 
 
 def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", data: str) -> "Checkpoint":

@@ -88,7 +88,7 @@ def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) ->
 @pytest.mark.parametrize(("accuracy", "warned"), [(0.0, True), (0.09, True), (0.5, False), (float("nan"), False)])
 def test_warns_when_nothing_was_learned(tmp_path: Path, monkeypatch, accuracy: float, warned: bool) -> None:
     row = {"iteration": 6, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.75, "val_fg_accuracy": accuracy}
-    monkeypatch.setattr("stages.finetune.tuning.fine_tune", lambda *args, **kwargs: [row])
+    monkeypatch.setattr("stages.finetune.fine_tune.fine_tune", lambda *args, **kwargs: [row])
     ctx = FakeContext(tmp_path)
     run(ctx)
     assert any("lower finetune.lr" in line for line in ctx.log.warnings) == warned
