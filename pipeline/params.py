@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from cache.errors import ParamsError
 from cache.text import nearest
-from stages.networks.settings import NAMED_LAYERS
+from stages.networks.architectures import NAMED_LAYERS
 from stages.settings import Settings
 
 from .graph import all_stages
@@ -124,7 +124,7 @@ def _contradictions(params: Any) -> Iterator[str]:
     if params.execution.scheduler is not None and params.execution.backend != "dask":
         yield "execution.scheduler: is used by backend dask only; set execution.backend to dask, or scheduler to null"
     stored, own = params.features.layers, params.network.named_layers
-    for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
+    for layer in sorted(set(NAMED_LAYERS) - set(own)):
         if layer in stored:
             yield (
                 f"features.layers: network {params.network.name} has no {layer}; its named layers are "

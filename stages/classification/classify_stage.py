@@ -25,7 +25,6 @@ _PARTS = 8, 7  # the paper's 256 px for crops of 224
 def run(ctx: Context) -> None:
     """Compute the logits that the store lacks, average them, and count the errors."""
     from stages.features.views import ViewsCompute, check_views, described, task_of
-    from stages.networks.forward import one_thread_each
     from stages.networks.weights import load_weights
 
     from .scoring import METHODS
@@ -42,8 +41,7 @@ def run(ctx: Context) -> None:
     made_of = described(network, ["fc8"], ctx.settings("network.dtype"), side, views)
     records = dataset.split("test")
     tasks = [task_of(record, NAME, VERSION, made_of) for record in records]
-    with one_thread_each():
-        keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
+    keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     _report(ctx, dataset, methods, views, columns, keys)
     ctx.publish("manifest", [(record.id, key) for record, key in zip(records, keys, strict=True)], made_of)
 

@@ -72,8 +72,6 @@ class FeaturesCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks."""
-    from stages.networks.forward import one_thread_each
-
     settings: FeaturesSettings = ctx.settings("features")
     dataset, n_classes = ctx.dataset(), len(ctx.dataset().classes)
     network = _network(ctx)
@@ -88,8 +86,7 @@ def run(ctx: Context) -> None:
         ctx.store, ctx.image, network, settings, ctx.settings("network"), ctx.device, n_classes, made_of
     )
     tasks = [_task(record, proposal_keys, made_of, n_classes) for record in dataset.images]
-    with one_thread_each():
-        keys = ctx.compute_images(tasks, compute, unit="regions")
+    keys = ctx.compute_images(tasks, compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {**made_of, "layers": dims})
 

@@ -34,7 +34,7 @@ _LOGITS = "fc8"
 
 
 class WindowBatches(Protocol):
-    """Makes mini-batches of windows, and knows which part of a network takes them and is trained."""
+    """Mini-batches of windows, and the part of a network that takes them and is trained."""
 
     def batch(self, windows: Windows, flips: NDArray[np.bool_] | None = None) -> LabelledBatch:
         """Make one batch of the windows, in their order; safe to call from several threads.

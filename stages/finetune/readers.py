@@ -12,7 +12,6 @@ from stages.contract import Context
 from stages.features.maps import STAGE, MapsCompute, described, map_name, map_task
 from stages.features.spp.extraction import Spp
 from stages.features.warp import CropMode
-from stages.networks.forward import one_thread_each
 from stages.networks.network import Network
 
 from .batches import MapName, PooledWindows, WarpedWindows, checked_length, pooled_windows, warped_windows
@@ -84,8 +83,7 @@ def pooled(
     wanted = np.unique(np.concatenate([training.images, held_out.images])).tolist()
     made_of = described(network, form.spp.scales_px, settings.precision, form.storage)
     tasks = [map_task(records[index], made_of, mirrored=index in mirrored) for index in wanted]
-    with one_thread_each():
-        computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
+    computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
     ctx.publish("maps", [(records[i].id, key) for i, key in zip(wanted, computed, strict=True)], made_of)
     keys, store = dict(zip(wanted, computed, strict=True)), ctx.store
 

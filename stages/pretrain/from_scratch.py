@@ -1,4 +1,4 @@
-"""Training a network from scratch on pictures of one class each."""
+"""Training from scratch: a network learns to classify pictures (the paper takes Caffe's, trained on ILSVRC 2012)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

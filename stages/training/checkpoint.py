@@ -65,5 +65,5 @@ class Checkpoint:
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, under the rest of their names."""
+    """Pick the tensors whose names begin with the prefix, under the rest of their names."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

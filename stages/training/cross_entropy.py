@@ -14,7 +14,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """What a classification network takes and should answer.
+    """A mini-batch: what a classification network takes, and what it should answer.
 
     ``inputs`` are crops float32 [n, 3, side, side], or pooled vectors [n, d]; ``labels`` int64 [n] are classes.
     """
@@ -58,7 +58,7 @@ def classify(
 
 
 def _logits(network: nn.Module, inputs: NDArray[np.float32], precision: Precision) -> Tensor:
-    """The network's answer on its own device: float32 [n, outputs]."""
+    """Compute the network's logits on its own device: float32 [n, outputs]."""
     device = next(network.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         # channels-last memory: a third faster on CPUs, and what tensor cores want

@@ -20,14 +20,14 @@ class Losses:
 
     @property
     def note(self) -> str:
-        """The losses for the progress line: ``loss 0.512 (rpn_cls 0.401, rpn_box 0.111)``."""
+        """The losses as the progress line shows them: ``loss 0.512 (rpn_cls 0.401, rpn_box 0.111)``."""
         terms = ", ".join(f"{name} {value:.3f}" for name, value in self.terms.items())
         return f"loss {self.total:.3f}" + (f" ({terms})" if terms else "")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: iterations done, the curve's rows so far, and losses summed since the last row."""
+    """The state of a run: iterations done, the curve's rows so far, and losses summed since the last row."""
 
     iteration: int = 0
     rows: tuple[Mapping[str, float], ...] = ()
@@ -54,7 +54,7 @@ class Progress:
         return Progress(self.iteration, (*self.rows, row), term_sums=dict.fromkeys(self.term_sums, 0.0))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON, for a checkpoint."""
+        """Return plain JSON, for a checkpoint."""
         state: dict[str, Any] = {"iteration": self.iteration, "rows": [dict(row) for row in self.rows]}
         state |= {"loss_sum": self.loss_sum, "loss_count": self.loss_count}
         return state | ({"term_sums": dict(self.term_sums)} if self.term_sums else {})

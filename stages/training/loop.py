@@ -33,7 +33,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """How long one run is, how often it is looked at, and what its randomness derives from."""
+    """The length of one run, how often it is looked at, and what its randomness derives from."""
 
     stage: str  # also the parameter group that messages name
     iterations: int  # steps of the solver
@@ -153,7 +153,7 @@ def _forward_backward(
 
 
 def _total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of the terms. Raises ValueError for a weight of no term, and a term named as the total is."""
+    """Add up the weighted terms. Raises ValueError for a weight of no term, and for a term named as the total is."""
     unknown = set(weights) - set(terms)
     if unknown or (len(terms) > 1 and "loss" in terms):
         raise ValueError(f"terms of the loss are {sorted(terms)}, none called loss; weights are for {sorted(weights)}")
@@ -181,6 +181,7 @@ def _seeded(run: TrainingRun, number: int, device: torch.device) -> Iterator[Non
 
 @torch.no_grad()
 def _evaluated(model: M, evaluate: Callable[[M], Mapping[str, float]]) -> Mapping[str, float]:
+    """Call ``evaluate`` with the model in evaluation mode, gradients off."""
     model.eval()
     return evaluate(model)
 

@@ -18,7 +18,7 @@ class StepSchedule:
     step: int | tuple[int, ...]
 
     def rate(self, iteration: int) -> float:
-        """The learning rate of iteration ``iteration`` (0-based)."""
+        """Return the learning rate of iteration ``iteration`` (0-based)."""
         drops = iteration // self.step if isinstance(self.step, int) else bisect_right(self.step, iteration)
         return self.base * self.gamma**drops
 
@@ -69,10 +69,11 @@ def caffe_multipliers(
 
 
 class MomentumSGD:
-    """``v = momentum * v + rate * (gradient + decay * w);  w = w - v``, as Caffe's solver computes it.
+    """Stochastic gradient descent as Caffe's solver computes it.
 
-    torch.optim.SGD keeps the rate outside ``v``; the two differ after the rate drops, where Caffe's velocity
-    still carries the old rate. Takes trainable parameters only: ValueError names one that is frozen.
+    ``v = momentum * v + rate * (gradient + decay * w);  w = w - v``. torch.optim.SGD keeps the rate outside ``v``; the
+    two differ after the rate drops, where Caffe's velocity still carries the old rate. Takes trainable parameters
+    only: ValueError names one that is frozen.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from stages.finetune.fine_tune import fine_tune, training_run
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.stage import STAGE, run
 from stages.finetune.windows import Windows, draw_batch
-from stages.networks.forward import one_thread_each
+from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.weights import load_weights, save_weights, weights_digest
 from stages.training.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ SHAPES = [(64, 48), (80, 60), (50, 70), (64, 64)]  # width, height
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with one_thread_each():
+    with deterministic():
         yield
 
 
