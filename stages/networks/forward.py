@@ -32,6 +32,15 @@ def device_of(setting: str) -> str:
     return setting
 
 
+def device_name(setting: str) -> str:
+    """Name the device that ``execution.device`` means, for an object's record: ``cpu``, or ``cuda`` and the GPU's name.
+
+    Raises ``StageError`` as :func:`device_of`.
+    """
+    device = device_of(setting)
+    return f"{device} {torch.cuda.get_device_name()}" if device == "cuda" else device
+
+
 @contextmanager
 def deterministic(device: torch.device = CPU) -> Iterator[None]:
     """Make the bits computed inside depend on the arguments alone, and keep callers out of each other's way.
