@@ -44,7 +44,7 @@ class ExecutionSettings(Settings):
         "of a started cluster where a network runs)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where networks run; auto: cuda where there is one (keys do not name it, bits may differ)"
+        "auto", description="where networks run; auto: cuda where there is one (bits may differ: see store.environment)"
     )
 
 
@@ -56,6 +56,12 @@ class StoreSettings(Settings):
         min_length=1,
         description="folder of the store, relative to the project, or an s3://, gs:// or abfs:// URL; RCNN_STORE in "
         "the environment overrides it",
+    )
+    environment: Literal["record", "key"] = Field(
+        "record",
+        description="where the versions of the libraries and the device that compute an object are named: record: in "
+        "the object, whose key does not depend on them; key: in its key, too, so that each environment computes its "
+        "own (docs/store.md)",
     )
 
 
@@ -208,7 +214,7 @@ def _told(problems: Sequence[Any]) -> list[Any]:
 
 
 def _explain(files: Mapping[str, str], own: str, problem: Any, model: type[BaseModel]) -> str:
-    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without tags (settings.Drops)
+    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without RateDrops' tags
     name = ".".join(location)
     source = files.get(location[0], own) if location else own
     if problem["type"] == "extra_forbidden":

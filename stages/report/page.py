@@ -5,7 +5,7 @@ from stages.page.provenance import digests_section, parameters_section
 
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
-from .provenance import timings
+from .provenance import environments, timings
 from .scores import class_table, headline, mistakes, precision_recall, proposals
 from .training import mining, network_curves
 
@@ -20,6 +20,7 @@ _CONTENTS = (
     ("network", "Network"),
     ("mining", "Mining"),
     ("timings", "Time"),
+    ("environments", "Environments"),
     ("parameters", "Parameters"),
     ("digests", "Made from"),
 )
@@ -65,6 +66,7 @@ def _sections(data: PageData) -> list[Markup]:
         network_curves(data) if "network" in data.parameters else Markup(""),
         mining(data) if "svm" in data.parameters else Markup(""),
         timings(data),
+        environments(data),
         parameters_section(data.parameters),
         digests_section(data.digests),
     ]

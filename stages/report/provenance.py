@@ -1,8 +1,10 @@
-"""The section about the run itself: time and memory of each stage."""
+"""The sections about the run itself: time and memory of each stage, and the environments that computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cache.environment import NAMES
+from cache.listing import Environments
 from stages.page.bars import share_bar
 from stages.page.markup import Markup, section, table, tag
 from stages.page.provenance import duration
@@ -40,3 +42,31 @@ def timings(data: PageData) -> Markup:
 
 def _count(part: Mapping[str, Any], key: str) -> str:
     return f"{part[key]:,.0f}" if isinstance(part.get(key), int | float) else ""
+
+
+def environments(data: PageData) -> Markup:
+    """Which versions and devices computed the objects that led to the detections; nothing where that is not asked."""
+    if not data.environments:
+        return Markup("")
+    rows = []
+    for stage, found in data.environments.items():
+        for environment, count in found.counts.items():
+            values = environment.as_json() if environment else {}
+            share = f"{count:,}" if found.looked == found.objects else f"{count:,} of {found.looked:,} looked at"
+            rows.append([stage, *(values.get(name, "–") for name in NAMES), share])
+    text = _how_many(list(data.environments.values()))
+    shown = table(["stage", *NAMES, "objects"], rows, text_columns=1 + len(NAMES))
+    return section("environments", "Environments", tag("p", text, class_="note"), shown)
+
+
+def _how_many(looked: Sequence[Environments]) -> str:
+    """Whether one environment computed everything; stages that compute on another device than others are no other."""
+    named = [[one for one in found.counts if one is not None] for found in looked]
+    versions = {tuple(part for part in one.parts if part[0] != "device") for stage in named for one in stage}
+    text = "One environment computed them. " if versions else ""
+    if len(versions) > 1 or any(len(stage) > 1 for stage in named):
+        text = "Several environments computed them: under the same parameters their bits may differ. "
+    if any(None in found.counts for found in looked):
+        text += "A dash is not recorded: computed before objects named their environment. "
+    sampled = any(found.looked < found.objects for found in looked)
+    return text + ("Of many objects an even sample was looked at." if sampled else "")

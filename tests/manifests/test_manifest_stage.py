@@ -74,7 +74,7 @@ def test_classes_are_kept_in_the_order_asked_for():
                 "or move images of it there"
             ],
         ),
-        ("trainval", "test", ["kat"], ["manifest.classes: dataset d has no class 'kat'; did you mean 'cat'?"]),
+        ("trainval", "test", ["kat"], ["manifest.classes: dataset d has no class 'kat' (did you mean 'cat'?)"]),
         ("trainval", "test", ["?"], ["manifest.classes: dataset d has no class '?'; it has: cat, dog, cow"]),
         (
             "trainval",

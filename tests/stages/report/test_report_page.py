@@ -5,10 +5,36 @@ import pytest
 from page_checks import parsed, self_contained
 from report_data import CLASSES, data, metrics
 
+from cache.environment import Environment
 from cache.errors import StageError
+from cache.listing import Environments
 from stages.report.inputs import numbers, read_rows
 from stages.report.page import page
 from stages.report.settings import ReportSettings
+
+
+def test_environments_are_a_table_that_says_when_there_are_several_or_none_is_known():
+    def shown(**counts):
+        environments = {stage: Environments(of, sum(of.values()), sum(of.values())) for stage, of in counts.items()}
+        return page(data(environments=environments))
+
+    names = [("4.10.0", "cpu"), ("<5>", "cpu"), ("<5>", "cuda H200")]
+    old, new, gpu = (Environment.from_json({"opencv": version, "device": device}) for version, device in names)
+    assert "environments" not in page(data()).lower()
+    one, several, unknown = "One environment computed", "Several environments computed", "not recorded"
+    for html, said in (
+        (shown(proposals={new: 3}, features={new: 3}), {one}),
+        (shown(proposals={new: 3}, features={gpu: 3}), {one}),  # networks run on it, proposals do not
+        (shown(features={new: 3, gpu: 2}), {several}),
+        (shown(proposals={old: 3}, features={new: 3}), {several}),
+        (shown(proposals={None: 3}, features={new: 3}), {one, unknown}),
+        (shown(proposals={None: 3}), {unknown}),
+    ):
+        parsed(html)
+        assert {text for text in (one, several, unknown) if text in html} == said
+    assert "&lt;5&gt;" in shown(features={new: 3})
+    html = page(data(environments={"features": Environments({old: 200, None: 50}, 250, 5000)}))
+    assert "200 of 250 looked at" in html and "an even sample" in html
 
 
 def test_page_is_whole_and_self_contained():

@@ -9,6 +9,7 @@ from report_data import data
 from stage_context import StageContext
 
 from cache import Artifact, Payload, Recipe, digest_file
+from cache.environment import present
 from cache.errors import StageError
 from manifests import save_dataset
 from stages.graph import REPORT
@@ -78,6 +79,8 @@ def test_stage_writes_the_page(tmp_path):
     assert html.count("1 min 15 s") == 2  # svm, and all
     assert "Features of one image: conv 0.5 s, rest 0.25 s; in all 0.75 s" in html  # these features', no others'
     assert len(ctx.log.infos) == 1
+    assert str(present().as_json()["numpy"]) in html.split('id="environments"')[1]
+    assert "One environment computed them." in html
 
 
 def test_a_page_of_a_detector_without_features_svms_and_training(tmp_path):
