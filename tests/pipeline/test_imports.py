@@ -58,6 +58,11 @@ DEFERRED = {
         "stages.proposals.selective_search.search",
     },
     "stages/stopwatch.py": {"torch"},
+    "stages/svm/cells.py": {
+        "stages.features.spp.windows",
+        "stages.networks.network",
+        "stages.networks.receptive_field",
+    },
     "stages/svm/liblinear.py": {"liblinear"},
     "stages/svm/softmax.py": {"stages.networks.weights", "torch"},
 }
