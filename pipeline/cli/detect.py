@@ -17,7 +17,6 @@ from pipeline.progress import Reporter
 from pipeline.workspace import open_params, untouchable
 from stages.detections.detector import Detection, Detector
 from stages.detections.drawing import drawn_jpeg
-from stages.networks.forward import one_thread_each
 
 from .detect_files import RESULTS, Named, files_to_read
 
@@ -62,7 +61,7 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     problems: list[str] = []
     drawn = 0
     pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs)
-    with one_thread_each(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
+    with ThreadPoolExecutor(execution.workers or default_workers()) as pool:
         for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
             if isinstance(result, DatasetError | StageError):
                 problems.append(str(result))

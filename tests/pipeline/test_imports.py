@@ -47,9 +47,6 @@ DEFERRED = {
     "stages/features/export.py": {"pyarrow", "pyarrow.parquet"},
     "stages/features/featureset.py": {"dask", "dask.array"},
     "stages/kernels/half.py": {"llvmlite", "platform"},
-    "stages/networks/architectures.py": {"torchvision"},
-    "stages/networks/graph.py": {"torchvision.models.feature_extraction"},
-    "stages/networks/initial.py": {"torchvision"},
     "stages/networks/weights.py": {"safetensors"},
     "stages/proposals/file.py": {"h5py"},
     "stages/proposals/methods.py": {
