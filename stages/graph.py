@@ -73,6 +73,7 @@ PRETRAIN = Stage(
         "trained": "${node}/trained.json",
     },
     trained=("weights", "curve"),
+    on_device=True,
     plots=("curve",),
 )
 FINETUNE = Stage(
@@ -90,6 +91,7 @@ FINETUNE = Stage(
         "trained": "${node}/trained.json",
     },
     trained=("weights", "curve"),
+    on_device=True,
     plots=("curve",),
 )
 FEATURES = Stage(

@@ -1,6 +1,7 @@
 """The stages svm, bbox and detect one after another over a store of made-up features."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,6 +169,45 @@ def test_models_are_the_same_bytes_again(root: Path) -> None:
     again = run_all(root)
     assert [path.read_bytes() for path in paths] == first
     assert again.computed == []
+
+
+def retrained(root: Path, stage: str, settings: Settings, workers: int = 2) -> bool:
+    """Whether the stage, run again, trains."""
+    context = StageContext(root, stage, {stage: settings})
+    context.workers = workers
+    context.run()
+    assert (context.tally.computed, context.tally.reused) in ((0, 1), (1, 0))
+    assert any("trained before" in line for line in context.log.infos) == (context.tally.reused == 1)
+    return context.tally.computed == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "other"),
+    [("svm", SVM_SETTINGS, SvmSettings(C=0.2)), ("bbox", BBOX_SETTINGS, BboxSettings(ridge_lambda=2.0))],
+)
+def test_only_what_a_model_is_trained_from_trains_it_again(
+    root: Path, stage: str, settings: Settings, other: Settings
+) -> None:
+    first = run(root, stage, settings).output("model").read_bytes()
+    manifest, features = (root / f"artifacts/{name}/manifest.json" for name in ("manifest", "features"))
+    dataset, listed = load_dataset(manifest), Artifact.read(features)
+    assert not retrained(root, stage, settings, workers=1)
+
+    def put(images: Sequence[ImageRecord]) -> None:
+        save_dataset(Dataset("shapes", CLASSES, tuple(images)), manifest)
+        entries = [*listed.entries, (12, listed.keys[1])]
+        Artifact("features", 1, {}, {}, tuple(entries), listed.summary).write(features)
+
+    more = replace(dataset.images[0], id=12, file_name="12.png")
+    put([*dataset.images, replace(more, split="test", splits=("test",))])
+    assert not retrained(root, stage, settings)
+    put([*dataset.images, more])
+    assert retrained(root, stage, settings)
+    put(dataset.images)
+    assert not retrained(root, stage, settings)
+    assert retrained(root, stage, other)
+    assert not retrained(root, stage, settings)
+    assert (root / f"artifacts/{stage}/model.h5").read_bytes() == first
 
 
 def test_what_a_detection_depends_on(root: Path) -> None:
