@@ -133,7 +133,7 @@ BBOX = Stage(
 )
 DETECT = Stage(
     name="detect",
-    version=5,
+    version=6,
     run="stages.detections.detect_stage:run",
     settings={"detect": DetectSettings},
     inputs={
@@ -146,7 +146,7 @@ DETECT = Stage(
 )
 COMBINE = Stage(
     name="combine",
-    version=1,
+    version=2,
     run="stages.detections.combine_stage:run",
     settings={"combine": CombineSettings},
     inputs={"manifest": _MANIFEST, "detect": "${artifacts}/detect/manifest.json", "saved": SAVED},
