@@ -5,20 +5,39 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, Store, StorePermissionError, digest_file, make_dirs, sync, sync_tree
+import numpy as np
+
+from cache import (
+    Artifact,
+    Payload,
+    Recipe,
+    Store,
+    StorePermissionError,
+    atomic_write,
+    digest_file,
+    make_dirs,
+    sync,
+    sync_tree,
+)
 from cache.errors import ParamsError, StageError
 from manifests import Dataset, ImageSource, load_dataset
 from pipeline.hardware import default_workers
-from stages.contract import Compute, ImageTask, ReadImage, Stage
-from stages.detections.saved import FOLDER as SAVED
+from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, S
+from stages.detections.saved import detector_input
+from stages.graph import SAVED
 
+from .detector_runs import detector_runs
+from .detectors import Layout
+from .environments import Notice, environment_here
 from .executor import Executor, Runner, Tally
-from .graph import stages_before
+from .graph import nodes_before
 from .local import LocalRunner
+from .params import Params
 from .progress import Reporter
 from .read_only import register_if_allowed, require_all
 from .timings import read_timings
@@ -27,7 +46,7 @@ PARTIAL = ".partial"  # the folder beside outputs in which they are written
 _FORMER = ".former-"
 
 
-def store_root(project: Path, params: Any) -> Path | str:
+def store_root(project: Path, params: Params) -> Path | str:
     """Where the store lies: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``.
 
     A folder (relative to the project), or a URL that fsspec knows.
@@ -45,13 +64,18 @@ def registered_folder(project: Path, dataset: str) -> Path:
 
 
 class RunContext:
-    """Gives one stage what it declared, and nothing else; its outputs appear only when it has succeeded."""
+    """Gives one node what its stage declared, and nothing else; its outputs appear only when it has succeeded.
 
-    def __init__(self, stage: Stage, project: Path, params: Any) -> None:
-        self._stage = stage
-        self._project = project
+    ``nodes`` are all of its detector's, by name.
+    """
+
+    def __init__(self, node: Node, layout: Layout, params: Params, nodes: Mapping[str, Node]) -> None:
+        self.node = node
+        self.layout = layout
+        self.nodes = nodes
+        self._project = layout.project
         self._params = params
-        self.log = Reporter(stage.name)
+        self.log = Reporter(node.name if layout.is_root else f"{layout.name} {node.name}")
         self.tally = Tally()
         self.published: str | None = None  # digest of the artifact manifest
         self._claims: list[str] = []
@@ -64,42 +88,77 @@ class RunContext:
     def store(self) -> Store:
         return Store(store_root(self._project, self._params))
 
+    @cached_property
+    def _notice(self) -> Notice:
+        return Notice(self.store, self.log)
+
     @property
     def seed(self) -> int:
-        return int(self.settings("seed"))
+        if not self.node.stage.seeded and not self.node.stage.reads_all:
+            raise LookupError(f"stage {self.node.stage.name} does not declare that it reads the seed")
+        return self._params.seed
 
-    def settings(self, group: str) -> Any:
-        if group not in self._stage.groups:
-            raise LookupError(f"stage {self._stage.name} does not declare the parameter group {group!r}")
-        return _at(self._params, group)
+    def settings(self, model: type[S]) -> S:
+        stage = self.node.stage
+        for group, declared in (*stage.settings.items(), *stage.reads.items()):
+            if declared is model:
+                return self._params.groups.of(group, model)
+        raise LookupError(f"stage {stage.name} does not declare that it reads {model.__name__}")
+
+    def parameters(self) -> Mapping[str, Any]:
+        stage = self.node.stage
+        if not stage.reads_all:
+            return {name: _plain(_at(self._params, name)) for name in stage.parameters}
+        names = ["dataset", "seed", *(name for name in self._params.groups.groups if name in self._read_by_all())]
+        return {name: _plain(_at(self._params, name)) for name in names}
+
+    def _read_by_all(self) -> set[str]:
+        """Groups that lead to this node: those of the stages before it, without the built-in dataset's."""
+        before = [self.nodes[name] for name in nodes_before(self.node.name, self.nodes, self._params.dataset)]
+        return {group for node in before if node.name != "scenes" for group in node.stage.settings}
 
     def work_dir(self) -> Path:
-        folder = self._project / "artifacts" / "checkpoints" / self._stage.name
+        folder = self.layout.checkpoints(self.node.name)
         make_dirs(folder)
         return folder
 
     def timings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Of the stages that led to this one, in running order."""
-        known = read_timings(self._project)
-        return {name: known[name] for name in stages_before(self._stage.name, self._params.dataset) if name in known}
+        """Return those of the nodes that led to this one, in running order."""
+        known = read_timings(Layout(self._project)) | read_timings(self.layout)
+        names = nodes_before(self.node.name, self.nodes, self._params.dataset)
+        return {name: known[name] for name in names if name in known}
+
+    def has(self, name: str) -> bool:
+        return name in self.node.inputs
+
+    def shown(self, name: str) -> str:
+        paths = self.node.inputs if name in self.node.inputs else self.node.outputs
+        return paths[name].replace("${dataset}", self._params.dataset)
 
     def input(self, name: str) -> Path:
-        path = self._declared(self._stage.inputs, name)
+        path = self._declared(self.node.inputs, name)
         if not path.exists():
             raise StageError(self._missing_input(path))
         return path
 
     def output(self, name: str) -> Path:
-        path = self._declared(self._stage.outputs, name)
+        path = self._declared(self.node.outputs, name)
         partial = self._partial(path)
         make_dirs(partial.parent)
         return partial
+
+    def detectors(self) -> list[DetectorRun]:
+        mark = detector_input("")
+        names = [name.removeprefix(mark) for name in self.node.inputs if name.startswith(mark)]
+        return detector_runs(self._project, names, self.store)
 
     def dataset(self) -> Dataset:
         return self._dataset
 
     def artifact(self, name: str) -> Artifact:
-        return Artifact.read(self.input(name))
+        artifact = Artifact.read(self.input(name))
+        self._notice.met(artifact.stage, artifact.keys.values())
+        return artifact
 
     @property
     def image(self) -> ReadImage:
@@ -109,11 +168,22 @@ class RunContext:
         return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
+        tasks = [replace(task, recipe=self.named(task.recipe, on_device=compute.on_device)) for task in tasks]
         try:
             self.claim(tasks)
         except StorePermissionError as error:
             require_all(self.store, tasks, error)
-        return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
+        executor = Executor(self.store, self._runner(), self.log, self.tally, self.device, self._notice)
+        return executor.compute(tasks, compute, unit=unit)
+
+    def named(self, recipe: Recipe, *, on_device: bool) -> Recipe:
+        """Return the recipe with this process's environment, where ``store.environment`` makes that part of the key.
+
+        ``on_device``: whether a network computes the result, on ``execution.device``.
+        """
+        if self._params.store.environment == "record":
+            return recipe
+        return recipe.in_environment(environment_here(self.device if on_device else None).digest)
 
     def claim(self, tasks: Sequence[ImageTask]) -> None:
         """Register what is about to be computed, so that gc spares it for as long as the run takes.
@@ -123,7 +193,7 @@ class RunContext:
         """
         entries = tuple((task.image.id, task.recipe.key) for task in tasks)
         summary = {"dataset": self._params.dataset}
-        coming = Artifact(self._stage.name, self._stage.version, {}, {}, entries, summary)
+        coming = Artifact(self.node.stage.name, self.node.version, {}, {}, entries, summary)
         self._claims.append(self.store.register(coming.as_claim()))
 
     def _runner(self) -> Runner:
@@ -133,6 +203,33 @@ class RunContext:
         from .dask.runner import DaskRunner  # dask takes a second to import
 
         return DaskRunner(execution, self.log, images=self._images.root if self._images else None)
+
+    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
+        stage = self.node.stage
+        recipe = self.named(Recipe(stage.name, stage.version, params, inputs), on_device=stage.on_device)
+        files = {name: Path(self.node.outputs[name]).name for name in stage.trained}
+        if self.store.has(stage.name, recipe.key):
+            arrays = self.store.get(stage.name, recipe.key).arrays
+            for name, file in files.items():
+                atomic_write(self.output(name), arrays[file].tobytes())
+            self.tally.reused += 1
+            self.log.info("trained before, from the same images with the same parameters: taken from the store")
+        else:
+            train()
+            self._keep_trained(recipe, files)
+        self.publish("trained", [(0, recipe.key)], {"files": sorted(files.values())})
+
+    def _keep_trained(self, recipe: Recipe, files: Mapping[str, str]) -> None:
+        """Put the files just trained into the store by their names; one that may only be read stays as it is."""
+        arrays = {file: np.fromfile(self.output(name), np.uint8) for name, file in files.items()}
+        try:
+            computed_by = environment_here(self.device if self.node.stage.on_device else None)
+            self.store.put(recipe, Payload(arrays, {"count": 0}, "hdf5"), computed_by)
+            self.tally.computed += 1
+        except StorePermissionError:
+            self.log.warning(
+                f"{self.store.root}: this user may only read this store; what was trained is not kept there"
+            )
 
     def after_commit(self, action: Callable[[], None]) -> None:
         self._after_commit.append(action)
@@ -145,15 +242,16 @@ class RunContext:
             register_if_allowed(self.store, artifact, self.log)
         for claim in self._claims:
             self.store.unregister(claim)
-        self.published = artifact.digest
+        if name != "trained":
+            self.published = artifact.digest
         artifact.write(self.output(name))
 
     def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:
         """The artifact manifest of these results, with the parameters and inputs that hold at present."""
         return Artifact(
-            stage=self._stage.name,
-            version=self._stage.version,
-            params={group: _plain(_at(self._params, group)) for group in self._stage.groups},
+            stage=self.node.stage.name,
+            version=self.node.version,
+            params=dict(self.parameters()),
             inputs={key: digest_file(path) for key, path in self._input_files()},
             entries=tuple(entries),
             summary=dict(summary, dataset=self._params.dataset),
@@ -179,7 +277,7 @@ class RunContext:
         finals = self._finals()
         for final in finals:
             if not self._partial(final).exists():
-                raise TypeError(f"stage {self._stage.name} did not write its output {final}")
+                raise TypeError(f"stage {self.node.name} did not write its output {final}")
         for final in finals:
             sync_tree(self._partial(final))
         for final in finals:
@@ -198,22 +296,22 @@ class RunContext:
         return load_dataset(self.input("manifest"))
 
     def _input_files(self) -> list[tuple[str, Path]]:
-        return [(n, p) for n in self._stage.inputs if (p := self._declared(self._stage.inputs, n)).is_file()]
+        return [(n, p) for n in self.node.inputs if (p := self._declared(self.node.inputs, n)).is_file()]
 
     def _declared(self, paths: Mapping[str, str], name: str) -> Path:
         if name not in paths:
-            raise LookupError(f"stage {self._stage.name} does not declare {name!r}")
+            raise LookupError(f"stage {self.node.stage.name} does not declare {name!r}")
         return self._path(paths[name])
 
     def _path(self, template: str) -> Path:
         return self._project / template.replace("${dataset}", self._params.dataset)
 
     def _finals(self) -> list[Path]:
-        return [self._path(path) for path in self._stage.outputs.values()]
+        return [self._path(path) for path in self.node.outputs.values()]
 
     def _partial(self, final: Path) -> Path:
         """Where an output is written; the stage's own folder, on the file system of the output."""
-        return final.parent / PARTIAL / self._stage.name / final.name
+        return final.parent / PARTIAL / self.node.name / final.name
 
     def _missing_input(self, path: Path) -> str:
         if path == self._project / SAVED:
@@ -227,7 +325,8 @@ class RunContext:
                 else f"`rcnn dataset import voc|coco|yolo|folders PATH --name {name}`"
             )
             return f"{path}: dataset {name!r} is not registered; run {how}"
-        return f"{path}: not found; an earlier stage makes it: run `dvc repro {self._stage.name}`"
+        file = "" if self.layout.is_root else f"{self.layout.dvc_file.relative_to(self._project)}:"
+        return f"{path}: not found; an earlier stage makes it: run `dvc repro {file}{self.node.name}`"
 
 
 def _at(params: Any, name: str) -> Any:

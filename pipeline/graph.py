@@ -1,71 +1,104 @@
-"""The stage graph: which stages there are, in the order in which they run.
+"""A detector's nodes with the paths that they have in a project, and what leads to which."""
 
-``STAGE_NAMES`` are the detector's, of dvc.yaml; classification begins after ``pretrain`` and has a file of its own.
-"""
-
-import importlib
-from collections.abc import Mapping
-from functools import cache
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from types import MappingProxyType
 
 from cache.errors import ParamsError
 from cache.text import nearest
-from stages.contract import Stage
+from stages.contract import Node
+from stages.detections.saved import detector_input
+from stages.detections.settings import CombineSettings
+from stages.graph import CLASSIFICATION, COMBINE, COMPARISON, HEAD, KINDS, ROOT, Kind, Place, at, place
 
-STAGE_NAMES = (
-    "scenes",
-    "manifest",
-    "proposals",
-    "pretrain",
-    "finetune",
-    "features",
-    "svm",
-    "bbox",
-    "detect",
-    "combine",
-    "evaluate",
-    "report",
-)
-CLASSIFICATION_STAGE_NAMES = ("classify", "classify_svm")  # of classification/dvc.yaml
-_MODULES = {
-    "detect": "stages.detections.detect_stage",
-    "combine": "stages.detections.combine_stage",
-    "classify": "stages.classification.classify_stage",
-    "classify_svm": "stages.classification.classify_svm_stage",
-}
-ALL_STAGE_NAMES = (*STAGE_NAMES, *CLASSIFICATION_STAGE_NAMES)
+from .detectors import Layout, detector_names
+from .params import Params, read_kind
+
+OBJECT_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
 
 
-@cache
-def load_stage(name: str) -> Stage:
-    """The declaration of one stage; :class:`ParamsError` names the nearest stage for a misspelt one."""
-    if name not in ALL_STAGE_NAMES:
-        raise ParamsError(
-            f"there is no stage {name!r}{nearest(name, ALL_STAGE_NAMES)}; stages: {', '.join(ALL_STAGE_NAMES)}"
-        )
-    stage: Stage = importlib.import_module(_MODULES.get(name, f"stages.{name}.stage")).STAGE
-    return stage
+def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:
+    """Return what a detector of this kind runs, the shared head first, in running order."""
+    return (*HEAD, *kind.places, *((*CLASSIFICATION, *COMPARISON) if is_root else ()))
 
 
-@cache
-def all_stages() -> MappingProxyType[str, Stage]:
-    """Every stage by name, in running order."""
-    return MappingProxyType({name: load_stage(name) for name in ALL_STAGE_NAMES})
+def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:
+    """Return a detector's nodes by name, the shared head's first, in running order."""
+    kind = read_kind(layout)
+    nodes = {one.name: at(one, layout.name) for one in places_of(kind, is_root=layout.is_root)}
+    if kind.detections is None:
+        joined = params.groups.of("combine", CombineSettings).detectors
+        nodes["combine"] = _joining(nodes["combine"], layout, joined)
+    if layout.is_root:
+        nodes["compare"] = comparing(detector_names(layout.project))
+    return MappingProxyType(nodes)
 
 
-def stages_before(name: str, dataset: str) -> list[str]:
-    """The stages whose outputs stage ``name`` reads, directly or through others, in running order."""
+def node_named(name: str, nodes: Mapping[str, Node]) -> Node:
+    """Return one node; ParamsError names the nearest for a misspelt one."""
+    if name not in nodes:
+        raise ParamsError(f"there is no stage {name!r}{nearest(name, nodes)}; stages: {', '.join(nodes)}")
+    return nodes[name]
+
+
+def project_nodes(project: Path) -> list[Node]:
+    """Return the nodes of all detectors of a project, whatever their parameters say; a broken detector's too.
+
+    Inputs that depend on parameters (``combine.detectors``) are left out.
+    """
+    nodes = [at(one) for one in places_of(KINDS[ROOT], is_root=True)]
+    for name in detector_names(project)[1:]:
+        try:
+            kind = read_kind(Layout(project, name))
+        except ParamsError:
+            continue
+        nodes += [at(one, name) for one in kind.places]
+    return nodes
+
+
+def nodes_before(name: str, nodes: Mapping[str, Node], dataset: str) -> list[str]:
+    """Return the nodes whose outputs node ``name`` reads, directly or through others, in running order."""
     before: list[str] = []
-    read = _paths(load_stage(name).inputs, dataset)
-    for earlier in reversed(ALL_STAGE_NAMES[: ALL_STAGE_NAMES.index(name)]):
-        stage = load_stage(earlier)
-        made = _paths(stage.outputs, dataset)
+    names = list(nodes)
+    read = _paths(nodes[name].inputs, dataset)
+    for earlier in reversed(names[: names.index(name)]):
+        made = _paths(nodes[earlier].outputs, dataset)
         if any(path == one or one in path.parents for path in read for one in made):
             before.insert(0, earlier)
-            read |= _paths(stage.inputs, dataset)
+            read |= _paths(nodes[earlier].inputs, dataset)
     return before
+
+
+def comparing(names: Sequence[str]) -> Node:
+    """Return the node that compares these detectors: the lists of their detections are further inputs."""
+    node = at(COMPARISON[0])
+    lists = {detector_input(name): final_detections(name) for name in names}
+    return Node(node.name, node.stage, {**node.inputs, **lists}, node.outputs)
+
+
+def final_detections(name: str) -> str:
+    """Return the path, below the project, of the list of a detector's detections after combining."""
+    return at(place(COMBINE, lacks=COMBINE.optional), name).outputs["manifest"]
 
 
 def _paths(files: Mapping[str, str], dataset: str) -> set[PurePath]:
     return {PurePath(path.replace("${dataset}", dataset)) for path in files.values()}
+
+
+def _joining(combine: Node, layout: Layout, joined: tuple[str, ...]) -> Node:
+    """Add the lists of those ``joined`` that are detectors of the project to what the node reads."""
+    others = [name for name in joined if name in detector_names(layout.project) and name != layout.name]
+    inputs = {detector_input(name): _detections(layout.project, name) for name in others}
+    return Node(combine.name, combine.stage, {**combine.inputs, **inputs}, combine.outputs)
+
+
+def _detections(project: Path, name: str) -> str:
+    """Return the path, below the project, of the list of a detector's detections before any combining."""
+    kind = read_kind(Layout(project, name))
+    if kind.detections is None:
+        raise ParamsError(
+            f"combine.detectors: {name} is itself a combination, whose windows are suppressed already; name the "
+            "detectors that it joins"
+        )
+    place = next(one for one in kind.places if one.name == kind.detections)
+    return at(place, name).outputs["manifest"]

@@ -18,7 +18,8 @@ from cache.maintenance import Removal
 from stages.contract import Log
 
 from .context import PARTIAL
-from .graph import ALL_STAGE_NAMES, all_stages
+from .detectors import Layout, detector_names
+from .graph import project_nodes
 
 _DVC = ".tmp"
 
@@ -35,16 +36,16 @@ def running(project: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(project: Path, stage: str, log: Log) -> Iterator[None]:
-    """Be the only run of this stage in the project: two would write into one folder. Waits for another to end.
+def alone(layout: Layout, node: str, log: Log) -> Iterator[None]:
+    """Be the only run of this node in the project: two would write into one folder. Waits for another to end.
 
     The other may be left over from a DVC that was killed alone.
     """
     with ExitStack() as stack:
         with suppress(OSError):  # as in ``running``
-            folder = project / "artifacts" / ".locks"
+            folder = layout.project / "artifacts" / ".locks"
             make_dirs(folder)
-            handle = os.open(folder / stage, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(folder / layout.lock_name(node), os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, handle)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,12 +99,15 @@ def _left(project: Path) -> list[Path]:
 
     DVC's own copies (``.NAME.tmp``) are among them: it is under no lock of ours, and only the grace period spares them.
     """
-    finals = {project / path for stage in all_stages().values() for path in stage.outputs.values()}
+    nodes = project_nodes(project)
+    names = sorted({node.name for node in nodes})
+    finals = {project / path for node in nodes for path in node.outputs.values()}
     outputs = {path.parent for path in finals}
     partials = [folder / PARTIAL for folder in sorted(outputs) if not (folder / PARTIAL).is_symlink()]
-    found = [partial / stage for partial in partials for stage in ALL_STAGE_NAMES]
+    found = [partial / name for partial in partials for name in names]
     found += [partial for partial in partials if partial.is_dir() and not any(partial.iterdir())]
-    checkpoints = {project / "artifacts" / "checkpoints" / stage for stage in ALL_STAGE_NAMES}
+    layouts = [Layout(project, name) for name in detector_names(project)]
+    checkpoints = {layout.checkpoints(name) for layout in layouts for name in names}
     for folder in sorted(outputs | checkpoints):
         found += sorted([*folder.glob(f".?*{PARTIAL}"), *folder.glob(f".?*{_DVC}")])
     for folder in sorted(path for path in finals if path.is_dir() and not path.is_symlink()):

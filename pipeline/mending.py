@@ -1,7 +1,7 @@
 """Damaged and missing objects that a stage meets are computed again, where that gives what was there.
 
 An object of the stage's own: the stage is run again, which computes what the store lacks. An object of an earlier
-stage: that stage is run for its objects alone, if its parameters and inputs are those that its artifact manifest
+node: that node is run for its objects alone, if its parameters and inputs are those that its artifact manifest
 records. The manifest stays as it is, so that DVC sees no change.
 """
 
@@ -9,15 +9,15 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError, StorePermissionError
 from pipeline import timings
-from stages.contract import ImageTask, Stage
+from stages.contract import ImageTask, Node
 
 from .context import RunContext
-from .graph import ALL_STAGE_NAMES, load_stage
+from .detectors import Layout
+from .params import Params
 from .read_only import lacks
 
 _MANIFEST = "manifest"  # the output that lists a per-image stage's objects
@@ -29,46 +29,46 @@ _MOST = 100  # objects that one run computes again; beyond that the disk is at f
 class Mending:
     """What one run may still mend, and the ``seconds`` that earlier stages took to fill their gaps."""
 
-    project: Path
-    params: Any
+    params: Params
     left: int = _MOST
     seconds: float = 0.0
 
-    def run(self, stage: Stage, context: RunContext) -> None:
-        """Run a stage until it meets no damaged or missing object; raises the :class:`cache.ObjectError` that stays."""
+    def run(self, context: RunContext) -> None:
+        """Run a node until it meets no damaged or missing object; raises the :class:`cache.ObjectError` that stays."""
+        run = context.node.stage.load()
         while True:
             try:
-                return stage.run(context)
+                return run(context)
             except ObjectError as error:
                 met = copy(error)  # without the traceback, which keeps all that the stage had in memory
-            self._mend(stage, context, met)
+            self._mend(context, met)
             context.begin_anew()
 
-    def _mend(self, stage: Stage, context: RunContext, met: ObjectError) -> None:
+    def _mend(self, context: RunContext, met: ObjectError) -> None:
         if self.left == 0 or (isinstance(met, CorruptObjectError) and not met.quarantined):
             raise met
         self.left -= 1
         if context.store.has(met.stage, met.key):  # another process has just written it
             return
         what = f"{met.stage} object {met.key} {_STATE[type(met)]}"
-        if met.stage == stage.name:
+        if met.stage == context.node.stage.name:
             context.log.warning(f"{what}; computing it again")
             return
         begin, before = time.monotonic(), self.seconds
-        self._refill(stage, context, met, what)
+        self._refill(context, met, what)
         self.seconds = before + time.monotonic() - begin  # refills within this one are part of it
         timings.reset_peak()
 
-    def _refill(self, reader: Stage, context: RunContext, met: ObjectError, what: str) -> None:
-        """Run the stage that made the object for what the store lacks of its results; raise ``met`` where it must not.
+    def _refill(self, context: RunContext, met: ObjectError, what: str) -> None:
+        """Run the node that made the object for what the store lacks of its results; raise ``met`` where it must not.
 
         Where all are gone nothing is damaged: a colleague has not pulled them, or this is another store. Hours of
         computing are then for the user to ask for.
         """
-        maker = _maker(reader, met.stage)
+        maker = _maker(context, met.stage)
         if maker is None:
             raise met
-        refill = _Refill(maker, self.project, self.params)
+        refill = _Refill(maker, context.layout, self.params, context.nodes)
         keys = set(refill.recorded.keys.values())
         if met.key not in keys or not refill.is_due():
             raise met
@@ -82,22 +82,23 @@ class Mending:
         except StorePermissionError as refused:
             raise lacks(refill.store, maker.name, len(refill.store.missing(maker.name, keys))) from refused
         try:
-            self.run(maker, refill)
+            self.run(refill)
         except _OtherResultError:
             raise met from None
 
 
-def _maker(reader: Stage, name: str) -> Stage | None:
-    """The stage of that name, if it makes objects and nothing else, and ``reader`` declares that it reads them.
+def _maker(context: RunContext, stage: str) -> Node | None:
+    """Find the node of that stage, if it makes objects and nothing else, and ``context``'s node reads its list.
 
-    Or that it reads the list of a stage between, which may hand on the objects that it was given (``combine``).
+    Or the list of a node between, which may hand on the objects that it was given (``combine``).
     """
-    if name not in ALL_STAGE_NAMES:
-        return None
-    stage = load_stage(name)
-    between = [one for one in map(load_stage, ALL_STAGE_NAMES) if one.outputs.get(_MANIFEST) in reader.inputs.values()]
-    is_read = any(stage.outputs.get(_MANIFEST) in one.inputs.values() for one in (reader, *between))
-    return stage if is_read and set(stage.outputs) == {_MANIFEST} else None
+    reader, nodes = context.node, context.nodes.values()
+    between = [one for one in nodes if one.outputs.get(_MANIFEST) in reader.inputs.values()]
+    for node in nodes:
+        is_read = any(node.outputs.get(_MANIFEST) in one.inputs.values() for one in (reader, *between))
+        if node.stage.name == stage and is_read and set(node.outputs) == {_MANIFEST}:
+            return node
+    return None
 
 
 class _OtherResultError(Exception):
@@ -105,18 +106,19 @@ class _OtherResultError(Exception):
 
 
 class _Refill(RunContext):
-    """Runs a stage for its objects alone. Its output stays as it is: ``recorded``, which protects them from gc, too."""
+    """Runs a node for its objects alone. Its output stays as it is: ``recorded``, which protects them from gc, too."""
 
-    def __init__(self, stage: Stage, project: Path, params: Any) -> None:
-        super().__init__(stage, project, params)
-        self.recorded = Artifact.read(self._path(stage.outputs[_MANIFEST]))
+    def __init__(self, node: Node, layout: Layout, params: Params, nodes: Mapping[str, Node]) -> None:
+        super().__init__(node, layout, params, nodes)
+        self.recorded = Artifact.read(self._path(node.outputs[_MANIFEST]))
 
     def is_due(self) -> bool:
         """Whether parameters, inputs and code version are those of ``recorded``, so that running gives the same."""
         return self.made(self.recorded.entries, self.recorded.summary) == self.recorded
 
     def claim(self, tasks: Sequence[ImageTask]) -> None:
-        """Nothing: ``recorded`` is registered, and a claim would outlive a run that is killed."""
+        """Claim nothing: the registered manifest ``recorded`` already protects these objects from gc, and a claim of a
+        killed run would stay."""
 
     def begin_anew(self) -> None:
         """Forget what was counted. What lies half-written is not this run's: it writes no output."""

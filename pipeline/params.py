@@ -1,4 +1,4 @@
-"""params.yaml, parsed once into strict, frozen settings."""
+"""params.yaml, the root's and a detector's, parsed once into strict, frozen settings."""
 
 import re
 import reprlib
@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from cache.errors import ParamsError
 from cache.text import nearest
-from stages.networks.settings import NAMED_LAYERS
-from stages.settings import Settings
+from stages.graph import CLASSIFICATION, COMPARISON, HEAD, KINDS, ROOT, Kind
+from stages.settings import Parameters, Settings
 
-from .graph import all_stages
+from .detectors import Layout, kind_named
 
 DATASET_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _REPR = reprlib.Repr()
@@ -45,7 +45,7 @@ class ExecutionSettings(Settings):
         "of a started cluster where a network runs)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where networks run; auto: cuda where there is one (keys do not name it, bits may differ)"
+        "auto", description="where networks run; auto: cuda where there is one (bits may differ: see store.environment)"
     )
 
 
@@ -58,34 +58,100 @@ class StoreSettings(Settings):
         description="folder of the store, relative to the project, or an s3://, gs:// or abfs:// URL; RCNN_STORE in "
         "the environment overrides it",
     )
+    environment: Literal["record", "key"] = Field(
+        "record",
+        description="where the versions of the libraries and the device that compute an object are named: record: in "
+        "the object, whose key does not depend on them; key: in its key, too, so that each environment computes its "
+        "own (docs/store.md)",
+    )
+
+
+class Params(Settings):
+    """A detector's parameters: these, and its groups (see ``schema``)."""
+
+    dataset: str = Field(
+        "scenes",
+        pattern=f"^{DATASET_NAME}$",
+        description="name of a dataset imported by `rcnn dataset import`, or the built-in `scenes`",
+    )
+    seed: int = Field(3, ge=0, lt=2**32, description="of everything that is drawn; the authors' code has 3 too")
+    execution: ExecutionSettings = ExecutionSettings()
+    store: StoreSettings = StoreSettings()
+
+    @property
+    def groups(self) -> Parameters:
+        """The stages' groups."""
+        own = set(Params.model_fields)
+        return Parameters({name: getattr(self, name) for name in type(self).model_fields if name not in own})
+
+
+# These stand in the root's file alone.
+SHARED = (*Params.model_fields, *(group for one in HEAD for group in one.stage.settings))
+
+
+def own_groups(kind: Kind) -> dict[str, type[Settings]]:
+    """Return the groups of a kind's own stages, in running order, by name."""
+    groups: dict[str, type[Settings]] = {}
+    for one in kind.places:
+        for name, model in one.stage.settings.items():
+            if name in SHARED or groups.get(name, model) is not model:
+                raise TypeError(f"parameter group {name!r} has two owners; the second is stage {one.stage.name!r}")
+            groups[name] = model
+    return groups
 
 
 @cache
-def schema() -> type[BaseModel]:
-    """The model of the whole file: the pipeline's own keys, then each group by the stage that owns it."""
-    fields: dict[str, Any] = {
-        "dataset": (
-            str,
-            Field(
-                "scenes",
-                pattern=f"^{DATASET_NAME}$",
-                description="name of a dataset imported by `rcnn dataset import`, or the built-in `scenes`",
-            ),
-        ),
-        "seed": (int, Field(3, ge=0, lt=2**32, description="of everything that is drawn; the authors' code has 3 too")),
-        "execution": (ExecutionSettings, ExecutionSettings()),
-        "store": (StoreSettings, StoreSettings()),
-    }
-    for stage in all_stages().values():
-        for group, model in stage.settings.items():
-            if group in fields:
-                raise TypeError(f"parameter group {group!r} has two owners; the second is stage {stage.name!r}")
-            fields[group] = (model, Field(default_factory=model))
-    return create_model("Params", __base__=Settings, **fields)
+def schema(kind_name: str = ROOT) -> type[Params]:
+    """Return the model of a detector's parameters: the shared ones, and each group of its own stages.
+
+    The root's holds those of classification and of the comparison, too.
+    """
+    fields: dict[str, Any] = {}
+    models = {group: model for one in HEAD for group, model in one.stage.settings.items()} | own_groups(
+        KINDS[kind_name]
+    )
+    if kind_name == ROOT:
+        tasks = (*CLASSIFICATION, *COMPARISON)
+        models |= {group: model for one in tasks for group, model in one.stage.settings.items()}
+    for group, model in models.items():
+        fields[group] = (model, Field(default_factory=model))
+    made: type[Params] = create_model("Params", __base__=Params, **fields)
+    return made
 
 
-def load_params(path: Path) -> Any:
-    """Read and check params.yaml; :class:`ParamsError` lists every problem, one line each."""
+def load_params(layout: Layout) -> Params:
+    """Read and check a detector's parameters; :class:`ParamsError` lists every problem, one line each."""
+    shared = _document(layout.project / "params.yaml")
+    if layout.is_root:
+        return parse_params(shared, str(layout.params_file))
+    own, source = _document(layout.params_file), str(layout.params_file)
+    kind = kind_named(own.pop("kind", None), source)
+    problems = list(_misplaced(own, kind, source))
+    if problems:
+        raise ParamsError("\n".join(problems))
+    known = {name: value for name, value in shared.items() if name in SHARED}
+    return parse_params({**known, **own}, source, kind, str(layout.project / "params.yaml"))
+
+
+def read_kind(layout: Layout) -> Kind:
+    """Return the kind of a detector, of whose parameters nothing else need be right."""
+    if layout.is_root:
+        return KINDS[ROOT]
+    return kind_named(_document(layout.params_file).get("kind"), str(layout.params_file))
+
+
+def _misplaced(own: Mapping[str, Any], kind: Kind, source: str) -> Iterator[str]:
+    """Tell of each group that belongs into another file."""
+    others = {group: other.name for other in KINDS.values() for group in own_groups(other)}
+    for name in own:
+        if name in SHARED:
+            yield f"{source}: {name} is every detector's and stands in the project's own params.yaml; move it there"
+        elif name not in own_groups(kind) and name in others:
+            yield f"{source}: group {name} is of kind {others[name]}, and this detector of kind {kind.name}; remove it"
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Read a params.yaml: a mapping, empty where the file is."""
     try:
         text, misread = _with_quoted_dataset(path.read_text(encoding="utf-8"))
         document = yaml.safe_load(text)
@@ -95,17 +161,13 @@ def load_params(path: Path) -> Any:
         raise ParamsError(_no_yaml(path, error)) from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         raise ParamsError(f"{path}: cannot be read: {' '.join(str(error).split())}; mend the file") from None
-    problems = []
     if misread is not None:
         without = f"YAML does not read {misread} without quotes as a name"
-        problems.append(f'{path}: dataset: {without}; put quotes: dataset: "{misread}"')
-    try:
-        params = parse_params(document if document is not None else {}, str(path))
-    except ParamsError as error:
-        problems.append(str(error))
-    if problems:
-        raise ParamsError("\n".join(problems))
-    return params
+        raise ParamsError(f'{path}: dataset: {without}; put quotes: dataset: "{misread}"')
+    document = {} if document is None else document
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path}: must be a mapping of parameter groups, found {type(document).__name__}")
+    return document
 
 
 _UNQUOTED_DATASET = re.compile(rf"^(dataset:[ \t]*)({DATASET_NAME})(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE)
@@ -137,48 +199,51 @@ def _no_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
     return f"{path}{where}: is not YAML: {' '.join(said.split())}; mend the file"
 
 
-def parse_params(document: Any, source: str = "params.yaml") -> Any:
-    """Check an already parsed document (a mapping of group to mapping)."""
+def parse_params(
+    document: Any, source: str = "params.yaml", kind: Kind = KINDS[ROOT], shared_source: str = ""
+) -> Params:
+    """Check an already parsed document (a mapping of group to mapping).
+
+    Args:
+        source: the file, for messages.
+        shared_source: the file of what all detectors share, where it is another.
+    """
     if not isinstance(document, Mapping):
         raise ParamsError(f"{source}: must be a mapping of parameter groups, found {type(document).__name__}")
+    files = dict.fromkeys(SHARED, shared_source or source)
+    model = schema(kind.name)
     try:
-        params = schema().model_validate(document)
+        params = model.model_validate(document)
     except ValidationError as error:
-        raise ParamsError("\n".join(_explain(source, problem) for problem in _told(error.errors()))) from None
-    problems = list(_contradictions(params))
+        raise ParamsError("\n".join(_explain(files, source, p, model) for p in _told(error.errors()))) from None
+    problems = list(_contradictions(params, kind))
     if problems:
         raise ParamsError("\n".join(f"{source}: {problem}" for problem in problems))
     return params
 
 
-def _contradictions(params: Any) -> Iterator[str]:
-    """What no single parameter can see, told before anything is computed."""
+def _contradictions(params: Params, kind: Kind) -> Iterator[str]:
+    """Tell what no single parameter can see, before anything is computed."""
     if params.execution.scheduler is not None and params.execution.backend != "dask":
         yield "execution.scheduler: is used by backend dask only; set execution.backend to dask, or scheduler to null"
-    stored, own = params.features.layers, params.network.named_layers
-    for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
-        if layer in stored:
-            yield (
-                f"features.layers: network {params.network.name} has no {layer}; its named layers are "
-                f"{', '.join(own)}, and any of its nodes can be named as well"
-            )
-    used = {"svm.layer": params.svm.layer} | ({"bbox.layer": params.bbox.layer} if params.bbox.enabled else {})
-    for name, layer in used.items():
-        if layer not in stored:
-            yield f"{name} = {layer!r} is not among features.layers ({', '.join(stored)}); add it there or choose one"
+    groups = params.groups
+    for one in kind.places:
+        if one.stage.check is not None:
+            yield from one.stage.check(groups)
 
 
 def _told(problems: Sequence[Any]) -> list[Any]:
-    """Without those that follow from others: pydantic calls a list too short where an entry of it is wrong."""
+    """Drop errors that are mere consequences: if an entry of a list is invalid, pydantic also calls it too short."""
     inner = {tuple(p["loc"][:n]) for p in problems for n in range(len(p["loc"]))}
     return [p for p in problems if p["type"] != "too_short" or tuple(p["loc"]) not in inner]
 
 
-def _explain(source: str, problem: Any) -> str:
-    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without tags (common.settings.Drops)
+def _explain(files: Mapping[str, str], own: str, problem: Any, model: type[BaseModel]) -> str:
+    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without tags (settings.Drops)
     name = ".".join(location)
+    source = files.get(location[0], own) if location else own
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(schema(), location[:-1])
+        known = _keys_at(model, location[:-1])
         hint = nearest(location[-1], known) or f"; known there: {', '.join(sorted(known))}"
         return f"{source}: unknown parameter {name!r}{hint}"
     if problem["type"] == "value_error":  # of a whole group: its message names the parameters

@@ -1,4 +1,4 @@
-"""Run one stage."""
+"""Run one node of a detector."""
 
 import signal
 import time
@@ -6,39 +6,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from cache import FULL, StoreError, StoreFullError
 from pipeline import timings
+from stages.contract import Node
+from stages.graph import HEAD
 
 from .context import RunContext
-from .graph import load_stage
+from .detectors import Layout
+from .graph import node_named, nodes_of
 from .leftovers import alone
 from .mending import Mending
+from .params import Params
 from .progress import format_seconds
 
 
-def run_stage(name: str, project: Path, params: Any) -> None:
-    """Run stage ``name`` of the project folder with parsed parameters.
+def run_node(name: str, layout: Layout, params: Params) -> None:
+    """Run node ``name`` of a detector with parsed parameters; see :func:`run_placed`."""
+    node = node_named(name, nodes_of(layout, params))
+    # what all detectors share is the root's
+    run_placed(node, Layout(layout.project) if node.name in {one.name for one in HEAD} else layout, params)
 
-    The stage's former outputs stay until it has succeeded. Objects that it meets damaged or finds gone are computed
-    again (see ``mending``). Raises what the stage raises, and
-    :class:`cache.errors.InterruptedRun` on Ctrl-C or SIGTERM.
+
+def run_placed(node: Node, layout: Layout, params: Params) -> None:
+    """Run a node of a detector with parsed parameters.
+
+    The node's former outputs stay until it has succeeded. Objects that it meets damaged or finds gone are computed
+    again (see ``mending``). Raises what the stage raises, and InterruptedRun on Ctrl-C or SIGTERM.
     """
-    stage = load_stage(name)
-    context, mending = RunContext(stage, project, params), Mending(project, params)
+    context, mending = RunContext(node, layout, params, nodes_of(layout, params)), Mending(params)
     begin = time.monotonic()
     timings.reset_peak()
-    with alone(project, name, context.log):
+    with alone(layout, node.name, context.log):
         context.discard_partial()
         try:
-            with _terminate_as_interrupt(), _full_disk_named(name, project):
-                mending.run(stage, context)
-            with _full_disk_named(name, project):
+            with _terminate_as_interrupt(), _full_disk_named(node.name, layout.project):
+                mending.run(context)
+            with _full_disk_named(node.name, layout.project):
                 context.commit()
         finally:
             context.discard_partial()
-    seconds = time.monotonic() - begin - mending.seconds
+    _record(context, layout, time.monotonic() - begin - mending.seconds)
+
+
+def _record(context: RunContext, layout: Layout, seconds: float) -> None:
+    """Write down what the run took, and say so."""
     counts = {
         "computed": context.tally.computed,
         "reused": context.tally.reused,
@@ -50,7 +62,7 @@ def run_stage(name: str, project: Path, params: Any) -> None:
         said = ", ".join(f"{part} {value:.3g}" for part, value in parts.items())
         context.log.info(f"seconds per image: {said}, total {sum(parts.values()):.3g}")
     try:
-        timings.record(project, name, seconds, counts, costs)
+        timings.record(layout, context.node.name, seconds, counts, costs)
     except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
         context.log.warning(f"its time is not in {timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")

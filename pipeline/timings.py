@@ -1,4 +1,4 @@
-"""Seconds, peak memory and counts of each stage's last run, in ``reports/timings.json``.
+"""Seconds, peak memory and counts of each node's last run, in ``timings.json`` of its detector's reports.
 
 Times differ from run to run, so the file is no DVC output: nothing is computed from it, it is only shown.
 """
@@ -16,7 +16,9 @@ from typing import Any
 
 from cache import atomic_write
 
-FILE = Path("reports/timings.json")
+from .detectors import Layout
+
+FILE = "timings.json"  # in a detector's reports
 _RESULTS = 100  # whose seconds per image are kept
 
 
@@ -35,10 +37,10 @@ def peak_rss_mb() -> float:
     return float(peak) / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def read_timings(project: Path) -> dict[str, dict[str, Any]]:
+def read_timings(layout: Layout) -> dict[str, dict[str, Any]]:
     """What is known of each stage's last run; empty where the file is absent or not ours."""
     try:
-        found = json.loads((project / FILE).read_text(encoding="utf-8"))
+        found = json.loads((layout.reports / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     timings = {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
@@ -49,8 +51,8 @@ def read_timings(project: Path) -> dict[str, dict[str, Any]]:
 
 
 def record(
-    project: Path,
-    stage: str,
+    layout: Layout,
+    node: str,
     seconds: float,
     counts: Mapping[str, int],
     per_image: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
@@ -60,8 +62,8 @@ def record(
     ``per_image``: seconds of one image by part of the work, by the digest of the artifact manifest that was made. Those
     of the last results stay, so that what a result cost is known when another run finds it in the store.
     """
-    timings = read_timings(project)
-    last = timings.get(stage, {})
+    timings = read_timings(layout)
+    last = timings.get(node, {})
     entry: dict[str, Any] = {
         "seconds": round(seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),
@@ -74,9 +76,9 @@ def record(
         entry = last
     if costs := _costs(last, per_image):
         entry["per_image"] = costs
-    timings[stage] = entry
-    (project / FILE).parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(project / FILE, (json.dumps(timings, indent=2, sort_keys=True) + "\n").encode())
+    timings[node] = entry
+    layout.reports.mkdir(parents=True, exist_ok=True)
+    atomic_write(layout.reports / FILE, (json.dumps(timings, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _costs(last: Mapping[str, Any], per_image: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -1,19 +1,22 @@
 """The contract between a stage and whoever runs it.
 
-A stage is a name, a version, the parameter groups and files it reads, the files it writes, and a ``run``.
-``pipeline`` supplies the :class:`Context`; a stage can reach only what it declared, so that ``dvc.yaml`` (tested
-against these declarations) cannot fall behind the code.
+A stage is a name, a version, the parameter groups and files it reads, the files it writes, and a ``run``; a node is a
+stage in one place of a detector. ``pipeline`` supplies the :class:`Context`; a stage can reach only what it declared,
+so that dvc.yaml, which is written from these declarations, cannot fall behind the code.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
 
-from .settings import Settings
+from .settings import Parameters, Settings
+
+S = TypeVar("S", bound=Settings)
 
 # An image's pixels, uint8 [H, W, 3] RGB, upright; checked against ``record.sha256``.
 ReadImage = Callable[[ImageRecord], Any]
@@ -67,16 +70,59 @@ class Log(Protocol):
         """Report that ``done`` of ``total`` are through; rate and ETA are added, and calls may be frequent."""
 
 
+@dataclass(frozen=True)
+class DetectorRun:
+    """One detector of the project as its last runs left it; for showing and comparing.
+
+    Attributes:
+        name, kind: of the detector.
+        detections: the list of its detections, after combining.
+        regions: the list of its region proposals.
+        timings: of each of its nodes' last runs, by name.
+        test_nodes: nodes that a new image passes, in order; trained_nodes: those that train.
+        disk_bytes: of all objects of its own nodes in the store; None: not known.
+        parameters: by group, as they are now.
+        digests: sha256 of the files read, by their path.
+    """
+
+    name: str
+    detections: Artifact
+    kind: str = ""
+    regions: Artifact | None = None
+    timings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_nodes: Sequence[str] = ()
+    trained_nodes: Sequence[str] = ()
+    disk_bytes: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes that it detects, in the order of its labels."""
+        classes: Sequence[str] = self.detections.summary["classes"]
+        return classes
+
+    @property
+    def images(self) -> Sequence[str]:
+        """SHA-256 of each image that it searched, in the order of the artifact's entries."""
+        images: Sequence[str] = self.detections.summary["images"]
+        return images
+
+
 class Context(Protocol):
     """What a stage sees of the world. Anything it did not declare raises ``LookupError``."""
 
     @property
+    def node(self) -> "Node":
+        """The declaration that is being run: its name, its stage's version, its paths."""
+
+    @property
     def store(self) -> Store:
-        """The store that objects are read from; writing is ``compute_images``'s."""
+        """The store that objects are read from; writing is ``compute_images``'s and ``trained``'s."""
 
     @property
     def log(self) -> Log:
-        """Messages and progress, for the user."""
+        """Messages and progress, for the user. Each line is headed by the node's name."""
 
     @property
     def seed(self) -> int:
@@ -88,13 +134,22 @@ class Context(Protocol):
 
     @property
     def device(self) -> str:
-        """``auto``, ``cpu`` or ``cuda``: see :mod:`stages.networks.forward`."""
+        """``auto``, ``cpu`` or ``cuda``: see :func:`stages.networks.forward.device_of`."""
 
-    def settings(self, group: str) -> Any:
-        """The validated :class:`Settings` of one declared group, or the value of one declared parameter."""
+    def settings(self, model: type[S]) -> S:
+        """The validated parameters of one declared group, by the class that describes it."""
+
+    def parameters(self) -> Mapping[str, Any]:
+        """All declared parameters as JSON values, by group; for showing."""
+
+    def has(self, name: str) -> bool:
+        """Whether this node is given the stage's optional input ``name``."""
 
     def input(self, name: str) -> Path:
         """The path of one declared input file."""
+
+    def shown(self, name: str) -> str:
+        """The path of one declared input or output as a user knows it, relative to the project."""
 
     def output(self, name: str) -> Path:
         """Where to write one declared output: it does not exist yet, its folder does.
@@ -106,7 +161,10 @@ class Context(Protocol):
         """A folder for checkpoints and other state that outlives a killed run; DVC never deletes it."""
 
     def timings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Seconds, peak memory and counts of each stage's last run, by stage name; for showing, never for computing."""
+        """Seconds, peak memory and counts of each node's last run, by node name; for showing, never for computing."""
+
+    def detectors(self) -> Sequence[DetectorRun]:
+        """The detectors whose detections are inputs of this node (``compare``), the first one first."""
 
     def dataset(self) -> Dataset:
         """The dataset manifest (declared input ``manifest``)."""
@@ -121,6 +179,16 @@ class Context(Protocol):
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         """Compute what the store lacks, where ``execution`` says; returns one key per task, in order."""
 
+    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
+        """Take the outputs that the stage declares as trained from the store, or train them and put them there.
+
+        Args:
+            params: parameters that the result depends on, and only those.
+            inputs: digests of what it is trained from, by name: of the training images alone, so that another test
+                image trains nothing.
+            train: writes every output in ``Stage.trained``; called where the store has no such result.
+        """
+
     def after_commit(self, action: Callable[[], None]) -> None:
         """Do something when every output is in place and durable: drop the checkpoints that led to them."""
 
@@ -130,20 +198,67 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """A declaration that ``dvc.yaml`` mirrors.
+    """What a stage is; ``stages/graph.py`` has them all.
 
-    ``version`` is part of every key the stage makes: raise it when the same inputs give another result.
-    ``groups`` are top-level keys of params.yaml (``seed`` among them for a stage that draws), or single parameters of
-    another stage's group (``features.crop``) where the rest of it does not matter. ``inputs`` and ``outputs`` map a
-    short name to a path relative to the project root, e.g. ``{"manifest": "artifacts/manifest/manifest.json"}``.
+    Attributes:
+        name: also the namespace of its objects in the store.
+        version: part of every key that the stage makes. Raise it when the same inputs give another result.
+        run: ``"module:function"``, called with a :class:`Context`.
+        settings: the groups of params.yaml that it owns, by their models.
+        reads: further groups that it reads. A model of some of another group's parameters reads those alone.
+        inputs: paths by a short name. ``${artifacts}``, ``${reports}``: the detector's folders; ``${dataset}``.
+        outputs: likewise; ``${node}`` is the node's own folder below ``${artifacts}``.
+        seeded: whether it draws, and so depends on ``seed``.
+        reads_all: whether it shows every parameter of its detector.
+        optional: inputs that a node may lack.
+        trained: outputs that :meth:`Context.trained` keeps in the store.
+        on_device: whether those are trained on ``execution.device``.
+        metrics, plots: outputs that DVC shows as such.
+        check: contradictions between parameters, one line each, told before anything is computed.
     """
 
     name: str
     version: int
-    settings: Mapping[str, type[Settings]]  # groups this stage owns (defines the schema of)
-    groups: tuple[str, ...]  # groups it reads, own ones included
+    run: str
+    settings: Mapping[str, type[Settings]] = field(default_factory=dict)
+    reads: Mapping[str, type[Settings]] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    seeded: bool = False
+    reads_all: bool = False
+    optional: frozenset[str] = frozenset()
+    trained: tuple[str, ...] = ()
+    on_device: bool = False
+    metrics: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
+    check: Callable[[Parameters], Iterator[str]] | None = None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of what it reads of params.yaml: ``seed``, whole groups, single parameters as ``group.name``."""
+        names = ["seed"] if self.seeded else []
+        names += self.settings
+        for group, model in self.reads.items():
+            names += [group] if model.whole else [f"{group}.{name}" for name in model.model_fields]
+        return tuple(names)
+
+    def load(self) -> Callable[[Context], None]:
+        """Import what the stage runs."""
+        module, _, function = self.run.partition(":")
+        run: Callable[[Context], None] = getattr(importlib.import_module(module), function)
+        return run
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage in one place of a detector's graph, with the paths that it has there (``${dataset}`` still in them)."""
+
+    name: str
+    stage: Stage
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    run: Callable[[Context], None]
-    metrics: tuple[str, ...] = ()  # names of outputs that are DVC metrics
-    plots: tuple[str, ...] = ()  # names of outputs that are DVC plots
+
+    @property
+    def version(self) -> int:
+        """The stage's."""
+        return self.stage.version

@@ -1,7 +1,9 @@
-"""Base of every stage's parameter model."""
+"""Bases of every stage's parameters: the model of a group, and a detector's groups together."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -16,6 +18,25 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    whole: ClassVar[bool] = True  # False: some parameters of a group whose owner is another model
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parsed parameters of one detector: each group's settings, by the group's name."""
+
+    groups: Mapping[str, Settings]
+
+    def of(self, group: str, model: type[S]) -> S:
+        """The settings of ``group``, or those of its parameters that ``model`` names."""
+        found = self.groups[group]
+        if isinstance(found, model):
+            return found
+        return model(**{name: getattr(found, name) for name in model.model_fields})
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:

@@ -18,6 +18,7 @@ _COMMANDS = {
         "run",
         "Run single stages as dvc repro would, without looking at what is fresh.",
     ),
+    "detector": ("pipeline.cli.detector", "detector", "Add, list, remove detectors; write their dvc.yaml."),
     "dataset": ("pipeline.cli.dataset", "dataset", "Import, check and show datasets."),
     "detect": ("pipeline.cli.detect", "detect", "Run the trained detector on new images."),
     "detections": (
@@ -28,6 +29,7 @@ _COMMANDS = {
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
     "features": ("pipeline.cli.features", "features", "Look into cached features."),
     "params": ("pipeline.cli.params", "params", "Every parameter: meaning, range, default, and its value here."),
+    "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }
 
@@ -62,14 +64,28 @@ class _LazyGroup(click.Group):
     "-C",
     "--project",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path(),
-    help="Project folder: where dvc.yaml and params.yaml are.",
+    help="Project folder: where dvc.yaml and params.yaml are.  [default: this folder, or of a detector's folder its "
+    "project's]",
+)
+@click.option(
+    "-d",
+    "--detector",
+    "name",
+    metavar="NAME",
+    help="Which detector of the project: a folder of detectors/.  [default: the root's R-CNN, or in a detector's "
+    "folder that one]",
 )
 @click.version_option(package_name="rcnn")
 @click.pass_context
-def cli(ctx: click.Context, project: Path) -> None:
-    """R-CNN (Girshick et al. 2014) as a staged pipeline: proposals, CNN features, SVMs, box regression, evaluation."""
-    ctx.obj = project
+def cli(ctx: click.Context, project: Path | None, name: str | None) -> None:
+    """R-CNN and its successors as staged pipelines: proposals, CNN features, SVMs, box regression, evaluation."""
+    here = Path.cwd()
+    stands_in_one = here.parent.name == "detectors" and (here.parents[1] / "dvc.yaml").exists()
+    if project is None and stands_in_one and (here / "params.yaml").exists():
+        project, name = here.parents[1], name or here.name
+    ctx.obj = project or Path()
+    if name is not None:
+        ctx.meta["detector"] = name
 
 
 def _explained(error: OSError) -> str:

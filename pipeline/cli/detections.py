@@ -13,7 +13,8 @@ from cache.transfer import copy
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_detections
-from stages.detections.saved import FOLDER, NAME_PATTERN, checked, detector_of, saved_path
+from stages.detections.saved import NAME_PATTERN, checked, detector_of, saved_path
+from stages.graph import SAVED
 
 _DETECT = Path("artifacts/detect/manifest.json")
 
@@ -42,8 +43,9 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise click.UsageError(f"name {name!r}: letters, digits, '.', '_', '-' only, 64 at most, the first no sign")
     origin = source or project
-    artifact, target = checked(origin / _DETECT), saved_path(project / FOLDER, name)
-    if target.exists() and not force and target.read_bytes() != artifact.to_bytes():
+    artifact, target = checked(origin / _DETECT), saved_path(project / SAVED, name)
+    is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
+    if is_other and not force:
         raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
     _bring(origin, open_store(origin), open_store(project), artifact)
     target.parent.mkdir(exist_ok=True)

@@ -6,15 +6,16 @@ from pathlib import Path
 import click
 
 from cache.errors import ParamsError
+from pipeline.workspace import current_layout
 
 
 @click.command()
 @click.pass_obj
 def metrics(project: Path) -> None:
     """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
-    from stages.scoring.metrics import format_table
+    from stages.scoring.metrics import scores_table
 
-    path = project / "reports" / "metrics.json"
+    path = current_layout(project).reports / "scores.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -22,10 +23,10 @@ def metrics(project: Path) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: is not JSON ({error}); run `dvc repro -f -s evaluate`") from None
     try:
-        table = format_table(found)
+        table = scores_table(found)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ParamsError(f"{path}: lacks scores ({error!r}); run `dvc repro -f -s evaluate`") from None
     click.echo(table)
-    page = project / "reports" / "index.html"
+    page = path.with_name("index.html")
     if page.exists():
         click.echo(f"\nReport: {page}")

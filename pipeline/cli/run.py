@@ -5,28 +5,46 @@ from pathlib import Path
 
 import click
 
-from pipeline.graph import ALL_STAGE_NAMES, load_stage
+from cache.errors import ParamsError
+from pipeline.detectors import Layout
+from pipeline.dvc_files import check_written
+from pipeline.graph import node_named, nodes_of
 from pipeline.leftovers import running
 from pipeline.params import load_params
-from pipeline.run import run_stage
+from pipeline.run import run_node
+from pipeline.workspace import current_layout
 
 
 @click.command()
 @click.argument("stages", nargs=-1, required=True, metavar="STAGE...")
+@click.option(
+    "--stage-version",
+    type=int,
+    help="The version that dvc.yaml was written for; written there, so that a new version of a stage runs again.",
+)
 @click.pass_obj
-def run(project: Path, stages: tuple[str, ...]) -> None:
+def run(project: Path, stages: tuple[str, ...], stage_version: int | None) -> None:
     """Run each STAGE with the parameters of params.yaml, whatever is fresh.
 
-    Cached objects are reused, so this too computes only what is missing. Stages, in the order in which they run: scenes
-    (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, combine, evaluate,
-    report; and of classification/dvc.yaml: classify, classify_svm.
-    `dvc repro` runs what has changed, in order; use it unless you want one stage by hand.
+    Cached objects are reused, so this too computes only what is missing. Stages of R-CNN, in the order in which they
+    run: scenes (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, combine,
+    evaluate, report; and of classification/dvc.yaml: classify, classify_svm. `rcnn -d NAME run STAGE` runs those of
+    detector NAME. `dvc repro` runs what has changed, in order; use it unless you want one stage by hand.
     """
-    for name in stages:
-        load_stage(name)
+    name = current_layout(project).name
     os.chdir(project)  # paths in params.yaml are relative to the project
-    project = Path()
-    params = load_params(project / "params.yaml")
-    with running(project):
-        for name in sorted(stages, key=ALL_STAGE_NAMES.index):
-            run_stage(name, project, params)
+    layout = Layout(Path(), name)
+    params = load_params(layout)
+    nodes = nodes_of(layout, params)
+    for stage in stages:
+        version = node_named(stage, nodes).version
+        if stage_version is not None and stage_version != version:
+            raise ParamsError(
+                f"{layout.dvc_file}: was written for version {stage_version} of {stage}, which is {version} here; "
+                "run `rcnn detector write`"
+            )
+    if stage_version is not None:
+        check_written(layout, params)
+    with running(layout.project):
+        for stage in sorted(stages, key=list(nodes).index):
+            run_node(stage, layout, params)

@@ -8,8 +8,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from cache import Store, digest_json
-from pipeline.graph import all_stages
 from stages.contract import ImageTask
+from stages.graph import STAGES
 
 _OWN = ("cache", "manifests", "pipeline", "stages")
 # An object's bits depend on these.
@@ -28,15 +28,15 @@ _LIBRARIES = (
 
 @cache
 def versions() -> dict[str, str]:
-    """Of everything that must be the same wherever a run's images are computed."""
+    """Return the versions of Python, libraries and our sources, on which client and workers must agree."""
     found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "rcnn": _version("rcnn")}
     found |= {library: _version(library) for library in _LIBRARIES}
-    found |= {f"stage {name}": str(stage.version) for name, stage in all_stages().items()}
+    found |= {f"stage {name}": str(stage.version) for name, stage in STAGES.items()}
     return found | {"source code": _source_digest()}
 
 
 def _version(package: str) -> str:
-    """Without the build (``+cu128``): a client without a GPU may drive workers with one."""
+    """Return a package's version without the build (``+cu128``): a client without a GPU may drive workers with one."""
     try:
         return metadata.version(package).partition("+")[0]
     except metadata.PackageNotFoundError:
@@ -44,7 +44,7 @@ def _version(package: str) -> str:
 
 
 def _source_digest() -> str:
-    """Of the project's own source files."""
+    """Return one SHA-256 over the project's source files."""
     files: dict[str, str] = {}
     for package in _OWN:
         root = Path(str(import_module(package).__path__[0]))

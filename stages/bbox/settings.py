@@ -1,8 +1,11 @@
 """Parameters of the ``bbox`` stage: the authors' constants as defaults (rcnn_train_bbox_regressor.m)."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
-from stages.settings import Settings
+from stages.features.settings import check_stored
+from stages.settings import Parameters, Settings
 
 
 class BboxSettings(Settings):
@@ -21,3 +24,10 @@ class BboxSettings(Settings):
         le=10**7,
         description="MiB for training data; what exceeds it takes further passes over the features",
     )
+
+
+def check_layer(params: Parameters) -> Iterator[str]:
+    """Say so where the layer that it reads is not stored."""
+    settings = params.of("bbox", BboxSettings)
+    if settings.enabled:
+        yield from check_stored(params, "bbox.layer", settings.layer)

@@ -5,45 +5,36 @@ over the features, and per class some tens of passes over its rows in memory (``
 some 4 (d + 1) rows a Cholesky factorisation of (d + 1) squared.
 """
 
-from stages.contract import Context, Stage
+from cache import digest_json
+from stages.contract import Context
+from stages.features.featureset import FeatureSet, mean_norm
 
+from .regressor import write_box_regressor
 from .settings import BboxSettings
-
-VERSION = 4
+from .training import disabled_regressor, train_box_regressors
 
 
 def run(ctx: Context) -> None:
     """Train the regressors, or write one that moves nothing where ``bbox.enabled`` is false."""
-    from stages.features.featureset import FeatureSet, mean_norm
-
-    from .regressor import write_box_regressor
-    from .training import disabled_regressor, train_box_regressors
-
-    settings: BboxSettings = ctx.settings("bbox")
-    dataset = ctx.dataset()
+    settings, dataset = ctx.settings(BboxSettings), ctx.dataset()
     if not settings.enabled:
         write_box_regressor(ctx.output("model"), disabled_regressor(settings.layer, dataset.classes))
+        ctx.publish("trained", [], {})
         return
+    artifact = ctx.artifact("features")
     ids = [record.id for record in dataset.split("train")]
-    features = FeatureSet(ctx.store, ctx.artifact("features"))
+    features = FeatureSet(ctx.store, artifact)
     boxes = features.layer(settings.layer, ids)
     images = features.layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
-    norm = mean_norm(boxes, ctx.seed)
-    ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
-    scale = settings.target_norm / norm
-    model = train_box_regressors(images, dataset.classes, scale, settings, ctx.log, boxes=boxes, workers=ctx.workers)
-    write_box_regressor(ctx.output("model"), model)
 
+    def train() -> None:
+        norm = mean_norm(boxes, ctx.seed)
+        ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
+        scale = settings.target_norm / norm
+        model = train_box_regressors(
+            images, dataset.classes, scale, settings, ctx.log, boxes=boxes, workers=ctx.workers
+        )
+        write_box_regressor(ctx.output("model"), model)
 
-STAGE = Stage(
-    name="bbox",
-    version=VERSION,
-    settings={"bbox": BboxSettings},
-    groups=("seed", "bbox"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "features": "artifacts/features/manifest.json",
-    },
-    outputs={"model": "artifacts/bbox/model.h5"},
-    run=run,
-)
+    params = {"seed": ctx.seed, "bbox": settings.model_dump(mode="json"), "classes": list(dataset.classes)}
+    ctx.trained(params, {"features": digest_json([artifact.keys[image_id] for image_id in ids])}, train)

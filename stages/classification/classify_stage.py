@@ -5,32 +5,29 @@ its views), ``artifacts/classify/manifest.json`` and ``reports/classification.js
 pictures through the network for each picture, once.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from cache import atomic_write
+from cache.documents import json_text
 from cache.errors import StageError
-from stages.contract import Context, Stage
+from manifests import Dataset
+from stages.contract import Context
+from stages.features.views import ViewsCompute, check_views, described, task_of
+from stages.networks.forward import one_thread_each
+from stages.networks.settings import ArithmeticSettings
+from stages.networks.weights import class_names, load_weights
 
+from .scoring import METHODS, error_rates, mean_scores, rank
 from .settings import ClassifySettings
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from manifests import Dataset
-
 NAME = "classify"
-VERSION = 1
 _PARTS = 8, 7  # the paper's 256 px for crops of 224
 
 
 def run(ctx: Context) -> None:
     """Compute the logits that the store lacks, average them, and count the errors."""
-    from stages.features.views import ViewsCompute, check_views, described, task_of
-    from stages.networks.forward import one_thread_each
-    from stages.networks.weights import load_weights
 
-    from .scoring import METHODS
-
-    settings: ClassifySettings = ctx.settings(NAME)
+    settings = ctx.settings(ClassifySettings)
     dataset = _classification(ctx.dataset())
     network = load_weights(ctx.input("weights"))
     columns = _columns(ctx, dataset)
@@ -39,16 +36,16 @@ def run(ctx: Context) -> None:
     views = sorted({view for name in methods for view in METHODS[name]})
     side = settings.short_side_px or round(network.input.side_px * _PARTS[0] / _PARTS[1])
     check_views(network, side, views, NAME)
-    made_of = described(network, ["fc8"], ctx.settings("network.dtype"), side, views)
+    made_of = described(network, ["fc8"], ctx.settings(ArithmeticSettings).dtype, side, views)
     records = dataset.split("test")
-    tasks = [task_of(record, NAME, VERSION, made_of) for record in records]
+    tasks = [task_of(record, NAME, ctx.node.version, made_of) for record in records]
     with one_thread_each():
         keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     _report(ctx, dataset, methods, views, columns, keys)
     ctx.publish("manifest", [(record.id, key) for record, key in zip(records, keys, strict=True)], made_of)
 
 
-def _classification(dataset: "Dataset") -> "Dataset":
+def _classification(dataset: Dataset) -> Dataset:
     if dataset.has_boxes:
         raise StageError(
             f"dataset {dataset.name} has boxes and not one class per picture, so there is no error rate; run `dvc "
@@ -57,9 +54,8 @@ def _classification(dataset: "Dataset") -> "Dataset":
     return dataset
 
 
-def _columns(ctx: Context, dataset: "Dataset") -> list[int]:
+def _columns(ctx: Context, dataset: Dataset) -> list[int]:
     """The network's output for each class of the dataset."""
-    from stages.networks.weights import class_names
 
     path = ctx.input("weights")
     names = class_names(path)
@@ -73,12 +69,8 @@ def _columns(ctx: Context, dataset: "Dataset") -> list[int]:
 
 
 def _report(
-    ctx: Context, dataset: "Dataset", methods: "Sequence[str]", views: list[int], columns: list[int], keys: list[str]
+    ctx: Context, dataset: Dataset, methods: Sequence[str], views: list[int], columns: list[int], keys: list[str]
 ) -> None:
-    from cache import atomic_write
-    from cache.documents import json_text
-
-    from .scoring import METHODS, error_rates, mean_scores, rank
 
     ranks: dict[str, list[int]] = {name: [] for name in methods}
     for record, key in zip(dataset.split("test"), keys, strict=True):
@@ -90,21 +82,6 @@ def _report(
     errors = {name: error_rates(found, n_classes) for name, found in ranks.items()}
     for name, rates in errors.items():
         top5 = "" if rates["top5_error"] is None else f", top-5 error {rates['top5_error']:.2f}%"
-        ctx.log.info(f"classify {name}: top-1 error {rates['top1_error']:.2f}%{top5}")
+        ctx.log.info(f"{name}: top-1 error {rates['top1_error']:.2f}%{top5}")
     report = json_text({"pictures": len(keys), "classes": n_classes, **errors})
     atomic_write(ctx.output("report"), report.encode())
-
-
-STAGE = Stage(
-    name=NAME,
-    version=VERSION,
-    settings={NAME: ClassifySettings},
-    groups=(NAME, "network.dtype"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "weights": "artifacts/pretrain/weights.safetensors",
-    },
-    outputs={"manifest": "artifacts/classify/manifest.json", "report": "reports/classification.json"},
-    run=run,
-    metrics=("report",),
-)

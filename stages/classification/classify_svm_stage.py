@@ -6,35 +6,32 @@ detection datasets, whose pictures show the classes of their objects. Cost: each
 the SVMs.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import atomic_write
+from cache.documents import json_text
 from cache.errors import StageError
-from stages.contract import Context, Stage
+from manifests import Dataset
+from stages.contract import Context
+from stages.features.views import CENTRE, FULL, ViewsCompute, check_views, described, task_of
+from stages.networks.forward import one_thread_each
+from stages.networks.network import Network
+from stages.networks.settings import ArithmeticSettings
+from stages.networks.weights import load_weights
 
+from .picture_svms import computed_layers, draw_split, level_columns, normalised, picture_labels, splits, voc
 from .settings import ClassifySvmSettings
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from manifests import Dataset
-    from stages.networks.network import Network
-
 NAME = "classify_svm"
-VERSION = 1
 
 
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks, then train and judge SVMs on each layer."""
-    from cache import atomic_write
-    from cache.documents import json_text
-    from stages.features.views import CENTRE, FULL, ViewsCompute, check_views, described, task_of
-    from stages.networks.forward import one_thread_each
-    from stages.networks.weights import load_weights
 
-    from .picture_svms import computed_layers
-
-    settings: ClassifySvmSettings = ctx.settings(NAME)
+    settings = ctx.settings(ClassifySvmSettings)
     dataset = ctx.dataset()
     if settings.protocol == "splits" and dataset.has_boxes:
         raise StageError(
@@ -46,8 +43,8 @@ def run(ctx: Context) -> None:
     side = settings.short_side_px or network.input.side_px
     check_views(network, side, views, NAME)
     layers = computed_layers(network, settings.layers, full=full)
-    made_of = described(network, layers, ctx.settings("network.dtype"), side, views)
-    tasks = [task_of(record, NAME, VERSION, made_of) for record in dataset.images]
+    made_of = described(network, layers, ctx.settings(ArithmeticSettings).dtype, side, views)
+    tasks = [task_of(record, NAME, ctx.node.version, made_of) for record in dataset.images]
     with one_thread_each():
         keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     results = {layer: _judge(ctx, settings, dataset, network, layer, keys) for layer in settings.layers}
@@ -58,12 +55,9 @@ def run(ctx: Context) -> None:
 
 
 def _judge(
-    ctx: Context, settings: ClassifySvmSettings, dataset: "Dataset", network: "Network", layer: str, keys: list[str]
+    ctx: Context, settings: ClassifySvmSettings, dataset: Dataset, network: Network, layer: str, keys: list[str]
 ) -> dict[str, Any]:
     """The figures of one layer."""
-    import numpy as np
-
-    from .picture_svms import draw_split, picture_labels, splits, voc
 
     features = _features(ctx, network, layer, keys)
     labels = picture_labels(dataset.images, len(dataset.classes))
@@ -82,11 +76,8 @@ def _judge(
     return result
 
 
-def _features(ctx: Context, network: "Network", layer: str, keys: list[str]) -> "NDArray[np.float32]":
+def _features(ctx: Context, network: Network, layer: str, keys: list[str]) -> NDArray[np.float32]:
     """One layer of all pictures, float32 [n, d], each of length 1."""
-    import numpy as np
-
-    from .picture_svms import level_columns, normalised
 
     name = layer.partition("/")[0]
     rows: NDArray[np.float32] | None = None
@@ -102,18 +93,3 @@ def _features(ctx: Context, network: "Network", layer: str, keys: list[str]) -> 
 
 def _shown(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
-
-
-STAGE = Stage(
-    name=NAME,
-    version=VERSION,
-    settings={NAME: ClassifySvmSettings},
-    groups=("seed", NAME, "network.dtype"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "weights": "artifacts/pretrain/weights.safetensors",
-    },
-    outputs={"manifest": "artifacts/classify_svm/manifest.json", "report": "reports/classification_svm.json"},
-    run=run,
-    metrics=("report",),
-)

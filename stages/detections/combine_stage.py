@@ -7,39 +7,32 @@ at no cost; with them some ms per image.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask
 
-from .saved import FOLDER
+from .saved import check_fit, checked, detector_input, detector_of, read_saved, same_images
 from .settings import CombineSettings
-
-if TYPE_CHECKING:
-    from cache import Payload, Store
-
-VERSION = 1
+from .suppression import CANDIDATES, Candidates, suppressed, union
+from .thresholds import stored_thresholds
 
 
 @dataclass(frozen=True)
 class CombineCompute(Compute):
     """One image's candidates of all detectors to its detections."""
 
-    store: "Store"
+    store: Store
     nms_iou: float
     classifier: str
     regressed: bool
     classes: tuple[str, ...]
 
-    def __call__(self, task: ImageTask) -> "Payload":
-        """The image's detections."""
-        from cache import Payload
-
-        from .suppression import CANDIDATES, Candidates, suppressed, union
-
-        keys: Sequence[str] = task.args["detections"]
-        stored = [self.store.get("detect", key, CANDIDATES).arrays for key in keys]
+    def __call__(self, task: ImageTask) -> Payload:
+        """Suppress the image's candidates of all detectors together."""
+        sources: Sequence[tuple[str, str]] = task.args["detections"]
+        stored = [self.store.get(stage, key, CANDIDATES).arrays for stage, key in sources]
         scored = [Candidates(*(arrays[name] for name in CANDIDATES)) for arrays in stored]
         found = suppressed(union(scored), self.nms_iou)
         attrs = {
@@ -50,79 +43,86 @@ class CombineCompute(Compute):
             "classes": list(self.classes),
             "classifier": self.classifier,
             "regressed": self.regressed,
-            "detections": list(keys),
+            "detections": [key for _, key in sources],
         }
         return Payload(found.arrays(), attrs, "hdf5")
 
 
 def run(ctx: Context) -> None:
-    """Hand on detect's list, or combine on the images that the store lacks and find the thresholds over all."""
-    settings: CombineSettings = ctx.settings("combine")
-    if settings.detectors:
-        _combine(ctx, settings)
-    else:
+    """Hand on the one detector's list, or combine on the images that the store lacks and find thresholds over all."""
+    settings = ctx.settings(CombineSettings)
+    sources = _sources(ctx, settings)
+    if ctx.has("detect") and len(sources) == 1:
         ctx.artifact("detect").write(ctx.output("manifest"))
+        return
+    _combine(ctx, settings, sources)
 
 
-def _combine(ctx: Context, settings: CombineSettings) -> None:
-    from cache import Recipe
+def _sources(ctx: Context, settings: CombineSettings) -> dict[str, Artifact]:
+    """Return the detectors' lists by name, the project's own first; "" is its name."""
+    own = {"": checked(ctx.input("detect"))} if ctx.has("detect") else {}
+    named = {
+        name: checked(ctx.input(detector_input(name)))
+        if ctx.has(detector_input(name))
+        else read_saved(ctx.input("saved"), name)
+        for name in settings.detectors
+    }
+    if not own and not named:
+        raise StageError("combine.detectors: names no detector; list those to join, for instance [rcnn, sppnet]")
+    return own | named
 
-    from .saved import check_fit, checked, detector_of, read_saved, same_images
-    from .thresholds import stored_thresholds
 
-    dataset, own = ctx.dataset(), checked(ctx.input("detect"))
-    others = {name: read_saved(ctx.input("saved"), name) for name in settings.detectors}
-    check_fit(own, others)
-    keys_of = [list(own.keys.values()), *(same_images(own, other) for other in others.values())]
-    _check_stored(ctx, dict(zip(others, keys_of[1:], strict=True)))
-    for name, keys in zip(others, keys_of[1:], strict=True):
-        if keys == keys_of[0]:
-            ctx.log.warning(f"combine.detectors: {name} is the project's own detector, which adds nothing")
+def _combine(ctx: Context, settings: CombineSettings, sources: Mapping[str, Artifact]) -> None:
+    dataset = ctx.dataset()
+    (first_name, first), *rest = sources.items()
+    others = dict(rest)
+    check_fit(first, others, first_name)
+    keys_of = {first_name: list(first.keys.values())} | {
+        name: same_images(first, other) for name, other in others.items()
+    }
+    _check_stored(ctx, {name: (sources[name].stage, keys) for name, keys in keys_of.items() if name})
+    for name in others:
+        if keys_of[name] == keys_of[first_name]:
+            same = first_name or "the project's own detector"
+            ctx.log.warning(f"combine.detectors: {name} is {same} once more, which adds nothing")
     params = {"nms_iou": settings.nms_iou}
     tasks = []
-    for image_id, *keys in zip(own.keys, *keys_of, strict=True):
-        ordered = sorted(keys)  # the result and its key are the same in whatever order detectors are listed
-        recipe = Recipe("combine", VERSION, params, {"detections": ordered})
-        tasks.append(ImageTask(dataset.image(image_id), recipe, {"detect": keys[0]}, {"detections": ordered}))
+    for row, image_id in enumerate(first.keys):
+        objects = sorted(
+            ((sources[name].stage, keys[row]) for name, keys in keys_of.items()), key=lambda named: named[1]
+        )  # the result and its key are the same in whatever order detectors are listed
+        recipe = Recipe(ctx.node.stage.name, ctx.node.version, params, {"detections": [key for _, key in objects]})
+        reads = {first.stage: keys_of[first_name][row]}
+        tasks.append(ImageTask(dataset.image(image_id), recipe, reads, {"detections": objects}))
     compute = CombineCompute(
-        ctx.store, settings.nms_iou, own.summary["classifier"], own.summary["regressed"], dataset.classes
+        ctx.store, settings.nms_iou, first.summary["classifier"], first.summary["regressed"], dataset.classes
     )
     made = ctx.compute_images(tasks, compute, unit="detections")
-    rank_factor = sum(int(one.summary["rank_factor"]) for one in (own, *others.values()))
+    rank_factor = sum(int(one.summary["rank_factor"]) for one in sources.values())
+    lists = [(sources[name].stage, keys) for name, keys in keys_of.items()]
     summary = {
-        **own.summary,
-        "detector": "; ".join(detector_of(one) for one in (own, *others.values())),
-        "thresholds": stored_thresholds(ctx.store, keys_of, dataset.classes, rank_factor),
+        **first.summary,
+        "detector": "; ".join(detector_of(one) for one in sources.values()),
+        "thresholds": stored_thresholds(ctx.store, lists, dataset.classes, rank_factor),
         "rank_factor": rank_factor,
-        "detectors": {name: other.digest for name, other in others.items()},
+        "detectors": {name: one.digest for name, one in sources.items() if name},
     }
-    ctx.publish("manifest", list(zip(own.keys, made, strict=True)), summary)
+    ctx.publish("manifest", list(zip(first.keys, made, strict=True)), summary)
 
 
-def _check_stored(ctx: Context, saved: Mapping[str, Sequence[str]]) -> None:
-    """Nobody can compute another detector's objects again here, so all gaps are told before anything is computed."""
+def _check_stored(ctx: Context, lists: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """Tell all gaps before anything is computed: nobody can compute another detector's objects again here."""
     problems = []
-    for name, keys in saved.items():
-        if lacking := len(ctx.store.missing("detect", keys)):
+    for name, (stage, keys) in lists.items():
+        if lacking := len(ctx.store.missing(stage, keys)):
+            how = (
+                f"`dvc repro -f` of the detector {name} computes them"
+                if ctx.has(detector_input(name))
+                else f"run the pipeline with the parameters that made them and `rcnn detections save {name}`"
+            )
             problems.append(
                 f"combine.detectors: {lacking} of {len(set(keys))} objects of {name} are not in the store "
-                f"{ctx.store.root}; `rcnn cache pull` may have them, or run the pipeline with the parameters that made "
-                f"them and `rcnn detections save {name}`"
+                f"{ctx.store.root}; `rcnn cache pull` may have them, or {how}"
             )
     if problems:
         raise StageError("\n".join(problems))
-
-
-STAGE = Stage(
-    name="combine",
-    version=VERSION,
-    settings={"combine": CombineSettings},
-    groups=("combine",),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "detect": "artifacts/detect/manifest.json",
-        "saved": FOLDER,
-    },
-    outputs={"manifest": "artifacts/combine/manifest.json"},
-    run=run,
-)

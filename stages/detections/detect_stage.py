@@ -6,43 +6,40 @@ reach over the whole split, and holds what the stage ``combine`` compares with o
 features, and some ms per image.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cache import Artifact, Payload, Recipe, Store, digest_file
 from cache.errors import StageError
+from manifests import ImageRecord
+from stages.bbox.regressor import BoxRegressor, read_box_regressor
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask
+from stages.features.featureset import FeatureSet
+from stages.svm.classifier import Classifier, read_classifier
 
+from .candidates import candidates_of, layers_needed
 from .settings import DetectSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from cache import Payload, Store
-    from manifests import ImageRecord
-    from stages.bbox.regressor import BoxRegressor
-    from stages.svm.classifier import Classifier
-
-    from .suppression import Candidates
-
-VERSION = 5
+from .suppression import Candidates, suppressed
+from .thresholds import crowded_classes, stored_thresholds
 
 
 @dataclass(frozen=True)
 class DetectCompute(Compute):
     """One image's features to its detections."""
 
-    store: "Store"
+    store: Store
     layers: tuple[str, ...]
-    svm: "Classifier"
-    bbox: "BoxRegressor"
+    svm: Classifier
+    bbox: BoxRegressor
     settings: DetectSettings
 
-    def __call__(self, task: ImageTask) -> "Payload":
+    def __call__(self, task: ImageTask) -> Payload:
         """The image's detections."""
-        from .candidates import candidates_of
 
-        arrays = self.store.get("features", task.reads["features"], ["boxes", "is_gt", *self.layers]).arrays
+        ((stage, key),) = task.reads.items()
+        arrays = self.store.get(stage, key, ["boxes", "is_gt", *self.layers]).arrays
         proposals = ~arrays["is_gt"]
         rows = {layer: arrays[layer][proposals] for layer in self.layers}
         boxes, record = arrays["boxes"][proposals], task.image
@@ -52,17 +49,11 @@ class DetectCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Detect on the images that the store lacks, then find the thresholds over all of them."""
-    from stages.bbox.regressor import read_box_regressor
-    from stages.features.featureset import FeatureSet
-    from stages.svm.classifier import read_classifier
 
-    from .candidates import layers_needed
-    from .thresholds import crowded_classes, stored_thresholds
-
-    settings: DetectSettings = ctx.settings("detect")
+    settings = ctx.settings(DetectSettings)
     dataset, artifact = ctx.dataset(), ctx.artifact("features")
     svm, bbox = read_classifier(ctx.input("svm")), read_box_regressor(ctx.input("bbox"))
-    _check_classes(svm, bbox, dataset.classes)
+    _check_classes(ctx, svm, bbox, dataset.classes)
     for line in crowded_classes(dataset.split("train"), dataset.classes, settings):
         ctx.log.warning(line)
     layers = layers_needed(svm, bbox)
@@ -70,13 +61,15 @@ def run(ctx: Context) -> None:
     features = FeatureSet(ctx.store, artifact)
     for layer in layers:  # names a layer or image that was not stored, and what to do
         features.layer(layer, [image.id for image in images])
-    _check_lengths(svm, bbox, features.dims)
+    _check_lengths(ctx, svm, bbox, features.dims)
 
-    tasks = _tasks(ctx, images, artifact.keys, settings)
+    tasks = _tasks(ctx, images, artifact, settings)
     keys = ctx.compute_images(tasks, DetectCompute(ctx.store, layers, svm, bbox, settings), unit="detections")
     summary = {
         "detector": _detector(artifact.summary, svm, bbox),
-        "thresholds": stored_thresholds(ctx.store, [keys], dataset.classes, settings.rank_factor),
+        "thresholds": stored_thresholds(
+            ctx.store, [(ctx.node.stage.name, keys)], dataset.classes, settings.rank_factor
+        ),
         "classifier": svm.kind,
         "regressed": bbox.enabled,
         "classes": list(dataset.classes),
@@ -87,10 +80,9 @@ def run(ctx: Context) -> None:
 
 
 def _tasks(
-    ctx: Context, images: "Sequence[ImageRecord]", features: "Mapping[int, str]", settings: DetectSettings
+    ctx: Context, images: Sequence[ImageRecord], features: Artifact, settings: DetectSettings
 ) -> list[ImageTask]:
-    """One task per image; ``features`` are the keys of the images' features."""
-    from cache import Recipe, digest_file
+    """One task per image; ``features`` lists the images' features."""
 
     # the dataset-wide rule is no part of an image's object
     params = settings.model_dump(mode="json", exclude={"rank_factor"})
@@ -98,47 +90,41 @@ def _tasks(
     tasks = []
     for record in images:
         # an object's clipping depends on the image's extent, which the features' key holds through its bytes
-        key = features[record.id]
-        tasks.append(
-            ImageTask(record, Recipe("detect", VERSION, params, {"features": key, **models}), {"features": key})
-        )
+        key = features.keys[record.id]
+        recipe = Recipe(ctx.node.stage.name, ctx.node.version, params, {"features": key, **models})
+        tasks.append(ImageTask(record, recipe, {features.stage: key}))
     return tasks
 
 
-def _detector(features: "Mapping[str, Any]", svm: "Classifier", bbox: "BoxRegressor") -> str:
+def _detector(features: Mapping[str, Any], svm: Classifier, bbox: BoxRegressor) -> str:
     """What detector this is, for people who have saved several: ``squeezenet1_0, spp, svm on fc7, boxes by pool5``."""
     boxes = f"boxes by {bbox.layer}" if bbox.enabled else "boxes as proposed"
     made_by = [str(features.get("network", "other features")), str(features.get("method", "warp"))]
     return ", ".join([*made_by, f"{svm.kind} on {svm.layer}", boxes])
 
 
-def _check_classes(svm: "Classifier", bbox: "BoxRegressor", classes: tuple[str, ...]) -> None:
+def _check_classes(ctx: Context, svm: Classifier, bbox: BoxRegressor, classes: tuple[str, ...]) -> None:
     for name, model in (("svm", svm), ("bbox", bbox)):
         if model.classes != classes:
             raise StageError(
-                f"artifacts/{name}/model.h5: trained for classes {', '.join(model.classes)}, and the dataset has "
+                f"{ctx.shown(name)}: trained for classes {', '.join(model.classes)}, and the dataset has "
                 f"{', '.join(classes)}; run `dvc repro`"
             )
 
 
-def _check_lengths(svm: "Classifier", bbox: "BoxRegressor", dims: dict[str, int]) -> None:
+def _check_lengths(ctx: Context, svm: Classifier, bbox: BoxRegressor, dims: dict[str, int]) -> None:
     lengths = {"svm": (svm.layer, svm.weights.shape[1])}
     if bbox.enabled:
         lengths["bbox"] = (bbox.layer, bbox.weights.shape[1] - 1)
     for name, (layer, length) in lengths.items():
         if length != dims[layer]:
             raise StageError(
-                f"artifacts/{name}/model.h5: trained on {layer} of length {length}, and the stored features' {layer} "
+                f"{ctx.shown(name)}: trained on {layer} of length {length}, and the stored features' {layer} "
                 f"has {dims[layer]}; run `dvc repro`"
             )
 
 
-def _payload(
-    record: "ImageRecord", found: "Candidates", nms_iou: float, svm: "Classifier", bbox: "BoxRegressor"
-) -> "Payload":
-    from cache import Payload
-
-    from .suppression import suppressed
+def _payload(record: ImageRecord, found: Candidates, nms_iou: float, svm: Classifier, bbox: BoxRegressor) -> Payload:
 
     kept = suppressed(found, nms_iou)
     attrs: dict[str, Any] = {
@@ -152,19 +138,3 @@ def _payload(
         "regressed": bbox.enabled,
     }
     return Payload({**kept.arrays(), **found.arrays()}, attrs, "hdf5")
-
-
-STAGE = Stage(
-    name="detect",
-    version=VERSION,
-    settings={"detect": DetectSettings},
-    groups=("detect",),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "features": "artifacts/features/manifest.json",
-        "svm": "artifacts/svm/model.h5",
-        "bbox": "artifacts/bbox/model.h5",
-    },
-    outputs={"manifest": "artifacts/detect/manifest.json"},
-    run=run,
-)

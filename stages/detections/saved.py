@@ -9,10 +9,14 @@ from pathlib import Path
 from cache import Artifact, StoreError, StoreVersionError
 from cache.errors import StageError
 
-FOLDER = "detections"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # What the summary must hold for the comparison with others.
 _NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int}
+
+
+def detector_input(name: str) -> str:
+    """Name the input that is the list of another detector of the project."""
+    return f"detector.{name}"
 
 
 def saved_path(folder: Path, name: str) -> Path:
@@ -76,12 +80,16 @@ _KINDS = {
 }
 
 
-def check_fit(own: Artifact, others: Mapping[str, Artifact]) -> None:
+def check_fit(own: Artifact, others: Mapping[str, Artifact], own_name: str = "") -> None:
     """Raises StageError, one line for each thing in which one of the others does not fit the project's detections.
 
     A detector of more images is refused, too: the further ones may be what this project's detector was trained on.
     """
-    problems = [f"combine.detectors: {name}: {line}" for name, other in others.items() for line in _misfits(own, other)]
+    problems = [
+        f"combine.detectors: {name}: {line}"
+        for name, other in others.items()
+        for line in _misfits(own, other, own_name or "this project")
+    ]
     if problems:
         raise StageError("\n".join(problems))
 
@@ -92,17 +100,17 @@ def same_images(own: Artifact, other: Artifact) -> list[str]:
     return [by_image[sha256] for sha256 in own.summary["images"]]
 
 
-def _misfits(own: Artifact, other: Artifact) -> Iterator[str]:
+def _misfits(own: Artifact, other: Artifact, whose: str) -> Iterator[str]:
     mine, theirs = own.summary, other.summary
     if mine["classes"] != theirs["classes"]:
         yield (
-            f"detects {', '.join(theirs['classes'])}, and this project {', '.join(mine['classes'])}, in this order; "
+            f"detects {', '.join(theirs['classes'])}, and {whose} {', '.join(mine['classes'])}, in this order; "
             "set manifest.classes alike"
         )
     images, their_images = set(mine["images"]), set(theirs["images"])
     if images != their_images:
         yield (
-            f"searched {len(their_images)} images, and this project {len(images)}, of which "
+            f"searched {len(their_images)} images, and {whose} {len(images)}, of which "
             f"{len(images & their_images)} are the same; make both on one test split"
         )
     for name, text in _KINDS.items():

@@ -57,13 +57,17 @@ def dataset_thresholds(
 
 
 def stored_thresholds(
-    store: Store, detectors: Sequence[Sequence[str]], classes: Sequence[str], rank_factor: int
+    store: Store, detectors: Sequence[tuple[str, Sequence[str]]], classes: Sequence[str], rank_factor: int
 ) -> dict[str, float | None]:
-    """Thresholds over one or more detectors' ``detect`` objects of the same images, given as keys by detector."""
+    """Return the thresholds over one or more detectors' objects of the same images.
+
+    Args:
+        detectors: of each the stage that made its objects, and their keys, one an image.
+    """
     names = ["candidates.scores", "candidates.labels"]
-    objects = (store.get("detect", key, names).arrays for keys in detectors for key in keys)
+    objects = (store.get(stage, key, names).arrays for stage, keys in detectors for key in keys)
     images = ((arrays[names[0]], arrays[names[1]]) for arrays in objects)
-    return dataset_thresholds(images, classes, rank_factor, len(detectors[0]))
+    return dataset_thresholds(images, classes, rank_factor, len(detectors[0][1]))
 
 
 REGIONS_PER_OBJECT = 10  # an object is surrounded by about so many regions that score nearly alike

@@ -5,25 +5,24 @@ regression stand under ``no_bbox``. The protocol is in ``matching.py``, ``voc.py
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.contract import Context, Stage
-
-from .settings import EvaluateSettings
+from cache.documents import json_text
+from manifests import Dataset, ImageRecord
+from stages.contract import Context
+from stages.scoring.bootstrap import resampling
+from stages.scoring.evaluation import evaluate
+from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX, coco_results, comp4_lines, comp4_name, voc_image_ids
+from stages.scoring.metrics import scores_table
+from stages.scoring.objects import FlatDetections, GroundTruth
+from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
+from stages.scoring.settings import EvaluateSettings
 
 
 def run(ctx: Context) -> None:
     """Score the detections of the test split and write every output."""
-    import numpy as np
-
-    from cache.documents import json_text
-    from stages.scoring.evaluation import evaluate
-    from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
-    from stages.scoring.metrics import format_table
-    from stages.scoring.objects import GroundTruth
-    from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
-
     dataset, detect = ctx.dataset(), ctx.artifact("detections")
     records = evaluated_images(dataset, detect)
     limits = thresholds(detect.summary, dataset.classes)
@@ -34,21 +33,31 @@ def run(ctx: Context) -> None:
         read_proposals(ctx.store, ctx.artifact("proposals").keys, records),
         image_ids=[record.id for record in records],
         classes=dataset.classes,
-        settings=ctx.settings("evaluate"),
-        rng=np.random.default_rng(np.random.SeedSequence([ctx.seed, STAGE.version])),
+        settings=ctx.settings(EvaluateSettings),
+        rng=resampling(ctx.seed),
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
+    _write(ctx.output("metrics"), json_text(headline(result.metrics)))
     _write(ctx.output("operating_points"), json_text({"detect": detect.digest, **result.best_f1}))
     _write_results(ctx.output("results"), found, dataset, records)
-    for line in format_table(result.metrics).splitlines():
+    for line in scores_table(result.metrics).splitlines():
         ctx.log.info(line)
 
 
-def _write_results(folder: Path, found: dict[str, Any], dataset: Any, records: list[Any]) -> None:
-    """COCO results JSON of both sets; VOC text files with regression, and in ``no_bbox/`` without."""
-    from stages.scoring.files import coco_results, comp4_lines, comp4_name, voc_image_ids
+def headline(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Return the few scores that `dvc metrics show` prints in one row of a terminal; all stand in scores.json."""
+    return {
+        "voc2007": {"mAP": scores["voc2007"]["mAP"]},
+        "voc2010": {"mAP": scores["voc2010"]["mAP"]},
+        "coco": {"AP": scores["coco"]["AP"], "AP50": scores["coco"]["AP50"]},
+    }
 
+
+def _write_results(
+    folder: Path, found: Mapping[str, FlatDetections], dataset: Dataset, records: Sequence[ImageRecord]
+) -> None:
+    """Write COCO results JSON of both sets; VOC text files with regression, and in ``no_bbox/`` without."""
     image_ids, names = [r.id for r in records], voc_image_ids([r.file_name for r in records])
     for prefix, text_folder in (("bbox", folder), ("no_bbox", folder / "no_bbox")):
         text_folder.mkdir(parents=True, exist_ok=True)
@@ -62,28 +71,3 @@ def _write_results(folder: Path, found: dict[str, Any], dataset: Any, records: l
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
-
-
-STAGE = Stage(
-    name="evaluate",
-    version=1,
-    settings={"evaluate": EvaluateSettings},
-    groups=("evaluate", "seed"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "proposals": "artifacts/proposals/manifest.json",
-        "detections": "artifacts/combine/manifest.json",
-    },
-    outputs={
-        "metrics": "reports/metrics.json",
-        "pr": "reports/plots/pr.csv",
-        "recall_iou": "reports/plots/recall_iou.csv",
-        "errors": "reports/plots/errors.csv",
-        "examples": "reports/examples.json",
-        "operating_points": "reports/operating_points.json",
-        "results": "reports/results",
-    },
-    run=run,
-    metrics=("metrics",),
-    plots=("pr", "recall_iou"),
-)

@@ -22,14 +22,14 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.finetune.stage import VERSION
 from stages.networks.forward import DTYPES, device_of, exact_arithmetic, one_at_a_time, use_one_thread
 from stages.networks.network import Network
 from stages.networks.weights import weights_digest
 
 from .spp.conv_pass import ConvPass
 
-STAGE = "finetune"
+STAGE = "finetune"  # the stage that makes them, and their namespace in the store
+VERSION = 1  # part of their keys: raise it when the same inputs give other maps
 
 
 def map_name(scale_px: int, mirrored: bool) -> str:

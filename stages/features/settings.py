@@ -1,11 +1,12 @@
 """Parameters of group ``features``: which layers to store, and how a region becomes the network's input."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from stages.networks.settings import Levels, Pooling
-from stages.settings import Settings, distinct
+from stages.networks.settings import NAMED_LAYERS, Levels, NetworkSettings, Pooling
+from stages.settings import Parameters, Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")]
 
@@ -56,3 +57,35 @@ class FeaturesSettings(Settings):
     )
     spp: SppSettings = Field(default_factory=SppSettings, description="of method spp")
     storage: Literal["float16", "float32"] = Field("float16", description="precision in which features are stored")
+
+
+class RegionSettings(Settings):
+    """Those parameters of group ``features`` that say how a region becomes the network's input."""
+
+    whole: ClassVar[bool] = False
+
+    method: Literal["warp", "spp"] = "warp"
+    crop: Literal["warp", "square", "square_no_context"] = "warp"
+    context_px: int = 16
+    spp: SppSettings = Field(default_factory=SppSettings)
+    storage: Literal["float16", "float32"] = "float16"
+
+
+def check_layers(params: Parameters) -> Iterator[str]:
+    """Say which of the stored layers the network cannot have."""
+    stored = params.of("features", FeaturesSettings).layers
+    network = params.of("network", NetworkSettings)
+    own = network.named_layers
+    for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
+        if layer in stored:
+            yield (
+                f"features.layers: network {network.name} has no {layer}; its named layers are {', '.join(own)}, "
+                "and any of its nodes can be named as well"
+            )
+
+
+def check_stored(params: Parameters, name: str, layer: str) -> Iterator[str]:
+    """Say so where the layer that parameter ``name`` chooses is not stored."""
+    stored = params.of("features", FeaturesSettings).layers
+    if layer not in stored:
+        yield f"{name} = {layer!r} is not among features.layers ({', '.join(stored)}); add it there or choose one"

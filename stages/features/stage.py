@@ -8,28 +8,26 @@ An object's key holds all that its bits depend on and nothing else: not the spli
 workers; and of the weights only the tensors before the stored layers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
-from stages.contract import Compute, Context, ImageTask, ReadImage, Stage
+from manifests import ImageRecord
+from stages.contract import Compute, Context, ImageTask, Node, ReadImage
+from stages.networks.forward import one_thread_each
+from stages.networks.network import Network
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import load_weights
 
+from .crops import Extractor
 from .method import described, extractor_of, lengths
+from .objects import ground_truth_digest, payload, regions_of
 from .settings import FeaturesSettings
+from .spp.extraction import SppExtractor
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cache import Payload, Store
-    from manifests import ImageRecord
-    from stages.networks.network import Network
-    from stages.networks.settings import NetworkSettings
-
-    from .crops import Extractor
-    from .spp.extraction import SppExtractor
-
-VERSION = 1
 RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  # names of the object's other arrays
 
 
@@ -38,17 +36,17 @@ class FeaturesCompute(Compute):
     """One image's regions to their features. The extractor is made where it computes: the device is known there."""
 
     on_device = True
-    store: "Store"
+    store: Store
     read_image: ReadImage
-    network: "Network"
+    network: Network
     settings: FeaturesSettings
-    network_settings: "NetworkSettings"
+    network_settings: NetworkSettings
     device: str
     n_classes: int
-    described: "Mapping[str, Any]"
+    described: Mapping[str, Any]
 
     @cached_property
-    def extract(self) -> "Extractor | SppExtractor":
+    def extract(self) -> Extractor | SppExtractor:
         """On the device of this process."""
         return extractor_of(self.network, self.described["layers"], self.settings, self.network_settings, self.device)
 
@@ -56,12 +54,12 @@ class FeaturesCompute(Compute):
         """Move the network to the device."""
         _ = self.extract
 
-    def __call__(self, task: ImageTask) -> "Payload":
+    def __call__(self, task: ImageTask) -> Payload:
         """The features of the image's ground truth and proposals."""
-        from .objects import payload, regions_of
 
         record = task.image
-        proposals = self.store.get("proposals", task.reads["proposals"], ["boxes"]).arrays["boxes"]
+        ((stage, key),) = task.reads.items()
+        proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
         regions = regions_of(record, proposals, self.n_classes)
         try:
             features = self.extract(self.read_image(record), regions.boxes)
@@ -72,33 +70,31 @@ class FeaturesCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks."""
-    from stages.networks.forward import one_thread_each
 
-    settings: FeaturesSettings = ctx.settings("features")
+    settings = ctx.settings(FeaturesSettings)
     dataset, n_classes = ctx.dataset(), len(ctx.dataset().classes)
     network = _network(ctx)
     layers = sorted(set(settings.layers))
     for layer in layers:
         if layer in RESERVED:
             raise StageError(f"features.layers: {layer!r} is the name of another array; choose another layer")
-    proposal_keys = ctx.artifact("proposals").keys
+    proposals = ctx.artifact("proposals")
     dims = lengths(network, layers, settings)
-    made_of = described(settings, ctx.settings("network"), network, layers)
+    made_of = described(settings, ctx.settings(NetworkSettings), network, layers)
     compute = FeaturesCompute(
-        ctx.store, ctx.image, network, settings, ctx.settings("network"), ctx.device, n_classes, made_of
+        ctx.store, ctx.image, network, settings, ctx.settings(NetworkSettings), ctx.device, n_classes, made_of
     )
-    tasks = [_task(record, proposal_keys, made_of, n_classes) for record in dataset.images]
+    tasks = [_task(record, proposals, made_of, n_classes, ctx.node) for record in dataset.images]
     with one_thread_each():
         keys = ctx.compute_images(tasks, compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {**made_of, "layers": dims})
 
 
-def _network(ctx: Context) -> "Network":
+def _network(ctx: Context) -> Network:
     """The fine-tuned network, with pool5 on the grid that the parameters ask for now."""
-    from stages.networks.weights import load_weights
 
-    settings: NetworkSettings = ctx.settings("network")
+    settings = ctx.settings(NetworkSettings)
     network = load_weights(ctx.input("weights"))
     if network.name != settings.name:
         raise StageError(
@@ -109,33 +105,15 @@ def _network(ctx: Context) -> "Network":
     return network
 
 
-def _task(record: "ImageRecord", proposal_keys: dict[int, str], described: dict[str, Any], n_classes: int) -> ImageTask:
-    from cache import Recipe
+def _task(record: ImageRecord, proposals: Artifact, described: dict[str, Any], n_classes: int, node: Node) -> ImageTask:
 
-    from .objects import ground_truth_digest
-
-    if record.id not in proposal_keys:
+    if record.id not in proposals.keys:
         raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
-    key = proposal_keys[record.id]
+    key = proposals.keys[record.id]
     inputs = {
         "image": record.sha256,
         "proposals": key,
         "ground_truth": ground_truth_digest(record),
         "n_classes": n_classes,
     }
-    return ImageTask(record, Recipe("features", VERSION, described, inputs), {"proposals": key})
-
-
-STAGE = Stage(
-    name="features",
-    version=VERSION,
-    settings={"features": FeaturesSettings},
-    groups=("features", "network"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "proposals": "artifacts/proposals/manifest.json",
-        "weights": "artifacts/finetune/weights.safetensors",
-    },
-    outputs={"manifest": "artifacts/features/manifest.json"},
-    run=run,
-)
+    return ImageTask(record, Recipe(node.stage.name, node.version, described, inputs), {proposals.stage: key})

@@ -1,29 +1,42 @@
 """Stage ``finetune``: continue training the CNN on proposals of the train split (paper section 2.3).
 
 Reads the dataset manifest, the proposals and the network's weights; writes
-``artifacts/finetune/weights.safetensors`` (N + 1 outputs, background first) and the curve
-``artifacts/finetune/curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are. Cost:
+``weights.safetensors`` (N + 1 outputs, background first) and the curve
+``curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are. Cost:
 128 windows forward and backward per iteration, about four forward passes. With ``features.method: spp`` only the fully
 connected layers are trained (SPP paper section 4.2), on windows pooled from feature maps, the stage's own objects;
-``artifacts/finetune/manifest.json`` names them.
+``manifest.json`` names them.
 """
 
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from stages.contract import Context, Stage
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from cache import Artifact, digest_file, digest_json
+from cache.errors import StageError
+from manifests import ImageRecord
+from stages.boxes.geometry import Boxes
+from stages.contract import Context
+from stages.features.maps import STAGE as MAPS
+from stages.features.maps import MapsCompute, described, map_name, map_task
+from stages.features.objects import ground_truth_digest
+from stages.features.settings import RegionSettings
+from stages.features.spp.extraction import Spp
+from stages.networks.forward import device_of, one_thread_each
+from stages.networks.network import Network
+from stages.networks.weights import class_names_meta, load_weights, save_weights
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import generator, write_curve
+
+from .batches import MapName, PooledReader, checked_length, pooled_reader
 from .settings import FinetuneSettings
+from .tuning import CURVE_COLUMNS, Reader, WindowReader, check_pools, course_of, fine_tune, window_reader
+from .windows import Limits, Windows, collect, hold_out
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stages.training.checkpoint import Checkpoint
-
-    from .readers import RegionForm
-    from .tuning import Reader
-
-VERSION = 1
 LEARNED = 0.1  # a fine-tuned network recognises at least this share of the held-out object windows
 # These change no number of the result, so a run may go on from a checkpoint that was made with others.
 NO_RESULT = {"image_cache_mb", "checkpoint_every"}
@@ -31,112 +44,156 @@ NO_RESULT = {"image_cache_mb", "checkpoint_every"}
 
 def run(ctx: Context) -> None:
     """Fine-tune, or pass the weights on where ``iterations`` is 0."""
-    from stages.training.loop import write_curve
-
-    from .tuning import CURVE_COLUMNS
-
-    settings: FinetuneSettings = ctx.settings("finetune")
+    settings = ctx.settings(FinetuneSettings)
     if settings.iterations == 0:
         ctx.log.info("finetune.iterations is 0: weights are used as they are")
         shutil.copyfile(ctx.input("weights"), ctx.output("weights"))
         write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
-        ctx.publish("maps", [], {})
+        for name in ("maps", "trained"):
+            ctx.publish(name, [], {})
         return
-    _fine_tune(ctx, settings)
-
-
-def _fine_tune(ctx: Context, settings: FinetuneSettings) -> None:
-    from stages.networks.forward import device_of
-    from stages.networks.weights import class_names_meta, load_weights, save_weights
-    from stages.training.loop import write_curve
-
-    from .pools import labelled_windows
-    from .readers import RegionForm, pooled, warped
-    from .tuning import CURVE_COLUMNS, check_pools, course_of, fine_tune
-
-    dataset, form, device = ctx.dataset(), RegionForm.of(ctx), device_of(ctx.device)
-    network = load_weights(ctx.input("weights"))
-    training, held_out = labelled_windows(ctx, settings)
+    regions, network = ctx.settings(RegionSettings), load_weights(ctx.input("weights"))
+    training, held_out = _labelled_windows(ctx, settings)
     check_pools(training, ctx.log)
-    if form.method == "spp":
-        reader: Reader = pooled(ctx, form, network, settings, training, held_out)
+    if regions.method == "spp":
+        reader: Reader = _pooled(ctx, regions, network, settings, training, held_out)
     else:
-        reader = warped(ctx, form, network, settings)
+        reader = _warped(ctx, regions, network, settings)
         ctx.publish("maps", [], {})
-    checkpoint = _checkpoint(ctx, settings, form, device)
-    rows = fine_tune(
-        network.to(device),
-        training,
-        held_out,
-        reader,
-        settings,
-        course_of(settings, ctx.seed, ctx.workers),
-        checkpoint,
-        ctx.log,
-        n_classes=len(dataset.classes),
+    params, inputs = _made_from(ctx, settings, regions)
+    checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
+
+    def train() -> None:
+        classes = ctx.dataset().classes
+        rows = fine_tune(
+            network.to(device_of(ctx.device)),
+            training,
+            held_out,
+            reader,
+            settings,
+            course_of(settings, ctx.seed, ctx.workers),
+            checkpoint,
+            ctx.log,
+            n_classes=len(classes),
+        )
+        _warn_if_nothing_learned(rows[-1], ctx)
+        meta = {"stage": "finetune", **class_names_meta(classes), "background_output": "0"}
+        save_weights(ctx.output("weights"), network, meta)
+        write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
+        ctx.after_commit(checkpoint.remove)
+
+    ctx.trained(params, inputs, train)
+
+
+def _made_from(
+    ctx: Context, settings: FinetuneSettings, regions: RegionSettings
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters and the digests of inputs that the trained weights depend on: of training images alone."""
+    dataset, proposals = ctx.dataset(), ctx.artifact("proposals")
+    images = [
+        [record.sha256, ground_truth_digest(record), proposals.keys[record.id]] for record in dataset.split("train")
+    ]
+    params = {
+        "seed": ctx.seed,
+        "finetune": settings.model_dump(mode="json", exclude=NO_RESULT),
+        "regions": _identity(regions),
+        "classes": list(dataset.classes),
+        "torch": torch.__version__,
+        "device": device_of(ctx.device),
+    }
+    return params, {"images": digest_json(images), "weights": digest_file(ctx.input("weights"))}
+
+
+def _identity(regions: RegionSettings) -> list[Any]:
+    """Return those of the parameters that matter to the chosen method, as JSON."""
+    if regions.method == "warp":
+        return [regions.method, regions.crop, regions.context_px]
+    spp = regions.spp
+    return [regions.method, sorted(spp.scales_px), list(spp.levels), spp.target_side_px, regions.storage]
+
+
+def _labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows, Windows]:
+    """Label ground truth and proposals of the train split: of the images trained on, and of those held out.
+
+    ``StageError`` for an image without proposals.
+    """
+    dataset, artifact = ctx.dataset(), ctx.artifact("proposals")
+    records = dataset.split("train")
+
+    def proposals_of(record: ImageRecord) -> Boxes:
+        boxes: Boxes = ctx.store.get(artifact.stage, _key(artifact, record), ["boxes"]).arrays["boxes"]
+        return boxes
+
+    aside = hold_out(len(records), settings.held_out_fraction, generator(ctx.seed, "finetune", "held-out images"))
+    limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)
+    training, held_out = collect(records, proposals_of, aside, n_classes=len(dataset.classes), limits=limits)
+    ctx.log.info(
+        f"{len(training.foreground)} foreground and {len(training.background)} background windows of"
+        f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
     )
-    _warn_if_nothing_learned(rows[-1], ctx)
-    meta = {"stage": "finetune", **class_names_meta(dataset.classes), "background_output": "0"}
-    save_weights(ctx.output("weights"), network, meta)
-    write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
-    ctx.after_commit(checkpoint.remove)
+    return training, held_out
 
 
-def _warn_if_nothing_learned(last: "Mapping[str, float]", ctx: Context) -> None:
-    """A rate that throws the weights off leaves a finite loss and a network that calls everything background."""
+def _key(proposals: Artifact, record: ImageRecord) -> str:
+    if record.id not in proposals.keys:
+        raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
+    return proposals.keys[record.id]
+
+
+def _warped(ctx: Context, regions: RegionSettings, network: Network, settings: FinetuneSettings) -> WindowReader:
+    """Cut windows out of the train split's images. Raises ``StageError`` where the context leaves no room."""
+    records, read = ctx.dataset().split("train"), ctx.image
+    return window_reader(
+        lambda index: read(records[index]),
+        network.input,
+        mode=regions.crop,
+        context_px=regions.context_px,
+        cache_bytes=settings.image_cache_mb << 20,
+    )
+
+
+def _pooled(
+    ctx: Context,
+    regions: RegionSettings,
+    network: Network,
+    settings: FinetuneSettings,
+    training: Windows,
+    held_out: Windows,
+) -> PooledReader:
+    """Pool windows from the images' maps, of which those that the store lacks are computed now.
+
+    Publishes output ``maps``. ``network`` is in main memory. Raises ``StageError`` where the network's fully connected
+    layers do not take the pooled vector.
+    """
+    spp = Spp(**dict(regions.spp))
+    checked_length(network, spp)
+    records = ctx.dataset().split("train")
+    mirrored = set(np.unique(training.images).tolist()) if settings.mirror else set()
+    wanted = np.unique(np.concatenate([training.images, held_out.images])).tolist()
+    made_of = described(network, spp.scales_px, settings.precision, regions.storage)
+    tasks = [map_task(records[index], made_of, mirrored=index in mirrored) for index in wanted]
+    with one_thread_each():
+        computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
+    ctx.publish("maps", [(records[i].id, key) for i, key in zip(wanted, computed, strict=True)], made_of)
+    keys, store = dict(zip(wanted, computed, strict=True)), ctx.store
+
+    def read(name: MapName) -> NDArray[Any]:
+        index, scale_px, mirror = name
+        array = map_name(scale_px, mirror)
+        return store.get(MAPS, keys[index], [array]).arrays[array]
+
+    return pooled_reader(network, read, _shapes(records), spp, cache_bytes=settings.image_cache_mb << 20)
+
+
+def _shapes(records: Sequence[ImageRecord]) -> list[tuple[int, int]]:
+    return [(record.width, record.height) for record in records]
+
+
+def _warn_if_nothing_learned(last: Mapping[str, float], ctx: Context) -> None:
+    """Warn of a rate that throws the weights off: a finite loss, and a network that calls everything background."""
     accuracy = last.get("val_fg_accuracy", float("nan"))
     if accuracy < LEARNED:
         ctx.log.warning(
-            f"finetune: only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
+            f"only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
             " finetune.lr or finetune.new_layer_lr, or train for more iterations"
         )
-
-
-def _checkpoint(ctx: Context, settings: FinetuneSettings, form: "RegionForm", device: str) -> "Checkpoint":
-    """The checkpoint of exactly this run: same inputs, parameters, seed, code version and torch."""
-    import torch
-
-    from cache import digest_file
-    from stages.training.checkpoint import Checkpoint
-
-    identity = {name: digest_file(ctx.input(name)) for name in ("manifest", "proposals", "weights")}
-    return Checkpoint(
-        ctx.work_dir(),
-        {
-            **identity,
-            "version": VERSION,
-            "seed": ctx.seed,
-            "finetune": settings.model_dump(mode="json", exclude=NO_RESULT),
-            "regions": form.identity(),
-            "torch": torch.__version__,
-            "device": device,
-        },
-    )
-
-
-STAGE = Stage(
-    name="finetune",
-    version=VERSION,
-    settings={"finetune": FinetuneSettings},
-    groups=(
-        "seed",
-        "finetune",
-        "features.method",
-        "features.crop",
-        "features.context_px",
-        "features.spp",
-        "features.storage",
-    ),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "proposals": "artifacts/proposals/manifest.json",
-        "weights": "artifacts/pretrain/weights.safetensors",
-    },
-    outputs={
-        "weights": "artifacts/finetune/weights.safetensors",
-        "curve": "artifacts/finetune/curve.csv",
-        "maps": "artifacts/finetune/manifest.json",
-    },
-    run=run,
-    plots=("curve",),
-)

@@ -1,6 +1,6 @@
 """Parameters of group ``network``: which network, whose weights, and how it runs."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -95,3 +95,11 @@ class NetworkSettings(Settings):
         if self.pyramid is not None and self.pool5_grid is not None:
             raise ValueError("network.pyramid and network.pool5_grid exclude each other; set one to null")
         return self
+
+
+class ArithmeticSettings(Settings):
+    """The one parameter of group ``network`` that matters to who only runs it: its arithmetic."""
+
+    whole: ClassVar[bool] = False
+
+    dtype: Literal["float32", "bfloat16"] = "float32"

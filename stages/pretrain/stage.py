@@ -6,64 +6,52 @@ one), or on the dataset itself where it has a class per picture (docs/classifica
 weights (torchvision's, or a safetensors file) are loaded, checked, and written in the same form.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from stages.contract import Context, Stage
+import torch
+
+from stages.contract import Context
+from stages.networks.forward import device_of
+from stages.networks.initial import initial_network
+from stages.networks.network import Network, add_fc_head, build
 from stages.networks.settings import NetworkSettings
+from stages.networks.weights import class_names_meta, save_weights
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import Course, torch_generator, write_curve
 
+from .pictures import registered_set
 from .settings import PretrainSettings
-
-if TYPE_CHECKING:
-    from stages.networks.network import Network
-    from stages.training.checkpoint import Checkpoint
-
-VERSION = 1
+from .training import CURVE_COLUMNS, pretrain
 
 
 def run(ctx: Context) -> None:
     """Train from scratch or take given weights, as ``network.weights`` says."""
-    from stages.networks.initial import initial_network
-    from stages.networks.weights import save_weights
-    from stages.training.loop import write_curve
-
-    from .training import CURVE_COLUMNS
-
-    settings: NetworkSettings = ctx.settings("network")
+    settings = ctx.settings(NetworkSettings)
     if settings.weights == "pretrain":
         _pretrain(ctx, settings)
         return
     # A relative weights file is meant from the project's folder, which holds artifacts/datasets/NAME.
     network = _with_new_layers(ctx, initial_network(settings, ctx.input("registered").parents[2]))
-    ctx.log.info(f"pretrain: {settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
+    ctx.log.info(f"{settings.name} with weights {settings.weights}, {network.n_outputs} outputs")
     save_weights(ctx.output("weights"), network, {"stage": "pretrain", "source": settings.weights})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
+    ctx.publish("trained", [], {})
 
 
-def _with_new_layers(ctx: Context, network: "Network") -> "Network":
-    """The network with the layers of ``network.fc``, where its weights do not hold them already."""
-    from stages.networks.network import add_fc_head
-    from stages.training.loop import torch_generator
-
-    settings: NetworkSettings = ctx.settings("network")
+def _with_new_layers(ctx: Context, network: Network) -> Network:
+    """Add the layers of ``network.fc``, where the network's weights do not hold them already."""
+    settings = ctx.settings(NetworkSettings)
     if settings.fc is None or settings.pyramid is None or network.fc is not None:
         return network
     ctx.log.info(
-        f"pretrain: fc6, fc7 and fc8 of {settings.name} are new and random; only fine-tuning (finetune.iterations) "
-        "makes them worth anything"
+        f"fc6, fc7 and fc8 of {settings.name} are new and random; only fine-tuning (finetune.iterations) makes them "
+        "worth anything"
     )
     return add_fc_head(network, settings.pyramid, settings.fc, torch_generator(ctx.seed, "pretrain", "new layers"))
 
 
 def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
-    from stages.networks.forward import device_of
-    from stages.networks.network import build
-    from stages.networks.weights import class_names_meta, save_weights
-    from stages.training.loop import Course, torch_generator, write_curve
-
-    from .pictures import registered_set
-    from .training import CURVE_COLUMNS, pretrain
-
-    settings: PretrainSettings = ctx.settings("pretrain")
+    settings = ctx.settings(PretrainSettings)
     registered = ctx.input("registered")
     data, digest = registered_set(registered, settings.split, settings.held_out_fraction, ctx.seed)
     network = build(
@@ -74,54 +62,36 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
         fc=network_settings.fc,
         generator=torch_generator(ctx.seed, "pretrain", "initial weights"),
     ).to(device_of(ctx.device))
-    course = Course(
-        stage="pretrain",
-        iterations=settings.iterations,
-        eval_every=settings.eval_every,
-        checkpoint_every=settings.checkpoint_every,
-        seed=ctx.seed,
-        precision=settings.precision,
-        workers=ctx.workers,
-    )
-    checkpoint = _checkpoint(ctx, settings, network, digest)
-    rows = pretrain(network, data, settings, course, checkpoint, ctx.log)
-    made_by = {"stage": "pretrain", "source": "classification set"}
-    save_weights(ctx.output("weights"), network, made_by | class_names_meta(data.classes))
-    write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
-    ctx.after_commit(checkpoint.remove)
-    ctx.log.info(f"pretrain: held-out accuracy {rows[-1]['val_accuracy']:.3f}")
+    params = _made_with(ctx, settings, network)
+    checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, "classification": digest, **params})
+
+    def train() -> None:
+        course = Course(
+            stage="pretrain",
+            iterations=settings.iterations,
+            eval_every=settings.eval_every,
+            checkpoint_every=settings.checkpoint_every,
+            seed=ctx.seed,
+            precision=settings.precision,
+            workers=ctx.workers,
+        )
+        rows = pretrain(network, data, settings, course, checkpoint, ctx.log)
+        made_by = {"stage": "pretrain", "source": "classification set"}
+        save_weights(ctx.output("weights"), network, made_by | class_names_meta(data.classes))
+        write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
+        ctx.after_commit(checkpoint.remove)
+        ctx.log.info(f"held-out accuracy {rows[-1]['val_accuracy']:.3f}")
+
+    ctx.trained({**params, "pool5_grid": network_settings.pool5_grid}, {"classification": digest}, train)
 
 
-def _checkpoint(ctx: Context, settings: PretrainSettings, network: "Network", data: str) -> "Checkpoint":
-    """The checkpoint of exactly this run: same data, parameters, seed, code version and torch."""
-    import torch
-
-    from stages.training.checkpoint import Checkpoint
-
-    return Checkpoint(
-        ctx.work_dir(),
-        {
-            "version": VERSION,
-            "seed": ctx.seed,
-            "classification": data,
-            "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
-            "network": [network.name, network.pyramid, network.fc],
-            "input": network.input.as_json(),
-            "torch": torch.__version__,
-            "device": str(next(network.parameters()).device),
-        },
-    )
-
-
-STAGE = Stage(
-    name="pretrain",
-    version=VERSION,
-    settings={"pretrain": PretrainSettings, "network": NetworkSettings},
-    groups=("seed", "pretrain", "network"),
-    inputs={
-        "registered": "artifacts/datasets/${dataset}",
-    },
-    outputs={"weights": "artifacts/pretrain/weights.safetensors", "curve": "artifacts/pretrain/curve.csv"},
-    run=run,
-    plots=("curve",),
-)
+def _made_with(ctx: Context, settings: PretrainSettings, network: Network) -> dict[str, Any]:
+    """Return what, beside the data, the trained weights depend on."""
+    return {
+        "seed": ctx.seed,
+        "pretrain": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
+        "network": [network.name, network.pyramid, network.fc],
+        "input": network.input.as_json(),
+        "torch": torch.__version__,
+        "device": str(next(network.parameters()).device),
+    }

@@ -8,24 +8,22 @@ tenth of a second per 500 x 375 image and thread, and about 180 kB, nearly all o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from cache import Payload, Recipe, digest_array
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask, ReadImage, Stage
+from stages.boxes.geometry import BOX_CONVENTION, Boxes
+from stages.contract import Compute, Context, ImageTask, Node, ReadImage
 
+from .methods import NEEDS_PIXELS, file_boxes, prepare, proposals_of
+from .recall import recall_summary
 from .settings import ProposalsSettings
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stages.boxes.geometry import Boxes
-
-NAME = "proposals"
-VERSION = 1
 _COMMON = ("method", "max_proposals")
 _PER_METHOD = {
     "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma", "min_region_px"),
@@ -42,15 +40,12 @@ def key_params(settings: ProposalsSettings, seed: int) -> dict[str, Any]:
     if settings.method != "file":
         params["seed"] = seed
     if settings.method == "opencv":
-        import cv2
-
         params["opencv_version"] = cv2.__version__
     return params
 
 
-def compute(task: ImageTask, pixels: "NDArray[np.uint8] | None", settings: ProposalsSettings, seed: int) -> Payload:
+def compute(task: ImageTask, pixels: NDArray[np.uint8] | None, settings: ProposalsSettings, seed: int) -> Payload:
     """One image's object; a pure function of its arguments. ``pixels`` is None where the method needs none."""
-    from .methods import proposals_of
 
     arrays, attrs = proposals_of(task.image, pixels, settings, seed, task.args.get("boxes"))
     return Payload(
@@ -77,7 +72,6 @@ class ProposalsCompute(Compute):
 
     def prepare(self) -> None:
         """Fail early, or compile once rather than in every thread."""
-        from .methods import prepare
 
         prepare(self.settings)
 
@@ -89,9 +83,8 @@ class ProposalsCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Compute the proposals that the store lacks, and report how well they cover the objects."""
-    from .methods import NEEDS_PIXELS, file_boxes
 
-    settings: ProposalsSettings = ctx.settings(NAME)
+    settings = ctx.settings(ProposalsSettings)
     dataset = ctx.dataset()
     if not dataset.has_boxes:
         raise StageError(
@@ -100,26 +93,27 @@ def run(ctx: Context) -> None:
         )
     params = key_params(settings, ctx.seed)
     from_file = file_boxes(settings, dataset.images, ctx.log.info)
-    tasks = [_task(record, params, from_file) for record in dataset.images]
+    tasks = [_task(record, params, from_file, ctx.node) for record in dataset.images]
     read_image = ctx.image if settings.method in NEEDS_PIXELS else None
     keys = ctx.compute_images(tasks, ProposalsCompute(settings, ctx.seed, read_image))
     _publish(ctx, dict(zip((record.id for record in dataset.images), keys, strict=True)))
 
 
-def _task(record: ImageRecord, params: Mapping[str, Any], from_file: "Mapping[int, Boxes] | None") -> ImageTask:
+def _task(
+    record: ImageRecord, params: Mapping[str, Any], from_file: Mapping[int, Boxes] | None, node: Node
+) -> ImageTask:
     inputs: dict[str, Any] = {"image_sha256": record.sha256}
     if from_file is None:
-        return ImageTask(record, Recipe(NAME, VERSION, params, inputs))
+        return ImageTask(record, Recipe(node.stage.name, node.version, params, inputs))
     boxes = from_file[record.id]
     inputs["boxes"] = digest_array(boxes)
-    return ImageTask(record, Recipe(NAME, VERSION, params, inputs), args={"boxes": boxes})
+    return ImageTask(record, Recipe(node.stage.name, node.version, params, inputs), args={"boxes": boxes})
 
 
 def _publish(ctx: Context, keys: Mapping[int, str]) -> None:
-    from .recall import recall_summary
 
-    def read_boxes(record: ImageRecord) -> "Boxes":
-        boxes = ctx.store.get(NAME, keys[record.id], names=["boxes"]).arrays["boxes"]
+    def read_boxes(record: ImageRecord) -> Boxes:
+        boxes = ctx.store.get(ctx.node.stage.name, keys[record.id], names=["boxes"]).arrays["boxes"]
         if not len(boxes):
             ctx.log.warning(f"{record.file_name}: no proposals; the image is kept with zero boxes")
         return boxes
@@ -128,19 +122,8 @@ def _publish(ctx: Context, keys: Mapping[int, str]) -> None:
     for split, figures in summary.items():
         overall = figures["overall"]
         ctx.log.info(
-            f"proposals {split}: {figures['mean_boxes']:.0f} per image, recall {overall['recall_0.5']} at IoU 0.5, "
+            f"{split}: {figures['mean_boxes']:.0f} per image, recall {overall['recall_0.5']} at IoU 0.5, "
             f"{overall['recall_0.7']} at 0.7, mean best overlap {overall['mean_best_overlap']} "
             f"({overall['objects']} objects, difficult and crowd left out)"
         )
     ctx.publish("manifest", list(keys.items()), {"splits": summary})
-
-
-STAGE = Stage(
-    name=NAME,
-    version=VERSION,
-    settings={NAME: ProposalsSettings},
-    groups=("seed", NAME),
-    inputs={"manifest": "artifacts/manifest/manifest.json"},
-    outputs={"manifest": "artifacts/proposals/manifest.json"},
-    run=run,
-)

@@ -1,12 +1,11 @@
-"""The page as a whole."""
+"""The report's page as a whole."""
 
-from pathlib import Path
-
-from stages.page.markup import Markup, join, tag
+from stages.page.markup import Markup, document
+from stages.page.provenance import digests_section, parameters_section
 
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
-from .provenance import digests, parameters, timings
+from .provenance import environments, timings
 from .scores import class_table, headline, mistakes, precision_recall, proposals
 from .training import mining, network_curves
 
@@ -21,47 +20,42 @@ _CONTENTS = (
     ("network", "Network"),
     ("mining", "Mining"),
     ("timings", "Time"),
+    ("environments", "Environments"),
     ("parameters", "Parameters"),
     ("digests", "Made from"),
 )
 
 
 def page(data: PageData) -> str:
-    """The HTML document: no script, no external resource; times are the only thing in it that a rerun may change."""
-    spp = data.parameters["features"]["method"] == "spp"
-    title = f"{'SPP-net' if spp else 'R-CNN'} on {data.dataset.name}"
-    paper = "He et al. 2014" if spp else "Girshick et al. 2014"
-    features = "features of each, pooled from the whole image's conv5" if spp else "features of each"
+    """Return the HTML document; times are the only thing in it that a rerun may change."""
+    detector, lead = _described(data)
+    sections = _sections(data)
+    there = [(anchor, text) for anchor, text in _CONTENTS if any(f'id="{anchor}"' in part for part in sections)]
+    return document(f"{detector} on {data.dataset.name}", lead, there, sections)
+
+
+def _described(data: PageData) -> tuple[str, str]:
+    """Return what the detector is called, and the sentences that say what it is made of and tested on."""
     n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
+    names = ", ".join(data.combined)
+    tested = f"Tested on {len(data.tested)} images of {data.dataset.name}, which has {n_train} others."
+    of = f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}"
+    if "features" not in data.parameters:
+        return "Combined detectors", f"{of}: the scored windows of {names}, suppressed together. {tested}"
+    spp = data.parameters["features"]["method"] == "spp"
+    features = "features of each, pooled from the whole image's conv5" if spp else "features of each"
     classifier = "one linear SVM per class" if data.classifier == "svm" else "its own softmax classifier"
     regression = "box regression" if data.regressed else "no box regression"
-    combined = ""
-    if data.combined:
-        names = ", ".join(data.combined)
-        combined = f" Its windows were suppressed together with those of saved detectors: {names}."
+    paper = "He et al. 2014" if spp else "Girshick et al. 2014"
+    combined = f" Its windows were suppressed together with those of saved detectors: {names}." if names else ""
     lead = (
-        f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}: region proposals, a network's "
-        f"{features}, {classifier}, and {regression} ({paper}). Tested on "
-        f"{len(data.tested)} images of {data.dataset.name}, which has {n_train} others.{combined}"
+        f"{of}: region proposals, a network's {features}, {classifier}, and {regression} ({paper}). {tested}{combined}"
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))),
-    )
-    contents = tag("nav", *(tag("a", text, href=f"#{anchor}") for anchor, text in _CONTENTS))
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), tag("p", lead), contents),
-        tag("main", _sections(data)),
-    )
-    return "<!DOCTYPE html>\n" + tag("html", head, body, lang="en") + "\n"
+    return ("SPP-net" if spp else "R-CNN"), lead
 
 
-def _sections(data: PageData) -> Markup:
-    return join(
+def _sections(data: PageData) -> list[Markup]:
+    return [
         headline(data),
         random_images(data),
         class_table(data),
@@ -69,9 +63,10 @@ def _sections(data: PageData) -> Markup:
         mistakes(data),
         best_and_worst(data),
         proposals(data),
-        network_curves(data),
-        mining(data),
+        network_curves(data) if "network" in data.parameters else Markup(""),
+        mining(data) if "svm" in data.parameters else Markup(""),
         timings(data),
-        parameters(data),
-        digests(data),
-    )
+        environments(data),
+        parameters_section(data.parameters),
+        digests_section(data.digests),
+    ]

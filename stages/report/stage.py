@@ -5,12 +5,16 @@ anything but its declared inputs, except the table of times.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from cache import digest_file
 from cache.documents import read_json, read_operating_points
-from stages.contract import Context, Stage
+from cache.listing import Environments, environments
+from manifests import ImageRecord
+from stages.contract import Context
 
+from .inputs import Found, PageData, read_rows
+from .page import page
 from .settings import ReportSettings
 
 # The columns that the page cannot do without.
@@ -26,95 +30,47 @@ _COLUMNS = {
 
 def run(ctx: Context) -> None:
     """Read every input and write the page."""
-    from .inputs import Found, PageData, read_rows
-    from .page import page
+    dataset, detections = ctx.dataset(), ctx.artifact("detections")
 
-    dataset, detect = ctx.dataset(), ctx.artifact("detections")
-
-    def found(record: Any) -> Found:
+    def found(record: ImageRecord) -> Found:
         names = ["bbox.boxes", "bbox.scores", "bbox.labels"]
-        arrays = ctx.store.get(detect.stage, detect.keys[record.id], names).arrays
+        arrays = ctx.store.get(detections.stage, detections.keys[record.id], names).arrays
         return Found(*(arrays[name] for name in names))
 
-    tables = {name: read_rows(ctx.input(name), columns) for name, columns in _COLUMNS.items()}
+    tables = {name: read_rows(ctx.input(name), columns) if ctx.has(name) else [] for name, columns in _COLUMNS.items()}
     data = PageData(
         dataset=dataset,
-        tested=[record for record in dataset.images if record.id in detect.keys],
-        metrics=read_json(ctx.input("metrics")),
+        tested=[record for record in dataset.images if record.id in detections.keys],
+        metrics=read_json(ctx.input("scores")),
         examples=read_json(ctx.input("examples")),
         shown_from=read_operating_points(ctx.input("operating_points")).bbox,
         **tables,
-        classifier=str(detect.summary["classifier"]),
-        regressed=bool(detect.summary["regressed"]),
-        combined=tuple(detect.summary.get("detectors", ())),
+        classifier=str(detections.summary["classifier"]),
+        regressed=bool(detections.summary["regressed"]),
+        combined=tuple(detections.summary.get("detectors", ())),
         timings=ctx.timings(),
-        features_cost=_cost(ctx.timings(), ctx.artifact("features").digest),
-        parameters={group: _plain(ctx.settings(group)) for group in STAGE.groups if group != STAGE.name},
-        digests=_digests(ctx),
-        settings=ctx.settings("report"),
+        features_cost=_cost(ctx.timings(), ctx.artifact("features").digest) if ctx.has("features") else {},
+        parameters=ctx.parameters(),
+        digests={ctx.shown(name): digest_file(ctx.input(name)) for name in ctx.node.inputs},
+        settings=ctx.settings(ReportSettings),
         seed=ctx.seed,
         pixels=ctx.image,
         found=found,
+        environments=_environments(ctx),
     )
     html = page(data).encode()
     ctx.output("html").write_bytes(html)
-    ctx.log.info(f"{STAGE.outputs['html']}: {len(html) / 1e6:.1f} MB")
+    ctx.log.info(f"{ctx.shown('html')}: {len(html) / 1e6:.1f} MB")
 
 
 def _cost(timings: Mapping[str, Mapping[str, Any]], features: str) -> dict[str, float]:
-    """Seconds per image by part, of exactly these features; empty where another project, or nobody, measured them."""
+    """Return seconds per image by part, of exactly these features; empty where they were not measured here."""
     found = timings.get("features", {}).get("per_image", {}).get(features, {})
     return {name: found[name] for name in ("conv", "fc", "rest") if name in found}
 
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-
-
-def _digests(ctx: Context) -> dict[str, str]:
-    from cache import digest_file
-
-    files: dict[str, Path] = {path: ctx.input(name) for name, path in STAGE.inputs.items()}
-    return {path: digest_file(file) for path, file in files.items()}
-
-
-STAGE = Stage(
-    name="report",
-    version=1,
-    settings={"report": ReportSettings},
-    groups=(
-        "dataset",
-        "seed",
-        "manifest",
-        "network",
-        "pretrain",
-        "proposals",
-        "finetune",
-        "features",
-        "svm",
-        "bbox",
-        "detect",
-        "combine",
-        "evaluate",
-        "report",
-    ),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "proposals": "artifacts/proposals/manifest.json",
-        "features": "artifacts/features/manifest.json",
-        "detections": "artifacts/combine/manifest.json",
-        "svm": "artifacts/svm/model.h5",
-        "bbox": "artifacts/bbox/model.h5",
-        "pretrain": "artifacts/pretrain/curve.csv",
-        "finetune": "artifacts/finetune/curve.csv",
-        "mining": "artifacts/svm/mining.csv",
-        "metrics": "reports/metrics.json",
-        "pr": "reports/plots/pr.csv",
-        "recall_iou": "reports/plots/recall_iou.csv",
-        "errors": "reports/plots/errors.csv",
-        "examples": "reports/examples.json",
-        "operating_points": "reports/operating_points.json",
-    },
-    outputs={"html": "reports/index.html"},
-    run=run,
-)
+def _environments(ctx: Context) -> dict[str, Environments]:
+    """What computed the objects that the page's artifact manifests list, by stage; none where they are all gone."""
+    listed = [ctx.artifact(name) for name in ("proposals", "features", "detections") if ctx.has(name)]
+    looked = {one.stage: environments(ctx.store, one.stage, one.keys.values()) for one in listed}
+    return {stage: found for stage, found in looked.items() if found.looked}

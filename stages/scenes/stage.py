@@ -4,29 +4,19 @@
 ``artifacts/datasets/scenes/``: ``manifest.json``, ``source.json``, ``images/`` and ``classification.npz``.
 """
 
-from manifests.scenes.settings import ScenesSettings
-from stages.contract import Context, Stage
+from manifests.scenes.dataset import write_scenes
+from stages.contract import Context
+
+from .settings import ScenesSettings
 
 
 def run(ctx: Context) -> None:
     """Generate the dataset's folder."""
-    from manifests.scenes.dataset import write_scenes
 
-    settings: ScenesSettings = ctx.settings("scenes")
+    settings = ctx.settings(ScenesSettings)
     folder = ctx.output("folder")
     dataset = write_scenes(
         folder, settings.options(), lambda done, total: ctx.log.progress(done, total, "images", "scenes")
     )
     objects = sum(len(image.labels) for image in dataset.images)
     ctx.log.info(f"{len(dataset.images)} scenes with {objects} digits")
-
-
-STAGE = Stage(
-    name="scenes",
-    version=2,
-    settings={"scenes": ScenesSettings},
-    groups=("scenes",),
-    inputs={},
-    outputs={"folder": "artifacts/datasets/scenes"},
-    run=run,
-)

@@ -9,68 +9,51 @@ import csv
 import io
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from stages.contract import Context, Stage
+from cache import atomic_write, digest_file, digest_json
+from stages.contract import Context
+from stages.features.featureset import FeatureSet, mean_norm
 
+from .classifier import write_classifier
+from .mining import train_svms
+from .records import FitRecord
 from .settings import SvmSettings
-
-if TYPE_CHECKING:
-    from .records import FitRecord
-
-VERSION = 4
+from .softmax import softmax_classifier
 
 
 def run(ctx: Context) -> None:
     """Train on the train split's features, or take over the fine-tuned network's last layer."""
-    from stages.features.featureset import FeatureSet, mean_norm
-
-    from .classifier import write_classifier
-    from .mining import train_svms
-    from .softmax import softmax_classifier
-
-    settings: SvmSettings = ctx.settings("svm")
-    dataset = ctx.dataset()
+    settings, dataset, artifact = ctx.settings(SvmSettings), ctx.dataset(), ctx.artifact("features")
     ids = [record.id for record in dataset.split("train")]
-    images = FeatureSet(ctx.store, ctx.artifact("features")).layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
-    records: list[FitRecord] = []
+    images = FeatureSet(ctx.store, artifact).layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
+
+    def train() -> None:
+        records: list[FitRecord] = []
+        if settings.classifier == "softmax":
+            model = softmax_classifier(ctx.input("weights"), settings.layer, dataset.classes)
+        else:
+            norm = mean_norm(images, ctx.seed)
+            ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
+            scale = settings.target_norm / norm
+            objects = images.objects()
+            model, records = train_svms(
+                images, dataset.classes, scale, settings, ctx.seed, ctx.log, objects=objects, workers=ctx.workers
+            )
+        write_classifier(ctx.output("model"), model)
+        write_mining_log(ctx.output("mining"), records)
+
+    params = {"seed": ctx.seed, "svm": settings.model_dump(mode="json"), "classes": list(dataset.classes)}
+    inputs = {"features": digest_json([artifact.keys[image_id] for image_id in ids])}
     if settings.classifier == "softmax":
-        model = softmax_classifier(ctx.input("weights"), settings.layer, dataset.classes)
-    else:
-        norm = mean_norm(images, ctx.seed)
-        ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
-        scale = settings.target_norm / norm
-        model, records = train_svms(
-            images, dataset.classes, scale, settings, ctx.seed, ctx.log, objects=images.objects(), workers=ctx.workers
-        )
-    write_classifier(ctx.output("model"), model)
-    write_mining_log(ctx.output("mining"), records)
+        inputs["weights"] = digest_file(ctx.input("weights"))
+    ctx.trained(params, inputs, train)
 
 
-def write_mining_log(path: Path, records: "list[FitRecord]") -> None:
+def write_mining_log(path: Path, records: list[FitRecord]) -> None:
     """One CSV row per fit, for ``dvc plots``; the header alone where nothing was mined (softmax)."""
-    from cache import atomic_write
-
-    from .records import FitRecord
 
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(FitRecord)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(record) for record in records)
     atomic_write(path, text.getvalue().encode())
-
-
-STAGE = Stage(
-    name="svm",
-    version=VERSION,
-    settings={"svm": SvmSettings},
-    groups=("seed", "svm"),
-    inputs={
-        "manifest": "artifacts/manifest/manifest.json",
-        "features": "artifacts/features/manifest.json",
-        "weights": "artifacts/finetune/weights.safetensors",
-    },
-    outputs={"model": "artifacts/svm/model.h5", "mining": "artifacts/svm/mining.csv"},
-    run=run,
-    plots=("mining",),
-)
