@@ -52,11 +52,11 @@ def _torchvision(name: str) -> Callable[[int], nn.Module]:
     return make
 
 
-_IMAGENET: tuple[Triple, Triple] = (
+IMAGENET: tuple[Triple, Triple] = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
 )  # torchvision's, RGB in [0, 1]
-_CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
+CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
 _ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -71,7 +71,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "alexnet": Architecture(
         _torchvision("alexnet"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.11",
@@ -80,7 +80,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "caffenet": Architecture(
         caffenet.CaffeNet,
-        InputSpec(caffenet.SIDE_PX, "bgr", 255.0, _CAFFE_MEAN),
+        InputSpec(caffenet.SIDE_PX, "bgr", 255.0, CAFFE_MEAN),
         {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.13",
@@ -98,7 +98,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "vgg16": Architecture(
         _torchvision("vgg16"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.29",
@@ -107,7 +107,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "squeezenet1_0": Architecture(
         _torchvision("squeezenet1_0"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.12.cat", "fc8": "flatten"},
         "classifier.1",
         conv5="features.12.cat",
@@ -117,7 +117,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "resnet50": Architecture(
         _torchvision("resnet50"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "layer4.2.relu_2", "fc8": "fc"},
         "fc",
         conv5="layer4.2.relu_2",
