@@ -19,6 +19,7 @@ from stages.features.method import extractor_of
 from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
+from stages.graph import ROOT, STAGES, at, place
 from stages.networks.forward import one_thread_each
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
@@ -41,6 +42,13 @@ class Detection:
     label: str
     score: float
     box: tuple[float, float, float, float]
+
+
+# What a stage's list was made from: the name of the input, and whose output it is.
+_USED = {
+    "features": {"proposals": ("proposals", "manifest"), "weights": ("finetune", "weights")},
+    "detect": {"features": ("features", "manifest"), "svm": ("svm", "model"), "bbox": ("bbox", "model")},
+}
 
 
 @dataclass(frozen=True)
@@ -99,14 +107,18 @@ class Detector:
         return self._parts.kept_from
 
     @classmethod
-    def load(cls, project: str | Path = ".", *, device: str = "auto") -> "Detector":
-        """The detector that the project's last run of `dvc repro` left in ``artifacts/``.
+    def load(cls, project: str | Path = ".", *, name: str = ROOT, device: str = "auto") -> "Detector":
+        """Load a detector as its last `dvc repro` left it, with the parameters that it was made with.
 
-        ``device``: auto, cpu or cuda. Its parameters are those the results were made with, whatever params.yaml says
-        now. Raises ``StageError`` or ``StoreError`` naming what is missing or does not fit together.
+        Args:
+            project: the project's folder, where its dvc.yaml is.
+            name: a folder of ``detectors/``, or ``rcnn``, the project's own.
+            device: auto, cpu or cuda.
+
+        Raises ``StageError`` or ``StoreError`` naming what is missing or does not fit together.
         """
-        artifacts = Path(project) / "artifacts"
-        made = {name: Artifact.read(artifacts / name / "manifest.json") for name in ("proposals", "features", "detect")}
+        files = _Files(Path(project), name)
+        made = {stage: Artifact.read(files.of(stage, "manifest")) for stage in ("proposals", "features", "detect")}
         proposals = ProposalsSettings.model_validate(made["proposals"].params["proposals"])
         if proposals.method == "file":
             raise StageError(
@@ -114,21 +126,21 @@ class Detector:
                 "set proposals.method to selective_search and run `dvc repro`"
             )
         prepare(proposals)
-        _check_made_together(made, artifacts)
-        classifier = read_classifier(artifacts / "svm" / "model.h5")
-        regressor = read_box_regressor(artifacts / "bbox" / "model.h5")
-        dataset = _dataset(artifacts)
+        _check_made_together(made, files)
+        classifier = read_classifier(files.of("svm", "model"))
+        regressor = read_box_regressor(files.of("bbox", "model"))
+        dataset = load_dataset(files.of("manifest", "manifest"))
         _check_fit(classifier, regressor, dataset.classes)
         return cls(
             _Parts(
                 proposals=proposals,
                 seed=int(made["proposals"].params["seed"]),
-                extract=_extractor(made["features"], artifacts, classifier, regressor, device),
+                extract=_extractor(made["features"], files, classifier, regressor, device),
                 classifier=classifier,
                 regressor=regressor,
                 settings=DetectSettings.model_validate(made["detect"].params["detect"]),
                 storage=str(made["features"].params["features"]["storage"]),
-                points=_operating_points(Path(project), made["detect"]),
+                points=_operating_points(files, made["detect"]),
                 kept_from=_kept_from(classifier, made["detect"]),
                 category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
             )
@@ -184,24 +196,36 @@ class Detector:
         return found.bbox if box_regression else found.no_bbox
 
 
-def _check_made_together(made: Mapping[str, Artifact], artifacts: Path) -> None:
-    """A stage that was run by itself, or a run that was stopped, leaves parts that do not belong together."""
-    used = {
-        "features": {"proposals": "proposals/manifest.json", "weights": "finetune/weights.safetensors"},
-        "detect": {"features": "features/manifest.json", "svm": "svm/model.h5", "bbox": "bbox/model.h5"},
-    }
-    for stage, inputs in used.items():
-        for name, path in inputs.items():
-            if made[stage].inputs.get(name) != digest_file(artifacts / path):
+@dataclass(frozen=True)
+class _Files:
+    """The files of one detector of a project."""
+
+    project: Path
+    name: str
+
+    def of(self, stage: str, output: str) -> Path:
+        """Return the path of a stage's output."""
+        path = at(place(STAGES[stage]), self.name).outputs[output]
+        if stage == "detect" and self.name != ROOT and not (self.project / "detectors" / self.name).is_dir():
+            raise StageError(f"{self.project}: has no detector {self.name!r}; `rcnn detector ls` lists those there are")
+        return self.project / path
+
+
+def _check_made_together(made: Mapping[str, Artifact], files: _Files) -> None:
+    """Refuse parts that do not belong together: a stage run by itself, or a run that was stopped, leaves such."""
+    for reader in ("features", "detect"):
+        for name, (stage, output) in _USED[reader].items():
+            path = files.of(stage, output)
+            if made[reader].inputs.get(name) != digest_file(path):
                 raise StageError(
-                    f"artifacts/{path}: not the one that artifacts/{stage} was made with; run `dvc repro`, which runs "
-                    "what is missing"
+                    f"{path}: not the one that {files.of(reader, 'manifest').parent} was made with; run `dvc repro`, "
+                    "which runs what is missing"
                 )
 
 
-def _operating_points(project: Path, detect: Artifact) -> OperatingPoints | None:
-    """Those of the last evaluation, if it was of these detections: not of others, nor of several detectors'."""
-    path = project / "reports" / "operating_points.json"
+def _operating_points(files: _Files, detect: Artifact) -> OperatingPoints | None:
+    """Return those of the last evaluation, if it was of these detections: not of others, nor of several detectors'."""
+    path = files.of("evaluate", "operating_points")
     points = read_operating_points(path) if path.exists() else None
     return points if points is not None and points.detect == detect.digest else None
 
@@ -212,24 +236,21 @@ def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:
 
 
 def _extractor(
-    made: Artifact, artifacts: Path, classifier: Classifier, regressor: BoxRegressor, device: str
+    made: Artifact, files: _Files, classifier: Classifier, regressor: BoxRegressor, device: str
 ) -> Extractor | SppExtractor:
     features = FeaturesSettings.model_validate(made.params["features"])
     settings = NetworkSettings.model_validate(made.params["network"])
-    network = load_weights(artifacts / "finetune" / "weights.safetensors")
+    network = load_weights(files.of("finetune", "weights"))
     if settings.pool5_grid is not None:
         network.pool5_grid = settings.pool5_grid
     return extractor_of(network, layers_needed(classifier, regressor), features, settings, device)
 
 
-def _dataset(artifacts: Path) -> Any:
-
-    return load_dataset(artifacts / "manifest" / "manifest.json")
-
-
 def _check_fit(classifier: Classifier, regressor: BoxRegressor, classes: tuple[str, ...]) -> None:
     if not classifier.classes == regressor.classes == tuple(classes):
-        raise StageError("artifacts/svm, artifacts/bbox and artifacts/manifest have different classes; run `dvc repro`")
+        raise StageError(
+            "the SVMs, the box regressors and the dataset manifest have different classes; run `dvc repro`"
+        )
 
 
 def _pixels(image: str | Path | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:

@@ -1,0 +1,27 @@
+"""The names that people import: the trained detector, the dataset, the store, and cached features.
+
+from rcnn import Detector, load_dataset, Store, FeatureSet
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cache import Artifact, Store
+from manifests import Dataset, ImageRecord, load_dataset
+
+if TYPE_CHECKING:  # these bring torch, which is imported at their first use
+    from stages.detections.detector import Detection, Detector
+    from stages.features.featureset import FeatureSet
+
+__all__ = ["Artifact", "Dataset", "Detection", "Detector", "FeatureSet", "ImageRecord", "Store", "load_dataset"]
+_HEAVY = {
+    "Detection": "stages.detections.detector",
+    "Detector": "stages.detections.detector",
+    "FeatureSet": "stages.features.featureset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HEAVY:
+        raise AttributeError(f"module 'rcnn' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HEAVY[name]), name)
