@@ -78,6 +78,10 @@ class StageError(Exception):
     """
 
 
+class OutputError(Exception):
+    """A file or folder of the user's is where one was to be written; the message is one line and says what to do."""
+
+
 class ParamsError(Exception):
     """params.yaml does not say what it must; the message names every wrong parameter."""
 
@@ -90,4 +94,4 @@ class InterruptedRun(Exception):
     """The user or the system asked the run to stop; what was computed is in the store."""
 
 
-USER_ERRORS = (ParamsError, ExecutionError, StageError, DatasetError, StoreError)
+USER_ERRORS = (ParamsError, ExecutionError, StageError, DatasetError, OutputError, StoreError)

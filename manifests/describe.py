@@ -1,18 +1,19 @@
 """What is in a dataset, for people: a table of counts and sizes, and a contact sheet of drawn images."""
 
 import colorsys
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cache.errors import DatasetError
 from manifests.source import ImageSource
 
 from .dataset import Dataset, ImageRecord
+from .fonts import Font, font_for, one_line
 
 _PERCENTILES = (0, 10, 50, 90, 100)
 _SMALL_PX, _LARGE_PX = 32.0, 96.0  # COCO's bounds of small, medium and large, as the side of a square of that area
@@ -116,17 +117,22 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows)
 
 
-def contact_sheet(
-    dataset: Dataset, source: ImageSource, path: str | Path, *, n: int = 12, split: str | None = None
-) -> None:
-    """Write a PNG of ``n`` images, evenly spaced through the dataset (or one split), with boxes and class names drawn.
+def shown_on_sheet(dataset: Dataset, n: int, split: str | None) -> list[ImageRecord]:
+    """Pick ``n`` images, evenly spaced through the dataset (or one split); fewer where there are no more."""
+    images = list(dataset.images) if split is None else dataset.split(split)
+    if not images or n < 1:
+        return []
+    return [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int))]
+
+
+def contact_sheet(dataset: Dataset, source: ImageSource, *, n: int = 12, split: str | None = None) -> bytes:
+    """Draw ``n`` images, evenly spaced through the dataset (or one split), with boxes and class names -> a PNG file.
 
     A difficult object's outline is thin, any other's thick. DatasetError: no images, or a file that changed.
     """
-    images = list(dataset.images) if split is None else dataset.split(split)
-    if not images or n < 1:
+    picked = shown_on_sheet(dataset, n, split)
+    if not picked:
         raise DatasetError(f"dataset {dataset.name}: there are no images to show; import some, or ask for at least 1")
-    picked = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(n, len(images))).round().astype(int))]
     columns = int(np.ceil(np.sqrt(len(picked))))
     rows = -(-len(picked) // columns)
     pitch = _CELL_PX + _GAP_PX
@@ -136,11 +142,12 @@ def contact_sheet(
         cell = _drawn(record, source, dataset.classes)
         sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
         shows = "" if record.category is None else f", {dataset.classes[record.category]}"
-        caption = f"{record.file_name}  [{record.split}{shows}]"
-        ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, _CELL_PX), fill="black", font=_font())
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG")
+        caption = one_line(f"{record.file_name}  [{record.split}{shows}]")
+        font = font_for(caption, _FONT_PX)
+        ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, font, _CELL_PX), fill="black", font=font)
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
 
 
 def _drawn(record: ImageRecord, source: ImageSource, classes: Sequence[str]) -> Image.Image:
@@ -155,7 +162,8 @@ def _drawn(record: ImageRecord, source: ImageSource, classes: Sequence[str]) -> 
         x2, y2 = max(x1, float(box[2]) - 1), max(y1, float(box[3]) - 1)
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=1 if difficult else 2)
     for box, label in zip(record.boxes * scale, record.labels, strict=True):  # above all outlines
-        name, font = classes[label], _font()
+        name = one_line(classes[label])
+        font = font_for(name, _FONT_PX)
         width = draw.textlength(name, font=font) + 3
         x = max(0.0, min(float(box[0]), cell.width - width))
         y = max(0.0, float(box[1]) - _FONT_PX - 2)
@@ -170,13 +178,8 @@ def class_colour(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=_FONT_PX)
-
-
-def _fitting(text: str, width_px: int) -> str:
+def _fitting(text: str, font: Font, width_px: int) -> str:
     """``text`` cut at its start to fit, as a path's end says most."""
-    font = _font()
     if font.getlength(text) <= width_px:
         return text
     while text and font.getlength("..." + text) > width_px:

@@ -19,7 +19,17 @@ DEFAULT_MAX_PIXELS = 89_478_485
 HARD_MAX_PIXELS = 178_956_970
 
 # Files that are looked at as pictures where a folder is searched for them.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo"})
+IMAGE_SUFFIXES = _JPEG_SUFFIXES | {
+    *(".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"),
+}
+# Pictures too, but of forms that are not read: named where a folder holds them.
+UNREAD_SUFFIXES = frozenset(
+    {
+        *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".svg", ".psd", ".tga", ".exr"),
+        *(".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".dcm"),
+    }
+)
 
 # Named, because Pillow's full list has formats that run other programs (EPS) or hold no picture.
 # JPEG includes MPO, which phones write.

@@ -1,19 +1,21 @@
 """What the command line finds in a project folder: its store, and the artifact manifests of its detectors' stages."""
 
+import contextlib
 from pathlib import Path
 
 import click
 
 from cache import Artifact, Store
+from cache.errors import DatasetError
+from manifests import load_registered, registered_names
+from manifests.source import read_source
 from stages.detections.saved import checked, saved_names, saved_path
 from stages.graph import ROOT, SAVED
 
 from .context import store_root
 from .detectors import Layout, layout_of
-from .graph import project_nodes
+from .graph import OBJECT_LISTS, project_nodes
 from .params import Params, load_params
-
-_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
 
 
 def current_layout(project: Path) -> Layout:
@@ -43,7 +45,7 @@ def stage_artifacts(project: Path) -> list[Artifact]:
     """Read the artifact manifests that the last runs of all detectors left in ``artifacts/``."""
     datasets = project / "artifacts" / "datasets"
     paths = {project / path for node in project_nodes(project) for path in node.outputs.values()}
-    lists = [path for path in sorted(paths) if path.name in _LISTS and datasets not in path.parents]
+    lists = [path for path in sorted(paths) if path.name in OBJECT_LISTS and datasets not in path.parents]
     dataset_manifest = project / "artifacts/manifest/manifest.json"
     return [Artifact.read(path) for path in lists if path != dataset_manifest and path.exists()]
 
@@ -52,3 +54,30 @@ def saved_detections(project: Path) -> dict[Path, Artifact]:
     """Read what ``rcnn detections save`` has saved, by its file; StageError where a file is no such."""
     paths = [saved_path(project / SAVED, name) for name in saved_names(project / SAVED)]
     return {path: checked(path) for path in paths}
+
+
+def untouchable(project: Path) -> dict[Path, str]:
+    """Folders in which no command writes at the user's word, and what each is: results, and images of datasets.
+
+    A dataset whose images lie above the project protects only the folders that hold images.
+    """
+    artifacts = project / "artifacts"
+    found = {artifacts: "the project's own folder of results"}
+    store = store_root(project, open_params(project))
+    if isinstance(store, Path):
+        found[store] = "the store of the project's results"
+    for name in registered_names(artifacts):
+        with contextlib.suppress(DatasetError):  # one that is damaged is no matter here
+            for folder in _image_folders(name, artifacts, project.resolve()):
+                found[folder] = f"the folder of dataset {name}'s images"
+    return found
+
+
+def _image_folders(name: str, artifacts: Path, project: Path) -> set[Path]:
+    root = read_source(artifacts / "datasets" / name).root
+    if not root.is_dir():  # an archive
+        return set()
+    if not project.is_relative_to(root):
+        return {root}
+    folders = {(root / image.file_name).parent for image in load_registered(name, artifacts).dataset.images}
+    return {folder for folder in folders if not project.is_relative_to(folder)}

@@ -13,12 +13,13 @@ from cache import Artifact, Store, StoreError
 from cache.listing import ObjectInfo, Usage, dataset_of, entries, find, infos, results, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
+from cache.outputs import refuse_within
 from cache.text import format_bytes, format_table, nearest
 from cache.transfer import copy
 from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
-from pipeline.workspace import open_store, saved_detections, stage_artifacts, workspace_artifacts
+from pipeline.workspace import open_store, saved_detections, stage_artifacts, untouchable, workspace_artifacts
 from stages.detections.saved import IMPORTED
 from stages.graph import STAGES
 
@@ -98,9 +99,9 @@ def show(project: Path, key: str, as_json: bool) -> None:
         return
     click.echo(f"{found.stage} object {found.key}")
     click.echo(f"written {when(found.created)}, {format_bytes(found.nbytes)} in {found.files} files: {found.path}")
-    for part in ("recipe", "attrs", "arrays"):
+    for part in ("recipe", "environment", "attrs", "arrays"):
         click.echo(f"\n{part}")
-        for name, value in flatten(text[part]).items():
+        for name, value in flatten(text[part] or {"unknown": "written before records named it"}).items():
             click.echo(f"  {name}: {value}")
 
 
@@ -177,9 +178,11 @@ def push(project: Path, url: str, stages: tuple[str, ...], everything: bool) -> 
 
     What is there already is not copied again, so an interrupted push goes on where it was.
     """
-    store = open_store(project)
+    store, remote = open_store(project), Store(url)
+    if isinstance(remote.root, Path):
+        refuse_within(remote.root, untouchable(project), "give another folder, or a URL")
     own = _finished(store) if everything else workspace_artifacts(project)
-    _copy("push", store, Store(url), _of_stages(own, stages))
+    _copy("push", store, remote, _of_stages(own, stages))
 
 
 @cache.command("pull")

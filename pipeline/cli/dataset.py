@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import (
     DatasetError,
@@ -17,9 +18,11 @@ from manifests import (
     registered_names,
 )
 from manifests import refresh as refresh_dataset
-from manifests.describe import contact_sheet, describe
+from manifests.describe import contact_sheet, describe, shown_on_sheet
+from manifests.fonts import note_of_missing
 from manifests.readers.options import DEFAULT_FRACTIONS
 from manifests.scenes.dataset import NAME as BUILT_IN
+from pipeline.workspace import untouchable
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -128,18 +131,33 @@ def list_datasets(project: Path) -> None:
 
 @dataset.command()
 @click.argument("name")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Where to write the contact sheet (PNG).")
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the contact sheet (PNG).  [default: reports/dataset-NAME.png]",
+)
+@click.option("--force", is_flag=True, help="Replace a file at --sheet that is there, though it is no sheet of ours.")
 @click.option("--count", type=click.IntRange(1, 400), default=16, help="Images on the sheet.")
 @click.option("--split", help="Only images of this split on the sheet.")
 @click.pass_obj
-def show(project: Path, name: str, sheet: Path | None, count: int, split: str | None) -> None:
+def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, split: str | None) -> None:
     """Counts per class and split, box sizes, notes of the import, and a contact sheet."""
     found = load_registered(name, project / "artifacts")
+    path = sheet or project / "reports" / f"dataset-{name}.png"
+    # of our own name in our own folder it may be replaced
+    outputs = OutputFolder(
+        path.parent, "give another file by --sheet, or --force to replace it", force=force or not sheet
+    )
+    outputs.check([path.name], protected=untouchable(project))
     click.echo(describe(found.dataset))
     for note in found.source.notes:
         click.echo(f"note: {note}")
-    path = sheet or project / "reports" / f"dataset-{name}.png"
-    contact_sheet(found.dataset, ImageSource(found.source.root), path, n=count, split=split)
+    shown = shown_on_sheet(found.dataset, count, split)
+    if missing := note_of_missing([*found.dataset.classes, *(image.file_name for image in shown)]):
+        click.echo(f"note: {missing}", err=True)
+    drawn = contact_sheet(found.dataset, ImageSource(found.source.root), n=count, split=split)
+    outputs.prepare()
+    outputs.write(path.name, drawn)
     click.echo(f"contact sheet: {path}")
 
 

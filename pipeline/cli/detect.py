@@ -8,15 +8,19 @@ from typing import Any
 
 import click
 
-from cache import atomic_write
 from cache.errors import StageError
-from manifests import IMAGE_SUFFIXES, DatasetError, decode_image
+from cache.outputs import OutputFolder
+from manifests import DatasetError, decode_image
+from manifests.fonts import note_of_missing
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.workspace import open_params
-from stages.detections.detector import Detection, Detector
-from stages.detections.drawing import draw
+from pipeline.workspace import open_params, untouchable
+from stages.detections.drawing import drawn_jpeg
+from stages.detections.suppression import Detection
+from stages.detector import Detector
 from stages.networks.forward import one_thread_each
+
+from .detect_files import RESULTS, Named, files_to_read
 
 
 @click.command()
@@ -36,8 +40,12 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     Writes each image with its detections drawn, and detections.json: COCO results with the file's name added to each,
     down to the scores that the pipeline keeps for evaluation.
     An image that cannot be read is named at the end (exit code 2); the others are done all the same.
+    No file is replaced but those that an earlier `rcnn detect` wrote to the folder, and nobody changed since; these are
+    not read as images either, where the folder lies in one that is searched.
     """
-    files = _files(images)
+    files, passed_over = files_to_read(images)
+    outputs = OutputFolder(out, "give another folder by --out")
+    outputs.check([RESULTS, *(name for _, name in files)], [path for path, _ in files], untouchable(project))
     execution = open_params(project).execution
     detector = Detector.load(project, device=execution.device)
     log = Reporter("detect")
@@ -46,11 +54,15 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
             "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
             "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    if missing := note_of_missing(detector.classes):
+        log.warning(missing)
+    for line in passed_over:
+        log.info(line)
+    outputs.prepare()
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     drawn = 0
-    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, folder=out)
+    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs)
     with one_thread_each(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
         for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
             if isinstance(result, DatasetError | StageError):
@@ -60,27 +72,28 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
             results += [_result(number, path, d, detector.category_ids[d.label]) for d in found]
             drawn += len(shown)
             log.progress(number, len(files), "images", f"{drawn} objects")
-    atomic_write(out / "detections.json", (json.dumps(results, indent=1) + "\n").encode())
+    outputs.write(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
     click.echo(
-        f"{drawn} objects drawn in {len(files) - len(problems)} images, {len(results)} detections in "
-        f"{out / 'detections.json'}"
+        f"{drawn} objects drawn in {len(files) - len(problems)} images, {len(results)} detections in {out / RESULTS}"
     )
     if problems:
         raise StageError("\n".join(problems))
 
 
 class _Pictures:
-    """Detects in one image after another and draws what it shows of each into ``folder``."""
+    """Detects in one image after another and draws what it shows of each into ``outputs``."""
 
-    def __init__(self, detector: Detector, min_score: float | None, *, box_regression: bool, folder: Path) -> None:
-        self._detector, self._box_regression, self._folder = detector, box_regression, folder
+    def __init__(
+        self, detector: Detector, min_score: float | None, *, box_regression: bool, outputs: OutputFolder
+    ) -> None:
+        self._detector, self._box_regression, self._outputs = detector, box_regression, outputs
         self._least = -math.inf if min_score is None else min_score
         everything = dict.fromkeys(detector.classes, -math.inf)
         is_own = min_score is None
         self._kept_from = detector.kept_from if is_own else everything
         self._shown_from = detector.shown_from(box_regression=box_regression) if is_own else everything
 
-    def __call__(self, item: tuple[Path, Path]) -> tuple[list[Detection], list[Detection]] | DatasetError | StageError:
+    def __call__(self, item: Named) -> tuple[list[Detection], list[Detection]] | DatasetError | StageError:
         """What was found, and what of it is drawn; or why the image cannot be read."""
         path, name = item
         try:
@@ -90,36 +103,8 @@ class _Pictures:
             return error
         found = [d for d in found if d.score >= self._kept_from[d.label]]
         shown = [d for d in found if d.score >= self._shown_from[d.label]]
-        draw(pixels, shown, self._detector.classes, self._folder / name.with_suffix(".jpg"))
+        self._outputs.write(name, drawn_jpeg(pixels, shown, self._detector.classes))
         return found, shown
-
-
-def _files(given: tuple[Path, ...]) -> list[tuple[Path, Path]]:
-    """(file, name of its picture under the output folder) of every image once, in order, no two of one name."""
-    found: list[tuple[Path, Path]] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise StageError(f"{path}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            found += [(p, p.relative_to(path)) for p in inside]
-        elif path.is_file():
-            found.append((path, Path(path.name)))
-        else:
-            raise StageError(f"{path}: no such file or folder; check the path")
-    taken: set[Path] = set()
-    named = []
-    once: dict[Path, tuple[Path, Path]] = {}
-    for path, name in found:
-        once.setdefault(path.resolve(), (path, name))
-    for path, name in once.values():
-        unique, count = name, 1
-        while unique.with_suffix("") in taken:
-            count += 1
-            unique = name.with_name(f"{name.stem}-{count}{name.suffix}")
-        taken.add(unique.with_suffix(""))
-        named.append((path, unique))
-    return named
 
 
 def _result(number: int, path: Path, found: Detection, category_id: int) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     _check_name(name)
     origin = source or project
     artifact, target = checked(origin / _DETECT), saved_path(project / SAVED, name)
-    if target.exists() and not force and target.read_bytes() != artifact.to_bytes():
+    is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
+    if is_other and not force:
         raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
     _bring(origin, open_store(origin), open_store(project), artifact)
     target.parent.mkdir(exist_ok=True)

@@ -8,12 +8,14 @@ import click
 import numpy as np
 
 from cache import Artifact, Store
+from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import ImageRecord, load_dataset
 from pipeline.progress import Reporter
-from pipeline.workspace import current_layout, open_params, open_store
+from pipeline.workspace import current_layout, open_params, open_store, untouchable
+from stages.features.export import export_npy, export_parquet, index_name
 from stages.features.featureset import FeatureSet, LayerView
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 from stages.svm.classifier import Classifier, read_classifier
 from stages.svm.settings import SvmSettings
 
@@ -49,15 +51,16 @@ def show(project: Path, image_id: str, top: int) -> None:
 @click.option("--split", type=click.Choice(["train", "test"]), default=None, help="Only these images (default: all).")
 @click.option("--npy", type=click.Path(dir_okay=False, path_type=Path), help="Write this .npy and an index beside it.")
 @click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write this Parquet file.")
+@click.option("--force", is_flag=True, help="Replace a file that is there, though no export wrote it.")
 @click.pass_obj
-def export(project: Path, layer: str | None, split: str | None, npy: Path | None, parquet: Path | None) -> None:
+def export(
+    project: Path, layer: str | None, split: str | None, npy: Path | None, parquet: Path | None, force: bool
+) -> None:
     """Write one layer's features of all regions to a file for other programs.
 
     --npy X.npy: a matrix [regions, units], and X.regions.npz with image id, row, box, ground-truth class and overlaps
-    of each. --parquet: the same as columns.
+    of each. --parquet: the same as columns. What an earlier export wrote and nobody changed is replaced.
     """
-    from stages.features.export import export_npy, export_parquet, index_path
-
     if (npy is None) == (parquet is None):
         raise click.UsageError("say where to: --npy FILE or --parquet FILE")
     if npy is not None and npy.suffix != ".npy":
@@ -66,12 +69,16 @@ def export(project: Path, layer: str | None, split: str | None, npy: Path | None
     assert target is not None
     if not target.parent.is_dir():
         raise click.UsageError(f"{target.parent}: no such folder; make it first")
+    outputs = OutputFolder(target.parent, "give another name, or --force to replace it", force=force)
+    names = [target.name] if npy is None else [target.name, index_name(target.name)]
+    outputs.check(names, protected=untouchable(project))
     view, classes = _view(project, layer, split)
+    outputs.prepare()
     write: Callable[..., int] = export_npy if npy is not None else export_parquet
     log = Reporter("export")
-    rows = write(view, target, classes, lambda done, total: log.progress(done, total, "images"))
-    beside = f" and {index_path(target)}" if npy is not None else ""
-    click.echo(f"{rows} regions x {view.dtype_and_length()[1]} units of {view.layer} in {target}{beside}")
+    rows = write(view, outputs, target.name, classes, lambda done, total: log.progress(done, total, "images"))
+    where = " and ".join(str(target.parent / name) for name in names)
+    click.echo(f"{rows} regions x {view.dtype_and_length()[1]} units of {view.layer} in {where}")
 
 
 def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerView, tuple[str, ...]]:

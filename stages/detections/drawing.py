@@ -1,24 +1,24 @@
 """Detections drawn onto an image."""
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from manifests.describe import class_colour
+from manifests.fonts import Font, font_for, one_line
+from stages.detections.suppression import Detection
 from stages.page.labels import place
-
-from .detector import Detection
 
 _LEAST_FONT_PX = 6
 
 
-def draw(
-    pixels: NDArray[np.uint8], detections: Sequence[Detection], classes: Sequence[str], path: Path, quality: int = 90
-) -> None:
-    """Write a JPEG of uint8 [H, W, 3] RGB pixels with each detection's box, class and score.
+def drawn_jpeg(
+    pixels: NDArray[np.uint8], detections: Sequence[Detection], classes: Sequence[str], quality: int = 90
+) -> bytes:
+    """Draw each detection's box, class and score onto uint8 [H, W, 3] RGB pixels, and give them as a JPEG file.
 
     ``detections`` are best first: the best lie on top, and their labels are placed first.
     """
@@ -29,22 +29,23 @@ def draw(
     for found, colour in zip(reversed(detections), reversed(colours), strict=True):
         x1, y1, x2, y2 = found.box
         canvas.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=colour, width=thickness)
-    texts = [f"{found.label} {found.score:.2f}" for found in detections]
-    font = _font(texts, image.size)
-    extents = [(font.getbbox(text)[2] + 5, font.getbbox(text)[3] + 3) for text in texts]
+    texts = [one_line(f"{found.label} {found.score:.2f}") for found in detections]
+    fonts = _fonts(texts, image.size)
+    extents = [(fonts[text].getbbox(text)[2] + 5, fonts[text].getbbox(text)[3] + 3) for text in texts]
     corners = place([found.box for found in detections], extents, *image.size)
     for text, colour, (x, y), (w, h) in reversed(list(zip(texts, colours, corners, extents, strict=True))):
         canvas.rectangle((x, y, x + w - 1, y + h - 1), fill=colour)
-        canvas.text((x + 2, y), text, fill="white" if sum(colour) < 400 else "black", font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, "JPEG", quality=quality)
+        canvas.text((x + 2, y), text, fill="white" if sum(colour) < 400 else "black", font=fonts[text])
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
-def _font(texts: Sequence[str], extent: tuple[int, int]) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Of a height in proportion to the image, less where a text would be wider than the image."""
+def _fonts(texts: Sequence[str], extent: tuple[int, int]) -> dict[str, Font]:
+    """Each text's font, all of a height in proportion to the image, less where a text would be wider than the image."""
     height = max(11, round(max(extent) / 45))
-    font = ImageFont.load_default(height)
-    longest = max((font.getlength(text) for text in texts), default=0) + 5
+    fonts = {text: font_for(text, height) for text in texts}
+    longest = max((font.getlength(text) for text, font in fonts.items()), default=0) + 5
     if longest <= extent[0]:
-        return font
-    return ImageFont.load_default(max(_LEAST_FONT_PX, int(height * extent[0] / longest) - 1))
+        return fonts
+    return {text: font_for(text, max(_LEAST_FONT_PX, int(height * extent[0] / longest) - 1)) for text in fonts}

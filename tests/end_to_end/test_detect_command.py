@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cache.outputs import RECORD
 from manifests import load_dataset
 from manifests.describe import class_colour
 
@@ -101,6 +102,6 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
     out = tmp_path / "out"
     files = [str(tmp_path / folder / f"x{first.suffix}") for folder in "ab"]
     run_rcnn(finished, "detect", *files, "--out", str(out), "--min-score", "1e9")
-    assert sorted(path.name for path in out.iterdir()) == ["detections.json", "x-2.jpg", "x.jpg"]
+    assert sorted(path.name for path in out.iterdir()) == [RECORD, "detections.json", "x-2.jpg", "x.jpg"]
     for name, source in (("x.jpg", first), ("x-2.jpg", second)):
         assert np.abs(pixels(out / name) - pixels(source)).mean() < 6

@@ -99,8 +99,7 @@ def test_manifest_keeps_classes_and_a_second_reading_gives_the_same(form, tmp_pa
     again = pickle.loads(pickle.dumps(ImageSource.registered(folder)))  # as it goes to another process
     np.testing.assert_array_equal(again.read(made.dataset.images[0]), decode_image(TREE["test/cat/9.jpg"], "x"))
     assert "pictures     test  train  all\ncat             1      2    3" in describe(made.dataset)
-    contact_sheet(made.dataset, again, tmp_path / "sheet.png")
-    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    assert len(contact_sheet(made.dataset, again)) > 1000
 
 
 @FORMS

@@ -1,6 +1,7 @@
-"""Toy per-image tasks for the executors."""
+"""Toy per-image tasks for the executors, and the command line in this process."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 
 from cache import Recipe
 from manifests import ImageRecord
+from pipeline import cli
 from stages.contract import ImageTask
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., tuple[int, str, str]]
 
 
 def toy_task(number: int, value: int, args: Mapping[str, Any] | None = None) -> ImageTask:
@@ -32,3 +37,26 @@ def toy_task(number: int, value: int, args: Mapping[str, Any] | None = None) -> 
 def task() -> Callable[..., ImageTask]:
     """``task(number, value)``: image NUMBER.png, whose object depends on the value only."""
     return toy_task
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``rcnn ARGUMENTS``: exit code, what it printed, and what it said on stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the demo's parameters, in which nothing was run."""
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path

@@ -11,31 +11,10 @@ import yaml
 from PIL import Image
 
 from cache import Artifact, Store
-from pipeline import cli
 from pipeline.params_table import markdown
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    return tmp_path
 
 
 def change(project: Path, group: str, **values: object) -> None:
@@ -69,7 +48,7 @@ def test_help_names_every_command(run: Run) -> None:
     assert code == 0
     assert all(
         f"\n  {name} " in out
-        for name in ("run", "dataset", "detect", "detections", "cache", "features", "params", "metrics")
+        for name in ("run", "detector", "dataset", "detect", "detections", "cache", "features", "params", "metrics")
     )
 
 
@@ -106,10 +85,10 @@ def test_wrong_calls(run: Run, project: Path, arguments: list[str], expected: st
 @pytest.mark.parametrize("text", ["[]", "{}", '{"voc2010": {"AP": 3}}', "[" * 100_000])
 def test_metrics_of_another_form_are_one_line(run: Run, project: Path, text: str) -> None:
     (project / "reports").mkdir(exist_ok=True)
-    (project / "reports" / "metrics.json").write_text(text)
+    (project / "reports" / "scores.json").write_text(text)
     code, out, err = run("-C", project, "metrics")
     assert code == 2
-    assert "metrics.json" in err and "`dvc repro -f -s evaluate`" in err
+    assert "scores.json" in err and "`dvc repro -f -s evaluate`" in err
     assert "Traceback" not in err + out
 
 
@@ -125,7 +104,7 @@ def test_what_the_system_refuses_is_one_line(run: Run, project: Path, monkeypatc
     def refused(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.cli.run.run_stage", refused)
+    monkeypatch.setattr("pipeline.cli.run.run_node", refused)
     code, _, err = run("-C", project, "run", "svm")
     assert code == 2
     assert err.startswith(f"rcnn: {line}")
@@ -136,7 +115,7 @@ def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypat
     def broken(*args: object) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr("pipeline.cli.run.run_stage", broken)
+    monkeypatch.setattr("pipeline.cli.run.run_node", broken)
     with pytest.raises(OSError, match="Bad file"):
         run("-C", project, "run", "svm")
 

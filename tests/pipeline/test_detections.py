@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cache import Artifact, Payload, Recipe, Store
+from cache.errors import ParamsError
 from pipeline.cli import cli
 
 DETECT = Path("artifacts/detect/manifest.json")
@@ -59,3 +60,18 @@ def test_another_projects_come_with_their_objects_and_gaps_are_counted(project: 
     assert rcnn(project, "ls").splitlines()[1].endswith("boxes as proposed")
     rmtree(Store(project / "artifacts").path("detect", theirs.keys[1]))
     assert rcnn(project, "ls").splitlines()[1].endswith("boxes as proposed  1 missing")
+
+
+def test_no_other_file_and_no_link_is_replaced(project: Path, tmp_path: Path) -> None:
+    saved = project / "detections/A.json"
+    saved.parent.mkdir()
+    for put in (lambda: saved.symlink_to(tmp_path / "elsewhere"), lambda: saved.write_bytes(b"the user's")):
+        put()
+        done = CliRunner().invoke(cli, ["-C", str(project), "detections", "save", "A"])
+        assert isinstance(done.exception, ParamsError) and "A.json: other detections are saved" in str(done.exception)
+        saved.unlink()
+    rcnn(project, "save", "A")
+    rcnn(project, "save", "A")
+    saved.write_bytes(b"the user's")
+    rcnn(project, "save", "A", "--force")
+    assert saved.read_bytes() == (project / DETECT).read_bytes()

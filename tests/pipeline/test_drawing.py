@@ -1,7 +1,7 @@
 """What ``rcnn detect`` draws: labels that can be read."""
 
+import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.describe import class_colour
-from stages.detections.detector import Detection
-from stages.detections.drawing import draw
+from stages.detections.drawing import drawn_jpeg
+from stages.detections.suppression import Detection
 
 CLASSES = ("circle", "square")
 BOX = (20.0, 40.0, 120.0, 90.0)
@@ -19,15 +19,14 @@ Areas = Callable[..., list[int]]
 
 
 @pytest.fixture
-def areas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Areas:
+def areas(monkeypatch: pytest.MonkeyPatch) -> Areas:
     """Draws on black, and counts the px of each class's colour; without JPEG, which blurs them."""
     save = Image.Image.save
     monkeypatch.setattr(Image.Image, "save", lambda self, path, *_, **__: save(self, path, "PNG"))
 
     def draw_and_count(*found: Detection, width: int = 200) -> list[int]:
         blank: NDArray[Any] = np.zeros((100, width, 3), np.uint8)
-        draw(blank, found, CLASSES, tmp_path / "a.png")
-        image = np.asarray(Image.open(tmp_path / "a.png"))
+        image = np.asarray(Image.open(io.BytesIO(drawn_jpeg(blank, found, CLASSES))))
         return [int((image == class_colour(index)).all(axis=2).sum()) for index in range(2)]
 
     return draw_and_count
@@ -52,3 +51,13 @@ def test_a_label_fits_a_narrow_picture(areas: Areas) -> None:
     _, narrow = areas(Detection("square", 0.5, (5, 40, 30, 90)), width=50)
     assert narrow > 300
     areas(Detection("square", 0.5, (0, 0, 8, 8)), width=8)
+
+
+@pytest.mark.parametrize("label", ["Ножницы", "قط", "Écureuil", "two\nlines", "\x85\u00a1 a"])
+def test_labels_of_other_scripts_are_not_all_alike(label: str) -> None:
+    """A name and its letters backwards would be one row of boxes in a font that lacks them."""
+    blank: NDArray[Any] = np.zeros((100, 200, 3), np.uint8)
+    first, second = (
+        drawn_jpeg(blank, [Detection(name, 0.5, BOX)], (name,)) for name in (label, label[::-1].replace(" ", "x"))
+    )
+    assert first != second

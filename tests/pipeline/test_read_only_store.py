@@ -1,7 +1,6 @@
 """A stage whose store refuses every write: a read-only file system, or no permission."""
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from refusing import refuse_writes
+from toy_stage import toy_node
 
 from cache import Payload, Store, StoreError, StorePermissionError
 from pipeline.context import RunContext
+from pipeline.detectors import Layout
 from pipeline.params import parse_params
-from stages.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask
 
 PARAMS = parse_params(yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")))
 MakeTask = Callable[..., ImageTask]
@@ -29,9 +31,9 @@ def run(project: Path, tasks: list[ImageTask]) -> None:
         keys = ctx.compute_images(tasks, Toy())
         ctx.publish("manifest", list(enumerate(keys)), {})
 
-    stage = Stage("toy", 1, {}, (), {}, {"manifest": "artifacts/toy/manifest.json"}, stage_run)
-    context = RunContext(stage, project, PARAMS)
-    stage.run(context)
+    node = toy_node("toy", stage_run, outputs={"manifest": "artifacts/toy/manifest.json"})
+    context = RunContext(node, Layout(project), PARAMS, {"toy": node})
+    stage_run(context)
     context.commit()
 
 
@@ -50,19 +52,7 @@ def store(tmp_path: Path, tasks: list[ImageTask], monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(params=[errno.EROFS, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
 def refuse(request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nothing can be made, renamed or marked in the store."""
-
-    def refused(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Any, *rest: Any, **options: Any) -> Any:
-            writes = real is not os.open or rest[0] & os.O_CREAT
-            if writes and str(path).startswith(str(store.root)):
-                raise OSError(request.param, os.strerror(request.param), str(path))
-            return real(path, *rest, **options)
-
-        return call
-
-    for name in ("open", "mkdir", "rename", "replace", "utime", "unlink"):
-        monkeypatch.setattr(os, name, refused(getattr(os, name)))
+    refuse_writes(monkeypatch, Path(store.root), request.param)
 
 
 @pytest.mark.usefixtures("refuse")

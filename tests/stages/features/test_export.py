@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cache import Artifact, Payload, Recipe, Store
-from stages.features.export import export_npy, export_parquet, index_path
+from cache.outputs import RECORD, OutputFolder
+from stages.features.export import export_npy, export_parquet, index_name
 from stages.features.featureset import FeatureSet, LayerView
 
 
@@ -32,25 +33,33 @@ def view(tmp_path: Path) -> LayerView:
     return FeatureSet(store, artifact).layer("fc7", read_ahead=1)
 
 
-def test_npy_is_the_rows_in_order_with_an_index(view, tmp_path):
+@pytest.fixture
+def outputs(tmp_path: Path) -> OutputFolder:
+    """A folder to write to."""
+    folder = OutputFolder(tmp_path / "out", "")
+    folder.prepare()
+    return folder
+
+
+def test_npy_is_the_rows_in_order_with_an_index(view, outputs, tmp_path):
     seen: list[tuple[int, int]] = []
-    assert export_npy(view, tmp_path / "x.npy", ("cat", "dog"), lambda *at: seen.append(at)) == 7
+    assert export_npy(view, outputs, "x.npy", ("cat", "dog"), lambda *at: seen.append(at)) == 7
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    matrix = np.load(tmp_path / "x.npy", mmap_mode="r")
+    matrix = np.load(tmp_path / "out/x.npy", mmap_mode="r")
     assert matrix.dtype == np.float16
     assert np.array_equal(matrix, np.concatenate([image.features for image in view]))
-    with np.load(index_path(tmp_path / "x.npy")) as index:
+    with np.load(tmp_path / "out" / index_name("x.npy")) as index:
         assert index["image_id"].tolist() == [7] * 4 + [3] * 3
         assert index["classes"].tolist() == ["cat", "dog"]
         assert index["row"].tolist() == [0, 1, 2, 3, 0, 1, 2]
         for name in ("boxes", "is_gt", "gt_class", "difficult", "overlaps"):
             assert np.array_equal(index[name], np.concatenate([getattr(image, name) for image in view])), name
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "x.npy", "x.regions.npz"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [RECORD, "x.npy", "x.regions.npz"]
 
 
-def test_parquet_holds_the_same(view, tmp_path):
-    assert export_parquet(view, tmp_path / "x.parquet", ("cat", "dog"), lambda *at: None) == 7
-    table = pq.read_table(tmp_path / "x.parquet")
+def test_parquet_holds_the_same(view, outputs, tmp_path):
+    assert export_parquet(view, outputs, "x.parquet", ("cat", "dog"), lambda *at: None) == 7
+    table = pq.read_table(tmp_path / "out/x.parquet")
     boxes = ["x1", "y1", "x2", "y2"]
     first = ["image_id", "row", "is_gt", "gt_class", "difficult"]
     assert table.column_names == [*first, *boxes, "overlaps", "features"]
@@ -63,14 +72,13 @@ def test_parquet_holds_the_same(view, tmp_path):
 
 
 @pytest.mark.parametrize("export", [export_npy, export_parquet])
-def test_a_failure_leaves_what_was_there(view, tmp_path, export):
-    path = tmp_path / "x.npy"
-    path.write_bytes(b"before")
+def test_a_failure_leaves_what_was_there(view, outputs, tmp_path, export):
+    outputs.write("x.npy", b"before")
 
     def fail(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(view, path, (), fail)
-    assert path.read_bytes() == b"before"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "x.npy"]
+        export(view, outputs, "x.npy", (), fail)
+    assert (tmp_path / "out/x.npy").read_bytes() == b"before"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [RECORD, "x.npy"]

@@ -1,0 +1,56 @@
+"""Each stage's result on a tiny input is the one recorded with its version: one that moves must raise it."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.graph import CLASSIFICATION, root_nodes
+from tests.golden.results import EXACT, RECORDED, TOLERANCE, differences, results_of
+
+_LATER = {one.name for one in CLASSIFICATION} | {"compare"}  # not run by the tiny project
+_STAGES = [name for name in root_nodes() if name not in _LATER and name not in {"combine", "report"}]
+_HOW = (
+    "If the change is meant, raise the stage's version in stages/graph.py, say so in CHANGELOG.md, and record the new "
+    "result: `python -m tests.golden.record`"
+)
+
+
+@pytest.fixture(scope="module")
+def here(finished: Path) -> dict[str, object]:
+    return results_of(finished)
+
+
+@pytest.mark.parametrize("name", _STAGES)
+def test_the_result_is_the_one_recorded_with_this_version(here: dict[str, dict[str, object]], name: str) -> None:
+    recorded = json.loads(RECORDED.read_text())
+    assert name in recorded, f"{name}: no result is recorded; `python -m tests.golden.record`"
+    version = root_nodes()[name].version
+    assert recorded[name]["version"] == version, f"{name}: recorded at another version. {_HOW}"
+    moved = differences(here[name]["outputs"], recorded[name]["outputs"], TOLERANCE.get(name, EXACT), name)
+    assert not moved, "\n".join([f"{name}: gives another result at the same version {version}. {_HOW}", *moved[:10]])
+
+
+@pytest.mark.parametrize("name", _STAGES)
+def test_a_moved_result_is_seen(here: dict[str, dict[str, object]], name: str) -> None:
+    """The comparison can fail: any number moved by a fifth of its array's spread, or a shape, is told."""
+    recorded = json.loads(RECORDED.read_text())[name]["outputs"]
+    moved = copy.deepcopy(recorded)
+    _move(moved)
+    assert differences(moved, recorded, TOLERANCE.get(name, EXACT), name)
+
+
+def _move(part: object) -> bool:
+    """Change the first number found."""
+    if isinstance(part, dict):
+        if "deviation" in part:
+            part["mean"] += 0.2 * max(part["deviation"], abs(part["mean"]), 1.0)
+            return True
+        for key, value in part.items():
+            if isinstance(value, int | float):
+                part[key] = value + 1
+                return True
+            if _move(value):
+                return True
+    return False
