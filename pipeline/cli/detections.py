@@ -16,11 +16,11 @@ from manifests import load_dataset
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_detections
-from stages.detections.imported import Origin, put_imported
+from stages.detections.imported import Origin, imported_objects
 from stages.detections.saved import NAME_PATTERN, OTHER, checked, detector_of, saved_path
 from stages.detections.suppression import BoxSet
 from stages.graph import SAVED
-from stages.scoring.objects import Detections
+from stages.scoring.objects import FlatDetections
 from stages.scoring.results import READERS
 
 _DETECT = Path("artifacts/detect/manifest.json")
@@ -95,15 +95,20 @@ def import_results(
         click.echo(f"note: {note}", err=True)
     origin = Origin(f"{form} results {path.name}", _digest(path), scores, regressed)
     target = saved_path(project / SAVED, name)
-    if target.exists() and not force and checked(target).inputs.get("results") != origin.digest:
+    artifact, objects = imported_objects(dataset, records, _by_image(read.detections, len(records)), origin)
+    is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
+    if is_other and not force:
         raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
-    artifact = put_imported(open_store(project), dataset, records, _by_image(read.detections, len(records)), origin)
+    store = open_store(project)
+    for recipe, payload in objects:
+        store.put(recipe, payload)
+    store.register(artifact)
     target.parent.mkdir(exist_ok=True)
     artifact.write(target)
     click.echo(f"{target}: {len(read.detections)} detections in {len(records)} images")
 
 
-def _by_image(found: Detections, n_images: int) -> list[BoxSet]:
+def _by_image(found: FlatDetections, n_images: int) -> list[BoxSet]:
     """Return each image's detections."""
     ends = np.searchsorted(found.image, np.arange(n_images + 1))
     parts = (slice(start, end) for start, end in pairwise(ends.tolist()))

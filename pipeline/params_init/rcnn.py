@@ -13,7 +13,7 @@ from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.detections.settings import DetectSettings
 from stages.detections.thresholds import REGIONS_PER_OBJECT, objects_per_image, regions_wanted
-from stages.evaluate.settings import EvaluateSettings
+from stages.scoring.settings import EvaluateSettings
 
 from .task import CAFFE_SIDE_PX, Choices, Task
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from cache import Artifact, Payload, Recipe, Store, digest_array
+from cache import Artifact, Payload, Recipe, digest_array
 from manifests import Dataset, ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
 
 from .saved import IMPORTED
-from .suppression import BoxSet, Candidates, Detections
+from .suppression import BoxSet, Candidates, ImageDetections
 
 _VERSION = 1
 
@@ -34,10 +34,10 @@ class Origin:
     regressed: bool
 
 
-def put_imported(
-    store: Store, dataset: Dataset, records: Sequence[ImageRecord], found: Sequence[BoxSet], origin: Origin
-) -> Artifact:
-    """Write one object per image, and return their list, registered with the store.
+def imported_objects(
+    dataset: Dataset, records: Sequence[ImageRecord], found: Sequence[BoxSet], origin: Origin
+) -> tuple[Artifact, list[tuple[Recipe, Payload]]]:
+    """Return the objects to be stored, one an image, and their list.
 
     What an object's detections were suppressed to, and its candidates, are the same: the program's own.
 
@@ -45,7 +45,7 @@ def put_imported(
         records: the images searched, all of them.
         found: of each its detections, by class and best first.
     """
-    entries = []
+    objects = []
     for record, one in zip(records, found, strict=True):
         recipe = Recipe(
             IMPORTED,
@@ -53,7 +53,7 @@ def put_imported(
             {"classes": list(dataset.classes), "classifier": origin.classifier, "regressed": origin.regressed},
             {"image": record.sha256, "detections": digest_array(one.boxes, one.scores, one.labels)},
         )
-        entries.append((record.id, store.put(recipe, _payload(record, one, dataset, origin))))
+        objects.append((recipe, _payload(record, one, dataset, origin)))
     summary = {
         "dataset": dataset.name,
         "detector": origin.detector,
@@ -63,9 +63,8 @@ def put_imported(
         "images": [record.sha256 for record in records],
         "rank_factor": _rank_factor(found, len(dataset.classes)),
     }
-    artifact = Artifact(IMPORTED, _VERSION, {}, {"results": origin.digest}, tuple(entries), summary)
-    store.register(artifact)
-    return artifact
+    entries = tuple((record.id, recipe.key) for record, (recipe, _) in zip(records, objects, strict=True))
+    return Artifact(IMPORTED, _VERSION, {}, {"results": origin.digest}, entries, summary), objects
 
 
 def _payload(record: ImageRecord, found: BoxSet, dataset: Dataset, origin: Origin) -> Payload:
@@ -80,7 +79,7 @@ def _payload(record: ImageRecord, found: BoxSet, dataset: Dataset, origin: Origi
         "detector": origin.detector,
     }
     candidates = Candidates(found.boxes, found.boxes, found.scores, found.labels)
-    return Payload({**Detections(found, found).arrays(), **candidates.arrays()}, attrs, "hdf5")
+    return Payload({**ImageDetections(found, found).arrays(), **candidates.arrays()}, attrs, "hdf5")
 
 
 def _rank_factor(found: Sequence[BoxSet], n_classes: int) -> int:

@@ -19,7 +19,7 @@ from manifests import Dataset, DatasetError, ImageRecord
 from manifests.readers.findings import Findings
 
 from .files import comp4_name, voc_image_ids
-from .objects import Detections
+from .objects import FlatDetections
 
 TOLERANCE_PX = 2.0  # a box may leave its image by so much and is then cut off, as at the import of a dataset
 _FIELDS = ("image_id", "category_id", "bbox", "score")
@@ -30,7 +30,7 @@ _COMP = re.compile(r"comp\d+_det_[^_]+_(?P<name>.+)\.txt")
 class Results:
     """Detections of a list of images, in its order, and what the user should know of them."""
 
-    detections: Detections
+    detections: FlatDetections
     notes: tuple[str, ...]
 
 
@@ -187,7 +187,7 @@ def _checked(rows: Sequence[_Row], records: Sequence[ImageRecord], findings: Fin
     if empty:
         findings.note(f"{empty} of {len(records)} images have no detections")
     notes = findings.conclude()
-    return Results(Detections.of([_arrays(found) for found in per_image]), tuple(notes))
+    return Results(FlatDetections.of([_arrays(found) for found in per_image]), tuple(notes))
 
 
 def _inside(row: _Row, record: ImageRecord, findings: Findings, *, clip: bool) -> tuple[_Row | None, float]:

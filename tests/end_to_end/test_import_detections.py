@@ -49,8 +49,9 @@ def test_like_scores_are_joined_and_others_refused(project: Path, run_rcnn: Rcnn
     refused = run_rcnn(project, "run", "combine", check=False)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
     assert "another program's scores need not be on the scale of these" in refused.stderr
-    # the same file, told apart by what is said of it
-    run_rcnn(project, "detections", "import", "coco", file, "--name", "theirs", "--scores", "svm")
+    again = ("detections", "import", "coco", file, "--name", "theirs", "--scores", "svm")
+    assert "choose another, or --force" in run_rcnn(project, *again, check=False).stderr
+    run_rcnn(project, *again, "--force")
     run_rcnn(project, "run", "combine", "evaluate")
     assert Artifact.read(project / "artifacts/combine/manifest.json").stage == "combine"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from manifests import Dataset, DatasetError, ImageRecord
 from stages.scoring.files import coco_results, comp4_lines, comp4_name, voc_image_ids
-from stages.scoring.objects import Detections
+from stages.scoring.objects import FlatDetections
 from stages.scoring.results import read_coco_results, read_voc_results
 
 CLASSES = ("cat", "big dog/1")
@@ -59,7 +59,7 @@ def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, fo
         boxes = np.array([[x, y, x + w, y + h] for _, _, x, y, w, h, _ in own], np.float32).reshape(-1, 4)
         labels = np.array([row[1] for row in own], np.int64)
         per_image.append((boxes, np.array([row[6] for row in own], np.float32), labels))
-    wanted = Detections.of(per_image)
+    wanted = FlatDetections.of(per_image)
     coco(folder / "r.json", coco_results(wanted, [r.id for r in TEST], DATASET.category_ids))
     for label, name in enumerate(CLASSES):
         text = comp4_lines(wanted, label, voc_image_ids([r.file_name for r in TEST]))
