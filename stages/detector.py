@@ -23,7 +23,6 @@ from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
 from stages.graph import ROOT, STAGES, at, place
-from stages.networks.forward import one_thread_each
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
@@ -55,7 +54,7 @@ class Detector:
     """R-CNN as a project trained it. Make one with :meth:`load`; call it on an image.
 
     A cached image of the test split gets the same detections as in the pipeline (before the dataset-wide score
-    threshold). Several threads may call it at once inside ``stages.networks.forward.one_thread_each``.
+    threshold). Several threads may call it at once.
     """
 
     def __init__(self, parts: _Parts) -> None:
@@ -171,8 +170,7 @@ class Detector:
         given = pixels if parts.proposals.method in NEEDS_PIXELS else None
         arrays, _ = proposals_of(record, given, parts.proposals, parts.seed, None)
         boxes = arrays["boxes"]
-        with one_thread_each():
-            features = parts.extract(pixels, boxes)
+        features = parts.extract(pixels, boxes)
         # Rounded as the store rounds them, so that a cached image and a new one score the same.
         stored: dict[str, NDArray[Any]] = {
             name: narrow(f, parts.storage, name, "image") for name, f in features.items()

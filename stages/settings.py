@@ -59,7 +59,7 @@ def _form(value: Any) -> str:
 _Iteration = Annotated[int, Field(ge=1, le=10_000_000)]
 # When a learning rate drops: after every so many iterations, or at those listed. Tags without letters, so that a
 # problem is told under the parameter's own name.
-Drops = Annotated[
+RateDrops = Annotated[
     Annotated[_Iteration, Tag("")]
     | Annotated[tuple[_Iteration, ...], Field(min_length=1, max_length=64), AfterValidator(_rising), Tag(" ")],
     Discriminator(_form),

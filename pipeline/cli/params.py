@@ -10,7 +10,7 @@ from cache.errors import ParamsError
 from cache.text import format_table, nearest
 from pipeline.params_table import markdown, rows
 from pipeline.workspace import open_params
-from stages.networks.settings import NAMED_LAYERS
+from stages.networks.architectures import ARCHITECTURES
 
 
 class _ShowsByDefault(click.Group):
@@ -48,7 +48,7 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 
 @params.command()
 @click.option("--dataset", required=True, metavar="NAME", help="A dataset that `rcnn dataset import` has registered.")
-@click.option("--network", required=True, type=click.Choice(list(NAMED_LAYERS)), help="Its architecture.")
+@click.option("--network", required=True, type=click.Choice(list(ARCHITECTURES)), help="Its architecture.")
 @click.option(
     "--weights",
     required=True,

@@ -50,9 +50,6 @@ DEFERRED = {
     "stages/classification/picture_svms.py": {"sklearn.exceptions", "sklearn.svm"},
     "stages/features/export.py": {"pyarrow", "pyarrow.parquet"},
     "stages/features/featureset.py": {"dask", "dask.array"},
-    "stages/networks/architectures.py": {"torchvision"},
-    "stages/networks/graph.py": {"torchvision.models.feature_extraction"},
-    "stages/networks/initial.py": {"torchvision"},
     "stages/networks/weights.py": {"safetensors"},
     "stages/proposals/file.py": {"h5py"},
     "stages/proposals/methods.py": {

@@ -22,9 +22,10 @@ from stages.bbox.settings import BboxSettings
 from stages.features.settings import FeaturesSettings
 from stages.finetune.settings import FinetuneSettings
 from stages.manifest.settings import ManifestSettings
+from stages.networks.architectures import ARCHITECTURES
 from stages.networks.initial import planned_network
 from stages.networks.network import build
-from stages.networks.settings import NAMED_LAYERS, NetworkSettings
+from stages.networks.settings import NetworkSettings
 from stages.networks.weights import save_weights
 from stages.proposals.settings import ProposalsSettings
 from stages.svm.settings import SvmSettings
@@ -73,7 +74,7 @@ def init(project: Path, network: str, weights: str, preset: str = "medium", **mo
 
 
 @pytest.mark.parametrize("preset", ["small", "medium", "paper"])
-@pytest.mark.parametrize("network", NAMED_LAYERS)
+@pytest.mark.parametrize("network", ARCHITECTURES)
 def test_every_network_and_preset_gives_files_that_fit(project: Path, network: str, preset: str) -> None:
     if network in TORCHVISION:
         init(project, network, "IMAGENET1K_V1", preset)
