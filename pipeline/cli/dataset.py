@@ -197,5 +197,10 @@ def _say(found: Registered) -> None:
     splits = ", ".join(f"{split}: {len(data.split(split))}" for split in data.splits)
     classes = shown_names(data.classes[:_NAMED]) + (", …" if len(data.classes) > _NAMED else "")
     click.echo(f"{data.name}: {len(data.images)} images ({splits}), {len(data.classes)} classes ({classes})")
-    then = "dvc repro" if data.has_boxes else "dvc repro classification/dvc.yaml"
-    click.echo(f"next: `dataset: {as_yaml(data.name)}` in params.yaml, then `{then}`", err=True)
+    then = (
+        f"`rcnn params init --dataset {data.name} --network alexnet --weights IMAGENET1K_V1` (docs/own-data.md), then "
+        "`dvc repro report`"
+        if data.has_boxes
+        else f"`dataset: {as_yaml(data.name)}` in params.yaml, then `dvc repro classification/dvc.yaml`"
+    )
+    click.echo(f"next: {then}", err=True)

@@ -73,6 +73,20 @@ def stored_thresholds(
 REGIONS_PER_OBJECT = 10  # an object is surrounded by about so many regions that score nearly alike
 
 
+def regions_wanted(mean_objects: float) -> int:
+    """Return how many regions of a class should enter suppression in an image of so many of its objects."""
+    return round(4 * mean_objects * REGIONS_PER_OBJECT)
+
+
+def objects_per_image(images: Sequence[ImageRecord], n_classes: int) -> list[float]:
+    """Return, per class, the mean number of objects in those images that show any; 0 where none does."""
+    means = []
+    for j in range(n_classes):
+        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
+        means.append(float(counts[counts > 0].mean()) if counts.any() else 0.0)
+    return means
+
+
 def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], settings: DetectSettings) -> Iterator[str]:
     """One line per class with so many objects per image that the limits before suppression cut some off.
 
@@ -80,13 +94,10 @@ def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], setti
     AP of 54 of the 76 that 400 gives.
     """
     limit = min(settings.max_per_class, settings.rank_factor)
-    for j, name in enumerate(classes):
-        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
-        mean = float(counts[counts > 0].mean()) if counts.any() else 0.0
+    for name, mean in zip(classes, objects_per_image(images, len(classes)), strict=True):
         if mean * REGIONS_PER_OBJECT > limit:
             yield (
                 f"class {name!r} has {mean:.3g} objects in an image of it, and detect.max_per_class = "
                 f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count regions before "
-                f"suppression, many per object: if objects are missed, raise both to about "
-                f"{4 * mean * REGIONS_PER_OBJECT:.0f}"
+                f"suppression, many per object: if objects are missed, raise both to about {regions_wanted(mean)}"
             )
