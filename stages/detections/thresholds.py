@@ -82,18 +82,16 @@ def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], setti
     """
     limit = min(settings.max_per_class, settings.rank_factor)
     per_object = CANDIDATES_PER_OBJECT[settings.order]
-    how = f"count regions before suppression, about {per_object} per object: if objects are missed, set detect.order to"
-    how += " suppress_then_cut, or raise both to about"
+    what, other_order = "regions before suppression", "set detect.order to suppress_then_cut, or "
     if settings.order == "suppress_then_cut":
-        how = (
-            f"count boxes after suppression, about {per_object} per object: if objects are missed, raise both to about"
-        )
+        what, other_order = "boxes after suppression", ""
     for j, name in enumerate(classes):
         counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
         mean = float(counts[counts > 0].mean()) if counts.any() else 0.0
         if mean * per_object > limit:
             yield (
                 f"class {name!r} has {mean:.3g} objects in an image of it, and detect.max_per_class = "
-                f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} {how} "
+                f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count {what}, "
+                f"about {per_object} per object: if objects are missed, {other_order}raise both to about "
                 f"{4 * mean * per_object:.0f}"
             )

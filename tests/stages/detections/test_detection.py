@@ -84,7 +84,8 @@ def slow(features, boxes, svm, bbox, settings, regress: bool) -> list[tuple[int,
             found = survivors(found, settings.nms_iou)
         saved = found[: settings.max_per_class]
         moved = []
-        for score, r, box in saved:
+        for score, r, proposed in saved:
+            box = proposed
             if regress and bbox.trained[j]:
                 x = np.append(features["pool5"][r].astype(np.float64) * bbox.feature_scale, 1)
                 box = decode(box[None], (x @ bbox.weights[j])[None])[0]
