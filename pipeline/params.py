@@ -214,7 +214,7 @@ def _told(problems: Sequence[Any]) -> list[Any]:
 
 
 def _explain(files: Mapping[str, str], own: str, problem: Any, model: type[BaseModel]) -> str:
-    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without tags (settings.Drops)
+    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without RateDrops' tags
     name = ".".join(location)
     source = files.get(location[0], own) if location else own
     if problem["type"] == "extra_forbidden":

@@ -10,13 +10,12 @@ from cache.errors import ParamsError
 from cache.listing import dataset_of
 from cache.text import format_table
 from cache.transfer import copy
+from pipeline.graph import own_detections
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.workspace import open_store, saved_detections
+from pipeline.workspace import current_layout, open_store, saved_detections
 from stages.detections.saved import NAME_PATTERN, checked, detector_of, saved_path
 from stages.graph import SAVED
-
-_DETECT = Path("artifacts/detect/manifest.json")
 
 
 @click.group()
@@ -43,11 +42,12 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise click.UsageError(f"name {name!r}: letters, digits, '.', '_', '-' only, 64 at most, the first no sign")
     origin = source or project
-    artifact, target = checked(origin / _DETECT), saved_path(project / SAVED, name)
+    made = origin / own_detections(origin, current_layout(origin).name)
+    artifact, target = checked(made), saved_path(project / SAVED, name)
     is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
     if is_other and not force:
         raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
-    _bring(origin, open_store(origin), open_store(project), artifact)
+    _bring(origin, made, open_store(origin), open_store(project), artifact)
     target.parent.mkdir(exist_ok=True)
     artifact.write(target)
     click.echo(
@@ -69,7 +69,7 @@ def list_saved(project: Path) -> None:
     click.echo(format_table(("name", "dataset", "images", "detector", ""), rows, right=(2,)))
 
 
-def _bring(origin: Path, source: Store, target: Store, artifact: Artifact) -> None:
+def _bring(origin: Path, made: Path, source: Store, target: Store, artifact: Artifact) -> None:
     """See that this project's store has the objects, and keeps them; raises StoreError where it cannot."""
     if str(source.root) != str(target.root):
         log = Reporter("detections")
@@ -79,7 +79,7 @@ def _bring(origin: Path, source: Store, target: Store, artifact: Artifact) -> No
         return
     if lacking := len(target.missing(artifact.stage, artifact.keys.values())):
         raise StoreError(
-            f"{origin / _DETECT}: {lacking} of its {len(artifact.entries)} objects are not in the store {target.root}; "
+            f"{made}: {lacking} of its {len(artifact.entries)} objects are not in the store {target.root}; "
             "`rcnn cache pull` may have them, `dvc repro -f -s detect` computes them"
         )
     target.register(artifact)

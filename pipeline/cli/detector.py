@@ -118,7 +118,7 @@ def _score(layout: Layout) -> str:
     try:
         found = json.loads((layout.reports / "metrics.json").read_text(encoding="utf-8"))
         return f"{100 * found['voc2010']['mAP']:.1f}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "-"
 
 

@@ -87,3 +87,15 @@ def suppressed(candidates: Candidates, nms_iou: float) -> ImageDetections:
 
     plain = keep(candidates.no_bbox)
     return ImageDetections(plain if candidates.bbox is candidates.no_bbox else keep(candidates.bbox), plain)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detected object. ``box``: x1, y1, x2, y2 in pixels of the upright image, 0-based, right/bottom exclusive.
+
+    ``score``: the SVM's margin (0 is its decision boundary), or a probability for ``svm.classifier: softmax``.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]

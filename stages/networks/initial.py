@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor
 
 from cache.errors import StageError
@@ -18,13 +19,12 @@ _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
 
 
 def initial_network(settings: NetworkSettings, root: Path) -> Network:
-    """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning; not for ``pretrain``.
+    """Make the network that ``network.weights`` names (not ``pretrain``), in evaluation mode, before any fine-tuning.
 
-    With ``network.fc`` it may still lack the layers of that parameter (:func:`.networks.add_fc_head` makes them).
-    A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's. No
-    pickle is read.
-    Anything else: a torchvision weights name such as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache.
-    ``StageError`` says what does not fit.
+    A path ending in .safetensors (relative to ``root``) holds foreign or own weights; the output count is the file's.
+    No pickle is read. Anything else is a torchvision weights name such as IMAGENET1K_V1, which torchvision downloads
+    into torch.hub's cache. With ``network.fc`` the network may still lack the layers of that parameter
+    (:func:`.network.add_fc_head` makes them). ``StageError`` says what does not fit.
     """
     if settings.weights.endswith(".safetensors"):
         network = _from_file(settings, root / settings.weights)
@@ -40,7 +40,7 @@ def initial_network(settings: NetworkSettings, root: Path) -> Network:
 
 
 def _check_side(network: Network) -> None:
-    """``StageError`` where crops of the input's side cannot pass through the network."""
+    """Raise ``StageError`` where crops of the input's side cannot pass through the network."""
     try:
         network.feature_dim("fc8")
     except RuntimeError as error:
@@ -53,6 +53,7 @@ def _check_side(network: Network) -> None:
 
 
 def _from_file(settings: NetworkSettings, path: Path) -> Network:
+    """Read a safetensors file, this package's or another's."""
     tensors, meta = open_weights(path)
     if meta.get("format") == FORMAT:
         return _adjusted(settings, path, network_in(path, tensors, meta))
@@ -60,7 +61,7 @@ def _from_file(settings: NetworkSettings, path: Path) -> Network:
 
 
 def _adjusted(settings: NetworkSettings, path: Path, network: Network) -> Network:
-    """The network of a file of this package, as the parameters ask; ``StageError`` where it is another network."""
+    """Adjust the network of a file of this package to the parameters; ``StageError`` where it is another network."""
     if network.name != settings.name:
         raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
     replaced = settings.fc is not None and network.fc is None  # layers to come take the place of the file's
@@ -80,7 +81,7 @@ def _adjusted(settings: NetworkSettings, path: Path, network: Network) -> Networ
 
 
 def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, Tensor]) -> Network:
-    """The network of a file that says nothing but its tensors, which have torchvision's names."""
+    """Build the network of a file that says nothing but its tensors, which have torchvision's names."""
     head = ARCHITECTURES[settings.name].head
     if f"{head}.bias" not in tensors:
         raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
@@ -91,8 +92,7 @@ def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, T
 
 
 def _from_torchvision(settings: NetworkSettings) -> Network:
-    import torchvision
-
+    """Build a network with torchvision's weights of the given name, and the input convention that comes with them."""
     try:
         model_weights = torchvision.models.get_model_weights(settings.name)
     except ValueError:
@@ -123,7 +123,7 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
 def _filled(
     settings: NetworkSettings, own: InputSpec, n_outputs: int, tensors: Mapping[str, Tensor], where: str
 ) -> Network:
-    """A network that holds the tensors; ``own`` is its input where the parameters give none."""
+    """Build a network that holds the tensors; ``own`` is its input where the parameters give none."""
     network = build(
         settings.name,
         n_outputs,
@@ -137,6 +137,7 @@ def _filled(
 
 
 def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
+    """Return the input convention that the parameters give, or the default."""
     if settings is None:
         return default
     side = default.side_px if settings.side_px is None else settings.side_px
@@ -144,4 +145,5 @@ def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
 
 
 def _shown(numbers: tuple[int, ...] | None) -> str:
+    """Write a list parameter as params.yaml has it."""
     return "null" if numbers is None else str(list(numbers))

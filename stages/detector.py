@@ -14,35 +14,20 @@ from cache.documents import OperatingPoints, read_operating_points
 from cache.errors import StageError
 from manifests import ImageRecord, decode_image, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
+from stages.detections.candidates import candidates_of, layers_needed
+from stages.detections.settings import DetectSettings
+from stages.detections.suppression import BoxSet, Detection, suppressed
 from stages.features.crops import Extractor
 from stages.features.method import extractor_of
 from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
 from stages.graph import ROOT, STAGES, at, place
-from stages.networks.forward import one_thread_each
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.settings import ProposalsSettings
 from stages.svm.classifier import Classifier, read_classifier
-
-from .candidates import candidates_of, layers_needed
-from .settings import DetectSettings
-from .suppression import BoxSet, suppressed
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One detected object. ``box``: x1, y1, x2, y2 in pixels of the upright image, 0-based, right/bottom exclusive.
-
-    ``score``: the SVM's margin (0 is its decision boundary), or a probability for ``svm.classifier: softmax``.
-    """
-
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
-
 
 # What a stage's list was made from: the name of the input, and whose output it is.
 _USED = {
@@ -69,7 +54,7 @@ class Detector:
     """R-CNN as a project trained it. Make one with :meth:`load`; call it on an image.
 
     A cached image of the test split gets the same detections as in the pipeline (before the dataset-wide score
-    threshold). Several threads may call it at once inside ``stages.networks.forward.one_thread_each``.
+    threshold). Several threads may call it at once.
     """
 
     def __init__(self, parts: _Parts) -> None:
@@ -185,8 +170,7 @@ class Detector:
         given = pixels if parts.proposals.method in NEEDS_PIXELS else None
         arrays, _ = proposals_of(record, given, parts.proposals, parts.seed, None)
         boxes = arrays["boxes"]
-        with one_thread_each():
-            features = parts.extract(pixels, boxes)
+        features = parts.extract(pixels, boxes)
         # Rounded as the store rounds them, so that a cached image and a new one score the same.
         stored: dict[str, NDArray[Any]] = {
             name: narrow(f, parts.storage, name, "image") for name, f in features.items()
