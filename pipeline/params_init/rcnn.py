@@ -12,7 +12,7 @@ from cache.text import format_bytes
 from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.detections.settings import DetectSettings
-from stages.detections.thresholds import REGIONS_PER_OBJECT, objects_per_image, regions_wanted
+from stages.detections.thresholds import CANDIDATES_PER_OBJECT, candidates_wanted, objects_per_image
 from stages.scoring.settings import EvaluateSettings
 
 from .task import CAFFE_SIDE_PX, Choices, Task
@@ -157,7 +157,7 @@ def _detections(choices: Choices, task: Task) -> None:
     own = DetectSettings()
     means = objects_per_image(task.dataset.split("train"), len(task.dataset.classes))
     most = max(means, default=0.0)
-    if most * REGIONS_PER_OBJECT <= min(own.max_per_class, own.rank_factor):
+    if most * CANDIDATES_PER_OBJECT[own.order] <= min(own.max_per_class, own.rank_factor):
         choices.put("detect.max_per_class", own.max_per_class)
         choices.put("detect.rank_factor", own.rank_factor)
         return
@@ -170,7 +170,7 @@ def _detections(choices: Choices, task: Task) -> None:
             f"objects an image; class {crowded}: expect many to be missed"
         )
         return
-    limit = regions_wanted(most)
+    limit = candidates_wanted(most, own.order)
     choices.put("detect.max_per_class", max(limit, own.max_per_class))
     choices.put("detect.rank_factor", max(limit, own.rank_factor))
     choices.say(

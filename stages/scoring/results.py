@@ -18,7 +18,7 @@ import numpy as np
 from manifests import Dataset, DatasetError, ImageRecord
 from manifests.readers.findings import Findings
 
-from .files import comp4_name, voc_image_ids
+from .files import comp4_names, voc_image_ids
 from .objects import FlatDetections
 
 TOLERANCE_PX = 2.0  # a box may leave its image by so much and is then cut off, as at the import of a dataset
@@ -101,17 +101,22 @@ def read_voc_results(folder: Path, dataset: Dataset, records: Sequence[ImageReco
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: is no folder of comp4_det_test_CLASS.txt files; correct the path")
-    named = {match["name"]: path for path in sorted(folder.iterdir()) if (match := _COMP.fullmatch(path.name))}
+    ours = dict(zip(comp4_names(dataset.classes), dataset.classes, strict=True))  # long names are cut in file names
+    named = {
+        ours.get(path.name, unquote(match["name"])): path
+        for path in sorted(folder.iterdir())
+        if (match := _COMP.fullmatch(path.name))
+    }
     if not named:
-        raise DatasetError(f"{folder}: there is no file such as {comp4_name(dataset.classes[0])}; correct the path")
+        raise DatasetError(f"{folder}: there is no file such as {next(iter(ours))}; correct the path")
     findings = Findings(skip=False)
     rows: list[_Row] = []
     images = _Images(dataset, records)
     for name, path in named.items():
-        label = _label(unquote(name), dataset, path.name, findings)
+        label = _label(name, dataset, path.name, findings)
         if label is not None:
             rows += _voc_rows(path, label, images, findings)
-    given = {unquote(name) for name in named}
+    given = set(named)
     for name in dataset.classes:
         if name not in given:
             findings.note(f"{folder}: there is no file of class {name!r}: taken as no detections of it")
