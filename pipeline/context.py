@@ -177,7 +177,7 @@ class RunContext:
         return executor.compute(tasks, compute, unit=unit)
 
     def named(self, recipe: Recipe, *, on_device: bool) -> Recipe:
-        """The recipe as ``store.environment`` has it: with this process's environment where that is part of the key.
+        """Return the recipe with this process's environment, where ``store.environment`` makes that part of the key.
 
         ``on_device``: whether a network computes the result, on ``execution.device``.
         """
@@ -206,7 +206,7 @@ class RunContext:
 
     def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
         stage = self.node.stage
-        recipe = Recipe(stage.name, stage.version, params, inputs)
+        recipe = self.named(Recipe(stage.name, stage.version, params, inputs), on_device=stage.on_device)
         files = {name: Path(self.node.outputs[name]).name for name in stage.trained}
         if self.store.has(stage.name, recipe.key):
             arrays = self.store.get(stage.name, recipe.key).arrays
@@ -223,7 +223,8 @@ class RunContext:
         """Put the files just trained into the store by their names; one that may only be read stays as it is."""
         arrays = {file: np.fromfile(self.output(name), np.uint8) for name, file in files.items()}
         try:
-            self.store.put(recipe, Payload(arrays, {"count": 0}, "hdf5"))
+            computed_by = environment_here(self.device if self.node.stage.on_device else None)
+            self.store.put(recipe, Payload(arrays, {"count": 0}, "hdf5"), computed_by)
             self.tally.computed += 1
         except StorePermissionError:
             self.log.warning(

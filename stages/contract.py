@@ -212,6 +212,7 @@ class Stage:
         reads_all: whether it shows every parameter of its detector.
         optional: inputs that a node may lack.
         trained: outputs that :meth:`Context.trained` keeps in the store.
+        on_device: whether those are trained on ``execution.device``.
         metrics, plots: outputs that DVC shows as such.
         check: contradictions between parameters, one line each, told before anything is computed.
     """
@@ -227,6 +228,7 @@ class Stage:
     reads_all: bool = False
     optional: frozenset[str] = frozenset()
     trained: tuple[str, ...] = ()
+    on_device: bool = False
     metrics: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
     check: Callable[[Parameters], Iterator[str]] | None = None

@@ -14,9 +14,10 @@ from manifests import DatasetError, decode_image
 from manifests.fonts import note_of_missing
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.workspace import open_params, untouchable
-from stages.detections.detector import Detection, Detector
+from pipeline.workspace import current_layout, open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
+from stages.detections.suppression import Detection
+from stages.detector import Detector
 
 from .detect_files import RESULTS, Named, files_to_read
 
@@ -45,7 +46,7 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     outputs = OutputFolder(out, "give another folder by --out")
     outputs.check([RESULTS, *(name for _, name in files)], [path for path, _ in files], untouchable(project))
     execution = open_params(project).execution
-    detector = Detector.load(project, device=execution.device)
+    detector = Detector.load(project, name=current_layout(project).name, device=execution.device)
     log = Reporter("detect")
     if min_score is None and not detector.is_evaluated:
         log.warning(

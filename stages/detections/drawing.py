@@ -9,9 +9,8 @@ from PIL import Image, ImageDraw
 
 from manifests.describe import class_colour
 from manifests.fonts import Font, font_for, one_line
+from stages.detections.suppression import Detection
 from stages.page.labels import place
-
-from .detector import Detection
 
 _LEAST_FONT_PX = 6
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.describe import class_colour
-from stages.detections.detector import Detection
 from stages.detections.drawing import drawn_jpeg
+from stages.detections.suppression import Detection
 
 CLASSES = ("circle", "square")
 BOX = (20.0, 40.0, 120.0, 90.0)

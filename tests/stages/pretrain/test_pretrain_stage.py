@@ -125,6 +125,28 @@ def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_pat
         registered_pictures(folder, "test", 0.5, seed=1)
 
 
+def test_only_what_the_weights_are_trained_from_trains_them_again(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+
+    def trained(network: dict[str, Any] | None = None, workers: int = 1, **changes: Any) -> bool:
+        ctx = FakeContext(tmp_path, **(network or {}))
+        ctx.update("pretrain", **changes)
+        ctx.workers = workers
+        ctx.run()
+        return ctx.tally.computed == 1
+
+    assert trained()
+    first = (tmp_path / "artifacts/pretrain/weights.safetensors").read_bytes()
+    assert not trained(workers=2)
+    assert not trained(checkpoint_every=1)
+    assert not trained({"batch": 7, "dtype": "bfloat16"})  # of the features, not of the training
+    assert trained(lr=0.01)
+    assert trained({"pool5_grid": 2})
+    assert not trained()
+    assert (tmp_path / "artifacts/pretrain/weights.safetensors").read_bytes() == first
+    assert not list((tmp_path / "artifacts/checkpoints/pretrain").iterdir())
+
+
 def test_one_picture_cannot_be_normalised() -> None:
     assert PretrainSettings(batch=1, batch_norm=False).batch == 1
     with pytest.raises(ValidationError, match=r"pretrain\.batch must be at least 2"):

@@ -14,6 +14,9 @@ from cache.documents import OperatingPoints, read_operating_points
 from cache.errors import StageError
 from manifests import ImageRecord, decode_image, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
+from stages.detections.candidates import candidates_of, layers_needed
+from stages.detections.settings import DetectSettings
+from stages.detections.suppression import BoxSet, Detection, suppressed
 from stages.features.crops import Extractor
 from stages.features.method import extractor_of
 from stages.features.objects import narrow
@@ -25,23 +28,6 @@ from stages.networks.weights import load_weights
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.settings import ProposalsSettings
 from stages.svm.classifier import Classifier, read_classifier
-
-from .candidates import candidates_of, layers_needed
-from .settings import DetectSettings
-from .suppression import BoxSet, suppressed
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One detected object. ``box``: x1, y1, x2, y2 in pixels of the upright image, 0-based, right/bottom exclusive.
-
-    ``score``: the SVM's margin (0 is its decision boundary), or a probability for ``svm.classifier: softmax``.
-    """
-
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
-
 
 # What a stage's list was made from: the name of the input, and whose output it is.
 _USED = {
