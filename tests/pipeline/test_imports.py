@@ -57,15 +57,11 @@ DEFERRED = {
         "stages.proposals.selective_search.search",
     },
     "stages/stopwatch.py": {"torch"},
-<<<<<<< HEAD
     "stages/svm/cells.py": {
         "stages.features.spp.windows",
         "stages.networks.network",
         "stages.networks.receptive_field",
     },
-    "stages/svm/liblinear.py": {"liblinear"},
-=======
->>>>>>> main
     "stages/svm/softmax.py": {"stages.networks.weights", "torch"},
 }
 # What a command must not wait for: `rcnn --help`, and `rcnn run STAGE` before its stage is imported.
