@@ -136,21 +136,13 @@ class Detector:
     ) -> list[Detection]:
         """Detect objects, best first.
 
-        Parameters
-        ----------
-        image
-            A file, or uint8 [H, W, 3] RGB pixels.
-        min_score
-            Only detections that score at least this; None: at least their class's in :meth:`shown_from`.
-        box_regression
-            False gives the proposals' own boxes.
+        Args:
+            image: a file, or uint8 [H, W, 3] RGB pixels.
+            min_score: only detections that score at least this; None: at least their class's in :meth:`shown_from`.
+            box_regression: False gives the proposals' own boxes.
 
-        Raises
-        ------
-        DatasetError
-            The file is no image that can be read.
-        StageError
-            The array has another shape or type.
+        Raises ``DatasetError`` where the file is no image that can be read, ``StageError`` where the array has another
+        shape or type.
         """
         pixels, digest = _pixels(image)
         found = self._boxes(pixels, digest, box_regression)

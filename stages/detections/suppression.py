@@ -28,7 +28,7 @@ class BoxSet:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What enters suppression: one row per scored window and class.
+    """What enters the last suppression, a detector's own or that of several together: a row per window and class.
 
     bbox float32 [k, 4] with box regression (equal to ``no_bbox`` where that is disabled), no_bbox float32 [k, 4]
     without, both clipped to the image; scores float32 [k], labels int64 [k].
@@ -52,7 +52,7 @@ class ImageDetections:
     no_bbox: BoxSet
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays that hold detections, named as in docs/contract.md."""
+        """The arrays that hold detections, named as in docs/adding-a-stage.md."""
         named: dict[str, NDArray[Any]] = {}
         for prefix, found in (("bbox", self.bbox), ("no_bbox", self.no_bbox)):
             named[f"{prefix}.boxes"] = found.boxes
@@ -73,6 +73,8 @@ def union(parts: Sequence[Candidates]) -> Candidates:
 
 def suppressed(candidates: Candidates, nms_iou: float) -> ImageDetections:
     """Per-class suppression (:func:`~stages.boxes.nms.class_nms`) of the boxes with regression and of those without.
+
+    Candidates that were suppressed before they were cut (``detect.order``) all stay where they are not regressed.
 
     A score threshold applied to the result is the same as one applied before: greedy suppression goes down the
     scores, so that whether a box survives depends only on boxes that score at least as much, and all of those are at or

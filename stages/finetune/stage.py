@@ -148,7 +148,7 @@ def _labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows
         f"{len(training.foreground)} foreground and {len(training.background)} background windows of"
         f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
     )
-    for name, has_any in zip(dataset.classes, shown.any(axis=0), strict=True):
+    for name, has_any in zip(dataset.classes, np.any(shown, axis=0).tolist(), strict=True):
         if not has_any:
             ctx.log.warning(f"class {name!r} has no foreground window: fine-tuning cannot teach it")
     return training, held_out

@@ -74,8 +74,8 @@ def train_svms(
         StageError: no image, or a class without a positive or without any negative.
     """
     problem = SvmProblem.of(settings)
-    only_objects = objects is not None and settings.positive_iou is None
-    positives = collect_positives(objects if only_objects else images, classes, settings.positive_iou, log)
+    among = images if objects is None or settings.positive_iou is not None else objects
+    positives = collect_positives(among, classes, settings.positive_iou, log)
     shape = len(classes), positives[0].shape[1]
     weights, bias = np.zeros(shape, np.float32), np.zeros(len(classes), np.float32)
     model = Classifier("svm", settings.layer, tuple(classes), feature_scale, weights, bias)

@@ -276,7 +276,7 @@ def test_spp_does_not_enter_the_keys_of_warped_regions(world):
     world.result()
     assert world.keys == before
     names = {"layers", "network", "weights_digest", "pool5_grid", "input", "crop", "context_px", "arithmetic", "batch"}
-    assert set(world.listed().summary) == names | {"storage"}
+    assert set(world.listed().summary) == names | {"storage", "dataset"}
 
 
 def test_spp_features_are_the_extractors_in_float16(world):
