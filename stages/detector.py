@@ -193,9 +193,9 @@ def _check_made_together(made: Mapping[str, Artifact], files: _Files) -> None:
         for name, (stage, output) in _USED[reader].items():
             path = files.of(stage, output)
             if made[reader].inputs.get(name) != digest_file(path):
+                made_with = files.of(reader, "manifest").parent.relative_to(files.project)
                 raise StageError(
-                    f"{path}: not the one that {files.of(reader, 'manifest').parent} was made with; run `dvc repro`, "
-                    "which runs what is missing"
+                    f"{path}: not the one that {made_with} was made with; run `dvc repro`, which runs what is missing"
                 )
 
 
