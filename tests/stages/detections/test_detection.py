@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from stages.detections.detector import Detector, _Parts
+from stages.detector import Detector, _Parts
 
 from cache import Payload, Recipe, Store
 from manifests import ImageRecord
