@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from stages.detector import Detector, _Parts
 
 from cache import Payload, Recipe, Store
 from manifests import ImageRecord
@@ -22,6 +21,7 @@ from stages.detections.candidates import candidates_of, layers_needed
 from stages.detections.detect_stage import DetectCompute, key_params
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import CANDIDATES, ImageDetections, suppressed
+from stages.detector import Detector, _Parts
 from stages.features.objects import narrow
 from stages.proposals.methods import proposals_of
 from stages.proposals.settings import ProposalsSettings
