@@ -120,13 +120,19 @@ def parse_yaml(data: bytes, name: str) -> object:
         raise DatasetError(f"{name}: is not well-formed YAML ({error}); correct it") from None
 
 
-_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "inf", "nan"})
+# What YAML 1.2, which DVC reads, takes for a number, and YAML 1.1, which PyYAML reads, does not.
+_NUMBER_TO_DVC = re.compile(r"0o[0-7_]+|[0-9][0-9_]*\.?[0-9_]*[eE][-+]?[0-9]+")
+
+
+def is_text_to_yaml(word: str) -> bool:
+    """Say whether a word without quotes is a text to YAML, and no number, date, truth or nothing.
+
+    To PyYAML ``no`` is false and ``012`` ten, to DVC ``1e5`` a number: it must be a text to both.
+    """
+    tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, word, (True, False))
+    return tag.endswith(":str") and not _NUMBER_TO_DVC.fullmatch(word)
 
 
 def as_yaml(name: str) -> str:
-    """A dataset's name as it must stand in params.yaml: in quotes where some YAML reader takes it for another thing.
-
-    PyYAML reads YAML 1.1 (``no`` is false, ``012`` is ten) and DVC 1.2 (``1e5`` is a number): what begins with a digit
-    or is a word of either gets quotes.
-    """
-    return name if name[:1].isalpha() and name.lower() not in _WORDS else f'"{name}"'
+    """Return a dataset's name as it must stand in params.yaml: in quotes where YAML takes it for another thing."""
+    return name if is_text_to_yaml(name) else f'"{name}"'

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from cache.errors import ParamsError
 from cache.text import nearest
+from manifests.text import is_text_to_yaml
 from stages.graph import CLASSIFICATION, COMPARISON, HEAD, KINDS, ROOT, Kind
 from stages.settings import Parameters, Settings
 
@@ -171,8 +172,6 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 _UNQUOTED_DATASET = re.compile(rf"^(dataset:[ \t]*)({DATASET_NAME})(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE)
-# What YAML 1.2, which DVC reads, takes for a number, and YAML 1.1, which is read here, does not.
-_NUMBER_TO_DVC = re.compile(r"0o[0-7_]+|[0-9][0-9_]*\.?[0-9_]*[eE][-+]?[0-9]+")
 
 
 def _with_quoted_dataset(text: str) -> tuple[str, str | None]:
@@ -181,13 +180,9 @@ def _with_quoted_dataset(text: str) -> tuple[str, str | None]:
     Such are numbers, dates, and words such as ``no``, to this program or to DVC; else the text as it is, and None.
     """
     found = _UNQUOTED_DATASET.search(text)
-    if found is None:
+    if found is None or is_text_to_yaml(found[2]):
         return text, None
-    name = found[2]
-    tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, name, (True, False))
-    if tag.endswith(":str") and not _NUMBER_TO_DVC.fullmatch(name):
-        return text, None
-    return f'{text[: found.start()]}{found[1]}"{name}"{text[found.end() :]}', name
+    return f'{text[: found.start()]}{found[1]}"{found[2]}"{text[found.end() :]}', found[2]
 
 
 def _no_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:

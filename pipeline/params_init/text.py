@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from manifests.text import is_text_to_yaml
+
 _COLUMN = 31  # of the comments, where values leave room
 _LINE = re.compile(r"(?P<start> *(?P<name>[A-Za-z_]\w*):)(?P<value> +[^#\s].*?)?(?P<comment>\s+#.*)?")
 
@@ -43,7 +45,9 @@ def plain(document: Mapping[str, Any]) -> str:
 def flow(value: Any) -> str:
     """Return a value as it stands behind a parameter's name: on one line, whole numbers without a fraction."""
     text = yaml.safe_dump(_whole(value), default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    text = text.removesuffix("\n").removesuffix("\n...")
+    # PyYAML writes 1e5 without quotes, a number to DVC
+    return f'"{text}"' if text == value and not is_text_to_yaml(text) else text
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -87,7 +91,8 @@ def _filled(text: str, document: Mapping[str, Any], comments: Mapping[str, str])
 def _line(found: re.Match[str], value: Any, comment: str | None) -> str:
     text = found["start"]
     if found["value"] is not None:
-        same = _parsed(found["value"]) == value
+        misread = found["value"].strip() == value and not is_text_to_yaml(value)
+        same = _parsed(found["value"]) == value and not misread
         text += found["value"] if same else f" {flow(value)}"
     note = (found["comment"] or "").strip() if comment is None else f"# {comment}" * bool(comment)
     # the comment stays in its column where the value leaves room

@@ -115,9 +115,7 @@ def test_yaml_that_is_refused(text):
         parse_yaml(text.encode(), "x.yaml")
 
 
-@pytest.mark.parametrize(
-    "name", ["2007", "012", "1_000", "no", "On", "1e5", "2024-01-02", "null", "0o17", "1.5e3", "y"]
-)
+@pytest.mark.parametrize("name", ["2007", "012", "1_000", "no", "On", "1e5", "2024-01-02", "null", "0o17", "1.5e3"])
 def test_a_dataset_named_like_a_number_or_a_word_is_printed_in_quotes(name):
     from ruamel.yaml import YAML  # DVC's
 

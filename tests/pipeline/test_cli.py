@@ -191,15 +191,18 @@ def test_import_and_show(run: Run, project: Path) -> None:
 
 
 def test_the_line_that_an_import_prints_works_for_any_name(run: Run, project: Path) -> None:
-    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    for name in ("train/cat/1", "train/dog/1", "test/cat/1", "test/dog/1"):
+        file = project / "tree" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 7, 3), len(name), np.uint8)).save(file)
     for name in ("007", "1e5", "no"):
-        code, _, err = run("-C", project, "dataset", "import", "voc", folder, "--name", name)
+        code, _, err = run("-C", project, "dataset", "import", "folders", project / "tree", "--name", name)
         printed = re.search(r"next: `(dataset: .*)` in params.yaml", err)
         assert code == 0 and printed is not None, err
         params = project / "params.yaml"
         params.write_text(re.sub(r"^dataset:.*$", printed[1], params.read_text(), flags=re.MULTILINE))
         code, _, err = run("-C", project, "run", "manifest")
-        assert (code, f"manifest: {name}: 1 train and 1 test images" in err) == (0, True), err
+        assert (code, f"manifest: {name}: 2 train and 2 test" in err) == (0, True), err
 
 
 def test_import_of_two_folders_of_any_names(run: Run, project: Path) -> None:

@@ -360,3 +360,19 @@ def test_both_detectors_run_up_to_features_as_written(run: Run, project: Path) -
     for folder, length in (("artifacts", 4608), ("artifacts/detectors/sppnet", 512 * 50)):
         found = json.loads((project / folder / "features/manifest.json").read_text())
         assert found["summary"]["layers"] == {"pool5": length}
+
+
+@pytest.mark.parametrize("name", ["007", "1e5", "no", "2024-01-02"])
+def test_a_dataset_named_like_a_number_or_a_word_is_written_in_quotes(
+    run: Run, project: Path, tmp_path: Path, name: str
+) -> None:
+    from ruamel.yaml import YAML  # DVC's
+
+    register(project, tmp_path / "pets", name)  # the folder of the fixture
+    params = project / "params.yaml"
+    for before in (params.read_text(), params.read_text().replace("dataset: scenes", f"dataset: {name}")):
+        params.write_text(before)
+        command = ("-C", project, "params", "init", "--dataset", name, "--network", "alexnet", "--force")
+        code, _, err = run(*command, "--weights", "IMAGENET1K_V1")
+        assert code == 0, err
+        assert YAML(typ="safe").load(params.read_text())["dataset"] == load_params(Layout(project)).dataset == name

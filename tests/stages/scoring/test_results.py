@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests import Dataset, DatasetError, ImageRecord
-from stages.scoring.files import coco_results, comp4_lines, comp4_name, voc_image_ids
+from stages.scoring.files import coco_results, comp4_lines, comp4_names, voc_image_ids
 from stages.scoring.objects import FlatDetections
 from stages.scoring.results import read_coco_results, read_voc_results
 
@@ -61,9 +61,9 @@ def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, fo
         per_image.append((boxes, np.array([row[6] for row in own], np.float32), labels))
     wanted = FlatDetections.of(per_image)
     coco(folder / "r.json", coco_results(wanted, [r.id for r in TEST], DATASET.category_ids))
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(comp4_names(CLASSES)):
         text = comp4_lines(wanted, label, voc_image_ids([r.file_name for r in TEST]))
-        (folder / comp4_name(name)).write_text(text)
+        (folder / name).write_text(text)
     for read in (
         read_coco_results(folder / "r.json", DATASET, TEST),
         read_voc_results(folder, DATASET, TEST),
