@@ -19,9 +19,9 @@ from stages.boxes.nms import class_nms
 from stages.contract import ImageTask
 from stages.detections.candidates import candidates_of, layers_needed
 from stages.detections.detect_stage import DetectCompute, key_params
-from stages.detections.detector import Detector, _Parts
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import CANDIDATES, ImageDetections, suppressed
+from stages.detector import Detector, _Parts
 from stages.features.objects import narrow
 from stages.proposals.methods import proposals_of
 from stages.proposals.settings import ProposalsSettings
