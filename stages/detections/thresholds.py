@@ -82,6 +82,20 @@ def natural_boundary(classifier: str) -> float:
 CANDIDATES_PER_OBJECT = {"cut_then_suppress": 10, "suppress_then_cut": 2}
 
 
+def candidates_wanted(mean_objects: float, order: str) -> int:
+    """Return how many candidates of a class should be kept in an image of so many of its objects."""
+    return round(4 * mean_objects * CANDIDATES_PER_OBJECT[order])
+
+
+def objects_per_image(images: Sequence[ImageRecord], n_classes: int) -> list[float]:
+    """Return, per class, the mean number of objects in those images that show any; 0 where none does."""
+    means = []
+    for j in range(n_classes):
+        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
+        means.append(float(counts[counts > 0].mean()) if counts.any() else 0.0)
+    return means
+
+
 def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], settings: DetectSettings) -> Iterator[str]:
     """One line per class with so many objects per image that the limits cut some off.
 
@@ -93,13 +107,11 @@ def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], setti
     what, other_order = "regions before suppression", "set detect.order to suppress_then_cut, or "
     if settings.order == "suppress_then_cut":
         what, other_order = "boxes after suppression", ""
-    for j, name in enumerate(classes):
-        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
-        mean = float(counts[counts > 0].mean()) if counts.any() else 0.0
+    for name, mean in zip(classes, objects_per_image(images, len(classes)), strict=True):
         if mean * per_object > limit:
             yield (
                 f"class {name!r} has {mean:.3g} objects in an image of it, and detect.max_per_class = "
                 f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count {what}, "
                 f"about {per_object} per object: if objects are missed, {other_order}raise both to about "
-                f"{4 * mean * per_object:.0f}"
+                f"{candidates_wanted(mean, settings.order)}"
             )

@@ -34,7 +34,8 @@ class Architecture:
     ``rectifier`` of a ReLU that follows it. ``conv5`` is the node of the last feature map before pooling, after its
     ReLU. ``fc6`` is the module path of the layer that takes the flattened pool5 (None: there is no such layer).
     ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is). ``place``
-    is where it takes other fully connected layers (None: it has got them).
+    is where it takes other fully connected layers (None: it has got them). ``last_bias`` is what the last layer's bias
+    starts at where it is trained from scratch.
     """
 
     input: InputSpec
@@ -45,6 +46,7 @@ class Architecture:
     grid: int | None = None
     rectifier: str | None = None
     place: HeadPlace | None = None
+    last_bias: float = 0.0
 
     def with_fc_head(self) -> "Architecture":
         """Describe the network after :func:`.spp_head.put_fc_head`: it has pool5, fc6, fc7 and fc8, as CaffeNet has."""
@@ -60,6 +62,7 @@ class Architecture:
             grid=None,
             rectifier=None,
             place=None,
+            last_bias=0.0,
         )
 
 
@@ -69,11 +72,11 @@ def architecture_of(name: str, fc: Sequence[int] | None) -> Architecture:
     return own if fc is None else own.with_fc_head()
 
 
-_IMAGENET: tuple[Triple, Triple] = (
+IMAGENET: tuple[Triple, Triple] = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
 )  # torchvision's, RGB in [0, 1]
-_CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
+CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
 _ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -86,7 +89,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.12", "classifier", 64),
     ),
     "alexnet": Architecture(
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.11",
@@ -94,7 +97,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.12", "classifier", 256),
     ),
     "caffenet": Architecture(
-        InputSpec(227, "bgr", 255.0, _CAFFE_MEAN),
+        InputSpec(227, "bgr", 255.0, CAFFE_MEAN),
         {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.13",
@@ -108,9 +111,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         conv5="features.13",
         fc6="classifier.0",
         place=HeadPlace("features.14", "classifier", 256),
+        last_bias=1.0,  # Zeiler_conv5.prototxt
     ),
     "vgg16": Architecture(
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.29",
@@ -118,7 +122,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.30", "classifier", 512),
     ),
     "squeezenet1_0": Architecture(
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.12.cat", "fc8": "flatten"},
         "classifier.1",
         conv5="features.12.cat",
@@ -127,7 +131,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.13", "classifier", 512),
     ),
     "resnet50": Architecture(
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "layer4.2.relu_2", "fc8": "fc"},
         "fc",
         conv5="layer4.2.relu_2",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -27,14 +28,25 @@ def initial_network(settings: NetworkSettings, root: Path) -> Network:
     (:func:`.network.add_fc_head` makes them). ``StageError`` says what does not fit.
     """
     if settings.weights.endswith(".safetensors"):
-        network = _from_file(settings, root / settings.weights)
-    elif settings.weights.lower().endswith(_PICKLES):
-        raise StageError(
-            f"network.weights: {settings.weights} is a pickle, and reading one can run any code; convert one that "
-            "you trust with safetensors.torch.save_file (docs/own-data.md) and give the .safetensors file"
-        )
+        path = root / settings.weights
+        network = _from_file(settings, path, *open_weights(path))
     else:
         network = _from_torchvision(settings)
+    _check_side(network)
+    return network
+
+
+def planned_network(settings: NetworkSettings, root: Path) -> Network:
+    """Return the network that :func:`initial_network` would, without weights (device ``meta``): quick, for any size.
+
+    Of a file only the header is read, and nothing is downloaded; what does not fit is refused in the same words.
+    """
+    if settings.weights.endswith(".safetensors"):
+        path = root / settings.weights
+        network = _from_file(settings, path, *open_weights(path, header_only=True))
+    else:
+        weights = _torchvision_weights(settings)
+        network = _built(settings, _convention_of(weights), len(weights.meta["categories"]))
     _check_side(network)
     return network
 
@@ -52,9 +64,10 @@ def _check_side(network: Network) -> None:
         ) from error
 
 
-def _from_file(settings: NetworkSettings, path: Path) -> Network:
-    """Read a safetensors file, this package's or another's."""
-    tensors, meta = open_weights(path)
+def _from_file(
+    settings: NetworkSettings, path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]
+) -> Network:
+    """Build the network of a safetensors file, this package's or another's, from what was read of it."""
     if meta.get("format") == FORMAT:
         return _adjusted(settings, path, network_in(path, tensors, meta))
     return _from_foreign(settings, path, tensors)
@@ -93,6 +106,26 @@ def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, T
 
 def _from_torchvision(settings: NetworkSettings) -> Network:
     """Build a network with torchvision's weights of the given name, and the input convention that comes with them."""
+    weights = _torchvision_weights(settings)
+    try:
+        tensors = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise StageError(
+            f"network.weights: cannot download {weights.url}: {error}; where there is no network, fetch that file "
+            f"elsewhere and put it into {folder}, or give a .safetensors file"
+        ) from error
+    n_outputs = len(tensors[f"{ARCHITECTURES[settings.name].head}.bias"])
+    return _filled(settings, _convention_of(weights), n_outputs, tensors, weights.url)
+
+
+def _torchvision_weights(settings: NetworkSettings) -> Any:
+    """Return torchvision's entry for ``network.weights``; StageError where it has none, or the name is a file's."""
+    if settings.weights.lower().endswith(_PICKLES):
+        raise StageError(
+            f"network.weights: {settings.weights} is a pickle, and reading one can run any code; convert one that "
+            "you trust with safetensors.torch.save_file (docs/own-data.md) and give the .safetensors file"
+        )
     try:
         model_weights = torchvision.models.get_model_weights(settings.name)
     except ValueError:
@@ -105,35 +138,34 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
             f"network.weights: torchvision has no {settings.weights!r} for {settings.name}; there are "
             f"{', '.join(model_weights.__members__)}, or use 'pretrain' or a .safetensors file"
         )
-    weights = model_weights[settings.weights]
-    try:
-        tensors = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise StageError(
-            f"network.weights: cannot download {weights.url}: {error}; where there is no network, fetch that file "
-            f"elsewhere and put it into {folder}, or give a .safetensors file"
-        ) from error
+    return model_weights[settings.weights]
+
+
+def _convention_of(weights: Any) -> InputSpec:
+    """Return the input convention of an entry of torchvision's."""
     preset = weights.transforms()
-    spec = InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
-    n_outputs = len(tensors[f"{ARCHITECTURES[settings.name].head}.bias"])
-    return _filled(settings, spec, n_outputs, tensors, weights.url)
+    return InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
 
 
 def _filled(
     settings: NetworkSettings, own: InputSpec, n_outputs: int, tensors: Mapping[str, Tensor], where: str
 ) -> Network:
     """Build a network that holds the tensors; ``own`` is its input where the parameters give none."""
-    network = build(
+    network = _built(settings, own, n_outputs)
+    fill(network, tensors, where)
+    return network.eval()
+
+
+def _built(settings: NetworkSettings, own: InputSpec, n_outputs: int) -> Network:
+    """Return the network that the parameters describe, without weights (device ``meta``)."""
+    return build(
         settings.name,
         n_outputs,
         pool5_grid=settings.pool5_grid,
         pyramid=settings.pyramid if settings.fc is None else None,
         spec=_spec(settings.input, own),
         device="meta",
-    )
-    fill(network, tensors, where)
-    return network.eval()
+    ).eval()
 
 
 def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:

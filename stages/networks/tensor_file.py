@@ -22,6 +22,7 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+TYPES = {name: dtype for dtype, name in _TYPES.items()}  # by the names that a header has
 _ALIGNMENT = 8  # of the tensors, by spaces behind the header
 
 

@@ -146,3 +146,17 @@ def test_classification_has_a_pipeline_of_its_own(environment: dict[str, str], t
     lines = [line for line in refused.stderr.splitlines() if line.startswith("rcnn: ")]
     assert refused.returncode != 0
     assert len(lines) == 1 and "dataset pets has one class per picture and no boxes" in lines[0]
+
+
+@pytest.mark.slow
+def test_the_example_that_tunes_the_svms(mine: tuple[Checkout, list[str]]) -> None:
+    checkout, _ = mine
+    script = Path(checkout.environment["PATH"].split(":")[0]) / "dvc"
+    script.write_text(f"#!{sys.executable} -Wignore\nimport sys\nfrom dvc.cli import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    checkout("git", "add", ".")
+    checkout("git", "commit", "-q", "--allow-empty", "-m", "Results")
+    before = {name for name in checkout.objects() if name.startswith("features")}
+    said = checkout(sys.executable, str(ROOT / "examples/tune_svm.py"), ".", "0.01")
+    assert re.search(r"svm\.C 0\.01: mAP 0\.\d{3} \(experiment C-0\.01\)", said)
+    assert {name for name in checkout.objects() if name.startswith("features")} == before

@@ -44,6 +44,7 @@ DEFERRED = {
     "manifests/scenes/photographs.py": {"sklearn.datasets"},
     "pipeline/cli/__init__.py": {"cache", "cache.errors", "cache.text"},
     "pipeline/cli/metrics.py": {"stages.scoring.metrics"},
+    "pipeline/cli/params.py": {"pipeline.params_init.drafts"},
     "pipeline/context.py": {"pipeline.dask.runner"},
     "pipeline/environments.py": {"stages.networks.forward"},
     "stages/classification/picture_svms.py": {"sklearn.exceptions", "sklearn.svm"},
