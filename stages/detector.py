@@ -17,6 +17,7 @@ from stages.bbox.regressor import BoxRegressor, read_box_regressor
 from stages.detections.candidates import candidates_of, layers_needed
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import BoxSet, Detection, suppressed
+from stages.detections.thresholds import natural_boundary
 from stages.features.crops import Extractor
 from stages.features.method import extractor_of
 from stages.features.objects import narrow
@@ -77,7 +78,7 @@ class Detector:
         For a class without a curve: an SVM's decision boundary, 0, or half of all probability; and for all classes
         where it has not been evaluated (:attr:`is_evaluated`).
         """
-        natural = dict.fromkeys(self.classes, 0.0 if self._parts.classifier.kind == "svm" else 0.5)
+        natural = dict.fromkeys(self.classes, natural_boundary(self._parts.classifier.kind))
         points = self._parts.points
         return natural if points is None else natural | dict(points.bbox if box_regression else points.no_bbox)
 

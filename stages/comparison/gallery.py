@@ -21,7 +21,12 @@ _MAX_BOXES, _MAX_NAMED, _MAX_COLUMNS = 40, 12, 5
 def disputed_images(data: ComparisonData, comparison: Comparison) -> Markup:
     """Show the test images on which the detectors disagree most, a column per detector."""
     kept = "Detections are shown that score at least what balances precision and recall best (F1) for their class."
-    if len(data.detectors) > 1:
+    several = len(data.detectors) > 1
+    if not comparison.scored:
+        text = "Detections are shown that score at least an SVM's boundary, 0, or a probability of 0.5."
+        if several:
+            text += " Images on which some detector finds nothing and another something come first."
+    elif several:
         text = (
             f"{kept} They have an F1 on every image; shown are the images with the largest difference between the "
             "highest and the lowest F1 of a detector, of equals those with the smallest id first."
@@ -32,8 +37,9 @@ def disputed_images(data: ComparisonData, comparison: Comparison) -> Markup:
     blocks = [_block(data, comparison, i, float(apart[i])) for i in comparison.disputed]
     if not blocks:
         blocks = [tag("p", "None: there is no test image, or the parameter compare.max_images is 0.", class_="note")]
-    title = "Where they disagree most" if len(data.detectors) > 1 else "Test images"
-    return section("images", title, tag("p", text, class_="note"), _legend(), *blocks)
+    title = "Where they disagree most" if several else "Test images"
+    legend = _legend() if comparison.scored else Markup("")
+    return section("images", title, tag("p", text, class_="note"), legend, *blocks)
 
 
 def _legend() -> Markup:
@@ -55,10 +61,13 @@ def _block(data: ComparisonData, comparison: Comparison, index: int, apart: floa
     record = data.tested[index]
     named = zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
     objects = [Mark(box, "truth", data.classes[label]) for box, label in named]
-    columns: list[tuple[Sequence[Mark], str]] = [(_named(objects), _annotated(record))]
+    columns: list[tuple[Sequence[Mark], str]] = []
+    if comparison.scored:
+        columns.append((_named(objects), _annotated(record)))
     for i, (one, drawn) in enumerate(zip(data.detectors, comparison.drawn, strict=True)):
-        marks, found = _marks(data, i, drawn, index)
-        columns.append((marks, join(name_of(i, one.name), f": {found}, F1 {comparison.f1[i, index]:.2f}")))
+        marks, counts = _marks(data, i, drawn, index, scored=comparison.scored)
+        f1 = f", F1 {comparison.f1[i, index]:.2f}" if comparison.scored else ""
+        columns.append((marks, join(name_of(i, one.name), f": {counts}{f1}")))
     figures = side_by_side(
         data.pixels(record),
         columns,
@@ -68,7 +77,8 @@ def _block(data: ComparisonData, comparison: Comparison, index: int, apart: floa
     )
     width = f"minmax(0, {data.settings.picture_px}px)"
     grid = f"grid-template-columns: repeat({min(len(columns), _MAX_COLUMNS)}, {width})"
-    title = record.name if len(data.detectors) == 1 else f"{record.name}: F1 apart by {apart:.2f}"
+    apart_by = f": F1 apart by {apart:.2f}" if comparison.scored and len(data.detectors) > 1 else ""
+    title = f"{record.name}{apart_by}"
     return tag("div", tag("h3", title), tag("div", *figures, style=grid), class_="disputed")
 
 
@@ -78,7 +88,7 @@ def _annotated(record: ImageRecord) -> str:
     return text + (f", of which {ignored} difficult or crowd" if ignored else "")
 
 
-def _marks(data: ComparisonData, detector: int, drawn: Drawn, index: int) -> tuple[list[Mark], str]:
+def _marks(data: ComparisonData, detector: int, drawn: Drawn, index: int, *, scored: bool) -> tuple[list[Mark], str]:
     """Mark what a detector found on an image and what it missed, and say it in figures."""
     found, record = data.detectors[detector].found[WITH_BBOX], data.tested[index]
     kept = np.flatnonzero((found.image == index) & drawn.kept)
@@ -86,11 +96,11 @@ def _marks(data: ComparisonData, detector: int, drawn: Drawn, index: int) -> tup
     missed = drawn.missed[index]
     marks = [Mark(record.boxes[k].tolist(), "truth") for k in np.flatnonzero(missed).tolist()]
     for k in kept[:_MAX_BOXES].tolist():
-        style = "right" if drawn.right[k] else "ignored" if drawn.ignored[k] else "wrong"
+        style = "right" if drawn.right[k] else "ignored" if drawn.ignored[k] else "wrong" if scored else "found"
         marks.append(Mark(found.boxes[k].tolist(), style, data.classes[found.labels[k]]))
     right, ignored = int(drawn.right[kept].sum()), int(drawn.ignored[kept].sum())
     parts = [f"{right} right", f"{len(kept) - right - ignored} wrong", f"{int(missed.sum())} missed"]
-    return _named(marks), ", ".join(parts)
+    return _named(marks), ", ".join(parts) if scored else f"{len(kept)} found"
 
 
 def _named(marks: Sequence[Mark]) -> list[Mark]:

@@ -47,6 +47,7 @@ class Compared:
         images: SHA-256 of the bytes of each image that it searched, in any order.
         found: detections after suppression, by ``bbox`` (with box regression) and ``no_bbox``, as
             :func:`stages.scoring.reading.read_detections` gives them; they index the comparison's ``tested``.
+        boundary: the score from which a detection is drawn where nothing is annotated, and so no score is best.
         proposals: the regions of each image of ``tested``, best first: float32 [n, 4] each; None: it has none.
         costs: by node of the detector's graph.
         test_nodes: those of the nodes that a new image passes, in order.
@@ -61,6 +62,7 @@ class Compared:
     classes: Sequence[str]
     images: Sequence[str]
     found: Mapping[str, FlatDetections]
+    boundary: float = 0.0
     proposals: Sequence[Boxes] | None = None
     costs: Mapping[str, NodeCost] = field(default_factory=dict)
     test_nodes: Sequence[str] = ()

@@ -18,7 +18,7 @@ from stages.scoring.bootstrap import image_weights, resampled_coco, resampled_el
 from stages.scoring.coco import RECALLS, coco_matches
 from stages.scoring.evaluation import Measured, measure
 from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
-from stages.scoring.metrics import bounds
+from stages.scoring.metrics import bounds, has_ground_truth
 from stages.scoring.mistakes import ErrorCounts
 from stages.scoring.objects import Bools, GroundTruth, Ints
 from stages.scoring.proposals import IOU_STEPS, Coverage, class_coverage, proposal_overlaps
@@ -98,6 +98,11 @@ class Comparison:
     f1: NDArray[np.float64]
     disputed: Sequence[int]
 
+    @property
+    def scored(self) -> bool:
+        """Whether any test object is annotated; else there are detections to look at and no score."""
+        return has_ground_truth(self.protocol)
+
 
 def compare(data: ComparisonData) -> Comparison:
     """Compute every number; a function of ``data`` alone."""
@@ -158,8 +163,11 @@ def document(data: ComparisonData, comparison: Comparison) -> dict[str, Any]:
             {
                 "id": data.tested[i].id,
                 "name": data.tested[i].name,
-                "disagreement": float(apart[i]),
-                "f1": {one.name: float(f1[i]) for one, f1 in zip(data.detectors, comparison.f1, strict=True)},
+                "disagreement": float(apart[i]) if comparison.scored else None,
+                "f1": {
+                    one.name: float(f1[i]) if comparison.scored else None
+                    for one, f1 in zip(data.detectors, comparison.f1, strict=True)
+                },
             }
             for i in comparison.disputed
         ],
@@ -237,7 +245,8 @@ def _precision(curves: Sequence[Curve | None], classes: Sequence[str]) -> dict[s
 
 def _drawn(one: Compared, own: Measured, truth: GroundTruth, classes: Sequence[str]) -> Drawn:
     matches = own.scores[WITH_BBOX].matches
-    kept = worth_keeping(one.found[WITH_BBOX], own.best_f1[WITH_BBOX], classes)
+    shown_from = own.best_f1[WITH_BBOX] if len(truth.labels) else dict.fromkeys(classes, one.boundary)
+    kept = worth_keeping(one.found[WITH_BBOX], shown_from, classes)
     missed = ~truth.ignored
     missed[matches.nearest[kept & matches.right]] = False
     ends = np.searchsorted(truth.image, np.arange(1, truth.n_images))

@@ -9,7 +9,7 @@ from .gallery import disputed_images
 from .inputs import ComparisonData
 from .measures import Comparison
 from .regions import regions
-from .scores import classes, mistakes, precision_recall, scores
+from .scores import classes, mistakes, precision_recall, scores, unscored
 
 _CONTENTS = (
     ("scores", "Scores"),
@@ -37,16 +37,18 @@ def page(data: ComparisonData, comparison: Comparison) -> str:
         lead = f"One detector, {names[0]}, tested on {len(data.tested)} images of "
         end = " Add another detector to have them side by side."
     lead += f"{data.dataset.name}, which has {n_train} others and {len(data.classes)} classes.{end}"
-    sections = [
-        scores(data, comparison),
-        disputed_images(data, comparison),
-        classes(data, comparison),
-        precision_recall(data, comparison),
-        mistakes(comparison),
-        regions(comparison),
-        cost(comparison),
-        parameters(data),
-        digests(data),
-    ]
+    if comparison.scored:
+        sections = [
+            scores(data, comparison),
+            disputed_images(data, comparison),
+            classes(data, comparison),
+            precision_recall(data, comparison),
+            mistakes(comparison),
+            regions(comparison),
+        ]
+    else:
+        sections = [unscored(data), disputed_images(data, comparison)]
+    sections += [cost(comparison), parameters(data), digests(data)]
+    contents = [(anchor, text) for anchor, text in _CONTENTS if any(f'id="{anchor}"' in part for part in sections)]
     style = Path(__file__).with_name("comparison.css").read_text(encoding="utf-8")
-    return document(title, lead, _CONTENTS, sections, style=style)
+    return document(title, lead, contents, sections, style=style)

@@ -61,6 +61,15 @@ def scores(data: ComparisonData, comparison: Comparison) -> Markup:
     return section("scores", "Scores", tag("p", _protocol_text(protocol, len(figures)), class_="note"), *parts)
 
 
+def unscored(data: ComparisonData) -> Markup:
+    """Say, in the place of scores, that no test image is annotated, and where the results are."""
+    text = (
+        f"No object of the {len(data.tested)} test images is annotated, so that nothing can be scored or compared in "
+        "figures. Each detector's reports folder has its detections under results, in VOC's form and in COCO's."
+    )
+    return section("scores", "Not scored", tag("p", text))
+
+
 def _protocol_text(protocol: Mapping[str, Any], n_detectors: int) -> str:
     text = (
         f"In percent, on the {protocol['images']} test images with {protocol['objects']} objects "

@@ -11,6 +11,7 @@ from cache import atomic_write
 from cache.documents import json_text
 from manifests import ImageRecord
 from stages.contract import Context, DetectorRun
+from stages.detections.thresholds import natural_boundary
 from stages.scoring.reading import evaluated_images
 from stages.scoring.settings import EvaluateSettings
 
@@ -52,6 +53,7 @@ def _compared(ctx: Context, one: DetectorRun, tested: Sequence[ImageRecord]) -> 
         classes=one.classes,
         images=one.images,
         found=read_found(ctx.store, one, tested, ctx.log),
+        boundary=natural_boundary(str(one.detections.summary["classifier"])),
         proposals=read_regions(ctx.store, one.regions, tested),
         costs={name: _cost(timing) for name, timing in one.timings.items()},
         test_nodes=one.test_nodes,

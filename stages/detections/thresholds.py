@@ -70,6 +70,14 @@ def stored_thresholds(
     return dataset_thresholds(images, classes, rank_factor, len(detectors[0][1]))
 
 
+def natural_boundary(classifier: str) -> float:
+    """Return the score from which a detection is worth showing where no evaluation says better.
+
+    An SVM's decision boundary, or half of all probability (``svm.classifier``: svm or softmax).
+    """
+    return 0.0 if classifier == "svm" else 0.5
+
+
 # How many candidates of nearly one score an object has about it, by ``detect.order``.
 CANDIDATES_PER_OBJECT = {"cut_then_suppress": 10, "suppress_then_cut": 2}
 

@@ -1,7 +1,8 @@
 """evaluate: detections and the manifest -> metrics, curves, examples, and results in COCO's and VOC's form.
 
 ``dvc repro evaluate`` or ``rcnn run evaluate``; seconds for thousands of images. Scores are in [0, 1]; keys without
-regression stand under ``no_bbox``. The protocol is in ``matching.py``, ``voc.py`` and ``coco.py``.
+regression stand under ``no_bbox``. The protocol is in ``matching.py``, ``voc.py`` and ``coco.py``. Where no test image
+is annotated the results are written all the same, for whoever has the annotations, and every score is null.
 """
 
 import json
@@ -23,7 +24,7 @@ from stages.scoring.files import (
     comp4_table,
     voc_image_ids,
 )
-from stages.scoring.metrics import scores_table
+from stages.scoring.metrics import has_ground_truth, scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
 from stages.scoring.settings import EvaluateSettings
@@ -49,13 +50,24 @@ def run(ctx: Context) -> None:
     _write(ctx.output("metrics"), json_text(headline(result.metrics)))
     _write(ctx.output("operating_points"), json_text({"detect": detect.digest, **result.best_f1}))
     _write_results(ctx.output("results"), found, dataset, records)
+    if not has_ground_truth(result.metrics["protocol"]):
+        ctx.log.warning(
+            f"no object of the {len(records)} test images is annotated, so nothing is scored; their detections are in "
+            f"{ctx.shown('results')}: comp4_det_test_CLASS.txt as VOC's server takes them, coco_bbox.json as COCO's"
+        )
+        return
     for line in scores_table(result.metrics).splitlines():
         ctx.log.info(line)
 
 
-def headline(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Return the few scores that `dvc metrics show` prints in one row of a terminal; all stand in scores.json."""
+def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the few scores that `dvc metrics show` prints in one row of a terminal; all stand in scores.json.
+
+    ``ground_truth`` is there only to say that there is none, and that the scores are null for that.
+    """
+    none = {} if has_ground_truth(scores["protocol"]) else {"ground_truth": "none: no test image is annotated"}
     return {
+        **none,
         "voc2007": {"mAP": scores["voc2007"]["mAP"]},
         "voc2010": {"mAP": scores["voc2010"]["mAP"]},
         "coco": {"AP": scores["coco"]["AP"], "AP50": scores["coco"]["AP50"]},

@@ -130,12 +130,13 @@ def _publish(ctx: Context, tasks: Sequence[ImageTask], keys: Sequence[str], sett
 
     summary = recall_summary(ctx.dataset(), read_boxes)
     for split, figures in summary.items():
-        overall = figures["overall"]
-        ctx.log.info(
-            f"{split}: {figures['mean_boxes']:.0f} per image, recall {overall['recall_0.5']} at IoU 0.5, "
-            f"{overall['recall_0.7']} at 0.7, mean best overlap {overall['mean_best_overlap']} "
-            f"({overall['objects']} objects, difficult and crowd left out)"
-        )
+        overall, covered = figures["overall"], "no annotated object that they could cover"
+        if overall["objects"]:
+            covered = (
+                f"recall {overall['recall_0.5']} at IoU 0.5, {overall['recall_0.7']} at 0.7, mean best overlap "
+                f"{overall['mean_best_overlap']} ({overall['objects']} objects, difficult and crowd left out)"
+            )
+        ctx.log.info(f"{split}: {figures['mean_boxes']:.0f} per image, {covered}")
         if figures["cap"]["images_cut"]:
             ctx.log.warning(f"{split}: {_cut(figures, settings)}")
     ctx.publish("manifest", list(key_of.items()), {"splits": summary})

@@ -95,6 +95,9 @@ def random_images(data: PageData) -> Markup:
         "Drawn at random. Detections (with box regression) that score at least what balances precision and recall "
         "best for their class; annotated objects are dashed."
     )
+    if not data.scored:
+        least = max(data.shown_from.values(), default=0.0)
+        text = f"Drawn at random. Detections (with box regression) that score at least {least:g}."
     return section("images", "Test images", tag("p", text, class_="note"), tag("div", *figures, class_="photographs"))
 
 
@@ -105,7 +108,9 @@ def _whole(data: PageData, record: ImageRecord) -> Markup:
     kept = kept[np.argsort(-found.scores[kept], kind="stable")]
     marks = [Mark(box, "truth") for box in record.boxes.tolist()]
     marks += [Mark(found.boxes[i].tolist(), "found", data.classes[found.labels[i]]) for i in kept[:_MAX_BOXES].tolist()]
-    caption = f"{record.name}: {len(kept)} found, {len(record.labels)} annotated"
+    caption = f"{record.name}: {len(kept)} found"
+    if data.scored:
+        caption += f", {len(record.labels)} annotated"
     return picture(
         data.pixels(record),
         _labels_only_where_they_fit(marks),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cache.errors import StageError
 from cache.listing import Environments
 from manifests import Dataset, ImageRecord
+from stages.scoring.metrics import has_ground_truth
 
 from .settings import ReportSettings
 
@@ -67,6 +68,11 @@ class PageData:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.dataset.classes
+
+    @property
+    def scored(self) -> bool:
+        """Whether any test object is annotated; else the page shows what was found, and no score."""
+        return has_ground_truth(self.metrics["protocol"])
 
     def shown_classes(self) -> list[str]:
         """The at most ``max_classes`` classes with most test objects, in class order: they get curves and pictures."""

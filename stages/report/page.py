@@ -6,7 +6,7 @@ from stages.page.provenance import digests_section, parameters_section
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
 from .provenance import environments, timings
-from .scores import class_table, headline, mistakes, precision_recall, proposals
+from .scores import class_table, headline, mistakes, precision_recall, proposals, unscored
 from .training import mining, network_curves
 
 _CONTENTS = (
@@ -55,14 +55,11 @@ def _described(data: PageData) -> tuple[str, str]:
 
 
 def _sections(data: PageData) -> list[Markup]:
+    about_scores = [class_table, precision_recall, mistakes, best_and_worst, proposals] if data.scored else []
     return [
-        headline(data),
+        headline(data) if data.scored else unscored(data),
         random_images(data),
-        class_table(data),
-        precision_recall(data),
-        mistakes(data),
-        best_and_worst(data),
-        proposals(data),
+        *(part(data) for part in about_scores),
         network_curves(data) if "network" in data.parameters else Markup(""),
         mining(data) if "svm" in data.parameters else Markup(""),
         timings(data),

@@ -49,6 +49,16 @@ def headline(data: PageData) -> Markup:
     return section("scores", "Scores", tag("div", *tiles, class_="tiles"), tag("p", text, class_="note"))
 
 
+def unscored(data: PageData) -> Markup:
+    """Say, in the place of scores, that no test image is annotated, and where the results are."""
+    text = (
+        f"No object of the {len(data.tested)} test images is annotated, so that nothing can be scored. The folder "
+        "results beside this page has all detections, for whoever keeps the annotations: comp4_det_test_CLASS.txt as "
+        "VOC's server takes them, coco_bbox.json as COCO's does."
+    )
+    return section("scores", "Not scored", tag("p", text))
+
+
 def _range(part: Mapping[str, Any], signed: bool = False) -> str:
     if "mAP_low" not in part:
         return ""

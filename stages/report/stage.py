@@ -12,6 +12,8 @@ from cache.documents import read_json, read_operating_points
 from cache.listing import Environments, environments
 from manifests import ImageRecord
 from stages.contract import Context
+from stages.detections.thresholds import natural_boundary
+from stages.scoring.metrics import has_ground_truth
 
 from .inputs import Found, PageData, read_rows
 from .page import page
@@ -37,13 +39,17 @@ def run(ctx: Context) -> None:
         arrays = ctx.store.get(detections.stage, detections.keys[record.id], names).arrays
         return Found(*(arrays[name] for name in names))
 
+    metrics = read_json(ctx.input("scores"))
+    shown_from = read_operating_points(ctx.input("operating_points")).bbox
+    if not has_ground_truth(metrics["protocol"]):
+        shown_from = dict.fromkeys(dataset.classes, natural_boundary(str(detections.summary["classifier"])))
     tables = {name: read_rows(ctx.input(name), columns) if ctx.has(name) else [] for name, columns in _COLUMNS.items()}
     data = PageData(
         dataset=dataset,
         tested=[record for record in dataset.images if record.id in detections.keys],
-        metrics=read_json(ctx.input("scores")),
+        metrics=metrics,
         examples=read_json(ctx.input("examples")),
-        shown_from=read_operating_points(ctx.input("operating_points")).bbox,
+        shown_from=shown_from,
         **tables,
         classifier=str(detections.summary["classifier"]),
         regressed=bool(detections.summary["regressed"]),

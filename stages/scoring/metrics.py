@@ -115,12 +115,23 @@ def assemble(
     }
 
 
+def has_ground_truth(protocol: Mapping[str, Any]) -> bool:
+    """Tell from a metrics document's ``protocol`` whether any object of the test images is annotated.
+
+    Without one nothing can be scored: a test set whose annotations others keep (VOC 2010 and later), or a folder of
+    pictures that nobody has labelled.
+    """
+    return any(protocol[kind] for kind in ("objects", "difficult", "crowd"))
+
+
 # A protocol's name, and how its AP of a class and its mean are read from a set's part of the metrics.
 _Column = tuple[str, Callable[[Mapping[str, Any], str], float | None], Callable[[Mapping[str, Any]], float | None]]
 
 
 def scores_table(metrics: Mapping[str, Any]) -> str:
     """Return the scores as a text table with the protocol they were taken by; values in percent."""
+    if not has_ground_truth(metrics["protocol"]):
+        return f"No object of the {metrics['protocol']['images']} test images is annotated, so nothing is scored."
     classes = list(metrics["voc2010"]["AP"])
     width = max([len("mean of classes"), *map(len, classes)])
     plain = metrics["no_bbox"]

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from .matching import Matches
 from .objects import FlatDetections, GroundTruth
 
-# The recalls at which VOC 2007 reads the curve. The devkit's third step is 3 x 0.1 = 0.30000000000000004, which a
-# recall of exactly 3/10 misses; here it is 3 / 10, and equal ratios of counts are equal numbers.
+# The recalls at which VOC 2007 reads the curve: as ratios, so that a recall of exactly 3/10 reaches the step 3/10.
 RECALL_STEPS = np.arange(11) / 10
 
 
@@ -55,6 +54,10 @@ def area_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> floa
 
 def eleven_point_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
     """Return the mean of the best precision at recall of at least 0, 0.1, ... 1: VOC 2007.
+
+    Deliberate difference in a corner case: VOCevaldet.m's ``0:0.1:1`` has 0.30000000000000004 for 0.3, which a recall
+    of exactly 3/10 does not reach. A class of 10, 20, ... objects whose best precision from there on stands at that
+    very recall has up to 1/11 more here. (py-faster-rcnn's ``arange(0, 1.1, 0.1)`` misses 6/10 and 7/10, too.)
 
     Args:
         recall, precision: [k] each, after each detection, best score first.

@@ -1,6 +1,8 @@
 """Colour spaces in which selective search groups regions (Uijlings et al. 2013, section 3.2).
 
-Every conversion ends in uint8 ``[H, W, 3]``: the authors segment and count histograms on the 8-bit converted image.
+Every conversion ends in uint8 ``[H, W, 3]``, on which regions are segmented, as by the authors, and their histograms
+counted. Deliberate difference: the authors count histograms on the conversion before it is rounded to 8 bits
+(Image2HierarchicalGrouping.m), so that here a value which lies within 1/510 of a bin's edge may fall into the next bin.
 """
 
 from collections.abc import Callable

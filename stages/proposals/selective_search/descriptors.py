@@ -4,7 +4,8 @@ Follows the authors' BlobStructColourHist and BlobStructTextureHist: 25 colour b
 orientations x 10 bins per channel of the Gaussian derivative (sigma 0.8) at ``round(9 g / 0.43)``, v and g of the image
 scaled to [0, 1]. Deliberate differences from their public copy: texture comes from all three channels (it takes the
 first one three times); region sizes are pixel counts (it divides by 3 twice); a gradient above 0.43 falls in the
-last bin (it spills into the next orientation's first); derivatives are a sampled Gaussian's, not a recursive filter's.
+last bin (it spills into the next orientation's first); derivatives are a sampled Gaussian's, not a recursive filter's;
+both histograms are of the 8-bit image (see :mod:`.colors`).
 
 Histograms are kept as counts in float32, exact up to 2**24 pixels, so that merging two regions is an exact sum.
 """

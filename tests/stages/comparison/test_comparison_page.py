@@ -152,7 +152,24 @@ def test_a_detector_that_found_nothing_has_its_place(first: bool) -> None:
 
 
 def test_nothing_to_find_is_a_page_too() -> None:
-    html = made(without_objects(data(2)))
+    given = without_objects(data(2))
+    html = made(given)
+    checker = self_contained(html)
+    assert {link[1:] for link in checker.links if link.startswith("#")} >= {"scores", "images", "cost", "digests"}
+    text = text_of(html)
+    assert "No object of the 12 test images is annotated" in text
+    for word in ("F1", "wrong", "missed", "recall", "annotated:"):
+        assert word not in text, word
+    found = sum((one.found["bbox"].scores >= one.boundary).any() for one in given.detectors)
+    assert found and " found" in text and 'class="box found"' in html
+    nothing_shown = made(replace(given, detectors=[replace(one, boundary=1e9) for one in given.detectors]))
+    assert "box found" not in nothing_shown
+
+
+def test_only_difficult_objects_are_a_page_too() -> None:
+    given = data(2)
+    difficult = [replace(one, difficult=np.ones(len(one.labels), bool)) for one in given.tested]
+    html = made(replace(given, tested=difficult))
     self_contained(html)
     assert "No class has a test object that counts" in text_of(html)
     assert "–" in text_of(html)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from page_checks import parsed, self_contained
-from report_data import CLASSES, data, metrics
+from report_data import CLASSES, data, metrics, record
 
 from cache.environment import Environment
 from cache.errors import StageError
@@ -110,6 +110,23 @@ def test_parts_that_did_not_run_are_said():
         "together with those of saved detectors: ours, 5 scales",
     ):
         assert expected in text, expected
+
+
+def test_without_annotations_the_page_shows_what_was_found_and_no_score():
+    bare = [record(image_id, "test", np.zeros((0, 4)), []) for image_id in (1, 2)]
+    none = metrics()
+    none["protocol"] |= {"objects": 0, "difficult": 0, "crowd": 0}
+    html = page(
+        data(tested=bare, metrics=none, shown_from=dict.fromkeys(CLASSES, 0.5), pr=[], recall_iou=[], errors=[])
+    )
+    checker = self_contained(html)
+    targets = {link[1:] for link in checker.links if link.startswith("#")}
+    assert targets == set(checker.ids)
+    assert {"scores", "images", "mining", "timings", "digests"} <= targets
+    assert not targets & {"classes", "pr", "mistakes", "examples", "proposals"}
+    text = " ".join(parsed(html).text)
+    assert "No object of the 2 test images is annotated" in text
+    assert "1 found" in text and "annotated objects are dashed" not in text and "score at least 0.5" in text
 
 
 def test_pre_training_has_no_windows():

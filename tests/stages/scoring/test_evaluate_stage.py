@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,19 +15,23 @@ from stage_context import StageContext
 from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
+from stages.scoring.metrics import has_ground_truth, scores_table
 from stages.scoring.reading import evaluated_images, thresholds
 from stages.scoring.settings import EvaluateSettings
 
 CLASSES = ("cat", "hot dog", "a/b")
+UNMARKED = dict.fromkeys(("difficult", "truncated", "crowd"), None) | {"details": ()}
 
 
 class Context(StageContext):
     """Eight test images of random detections."""
 
-    def __init__(self, root, limits=None):
+    def __init__(self, root, limits=None, annotated=True):
         super().__init__(root, "evaluate", {"evaluate": EvaluateSettings(n_bootstrap=20)}, seed=3)
         truth, found = random_case(7, n_images=8, difficult=0.0)
         images = [self._image(truth, i) for i in range(8)]
+        if not annotated:
+            images = [replace(image, boxes=[], labels=[], **UNMARKED) for image in images]
         untested = ImageRecord(99, "train.jpg", 400, 400, "1" * 64, "train", np.zeros((0, 4)), np.zeros(0))
         self.data = Dataset("toy", CLASSES, (untested, *images), (4, 2, 9))
         save_dataset(self.data, self.place("manifest"))
@@ -97,6 +102,42 @@ def test_results_and_manifest_give_pycocotools_the_same_score(tmp_path):
         evaluation.summarize()
     assert metrics["coco"]["AP"] == pytest.approx(evaluation.stats[0], abs=1e-12)
     assert metrics["coco"]["AP50"] == pytest.approx(evaluation.stats[1], abs=1e-12)
+
+
+def test_without_annotations_the_results_are_the_same_and_every_score_is_null(tmp_path):
+    """What a server asks for is written as ever; metrics.json says why it holds nothing."""
+    both = {}
+    for name in ("annotated", "not"):
+        (tmp_path / name).mkdir()
+        both[name] = ctx = Context(tmp_path / name, annotated=name == "annotated")
+        ctx.run()
+        assert all(ctx.output(output).exists() for output in ctx.node.outputs)
+    results = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+        for folder in (ctx.output("results") for ctx in both.values())
+    ]
+    assert results[0] == results[1]
+    assert any(b"im%20" in text for name, text in results[0].items() if name.suffix == ".txt")
+    ctx = both["not"]
+    assert json.loads(ctx.output("metrics").read_text()) == {
+        "ground_truth": "none: no test image is annotated",
+        "voc2007": {"mAP": None},
+        "voc2010": {"mAP": None},
+        "coco": {"AP": None, "AP50": None},
+    }
+    assert "ground_truth" not in json.loads(both["annotated"].output("metrics").read_text())
+    (line,) = ctx.log.warnings
+    assert line.startswith("no object of the 8 test images is annotated") and "reports/results: comp4_det_test" in line
+    scores = json.loads(ctx.output("scores").read_text())
+    assert scores_table(scores) == "No object of the 8 test images is annotated, so nothing is scored."
+    assert json.loads(ctx.output("operating_points").read_text())["bbox"] == {}
+
+
+@pytest.mark.parametrize("kind", ["objects", "difficult", "crowd"])
+def test_any_annotated_object_is_ground_truth(kind):
+    none = dict.fromkeys(("objects", "difficult", "crowd"), 0)
+    assert not has_ground_truth(none)
+    assert has_ground_truth(none | {kind: 1})
 
 
 def test_two_runs_give_equal_bytes(tmp_path):
