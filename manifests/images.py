@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,18 @@ def decode_oriented(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIX
 
 
 _warnings_lock = threading.Lock()
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as it should be seen, from the file's head; None where that cannot be told."""
+    try:
+        with _quietly():
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+    except Exception:  # what is wrong with it is told where it is decoded
+        return None
 
 
 @contextmanager
