@@ -19,6 +19,7 @@ from benchmarks.harness import Figure, fitted_exponent
 from benchmarks.made_up import make_project
 from benchmarks.photo_project import WIDTH, make_photo_project
 from benchmarks.project import default_params, rcnn
+from pipeline.detectors import Layout
 from pipeline.timings import read_timings
 
 LEAST_S, LEAST_MIB = 0.01, 1.0  # told from the start no more surely than this
@@ -79,7 +80,7 @@ def measure(plan: Plan, size: Mapping[str, int]) -> dict[str, tuple[float, float
         plan.make(project, **size)
         for stage in plan.runs:
             rcnn(project, "run", stage)
-        found = read_timings(project)
+        found = read_timings(Layout(project))
         return {stage: (found[stage]["seconds"], found[stage]["peak_rss_mb"]) for stage in plan.shown}
 
 

@@ -14,6 +14,7 @@ from benchmarks import harness
 from benchmarks.harness import Figure
 from benchmarks.photo_project import WIDTH, make_photo_project
 from benchmarks.project import rcnn
+from pipeline.detectors import Layout
 from pipeline.timings import read_timings
 
 PHOTOS = 4
@@ -28,7 +29,7 @@ def timings(device: str, source: Path) -> dict[str, dict[str, Any]]:
         make_photo_project(project, source, PHOTOS, device)
         for stage in STAGES:
             rcnn(project, "run", stage)
-        return read_timings(project)
+        return read_timings(Layout(project))
 
 
 def figures(device: str) -> Iterator[Figure]:

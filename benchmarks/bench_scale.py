@@ -21,15 +21,16 @@ import numpy as np
 
 from cache import Artifact, Payload, Recipe, Store
 from manifests import ImageRecord
+from stages.graph import PROPOSALS
 from stages.proposals.settings import ProposalsSettings
-from stages.proposals.stage import STAGE, key_params
+from stages.proposals.stage import key_params
 
 LINKS = 50_000  # ext4 allows 65,000 names of one file
 
 
 def recipe(i: int) -> Recipe:
     """As the proposals stage makes it."""
-    return Recipe(STAGE.name, STAGE.version, key_params(ProposalsSettings(), 3), {"image_sha256": f"{i:064x}"})
+    return Recipe(PROPOSALS.name, PROPOSALS.version, key_params(ProposalsSettings(), 3), {"image_sha256": f"{i:064x}"})
 
 
 def build(root: Path, n: int, n_images: int) -> None:
@@ -43,7 +44,7 @@ def build(root: Path, n: int, n_images: int) -> None:
             key = store.put(Recipe("template", 1, {}, {"i": i}), Payload({"boxes": boxes}, {"image": "a.jpg"}, "hdf5"))
             shutil.copytree(store.path("template", key), template)
         key = recipe(i).key if i < n_images else hashlib.sha256(str(i).encode()).hexdigest()
-        folder = root / "objects" / STAGE.name / key[:2] / key
+        folder = root / "objects" / PROPOSALS.name / key[:2] / key
         folder.mkdir(parents=True)
         for name in ("object.json", "data.h5"):
             os.link(template / name, folder / name)
@@ -52,13 +53,13 @@ def build(root: Path, n: int, n_images: int) -> None:
     shutil.rmtree(root / "objects" / "template")
     for start in range(0, n // 2, n_images):  # half of them are named, by one artifact per 100,000
         entries = tuple(artifact[start : start + n_images])
-        store.register(Artifact(STAGE.name, 1, {"start": start}, {}, entries, {"dataset": "scale"}))
+        store.register(Artifact(PROPOSALS.name, 1, {"start": start}, {}, entries, {"dataset": "scale"}))
 
 
 def walk(root: Path) -> int:
     """The limit: every object's folder listed and its two files and itself looked at."""
     nbytes = 0
-    for shard in sorted(os.scandir(root / "objects" / STAGE.name), key=lambda e: e.name):
+    for shard in sorted(os.scandir(root / "objects" / PROPOSALS.name), key=lambda e: e.name):
         for folder in sorted(os.scandir(shard.path), key=lambda e: e.name):
             os.stat(folder.path)
             for file in os.scandir(folder.path):
@@ -68,7 +69,7 @@ def walk(root: Path) -> int:
 
 def names_only(root: Path) -> int:
     """The limit of what needs no sizes: the names of all objects."""
-    return sum(1 for shard in os.scandir(root / "objects" / STAGE.name) for _ in os.scandir(shard.path))
+    return sum(1 for shard in os.scandir(root / "objects" / PROPOSALS.name) for _ in os.scandir(shard.path))
 
 
 def stats(root: Path, n_images: int) -> int:
@@ -76,8 +77,8 @@ def stats(root: Path, n_images: int) -> int:
     keys = [recipe(i).key for i in range(n_images)]
     begin = time.perf_counter()
     for key in keys:
-        os.stat(f"{root}/objects/{STAGE.name}/{key[:2]}/{key}/object.json")
-        os.stat(f"{root}/objects/{STAGE.name}/{key[:2]}/{key}")
+        os.stat(f"{root}/objects/{PROPOSALS.name}/{key[:2]}/{key}/object.json")
+        os.stat(f"{root}/objects/{PROPOSALS.name}/{key[:2]}/{key}")
     print(f"LIMIT {time.perf_counter() - begin:.3f}")
     return len(keys)
 
@@ -96,8 +97,10 @@ def nothing_to_do(root: Path, n_images: int) -> int:
     ]
     params = key_params(ProposalsSettings(), 3)
     begin = time.perf_counter()
-    tasks = [ImageTask(r, Recipe(STAGE.name, STAGE.version, params, {"image_sha256": r.sha256})) for r in records]
-    executor = Executor(Store(root), LocalRunner(2), Reporter(STAGE.name), Tally())
+    tasks = [
+        ImageTask(r, Recipe(PROPOSALS.name, PROPOSALS.version, params, {"image_sha256": r.sha256})) for r in records
+    ]
+    executor = Executor(Store(root), LocalRunner(2), Reporter(PROPOSALS.name), Tally())
     keys = executor.compute(tasks, None, unit="regions")  # type: ignore[arg-type] # nothing is computed
     print(f"SECONDS {time.perf_counter() - begin:.3f}")
     return len(keys)

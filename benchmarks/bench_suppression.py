@@ -22,7 +22,7 @@ from benchmarks import harness
 from benchmarks.harness import Figure, median_ratio, seconds, take_turns
 from stages.boxes.nms import class_nms
 from stages.scoring.metrics import score
-from stages.scoring.objects import Detections, GroundTruth
+from stages.scoring.objects import FlatDetections, GroundTruth
 
 IMAGES = 5000
 N_CLASSES = 20
@@ -33,7 +33,7 @@ NMS_IMAGES = 500  # beside the peer
 EVALUATION_IMAGES = 200
 
 
-def made_up(n_images: int) -> tuple[GroundTruth, Detections]:
+def made_up(n_images: int) -> tuple[GroundTruth, FlatDetections]:
     """Six objects per image, and of each class 100 boxes near them, best first."""
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 350, (n_images, OBJECTS, 2))
@@ -48,10 +48,10 @@ def made_up(n_images: int) -> tuple[GroundTruth, Detections]:
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 2)
     scores = np.sort(rng.normal(size=(n_images * N_CLASSES, BOXES)).astype(np.float32))[:, ::-1].reshape(-1)
     labels = np.tile(np.repeat(np.arange(N_CLASSES), BOXES), n_images)
-    return truth, Detections(image, labels, boxes, scores)
+    return truth, FlatDetections(image, labels, boxes, scores)
 
 
-def suppress(found: Detections, n_images: int) -> int:
+def suppress(found: FlatDetections, n_images: int) -> int:
     """Boxes that are left of so many images."""
     step = N_CLASSES * BOXES
     return sum(
@@ -60,22 +60,22 @@ def suppress(found: Detections, n_images: int) -> int:
     )
 
 
-def evaluate(found: Detections, truth: GroundTruth) -> dict[str, Any]:
+def evaluate(found: FlatDetections, truth: GroundTruth) -> dict[str, Any]:
     """Every AP, without the bootstrap, which pycocotools does not have."""
     names = [str(j) for j in range(N_CLASSES)]
     return score(found, truth, names, 0.5, np.zeros((0, truth.n_images), np.int64)).metrics
 
 
-def first_images(truth: GroundTruth, found: Detections, n: int) -> tuple[GroundTruth, Detections]:
+def first_images(truth: GroundTruth, found: FlatDetections, n: int) -> tuple[GroundTruth, FlatDetections]:
     """The part of both that belongs to the first n images."""
     t, d = truth.image < n, found.image < n
     part = GroundTruth(
         truth.image[t], truth.labels[t], truth.boxes[t], truth.difficult[t], truth.crowd[t], n, N_CLASSES
     )
-    return part, Detections(found.image[d], found.labels[d], found.boxes[d], found.scores[d])
+    return part, FlatDetections(found.image[d], found.labels[d], found.boxes[d], found.scores[d])
 
 
-def coco(boxed: GroundTruth | Detections, n_images: int) -> COCO:
+def coco(boxed: GroundTruth | FlatDetections, n_images: int) -> COCO:
     """pycocotools' index of objects or detections."""
     b = boxed.boxes.astype(np.float64)
     xywh = np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1).tolist()
@@ -84,7 +84,7 @@ def coco(boxed: GroundTruth | Detections, n_images: int) -> COCO:
         {"id": n, "image_id": i, "category_id": j, "bbox": x, "area": x[2] * x[3], "iscrowd": 0}
         for n, (i, j, x) in enumerate(rows, 1)
     ]
-    if isinstance(boxed, Detections):
+    if isinstance(boxed, FlatDetections):
         for one, value in zip(annotations, boxed.scores.tolist(), strict=True):
             one["score"] = value
     index = COCO()
@@ -104,7 +104,7 @@ def pycocotools_ap(truth: COCO, found: COCO) -> float:
     return float(precision[precision > -1].mean())
 
 
-def suppression(found: Detections) -> Figure:
+def suppression(found: FlatDetections) -> Figure:
     step = N_CLASSES * BOXES
     tensors = [torch.from_numpy(a) for a in (found.boxes, found.scores, found.labels)]
 
@@ -128,7 +128,7 @@ def suppression(found: Detections) -> Figure:
     )
 
 
-def evaluation(truth: GroundTruth, found: Detections) -> Figure:
+def evaluation(truth: GroundTruth, found: FlatDetections) -> Figure:
     few_truth, few_found = first_images(truth, found, EVALUATION_IMAGES)
     with contextlib.redirect_stdout(io.StringIO()):
         known, claimed = coco(few_truth, EVALUATION_IMAGES), coco(few_found, EVALUATION_IMAGES)

@@ -24,7 +24,8 @@ from benchmarks.harness import Figure
 from benchmarks.made_up import LATENT, SIGNAL, random_layer
 from stages.svm.classifier import Classifier
 from stages.svm.mining import train_svms
-from stages.svm.records import FitRecord, objective
+from stages.svm.problem import SvmProblem
+from stages.svm.records import FitRecord
 from stages.svm.settings import SvmSettings
 
 CLASSES = tuple(f"class {j}" for j in range(20))
@@ -42,7 +43,7 @@ def layer() -> tuple[torch.Tensor, ...]:
 
 @dataclass(frozen=True)
 class MadeUp:
-    """One image: ``stages.svm.mining.ImageRegions``, the same each time it is made."""
+    """One image: ``stages.svm.hard_negatives.MiningImage``, the same each time it is made."""
 
     image_id: int
     objects_only: bool = False
@@ -65,7 +66,8 @@ class MadeUp:
 
     @property
     def is_gt(self) -> np.ndarray:
-        return self.overlaps.max(axis=1) == 1
+        flags: np.ndarray = self.overlaps.max(axis=1) == 1
+        return flags
 
     @property
     def gt_class(self) -> np.ndarray:
@@ -126,17 +128,17 @@ def train(n_images: int, settings: SvmSettings, workers: int) -> tuple[Classifie
 
 def full_objectives(models: list[Classifier], settings: SvmSettings) -> np.ndarray:
     """[models, classes]: what is minimised, over all regions of the training images, cached or not."""
-    none = np.zeros(0)
+    problem, none = SvmProblem.of(settings), np.zeros(0)
     totals = np.array(
         [
-            [objective(w, float(b), none, none, settings).total for w, b in zip(model.weights, model.bias, strict=True)]
+            [problem.objective(w, float(b), none, none).total for w, b in zip(model.weights, model.bias, strict=True)]
             for model in models
         ]
     )
     for image in Stream(range(IMAGES)):
         negative = image.overlaps < settings.negative_iou
         positive = (image.overlaps == 1) & image.is_gt[:, None]
-        cost = settings.C * (negative + settings.positive_weight * positive)
+        cost = problem.negative_cost * negative + problem.positive_cost * positive
         sign = np.where(positive, 1, -1)
         for i, model in enumerate(models):
             totals[i] += (cost * np.maximum(0, 1 - sign * model.scores(image.features))).sum(axis=0)

@@ -22,7 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cache import Artifact, atomic_write
+from pipeline.detectors import Layout
 from pipeline.timings import read_timings
+from stages.finetune.settings import FinetuneSettings
 
 RESULTS = Path("reports/table6.json")
 # Fine-tuned or not, the SVM's layer, box regression.
@@ -96,7 +98,7 @@ def measured(project: Path, row: str, column: str, settings: Sequence[str]) -> C
     """The figures of the experiment that has just been run."""
     metrics = json.loads((project / "reports/metrics.json").read_text(encoding="utf-8"))
     features = Artifact.read(project / "artifacts/features/manifest.json").digest
-    seconds = dict(read_timings(project).get("features", {}).get("per_image", {}).get(features, {}))
+    seconds = dict(read_timings(Layout(project)).get("features", {}).get("per_image", {}).get(features, {}))
     seconds.pop("measured", None)
     mean_ap = {name: metrics[name]["mAP"] for name in ("voc2007", "voc2010")}
     return Cell(row, column, list(settings), mean_ap, features, seconds)
@@ -176,7 +178,7 @@ def _problems(project: Path, rows: Sequence[str], more: Sequence[tuple[str, str]
     from pipeline.workspace import open_params
 
     try:
-        iterations = open_params(project).finetune.iterations
+        iterations = open_params(project).groups.of("finetune", FinetuneSettings).iterations
     except ParamsError as error:
         yield str(error)
         return

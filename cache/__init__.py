@@ -1,4 +1,4 @@
-"""Where results live: the content-addressed store, artifact manifests, and the digests that name things."""
+"""Place where results live: the content-addressed store, artifact manifests, and the digests that name things."""
 
 from .artifact import Artifact
 from .digest import canonical_json, digest_array, digest_file, digest_json

@@ -1,4 +1,4 @@
-"""A payload as the bytes of one HDF5 file, and back.
+"""Payloads as one HDF5 file: arrays and attributes to its bytes, and back.
 
 Built in memory, so that the checksum is of the bytes meant, not of those read back, and equal payloads give equal bytes
 (no times are tracked, and the file format's version is fixed).
@@ -23,8 +23,8 @@ _TRIAL_BYTES = 1 << 17
 _CHUNK_BYTES = 1 << 20
 
 
-def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict[str, bytes]:
-    """Checked arrays and attributes -> ``{"data.h5": bytes}``."""
+def to_hdf5(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict[str, bytes]:
+    """Write checked arrays and attributes: ``{"data.h5": bytes}``, the same bytes for the same payload."""
     import h5py
 
     # The core driver tells open files apart by name, so each needs its own; the name is not part of the bytes.
@@ -37,10 +37,10 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> dict
         return {FILE: file.id.get_file_image()}
 
 
-def decode(files: Mapping[str, bytes], arrays: Mapping[str, ArrayForm]) -> dict[str, NDArray[Any]]:
-    """Arrays of these shapes and dtypes from a file's bytes; HDF5 itself has no type for fixed-width str.
+def from_hdf5(files: Mapping[str, bytes], arrays: Mapping[str, ArrayForm]) -> dict[str, NDArray[Any]]:
+    """Read arrays of these shapes and dtypes from a file's bytes; HDF5 itself has no type for fixed-width str.
 
-    Raises NotPlainError, or whatever h5py and numpy raise, for a file that is not as ``encode`` makes it.
+    Raises NotPlainError, or whatever h5py and numpy raise, for a file that is not as ``to_hdf5`` makes it.
     """
     import h5py
 
@@ -64,7 +64,7 @@ def _array(dataset: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArra
 
 
 def _attribute(value: Any) -> Any:
-    """What HDF5 has a type for stays; None, lists and dicts become JSON text.
+    """Turn a value into one that HDF5 has a type for: None, lists and dicts become JSON text.
 
     For people who open the file: readers here take attributes from ``object.json``, which keeps every value exactly.
     """
@@ -99,7 +99,7 @@ def _write_dataset(file: Any, name: str, array: NDArray[Any]) -> None:
 
 
 def _compresses(array: NDArray[Any]) -> bool:
-    """Whether gzip-1 saves at least a fifth on the array's beginning."""
+    """Tell whether gzip-1 saves at least a fifth on the array's beginning."""
     sample = array.reshape(-1).view(np.uint8)[: _TRIAL_BYTES // array.itemsize * array.itemsize]
     shuffled = np.ascontiguousarray(sample.reshape(-1, array.itemsize).T).tobytes()
     return len(zlib.compress(shuffled, 1)) < 0.8 * len(shuffled)

@@ -1,4 +1,4 @@
-"""A payload as the files of one zarr v3 group, and back.
+"""Payloads as the files of one zarr v3 group: arrays and attributes to bytes, and back, checked before they are read.
 
 One writer per object; appending to a shared chunk loses data (zarr#3682). Every chunk is written, also one that holds
 only fill values, so an absent chunk is always damage; floats are filled with NaN all the same, because 0 is a legal
@@ -8,6 +8,9 @@ An array is one file: a single chunk, or, where it is larger than that, one shar
 256 KiB (32 rows of a 4096-wide float16 layer), so that some rows cost little more than their share and yet an image is
 not hundreds of files. zstd level 1. All chosen by ``benchmarks/bench_object_form.py`` (table in ``docs/measured.md``).
 The sizes and checksums of a shard's chunks are in the object's record.
+
+A record may have been made by whoever means harm. So before an array is read, its metadata and what its chunks declare
+are held against what the record says, and against what so many bytes can hold (``check_array``, ``check_chunk``).
 """
 
 import json
@@ -26,12 +29,18 @@ from numpy.typing import DTypeLike, NDArray
 FOLDER = "data.zarr"
 _CHUNK_BYTES = 256 << 10
 _LEVEL = 1
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# A zstd block of 4 bytes stands for at most 128 KiB.
+_MAX_EXPANSION = 1 << 15
+# Below this a declared size is no danger, whatever the file holds.
+_HARMLESS_BYTES = 1 << 20
+Buffer = bytes | memoryview
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array lies in its file: as one chunk (``rows`` 0), or as a shard of chunks of ``rows`` rows each.
+    """Place of an array in its file: as one chunk (``rows`` 0), or as a shard of chunks of ``rows`` rows each.
 
     ``sizes`` are the bytes of the shard's compressed chunks, which lie one after another from the file's start.
     """
@@ -55,7 +64,7 @@ class Layout:
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Of one chunk; the shard's last one is stored whole."""
+        """Shape of one chunk; the shard's last one is stored whole."""
         whole = tuple(max(1, n) for n in self.shape)
         return (self.rows, *whole[1:]) if self.rows else whole
 
@@ -69,7 +78,7 @@ def _module() -> Any:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """One for all readers and writers of this process: as many threads as there are cores for it."""
+    """Start the pool of all readers and writers of this process: as many threads as there are cores for it."""
     return ThreadPoolExecutor(_CORES, thread_name_prefix="compress")
 
 
@@ -77,9 +86,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Layout]]:
-    """Checked arrays and attributes -> ``{"data.zarr/<path>": bytes}``, the same bytes for the same payload, and how
-    each array lies in its file."""
+def to_zarr(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Layout]]:
+    """Write checked arrays and attributes: ``{"data.zarr/<path>": bytes}``, and each array's place in its file.
+
+    The same payload gives the same bytes.
+    """
     zarr = _module()
     files: dict[str, Any] = {}
     group = zarr.create_group(zarr.storage.MemoryStore(files), attributes={k: attrs[k] for k in sorted(attrs)})
@@ -109,7 +120,7 @@ def encode(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tupl
 
 
 def _shard(array: NDArray[Any], rows: int, fill: Any) -> tuple[bytes, tuple[int, ...]]:
-    """The bytes that zarr writes for an array of more than one chunk, and the sizes of the chunks in it.
+    """Return the bytes that zarr writes for an array of more than one chunk, and the sizes of the chunks in it.
 
     zarr itself compresses one after another.
     """
@@ -128,15 +139,15 @@ def _shard(array: NDArray[Any], rows: int, fill: Any) -> tuple[bytes, tuple[int,
     return b"".join([*chunks, index, crc32c(index).to_bytes(4, "little")]), sizes
 
 
-def decode(
+def from_zarr(
     files: Mapping[str, bytes], layouts: Mapping[str, Layout], rows: slice = slice(None), *, whole: bool = True
 ) -> dict[str, NDArray[Any]]:
-    """Arrays as they were written; with ``rows``, only those rows.
+    """Read arrays as they were written; with ``rows``, only those rows.
 
     ``files`` holds an array's metadata and its data: the file, or, of a shard where not ``whole``, the bytes of the
     chunks that hold the rows. Chunks of numbers are decompressed straight into the result, in threads: twice as fast as
     through zarr, which copies. Raises ValueError, KeyError, or whatever zarr raises, for files that are not as
-    ``encode`` makes them.
+    ``to_zarr`` makes them.
     """
     out = {}
     for name, layout in layouts.items():
@@ -185,7 +196,7 @@ def _from_shard(data: bytes, name: str, layout: Layout, rows: slice, whole: bool
         check_chunk(name, part, height * math.prod(tail), layout.dtype)
     out = np.empty((max(0, stop - start), *tail), layout.dtype)
 
-    def fill(some: list[tuple[int, memoryview]]) -> None:
+    def decompress_into_place(some: list[tuple[int, memoryview]]) -> None:
         for first, part in some:
             begin, end = max(first, start), min(first + height, stop)
             target = out[begin - start : end - start]
@@ -196,14 +207,14 @@ def _from_shard(data: bytes, name: str, layout: Layout, rows: slice, whole: bool
                 target[...] = chunk[begin - first : end - first]
 
     if len(parts) < 2 * _CORES:
-        fill(parts)
+        decompress_into_place(parts)
     else:
-        list(_pool().map(fill, [parts[i :: 2 * _CORES] for i in range(2 * _CORES)]))
+        list(_pool().map(decompress_into_place, [parts[i :: 2 * _CORES] for i in range(2 * _CORES)]))
     return out
 
 
 def _chunk_rows(array: NDArray[Any]) -> int:
-    """Whole rows, as many as make about 256 KiB, at least one; 0 where that is the whole array."""
+    """Number of whole rows that make about 256 KiB, at least one; 0 where that is the whole array."""
     if array.ndim == 0 or array.size == 0 or array.dtype.kind == "U":
         return 0
     rows = max(1, _CHUNK_BYTES // (array.nbytes // len(array)))
@@ -211,26 +222,19 @@ def _chunk_rows(array: NDArray[Any]) -> int:
 
 
 def shard_shape(layout: Layout) -> tuple[int, ...]:
-    """Of what the array's one file holds: whole chunks."""
+    """Shape of what the array's one file holds: whole chunks."""
     shape = layout.chunk_shape
     return (-(-layout.shape[0] // layout.rows) * layout.rows, *shape[1:]) if layout.rows else shape
 
 
 def meta_files(name: str) -> list[str]:
-    """The files that say what an array is."""
+    """Names of the files that say what an array is."""
     return [f"{FOLDER}/zarr.json", f"{FOLDER}/{name}/zarr.json"]
 
 
 def data_file(name: str, shape: tuple[int, ...]) -> str:
-    """The file that holds an array's values; there is none for an array without any."""
+    """Name of the file that holds an array's values; there is none for an array without any."""
     return f"{FOLDER}/{name}/c" + "/0" * len(shape)
-
-
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-# A zstd block of 4 bytes stands for at most 128 KiB.
-_MAX_EXPANSION = 1 << 15
-_HARMLESS_BYTES = 1 << 20
-Buffer = bytes | memoryview
 
 
 def check_array(
@@ -241,7 +245,7 @@ def check_array(
     chunks: tuple[int, ...],
     dtype: DTypeLike,
 ) -> None:
-    """ValueError, KeyError or TypeError where the metadata of the array in ``folder`` is not as the writer makes it.
+    """Raise ValueError, KeyError or TypeError unless the metadata of the array in ``folder`` is as the writer makes it.
 
     ``shape``, that of its one file (``stored``), ``chunks`` and ``dtype`` are those that the object's record names.
     """
@@ -276,8 +280,8 @@ def check_array(
 
 
 def check_chunk(name: str, data: Buffer, count: int, dtype: np.dtype) -> None:
-    """ValueError unless the chunk says, in its first frame, that it holds ``count`` values of this dtype."""
-    size = _content_bytes(data)
+    """Raise ValueError unless the chunk says, in its first frame, that it holds ``count`` values of this dtype."""
+    size = _declared_bytes(data)
     if dtype.kind == "U":
         from numcodecs.zstd import decompress
 
@@ -292,8 +296,8 @@ def check_chunk(name: str, data: Buffer, count: int, dtype: np.dtype) -> None:
         raise ValueError(f"{name}: declares {size} bytes where it has {len(data)}")
 
 
-def _content_bytes(data: Buffer) -> int:
-    """The size that a zstd frame's header declares for its content; ValueError where it declares none."""
+def _declared_bytes(data: Buffer) -> int:
+    """Size in bytes that a zstd frame's header declares for its content; ValueError where it declares none."""
     if data[:4] != _ZSTD_MAGIC or len(data) < 6:
         raise ValueError("a chunk is not compressed by zstd")
     descriptor = data[4]

@@ -12,13 +12,13 @@ from .errors import StoreError, StoreVersionError, remedy
 from .files import atomic_write
 from .recipe import check_key, check_stage
 
-FORMAT_VERSION = 1
+MANIFEST_FORMAT = 1
 _FIELDS = frozenset({"format", "stage", "version", "params", "inputs", "entries", "summary"})
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """What a stage made: its settings, its inputs' digests, one (image id, key) per image, and a summary.
+    """Result of a stage: its settings, its inputs' digests, one (image id, key) per image, and a summary.
 
     Everything is copied and checked: JSON values only, image ids unique, keys well formed; StoreError says what is not.
     ``summary`` must be deterministic (no times), because DVC compares the file's bytes.
@@ -50,11 +50,11 @@ class Artifact:
 
     @property
     def unfinished(self) -> bool:
-        """Whether it is a claim: it names what a run or a copy in progress is about to write."""
+        """Whether it is a claim, which names what a run or a copy in progress is about to write."""
         return self.summary.get("unfinished") is True
 
     def as_claim(self) -> "Artifact":
-        """What a run registers before it writes these entries, and takes back at its end: gc spares what it names."""
+        """The claim that a run registers before it writes these entries and takes back after: gc spares what it has."""
         return replace(self, params={}, inputs={}, summary={**self.summary, "unfinished": True})
 
     @cached_property
@@ -69,7 +69,7 @@ class Artifact:
         return hash(self.digest)
 
     def to_bytes(self) -> bytes:
-        """The manifest's file; equal artifacts give equal bytes, one entry per line so that diffs read well."""
+        """The manifest's bytes; equal artifacts give equal bytes, one entry per line so that diffs read well."""
         body = self._as_dict()
         entries = body.pop("entries")
         head = json.dumps(body, indent=1, sort_keys=True)
@@ -101,12 +101,12 @@ class Artifact:
         except (ValueError, RecursionError) as error:  # the latter: brackets within brackets by the thousand
             raise StoreError(f"{path}: not JSON ({error}); remove it and run `dvc repro`") from error
         version = body.get("format") if isinstance(body, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if isinstance(version, int) and version > MANIFEST_FORMAT:
             raise StoreVersionError(
-                f"{path}: this manifest has format {version} and this program reads up to {FORMAT_VERSION}; "
+                f"{path}: this manifest has format {version} and this program reads up to {MANIFEST_FORMAT}; "
                 "update the program, or remove the file and run `dvc repro`"
             )
-        if version != FORMAT_VERSION or set(body) != _FIELDS:
+        if version != MANIFEST_FORMAT or set(body) != _FIELDS:
             raise StoreError(f"{path}: not an artifact manifest; remove it and run `dvc repro`")
         try:
             return cls(**{name: body[name] for name in _FIELDS - {"format"}})
@@ -116,7 +116,7 @@ class Artifact:
 
     def _as_dict(self) -> dict[str, Any]:
         return {
-            "format": FORMAT_VERSION,
+            "format": MANIFEST_FORMAT,
             "stage": self.stage,
             "version": self.version,
             "params": self.params,

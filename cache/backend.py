@@ -55,7 +55,7 @@ class Backend(Protocol):
         """Turn an OSError into one line: StoreFullError or StoreError; ``doing`` says what was going on."""
 
     def read(self, name: str) -> bytes:
-        """A small file beside the objects."""
+        """Read a small file beside the objects."""
 
     def write(self, name: str, data: bytes) -> None:
         """Write or replace a small file: whole and durable, or not at all."""
@@ -70,16 +70,16 @@ class Backend(Protocol):
         """Whether the object was written."""
 
     def present(self, stage: str, keys: set[str]) -> set[str]:
-        """Those of the keys that were written; marks them as in use if it can, which starts gc's grace period anew."""
+        """Return the keys that were written, and mark them as in use if it can, which starts gc's grace period anew."""
 
     def record(self, stage: str, key: str) -> bytes:
-        """The bytes of ``object.json``; DamagedRecordError where the rest of the object is there without it."""
+        """Read the bytes of ``object.json``; DamagedRecordError where the rest of the object is there without it."""
 
     def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
-        """Bytes of some of an object's payload files, or of a span of each, unchecked; None for one that is gone."""
+        """Read some of an object's payload files, or a span of each, unchecked; None for one that is gone."""
 
     def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:
-        """As ``files`` of all files; and what lies in the object's place and does not belong to it, one line each."""
+        """Read all payload files as ``files`` does, and name what else lies in the object's place, one line each."""
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         """Make an object visible, whole and durable, where none was; one that another process puts is its equal."""
@@ -87,17 +87,17 @@ class Backend(Protocol):
     def quarantine(self, stage: str, key: str) -> None:
         """Take an object out of sight into ``quarantine/``; nothing if it is gone."""
 
-    def opens(self, found: ObjectRecord) -> str:
-        """What ``h5py.File`` or ``zarr.open`` opens; at a URL the archive that holds it."""
+    def payload_path(self, found: ObjectRecord) -> str:
+        """Path of what ``h5py.File`` or ``zarr.open`` opens; at a URL, of the archive that holds it."""
 
     def objects(self, stage: str | None = None) -> Iterator[Entry]:
         """Every object, sorted by stage and key."""
 
     def leftovers(self) -> Iterator[Entry]:
-        """What killed processes (``temporary``) and damage (``quarantine``) left behind."""
+        """Everything that killed processes (``temporary``) and damage (``quarantine``) left behind."""
 
     def strays(self, stage: str | None = None) -> Iterator[Entry]:
-        """What lies among the objects and is none."""
+        """Everything that lies among the objects and is none."""
 
     def stat(self, entry: Entry) -> Stat:
         """Size and times of an entry; FileNotFoundError if it is gone."""

@@ -17,7 +17,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def plain_json(value: Any, where: str = "value") -> JSON:
-    """A deep copy of ``value`` made of None, bool, int, float, str, list and dict only.
+    """Copy ``value`` deeply, made of None, bool, int, float, str, list and dict only.
 
     Tuples become lists; subclasses of the scalar types (``numpy.float64``, ``IntEnum``) become the type itself.
 

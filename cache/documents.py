@@ -1,4 +1,8 @@
-"""JSON files that stages write; those that others read are checked by whoever reads them."""
+"""The JSON files that stages write beside the store: how they are written and read, and the one that stages share.
+
+That one is ``operating_points.json``: the evaluation chooses a score per class, and whoever draws detections starts
+there. Each other file is checked by the one stage that reads it.
+"""
 
 import json
 import math
@@ -13,7 +17,7 @@ _AGAIN = "run `dvc repro -f -s evaluate`"
 
 
 def read_json(path: Path) -> Any:
-    """A JSON document; StageError if it is not one."""
+    """Read a JSON document; StageError if it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -21,13 +25,13 @@ def read_json(path: Path) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON, keys in their order; a number that JSON does not know (NaN) is a ValueError."""
+    """Write a value as indented JSON, keys in their order; a number that JSON does not know (NaN) is a ValueError."""
     return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """Per class the score with the best F1, with and without box regression; ``detect``: digest of the detections."""
+    """Score with the best F1 per class, with and without box regression; ``detect``: digest of the detections."""
 
     detect: str
     bbox: Mapping[str, float]
@@ -35,7 +39,7 @@ class OperatingPoints:
 
 
 def read_operating_points(path: Path) -> OperatingPoints:
-    """What the evaluation wrote to ``operating_points.json``; StageError if it is of another form."""
+    """Read what the evaluation wrote to ``operating_points.json``; StageError if it is of another form."""
     points = read_json(path)
     if not isinstance(points, dict):
         raise StageError(f"{path}: not a mapping; {_AGAIN}")

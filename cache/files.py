@@ -1,4 +1,7 @@
-"""What makes files and folders of the store appear at once and stay: write, sync, rename; and what a refusal means."""
+"""Files and folders that appear at once and stay: write, sync, rename; and what the system's refusals mean.
+
+The one atomic write of the project (``atomic_write``) stands here: of the store, of manifests, outputs, checkpoints.
+"""
 
 import contextlib
 import errno
@@ -60,7 +63,7 @@ def sync_tree(path: Path) -> None:
 
 
 def is_shared(root: Path) -> bool:
-    """Whether a store's folder was made for a group (``mkdir -m 2775``): everything in it is then the group's, too."""
+    """Tell whether a store's folder was made for a group (``mkdir -m 2775``): all in it is then the group's, too."""
     try:
         mode = root.stat().st_mode
     except FileNotFoundError:
@@ -69,7 +72,7 @@ def is_shared(root: Path) -> bool:
 
 
 def make_dirs(path: Path, shared_in: Path | None = None) -> None:
-    """``mkdir -p`` whose new entries are durable; permissions are the umask's.
+    """Make a folder and those above it, durably; permissions are the umask's.
 
     In a shared store (``shared_in``: its root) a folder has the group's permissions before anyone can see it.
     """
@@ -161,17 +164,17 @@ def remove_tree(path: Path) -> None:
 
 
 def random_name() -> str:
-    """A name no other process will pick."""
+    """Draw a name that no other process will."""
     return secrets.token_hex(12)
 
 
 def own_name() -> str:
-    """As ``random_name``, for what is ours until it is renamed: it tells the machine and the process."""
+    """Draw a name for what is ours until it is renamed: it tells the machine and the process."""
     return f"{_machine()}-{os.getpid()}-{random_name()}"
 
 
 def in_use(name: str) -> bool:
-    """Whether the process that picked this ``own_name`` is alive, on this machine."""
+    """Tell whether the process that drew this ``own_name`` is alive, on this machine."""
     machine, _, rest = name.partition("-")
     process = rest.partition("-")[0]
     if machine != _machine() or not process.isdecimal():

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from cache import files as _fs
+from cache import files as disk
 
 from .backend import Entry, Stat
 from .errors import StoreError
 from .recipe import is_key, is_stage
-from .record import FILE, DamagedRecordError, ObjectRecord, Span, image_in
+from .record import RECORD_FILE, DamagedRecordError, ObjectRecord, Span, image_in
 
 
 class FolderBackend:
@@ -33,19 +33,19 @@ class FolderBackend:
         return self.root / name
 
     def explained(self, doing: str) -> AbstractContextManager[None]:
-        return _fs.explained(doing, self.root)
+        return disk.explained(doing, self.root)
 
     def read(self, name: str) -> bytes:
-        return self._plain(name).read_bytes()
+        return self._unlinked(name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
-        path = self._plain(name)
+        path = self._unlinked(name)
         self._make_dirs(path.parent)
-        _fs.atomic_write(path, data, shared=_fs.is_shared(self.root))
+        disk.atomic_write(path, data, shared=disk.is_shared(self.root))
 
     def names(self, folder: str) -> list[str]:
         try:
-            with os.scandir(self._plain(folder)) as found:
+            with os.scandir(self._unlinked(folder)) as found:
                 return sorted(entry.name for entry in found)
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -55,7 +55,7 @@ class FolderBackend:
 
     def has(self, stage: str, key: str) -> bool:
         try:
-            os.stat(f"{self.root}/{_object(stage, key)}/{FILE}")  # noqa: PTH116 a fifth of Path's time
+            os.stat(f"{self.root}/{_object(stage, key)}/{RECORD_FILE}")  # noqa: PTH116 a fifth of Path's time
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
@@ -65,50 +65,50 @@ class FolderBackend:
             self._touch(self._folder(stage, key))
         # only now: what gc took before it was touched is absent, and what it took after, gc gives back
         found = {key for key in keys if self.has(stage, key)}
-        self._settle(stage, {key[:2] for key in found})
+        self._sync_shards(stage, {key[:2] for key in found})
         return found
 
     def record(self, stage: str, key: str) -> bytes:
         folder = self._folder(stage, key)
         for _ in range(2):  # an object may appear between the first look at its record and that at its folder
             with suppress(FileNotFoundError):
-                return self._plain(f"{_object(stage, key)}/{FILE}").read_bytes()
+                return self._unlinked(f"{_object(stage, key)}/{RECORD_FILE}").read_bytes()
             if not folder.is_dir():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         raise DamagedRecordError("it is gone")
 
     def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
         folder = _object(found.recipe.stage, found.recipe.key)
-        return {name: _read_or_none(self._plain(f"{folder}/{name}"), span) for name, span in wanted.items()}
+        return {name: _read_or_none(self._unlinked(f"{folder}/{name}"), span) for name, span in wanted.items()}
 
     def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:
         folder = self._folder(found.recipe.stage, found.recipe.key)
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        extras = [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, FILE})]
+        extras = [f"{name}: does not belong to the object" for name in sorted(present - {*found.files, RECORD_FILE})]
         return self.files(found, dict.fromkeys(found.files)), extras
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         target = self._folder(stage, key)
-        self._make_dirs(self._plain("tmp"))
+        self._make_dirs(self._unlinked("tmp"))
         self._make_dirs(target.parent)
-        temporary = self.root / "tmp" / _fs.own_name()
+        temporary = self.root / "tmp" / disk.own_name()
         try:
-            _fs.write_tree(temporary, files, shared=_fs.is_shared(self.root))
-            while not _fs.move_dir(temporary, target):
+            disk.write_tree(temporary, files, shared=disk.is_shared(self.root))
+            while not disk.move_dir(temporary, target):
                 if self.has(stage, key):  # another process was first, with the same content
-                    self._settle(stage, {key[:2]})
+                    self._sync_shards(stage, {key[:2]})
                     break
                 self.quarantine(stage, key)
         finally:
-            _fs.remove_tree(temporary)
+            disk.remove_tree(temporary)
 
     def quarantine(self, stage: str, key: str) -> None:
-        folder = self._plain("quarantine")
+        folder = self._unlinked("quarantine")
         self._make_dirs(folder)
         # False: another process was first, which is as good
-        _fs.move_away(self._folder(stage, key), folder / f"{stage}-{key}-{_fs.random_name()}")
+        disk.move_away(self._folder(stage, key), folder / f"{stage}-{key}-{disk.random_name()}")
 
-    def opens(self, found: ObjectRecord) -> str:
+    def payload_path(self, found: ObjectRecord) -> str:
         return str(self._folder(found.recipe.stage, found.recipe.key) / found.payload)
 
     def objects(self, stage: str | None = None) -> Iterator[Entry]:
@@ -123,10 +123,10 @@ class FolderBackend:
 
     def leftovers(self) -> Iterator[Entry]:
         for kind, folder in (("temporary", "tmp"), ("quarantine", "quarantine")):
-            yield from (Entry(kind, "", f"{folder}/{name}") for name in self.names(folder) if not _fs.in_use(name))
+            yield from (Entry(kind, "", f"{folder}/{name}") for name in self.names(folder) if not disk.in_use(name))
         for folder in (".", "refs"):
             for name in self.names(folder):
-                if name.endswith(".partial") and not _fs.in_use(name.removesuffix(".partial").rpartition(".")[2]):
+                if name.endswith(".partial") and not disk.in_use(name.removesuffix(".partial").rpartition(".")[2]):
                     yield Entry("temporary", "", f"{folder}/{name}")
 
     def strays(self, stage: str | None = None) -> Iterator[Entry]:
@@ -150,12 +150,12 @@ class FolderBackend:
         nbytes, files = _measured(path)
         created = about.st_mtime
         with suppress(OSError):  # listing goes on; `verify` says what is wrong
-            created = Path(path, FILE).lstat().st_mtime if entry.key else created
+            created = Path(path, RECORD_FILE).lstat().st_mtime if entry.key else created
         return Stat(nbytes, files, created, about.st_mtime)
 
     def image_of(self, entry: Entry) -> str:
         try:
-            return image_in(self._plain(f"{entry.name}/{FILE}").read_bytes())
+            return image_in(self._unlinked(f"{entry.name}/{RECORD_FILE}").read_bytes())
         except (OSError, StoreError):
             return ""
 
@@ -165,23 +165,23 @@ class FolderBackend:
             path.unlink(missing_ok=True)
             return True
         # first out of sight in one step, so that no reader meets half an object
-        doomed = self._plain("tmp") / _fs.own_name()
+        doomed = self._unlinked("tmp") / disk.own_name()
         self._make_dirs(doomed.parent)
-        if not _fs.move_away(path, doomed):
+        if not disk.move_away(path, doomed):
             return False
         used = doomed.stat().st_mtime >= unused_since
-        given_back = used and _fs.move_dir(doomed, path)
-        _fs.remove_tree(doomed)
+        given_back = used and disk.move_dir(doomed, path)
+        disk.remove_tree(doomed)
         return not given_back
 
     def _make_dirs(self, path: Path) -> None:
-        _fs.make_dirs(path, self.root if _fs.is_shared(self.root) else None)
+        disk.make_dirs(path, self.root if disk.is_shared(self.root) else None)
 
     def _folder(self, stage: str, key: str) -> Path:
-        return self._plain(_object(stage, key))
+        return self._unlinked(_object(stage, key))
 
-    def _plain(self, name: str) -> Path:
-        """The path, if no part of it below the root is a link: it might lead out of the store. StoreError otherwise."""
+    def _unlinked(self, name: str) -> Path:
+        """Return the path; StoreError where a part of it below the root is a link: it might lead out of the store."""
         path = str(self.root)
         for part in name.split("/"):
             path = f"{path}/{part}"
@@ -190,16 +190,16 @@ class FolderBackend:
         return Path(path)
 
     def _is_stray(self, name: str) -> bool:
-        """Whether what should be a folder of objects is a file or a link."""
+        """Tell whether what should be a folder of objects is a file or a link."""
         path = self.root / name
         return path.is_symlink() or (path.exists() and not path.is_dir())
 
-    def _settle(self, stage: str, shards: set[str]) -> None:
-        """Make durable what another process renamed into these folders: it may have died before it did."""
+    def _sync_shards(self, stage: str, shards: set[str]) -> None:
+        """Make durable what another process renamed into these folders: it may have died before it did so itself."""
         above = [f"objects/{stage}", "objects", "."] if shards else []
         for name in [*(f"objects/{stage}/{shard}" for shard in shards), *above]:
             with suppress(OSError):  # a store that only others may write, or without sync of folders
-                _fs.sync(self._plain(name))
+                disk.sync(self._unlinked(name))
 
     def _touch(self, folder: Path) -> None:
         with suppress(OSError):  # absent; or a store that only others may write, whose gc is theirs
@@ -222,7 +222,7 @@ def _read_or_none(path: Path, span: Span | None) -> bytes | None:
 
 
 def _measured(folder: str) -> tuple[int, int]:
-    """Bytes and number of a folder's files, links not followed; what goes meanwhile is passed over."""
+    """Add up the bytes and the number of a folder's files, links not followed; what goes meanwhile is passed over."""
     nbytes = files = 0
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
         for entry in found:

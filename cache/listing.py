@@ -1,17 +1,23 @@
-"""What is in a store: its objects one by one, and how much of the disk each stage and each result takes."""
+"""What is in a store: its objects one by one, what computed them, and the disk that each stage and result takes."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .artifact import Artifact
 from .backend import Entry
+from .environment import Environment
 from .errors import StoreError
-from .recipe import Recipe, check_stage, is_key
-from .record import DamagedRecordError, ObjectRecord
+from .recipe import check_stage, is_key
+from .record import DamagedRecordError, ObjectRecord, environment_in
 from .store import Store
 
+# Records looked at to learn of environments: in a folder some 0.05 s (measured; all of 5,000 objects take 0.7 s), at a
+# URL one round of requests.
+_SAMPLE, _SAMPLE_AT_URL = 500, 32
 _Sizes = dict[str, dict[bytes, int]]  # bytes of each object, by stage and key
 
 
@@ -42,7 +48,7 @@ class ArtifactUsage:
     """One artifact manifest: what it refers to, and how many of those objects the store lacks."""
 
     artifact: Artifact
-    dataset: str  # see dataset_of
+    dataset: str  # as dataset_of
     usage: Usage
     missing: int
 
@@ -59,34 +65,73 @@ class Summary:
 
 
 def iter_objects(store: Store, stage: str | None = None) -> Iterator[ObjectInfo]:
-    """Every object, sorted by stage and key."""
+    """Yield every object, sorted by stage and key."""
     return infos(store, entries(store, stage))
 
 
 def infos(store: Store, found: Iterable[Entry]) -> Iterator[ObjectInfo]:
-    """What is known of objects without reading their payload. One that is removed meanwhile is passed over."""
+    """Yield what is known of objects without reading their payload. One that is removed meanwhile is passed over."""
     for entry in found:
         with suppress(FileNotFoundError):
             yield _info(store, entry)
 
 
 def find(store: Store, key_prefix: str) -> list[ObjectInfo]:
-    """The objects whose key begins with ``key_prefix`` (lower-case hex), of any stage; StoreError if it is no such."""
+    """Find the objects of any stage whose key begins with ``key_prefix``; StoreError if that is no lower-case hex."""
     if not key_prefix or not is_key(key_prefix.ljust(64, "0")):
         raise StoreError(f"key {key_prefix!r}: not 1 to 64 lower-case hex digits; `rcnn cache ls` lists the keys")
     return list(infos(store, (entry for entry in entries(store) if entry.key.startswith(key_prefix))))
 
 
-def recipe_of(store: Store, one: ObjectInfo) -> Recipe | None:
-    """What the object was made of; None where its record is damaged or gone. Nothing is moved to quarantine."""
+def record_of(store: Store, one: ObjectInfo) -> ObjectRecord | None:
+    """Read the object's record; None where it is damaged or gone. Nothing is moved to quarantine."""
     try:
-        return ObjectRecord.from_bytes(store.backend.record(one.stage, one.key)).recipe
+        return ObjectRecord.from_bytes(store.backend.record(one.stage, one.key))
     except (DamagedRecordError, OSError, StoreError):
         return None
 
 
+@dataclass(frozen=True)
+class Environments:
+    """Environments that computed some objects, as far as their records were ``looked`` at.
+
+    ``counts``: objects by environment, most first; None stands for those whose records, of before they did so, name
+    none. ``objects``: how many there are in all; where more than were looked at, those were spread evenly over them.
+    """
+
+    counts: dict[Environment | None, int]
+    looked: int
+    objects: int
+
+
+def environments(store: Store, stage: str, keys: Iterable[str]) -> Environments:
+    """Look into the records of objects for their environments: of all, or of an even sample of many.
+
+    What is gone, damaged or cannot be read is passed over: whoever reads the object will say so.
+    """
+    known = list(dict.fromkeys(keys))
+    at_url = isinstance(store.root, str)
+    most = _SAMPLE_AT_URL if at_url else _SAMPLE
+    step = max(1.0, len(known) / most)
+    chosen = [known[int(i * step)] for i in range(min(most, len(known)))]
+
+    def look(key: str) -> bytes:
+        try:
+            return store.backend.record(stage, key)
+        except (DamagedRecordError, OSError, StoreError):
+            return b""
+
+    if at_url and len(chosen) > 1:
+        with ThreadPoolExecutor(len(chosen), thread_name_prefix="environments") as pool:
+            records = list(pool.map(look, chosen))
+    else:
+        records = list(map(look, chosen))
+    counts = Counter(environment_in(data) for data in records if data)
+    return Environments(dict(counts.most_common()), counts.total(), len(known))
+
+
 def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:
-    """Every object's entry, sorted by stage and key; what is not laid out as an object is passed over."""
+    """Yield every object's entry, sorted by stage and key; what is not laid out as an object is passed over."""
     if stage is not None:
         check_stage(stage)
     with store.backend.explained("listing the objects"):
@@ -94,7 +139,7 @@ def entries(store: Store, stage: str | None = None) -> Iterator[Entry]:
 
 
 def usage(store: Store, entry: Entry) -> Usage:
-    """One entry's bytes, counted as one object; nothing if it is gone."""
+    """Measure one entry, as one object; nothing if it is gone."""
     try:
         return Usage(1, store.backend.stat(entry).nbytes)
     except FileNotFoundError:
@@ -102,7 +147,7 @@ def usage(store: Store, entry: Entry) -> Usage:
 
 
 def total(usages: Iterable[Usage]) -> Usage:
-    """The sum."""
+    """Add up numbers of objects and bytes."""
     objects = nbytes = 0
     for one in usages:
         objects, nbytes = objects + one.objects, nbytes + one.nbytes
@@ -110,12 +155,12 @@ def total(usages: Iterable[Usage]) -> Usage:
 
 
 def results(store: Store, artifacts: Iterable[Artifact] = ()) -> list[Artifact]:
-    """The given artifacts and all registered ones, each once, sorted by stage and digest."""
+    """List the given artifacts and all registered ones, each once, sorted by stage and digest."""
     return sorted({*artifacts, *store.references().values()}, key=lambda a: (a.stage, a.digest))
 
 
 def dataset_of(artifact: Artifact) -> str:
-    """The name of its dataset; "" where the stage names none."""
+    """Name of the artifact's dataset; "" where its stage names none."""
     return str(artifact.summary.get("dataset", ""))
 
 
@@ -140,7 +185,7 @@ def summarise(store: Store, artifacts: Iterable[Artifact] = ()) -> Summary:
 
 
 def keys_by_stage(artifacts: Iterable[Artifact]) -> dict[str, set[bytes]]:
-    """The keys that artifacts name, as bytes: half the memory of text where there are millions."""
+    """Collect the keys that artifacts name, as bytes: half the memory of text where there are millions."""
     out: dict[str, set[bytes]] = {}
     for artifact in artifacts:
         out.setdefault(artifact.stage, set()).update(bytes.fromhex(key) for _, key in artifact.entries)

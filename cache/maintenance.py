@@ -18,7 +18,7 @@ _CLAIM_S = 7 * 86400.0  # no run takes longer; the claim of one that was killed 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one object, or with an entry that is no object (``key`` is empty then)."""
+    """Trouble with one object, or with an entry that is no object (``key`` is empty then)."""
 
     stage: str
     key: str
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What ``verify`` read and found."""
+    """Figures and findings of one ``verify``."""
 
     checked: Usage
     problems: tuple[Problem, ...]
@@ -80,7 +80,7 @@ def verify(
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing that gc removes, or would."""
+    """One entry that gc removes, or would."""
 
     entry: Entry
     nbytes: int
@@ -93,7 +93,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class GcReport:
-    """What gc removed (``dry_run``: would remove), and how many objects it kept and why."""
+    """Removals of one gc (``dry_run``: those it would make), and how many objects it kept and why."""
 
     dry_run: bool
     removals: tuple[Removal, ...]
@@ -179,7 +179,7 @@ class _NewClaims(Container[Entry]):
 
 
 def _stale(store: Store, references: Mapping[str, Artifact], roots: Iterable[Artifact], deadline: float) -> list[Entry]:
-    """The references to other manifests than ``roots`` that are older than the deadline; claims much older."""
+    """List the references to other manifests than ``roots`` that are older than the deadline; claims much older."""
     wanted = {artifact.digest for artifact in roots}
     others = {name: artifact.unfinished for name, artifact in references.items() if artifact.digest not in wanted}
     until = {False: deadline, True: min(deadline, time.time() - _CLAIM_S)}
@@ -188,7 +188,7 @@ def _stale(store: Store, references: Mapping[str, Artifact], roots: Iterable[Art
 
 
 def _remove(store: Store, entry: Entry, deadline: float) -> bool:
-    """Remove one thing; False if it is gone or was used since it was chosen."""
+    """Remove one entry; False if it is gone or was used since it was chosen."""
     with store.backend.explained(f"removing {entry.key or entry.name}"):
         return _older(store, entry, deadline) and store.backend.remove(entry, deadline)
 

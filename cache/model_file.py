@@ -1,6 +1,7 @@
-"""A model's file: HDF5 that ``h5py.File`` explains, no pickle; the same model gives the same bytes. Checked on reading.
+"""Files of trained models: HDF5 that ``h5py.File`` explains, no pickle; the same model gives the same bytes.
 
-What all models have stands here: the layer, the classes, the feature scale and what the file says of itself.
+What all models have stands here (the layer, the classes, the feature scale, what the file says of itself), written by
+``write_model_file`` and checked on reading by ``read_model_file``; what sets a type of model apart stands beside it.
 """
 
 import io
@@ -13,13 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import atomic_write
-from stages.boxes.geometry import BOX_CONVENTION
-
 from .errors import StageError
+from .files import atomic_write
 from .untrusted import check_heaps, plain_dataset, read_values
 
-FORMAT_VERSION = 1
+MODEL_FORMAT = 1
 
 
 def write_model_file(
@@ -32,17 +31,16 @@ def write_model_file(
     classes: Sequence[str],
     feature_scale: float,
 ) -> None:
-    """Write atomically: ``arrays`` and ``attrs`` of this type of model, and what all have."""
+    """Write a model's file atomically: ``arrays`` and ``attrs`` of this type of model, and what all have."""
     import h5py
 
     attrs = {
         **attrs,
-        "format_version": FORMAT_VERSION,
+        "format_version": MODEL_FORMAT,
         "model_type": model_type,
         "layer": layer,
         "classes": json.dumps(list(classes)),
         "feature_scale": float(feature_scale),
-        "box_convention": BOX_CONVENTION,
     }
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -55,7 +53,7 @@ def write_model_file(
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a file holds: of the type of model asked for, its values not yet checked.
+    """Content of a file of the type of model asked for, its values not yet checked.
 
     Each method checks what it returns. StageError naming the file and what is wrong with it; ``stage`` makes it anew.
     """
@@ -83,14 +81,14 @@ class ModelFile:
         return tuple(classes)
 
     def number(self, name: str) -> float:
-        """A finite attribute."""
+        """Read an attribute that must be a finite number."""
         value = self.attrs.get(name)
         if not isinstance(value, float | np.floating) or not np.isfinite(value):
             raise self.bad(f"attribute '{name}' is missing or no finite number")
         return float(value)
 
     def array(self, name: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-        """An array of this type and shape, None being any length; its numbers finite."""
+        """Take an array that must have this type and shape, None being any length, and finite numbers."""
         array = self.arrays.get(name)
         if array is None:
             raise self.bad(f"array '{name}' is missing")
@@ -104,12 +102,12 @@ class ModelFile:
         return array
 
     def bad(self, problem: str) -> StageError:
-        """The error to raise for a problem with the file."""
+        """Make the error to raise for a problem with the file."""
         return _bad(self.path, self.stage, problem)
 
 
 def read_model_file(path: Path, model_type: str, known: Collection[str], stage: str) -> ModelFile:
-    """All attributes, and the ``known`` arrays; links and data kept in other files are not followed.
+    """Read all attributes, and the ``known`` arrays; links and data kept in other files are not followed.
 
     Raises:
         StageError: no such file, not readable, of another type of model or a newer version, or with other arrays.
@@ -131,9 +129,9 @@ def read_model_file(path: Path, model_type: str, known: Collection[str], stage: 
     version = attrs.get("format_version")
     if not isinstance(version, int | np.integer) or attrs.get("model_type") != model_type:
         raise _bad(path, stage, f"not a {model_type} file (model_type is {attrs.get('model_type')!r})")
-    if version > FORMAT_VERSION:
+    if version > MODEL_FORMAT:
         raise StageError(
-            f"{path}: written by a newer version (format {version}, this program reads up to {FORMAT_VERSION}); "
+            f"{path}: written by a newer version (format {version}, this program reads up to {MODEL_FORMAT}); "
             "update the program"
         )
     if unknown := sorted(set(names) - set(known)):

@@ -1,9 +1,9 @@
-"""What names an object (:class:`Recipe`), what it holds (:class:`Payload`), and what comes back."""
+"""What names an object (:class:`Recipe`), what it holds (:class:`Payload`), and what is read back."""
 
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,23 +21,23 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def is_stage(name: object) -> bool:
-    """Whether the name can be a stage's, and so a folder's and nothing but a folder's."""
+    """Tell whether the name can be a stage's, and so a folder's and nothing but a folder's."""
     return isinstance(name, str) and _STAGE.fullmatch(name) is not None
 
 
 def is_key(key: object) -> bool:
-    """Whether ``key`` is a sha256 in lower-case hex."""
+    """Tell whether ``key`` is a sha256 in lower-case hex."""
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
 def check_stage(stage: str) -> None:
-    """StoreError unless ``is_stage``."""
+    """Raise StoreError unless ``is_stage``."""
     if not is_stage(stage):
         raise StoreError(f"stage {stage!r}: a name is a letter followed by up to 63 letters, digits, '_' or '-'")
 
 
 def check_key(key: str) -> None:
-    """StoreError unless ``is_key``."""
+    """Raise StoreError unless ``is_key``."""
     if not is_key(key):
         raise StoreError(f"key {key!r}: not 64 lower-case hex digits; `rcnn cache ls` lists the keys there are")
 
@@ -48,6 +48,8 @@ class Recipe:
 
     ``stage`` and ``version`` name the code; ``params`` the settings that matter to it, and only those; ``inputs`` the
     digests of what it reads, down to the image's own bytes. Paths, times and machine names must stay out.
+    ``environment`` is the digest of the :class:`~cache.environment.Environment` that computes the result, where results
+    of different ones are to be kept apart; None, as usual, is no part of the key's JSON.
     ``params`` and ``inputs`` are copied and checked: JSON values only (see ``digest.canonical_json``; ``1``, ``1.0``
     and ``True`` make three different keys). Two recipes are equal when their keys are.
     """
@@ -56,9 +58,12 @@ class Recipe:
     version: int
     params: Mapping[str, Any]
     inputs: Mapping[str, Any]
+    environment: str | None = None
 
     def __post_init__(self) -> None:
         check_stage(self.stage)
+        if self.environment is not None and not is_key(self.environment):
+            raise StoreError(f"recipe of {self.stage}: environment {self.environment!r} is no sha256 in hex")
         if isinstance(self.version, bool) or not isinstance(self.version, int):
             raise StoreError(f"recipe of {self.stage}: version {self.version!r} is not an int")
         for name in ("params", "inputs"):
@@ -69,7 +74,12 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as a JSON value: what ``key`` digests and ``object.json`` keeps."""
-        return {"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs}
+        body = {"stage": self.stage, "version": self.version, "params": self.params, "inputs": self.inputs}
+        return body if self.environment is None else {**body, "environment": self.environment}
+
+    def in_environment(self, digest: str) -> "Recipe":
+        """The recipe of the same result computed in this environment, which becomes part of the key."""
+        return replace(self, environment=digest)
 
     @cached_property
     def key(self) -> str:
@@ -85,7 +95,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Payload:
-    """What one object holds: named arrays and JSON attributes, and the form it is written in.
+    """Content of one object: named arrays and JSON attributes, and the form it is written in.
 
     Arrays are bool, int8..int64, uint8..uint64, float16..float64 or fixed-width ``str``; they come back with the
     same shape, dtype and bits. ``zarr`` lets a reader take single arrays and rows; ``hdf5`` is one small file.
@@ -96,7 +106,7 @@ class Payload:
     form: Form
 
     def checked(self) -> "Payload":
-        """A copy with contiguous little-endian arrays and plain JSON attributes; StoreError naming what is wrong."""
+        """Copy it with contiguous little-endian arrays and plain JSON attributes; StoreError naming what is wrong."""
         if self.form not in ("hdf5", "zarr"):
             raise StoreError(f"payload form {self.form!r}: use 'hdf5' or 'zarr'")
         arrays = {checked_name(name, "array"): _checked_array(name, array) for name, array in self.arrays.items()}
@@ -105,7 +115,7 @@ class Payload:
 
 
 def checked_name(name: str, kind: str) -> str:
-    """The name, if an array or attribute can have it; StoreError otherwise."""
+    """Return the name, if an array or attribute can have it; StoreError otherwise. ``kind`` is for the message."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "zarr.json":
         raise StoreError(f"{kind} name {name!r}: use letters, digits, '_', '-' and '.', not starting with '.' or '-'")
     return name

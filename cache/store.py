@@ -1,7 +1,7 @@
 """The content-addressed store: immutable objects named by their keys, in a folder or at a URL.
 
-Layout under the root: ``store.json`` (format version), ``objects/<stage>/<key[:2]>/<key>`` (see ``_folder`` and
-``_url``), ``tmp/`` (objects being written), ``quarantine/`` (damaged objects), ``refs/`` (artifact manifests of every
+Layout under the root: ``store.json`` (format version), ``objects/<stage>/<key[:2]>/<key>`` (see ``folder`` and
+``url``), ``tmp/`` (objects being written), ``quarantine/`` (damaged objects), ``refs/`` (artifact manifests of every
 run, so that gc knows them).
 """
 
@@ -16,19 +16,20 @@ from cache import record
 
 from .artifact import Artifact
 from .backend import Backend, Entry
+from .environment import Environment, present
 from .errors import CorruptObjectError, MissingObjectError, StoreError, StoreVersionError, remedy
 from .folder import FolderBackend
 from .recipe import Payload, Recipe, StoredObject, check_key, check_stage
 from .url import UrlBackend
 
-FORMAT_VERSION = 2  # 1 was never released
+STORE_FORMAT = 2  # 1 was never released
 _DESCRIPTION = "store.json"
 _FOLDERS = ("objects", "refs", "tmp", "quarantine")
 _FILE_URL = "file://"
 
 
 def is_url(root: str | Path) -> bool:
-    """Whether a store's root is a URL and not a folder (which may be written as file:///...)."""
+    """Tell whether a store's root is a URL and not a folder (which may be written as file:///...)."""
     return "://" in str(root) and not str(root).startswith(_FILE_URL)
 
 
@@ -53,43 +54,46 @@ class Store:
         return f"Store({str(self.root)!r})"
 
     def exists(self) -> bool:
-        """Whether anything was ever written here."""
+        """Tell whether anything was ever written here."""
         with self.backend.explained("looking for a store"):
             return _DESCRIPTION in self.backend.names("")
 
     def path(self, stage: str, key: str) -> Path:
-        """The folder of an object, or where it would be; StoreError for a store at a URL, which has no folders."""
+        """Path of an object's folder, or where it would be; StoreError for a store at a URL, which has no folders."""
         _check(stage, key)
         if not isinstance(self.root, Path):
             raise StoreError(f"{self.root}: a store at a URL has no folders; `rcnn cache pull` copies it into one")
         return self.root / "objects" / stage / key[:2] / key
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether the object was written. Its bytes are checked when they are read."""
+        """Tell whether the object was written. Its bytes are checked when they are read."""
         _check(stage, key)
         with self.backend.explained(f"looking for {stage} object {key[:12]}"):
             return self.backend.has(stage, key)
 
     def missing(self, stage: str, keys: Iterable[str]) -> set[str]:
-        """The keys to be computed. Those present are marked as in use, which starts gc's grace period anew."""
+        """Return the keys to be computed. Those present are marked as in use, which starts gc's grace period anew."""
         keys = set(keys)
         for key in keys:
             _check(stage, key)
         with self.backend.explained(f"looking for {stage} objects"):
             return keys - self.backend.present(stage, keys)
 
-    def put(self, recipe: Recipe, payload: Payload) -> str:
+    def put(self, recipe: Recipe, payload: Payload, environment: Environment | None = None) -> str:
         """Write an object and return its key; if the object is there already, nothing is written.
 
         When this returns the object is whole, durable and visible; when it is killed or fails, nothing is visible.
-        Raises StoreFullError (no space, quota, file size limit) or StoreError (payload that cannot be stored,
-        no permission).
+        ``environment`` is what computed the payload; None: this process, on its CPU.
+
+        Raises StoreFullError (no space, quota, file size limit) or StoreError (payload that cannot be stored, another
+        environment than the recipe's, no permission).
         """
         if not self.missing(recipe.stage, [recipe.key]):
             return recipe.key
         image = payload.attrs.get("image")
         doing = f"writing {recipe.stage} object {recipe.key[:12]}" + (f" of image {image}" if image else "")
-        self._write(recipe.stage, recipe.key, record.encode(recipe, payload), doing)
+        files = record.object_files(recipe, payload, environment or present())
+        self._write(recipe.stage, recipe.key, files, doing)
         return recipe.key
 
     def get(self, stage: str, key: str, names: Sequence[str] | None = None) -> StoredObject:
@@ -105,21 +109,21 @@ class Store:
         return StoredObject(found.attrs, self._read(found, wanted))
 
     def get_rows(self, stage: str, key: str, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start:stop`` (as a slice) of one array; of a zarr object only the chunks that hold them are read."""
+        """Read rows ``start:stop`` (as a slice) of one array; of a zarr object only the chunks that hold them."""
         return self._read(self._record(stage, key), [name], slice(start, stop))[name]
 
     def describe(self, stage: str, key: str) -> dict[str, Any]:
-        """What the object was made of and what it holds.
+        """Tell what the object was made of, what computed it, and what it holds.
 
-        ``key``, ``recipe``, ``attrs``, ``form``, ``arrays`` (shape, dtype, and chunk_rows where an array has several
-        chunks), ``files`` (nbytes, crc32c, and chunk_nbytes and chunk_crc32c of those), ``format`` (of the record),
-        ``nbytes``, ``created`` (seconds since the epoch), ``path`` (where it lies), ``payload`` (what h5py.File or
-        zarr.open opens; at a URL the archive that holds it).
+        ``key``, ``recipe``, ``environment`` (None where the record does not name it), ``attrs``, ``form``, ``arrays``
+        (shape, dtype, and chunk_rows where an array has several chunks), ``files`` (nbytes, crc32c, and chunk_nbytes
+        and chunk_crc32c of those), ``format`` (of the record), ``nbytes``, ``created`` (seconds since the epoch),
+        ``path`` (where it lies), ``payload`` (what h5py.File or zarr.open opens; at a URL the archive that holds it).
         """
         found, entry = self._record(stage, key), self.backend.entry(stage, key)
         created = self.backend.stat(entry).created
-        place = {"path": str(self.backend.locate(entry.name)), "payload": self.backend.opens(found)}
-        return {**found.as_dict(), **place, "nbytes": found.nbytes, "created": created}
+        place = {"path": str(self.backend.locate(entry.name)), "payload": self.backend.payload_path(found)}
+        return {"environment": None, **found.as_dict(), **place, "nbytes": found.nbytes, "created": created}
 
     def register(self, artifact: Artifact) -> str:
         """Keep an artifact manifest in ``refs/``, so that gc spares its objects whichever experiment made them.
@@ -138,7 +142,7 @@ class Store:
             self.backend.remove(Entry("reference", "", name))
 
     def references(self, skip: Container[str] = ()) -> dict[str, Artifact]:
-        """Every registered artifact manifest by its name, but for ``skip``.
+        """Read every registered artifact manifest, by its name in the store, but for ``skip``.
 
         Raises StoreError or StoreVersionError if one cannot be read.
         """
@@ -152,7 +156,7 @@ class Store:
         return self.references(skip)
 
     def check(self, stage: str, key: str) -> list[str]:
-        """Re-read every file of an object; what is wrong with it, one line each. Moves nothing.
+        """Re-read every file of an object and list what is wrong with it, one line each. Moves nothing.
 
         Raises StoreError if a file cannot be read, StoreVersionError if the object is newer than this program.
         """
@@ -160,13 +164,13 @@ class Store:
         try:
             found = record.ObjectRecord.from_bytes(self.backend.record(stage, key))
         except FileNotFoundError:
-            return [f"{record.FILE} is gone"]
+            return [f"{record.RECORD_FILE} is gone"]
         except OSError as error:
             raise self._unreadable(stage, key, error) from error
         except record.DamagedRecordError as error:
-            return [f"{record.FILE}: {error}"]
+            return [f"{record.RECORD_FILE}: {error}"]
         if (found.recipe.stage, found.recipe.key) != (stage, key):
-            return [f"{record.FILE}: it belongs to {found.recipe.stage} object {found.recipe.key}"]
+            return [f"{record.RECORD_FILE}: it belongs to {found.recipe.stage} object {found.recipe.key}"]
         try:
             files, extras = self.backend.everything(found)
         except FileNotFoundError:
@@ -176,14 +180,14 @@ class Store:
         return [what for name, data in files.items() if (what := found.damage(name, data))] + extras
 
     def export(self, stage: str, key: str) -> dict[str, bytes]:
-        """All files of an object, checked, ``object.json`` last: what another store takes in. Raises as ``get``."""
+        """Read an object's files, checked, ``object.json`` last, for another store to take in; raises as ``get``."""
         found = self._record(stage, key)
-        return {**self._files(found, dict.fromkeys(found.files)), record.FILE: found.to_bytes()}
+        return {**self._files(found, dict.fromkeys(found.files)), record.RECORD_FILE: found.to_bytes()}
 
     def take_in(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
         """Write an object that another store gave; it has been checked there, and its record is checked here."""
-        found = record.ObjectRecord.from_bytes(files[record.FILE])
-        if (found.recipe.stage, found.recipe.key) != (stage, key) or {*found.files, record.FILE} != set(files):
+        found = record.ObjectRecord.from_bytes(files[record.RECORD_FILE])
+        if (found.recipe.stage, found.recipe.key) != (stage, key) or {*found.files, record.RECORD_FILE} != set(files):
             raise StoreError(f"{stage} object {key}: the files given are not its own")
         self._write(stage, key, files, f"writing {stage} object {key[:12]}")
 
@@ -210,9 +214,9 @@ class Store:
             raise StoreVersionError(
                 f"{self.root}: this store has format 1, of before the first release; remove it or choose another folder"
             )
-        if not isinstance(version, int) or version != FORMAT_VERSION:
+        if not isinstance(version, int) or version != STORE_FORMAT:
             raise StoreVersionError(
-                f"{self.root}: this store has format {version} and this program reads up to {FORMAT_VERSION}; "
+                f"{self.root}: this store has format {version} and this program reads up to {STORE_FORMAT}; "
                 "update the program or choose another store folder"
             )
 
@@ -232,7 +236,7 @@ class Store:
                         f"{self.root}: is no store, but holds {others[0]}/, which a store would take for its own; "
                         f"choose another folder (or restore its {_DESCRIPTION}, if it was one)"
                     ) from None
-                self.backend.write(_DESCRIPTION, json.dumps({"format": FORMAT_VERSION}).encode() + b"\n")
+                self.backend.write(_DESCRIPTION, json.dumps({"format": STORE_FORMAT}).encode() + b"\n")
             self._described = True
 
     def _write(self, stage: str, key: str, files: Mapping[str, bytes], doing: str) -> None:
@@ -258,7 +262,7 @@ class Store:
         except OSError as error:
             raise self._unreadable(stage, key, error) from error
         except record.DamagedRecordError as error:
-            self._corrupt(stage, key, f"{record.FILE}: {error}")
+            self._corrupt(stage, key, f"{record.RECORD_FILE}: {error}")
         if (found.recipe.stage, found.recipe.key) != (stage, key):
             self._corrupt(stage, key, f"it belongs to {found.recipe.stage} object {found.recipe.key}")
         return found
@@ -277,7 +281,7 @@ class Store:
             self._corrupt(found.recipe.stage, found.recipe.key, str(error))
 
     def _files(self, found: record.ObjectRecord, wanted: Mapping[str, record.Span | None]) -> dict[str, bytes]:
-        """Payload files' bytes, checked."""
+        """Read payload files, or spans of them, and check them."""
         stage, key = found.recipe.stage, found.recipe.key
         try:
             files = self.backend.files(found, wanted)

@@ -1,11 +1,13 @@
-"""Plain-text tables and sizes for the command line."""
+"""Text for people: sizes, plain tables, and the name that was probably meant."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
+_NEAR = 0.6  # part of two names that must agree (difflib's usual cutoff)
+
 
 def format_bytes(count: float) -> str:
-    """``1536`` -> ``"1.5 KiB"``."""
+    """Write a number of bytes with its unit: ``1536`` -> ``"1.5 KiB"``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -14,7 +16,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> str:
-    """Columns two spaces apart, headed by ``header``; the columns numbered in ``right`` are right-aligned."""
+    """Lay out columns two spaces apart, headed by ``header``; the columns numbered in ``right`` are right-aligned."""
     cells = [[str(c) for c in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = []
@@ -24,8 +26,11 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], right:
     return "\n".join(lines)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"``, whatever its case, or an empty string where nothing is near."""
+def nearest(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Hint at what was probably meant: ``" (did you mean 'x'?)"``, or an empty string where nothing is near.
+
+    Upper and lower case are the same here. With ``most`` above 1 up to so many names are hinted at, the nearest first.
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
-    return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""
+    found = [repr(by_lower[n]) for n in difflib.get_close_matches(str(name).lower(), list(by_lower), most, _NEAR)]
+    return f" (did you mean {', '.join(found[:-1])}{' or ' if found[1:] else ''}{found[-1]}?)" if found else ""

@@ -13,12 +13,12 @@ from .artifact import Artifact
 from .errors import CorruptObjectError, MissingObjectError
 from .store import Store
 
-Progress = Callable[[int, int, int], None]  # (done, total, bytes so far)
+CopyProgress = Callable[[int, int, int], None]  # (done, total, bytes so far)
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was copied; how many objects were there already; and what could not be copied, one line each."""
+    """Outcome of a copy: what was copied, how many objects were there already, and what could not be, one line each."""
 
     copied: int
     nbytes: int
@@ -27,7 +27,7 @@ class Transfer:
 
 
 def copy(
-    source: Store, target: Store, artifacts: Iterable[Artifact], workers: int, progress: Progress | None = None
+    source: Store, target: Store, artifacts: Iterable[Artifact], workers: int, progress: CopyProgress | None = None
 ) -> Transfer:
     """Copy the artifacts' objects that ``target`` lacks, then register the artifacts whose objects it all has.
 
@@ -70,7 +70,7 @@ def copy(
 def _in_threads(
     one: Callable[[str, str], int | str], names: Iterable[tuple[str, str]], workers: int
 ) -> Iterable[tuple[tuple[str, str], int | str]]:
-    """Results as they come; no more than two per thread wait, so that memory does not grow with their number."""
+    """Yield results as they come; no more than two per thread wait, so that memory does not grow with their number."""
     left = iter(names)
     running: dict[Future[int | str], tuple[str, str]] = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="copy") as pool:

@@ -1,6 +1,8 @@
-"""Arrays of an HDF5 file that nobody vouches for: only what lies in the file itself, and no more than it can hold.
+"""Arrays of HDF5 and npz files that nobody vouches for: only what lies in the file itself, no more than it can hold.
 
-HDF5 lets an array live in other files (links, virtual and external storage), and lets 1 kB declare any size.
+HDF5 lets an array live in other files (links, virtual and external storage), and lets 1 kB declare any size; so does an
+npz archive, whose members may be pickles, too. Nothing here follows a link, unpickles, or takes memory for what a
+header merely declares.
 """
 
 import math
@@ -26,7 +28,7 @@ class NotPlainError(ValueError):
 
 
 def check_heaps(data: bytes | mmap) -> None:
-    """NotPlainError where a heap of texts in the file's bytes is damaged so that HDF5 would walk through it for ever.
+    """Raise NotPlainError where a heap of texts in the bytes is damaged so that HDF5 would walk through it for ever.
 
     A heap is "GCOL", version 1, its size, and then objects, each with its index, a count, its size and its content; the
     library goes on by an object's size, also where that is 0 or leads out of the heap.
@@ -46,7 +48,7 @@ def check_heaps(data: bytes | mmap) -> None:
 
 
 def plain_dataset(group: Any, name: str) -> Any:
-    """The h5py.Dataset of this name: of numbers, bool, text or records, all its values in the file.
+    """Open the h5py.Dataset of this name: of numbers, bool, text or records, all its values in the file.
 
     Raises NotPlainError, or whatever h5py raises for damaged bytes.
     """
@@ -65,13 +67,13 @@ def plain_dataset(group: Any, name: str) -> Any:
 
 
 def read_values(data: Any) -> NDArray[Any]:
-    """All values of a dataset of numbers; NotPlainError where it declares more than the file can hold."""
+    """Read all values of a dataset of numbers; NotPlainError where it declares more than the file can hold."""
     check_size(data)
     return np.asarray(data[()])
 
 
 def check_size(data: Any) -> None:
-    """NotPlainError where the array, or one of its chunks, is larger than what is stored can be expanded to."""
+    """Raise NotPlainError where the array, or one of its chunks, is larger than what is stored can be expanded to."""
     plist = data.id.get_create_plist()
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if sum(number not in _NOT_COMPRESSION for number in filters) > 1:
@@ -95,7 +97,7 @@ class StoredArray:
 
 
 def npz_arrays(archive: zipfile.ZipFile) -> dict[str, StoredArray]:
-    """Every array by its name without ``.npy``; ValueError, naming the member, for what is no array."""
+    """List every array by its name without ``.npy``; ValueError, naming the member, for what is no array."""
     entries = {}
     for info in archive.infolist():
         try:
@@ -117,12 +119,11 @@ def npz_arrays(archive: zipfile.ZipFile) -> dict[str, StoredArray]:
 def _load(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """The values; ValueError where they are pickled or fewer than declared, before memory is taken for them."""
+    """Read the values; ValueError where they are pickled or fewer than declared, before memory is taken for them."""
     nbytes = math.prod(shape) * dtype.itemsize
     if dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError(f"{dtype} {list(shape)} is no array of numbers")
     if nbytes > info.file_size or nbytes > HARMLESS_BYTES + MAX_EXPANSION * info.compress_size:
         raise ValueError(f"it declares {nbytes} bytes where the file holds {min(info.file_size, info.compress_size)}")
-
     with archive.open(info) as file:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

@@ -1,7 +1,10 @@
 """A store at a URL of an object store, by fsspec: ``s3://bucket/folder``, ``gs://…``, ``abfs://…``, ``memory://…``.
 
 Object stores have no folders to rename, but a file appears there whole or not at all. So an object is one file,
-``objects/<stage>/<key[:2]>/<key>.zip`` (see ``_pack``), and a reader fetches its head and then the bytes it wants.
+``objects/<stage>/<key[:2]>/<key>.zip``: an archive of the files that a folder would hold, uncompressed, ``object.json``
+first (``pack``). A reader fetches its head, learns from the record where each file lies (``spans``), and fetches what
+it wants.
+
 There is no time of last use: gc spares what a run has claimed (``Store.register``) and what was written lately.
 
 Credentials and endpoints come from fsspec's own configuration and environment (``AWS_…``, ``FSSPEC_S3_ENDPOINT_URL``).
@@ -19,27 +22,33 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
-from cache import files as _fs
+from cache import files as disk
 
 from .backend import Entry, Stat
 from .errors import StoreError
 from .recipe import is_key, is_stage
-from .record import FILE, DamagedRecordError, FileSpec, ObjectRecord, Span, image_in
+from .record import RECORD_FILE, DamagedRecordError, FileSpec, ObjectRecord, Span, image_in
 
 SUFFIX = ".zip"
 _HEADER = struct.Struct("<4s5H3I2H")  # a zip's local file header
 _MAX_FILE_BYTES = 2_000_000_000  # beyond, a zip needs longer headers
 _MAGIC = b"PK\x03\x04"
+_HEAD_BYTES = 1 << 16  # most records, and many whole objects, are smaller
+_TIMES = ("LastModified", "mtime", "created", "updated", "last_modified")  # each file system has its own word
+_AT_ONCE = 32  # requests in flight
+_LIST_FROM = 1000  # for so many keys listing a stage is faster than asking for each
+# Where a file appears at once, when it is whole; over ftp, sftp or smb half of one is visible.
+_ATOMIC = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """``{relative path: bytes}``, ``object.json`` among them, as the bytes of an archive."""
+    """Write ``{relative path: bytes}``, ``object.json`` among them, as the bytes of an archive."""
     for name, data in files.items():
         if len(data) > _MAX_FILE_BYTES:
             raise StoreError(f"{name} has {len(data)} bytes, too many for an archive; keep this object in a folder")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name in (FILE, *sorted(files.keys() - {FILE})):
+        for name in (RECORD_FILE, *sorted(files.keys() - {RECORD_FILE})):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o444 << 16
             archive.writestr(entry, files[name])
@@ -52,27 +61,25 @@ def record_span(head: bytes) -> tuple[int, int]:
         raise ValueError("it is cut off")
     magic, *_, size, full_size, name_length, extra = _HEADER.unpack_from(head)
     start = _HEADER.size + name_length + extra
-    if magic != _MAGIC or head[_HEADER.size : _HEADER.size + name_length] != FILE.encode() or size != full_size:
+    if magic != _MAGIC or head[_HEADER.size : _HEADER.size + name_length] != RECORD_FILE.encode() or size != full_size:
         raise ValueError("it is no object's archive")
     return start, start + size
 
 
-def spans(record_end: int, files: Mapping[str, FileSpec]) -> dict[str, tuple[int, int]]:
-    """First and last byte (exclusive) of each payload file, from its record."""
-    out, at = {}, record_end
+def record_end(found: ObjectRecord) -> int:
+    """Place in the object's archive at which ``object.json`` ends."""
+    data = found.to_bytes()
+    return record_span(pack({RECORD_FILE: data}))[1]
+
+
+def spans(start: int, files: Mapping[str, FileSpec]) -> dict[str, tuple[int, int]]:
+    """First and last byte (exclusive) of each payload file; ``start`` is where the record ends."""
+    out, at = {}, start
     for name in sorted(files):
         at += _HEADER.size + len(name.encode())
         out[name] = (at, at + files[name].nbytes)
         at += files[name].nbytes
     return out
-
-
-_HEAD_BYTES = 1 << 16  # most records, and many whole objects, are smaller
-_TIMES = ("LastModified", "mtime", "created", "updated", "last_modified")  # each file system has its own word
-_AT_ONCE = 32  # requests in flight
-_LIST_FROM = 1000  # for so many keys listing a stage is faster than asking for each
-# Where a file appears at once, when it is whole; over ftp, sftp or smb half of one is visible.
-_ATOMIC = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 
 
 class UrlBackend:
@@ -95,7 +102,7 @@ class UrlBackend:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        """The file system and the root's path in it."""
+        """The file system, and the root's path in it."""
         import fsspec
 
         try:
@@ -108,7 +115,7 @@ class UrlBackend:
         return f"{self.root}/{name}"
 
     def explained(self, doing: str) -> AbstractContextManager[None]:
-        return _fs.explained(doing, self.root)
+        return disk.explained(doing, self.root)
 
     def read(self, name: str) -> bytes:
         return bytes(self._call("cat_file", name))
@@ -155,7 +162,7 @@ class UrlBackend:
 
     def files(self, found: ObjectRecord, wanted: Mapping[str, Span | None]) -> dict[str, bytes | None]:
         name = _name(found.recipe.stage, found.recipe.key)
-        place = spans(record_span_of(found), found.files) if wanted else {}
+        place = spans(record_end(found), found.files) if wanted else {}
         parts: dict[str, Span] = {}
         for one in place.keys() & wanted.keys():
             (start, stop), span = place[one], wanted[one]
@@ -173,9 +180,9 @@ class UrlBackend:
 
     def everything(self, found: ObjectRecord) -> tuple[dict[str, bytes | None], list[str]]:
         data = self.read(_name(found.recipe.stage, found.recipe.key))
-        place = spans(record_span_of(found), found.files)
+        place = spans(record_end(found), found.files)
         files = {name: data[start:stop] for name, (start, stop) in place.items()}
-        as_written = pack({**files, FILE: found.to_bytes()}) == data
+        as_written = pack({**files, RECORD_FILE: found.to_bytes()}) == data
         return {**files}, [] if as_written else ["the archive around its files is not as it was written"]
 
     def put(self, stage: str, key: str, files: Mapping[str, bytes]) -> None:
@@ -183,11 +190,11 @@ class UrlBackend:
 
     def quarantine(self, stage: str, key: str) -> None:
         with suppress(FileNotFoundError):
-            source, target = _name(stage, key), f"quarantine/{stage}-{key}-{_fs.random_name()}{SUFFIX}"
+            source, target = _name(stage, key), f"quarantine/{stage}-{key}-{disk.random_name()}{SUFFIX}"
             self.write(target, self.read(source))
             self._call("rm_file", source)
 
-    def opens(self, found: ObjectRecord) -> str:
+    def payload_path(self, found: ObjectRecord) -> str:
         return self.locate(_name(found.recipe.stage, found.recipe.key))
 
     def objects(self, stage: str | None = None) -> Iterator[Entry]:
@@ -236,7 +243,7 @@ class UrlBackend:
             return b""  # cut off before that: a server refuses such a range
 
     def _find(self, folder: str) -> list[tuple[str, Mapping[str, Any]]]:
-        """(name, info) of every file under a folder, sorted."""
+        """List (name, info) of every file under a folder, sorted."""
         prefix = self._opened[1].lstrip("/") + "/"
         try:
             found = self._call("find", folder, detail=True)
@@ -245,7 +252,7 @@ class UrlBackend:
         return [(path.lstrip("/").removeprefix(prefix), found[path]) for path in sorted(found)]
 
     def _listed(self, stage: str | None) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-        """(stage, key, name, info) of every file among the objects; the key of one that is no object is empty."""
+        """Yield (stage, key, name, info) of every file among the objects; the key of one that is no object is empty."""
         for path, info in self._find("objects" if stage is None else f"objects/{stage}"):
             parts = path.split("/")
             key = parts[-1].removesuffix(SUFFIX)
@@ -253,18 +260,12 @@ class UrlBackend:
             yield parts[1], key if fits else "", path, info
 
 
-def record_span_of(found: ObjectRecord) -> int:
-    """Where ``object.json`` ends in the object's archive."""
-    data = found.to_bytes()
-    return record_span(pack({FILE: data}))[1]
-
-
 def _name(stage: str, key: str) -> str:
     return f"objects/{stage}/{key[:2]}/{key}{SUFFIX}"
 
 
 def _merged(wanted: Iterable[tuple[int, int]], gap: int = _HEAD_BYTES) -> list[tuple[int, int]]:
-    """Spans as fewer requests: those less than ``gap`` bytes apart are fetched as one."""
+    """Join spans to fewer requests: those less than ``gap`` bytes apart are fetched as one."""
     out: list[tuple[int, int]] = []
     for start, stop in sorted(wanted):
         if out and start - out[-1][1] <= gap:
@@ -283,7 +284,7 @@ def _stat(info: Mapping[str, Any]) -> Stat:
 
 @contextmanager
 def _as_os_error(where: str) -> Iterator[None]:
-    """Each file system has its own exceptions for no connection and no credentials; ``where`` is the file's URL."""
+    """Turn what a file system raises for no connection or credentials into an OSError; ``where`` is the file's URL."""
     try:
         yield
     except OSError as error:

@@ -1,43 +1,28 @@
-"""Files as a dataset needs them: hashing, writing atomically, and staying inside the dataset's folder."""
+"""Files as a dataset needs them: their digest, staying inside the dataset's folder, and reading from a zip archive."""
 
-import contextlib
 import hashlib
 import os
-import tempfile
 import threading
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from cache import atomic_write, make_dirs
 from cache.errors import DatasetError, MissingFileError
 
 
 def sha256_of(data: bytes) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Compute the SHA-256 (hex) of a file's bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part, whatever kills us."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes 0600, which other users of a shared dataset could not read
-        Path(temporary).replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder, and need not
-            os.fsync(folder)
-        os.close(folder)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def write_with_folders(path: Path, data: bytes) -> None:
+    """Write a file atomically, and the folders above it where they are not there; raises as ``cache.atomic_write``."""
+    make_dirs(path.parent)
+    atomic_write(path, data)
 
 
 def why_unsafe(file_name: str) -> str | None:
-    """Why ``file_name`` may not be used below a dataset's image root, or None when it may.
+    """Say why ``file_name`` may not be used below a dataset's image root, or None when it may.
 
     Only plain relative paths with forward slashes: a manifest may come from anywhere, and must not be able to name
     a file outside the folder that the user pointed at.
@@ -57,7 +42,7 @@ def why_unsafe(file_name: str) -> str | None:
 
 
 def resolve_inside(root: Path, file_name: str) -> Path:
-    """The real path of ``file_name`` below ``root``; DatasetError where it leads outside (also through a link)."""
+    """Find the real path of ``file_name`` below ``root``; DatasetError where it leads outside (also through a link)."""
     reason = why_unsafe(file_name)
     if reason:
         raise DatasetError(f"{file_name}: {reason}; name the file relative to {root}")
@@ -72,7 +57,7 @@ def resolve_inside(root: Path, file_name: str) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; False too for a name that the file system cannot have."""
+    """Tell whether there is such a file or folder; False too for a name that the file system cannot have."""
     try:
         return path.exists()
     except OSError:  # a name that is too long
@@ -80,12 +65,12 @@ def exists(path: Path) -> bool:
 
 
 def read_inside(root: Path, file_name: str) -> bytes:
-    """The bytes of a file that must be below ``root``, also when links are followed; DatasetError as its parts."""
+    """Read a file that must be below ``root``, also when links are followed; DatasetError where that cannot be."""
     return read_bytes(resolve_inside(root, file_name), file_name, root)
 
 
 def read_bytes(path: Path, name: str, folder: Path | None = None) -> bytes:
-    """The file's bytes; DatasetError, naming it ``name`` in ``folder`` (its own), where it is missing or unreadable."""
+    """Read a file's bytes; DatasetError, naming it ``name`` in ``folder`` (its own), where that cannot be."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -122,11 +107,11 @@ class Archive:
             self._opened = None
 
     def names(self) -> list[str]:
-        """Names of all files, as the archive has them; DatasetError where it is no readable zip archive."""
+        """List the names of all files, as the archive has them; DatasetError where it is no readable zip archive."""
         return [info.filename for info in self._open().infolist() if not info.is_dir()]
 
     def read(self, name: str) -> bytes:
-        """One file's bytes, its CRC checked; DatasetError where it is missing, damaged, encrypted or far too large.
+        """Read one file's bytes, its CRC checked; DatasetError where it is absent, damaged, encrypted or far too large.
 
         Only files that are stored or deflated, as those of nearly every archive; another method is a DatasetError, too.
         """

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from cache.errors import DatasetError
 
 from .dataset import Dataset, ImageRecord
-from .files import read_bytes, why_unsafe, write_atomically
+from .files import read_bytes, why_unsafe, write_with_folders
 
 MANIFEST_VERSION = 2  # 2: one class per picture; a dataset with boxes is still written as 1
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
@@ -81,7 +81,7 @@ def load_dataset(path: str | Path) -> Dataset:
 
 def save_dataset(dataset: Dataset, path: str | Path) -> None:
     """Write the manifest atomically; equal datasets give equal bytes."""
-    write_atomically(Path(path), dataset_to_json(dataset))
+    write_with_folders(Path(path), dataset_to_json(dataset))
 
 
 def dataset_to_json(dataset: Dataset) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from cache.errors import DatasetError
 
 from .dataset import Dataset
-from .files import write_atomically
+from .files import write_with_folders
 from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
@@ -71,7 +71,7 @@ def register(
         "options": dict(options),
         "notes": list(notes),
     }
-    write_atomically(folder / "source.json", (json.dumps(source, indent=1, ensure_ascii=False) + "\n").encode())
+    write_with_folders(folder / "source.json", (json.dumps(source, indent=1, ensure_ascii=False) + "\n").encode())
     save_dataset(dataset, folder / "manifest.json")
     return folder
 

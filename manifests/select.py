@@ -1,6 +1,5 @@
 """Which images and classes of a registered dataset a run uses."""
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from cache.errors import StageError
+from cache.text import nearest
 from manifests import Dataset, DatasetError, ImageRecord, ImageSource
 
 TRAIN, TEST = "train", "test"
@@ -69,9 +69,8 @@ def _with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
 
 
 def _no_class(dataset: Dataset, label: str) -> str:
-    near = difflib.get_close_matches(label, dataset.classes, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(dataset.classes)}"
-    return f"manifest.classes: dataset {dataset.name} has no class {label!r}; {hint}"
+    hint = nearest(label, dataset.classes) or f"; it has: {', '.join(dataset.classes)}"
+    return f"manifest.classes: dataset {dataset.name} has no class {label!r}{hint}"
 
 
 def _relabelled(image: ImageRecord, labels: np.ndarray) -> ImageRecord:

@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from cache import (
 from cache.errors import ParamsError, StageError
 from manifests import Dataset, ImageSource, load_dataset
 from pipeline.hardware import default_workers
-from stages.contract import Compute, ImageTask, Node, ReadImage, S
+from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, S
+from stages.detections.saved import detector_input
 from stages.graph import SAVED
 
+from .detector_runs import detector_runs
 from .detectors import Layout
+from .environments import Notice, environment_here
 from .executor import Executor, Runner, Tally
 from .graph import nodes_before
 from .local import LocalRunner
@@ -83,6 +87,10 @@ class RunContext:
     @cached_property
     def store(self) -> Store:
         return Store(store_root(self._project, self._params))
+
+    @cached_property
+    def _notice(self) -> Notice:
+        return Notice(self.store, self.log)
 
     @property
     def seed(self) -> int:
@@ -139,11 +147,18 @@ class RunContext:
         make_dirs(partial.parent)
         return partial
 
+    def detectors(self) -> list[DetectorRun]:
+        mark = detector_input("")
+        names = [name.removeprefix(mark) for name in self.node.inputs if name.startswith(mark)]
+        return detector_runs(self._project, names, self.store)
+
     def dataset(self) -> Dataset:
         return self._dataset
 
     def artifact(self, name: str) -> Artifact:
-        return Artifact.read(self.input(name))
+        artifact = Artifact.read(self.input(name))
+        self._notice.met(artifact.stage, artifact.keys.values())
+        return artifact
 
     @property
     def image(self) -> ReadImage:
@@ -153,11 +168,22 @@ class RunContext:
         return self._images.read
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
+        tasks = [replace(task, recipe=self.named(task.recipe, on_device=compute.on_device)) for task in tasks]
         try:
             self.claim(tasks)
         except StorePermissionError as error:
             require_all(self.store, tasks, error)
-        return Executor(self.store, self._runner(), self.log, self.tally).compute(tasks, compute, unit=unit)
+        executor = Executor(self.store, self._runner(), self.log, self.tally, self.device, self._notice)
+        return executor.compute(tasks, compute, unit=unit)
+
+    def named(self, recipe: Recipe, *, on_device: bool) -> Recipe:
+        """Return the recipe with this process's environment, where ``store.environment`` makes that part of the key.
+
+        ``on_device``: whether a network computes the result, on ``execution.device``.
+        """
+        if self._params.store.environment == "record":
+            return recipe
+        return recipe.in_environment(environment_here(self.device if on_device else None).digest)
 
     def claim(self, tasks: Sequence[ImageTask]) -> None:
         """Register what is about to be computed, so that gc spares it for as long as the run takes.
@@ -180,7 +206,7 @@ class RunContext:
 
     def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
         stage = self.node.stage
-        recipe = Recipe(stage.name, stage.version, params, inputs)
+        recipe = self.named(Recipe(stage.name, stage.version, params, inputs), on_device=stage.on_device)
         files = {name: Path(self.node.outputs[name]).name for name in stage.trained}
         if self.store.has(stage.name, recipe.key):
             arrays = self.store.get(stage.name, recipe.key).arrays
@@ -197,7 +223,8 @@ class RunContext:
         """Put the files just trained into the store by their names; one that may only be read stays as it is."""
         arrays = {file: np.fromfile(self.output(name), np.uint8) for name, file in files.items()}
         try:
-            self.store.put(recipe, Payload(arrays, {"count": 0}, "hdf5"))
+            computed_by = environment_here(self.device if self.node.stage.on_device else None)
+            self.store.put(recipe, Payload(arrays, {"count": 0}, "hdf5"), computed_by)
             self.tally.computed += 1
         except StorePermissionError:
             self.log.warning(

@@ -13,7 +13,7 @@ from stages.contract import Node
 from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, at
 
 from .detectors import Layout, detector_names
-from .graph import nodes_of
+from .graph import comparing, nodes_of
 from .params import SHARED, Params, load_params, read_kind
 
 _WRITTEN = "# Written by `rcnn detector write` from stages/graph.py; edit that page, not this file.\n"
@@ -30,6 +30,10 @@ _CLASSIFICATION_HEAD = (
     "# Classification (docs/classification.md): `dvc repro classification/dvc.yaml`. In a file of its own, so that\n"
     "# `dvc repro`, which runs the detector, neither runs these stages nor shows their empty results. Nor does\n"
     "# `dvc pull` miss them where they never ran: nothing here is in DVC's cache. The figures are for git to keep.\n"
+)
+_COMPARISON_HEAD = (
+    "# All detectors of the project on one page: `dvc repro comparison/dvc.yaml` (`make compare`) makes what is\n"
+    "# missing of each, and reports/comparison/index.html. `rcnn compare A B` compares those that exist.\n"
 )
 # How DVC draws a table: {stage: {output: its line below `plots:`}}.
 _PLOTS = {
@@ -55,6 +59,7 @@ def write_all(project: Path) -> list[Path]:
 def _texts(project: Path) -> Iterator[tuple[Path, str]]:
     yield project / "dvc.yaml", root_text()
     yield project / "classification" / "dvc.yaml", classification_text()
+    yield project / "comparison" / "dvc.yaml", comparison_text(project)
     for name in detector_names(project)[1:]:
         layout = Layout(project, name)
         yield layout.dvc_file, detector_text(layout, load_params(layout))
@@ -70,6 +75,12 @@ def classification_text() -> str:
     """Return classification/dvc.yaml."""
     nodes = [at(one) for one in CLASSIFICATION]
     return _CLASSIFICATION_HEAD + _WRITTEN + "\n" + _file(nodes, Layout(Path()), wdir="..", cached=False)
+
+
+def comparison_text(project: Path) -> str:
+    """Return comparison/dvc.yaml: one page of all detectors that the project has."""
+    node = comparing(detector_names(project))
+    return _COMPARISON_HEAD + _WRITTEN + "\n" + _file([node], Layout(Path()), wdir="..", cached=False)
 
 
 def detector_text(layout: Layout, params: Params) -> str:

@@ -13,10 +13,13 @@ from statistics import median
 from typing import Protocol
 
 from cache import Store
-from cache.errors import InterruptedRun, StageError
+from cache.environment import Environment
+from cache.errors import ExecutionError, InterruptedRun, StageError
 from manifests import DatasetError
 from stages.contract import Compute, ImageTask, Log
 from stages.stopwatch import collected
+
+from .environments import Notice, environment_here
 
 
 @dataclass
@@ -56,23 +59,39 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to each task: compute the object and put it into the store. Picklable where ``compute`` is."""
+    """What is done to each task: compute the object and put it into the store. Picklable where ``compute`` is.
+
+    ``device`` is ``execution.device``. An object's record names the environment of the process that computes it.
+    """
 
     store: Store
     compute: Compute
+    device: str = "cpu"
 
     def __call__(self, task: ImageTask) -> Outcome:
         """Never raises an ``Exception``: it is in the outcome, named after the image where it is a bug of ours."""
         try:
+            environment = environment_here(self.device if self.compute.on_device else None)
+            if task.recipe.environment not in (None, environment.digest):
+                return Outcome(error=_elsewhere(environment))
             with collected() as seconds:
                 payload = self.compute(task)
-            self.store.put(task.recipe, payload)
+            self.store.put(task.recipe, payload, environment)
             return Outcome(int(payload.attrs["count"]), seconds)
         except (StageError, DatasetError) as error:
             return Outcome(problem=str(error))
         except Exception as error:
             error.add_note(f"while computing image {task.image.file_name}")
             return Outcome(error=error)
+
+
+def _elsewhere(environment: Environment) -> ExecutionError:
+    """The error of a process whose environment is not the one that keys name."""
+    return ExecutionError(
+        f"a process that computes images has {environment}, and the one that named their keys has another environment "
+        "(store.environment: key); use the same versions and the same kind of device, or set store.environment to "
+        "record"
+    )
 
 
 class Runner(Protocol):
@@ -89,12 +108,17 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Executor:
-    """Fills a store by means of a runner; ``tally`` adds up over several calls."""
+    """Fills a store by means of a runner; ``tally`` adds up over several calls.
+
+    ``device`` is ``execution.device``; ``notice`` is told which objects were there.
+    """
 
     store: Store
     runner: Runner
     log: Log
     tally: Tally
+    device: str = "cpu"
+    notice: Notice | None = None
 
     def compute(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str) -> list[str]:
         """Compute and store every task whose object is missing; returns one key per task, in order.
@@ -117,8 +141,13 @@ class Executor:
         missing = self._missing(tasks, keys)
         todo = {key: task for task, key in zip(tasks, keys, strict=True) if key in missing}
         self.tally.reused += len(set(keys)) - len(todo)
+        if self.notice is not None:
+            here = environment_here(self.device if compute.on_device else None)
+            for stage in {task.recipe.stage for task in tasks}:
+                there = [k for k, t in zip(keys, tasks, strict=True) if t.recipe.stage == stage and k not in missing]
+                self.notice.met(stage, there, here)
         if todo:
-            self._run(Work(self.store, compute), list(todo.values()), unit)
+            self._run(Work(self.store, compute, self.device), list(todo.values()), unit)
         self.log.info(f"{len(todo)} images computed, {len(set(keys)) - len(todo)} found in the store")
         return keys
 

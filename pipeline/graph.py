@@ -1,6 +1,6 @@
 """A detector's nodes with the paths that they have in a project, and what leads to which."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
@@ -9,15 +9,17 @@ from cache.text import nearest
 from stages.contract import Node
 from stages.detections.saved import detector_input
 from stages.detections.settings import CombineSettings
-from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, Kind, Place, at
+from stages.graph import CLASSIFICATION, COMBINE, COMPARISON, HEAD, KINDS, ROOT, Kind, Place, at, place
 
 from .detectors import Layout, detector_names
 from .params import Params, read_kind
 
+OBJECT_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
+
 
 def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:
     """Return what a detector of this kind runs, the shared head first, in running order."""
-    return (*HEAD, *kind.places, *(CLASSIFICATION if is_root else ()))
+    return (*HEAD, *kind.places, *((*CLASSIFICATION, *COMPARISON) if is_root else ()))
 
 
 def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:
@@ -27,6 +29,8 @@ def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:
     if kind.detections is None:
         joined = params.groups.of("combine", CombineSettings).detectors
         nodes["combine"] = _joining(nodes["combine"], layout, joined)
+    if layout.is_root:
+        nodes["compare"] = comparing(detector_names(layout.project))
     return MappingProxyType(nodes)
 
 
@@ -63,6 +67,18 @@ def nodes_before(name: str, nodes: Mapping[str, Node], dataset: str) -> list[str
             before.insert(0, earlier)
             read |= _paths(nodes[earlier].inputs, dataset)
     return before
+
+
+def comparing(names: Sequence[str]) -> Node:
+    """Return the node that compares these detectors: the lists of their detections are further inputs."""
+    node = at(COMPARISON[0])
+    lists = {detector_input(name): final_detections(name) for name in names}
+    return Node(node.name, node.stage, {**node.inputs, **lists}, node.outputs)
+
+
+def final_detections(name: str) -> str:
+    """Return the path, below the project, of the list of a detector's detections after combining."""
+    return at(place(COMBINE, lacks=COMBINE.optional), name).outputs["manifest"]
 
 
 def _paths(files: Mapping[str, str], dataset: str) -> set[PurePath]:

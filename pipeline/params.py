@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from cache.errors import ParamsError
 from cache.text import nearest
-from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, Kind
+from stages.graph import CLASSIFICATION, COMPARISON, HEAD, KINDS, ROOT, Kind
 from stages.settings import Parameters, Settings
 
 from .detectors import Layout, kind_named
@@ -44,7 +44,7 @@ class ExecutionSettings(Settings):
         "of a started cluster where a network runs)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where networks run; auto: cuda where there is one (keys do not name it, bits may differ)"
+        "auto", description="where networks run; auto: cuda where there is one (bits may differ: see store.environment)"
     )
 
 
@@ -56,6 +56,12 @@ class StoreSettings(Settings):
         min_length=1,
         description="folder of the store, relative to the project, or an s3://, gs:// or abfs:// URL; RCNN_STORE in "
         "the environment overrides it",
+    )
+    environment: Literal["record", "key"] = Field(
+        "record",
+        description="where the versions of the libraries and the device that compute an object are named: record: in "
+        "the object, whose key does not depend on them; key: in its key, too, so that each environment computes its "
+        "own (docs/store.md)",
     )
 
 
@@ -97,14 +103,15 @@ def own_groups(kind: Kind) -> dict[str, type[Settings]]:
 def schema(kind_name: str = ROOT) -> type[Params]:
     """Return the model of a detector's parameters: the shared ones, and each group of its own stages.
 
-    The root's holds those of classification, too.
+    The root's holds those of classification and of the comparison, too.
     """
     fields: dict[str, Any] = {}
     models = {group: model for one in HEAD for group, model in one.stage.settings.items()} | own_groups(
         KINDS[kind_name]
     )
     if kind_name == ROOT:
-        models |= {group: model for one in CLASSIFICATION for group, model in one.stage.settings.items()}
+        tasks = (*CLASSIFICATION, *COMPARISON)
+        models |= {group: model for one in tasks for group, model in one.stage.settings.items()}
     for group, model in models.items():
         fields[group] = (model, Field(default_factory=model))
     made: type[Params] = create_model("Params", __base__=Params, **fields)

@@ -9,6 +9,7 @@ from types import FrameType
 
 from cache import FULL, StoreError, StoreFullError
 from pipeline import timings
+from stages.contract import Node
 from stages.graph import HEAD
 
 from .context import RunContext
@@ -21,24 +22,27 @@ from .progress import format_seconds
 
 
 def run_node(name: str, layout: Layout, params: Params) -> None:
-    """Run node ``name`` of a detector with parsed parameters.
+    """Run node ``name`` of a detector with parsed parameters; see :func:`run_placed`."""
+    node = node_named(name, nodes_of(layout, params))
+    # what all detectors share is the root's
+    run_placed(node, Layout(layout.project) if node.name in {one.name for one in HEAD} else layout, params)
+
+
+def run_placed(node: Node, layout: Layout, params: Params) -> None:
+    """Run a node of a detector with parsed parameters.
 
     The node's former outputs stay until it has succeeded. Objects that it meets damaged or finds gone are computed
     again (see ``mending``). Raises what the stage raises, and InterruptedRun on Ctrl-C or SIGTERM.
     """
-    nodes = nodes_of(layout, params)
-    node = node_named(name, nodes)
-    if node.name in {one.name for one in HEAD}:
-        layout = Layout(layout.project)  # what all detectors share is the root's
-    context, mending = RunContext(node, layout, params, nodes), Mending(params)
+    context, mending = RunContext(node, layout, params, nodes_of(layout, params)), Mending(params)
     begin = time.monotonic()
     timings.reset_peak()
-    with alone(layout, name, context.log):
+    with alone(layout, node.name, context.log):
         context.discard_partial()
         try:
-            with _terminate_as_interrupt(), _full_disk_named(name, layout.project):
+            with _terminate_as_interrupt(), _full_disk_named(node.name, layout.project):
                 mending.run(context)
-            with _full_disk_named(name, layout.project):
+            with _full_disk_named(node.name, layout.project):
                 context.commit()
         finally:
             context.discard_partial()

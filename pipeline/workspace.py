@@ -14,10 +14,8 @@ from stages.graph import ROOT, SAVED
 
 from .context import store_root
 from .detectors import Layout, layout_of
-from .graph import project_nodes
+from .graph import OBJECT_LISTS, project_nodes
 from .params import Params, load_params
-
-_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
 
 
 def current_layout(project: Path) -> Layout:
@@ -47,7 +45,7 @@ def stage_artifacts(project: Path) -> list[Artifact]:
     """Read the artifact manifests that the last runs of all detectors left in ``artifacts/``."""
     datasets = project / "artifacts" / "datasets"
     paths = {project / path for node in project_nodes(project) for path in node.outputs.values()}
-    lists = [path for path in sorted(paths) if path.name in _LISTS and datasets not in path.parents]
+    lists = [path for path in sorted(paths) if path.name in OBJECT_LISTS and datasets not in path.parents]
     dataset_manifest = project / "artifacts/manifest/manifest.json"
     return [Artifact.read(path) for path in lists if path != dataset_manifest and path.exists()]
 

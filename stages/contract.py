@@ -70,6 +70,45 @@ class Log(Protocol):
         """Report that ``done`` of ``total`` are through; rate and ETA are added, and calls may be frequent."""
 
 
+@dataclass(frozen=True)
+class DetectorRun:
+    """One detector of the project as its last runs left it; for showing and comparing.
+
+    Attributes:
+        name, kind: of the detector.
+        detections: the list of its detections, after combining.
+        regions: the list of its region proposals.
+        timings: of each of its nodes' last runs, by name.
+        test_nodes: nodes that a new image passes, in order; trained_nodes: those that train.
+        disk_bytes: of all objects of its own nodes in the store; None: not known.
+        parameters: by group, as they are now.
+        digests: sha256 of the files read, by their path.
+    """
+
+    name: str
+    detections: Artifact
+    kind: str = ""
+    regions: Artifact | None = None
+    timings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_nodes: Sequence[str] = ()
+    trained_nodes: Sequence[str] = ()
+    disk_bytes: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes that it detects, in the order of its labels."""
+        classes: Sequence[str] = self.detections.summary["classes"]
+        return classes
+
+    @property
+    def images(self) -> Sequence[str]:
+        """SHA-256 of each image that it searched, in the order of the artifact's entries."""
+        images: Sequence[str] = self.detections.summary["images"]
+        return images
+
+
 class Context(Protocol):
     """What a stage sees of the world. Anything it did not declare raises ``LookupError``."""
 
@@ -124,6 +163,9 @@ class Context(Protocol):
     def timings(self) -> Mapping[str, Mapping[str, Any]]:
         """Seconds, peak memory and counts of each node's last run, by node name; for showing, never for computing."""
 
+    def detectors(self) -> Sequence[DetectorRun]:
+        """The detectors whose detections are inputs of this node (``compare``), the first one first."""
+
     def dataset(self) -> Dataset:
         """The dataset manifest (declared input ``manifest``)."""
 
@@ -170,6 +212,7 @@ class Stage:
         reads_all: whether it shows every parameter of its detector.
         optional: inputs that a node may lack.
         trained: outputs that :meth:`Context.trained` keeps in the store.
+        on_device: whether those are trained on ``execution.device``.
         metrics, plots: outputs that DVC shows as such.
         check: contradictions between parameters, one line each, told before anything is computed.
     """
@@ -185,6 +228,7 @@ class Stage:
     reads_all: bool = False
     optional: frozenset[str] = frozenset()
     trained: tuple[str, ...] = ()
+    on_device: bool = False
     metrics: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
     check: Callable[[Parameters], Iterator[str]] | None = None

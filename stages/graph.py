@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from manifests.scenes.settings import ScenesSettings
-
 from .bbox.settings import BboxSettings
 from .bbox.settings import check_layer as check_bbox_layer
 from .classification.settings import ClassifySettings, ClassifySvmSettings
+from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
-from .evaluate.settings import EvaluateSettings
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
 from .manifest.settings import ManifestSettings
@@ -27,6 +25,8 @@ from .networks.settings import ArithmeticSettings, NetworkSettings
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
 from .report.settings import ReportSettings
+from .scenes.settings import ScenesSettings
+from .scoring.settings import EvaluateSettings
 from .svm.settings import SvmSettings
 from .svm.settings import check_layer as check_svm_layer
 
@@ -73,6 +73,7 @@ PRETRAIN = Stage(
         "trained": "${node}/trained.json",
     },
     trained=("weights", "curve"),
+    on_device=True,
     plots=("curve",),
 )
 FINETUNE = Stage(
@@ -90,6 +91,7 @@ FINETUNE = Stage(
         "trained": "${node}/trained.json",
     },
     trained=("weights", "curve"),
+    on_device=True,
     plots=("curve",),
 )
 FEATURES = Stage(
@@ -219,6 +221,17 @@ CLASSIFY_SVM = Stage(
     metrics=("report",),
 )
 
+COMPARE = Stage(
+    name="compare",
+    version=1,
+    run="stages.comparison.stage:run",
+    settings={"compare": CompareSettings},
+    reads={"evaluate": EvaluateSettings},
+    seeded=True,
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},  # and every detector's list of detections
+    outputs={"html": "reports/comparison/index.html", "figures": "reports/comparison/comparison.json"},
+)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -238,55 +251,52 @@ def place(stage: Stage, name: str = "", *, lacks: frozenset[str] = frozenset()) 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of detector: its own nodes in running order, and which of them lists its detections before any combining.
+    """A kind of detector.
 
-    ``detections`` is None for a kind that only joins those of others.
+    Attributes:
+        places: its own nodes, in running order.
+        detections: the node that lists its detections before any combining; None for a kind that only joins others.
+        test_nodes: the nodes that a new image passes, in order.
     """
 
     name: str
     meaning: str
     places: tuple[Place, ...]
     detections: str | None
+    test_nodes: tuple[str, ...]
 
 
 HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
 CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/dvc.yaml
-_REGION_FEATURES = tuple(
-    map(place, (PRETRAIN, FINETUNE, FEATURES, SVM, BBOX, DETECT, COMBINE, EVALUATE, REPORT)),
+COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
+_BY_REGION = tuple(map(place, (PRETRAIN, FINETUNE, FEATURES, SVM, BBOX, DETECT, COMBINE, EVALUATE, REPORT)))
+_JOINED = (place(COMBINE, lacks=COMBINE.optional), place(EVALUATE), place(REPORT, lacks=REPORT.optional))
+_KINDS = (
+    Kind(
+        "rcnn",
+        "R-CNN: a network's features of every region, SVMs, box regression",
+        _BY_REGION,
+        detections="detect",
+        test_nodes=("proposals", "features", "detect"),
+    ),
+    Kind(
+        "sppnet",
+        "SPP-net: regions pooled from the whole image's conv5, SVMs, box regression",
+        _BY_REGION,
+        detections="detect",
+        test_nodes=("proposals", "features", "detect"),
+    ),
+    Kind(
+        "combined",
+        "several detectors' scored windows, suppressed together",
+        _JOINED,
+        detections=None,
+        test_nodes=("combine",),
+    ),
 )
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        kind.name: kind
-        for kind in (
-            Kind(
-                "rcnn", "R-CNN: a network's features of every region, SVMs, box regression", _REGION_FEATURES, "detect"
-            ),
-            Kind(
-                "sppnet",
-                "SPP-net: regions pooled from the whole image's conv5, SVMs, box regression",
-                _REGION_FEATURES,
-                "detect",
-            ),
-            Kind(
-                "combined",
-                "several detectors' scored windows, suppressed together",
-                (
-                    place(COMBINE, lacks=frozenset({"detect"})),
-                    place(EVALUATE),
-                    place(REPORT, lacks=REPORT.optional),
-                ),
-                None,
-            ),
-        )
-    }
-)
-STAGES: Mapping[str, Stage] = MappingProxyType(
-    {
-        one.stage.name: one.stage
-        for places in (HEAD, *(kind.places for kind in KINDS.values()), CLASSIFICATION)
-        for one in places
-    }
-)
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
+_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICATION, *COMPARISON)
+STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
 
 
 def at(one: Place, detector: str = ROOT) -> Node:

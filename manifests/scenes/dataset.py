@@ -13,7 +13,7 @@ from PIL import Image
 
 from cache.errors import DatasetError
 from manifests.dataset import Dataset, ImageRecord
-from manifests.files import sha256_of, write_atomically
+from manifests.files import sha256_of, write_with_folders
 from manifests.manifest_json import save_dataset
 
 from .classification import classification_set
@@ -49,9 +49,9 @@ def write_scenes(
             records.append(_write_scene(folder, split, number, bank, options))
             on_scene(len(records), sum(counts.values()))
     _remove_others(folder / IMAGES, {record.file_name for record in records})
-    write_atomically(folder / CLASSIFICATION, classification_set(bank, options).to_npz())
+    write_with_folders(folder / CLASSIFICATION, classification_set(bank, options).to_npz())
     source: dict[str, Any] = {"root": ".", "format": NAME, "path": None, "options": asdict(options), "notes": []}
-    write_atomically(folder / "source.json", (json.dumps(source, indent=2) + "\n").encode())
+    write_with_folders(folder / "source.json", (json.dumps(source, indent=2) + "\n").encode())
     dataset = Dataset(name=NAME, classes=CLASSES, images=tuple(records))
     save_dataset(dataset, folder / "manifest.json")
     return dataset
@@ -69,7 +69,7 @@ def _write_scene(folder: Path, split: str, number: int, bank: GlyphBank, options
     # No chroma subsampling: it would smear the digits' colours over their edges.
     Image.fromarray(scene.pixels).save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     file_name = f"{IMAGES}/{split}_{number:05d}.jpg"
-    write_atomically(folder / file_name, data.getvalue())
+    write_with_folders(folder / file_name, data.getvalue())
     return ImageRecord(
         id=number + (TEST_IDS_FROM if split == "test" else 0),
         file_name=file_name,

@@ -29,6 +29,7 @@ _COMMANDS = {
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
     "features": ("pipeline.cli.features", "features", "Look into cached features."),
     "params": ("pipeline.cli.params", "params", "Every parameter: meaning, range, default, and its value here."),
+    "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }
 

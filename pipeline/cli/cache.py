@@ -98,9 +98,9 @@ def show(project: Path, key: str, as_json: bool) -> None:
         return
     click.echo(f"{found.stage} object {found.key}")
     click.echo(f"written {when(found.created)}, {format_bytes(found.nbytes)} in {found.files} files: {found.path}")
-    for part in ("recipe", "attrs", "arrays"):
+    for part in ("recipe", "environment", "attrs", "arrays"):
         click.echo(f"\n{part}")
-        for name, value in flatten(text[part]).items():
+        for name, value in flatten(text[part] or {"unknown": "written before records named it"}).items():
             click.echo(f"  {name}: {value}")
 
 

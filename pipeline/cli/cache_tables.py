@@ -5,7 +5,8 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from cache import Store
-from cache.listing import ArtifactUsage, ObjectInfo, recipe_of
+from cache.listing import ArtifactUsage, ObjectInfo, record_of
+from cache.record import ObjectRecord
 from cache.text import format_bytes, format_table
 from pipeline.params import parse_params
 
@@ -37,10 +38,11 @@ def _digest_heads(inputs: Mapping[str, object]) -> dict[str, object]:
 
 
 def objects_table(store: Store, objects: Sequence[ObjectInfo]) -> str:
-    """One line per object, with the parameters in which any two differ, and the inputs in which two of an image do."""
-    recipes = [recipe_of(store, one) for one in objects]
-    params = [flatten(recipe.params) if recipe else {} for recipe in recipes]
-    inputs = [flatten(recipe.inputs) if recipe else {} for recipe in recipes]
+    """One line per object, with the parameters and the environment in which any two differ, and the inputs in which
+    two of an image do."""
+    records = [record_of(store, one) for one in objects]
+    params = [flatten(record.recipe.params) | _environment(record) if record else {} for record in records]
+    inputs = [flatten(record.recipe.inputs) if record else {} for record in records]
     by_image: dict[str, list[Mapping[str, object]]] = {}
     for one, read in zip(objects, inputs, strict=True):
         by_image.setdefault(one.image, []).append(read)
@@ -51,6 +53,11 @@ def objects_table(store: Store, objects: Sequence[ObjectInfo]) -> str:
         apart = ", ".join(f"{name}={_shortened(made_of[name])}" for name in sorted(names & made_of.keys()))
         rows.append((one.key[:12], one.image, format_bytes(one.nbytes), when(one.created), apart))
     return format_table(("key", "image", "bytes", "written", "set apart by"), rows, right=(2,))
+
+
+def _environment(record: ObjectRecord) -> dict[str, object]:
+    """The versions and the device that a record names, under names no parameter has."""
+    return flatten({"environment": record.environment.as_json()}) if record.environment else {}
 
 
 def _shortened(value: object) -> str:

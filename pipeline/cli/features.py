@@ -13,8 +13,9 @@ from cache.text import format_table
 from manifests import ImageRecord, load_dataset
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, open_store, untouchable
+from stages.features.export import export_npy, export_parquet, index_name
 from stages.features.featureset import FeatureSet, LayerView
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 from stages.svm.classifier import Classifier, read_classifier
 from stages.svm.settings import SvmSettings
 
@@ -60,8 +61,6 @@ def export(
     --npy X.npy: a matrix [regions, units], and X.regions.npz with image id, row, box, ground-truth class and overlaps
     of each. --parquet: the same as columns. What an earlier export wrote and nobody changed is replaced.
     """
-    from stages.features.export import export_npy, export_parquet, index_name
-
     if (npy is None) == (parquet is None):
         raise click.UsageError("say where to: --npy FILE or --parquet FILE")
     if npy is not None and npy.suffix != ".npy":

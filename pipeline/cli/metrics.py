@@ -13,7 +13,7 @@ from pipeline.workspace import current_layout
 @click.pass_obj
 def metrics(project: Path) -> None:
     """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
-    from stages.scoring.metrics import format_table
+    from stages.scoring.metrics import scores_table
 
     path = current_layout(project).reports / "scores.json"
     try:
@@ -23,7 +23,7 @@ def metrics(project: Path) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: is not JSON ({error}); run `dvc repro -f -s evaluate`") from None
     try:
-        table = format_table(found)
+        table = scores_table(found)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ParamsError(f"{path}: lacks scores ({error!r}); run `dvc repro -f -s evaluate`") from None
     click.echo(table)

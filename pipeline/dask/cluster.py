@@ -15,7 +15,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
 from cache.errors import ExecutionError
-from pipeline.hardware import VISIBLE, assigned_devices, count_devices
+from pipeline.hardware import VISIBLE, assigned_devices, count_devices, default_workers
 from stages.contract import Log
 
 T = TypeVar("T")
@@ -90,8 +90,6 @@ def worker_environments(workers: int, n_tasks: int, devices: list[str], cores: i
 
 
 def _workers(execution: Any, on_device: bool, n_tasks: int) -> list[dict[str, str]]:
-    from pipeline.hardware import default_workers
-
     devices: list[str] = []
     if on_device and execution.device != "cpu":
         devices = assigned_devices(os.environ.get(VISIBLE), count_devices())

@@ -10,19 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.model_file import ModelFile, read_model_file, write_model_file
-from stages.kernels.half import as_float32
+from stages.boxes.geometry import BOX_CONVENTION
+from stages.kernels.float16 import as_float32
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class BoxRegressor:
-    """Class-specific linear box regressors (paper appendix C).
+    """Class-specific linear regressors from features to box transforms (paper appendix C).
 
-    weights float32 [N, d + 1, 4], the last row being the bias, to ``tx, ty, tw, th`` (``box_coding``).
-    trained bool [N]: a class without training pairs has zero weights, so that it leaves boxes as they are.
-    A disabled regressor has d = 0 and no trained class. ``summary`` holds figures for people
-    (training error per class).
+    Attributes:
+        enabled: False for a model that leaves all boxes as they are; it has d = 0 and no trained class.
+        layer: the feature layer that is regressed from.
+        classes: the N classes' names.
+        feature_scale: factor on the features.
+        weights: float32 [N, d + 1, 4] to tx, ty, tw, th (``stages.boxes.coding``); the last row is the bias.
+        trained: bool [N]; a class without training pairs has zero weights, and so leaves boxes as they are.
+        summary: figures for people: the number of training pairs and the errors of each class.
     """
 
     enabled: bool
@@ -34,7 +39,15 @@ class BoxRegressor:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     def transforms(self, features: NDArray[Any], labels: NDArray[Any]) -> Floats:
-        """[m, d] features as stored, int [m] class of each row -> float32 [m, 4]; zeros (stay put) where untrained."""
+        """Predict the transform of each region by the regressor of its class.
+
+        Args:
+            features: float16 or float32 [m, d], as stored.
+            labels: int [m], the class of each row.
+
+        Returns:
+            float32 [m, 4]; zeros, which move nothing, for untrained classes.
+        """
         out = np.zeros((len(labels), 4), np.float32)
         by_class = np.argsort(labels, kind="stable")
         for rows in np.split(by_class, np.flatnonzero(np.diff(np.asarray(labels)[by_class])) + 1):
@@ -46,9 +59,13 @@ class BoxRegressor:
 
 
 def write_box_regressor(path: Path, model: BoxRegressor) -> None:
-    """Write atomically; the same model gives the same bytes."""
+    """Write a box regressor file atomically; the same model gives the same bytes."""
     arrays = {"weights": model.weights, "trained": model.trained}
-    attrs = {"enabled": bool(model.enabled), "summary": json.dumps(model.summary, sort_keys=True)}
+    attrs = {
+        "enabled": bool(model.enabled),
+        "summary": json.dumps(model.summary, sort_keys=True),
+        "box_convention": BOX_CONVENTION,
+    }
     write_model_file(
         path, "box_regressor", arrays, attrs,
         layer=model.layer, classes=model.classes, feature_scale=model.feature_scale,
@@ -56,7 +73,7 @@ def write_box_regressor(path: Path, model: BoxRegressor) -> None:
 
 
 def read_box_regressor(path: Path) -> BoxRegressor:
-    """Read and check a box regressor file. StageError naming the file and what is wrong with it."""
+    """Read a box regressor file; raise StageError naming the file and what is wrong with it."""
     file = read_model_file(path, "box_regressor", {"weights", "trained"}, "bbox")
     layer, classes, scale = file.layer(), file.classes(), file.number("feature_scale")
     enabled = file.attrs.get("enabled")

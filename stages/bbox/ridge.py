@@ -1,32 +1,48 @@
-"""Ridge regression of whitened box transforms: the authors' solution, by their Cholesky form or iteratively."""
+"""Ridge regression onto whitened box transforms, by a Cholesky factorisation as the authors' or by iteration.
 
-from typing import Any
+Both solve (X'X + lambda I) W = X'Y, for rows X [n, d] and four targets Y [n, 4]. Which is faster and needs less memory
+depends on n and d.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from .products import add_combinations, add_gram_product, add_projections
+from .gram import add_combinations, add_gram_product, add_projections
 
 DECORRELATION_EPS = 0.001  # added to the covariance's eigenvalues (rcnn_train_bbox_regressor.m)
 
 F64 = NDArray[np.float64]
 
 
-def decorrelate(targets: F64) -> tuple[F64, F64, F64]:
-    """Centre and whiten targets [n, 4] -> (mean [4], T [4, 4], T_inv [4, 4]); whitened = (targets - mean) @ T.
+class Whitening(NamedTuple):
+    """An invertible map to uncorrelated targets: whitened = (targets - mean) @ transform.
 
-    With S = Y'Y / n = V D V' of the centred targets, T = V (D + .001)^-1/2 V' and T_inv = V (D + .001)^1/2 V'.
+    ``mean`` is float64 [4], ``transform`` and its inverse are float64 [4, 4].
+    """
+
+    mean: F64
+    transform: F64
+    inverse: F64
+
+
+def decorrelate(targets: F64) -> Whitening:
+    """Find the whitening of targets, float64 [n, 4].
+
+    With S = Y'Y / n = V D V' of the centred targets, the transform is V (D + .001)^-1/2 V' and its inverse
+    V (D + .001)^1/2 V'.
     """
     mean = targets.mean(axis=0)
     centred = targets - mean
     eigenvalues, vectors = np.linalg.eigh(centred.T @ centred / len(targets))
     root = np.sqrt(np.maximum(eigenvalues, 0) + DECORRELATION_EPS)
-    return mean, (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
+    return Whitening(mean, (vectors / root) @ vectors.T, (vectors * root) @ vectors.T)
 
 
 class PrimalRidge:
-    """Accumulates X'X and X'Y in float64; solves (X'X + lambda I) W = X'Y. For many more rows than features."""
+    """Ridge regression that accumulates X'X and X'Y in float64 and factorises; for many more rows than features."""
 
     BATCH = 2048  # rows per rank-k update: few, so that the buffer is small beside X'X, many, so that BLAS is fast
 
@@ -39,11 +55,11 @@ class PrimalRidge:
 
     @staticmethod
     def n_bytes(n_features: int) -> int:
-        """Bytes at the peak: X'X twice (the factorisation needs a copy) and a buffer of rows in float64."""
+        """Return the memory at the peak, in bytes: X'X twice (the factorisation needs a copy) and some float64 rows."""
         return 16 * n_features**2 + 8 * PrimalRidge.BATCH * n_features
 
     def add(self, x: NDArray[Any], y: F64) -> None:
-        """Rows x [k, d], whitened targets y [k, 4]."""
+        """Add rows x [k, d] with whitened targets y [k, 4]."""
         x = np.asarray(x, np.float64)
         self._xty += x.T @ y
         self._yty += y.T @ y
@@ -52,7 +68,7 @@ class PrimalRidge:
             self._flush()
 
     def solve(self, ridge_lambda: float) -> tuple[F64, F64]:
-        """(W [d, 4], residual covariance sum (Y - XW)'(Y - XW) [4, 4])."""
+        """Solve for all rows added; return W [d, 4] and the residuals' products (Y - XW)'(Y - XW) [4, 4]."""
         self._flush()
         system = self._gram.copy(order="F")
         system.flat[:: len(system) + 1] += ridge_lambda
@@ -70,13 +86,14 @@ class PrimalRidge:
 
 
 class RowsRidge:
-    """Keeps the rows; solves the same system by conjugate gradients, which never form X'X. For up to 4d rows or so.
+    """Ridge regression that keeps the rows and iterates by conjugate gradients; for up to 4d rows or so.
 
-    All four targets share one search space (O'Leary's block form). The rows of a class are jittered views of few
-    objects, so that X'X has few large eigenvalues and lambda bounds the others from below: [M] 22 to 57 steps on
-    features of photographs, 32 on those of benchmarks/bench_ridge, each one pass over the rows. Stops at a residual of
-    1e-8 of X'Y's norm, which puts the solution 2.4e-8 from the true one there: storing it as float32, as weights are,
-    moves it by 2.5e-8. Where that takes more than 300 steps (a tiny lambda), the system is factorised after all.
+    X'X is never formed, and all four targets share one search space (O'Leary's block form). The rows of a class are
+    jittered views of few objects, so that X'X has few large eigenvalues and lambda bounds the others from below
+    (measured: 22 to 57 steps on features of photographs, 32 on those of benchmarks/bench_ridge, each one pass over the
+    rows). It stops at a residual of 1e-8 of X'Y's norm; the solution is then 2.4e-8 from the true one (measured there),
+    as near as storing it in float32 leaves it (2.5e-8). What takes more than 300 steps (a tiny lambda) is factorised
+    after all.
     """
 
     _STEPS, _TOLERANCE = 300, 1e-8
@@ -90,17 +107,17 @@ class RowsRidge:
 
     @staticmethod
     def n_bytes(n_rows: int, n_features: int) -> int:
-        """Bytes at the peak (but for a factorisation): the rows in float32 and some vectors."""
+        """Return the memory at the peak, in bytes, but for a factorisation: the rows in float32 and some vectors."""
         return _padded(n_features) * (4 * n_rows + 8 * 40)
 
     def add(self, x: NDArray[np.float32], y: F64) -> None:
-        """Rows x [k, d], whitened targets y [k, 4]."""
+        """Add rows x [k, d] with whitened targets y [k, 4]."""
         part = slice(self._filled, self._filled + len(x))
         self._x[part, : self._n_features], self._y[part] = x, y
         self._filled += len(x)
 
     def solve(self, ridge_lambda: float) -> tuple[F64, F64]:
-        """(W [d, 4], residual covariance sum (Y - XW)'(Y - XW) [4, 4])."""
+        """Solve for all rows added; return W [d, 4] and the residuals' products (Y - XW)'(Y - XW) [4, 4]."""
         w = self._iterate(ridge_lambda)
         if w is None:
             direct = PrimalRidge(self._n_features)
@@ -113,7 +130,7 @@ class RowsRidge:
         return w[:, : self._n_features].T, errors.T @ errors
 
     def _iterate(self, ridge_lambda: float) -> F64 | None:
-        """W', or None where it does not converge. A row each: the targets, and what is searched."""
+        """Return W' [4, d], a row per target, or None where it does not converge."""
         w = np.zeros((4, self._x.shape[1]))
         residual = np.zeros_like(w)  # (X'Y - (X'X + lambda I) W)'
         add_combinations(self._x, self._y, residual)
@@ -122,21 +139,21 @@ class RowsRidge:
         for _ in range(self._STEPS):
             if (np.linalg.norm(residual, axis=1) <= goal).all():
                 return w
-            image = ridge_lambda * direction
-            add_gram_product(self._x, direction, image)
-            curvature = direction @ image.T
+            product = ridge_lambda * direction  # of (X'X + lambda I) with each direction
+            add_gram_product(self._x, direction, product)
+            curvature = direction @ product.T
             step = np.linalg.solve(curvature, direction @ residual.T).T
             w += step @ direction
-            residual -= step @ image
-            direction = _orthonormal(residual - np.linalg.solve(curvature, image @ residual.T).T @ direction)
+            residual -= step @ product
+            direction = _orthonormal(residual - np.linalg.solve(curvature, product @ residual.T).T @ direction)
         return None
 
 
 def _padded(n_features: int) -> int:
-    """Columns of zeros make rows begin where registers are loaded fastest, and four directions be there to search."""
+    """Return n_features rounded up to 16: rows then begin on 64-byte boundaries, and four search directions exist."""
     return -(-n_features // 16) * 16
 
 
 def _orthonormal(rows: F64) -> F64:
-    """An orthonormal basis of the rows' span, and of more where they depend on each other: [4, d]."""
+    """Return an orthonormal basis of the rows' span, [4, d], made up with others where the rows are dependent."""
     return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)

@@ -16,11 +16,12 @@ from .training import disabled_regressor, train_box_regressors
 
 def run(ctx: Context) -> None:
     """Train the regressors, or write one that moves nothing where ``bbox.enabled`` is false."""
-    settings, dataset, artifact = ctx.settings(BboxSettings), ctx.dataset(), ctx.artifact("features")
+    settings, dataset = ctx.settings(BboxSettings), ctx.dataset()
     if not settings.enabled:
         write_box_regressor(ctx.output("model"), disabled_regressor(settings.layer, dataset.classes))
         ctx.publish("trained", [], {})
         return
+    artifact = ctx.artifact("features")
     ids = [record.id for record in dataset.split("train")]
     features = FeatureSet(ctx.store, artifact)
     boxes = features.layer(settings.layer, ids)

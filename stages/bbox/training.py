@@ -1,4 +1,4 @@
-"""Training class-specific box regressors within a memory budget (paper appendix C, rcnn_train_bbox_regressor.m)."""
+"""Training of class-specific box regressors within a memory budget (paper appendix C, rcnn_train_bbox_regressor.m)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,42 +13,15 @@ from cache.errors import StageError
 from stages.boxes.coding import encode
 from stages.boxes.geometry import iou
 from stages.contract import Log
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
 
 from .regressor import BoxRegressor
-from .ridge import PrimalRidge, RowsRidge, decorrelate
+from .ridge import F64, PrimalRidge, RowsRidge, Whitening, decorrelate
 from .settings import BboxSettings
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Training pairs of one image. rows int64 [m], classes int64 [m], targets float64 [m, 4] (``box_coding``)."""
-
-    rows: NDArray[np.int64]
-    classes: NDArray[np.int64]
-    targets: NDArray[np.float64]
-
-
-def training_pairs(boxes: NDArray[Any], is_gt: NDArray[np.bool_], gt_class: NDArray[np.int64], min_iou: float) -> Pairs:
-    """The regions near an object, with the transform onto it: boxes [n, 4], is_gt bool [n], gt_class int64 [n].
-
-    A region is used when its largest IoU with any object is strictly above ``min_iou``; that object (the first of
-    equals) is its target and gives it its class. Ground-truth rows take part, with zero targets, as the authors do.
-    """
-    objects = np.flatnonzero(is_gt)
-    if not len(objects):
-        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)))
-    overlaps = iou(boxes, boxes[objects])
-    rows = np.flatnonzero(overlaps.max(axis=1) > min_iou)
-    nearest = objects[overlaps[rows].argmax(axis=1)]
-    return Pairs(rows, gt_class[nearest], encode(boxes[rows], boxes[nearest]))
-
-
-F64 = NDArray[np.float64]
-
-
-class ImageRegions(Protocol):
-    """What is needed of one image's feature object: n rows, ground truth among them."""
+class RegressionImage(Protocol):
+    """What training reads of one image's features: n regions, ground truth among them."""
 
     @property
     def image_id(self) -> int:
@@ -56,47 +29,50 @@ class ImageRegions(Protocol):
 
     @property
     def boxes(self) -> NDArray[np.float32]:
-        """float32 [n, 4]."""
+        """The regions, float32 [n, 4]."""
 
     @property
     def is_gt(self) -> NDArray[np.bool_]:
-        """bool [n]."""
+        """Which regions are ground truth, bool [n]."""
 
     @property
     def gt_class(self) -> NDArray[np.int64]:
-        """int64 [n], -1 for proposals."""
+        """The objects' classes, int64 [n]; -1 for proposals."""
 
     @property
     def features(self) -> NDArray[Any]:
-        """float16 or float32 [n, d], unscaled. Read only where the image has rows to train on."""
-
-
-def disabled_regressor(layer: str, classes: Sequence[str]) -> BoxRegressor:
-    """A model that leaves every box as it is."""
-    n = len(classes)
-    return BoxRegressor(False, layer, tuple(classes), 1.0, np.zeros((n, 1, 4), np.float32), np.zeros(n, bool))
+        """The layer that is regressed from, float16 or float32 [n, d], unscaled; read only if the image has pairs."""
 
 
 def train_box_regressors(
-    images: Collection[ImageRegions],
+    images: Collection[RegressionImage],
     classes: Sequence[str],
     feature_scale: float,
     settings: BboxSettings,
     log: Log,
     *,
-    boxes: Collection[ImageRegions] | None = None,
+    boxes: Collection[RegressionImage] | None = None,
     workers: int = 1,
 ) -> BoxRegressor:
-    """Four ridge regressors per class, from a region's features to the transform onto its nearest object.
+    """Train four ridge regressions per class, from a region's features to the transform onto its nearest object.
 
-    Features are scaled, a 1 is appended (its weight is penalised like the others), targets are centred and
-    decorrelated per class, and undone in the stored weights, which give plain transforms. A first pass looks at
-    boxes only; then each class keeps its rows or their X'X, whichever is smaller (same solution), and as many classes
-    share a pass over the features as ``memory_limit_mb`` holds (at least one). ``boxes``: the same images for the first
-    pass, where ``images`` reads features whether asked for or not. ``workers``: threads, for solving several classes;
-    they change no bit of the result.
+    Features are scaled and a 1 is appended (its weight is penalised like the others). Targets are centred and
+    decorrelated per class; the stored weights undo that and give plain transforms. A first pass looks at boxes only.
+    Then each class keeps its rows or their X'X, whichever is smaller (the solution is the same), and as many classes
+    share a pass over the features as ``memory_limit_mb`` holds, at least one. A class without a training pair stays
+    untrained, with a warning: its boxes are left as they are.
 
-    A class without a training pair stays untrained, with a warning: its boxes are left as they are.
+    Args:
+        images: the train images, iterated over anew for each pass.
+        classes: their names.
+        feature_scale: factor on the features, ``target_norm`` over their mean norm.
+        settings: group ``bbox``.
+        log: told of each class, of warnings and of the progress.
+        boxes: the same images for the first pass, where ``images`` reads features whether asked for or not.
+        workers: threads, for solving several classes; they change no bit of the result.
+
+    Raises:
+        StageError: the images hold no object.
     """
     boxes = images if boxes is None else boxes
     pairs = {
@@ -114,20 +90,64 @@ def train_box_regressors(
     passes = _passes([len(t) for t in targets], d + 1, settings.memory_limit_mb * 2**20)
     for number, group in enumerate(passes, 1):
         whitening = {j: decorrelate(targets[j]) for j in group}
-        note = f"box regression, pass {number} of {len(passes)}"
+        note = f"pass {number} of {len(passes)}"
         solvers = _accumulate(images, pairs, {j: len(targets[j]) for j in group}, whitening, feature_scale, log, note)
-        for j, (found, figures) in _solve_all(solvers, targets, whitening, settings.ridge_lambda, workers):
-            weights[j], summary[classes[j]] = found, figures
+        for j, (solution, figures) in _solve_all(solvers, targets, whitening, settings.ridge_lambda, workers):
+            weights[j], summary[classes[j]] = solution, figures
             log.info(f"{classes[j]}: {_describe(figures)}")
     trained = np.array([len(t) > 0 for t in targets])
     return BoxRegressor(True, settings.layer, tuple(classes), feature_scale, weights, trained, summary)
 
 
-def _class_targets(pairs: Collection[Pairs], j: int) -> F64:
+def disabled_regressor(layer: str, classes: Sequence[str]) -> BoxRegressor:
+    """Return a model that leaves every box as it is."""
+    n = len(classes)
+    return BoxRegressor(False, layer, tuple(classes), 1.0, np.zeros((n, 1, 4), np.float32), np.zeros(n, bool))
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """The regions of one image that are trained on, each with the transform onto its object.
+
+    ``rows`` int64 [m] are the regions, ``classes`` int64 [m] their objects' classes, ``targets`` float64 [m, 4] the
+    transforms (``stages.boxes.coding``).
+    """
+
+    rows: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    targets: NDArray[np.float64]
+
+
+def training_pairs(
+    boxes: NDArray[Any], is_gt: NDArray[np.bool_], gt_class: NDArray[np.int64], min_iou: float
+) -> TrainingPairs:
+    """Pair the regions near an object with the transform onto it.
+
+    A region is used if its largest IoU with any object is strictly above ``min_iou``; that object (the first of
+    equals) is its target and gives it its class. Ground-truth rows take part, with zero targets, as the authors do.
+
+    Args:
+        boxes: float32 [n, 4].
+        is_gt: bool [n], which of them are objects.
+        gt_class: int64 [n], -1 for proposals.
+        min_iou: in [0, 1).
+    """
+    objects = np.flatnonzero(is_gt)
+    if not len(objects):
+        return TrainingPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)))
+    overlaps = iou(boxes, boxes[objects])
+    rows = np.flatnonzero(overlaps.max(axis=1) > min_iou)
+    nearest = objects[overlaps[rows].argmax(axis=1)]
+    return TrainingPairs(rows, gt_class[nearest], encode(boxes[rows], boxes[nearest]))
+
+
+def _class_targets(pairs: Collection[TrainingPairs], j: int) -> F64:
+    """Return the targets of class ``j`` in all images, float64 [n, 4]."""
     return np.concatenate([np.zeros((0, 4)), *(p.targets[p.classes == j] for p in pairs)])
 
 
-def _feature_dim(images: Collection[ImageRegions], pairs: Mapping[int, Pairs]) -> int:
+def _feature_dim(images: Collection[RegressionImage], pairs: Mapping[int, TrainingPairs]) -> int:
+    """Return the features' length d; raise StageError where no image has a training pair."""
     for image in images:
         if len(pairs[image.image_id].rows):
             return int(image.features.shape[1])
@@ -135,13 +155,14 @@ def _feature_dim(images: Collection[ImageRegions], pairs: Mapping[int, Pairs]) -
 
 
 def _solver(n_rows: int, n_features: int) -> PrimalRidge | RowsRidge:
+    """Return the solver that needs less memory for a class."""
     if RowsRidge.n_bytes(n_rows, n_features) < PrimalRidge.n_bytes(n_features):
         return RowsRidge(n_rows, n_features)
     return PrimalRidge(n_features)
 
 
 def _passes(n_rows: Sequence[int], n_features: int, limit_bytes: int) -> list[list[int]]:
-    """Trained classes in order, split so that each group's solvers fit into the limit (a class alone always may)."""
+    """Split the trained classes, in order, so that each group's solvers fit into the limit; one class always may."""
     groups: list[list[int]] = []
     used = 0
     for j, n in enumerate(n_rows):
@@ -156,15 +177,15 @@ def _passes(n_rows: Sequence[int], n_features: int, limit_bytes: int) -> list[li
 
 
 def _accumulate(
-    images: Collection[ImageRegions],
-    pairs: Mapping[int, Pairs],
+    images: Collection[RegressionImage],
+    pairs: Mapping[int, TrainingPairs],
     n_rows: Mapping[int, int],
-    whitening: Mapping[int, tuple[F64, F64, F64]],
+    whitening: Mapping[int, Whitening],
     feature_scale: float,
     log: Log,
     note: str,
 ) -> dict[int, PrimalRidge | RowsRidge]:
-    """One pass over the features for the classes in ``n_rows``."""
+    """Pass over the features once, and give the classes in ``n_rows`` their rows; return their solvers by class."""
     solvers: dict[int, PrimalRidge | RowsRidge] = {}
     for done, image in enumerate(images, 1):
         found = pairs[image.image_id]
@@ -176,8 +197,8 @@ def _accumulate(
             with_bias = np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1)
             if j not in solvers:
                 solvers[j] = _solver(n_rows[j], with_bias.shape[1])
-            mean, transform, _ = whitening[j]
-            solvers[j].add(with_bias, (found.targets[chosen] - mean) @ transform)
+            white = (found.targets[chosen] - whitening[j].mean) @ whitening[j].transform
+            solvers[j].add(with_bias, white)
         log.progress(done, len(images), "images", note)
     return solvers
 
@@ -185,11 +206,11 @@ def _accumulate(
 def _solve_all(
     solvers: dict[int, PrimalRidge | RowsRidge],
     targets: Sequence[F64],
-    whitening: Mapping[int, tuple[F64, F64, F64]],
+    whitening: Mapping[int, Whitening],
     ridge_lambda: float,
     workers: int,
 ) -> Iterator[tuple[int, tuple[F64, dict[str, Any]]]]:
-    """Each class with what :func:`_solve` finds, in order; ``solvers`` is emptied as their classes are begun."""
+    """Yield each class, in order, with what :func:`_solve` finds; ``solvers`` is emptied to free its memory."""
 
     def solve(j: int) -> tuple[F64, dict[str, Any]]:
         return _solve(solvers.pop(j), targets[j], whitening[j], ridge_lambda)
@@ -201,14 +222,13 @@ def _solve_all(
 
 
 def _solve(
-    solver: PrimalRidge | RowsRidge, targets: F64, whitening: tuple[F64, F64, F64], ridge_lambda: float
+    solver: PrimalRidge | RowsRidge, targets: F64, whitening: Whitening, ridge_lambda: float
 ) -> tuple[F64, dict[str, Any]]:
-    """Weights [d + 1, 4] for plain transforms, and how well they fit the training pairs (per target tx, ty, tw, th)."""
-    mean, _, inverse = whitening
+    """Return weights float64 [d + 1, 4] for plain transforms, and their errors on the training pairs, for people."""
     w, residual = solver.solve(ridge_lambda)
-    plain = w @ inverse
-    plain[-1] += mean
-    squared_errors = np.maximum(np.diag(inverse.T @ residual @ inverse), 0)
+    plain = w @ whitening.inverse
+    plain[-1] += whitening.mean
+    squared_errors = np.maximum(np.diag(whitening.inverse.T @ residual @ whitening.inverse), 0)
     return plain, {
         "pairs": len(targets),
         "rms_target": _rounded(np.sqrt((targets**2).mean(axis=0))),

@@ -17,9 +17,12 @@ CROWD_COVER = 0.7
 
 
 def area(boxes: NDArray[Any]) -> NDArray[np.float64]:
-    """[n, 4] -> [n] float64, px squared; a degenerate box has area 0."""
-    b = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return np.maximum(b[:, 2] - b[:, 0], 0) * np.maximum(b[:, 3] - b[:, 1], 0)
+    """Area of each box: [n, 4] -> float64 [n], px squared; 0 for a degenerate one."""
+    return _area(np.asarray(boxes, np.float64).reshape(-1, 4))
+
+
+def _area(b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(b[..., 2] - b[..., 0], 0) * np.maximum(b[..., 3] - b[..., 1], 0)
 
 
 def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
@@ -28,12 +31,20 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     In float64, so that thresholds such as "at least 0.5" fall the same way everywhere. Two boxes without area have
     IoU 0.
     """
-    a64 = np.asarray(a, np.float64).reshape(-1, 4)
-    b64 = np.asarray(b, np.float64).reshape(-1, 4)
-    w = np.minimum(a64[:, None, 2], b64[None, :, 2]) - np.maximum(a64[:, None, 0], b64[None, :, 0])
-    h = np.minimum(a64[:, None, 3], b64[None, :, 3]) - np.maximum(a64[:, None, 1], b64[None, :, 1])
+    return _iou(np.asarray(a, np.float64).reshape(-1, 1, 4), np.asarray(b, np.float64).reshape(1, -1, 4))
+
+
+def paired_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """IoU of row i of ``a`` with row i of ``b``: [n, 4] x [n, 4] -> float64 [n]; the same values as :func:`iou`'s."""
+    return _iou(np.asarray(a, np.float64).reshape(-1, 4), np.asarray(b, np.float64).reshape(-1, 4))
+
+
+def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of boxes [..., 4] whose leading axes are broadcast."""
+    w = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    h = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
     intersection = np.maximum(w, 0) * np.maximum(h, 0)
-    union = area(a64)[:, None] + area(b64)[None, :] - intersection
+    union = _area(a) + _area(b) - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 

@@ -1,7 +1,7 @@
-"""How well proposals cover objects (Hosang et al. 2016; Uijlings et al. 2013, section 5), for the stage's report.
+"""How well proposals cover objects (Hosang et al. 2016; Uijlings et al. 2013, section 5).
 
-The scores in ``reports/metrics.json`` are ``stages.scoring.proposals``: the same figures of the test split, decided in
-float64.
+``stages.proposals.recall`` makes of it the proposals' own summary of every split, ``stages.scoring.proposals`` the
+scores of the test split.
 """
 
 from typing import Any
@@ -14,9 +14,9 @@ from .geometry import iou
 _BLOCK = 65_536  # boxes compared at once; bounds memory at a few MB per object
 
 
-def best_overlaps(boxes: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.float32]:
-    """Largest IoU any box has with each object: [n, 4] x [m, 4] -> float32 [m], 0 where there are no boxes."""
-    best = np.zeros(len(objects), np.float32)
+def best_overlaps(boxes: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.float64]:
+    """Largest IoU any box has with each object: [n, 4] x [m, 4] -> float64 [m], 0 where there are no boxes."""
+    best = np.zeros(len(objects))
     if len(objects):
         for start in range(0, len(boxes), _BLOCK):
             best = np.maximum(best, iou(boxes[start : start + _BLOCK], objects).max(axis=0))
@@ -28,7 +28,7 @@ def recall_at(overlaps: NDArray[Any], thresholds: ArrayLike) -> NDArray[np.float
     thresholds = np.asarray(thresholds, np.float64)
     if not len(overlaps):
         return np.full(len(thresholds), np.nan)
-    # A float32 IoU a rounding below its threshold (0.7 has no exact float32) counts as reaching it.
+    # An overlap that was kept in float32, a rounding below its threshold (0.7 has no exact float32), reaches it.
     return (np.asarray(overlaps, np.float64)[:, None] >= thresholds - 1e-7).mean(axis=0)
 
 

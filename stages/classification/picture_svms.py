@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.contract import Log
+from stages.networks.network import Network
 from stages.scoring.voc import area_ap, eleven_point_ap
-
-if TYPE_CHECKING:
-    from stages.networks.network import Network
 
 _MOST_ITERATIONS = 10_000
 
@@ -133,7 +131,7 @@ def picture_labels(records: Sequence[ImageRecord], n_classes: int) -> NDArray[np
     return labels
 
 
-def computed_layers(network: "Network", layers: Sequence[str], *, full: bool) -> list[str]:
+def computed_layers(network: Network, layers: Sequence[str], *, full: bool) -> list[str]:
     """The network's layers behind the named ones, sorted; StageError for one that does not fit network or view."""
     for layer in layers:
         base, _, level = layer.partition("/")

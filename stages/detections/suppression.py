@@ -45,7 +45,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Detections:
+class ImageDetections:
     """An image's detections with box regression (``bbox``; equal to ``no_bbox`` where that is disabled) and without."""
 
     bbox: BoxSet
@@ -71,7 +71,7 @@ def union(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
-def suppressed(candidates: Candidates, nms_iou: float) -> Detections:
+def suppressed(candidates: Candidates, nms_iou: float) -> ImageDetections:
     """Per-class suppression (:func:`~stages.boxes.nms.class_nms`) of the boxes with regression and of those without.
 
     A score threshold applied to the result is the same as one applied before: greedy suppression goes down the
@@ -84,4 +84,4 @@ def suppressed(candidates: Candidates, nms_iou: float) -> Detections:
         return BoxSet(boxes[kept], candidates.scores[kept], candidates.labels[kept])
 
     plain = keep(candidates.no_bbox)
-    return Detections(plain if candidates.bbox is candidates.no_bbox else keep(candidates.bbox), plain)
+    return ImageDetections(plain if candidates.bbox is candidates.no_bbox else keep(candidates.bbox), plain)

@@ -9,18 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cache.documents import json_text
 from manifests import Dataset, ImageRecord
 from stages.contract import Context
+from stages.scoring.bootstrap import resampling
 from stages.scoring.evaluation import evaluate
 from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX, coco_results, comp4_lines, comp4_name, voc_image_ids
-from stages.scoring.metrics import format_table
-from stages.scoring.objects import Detections, GroundTruth
+from stages.scoring.metrics import scores_table
+from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
-
-from .settings import EvaluateSettings
+from stages.scoring.settings import EvaluateSettings
 
 
 def run(ctx: Context) -> None:
@@ -36,14 +34,14 @@ def run(ctx: Context) -> None:
         image_ids=[record.id for record in records],
         classes=dataset.classes,
         settings=ctx.settings(EvaluateSettings),
-        rng=np.random.default_rng(np.random.SeedSequence([ctx.seed, ctx.node.version])),
+        rng=resampling(ctx.seed),
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
     _write(ctx.output("metrics"), json_text(headline(result.metrics)))
     _write(ctx.output("operating_points"), json_text({"detect": detect.digest, **result.best_f1}))
     _write_results(ctx.output("results"), found, dataset, records)
-    for line in format_table(result.metrics).splitlines():
+    for line in scores_table(result.metrics).splitlines():
         ctx.log.info(line)
 
 
@@ -57,7 +55,7 @@ def headline(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def _write_results(
-    folder: Path, found: Mapping[str, Detections], dataset: Dataset, records: Sequence[ImageRecord]
+    folder: Path, found: Mapping[str, FlatDetections], dataset: Dataset, records: Sequence[ImageRecord]
 ) -> None:
     """Write COCO results JSON of both sets; VOC text files with regression, and in ``no_bbox/`` without."""
     image_ids, names = [r.id for r in records], voc_image_ids([r.file_name for r in records])

@@ -1,6 +1,5 @@
 """Reading the features stage's results: boxes and overlaps of every image, and one layer's features on demand."""
 
-import difflib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from cache import Artifact, Store
 from cache.errors import StageError
+from cache.text import nearest
 from stages.boxes.geometry import Boxes
 
 STAGE = "features"
@@ -210,10 +210,9 @@ class FeatureSet:
         Raises ``StageError`` for a layer that was not stored, or an image without features.
         """
         if layer not in self.dims:
-            near = difflib.get_close_matches(layer, list(self.dims), n=1, cutoff=0.0)
             raise StageError(
-                f"layer {layer!r} is not among the stored features ({', '.join(self.dims)}); "
-                f"add it to features.layers, or did you mean {near[0]!r}?"
+                f"layer {layer!r} is not among the stored features ({', '.join(self.dims)})"
+                f"{nearest(layer, self.dims)}; add it to features.layers"
             )
         keys = self._artifact.keys
         wanted = list(keys) if image_ids is None else list(image_ids)

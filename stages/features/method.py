@@ -1,58 +1,49 @@
 """The two ways to make features, ``features.method``: what computes them, and all that their bits depend on."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stages.networks.forward import device_of
+from stages.networks.network import Network
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import weights_digest
+
+from .crops import Crop, Extractor, extractor
 from .settings import FeaturesSettings
-
-if TYPE_CHECKING:
-    from stages.networks.network import Network
-    from stages.networks.settings import NetworkSettings
-
-    from .crops import Extractor
-    from .spp.extraction import SppExtractor
+from .spp.extraction import Spp, SppExtractor
+from .spp.split import split
 
 
 def extractor_of(
-    network: "Network",
+    network: Network,
     layers: Sequence[str],
     settings: FeaturesSettings,
-    network_settings: "NetworkSettings",
+    network_settings: NetworkSettings,
     device: str = "auto",
-) -> "Extractor | SppExtractor":
+) -> Extractor | SppExtractor:
     """What computes an image's features: called with pixels and boxes. ``device`` is ``execution.device``.
 
     Raises ``StageError`` for layers that the network, or the method with it, does not have.
     """
-    from stages.networks.forward import device_of
-
-    from .crops import Crop, extractor
-
     if settings.method == "warp":
         return extractor(network, layers, Crop(settings.crop, settings.context_px), network_settings, device)
-    from .spp.extraction import Spp, SppExtractor
-
     spp = Spp(**dict(settings.spp))
     return SppExtractor(network, layers, spp, dtype=network_settings.dtype, device=device_of(device))
 
 
-def lengths(network: "Network", layers: Sequence[str], settings: FeaturesSettings) -> dict[str, int]:
+def lengths(network: Network, layers: Sequence[str], settings: FeaturesSettings) -> dict[str, int]:
     """Length of each layer's feature; ``StageError`` as :func:`extractor_of`."""
     if settings.method == "warp":
         return {layer: network.feature_dim(layer) for layer in layers}
-    from .spp.split import split
-
     spp = settings.spp
     dims = split(network, layers, spp.levels, min(spp.scales_px), spp.pooling).dims
     return {layer: dims[layer] for layer in layers}
 
 
 def described(
-    settings: FeaturesSettings, network_settings: "NetworkSettings", network: "Network", layers: list[str]
+    settings: FeaturesSettings, network_settings: NetworkSettings, network: Network, layers: list[str]
 ) -> dict[str, Any]:
     """Everything but the image that a feature's bits depend on: part of the key, and kept as attributes."""
-    from stages.networks.weights import weights_digest
-
     common = {
         "layers": layers,
         "network": network.name,
@@ -72,7 +63,7 @@ def described(
     return {**common, **crop} | ({} if network.pyramid is None else {"pyramid": list(network.pyramid)})
 
 
-def _of_spp(settings: FeaturesSettings, network: "Network") -> dict[str, Any]:
+def _of_spp(settings: FeaturesSettings, network: Network) -> dict[str, Any]:
     """Neither the input's side nor the number of regions in a batch changes what is pooled from a whole image.
 
     Maxima are not named, so that features from before there were averages keep their keys.

@@ -7,26 +7,22 @@ network's input and are cut from the whole of that picture, not from its central
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import Recipe
+from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.networks.forward import ForwardPass, use_one_thread
+from stages.networks.forward import ForwardPass, device_of, use_one_thread
 from stages.networks.network import Network
 from stages.networks.pixels import scaled_image
 from stages.networks.spec import InputSpec
+from stages.networks.weights import weights_digest
 from stages.stopwatch import part
-
-if TYPE_CHECKING:
-    from cache import Payload
-    from stages.networks.network import Network
-
 
 # Numbers of the views: four corners and the centre, the same mirrored left to right, the full picture, it mirrored.
 CORNERS, CENTRE, MIRRORED_CORNERS, MIRRORED_CENTRE, FULL, MIRRORED_FULL = (0, 1, 2, 3), 4, (5, 6, 7, 8), 9, 10, 11
@@ -113,11 +109,9 @@ class ViewNetwork:
 
 
 def described(
-    network: "Network", layers: Sequence[str], dtype: str, short_side_px: int, views: Sequence[int]
+    network: Network, layers: Sequence[str], dtype: str, short_side_px: int, views: Sequence[int]
 ) -> dict[str, Any]:
     """Everything but the picture that the layers' bits depend on: part of the key, and kept as attributes."""
-    from stages.networks.weights import weights_digest
-
     return {
         "layers": sorted(layers),
         "network": network.name,
@@ -142,15 +136,13 @@ class ViewsCompute(Compute):
 
     on_device = True
     read_image: ReadImage
-    network: "Network"
+    network: Network
     described: dict[str, Any]
     device: str
 
     @cached_property
-    def views(self) -> "ViewNetwork":
+    def views(self) -> ViewNetwork:
         """On the device of this process."""
-        from stages.networks.forward import device_of
-
         made_of = self.described
         return ViewNetwork(
             self.network,
@@ -165,10 +157,8 @@ class ViewsCompute(Compute):
         """Move the network to the device."""
         _ = self.views
 
-    def __call__(self, task: ImageTask) -> "Payload":
+    def __call__(self, task: ImageTask) -> Payload:
         """The layers of the picture's views."""
-        from cache import Payload
-
         record = task.image
         try:
             layers = self.views(self.read_image(record))

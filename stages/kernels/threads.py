@@ -1,4 +1,4 @@
-"""Threads that share out work which releases the GIL, the calling thread among them."""
+"""Threads that share out work which releases Python's global lock."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -9,16 +9,17 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
-class Crew:
-    """``workers`` threads, one of which is the caller's.
+class Threads:
+    """``workers`` threads that share out calls; one of them is the caller's own. Use it in a ``with`` statement.
 
-    A caller that only waited would cost a wake-up each way; and a scheduler that has just seen it go to sleep tends to
-    put two woken threads on its processor, while another idles: of work of some milliseconds half the gain.
+    A plain ThreadPoolExecutor lets its caller sleep. For work of a few milliseconds that costs half of the gain
+    (measured): waking threads takes time, and the scheduler tends to put two of them on the caller's processor while
+    another one idles.
     """
 
     def __init__(self, workers: int) -> None:
         self._others = max(0, workers - 1)
-        self._pool = ThreadPoolExecutor(max(1, self._others), thread_name_prefix="svm")
+        self._pool = ThreadPoolExecutor(max(1, self._others), thread_name_prefix="kernel")
 
     def __enter__(self) -> Self:
         return self
@@ -27,9 +28,14 @@ class Crew:
         self._pool.shutdown()
 
     def map(self, work: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-        """``work`` of each tuple of arguments, in their order; each begun by whichever thread is free.
+        """Call ``work`` with each tuple of arguments; whichever thread is free begins the next call.
 
-        After an exception no further call is begun; it is raised when all threads have come to an end.
+        A single call is made by the caller's thread, and may use these threads itself; several must not, since they
+        could wait for each other. After an exception no further call is begun, and it is raised when all calls that
+        were begun have ended.
+
+        Returns:
+            The results, in the order of the arguments.
         """
         calls = list(zip(*arguments, strict=True))
         results: list[Any] = [None] * len(calls)

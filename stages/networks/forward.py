@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -80,8 +81,6 @@ def device_of(setting: str) -> str:
 
     Raises ``StageError`` for ``cuda`` on a machine without.
     """
-    import torch
-
     if setting == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if setting == "cuda" and not torch.cuda.is_available():
@@ -89,11 +88,18 @@ def device_of(setting: str) -> str:
     return setting
 
 
+def device_name(setting: str) -> str:
+    """The device that ``execution.device`` means, as an object's record names it: ``cpu``, or ``cuda`` and the GPU's.
+
+    Raises ``StageError`` as :func:`device_of`.
+    """
+    device = device_of(setting)
+    return f"{device} {torch.cuda.get_device_name()}" if device == "cuda" else device
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """One torch thread per calling thread inside; more would make the bits depend on their number."""
-    import cv2
-
     before, cv_before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)  # images are already worked on in threads
@@ -106,8 +112,6 @@ def one_thread_each() -> Iterator[None]:
 
 def use_one_thread(*, cpu: bool) -> None:
     """As :func:`one_thread_each` for the calling thread: of another process, or started before it."""
-    import cv2
-
     if cpu and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     if cv2.getNumThreads() != 1:

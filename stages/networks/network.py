@@ -1,6 +1,5 @@
 """One wrapper around every architecture: named layers, input convention, a replaceable last layer."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.errors import StageError
+from cache.text import nearest
 
 from .architectures import ARCHITECTURES, Architecture
 from .graph import extraction_graph, fc_graph, node_names
@@ -111,11 +111,9 @@ class Network(nn.Module):
         nodes = node_names(self.trunk)
         if layer in nodes:
             return layer
-        known = [*named, *nodes]
-        near = difflib.get_close_matches(layer, known, n=3, cutoff=0.0)
         raise StageError(
-            f"network {self.name} has no layer {layer!r}; its named layers are {', '.join(named)}, and any of its "
-            f"{len(nodes)} nodes can be named as well; the nearest to yours: {', '.join(near)}"
+            f"network {self.name} has no layer {layer!r}{nearest(layer, [*named, *nodes], most=3)}; its named layers "
+            f"are {', '.join(named)}, and any of its {len(nodes)} nodes can be named as well"
         )
 
     @property
@@ -191,9 +189,9 @@ def build(
     Raises ``StageError`` for an unknown name, and for a pyramid that no fc6 takes.
     """
     if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, list(ARCHITECTURES), n=1, cutoff=0.0)
         raise StageError(
-            f"network.name: unknown network {name!r}; did you mean {near[0]!r}? There are: {', '.join(ARCHITECTURES)}"
+            f"network.name: unknown network {name!r}{nearest(name, ARCHITECTURES)}; there are: "
+            f"{', '.join(ARCHITECTURES)}"
         )
     architecture = ARCHITECTURES[name]
     with _drawn_from(generator), torch.device(device):

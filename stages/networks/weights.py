@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cache import atomic_write
 from cache.errors import StageError
 
 from .network import Network, build
@@ -25,8 +26,6 @@ def save_weights(path: Path, network: Network, extra_meta: Mapping[str, str] | N
     The file's tensors have torchvision's names. Equal weights give equal bytes. Written to a temporary name and
     renamed, so a killed run leaves no half file. ``extra_meta`` is kept as it is (strings).
     """
-    from cache import atomic_write
-
     meta = {
         **(extra_meta or {}),
         "format": FORMAT,
@@ -105,9 +104,14 @@ def _is_other(found: Tensor, expected: Tensor) -> bool:
 
 
 def weights_digest(network: Network, layers: Sequence[str]) -> str:
-    """sha256 (hex) over just what the layers are computed from: the architecture and the tensors before them.
+    """sha256 (hex) over what turns the network's input into the layers, and over nothing behind them.
 
-    Changing fc8 does not change the digest of fc7 and below; changing fc6 does not change pool5's.
+    That is the architecture, the layers' nodes, the tensors before them, whether logits are rectified, and of a network
+    with ``network.fc`` (:mod:`.spp_head`) the pyramid and the new layers, which hold parts without tensors. Changing
+    fc8 does not change the digest of fc7 and below; changing fc6 does not change pool5's.
+
+    What is done to an image before the network and to pool5 behind it (``InputSpec``, ``pool5_grid``), and the levels
+    of a pyramid before an architecture's own fc6, are for the caller to name beside the digest, as all do.
     """
     digest = hashlib.sha256()
     nodes = sorted({network.node(layer) for layer in layers})
@@ -115,6 +119,9 @@ def weights_digest(network: Network, layers: Sequence[str]) -> str:
     graph = network.graph(layers)
     if not network.rectified and network.rectifier in dict(graph.named_modules()):
         digest.update(b"logits not rectified")
+    # Only here: the norm before a new fc6 is its mark, and digests of networks without one stay as they were.
+    if any(isinstance(module, torch.nn.RMSNorm) for module in graph.modules()):
+        digest.update(json.dumps({"pyramid": network.pyramid, "fc": network.fc}).encode())
     for name, tensor in sorted(graph.state_dict().items()):
         if name.endswith("num_batches_tracked"):
             continue  # batch norm's counter; evaluation does not read it

@@ -1,4 +1,4 @@
-"""Where the labels of boxes go, so that each can be read."""
+"""Placement of the labels of boxes, so that each can be read."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ Corner = tuple[float, float]
 def place(
     boxes: Sequence[Sequence[float]], extents: Sequence[tuple[float, float]], width: float, height: float
 ) -> list[Corner]:
-    """The left top corner of each box's label, in a picture of ``width`` x ``height`` px.
+    """Find the left top corner of each box's label, in a picture of ``width`` x ``height`` px.
 
     ``boxes``: ``x1, y1, x2, y2``; ``extents``: width and height of their labels. A label lies above its box, inside at
     the top, below, or inside at the bottom: the first of these that is in the picture and covers no earlier label; if

@@ -1,9 +1,10 @@
-"""HTML and SVG elements in which plain text is always escaped."""
+"""HTML and SVG elements in which plain text is always escaped, and the document around them."""
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
-_VOID = frozenset({"meta", "br", "rect", "line", "path", "circle", "image", "polyline"})
+_VOID = frozenset({"meta", "br", "rect", "line", "path", "circle", "image", "polyline", "use"})
 
 
 class Markup(str):
@@ -13,7 +14,7 @@ class Markup(str):
 
 
 def tag(name: str, /, *children: str, **attributes: str | float | None) -> Markup:
-    """An element. ``class_`` stands for ``class``, ``stroke_width`` for ``stroke-width``; None leaves one out."""
+    """Make an element. ``class_`` stands for ``class``, ``stroke_width`` for ``stroke-width``; None leaves one out."""
     parts = [
         f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"'
         for key, value in attributes.items()
@@ -25,7 +26,7 @@ def tag(name: str, /, *children: str, **attributes: str | float | None) -> Marku
 
 
 def join(*children: str) -> Markup:
-    """Elements and texts one after the other."""
+    """Put elements and texts one after the other."""
     return Markup("".join(child if isinstance(child, Markup) else escape(child) for child in children))
 
 
@@ -34,7 +35,7 @@ def _text(value: str | float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> Markup:
-    """A table; columns after the first ``text_columns`` are numbers, aligned right."""
+    """Make a table; columns after the first ``text_columns`` are numbers, aligned right."""
 
     def row(cells: Sequence[str], kind: str) -> Markup:
         return tag(
@@ -46,10 +47,45 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns:
 
 
 def section(anchor: str, title: str, *children: str) -> Markup:
-    """A part of the page with a heading that can be linked to."""
+    """Make a part of the page with a heading that can be linked to."""
     return tag("section", tag("h2", title), *children, id=anchor)
 
 
+def tile(title: str, value: str, note: str) -> Markup:
+    """Make a box for a headline figure, with ``note`` under it."""
+    small = tag("small", note) if note else Markup("")
+    return tag("div", tag("span", title), tag("strong", value), small, class_="tile")
+
+
 def percent(value: float | None, digits: int = 1) -> str:
-    """A score in [0, 1] as percent without the sign; a dash for none."""
+    """Write a score in [0, 1] as percent, without the sign of percent; a dash for none."""
     return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def signed_percent(value: float | None) -> str:
+    """Write a difference of scores in percent, with its sign: ``+1.2``, ``−0.3``; a dash for none."""
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def document(
+    title: str, lead: str, contents: Sequence[tuple[str, str]], sections: Sequence[Markup], *, style: str = ""
+) -> str:
+    """Return the whole page as text: no script, no external resource.
+
+    Args:
+        lead: a paragraph under the title; text or markup.
+        contents: (anchor, text) of each link under it.
+        style: rules added to ``page.css``.
+    """
+    rules = Path(__file__).with_name("page.css").read_text(encoding="utf-8") + style
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Markup(rules)),
+    )
+    links = tag("nav", *(tag("a", text, href=f"#{anchor}") for anchor, text in contents))
+    header = tag("header", tag("h1", title), tag("p", lead), links)
+    body = tag("body", header, tag("main", join(*sections)))
+    return "<!DOCTYPE html>\n" + tag("html", head, body, lang="en") + "\n"

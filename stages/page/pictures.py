@@ -20,7 +20,7 @@ _LABEL_PX, _BASELINE_PX, _LETTER_PX, _LABEL_PAD = 14, 11, 7, 3
 
 @dataclass(frozen=True)
 class Mark:
-    """A box ``x1, y1, x2, y2`` in px of the photograph; ``style``: ``truth``, ``right``, ``wrong`` or ``found``."""
+    """A box ``x1, y1, x2, y2`` in px of the photograph; ``style``, a class of the style sheet, is its colour."""
 
     box: Sequence[float]
     style: str
@@ -28,7 +28,7 @@ class Mark:
 
 
 def window(box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
-    """The part of a photograph around ``box`` that is worth showing: integer ``x1, y1, x2, y2`` inside it."""
+    """Choose the part of a photograph around ``box`` that is worth showing: integer ``x1, y1, x2, y2`` inside it."""
     edges = []
     for low, high, limit in ((box[0], box[2], width), (box[1], box[3], height)):
         half = max((high - low) * (0.5 + _CONTEXT), _LEAST_PX / 2)
@@ -39,7 +39,7 @@ def window(box: Sequence[float], width: int, height: int) -> tuple[int, int, int
 
 
 def jpeg_uri(pixels: NDArray[Any], quality: int) -> str:
-    """uint8 [H, W, 3] RGB as a ``data:`` URI."""
+    """Encode uint8 [H, W, 3] RGB as a ``data:`` URI."""
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise ValueError(f"cannot encode a picture of {pixels.shape}")
@@ -55,17 +55,59 @@ def picture(
     longest_px: int,
     quality: int,
 ) -> Markup:
-    """A figure of the photograph or of its ``part``, scaled so that its longest side is at most ``longest_px``."""
+    """Make a figure of the photograph or of its ``part``, its longest side at most ``longest_px``."""
+    photograph = _scaled(pixels, part, longest_px, quality)
+    return _figure(photograph, photograph.image(), marks, caption)
+
+
+def side_by_side(
+    pixels: NDArray[np.uint8],
+    columns: Sequence[tuple[Sequence[Mark], str]],
+    *,
+    name: str,
+    longest_px: int,
+    quality: int,
+) -> list[Markup]:
+    """Make a figure of the same photograph for each column (marks, caption).
+
+    The page holds the photograph once, in the first figure, under the id ``name``, which must be the page's only one.
+    """
+    photograph = _scaled(pixels, None, longest_px, quality)
+    images = [photograph.image(id=name), tag("use", href=f"#{name}")]
+    return [_figure(photograph, images[min(i, 1)], *column) for i, column in enumerate(columns)]
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """A part of a photograph that begins at ``x``, ``y`` px, shown in ``width`` x ``height`` px: ``scale`` times."""
+
+    uri: str
+    x: int
+    y: int
+    width: int
+    height: int
+    scale: float
+
+    def image(self, **more: str) -> Markup:
+        return tag("image", href=self.uri, width=self.width, height=self.height, preserveAspectRatio="none", **more)
+
+
+def _scaled(
+    pixels: NDArray[np.uint8], part: tuple[int, int, int, int] | None, longest_px: int, quality: int
+) -> _Photograph:
     x1, y1, x2, y2 = part or (0, 0, pixels.shape[1], pixels.shape[0])
     shown: NDArray[Any] = np.ascontiguousarray(pixels[y1:y2, x1:x2])
     scale = longest_px / max(shown.shape[:2])
     width, height = (max(1, round(side * scale)) for side in (x2 - x1, y2 - y1))
     if scale < 1:
         shown = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
-    parts: list[Markup] = [
-        tag("image", href=jpeg_uri(shown, quality), width=width, height=height, preserveAspectRatio="none")
-    ]
-    boxes = [((np.asarray(mark.box, np.float64) - [x1, y1, x1, y1]) * scale).round(1).tolist() for mark in marks]
+    return _Photograph(jpeg_uri(shown, quality), x1, y1, width, height, scale)
+
+
+def _figure(photograph: _Photograph, image: Markup, marks: Sequence[Mark], caption: str) -> Markup:
+    width, height, corner = photograph.width, photograph.height, [photograph.x, photograph.y] * 2
+    boxes = [((np.asarray(mark.box, np.float64) - corner) * photograph.scale).round(1).tolist() for mark in marks]
+    parts = [image]
     for box, mark in zip(boxes, marks, strict=True):
         parts += _outline(box, mark)
     parts += _labels([(box, mark) for box, mark in zip(boxes, marks, strict=True) if mark.text], width, height)
@@ -80,7 +122,7 @@ def _outline(box: Sequence[float], mark: Mark) -> list[Markup]:
 
 
 def _labels(named: Sequence[tuple[Sequence[float], Mark]], width: int, height: int) -> list[Markup]:
-    """The texts, above all outlines. How wide one is shown is known to the browser alone, so here it is estimated."""
+    """Write the texts, above all outlines. How wide one is shown, only the browser knows: here it is estimated."""
     extents = [(min(width, 2 * _LABEL_PAD + _LETTER_PX * len(mark.text)), _LABEL_PX) for _, mark in named]
     corners = place([box for box, _ in named], extents, width, height)
     parts = []

@@ -19,7 +19,7 @@ class _Coverage:
     """One image: number of boxes, and best overlap and class of each counted object."""
 
     boxes: int
-    overlaps: NDArray[np.float32]
+    overlaps: NDArray[np.float64]
     labels: NDArray[np.int64]
 
 
@@ -53,7 +53,7 @@ def _summary(images: Sequence[_Coverage], classes: Sequence[str]) -> dict[str, A
     }
 
 
-def _figures(overlaps: NDArray[np.float32]) -> dict[str, Any]:
+def _figures(overlaps: NDArray[np.float64]) -> dict[str, Any]:
     recalls = recall_at(overlaps, THRESHOLDS)
     return {
         "objects": len(overlaps),

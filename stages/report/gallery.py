@@ -22,7 +22,7 @@ _MAX_BOXES = 40
 
 
 def legend() -> Markup:
-    """What the colours of the boxes mean."""
+    """Say what the colours of the boxes mean."""
     return tag(
         "p",
         tag("span", "■ ", class_="text truth"),
@@ -36,7 +36,7 @@ def legend() -> Markup:
 
 
 def best_and_worst(data: PageData) -> Markup:
-    """Per class: right detections, wrong ones with the kind of mistake, and missed objects."""
+    """Show for each class right detections, wrong ones with the kind of mistake, and missed objects."""
     records = {record.id: record for record in data.tested}
     names = [name for name in data.shown_classes() if any(data.examples.get(name, {}).values())]
     each = data.settings.max_examples // max(1, len(_LISTS) * len(names))
@@ -86,7 +86,7 @@ def _mistake(data: PageData, example: Mapping[str, Any]) -> str:
 
 
 def random_images(data: PageData) -> Markup:
-    """Whole test images, drawn by the seed, with the detections that a user would keep."""
+    """Show whole test images, drawn by the seed, with the detections that a user would keep."""
     rng = np.random.default_rng(np.random.SeedSequence([data.seed, len(data.tested)]))
     count = min(data.settings.random_images, len(data.tested))
     chosen = sorted(rng.permutation(len(data.tested))[:count].tolist())
@@ -116,6 +116,6 @@ def _whole(data: PageData, record: ImageRecord) -> Markup:
 
 
 def _labels_only_where_they_fit(marks: Sequence[Mark]) -> list[Mark]:
-    """Many boxes: colours alone, since names would cover each other."""
+    """Drop the labels of many boxes, which would cover each other: colours alone."""
     named = sum(bool(mark.text) for mark in marks)
     return [Mark(mark.box, mark.style, mark.text if named <= 12 else "") for mark in marks]

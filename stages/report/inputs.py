@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import StageError
+from cache.listing import Environments
 from manifests import Dataset, ImageRecord
 
 from .settings import ReportSettings
@@ -35,7 +36,8 @@ class PageData:
     them. ``shown_from``: per class the score from which a detection is drawn. ``classifier`` is ``svm`` or
     ``softmax``; ``regressed`` says whether box regression was on; ``combined`` names the saved detectors whose windows
     joined this one's. ``features_cost``: median seconds that one image's features took, by part, where that is known.
-    ``parameters`` is by group; ``digests`` names what the page was made from.
+    ``parameters`` is by group; ``digests`` names what the page was made from; ``environments``, by stage, what
+    computed its objects (empty: not shown).
     """
 
     dataset: Dataset
@@ -60,6 +62,7 @@ class PageData:
     seed: int
     pixels: Callable[[ImageRecord], NDArray[np.uint8]] = field(repr=False)
     found: Callable[[ImageRecord], Found] = field(repr=False)
+    environments: Mapping[str, Environments] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:

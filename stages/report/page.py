@@ -1,12 +1,11 @@
-"""The page as a whole."""
+"""The report's page as a whole."""
 
-from pathlib import Path
-
-from stages.page.markup import Markup, join, tag
+from stages.page.markup import Markup, document
+from stages.page.provenance import digests_section, parameters_section
 
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
-from .provenance import digests, parameters, timings
+from .provenance import environments, timings
 from .scores import class_table, headline, mistakes, precision_recall, proposals
 from .training import mining, network_curves
 
@@ -21,29 +20,18 @@ _CONTENTS = (
     ("network", "Network"),
     ("mining", "Mining"),
     ("timings", "Time"),
+    ("environments", "Environments"),
     ("parameters", "Parameters"),
     ("digests", "Made from"),
 )
 
 
 def page(data: PageData) -> str:
-    """The HTML document: no script, no external resource; times are the only thing in it that a rerun may change."""
+    """Return the HTML document; times are the only thing in it that a rerun may change."""
     detector, lead = _described(data)
-    title = f"{detector} on {data.dataset.name}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))),
-    )
-    contents = tag("nav", *(tag("a", text, href=f"#{anchor}") for anchor, text in _CONTENTS))
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), tag("p", lead), contents),
-        tag("main", _sections(data)),
-    )
-    return "<!DOCTYPE html>\n" + tag("html", head, body, lang="en") + "\n"
+    sections = _sections(data)
+    there = [(anchor, text) for anchor, text in _CONTENTS if any(f'id="{anchor}"' in part for part in sections)]
+    return document(f"{detector} on {data.dataset.name}", lead, there, sections)
 
 
 def _described(data: PageData) -> tuple[str, str]:
@@ -66,8 +54,8 @@ def _described(data: PageData) -> tuple[str, str]:
     return ("SPP-net" if spp else "R-CNN"), lead
 
 
-def _sections(data: PageData) -> Markup:
-    return join(
+def _sections(data: PageData) -> list[Markup]:
+    return [
         headline(data),
         random_images(data),
         class_table(data),
@@ -78,6 +66,7 @@ def _sections(data: PageData) -> Markup:
         network_curves(data) if "network" in data.parameters else Markup(""),
         mining(data) if "svm" in data.parameters else Markup(""),
         timings(data),
-        parameters(data),
-        digests(data),
-    )
+        environments(data),
+        parameters_section(data.parameters),
+        digests_section(data.digests),
+    ]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stages.page.charts import Axis, Series, line_chart, stacked_bars
-from stages.page.markup import Markup, percent, section, table, tag
+from stages.page.bars import dot_line, stacked_bars
+from stages.page.charts import ChartAxis, Series, line_chart
+from stages.page.markup import Markup, percent, section, signed_percent, table, tag, tile
 
 from .inputs import PageData
 
@@ -18,15 +19,15 @@ _KINDS = (
 
 
 def headline(data: PageData) -> Markup:
-    """The scores at a glance, and the protocol they were taken by."""
+    """Show the scores at a glance, and the protocol they were taken by."""
     metrics, protocol = data.metrics, data.metrics["protocol"]
     voc, plain, gain = metrics["voc2010"], metrics["no_bbox"]["voc2010"], metrics["bbox_gain"]["voc2010"]
     tiles = [
-        _tile("mAP with box regression", percent(voc["mAP"]), _range(voc)),
-        _tile("mAP without", percent(plain["mAP"]), _range(plain)),
-        _tile("gain by regression", _signed(gain["mAP"]), _range(gain, signed=True)),
-        _tile("COCO AP", percent(metrics["coco"]["AP"]), f"AP50 {percent(metrics['coco']['AP50'])}"),
-        _tile(
+        tile("mAP with box regression", percent(voc["mAP"]), _range(voc)),
+        tile("mAP without", percent(plain["mAP"]), _range(plain)),
+        tile("gain by regression", signed_percent(gain["mAP"]), _range(gain, signed=True)),
+        tile("COCO AP", percent(metrics["coco"]["AP"]), f"AP50 {percent(metrics['coco']['AP50'])}"),
+        tile(
             "objects that proposals cover",
             percent(metrics["proposals"]["recall_50"]),
             f"IoU ≥ 0.5; {metrics['proposals']['per_image'] or 0:.0f} proposals per image",
@@ -48,25 +49,15 @@ def headline(data: PageData) -> Markup:
     return section("scores", "Scores", tag("div", *tiles, class_="tiles"), tag("p", text, class_="note"))
 
 
-def _tile(title: str, value: str, note: str) -> Markup:
-    return tag(
-        "div", tag("span", title), tag("strong", value), tag("small", note) if note else Markup(""), class_="tile"
-    )
-
-
 def _range(part: Mapping[str, Any], signed: bool = False) -> str:
     if "mAP_low" not in part:
         return ""
-    show = _signed if signed else percent
+    show = signed_percent if signed else percent
     return f"{show(part['mAP_low'])} to {show(part['mAP_high'])}"
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
-
-
 def class_table(data: PageData) -> Markup:
-    """Scores of every class with and without regression."""
+    """Show the scores of every class with and without regression."""
     metrics, plain = data.metrics, data.metrics["no_bbox"]
     counts = _object_counts(data)
     rows = [
@@ -116,25 +107,14 @@ def _object_counts(data: PageData) -> dict[str, int]:
 
 
 def _dumbbell(before: float | None, after: float | None) -> Markup:
-    """AP without (open) and with regression (full) on a line from 0 to 100."""
+    """Draw AP without (open) and with regression (full) on a line from 0 to 100."""
     if before is None or after is None:
         return Markup("")
-    a, b = 6 + 148 * before, 6 + 148 * after
-    return tag(
-        "svg",
-        tag("line", x1=6, x2=154, y1=8, y2=8, class_="grid"),
-        tag("line", x1=a, x2=b, y1=8, y2=8, class_="line c0"),
-        tag("circle", cx=a, cy=8, r=4, class_="ring c0"),
-        tag("circle", cx=b, cy=8, r=4.5, class_="fill c0"),
-        viewBox="0 0 160 16",
-        width=160,
-        height=16,
-        role="img",
-    )
+    return dot_line([(before, "ring c0"), (after, "fill c0")], "c0")
 
 
 def precision_recall(data: PageData) -> Markup:
-    """One small chart per class."""
+    """Draw one small chart per class."""
     charts = []
     for name in data.shown_classes():
         series = []
@@ -145,7 +125,9 @@ def precision_recall(data: PageData) -> Markup:
                 xs, ys = [0.0, *xs], [ys[0], *ys]
             series.append(Series(f"{title} box regression", xs, ys, style, dashed=regression == "no_bbox"))
         ap = percent(data.metrics["voc2010"]["AP"][name])
-        chart = line_chart(series, Axis("recall", 0, 1), Axis("precision", 0, 1), width=260, height=200, label_width=0)
+        chart = line_chart(
+            series, ChartAxis("recall", 0, 1), ChartAxis("precision", 0, 1), width=260, height=200, label_width=0
+        )
         charts.append(tag("figure", tag("figcaption", tag("b", name), f" AP {ap}"), chart))
     legend = tag(
         "p",
@@ -167,7 +149,7 @@ def _left_out(data: PageData) -> Markup:
 
 
 def mistakes(data: PageData) -> Markup:
-    """What the best detections of each class are, right or wrong, by kind of mistake."""
+    """Count what the best detections of each class are, right or wrong, by kind of mistake."""
     rows = [r for r in data.errors if float(r["multiple"]) == 1.0]
     kinds = [(title, style) for title, _, style in _KINDS]
 
@@ -192,14 +174,14 @@ def mistakes(data: PageData) -> Markup:
 
 
 def proposals(data: PageData) -> Markup:
-    """How many objects the proposals cover, by the IoU asked for."""
+    """Show how many objects the proposals cover, by the IoU asked for."""
     by_class: dict[str, list[tuple[float, float]]] = {}
     for row in data.recall_iou:
         by_class.setdefault(row["class"], []).append((float(row["iou"]), float(row["recall"])))
     overall = by_class.pop("", [])
     series = [Series(name, *_columns(points), style="muted") for name, points in by_class.items()]
     series.append(Series("all objects", *_columns(overall), style="c0"))
-    chart = line_chart(series, Axis("IoU asked for", 0.5, 1), Axis("recall", 0, 1))
+    chart = line_chart(series, ChartAxis("IoU asked for", 0.5, 1), ChartAxis("recall", 0, 1))
     summary = data.metrics["proposals"]
     rows = [
         [tag("b", "all"), *_cells(summary)],

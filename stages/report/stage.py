@@ -9,6 +9,7 @@ from typing import Any
 
 from cache import digest_file
 from cache.documents import read_json, read_operating_points
+from cache.listing import Environments, environments
 from manifests import ImageRecord
 from stages.contract import Context
 
@@ -55,6 +56,7 @@ def run(ctx: Context) -> None:
         seed=ctx.seed,
         pixels=ctx.image,
         found=found,
+        environments=_environments(ctx),
     )
     html = page(data).encode()
     ctx.output("html").write_bytes(html)
@@ -65,3 +67,10 @@ def _cost(timings: Mapping[str, Mapping[str, Any]], features: str) -> dict[str, 
     """Return seconds per image by part, of exactly these features; empty where they were not measured here."""
     found = timings.get("features", {}).get("per_image", {}).get(features, {})
     return {name: found[name] for name in ("conv", "fc", "rest") if name in found}
+
+
+def _environments(ctx: Context) -> dict[str, Environments]:
+    """What computed the objects that the page's artifact manifests list, by stage; none where they are all gone."""
+    listed = [ctx.artifact(name) for name in ("proposals", "features", "detections") if ctx.has(name)]
+    looked = {one.stage: environments(ctx.store, one.stage, one.keys.values()) for one in listed}
+    return {stage: found for stage, found in looked.items() if found.looked}

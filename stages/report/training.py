@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from stages.page.charts import Axis, Series, line_chart
+from stages.page.charts import ChartAxis, Series, line_chart
 from stages.page.markup import Markup, join, section, table, tag
 
 from .inputs import PageData, Row, numbers
@@ -16,7 +16,7 @@ _CURVE_NAMES = {
 
 
 def network_curves(data: PageData) -> Markup:
-    """Which network it is, and loss and accuracy of its pre-training and fine-tuning."""
+    """Name the network, and draw loss and accuracy of its pre-training and fine-tuning."""
     network, features = data.parameters["network"], data.parameters["features"]
     what = f"{network['name']}, weights: {network['weights']}; features from {', '.join(features['layers'])}."
     parts = [
@@ -28,7 +28,7 @@ def network_curves(data: PageData) -> Markup:
 
 
 def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:
-    """``samples``: what the network is trained on; ``done``: what was done to it."""
+    """Draw the curves of one training. ``samples``: what the network is trained on; ``done``: what was done to it."""
     if not rows:
         return tag("p", f"The network was not {done} in this run.", class_="note")
     named = _CURVE_NAMES | {"val_accuracy": f"all {samples}"}
@@ -40,7 +40,7 @@ def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:
         if series:
             high = 1.0 if kind == "accuracy" else None
             charts.append(
-                tag("div", line_chart(series, Axis("iteration"), Axis(label, 0, high), width=500, height=240))
+                tag("div", line_chart(series, ChartAxis("iteration"), ChartAxis(label, 0, high), width=500, height=240))
             )
     return join(tag("h3", title), tag("div", *charts, class_="columns"))
 
@@ -51,7 +51,7 @@ def _curve(rows: Sequence[Row], column: str, name: str, style: str) -> Series:
 
 
 def mining(data: PageData) -> Markup:
-    """Objective and cached negatives of each class after each fit, and the last fit in numbers."""
+    """Draw objective and cached negatives of each class after each fit, and the last fit in numbers."""
     if not data.mining:
         return section("mining", "Hard negative mining", tag("p", "No SVM was trained in this run.", class_="note"))
     by_class: dict[str, list[Row]] = {}
@@ -92,7 +92,9 @@ def _mining_chart(by_class: Mapping[str, Sequence[Row]], column: str, label: str
         for i, (name, rows) in enumerate(by_class.items())
     ]
     labels = 110 if named else 0
-    return tag("div", line_chart(series, Axis("images seen"), Axis(label), width=500, height=260, label_width=labels))
+    return tag(
+        "div", line_chart(series, ChartAxis("images seen"), ChartAxis(label), width=500, height=260, label_width=labels)
+    )
 
 
 def _last_fit(name: str, fits: list[Row]) -> list[str]:

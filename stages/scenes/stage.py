@@ -5,8 +5,9 @@
 """
 
 from manifests.scenes.dataset import write_scenes
-from manifests.scenes.settings import ScenesSettings
 from stages.contract import Context
+
+from .settings import ScenesSettings
 
 
 def run(ctx: Context) -> None:

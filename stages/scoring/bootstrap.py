@@ -1,74 +1,174 @@
-"""How much a mAP would move with other test images: percentile bootstrap over images."""
+"""Percentile bootstrap over images: how much a mean AP would move with other test images.
+
+Several detectors are compared *paired*: the same resamples for all of them (one array of image weights), so that what
+makes an image hard for each cancels in the difference.
+"""
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from .coco import IGNORED, IOU_THRESHOLDS, RECALLS, RIGHT, CocoMatches
 from .matching import Matches
-from .objects import Detections, GroundTruth
+from .objects import Bools, FlatDetections, GroundTruth, Ints
+from .voc import RECALL_STEPS
 
+_Values = NDArray[np.float64]
+# The seed's stream from which every evaluation draws its resamples: equal ones for all detectors of a dataset.
+_STREAM = 1
 _VALUES_AT_ONCE = 2_000_000
 
 
-def image_weights(n_images: int, n_resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """How often each image is drawn in each resample of the test set: int64 [n_resamples, n_images]."""
-    return rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
+def resampling(seed: int) -> np.random.Generator:
+    """Return the generator that the resamples of the pipeline's ``seed`` are drawn from."""
+    return np.random.default_rng(np.random.SeedSequence([seed, _STREAM]))
 
 
-def resampled_map(
-    detections: Detections, matches: Matches, truth: GroundTruth, weights: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Area mAP of each resample: float64 [n_resamples]; NaN for one without any object.
+def image_weights(n_images: int, n_resamples: int, rng: np.random.Generator) -> Ints:
+    """Draw how often each image is in each resample of the test set: int64 [n_resamples, n_images]."""
+    weights: Ints = rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
+    return weights
+
+
+def resampled_map(detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Ints) -> _Values:
+    """Return the VOC 2010 (area) mAP of each resample: float64 [n_resamples]; NaN for one without any object.
 
     An image drawn w times counts as w images, so each of its detections and objects has weight w; matching stays
     inside an image and need not be repeated. A class without objects in a resample is left out of its mean.
     """
-    per_class = [
-        _resampled_ap(detections, matches, truth, label, weights)
-        for label in range(truth.n_classes)
-        if truth.positives[label]
-    ]
+    return _resampled_voc(detections, matches, truth, weights, _area)
+
+
+def resampled_eleven_point_map(
+    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Ints
+) -> _Values:
+    """Return the VOC 2007 (11-point) mAP of each resample: float64 [n_resamples], as :func:`resampled_map`."""
+    return _resampled_voc(detections, matches, truth, weights, _at_levels(RECALL_STEPS))
+
+
+def resampled_coco(
+    detections: FlatDetections, matches: CocoMatches, truth: GroundTruth, weights: Ints
+) -> tuple[_Values, _Values]:
+    """Return COCO's AP and AP50 of each resample: two float64 [n_resamples]; NaN for one without any object."""
+    per_class = []
+    for label, (ranked, outcome) in matches.items():
+        each = []
+        for at in range(len(IOU_THRESHOLDS)):
+            kept = outcome[:, at] != IGNORED
+            images, right = detections.image[ranked[kept]], outcome[kept, at] == RIGHT
+            each.append(_resampled_ap(images, right, _objects(truth, label, weights), weights, _at_levels(RECALLS)))
+        per_class.append(each)
     if not per_class:
-        return np.full(len(weights), np.nan)
-    scores = np.array(per_class)
+        return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+    scores = np.array(per_class)  # [classes, T, n_resamples]
+    return _mean_of_classes(scores.mean(axis=1)), _mean_of_classes(scores[:, 0])
+
+
+# From the weight of each right detection and the best precision from it on (both [R, c], best score first) and the
+# weight of the objects [c]: the class's AP in each of c resamples, float64 [c].
+_Rule = Callable[[_Values, _Values, _Values], _Values]
+
+
+def _area(hits: _Values, envelope: _Values, total: _Values) -> _Values:
+    gained: _Values = (hits * envelope).sum(axis=0)
+    ap: _Values = np.divide(gained, total, out=np.full(len(total), np.nan), where=total > 0)
+    return ap
+
+
+def _at_levels(levels: _Values) -> _Rule:
+    """Make the rule "mean of the best precision at recall of at least each of ``levels``" (rising)."""
+
+    def rule(hits: _Values, envelope: _Values, total: _Values) -> _Values:
+        mean: _Values = _mean_at_levels(hits, envelope, total, levels)
+        return mean
+
+    return rule
+
+
+@njit(cache=True, nogil=True)
+def _mean_at_levels(hits: _Values, envelope: _Values, total: _Values, levels: _Values) -> _Values:
+    out = np.full(len(total), np.nan)
+    for c in range(len(total)):
+        if total[c] == 0:
+            continue
+        gained, row = 0.0, 0
+        found = hits[0, c] if len(hits) else 0.0
+        for level in levels:
+            while row < len(hits) and found / total[c] < level:
+                row += 1
+                if row < len(hits):
+                    found += hits[row, c]
+            if row == len(hits):
+                break
+            gained += envelope[row, c]
+        out[c] = gained / len(levels)
+    return out
+
+
+def _resampled_voc(
+    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Ints, rule: _Rule
+) -> _Values:
+    per_class = []
+    for label in np.flatnonzero(truth.positives).tolist():
+        ranked = matches.ranked(label)
+        ranked = ranked[~matches.ignored[ranked]]
+        objects = _objects(truth, label, weights)
+        per_class.append(_resampled_ap(detections.image[ranked], matches.right[ranked], objects, weights, rule))
+    return _mean_of_classes(np.array(per_class)) if per_class else np.full(len(weights), np.nan)
+
+
+def _objects(truth: GroundTruth, label: int, weights: Ints) -> _Values:
+    """Sum the weights of the class's objects that count, in each resample: float64 [n_resamples]."""
+    images = truth.image[(truth.labels == label) & ~truth.ignored]
+    total: _Values = weights[:, images].sum(axis=1).astype(np.float64)
+    return total
+
+
+def _mean_of_classes(scores: _Values) -> _Values:
+    """Average over the classes that have objects in the resample: [classes, n_resamples] -> [n_resamples]."""
     counted = np.isfinite(scores).sum(axis=0)
-    return np.divide(np.nansum(scores, axis=0), counted, out=np.full(len(weights), np.nan), where=counted > 0)
+    mean: _Values = np.divide(
+        np.nansum(scores, axis=0), counted, out=np.full(scores.shape[1], np.nan), where=counted > 0
+    )
+    return mean
 
 
-def _resampled_ap(
-    detections: Detections, matches: Matches, truth: GroundTruth, label: int, weights: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Area AP of one class per resample; NaN without objects.
+def _resampled_ap(images: Ints, right: Bools, total: _Values, weights: Ints, rule: _Rule) -> _Values:
+    """Return the AP of one class per resample, by ``rule``: float64 [n_resamples]; NaN without objects.
+
+    ``images`` and ``right`` [k]: where each detection that is not ignored lies and whether it is right, best first.
+    """
+    ap = np.where(total > 0, 0.0, np.nan)
+    if right.any():
+        for part, hits, envelope in _curves(images, right, weights):
+            ap[part] = rule(hits, envelope, total[part])
+    return ap
+
+
+def _curves(images: Ints, right: Bools, weights: Ints) -> Iterator[tuple[slice, _Values, _Values]]:
+    """Yield resamples (a slice), their R right detections' weights [R, c], and the best precision from each on [R, c].
 
     Only the precisions after right detections matter: those between are lower than the one before them. So the
     detections up to each right one are counted per image, and a sparse product weighs them for all resamples.
     """
-    ranked = matches.ranked(label)
-    ranked = ranked[~matches.ignored[ranked]]
-    right = matches.right[ranked]
-    objects = truth.image[(truth.labels == label) & ~truth.ignored]
-    total = weights[:, objects].sum(axis=1).astype(np.float64)
-    run: NDArray[np.int64] = (
-        np.cumsum(right) - right
-    )  # a run ends in a right detection; the last one, which does not, is dropped
-    counted = run < right.sum()
-    images = detections.image[ranked]
-    per_run = csr_array(
-        (np.ones(counted.sum()), (run[counted], images[counted])), shape=(int(right.sum()), truth.n_images)
-    )
-    gained = np.zeros(len(weights))
-    step = max(1, _VALUES_AT_ONCE // max(1, int(right.sum())))
-    for begin in range(0, len(weights) if right.any() else 0, step):
-        w = weights[begin : begin + step].T.astype(np.float64)
+    n_right = int(right.sum())
+    run = np.cumsum(right, dtype=np.int64) - right  # ends in a right detection; the last, which does not, is dropped
+    counted = run < n_right
+    per_run = csr_array((np.ones(counted.sum()), (run[counted], images[counted])), shape=(n_right, weights.shape[1]))
+    step = max(1, _VALUES_AT_ONCE // n_right)
+    for begin in range(0, len(weights), step):
+        part = slice(begin, begin + step)
+        w = weights[part].T.astype(np.float64)
         hits = w[images[right]]
         precision = np.cumsum(hits, axis=0) / np.maximum(np.cumsum(per_run @ w, axis=0), 1)
-        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        gained[begin : begin + step] = (hits * envelope).sum(axis=0)
-    return np.divide(gained, total, out=np.full(len(weights), np.nan), where=total > 0)
+        yield part, hits, np.maximum.accumulate(precision[::-1], axis=0)[::-1]
 
 
-def interval(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
-    """The central interval that holds ``level`` of the finite samples; None if there is none."""
+def interval(samples: _Values, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the central interval that holds ``level`` of the finite samples; None if there is none."""
     finite = samples[np.isfinite(samples)]
     if not len(finite):
         return None

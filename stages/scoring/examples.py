@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .matching import Matches
-from .mistakes import Diagnosis, Outcome
-from .objects import Bools, Detections, GroundTruth, Ints
+from .mistakes import Diagnosis, Verdict
+from .objects import Bools, FlatDetections, GroundTruth, Ints
 
 
 def examples(
-    detections: Detections,
+    detections: FlatDetections,
     matches: Matches,
     truth: GroundTruth,
     diagnosis: Diagnosis,
@@ -21,7 +21,7 @@ def examples(
     classes: Sequence[str],
     limit: int,
 ) -> dict[str, Any]:
-    """Up to ``limit`` of each kind per class: ``{class: {"right": [...], "wrong": [...], "missed": [...]}}``.
+    """Choose up to ``limit`` of each kind per class: ``{class: {"right": [...], "wrong": [...], "missed": [...]}}``.
 
     Right and wrong detections come highest score first, and no two of a list from one image while others are left;
     missed objects come largest first, with the best overlap of any proposal (so that one sees which part failed).
@@ -53,15 +53,16 @@ def _missed(truth: GroundTruth, label: int, found: Bools) -> Ints:
 
 
 def _spread(ranked: Ints, image: Ints, limit: int) -> list[int]:
-    """The first ``limit``, passing over further ones of an image until every image has had its turn."""
+    """Return the first ``limit``, passing over further ones of an image until every image has had its turn."""
     _, first = np.unique(image[ranked], return_index=True)
     again = np.ones(len(ranked), bool)
     again[first] = False
     order = np.argsort(again, kind="stable")[:limit]
-    return ranked[np.sort(order)].tolist()
+    kept: list[int] = ranked[np.sort(order)].tolist()
+    return kept
 
 
-def _detection(i: int, detections: Detections, matches: Matches, image_ids: Sequence[int]) -> dict[str, Any]:
+def _detection(i: int, detections: FlatDetections, matches: Matches, image_ids: Sequence[int]) -> dict[str, Any]:
     return {
         "image": int(image_ids[detections.image[i]]),
         "box": detections.boxes[i].tolist(),
@@ -72,7 +73,7 @@ def _detection(i: int, detections: Detections, matches: Matches, image_ids: Sequ
 
 def _mistake(i: int, diagnosis: Diagnosis, classes: Sequence[str]) -> dict[str, Any]:
     return {
-        "kind": Outcome(diagnosis.outcome[i]).name.lower(),
+        "kind": Verdict(diagnosis.verdict[i]).name.lower(),
         "confused": classes[diagnosis.confused[i]] if diagnosis.confused[i] >= 0 else None,
     }
 

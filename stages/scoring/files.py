@@ -1,4 +1,4 @@
-"""The evaluation's CSV files."""
+"""The texts of the evaluation's files: CSV tables for plots, and results in COCO's and in VOC's own form."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .mistakes import ErrorCounts
-from .objects import Detections
+from .objects import FlatDetections
 from .proposals import IOU_STEPS, Coverage
 from .voc import Curve
 
@@ -19,7 +19,7 @@ WITH_BBOX, WITHOUT_BBOX = "bbox", "no_bbox"
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV document with Unix line ends; floats in full precision."""
+    """Return a CSV document with Unix line ends; floats in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -28,7 +28,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def pr_csv(curves: dict[str, list[Curve | None]], classes: Sequence[str]) -> str:
-    """Precision-recall curves, one row per right detection and one for the end of the curve.
+    """Write precision-recall curves, one row per right detection and one for the end of the curve.
 
     The points between are straight falls of precision at the recall before them, so no curve loses anything.
     """
@@ -44,7 +44,7 @@ def pr_csv(curves: dict[str, list[Curve | None]], classes: Sequence[str]) -> str
 
 
 def recall_iou_csv(overall: Coverage | None, each: Sequence[Coverage | None], classes: Sequence[str]) -> str:
-    """Recall of proposals by the IoU asked for: all objects together (class empty), then each class."""
+    """Write the recall of proposals by the IoU asked for: all objects together (class empty), then each class."""
     rows = [
         (name, step, recall)
         for name, one in zip(("", *classes), (overall, *each), strict=True)
@@ -55,7 +55,7 @@ def recall_iou_csv(overall: Coverage | None, each: Sequence[Coverage | None], cl
 
 
 def errors_csv(counts: dict[str, list[ErrorCounts]], classes: Sequence[str]) -> str:
-    """Kinds of mistakes among the best detections; see ``errors.ErrorCounts``."""
+    """Write the kinds of mistakes among the best detections; see :class:`.mistakes.ErrorCounts`."""
     header = ("regression", "class", "multiple", "ranked", "right", "localisation", "similar", "other", "background")
     rows = [
         (regression, classes[c.label], c.multiple, c.ranked, c.right, c.localisation, c.similar, c.other, c.background)
@@ -66,9 +66,9 @@ def errors_csv(counts: dict[str, list[ErrorCounts]], classes: Sequence[str]) -> 
 
 
 def coco_results(
-    detections: Detections, image_ids: Sequence[int], category_ids: Sequence[int]
+    detections: FlatDetections, image_ids: Sequence[int], category_ids: Sequence[int]
 ) -> list[dict[str, object]]:
-    """COCO's results form: ``bbox`` is x, y, width, height in px, 0-based; nothing is rounded."""
+    """Return COCO's results form: ``bbox`` is x, y, width, height in px, 0-based; nothing is rounded."""
     boxes = detections.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     rows = zip(
@@ -85,14 +85,14 @@ def coco_results(
 
 
 def comp4_name(class_name: str) -> str:
-    """File name of a class's comp4 results; characters that a file name cannot hold are percent-encoded."""
+    """Return the file name of a class's comp4 results; characters that a file name cannot hold are percent-encoded."""
     return f"comp4_det_test_{quote(class_name, safe=' ()+,')}.txt"
 
 
-def comp4_lines(detections: Detections, label: int, image_names: Sequence[str]) -> str:
-    """One class in VOC's form, ``image score x1 y1 x2 y2``: 1-based, right and bottom edge inclusive, not rounded.
+def comp4_lines(detections: FlatDetections, label: int, image_names: Sequence[str]) -> str:
+    """Write one class in VOC's form, ``image score x1 y1 x2 y2``: 1-based, right and bottom edge inclusive.
 
-    Best score first (VOC allows any order); equal scores keep the detections' order.
+    Nothing is rounded. Best score first (VOC allows any order); equal scores keep the detections' order.
     """
     rows = np.flatnonzero(detections.labels == label)
     rows = rows[np.argsort(-detections.scores[rows].astype(np.float64), kind="stable")]
@@ -108,7 +108,7 @@ def comp4_lines(detections: Detections, label: int, image_names: Sequence[str]) 
 
 
 def voc_image_ids(file_names: Sequence[str]) -> list[str]:
-    """VOC's image ids: file names without folder and extension, whitespace percent-encoded.
+    """Return VOC's image ids: file names without folder and extension, whitespace percent-encoded.
 
     Where two images of different folders share a name, all images keep their folder, so that ids stay unique.
     """

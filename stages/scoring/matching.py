@@ -1,4 +1,4 @@
-"""Which detection finds which object, by the protocol of VOC's devkit (VOCevaldet.m), for all classes at once."""
+"""Matching of detections with objects by the protocol of VOC's devkit (VOCevaldet.m), for all classes at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +7,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .objects import Bools, Detections, Floats, GroundTruth, Ints
+from stages.boxes.geometry import paired_iou
+
+from .objects import Bools, FlatDetections, Floats, GroundTruth, Ints
 
 # Pairs of boxes compared at a time: bounds memory to some 100 MB whatever the dataset.
 _PAIRS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Every (row, object) pair of a run of rows that share a group with at least one object.
+class GroupPairs:
+    """All (row, object) pairs of a run of rows that share a group with at least one object.
 
     ``rows`` [r] index the first list; pair p belongs to ``rows[owner[p]]`` and to object ``objects[p]``; the pairs of
     one row are consecutive, begin at ``starts``, and keep the objects' order.
@@ -27,7 +29,7 @@ class Pairs:
     objects: Ints
 
 
-def pairs_by_group(row_groups: Ints, object_groups: Ints) -> Iterator[Pairs]:
+def pairs_by_group(row_groups: Ints, object_groups: Ints) -> Iterator[GroupPairs]:
     """Pair rows with the objects of the same group (an image, or a class in an image), in bounded runs."""
     order = np.argsort(object_groups, kind="stable")
     ranked = object_groups[order]
@@ -42,27 +44,13 @@ def pairs_by_group(row_groups: Ints, object_groups: Ints) -> Iterator[Pairs]:
         starts = np.cumsum(counts) - counts
         owner = np.repeat(np.arange(len(part)), counts)
         offset = np.arange(counts.sum()) - starts[owner]
-        yield Pairs(part, starts, owner, order[first[part][owner] + offset])
-
-
-def paired_iou(a: Floats, b: Floats) -> NDArray[np.float64]:
-    """IoU of row i of ``a`` with row i of ``b``: [n, 4] x [n, 4] -> float64 [n].
-
-    Not rounded to float32, so that "at least 0.5" is decided on the value itself.
-    """
-    a64, b64 = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    w = np.minimum(a64[:, 2], b64[:, 2]) - np.maximum(a64[:, 0], b64[:, 0])
-    h = np.minimum(a64[:, 3], b64[:, 3]) - np.maximum(a64[:, 1], b64[:, 1])
-    shared = np.maximum(w, 0) * np.maximum(h, 0)
-    sides_a, sides_b = np.maximum(a64[:, 2:] - a64[:, :2], 0), np.maximum(b64[:, 2:] - b64[:, :2], 0)
-    union = sides_a.prod(1) + sides_b.prod(1) - shared
-    return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
+        yield GroupPairs(part, starts, owner, order[first[part][owner] + offset])
 
 
 def nearest_objects(
     boxes: Floats, groups: Ints, object_boxes: Floats, object_groups: Ints
 ) -> tuple[NDArray[np.float64], Ints]:
-    """Largest IoU of each box with an object of its group, and that object's index (the first of equals).
+    """Find the largest IoU of each box with an object of its group, and that object's index (the first of equals).
 
     [m, 4], [m], [n, 4], [n] -> float64 [m], int64 [m]; 0 and -1 where the group holds no object or none touches.
     """
@@ -93,7 +81,7 @@ class Ranking:
         return self.order[self.bounds[label] : self.bounds[label + 1]]
 
 
-def ranked_by_class(detections: Detections, n_classes: int) -> Ranking:
+def ranked_by_class(detections: FlatDetections, n_classes: int) -> Ranking:
     """Rank every class's detections."""
     # each sort is stable; the labels' is a counting sort, the scores' on a class's part only
     order = np.argsort(detections.labels.astype(np.uint16 if n_classes < 2**16 else np.int64), kind="stable")
@@ -106,7 +94,7 @@ def ranked_by_class(detections: Detections, n_classes: int) -> Ranking:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of each detection; arrays of length m in the detections' own order.
+    """The fate of each detection; arrays of length m in the detections' own order.
 
     ``nearest`` is the object of the detection's class and image with the largest IoU (``overlap``), -1 if none
     touches. A detection is ``right``, or ``ignored``, or else a false positive.
@@ -123,8 +111,8 @@ class Matches:
         return self.ranking.of(label)
 
 
-def match(detections: Detections, truth: GroundTruth, min_iou: float) -> Matches:
-    """Match as VOCevaldet.m does.
+def match(detections: FlatDetections, truth: GroundTruth, min_iou: float) -> Matches:
+    """Match detections with objects as VOCevaldet.m does.
 
     Per class, detections of all images in order of falling score (equal scores: input order). Each looks only at
     the object of its class and image with which its IoU is largest, difficult ones included. If that IoU is at least

@@ -1,6 +1,10 @@
-"""All scores of one set of detections, as the nested mapping that ``reports/metrics.json`` holds."""
+"""All scores of a detector, as the nested mapping that ``metrics.json`` holds and as a table of text.
 
-from collections.abc import Mapping, Sequence
+:func:`score` scores one set of detections, :func:`proposal_metrics` the proposals, :func:`assemble` puts both sets
+(with and without box regression) and the proposals together, :func:`scores_table` prints that.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +14,7 @@ from numpy.typing import NDArray
 from .bootstrap import interval, resampled_map
 from .coco import coco_scores
 from .matching import Matches, match
-from .objects import Detections, GroundTruth
+from .objects import FlatDetections, GroundTruth
 from .proposals import IOU_STEPS, Coverage
 from .voc import Curve, area_ap, curve, eleven_point_ap, mean_ap
 
@@ -26,13 +30,13 @@ class Scores:
 
 
 def score(
-    detections: Detections,
+    detections: FlatDetections,
     truth: GroundTruth,
     classes: Sequence[str],
     voc_iou: float,
     weights: NDArray[np.int64],
 ) -> Scores:
-    """VOC 2007, VOC 2010 and COCO scores of ``detections``.
+    """Score ``detections`` by VOC 2007, VOC 2010 and COCO.
 
     ``weights`` int64 [n_resamples, n_images] are the bootstrap's image weights (no rows: no interval). A class with
     no object that counts scores None and is left out of the means.
@@ -47,7 +51,7 @@ def score(
         "voc2007": {"mAP": mean_ap(voc2007), "AP": dict(zip(classes, voc2007, strict=True))},
         "voc2010": {
             "mAP": mean_ap(voc2010),
-            **_bounds(resampled),
+            **bounds(resampled),
             "AP": dict(zip(classes, voc2010, strict=True)),
         },
         "coco": {
@@ -60,15 +64,16 @@ def score(
     return Scores(metrics, matches, curves, resampled)
 
 
-def _bounds(resampled: NDArray[np.float64]) -> dict[str, float]:
-    bounds = interval(resampled)
-    return {} if bounds is None else {"mAP_low": bounds[0], "mAP_high": bounds[1]}
+def bounds(resampled: NDArray[np.float64], what: str = "mAP") -> dict[str, float]:
+    """Return the 95% interval of a score ``what``, as ``{"mAP_low": ..., "mAP_high": ...}``; empty without samples."""
+    found = interval(resampled)
+    return {} if found is None else {f"{what}_low": found[0], f"{what}_high": found[1]}
 
 
 def proposal_metrics(
     overall: Coverage | None, each: Sequence[Coverage | None], classes: Sequence[str], n_boxes: int, n_images: int
 ) -> dict[str, Any]:
-    """Recall at IoU 0.5 and 0.7 and mean best overlap of proposals, overall and per class."""
+    """Summarise proposals: recall at IoU 0.5 and 0.7 and mean best overlap of proposals, overall and per class."""
     at50, at70 = IOU_STEPS.index(0.5), IOU_STEPS.index(0.7)
 
     def summary(one: Coverage | None) -> dict[str, float | None]:
@@ -88,11 +93,11 @@ def proposal_metrics(
 def assemble(
     with_bbox: Scores, without: Scores, proposals: dict[str, Any], truth: GroundTruth, voc_iou: float
 ) -> dict[str, Any]:
-    """The metrics document: scores with regression at the top, the same keys without it under ``no_bbox``."""
+    """Build the metrics document: scores with regression at the top, the same keys without it under ``no_bbox``."""
     gain_map = [s.metrics["voc2010"]["mAP"] for s in (with_bbox, without)]
     gain = {
         "mAP": None if None in gain_map else gain_map[0] - gain_map[1],
-        **_bounds(with_bbox.resampled - without.resampled),
+        **bounds(with_bbox.resampled - without.resampled),
     }
     return {
         **with_bbox.metrics,
@@ -110,12 +115,16 @@ def assemble(
     }
 
 
-def format_table(metrics: Mapping[str, Any]) -> str:
-    """The scores as a text table with the protocol they were taken by; values in percent."""
+# A protocol's name, and how its AP of a class and its mean are read from a set's part of the metrics.
+_Column = tuple[str, Callable[[Mapping[str, Any], str], float | None], Callable[[Mapping[str, Any]], float | None]]
+
+
+def scores_table(metrics: Mapping[str, Any]) -> str:
+    """Return the scores as a text table with the protocol they were taken by; values in percent."""
     classes = list(metrics["voc2010"]["AP"])
     width = max([len("mean of classes"), *map(len, classes)])
     plain = metrics["no_bbox"]
-    columns = (
+    columns: tuple[_Column, ...] = (
         ("VOC 2010", lambda m, c: m["voc2010"]["AP"][c], lambda m: m["voc2010"]["mAP"]),
         ("VOC 2007", lambda m, c: m["voc2007"]["AP"][c], lambda m: m["voc2007"]["mAP"]),
         ("COCO", lambda m, c: m["coco"]["AP_class"][c], lambda m: m["coco"]["AP"]),
@@ -140,7 +149,7 @@ def _percent(value: float | None) -> str:
 
 
 def protocol_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """How the scores were taken, in sentences for a reader who compares them with another tool's."""
+    """Say how the scores were taken, in sentences for a reader who compares them with another tool's."""
     protocol = metrics["protocol"]
     lines = [
         f"Test split: {protocol['images']} images, {protocol['objects']} objects that count; "

@@ -1,4 +1,4 @@
-"""What kind of mistakes the false positives are (paper section 3.4 and figure 5, after Hoiem et al., ECCV 2012)."""
+"""Kinds of mistakes that the false positives are (paper section 3.4 and figure 5, after Hoiem et al., ECCV 2012)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from .matching import Matches, paired_iou, pairs_by_group
-from .objects import Bools, Detections, GroundTruth, Ints
+from stages.boxes.geometry import paired_iou
+
+from .matching import Matches, pairs_by_group
+from .objects import Bools, FlatDetections, GroundTruth, Ints
 
 # Less overlap than this with an object is an accident: the detection fired on background.
 MIN_CONTACT = 0.1
@@ -16,8 +18,8 @@ MIN_CONTACT = 0.1
 RANK_MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-class Outcome(IntEnum):
-    """What a detection is. False positives are told apart in the order of the paper's definitions."""
+class Verdict(IntEnum):
+    """Verdict on a detection. False positives are told apart in the order of the paper's definitions."""
 
     RIGHT = 0
     LOCALISATION = 1  # IoU with an object of its class of at least 0.1 but too little, or a duplicate
@@ -28,7 +30,7 @@ class Outcome(IntEnum):
 
 
 def similarity(classes: Sequence[str], sets: Sequence[Sequence[str]]) -> Bools:
-    """bool [N, N]: whether two different classes share one of the sets."""
+    """Tell which two different classes share one of the sets: bool [N, N]."""
     similar = np.zeros((len(classes), len(classes)), bool)
     for names in sets:
         members = [j for j, name in enumerate(classes) if name in names]
@@ -39,32 +41,32 @@ def similarity(classes: Sequence[str], sets: Sequence[Sequence[str]]) -> Bools:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """``outcome`` int64 [m] (:class:`Outcome`) and ``confused`` int64 [m]: the class mistaken for it, or -1."""
+    """The ``verdict`` on each detection, int64 [m] (:class:`Verdict`), and the class ``confused`` with it, or -1."""
 
-    outcome: Ints
+    verdict: Ints
     confused: Ints
 
 
-def diagnose(detections: Detections, matches: Matches, truth: GroundTruth, similar: Bools) -> Diagnosis:
-    """Sort every detection into :class:`Outcome`; objects of all kinds, difficult too, can be what was hit."""
-    outcome = np.full(len(detections), int(Outcome.BACKGROUND))
+def diagnose(detections: FlatDetections, matches: Matches, truth: GroundTruth, similar: Bools) -> Diagnosis:
+    """Sort every detection into :class:`Verdict`; objects of all kinds, difficult too, can be what was hit."""
+    verdict = np.full(len(detections), int(Verdict.BACKGROUND))
     confused = np.full(len(detections), -1)
     overlap_similar, class_similar = _contact(detections, truth, similar)
     overlap_other, class_other = _contact(detections, truth, ~similar & ~np.eye(len(similar), dtype=bool))
     for kind, overlap, labels in (
-        (Outcome.OTHER, overlap_other, class_other),
-        (Outcome.SIMILAR, overlap_similar, class_similar),
-        (Outcome.LOCALISATION, matches.overlap, np.full(len(detections), -1)),
+        (Verdict.OTHER, overlap_other, class_other),
+        (Verdict.SIMILAR, overlap_similar, class_similar),
+        (Verdict.LOCALISATION, matches.overlap, np.full(len(detections), -1)),
     ):
         hit = overlap >= MIN_CONTACT
-        outcome[hit], confused[hit] = int(kind), labels[hit]
-    for kind, which in ((Outcome.RIGHT, matches.right), (Outcome.IGNORED, matches.ignored)):
-        outcome[which], confused[which] = int(kind), -1
-    return Diagnosis(outcome, confused)
+        verdict[hit], confused[hit] = int(kind), labels[hit]
+    for kind, which in ((Verdict.RIGHT, matches.right), (Verdict.IGNORED, matches.ignored)):
+        verdict[which], confused[which] = int(kind), -1
+    return Diagnosis(verdict, confused)
 
 
-def _contact(detections: Detections, truth: GroundTruth, among: Bools) -> tuple[NDArray[np.float64], Ints]:
-    """Largest IoU of each detection with an object of the classes ``among[its class]`` names, and that class."""
+def _contact(detections: FlatDetections, truth: GroundTruth, among: Bools) -> tuple[NDArray[np.float64], Ints]:
+    """Find each detection's largest IoU with an object of the classes in ``among[its class]``, and that class."""
     overlap, labels = np.zeros(len(detections)), np.full(len(detections), -1)
     if not among.any():
         return overlap, labels
@@ -81,7 +83,10 @@ def _contact(detections: Detections, truth: GroundTruth, among: Bools) -> tuple[
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """How many of the ``ranked`` best detections of a class are of each kind (ignored ones are passed over)."""
+    """The numbers of each kind among the ``ranked`` best detections of a class (ignored ones are passed over).
+
+    ``multiple``: of as many detections as that many times the class's objects.
+    """
 
     label: int
     multiple: float
@@ -94,11 +99,11 @@ class ErrorCounts:
 
 
 def count_errors(matches: Matches, truth: GroundTruth, diagnosis: Diagnosis) -> Iterator[ErrorCounts]:
-    """Counts among the best ``RANK_MULTIPLES`` times as many detections as the class has objects."""
+    """Count kinds among the best ``RANK_MULTIPLES`` times as many detections as the class has objects."""
     for label, positives in enumerate(truth.positives.tolist()):
         ranked = matches.ranked(label)
-        kinds = diagnosis.outcome[ranked[~matches.ignored[ranked]]]
+        kinds = diagnosis.verdict[ranked[~matches.ignored[ranked]]]
         for multiple in RANK_MULTIPLES if positives else ():
             top = kinds[: max(1, round(multiple * positives))]
-            counts = np.bincount(top, minlength=int(Outcome.IGNORED)).tolist()
-            yield ErrorCounts(label, multiple, len(top), *counts[: int(Outcome.IGNORED)])
+            counts = np.bincount(top, minlength=int(Verdict.IGNORED)).tolist()
+            yield ErrorCounts(label, multiple, len(top), *counts[: int(Verdict.IGNORED)])

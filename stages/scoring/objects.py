@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,12 @@ class GroundTruth:
 
     @property
     def ignored(self) -> Bools:
-        """bool [n]: difficult or crowd."""
+        """Mask of the objects that are difficult or crowd: bool [n]."""
         return self.difficult | self.crowd
 
     @property
     def positives(self) -> Ints:
-        """int64 [n_classes]: objects per class that count (VOC's npos)."""
+        """Number of objects of each class that count (VOC's npos): int64 [n_classes]."""
         return np.bincount(self.labels[~self.ignored], minlength=self.n_classes)
 
     @classmethod
@@ -68,7 +68,7 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
-class Detections:
+class FlatDetections:
     """Detections of a list of images; all arrays have length m, ordered by image.
 
     The order matters where scores are equal: the earlier detection ranks first, as in VOC's evaluation of a
@@ -84,7 +84,7 @@ class Detections:
         return len(self.scores)
 
     @classmethod
-    def of(cls, per_image: Sequence[tuple[Floats, Floats, Ints]]) -> "Detections":
+    def of(cls, per_image: Sequence[tuple[Floats, Floats, Ints]]) -> "FlatDetections":
         """Flatten ``(boxes [k, 4], scores [k], labels [k])`` of each image, keeping their order."""
         return cls(
             np.repeat(np.arange(len(per_image)), [len(scores) for _, scores, _ in per_image]),
@@ -93,11 +93,11 @@ class Detections:
             _join([scores for _, scores, _ in per_image], np.float32),
         )
 
-    def above(self, thresholds: NDArray[np.floating]) -> "Detections":
-        """Without those that score below their class's threshold (``thresholds`` [n_classes])."""
+    def above(self, thresholds: NDArray[np.floating]) -> "FlatDetections":
+        """Drop those that score below their class's threshold (``thresholds`` [n_classes])."""
         keep = self.scores >= np.asarray(thresholds)[self.labels]
-        return Detections(self.image[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
+        return FlatDetections(self.image[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
 
 
-def _join(parts: list, dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray:
+def _join(parts: Sequence[NDArray[Any]], dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray[Any]:
     return np.concatenate([np.asarray(p, dtype) for p in parts]) if parts else np.zeros(empty, dtype)

@@ -1,4 +1,4 @@
-"""How well region proposals cover the objects, whatever comes after."""
+"""Recall of region proposals: how well they cover the objects, whatever comes after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.boxes.geometry import iou
+from stages.boxes.recall import best_overlaps
 
 from .objects import Floats, GroundTruth
 
@@ -14,12 +14,12 @@ from .objects import Floats, GroundTruth
 IOU_STEPS = tuple(step / 100 for step in range(50, 101, 5))
 
 
-def best_overlaps(truth: GroundTruth, boxes_per_image: Sequence[Floats]) -> NDArray[np.float64]:
-    """Largest IoU of each object with a proposal of its image: float64 [n], 0 for an image without proposals."""
+def proposal_overlaps(truth: GroundTruth, boxes_per_image: Sequence[Floats]) -> NDArray[np.float64]:
+    """Find the largest IoU of each object with a proposal of its image: float64 [n], 0 where there is none."""
     best = np.zeros(len(truth.labels))
     for image in np.unique(truth.image).tolist():
         objects = np.flatnonzero(truth.image == image)
-        best[objects] = iou(truth.boxes[objects], boxes_per_image[image]).max(axis=1, initial=0)
+        best[objects] = best_overlaps(boxes_per_image[image], truth.boxes[objects])
     return best
 
 
@@ -33,7 +33,7 @@ class Coverage:
 
 
 def coverage(best: NDArray[np.float64]) -> Coverage | None:
-    """Summary of best overlaps [n]; None for no object."""
+    """Summarise best overlaps [n]; None for no object."""
     if not len(best):
         return None
     recall = (best[:, None] >= np.array(IOU_STEPS)).mean(axis=0)
@@ -41,7 +41,7 @@ def coverage(best: NDArray[np.float64]) -> Coverage | None:
 
 
 def class_coverage(truth: GroundTruth, best: NDArray[np.float64]) -> tuple[Coverage | None, list[Coverage | None]]:
-    """Coverage of all objects together and of each class; difficult and crowd objects are left out."""
+    """Return the coverage of all objects together and of each class; difficult and crowd objects are left out."""
     counted = ~truth.ignored
     each = [coverage(best[counted & (truth.labels == j)]) for j in range(truth.n_classes)]
     return coverage(best[counted]), each

@@ -1,7 +1,7 @@
-"""Detections out of the store, with the dataset-wide score thresholds applied."""
+"""Reading of detections and proposals from the store, as scoring takes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +9,13 @@ from numpy.typing import NDArray
 from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
+from stages.contract import Log
 
-from .objects import Detections, Floats
-
-
-class Log(Protocol):
-    """Where progress goes; see ``stages.contract.Log``."""
-
-    def progress(self, done: int, total: int, unit: str, note: str = "") -> None: ...
+from .objects import FlatDetections, Floats
 
 
 def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
-    """The images that were searched for objects, in the manifest's order; StageError if one is not in the dataset."""
+    """Return the images that were searched, in the manifest's order; StageError if the dataset lacks one."""
     records = [record for record in dataset.images if record.id in detect.keys]
     if len(records) != len(detect.keys):
         unknown = sorted(detect.keys.keys() - {record.id for record in records})
@@ -34,7 +29,7 @@ def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
 
 
 def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np.float64]:
-    """Least score of each class by the detect stage's dataset-wide rule: float64 [N]; null is no limit."""
+    """Return the least score of each class by the detect stage's dataset-wide rule: float64 [N]; null is no limit."""
     values = summary.get("thresholds")
     if not isinstance(values, dict) or set(values) != set(classes):
         raise StageError(
@@ -52,8 +47,8 @@ def read_detections(
     prefixes: Iterable[str],
     limits: NDArray[np.float64],
     log: Log,
-) -> dict[str, Detections]:
-    """Detections of all images for each array prefix (``bbox``, ``no_bbox``), those below their limit dropped.
+) -> dict[str, FlatDetections]:
+    """Read the detections of all images for each array prefix (``bbox``, ``no_bbox``), those below their limit dropped.
 
     ``detect`` lists objects of stage ``detect``, or of ``combine``, which have the same arrays.
     """
@@ -66,11 +61,11 @@ def read_detections(
             boxes, scores, labels = (arrays[f"{prefix}.{part}"] for part in ("boxes", "scores", "labels"))
             found[prefix].append((boxes, scores, labels))
         log.progress(done, len(records), "images")
-    return {prefix: Detections.of(per_image).above(limits) for prefix, per_image in found.items()}
+    return {prefix: FlatDetections.of(per_image).above(limits) for prefix, per_image in found.items()}
 
 
 def read_proposals(store: Store, keys: Mapping[int, str], records: Sequence[ImageRecord]) -> list[Floats]:
-    """Proposed boxes [n, 4] of each image; none for an image that the proposals stage left out."""
+    """Read the proposed boxes [n, 4] of each image; none for an image that the proposals stage left out."""
     empty = np.zeros((0, 4), np.float32)
     return [
         store.get("proposals", keys[record.id], ["boxes"]).arrays["boxes"] if record.id in keys else empty

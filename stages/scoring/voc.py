@@ -1,28 +1,17 @@
 """Precision, recall and average precision as PASCAL VOC defines them (VOCevaldet.m, VOCap.m)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .matching import Matches
-from .objects import Detections, GroundTruth
+from .objects import FlatDetections, GroundTruth
 
-
-def area_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """Area under the monotone envelope of the curve: VOC 2010 and later. [k], [k] best first -> [0, 1]."""
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.diff(recall, prepend=0.0) @ envelope)
-
-
-def eleven_point_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """Mean of the best precision at recall of at least 0, 0.1, ... 1: VOC 2007. [k], [k] best first -> [0, 1].
-
-    The devkit's third step is 3 x 0.1 = 0.30000000000000004, which a recall of exactly 3/10 misses; here it is 3 / 10,
-    and equal ratios of counts are equal numbers.
-    """
-    best = [precision[recall >= step / 10].max(initial=0.0) for step in range(11)]
-    return float(np.sum(best) / 11)
+# The recalls at which VOC 2007 reads the curve. The devkit's third step is 3 x 0.1 = 0.30000000000000004, which a
+# recall of exactly 3/10 misses; here it is 3 / 10, and equal ratios of counts are equal numbers.
+RECALL_STEPS = np.arange(11) / 10
 
 
 @dataclass(frozen=True)
@@ -36,8 +25,8 @@ class Curve:
     n_objects: int
 
 
-def curve(detections: Detections, matches: Matches, truth: GroundTruth, label: int) -> Curve | None:
-    """The curve of class ``label``; None if the class has no object that counts (its recall is undefined)."""
+def curve(detections: FlatDetections, matches: Matches, truth: GroundTruth, label: int) -> Curve | None:
+    """Return the curve of class ``label``; None if it has no object that counts (its recall is undefined)."""
     n_objects = int(truth.positives[label])
     if not n_objects:
         return None
@@ -54,14 +43,34 @@ def curve(detections: Detections, matches: Matches, truth: GroundTruth, label: i
     )
 
 
-def mean_ap(per_class: list[float | None]) -> float | None:
-    """Mean over the classes that have a score; None if none has."""
+def envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the best precision from each detection on: [k] best score first -> [k], never rising."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def area_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Return the area under the monotone envelope of the curve: VOC 2010 and later. [k], [k] best first -> [0, 1]."""
+    return float(np.diff(recall, prepend=0.0) @ envelope(precision))
+
+
+def eleven_point_ap(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Return the mean of the best precision at recall of at least 0, 0.1, ... 1: VOC 2007.
+
+    Args:
+        recall, precision: [k] each, after each detection, best score first.
+    """
+    best = [precision[recall >= step].max(initial=0.0) for step in RECALL_STEPS]
+    return float(np.sum(best) / 11)
+
+
+def mean_ap(per_class: Sequence[float | None]) -> float | None:
+    """Return the mean over the classes that have a score; None if none has."""
     scored = [ap for ap in per_class if ap is not None]
     return float(np.mean(scored)) if scored else None
 
 
 def best_f1_score(one: Curve) -> float | None:
-    """The score that balances precision and recall best: its detection and those above have the largest F1.
+    """Return the score that balances precision and recall best: its detection and those above have the largest F1.
 
     The highest such score if there are several; None where nothing was found.
     """

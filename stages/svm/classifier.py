@@ -10,21 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.model_file import read_model_file, write_model_file
-from stages.kernels.half import as_float32
-from stages.kernels.product import FEW, product
+from stages.boxes.geometry import BOX_CONVENTION
+from stages.kernels.float16 import as_float32
+from stages.kernels.linear import FEW, linear
 
-_CLASSES_AT_ONCE = 1024  # of a product; up to twice as many
+_CLASSES_AT_ONCE = 1024  # in a block, at least; fewer than twice as many
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Scores regions for every class by one matrix product.
+    """Linear classifiers of N classes, which score regions for all of them by one matrix product.
 
-    ``kind`` is "svm" (paper section 2.3) or "softmax" (appendix B: the fine-tuned network's own last layer).
-    weights float32 [N, d]; bias float32 [N]; ``feature_scale`` multiplies the features first (20 / mean norm for SVMs,
-    1 for softmax). A softmax classifier also has its background row: background_weights float32 [d], background_bias.
+    Attributes:
+        kind: "svm" (paper section 2.3) or "softmax" (appendix B: the fine-tuned network's own last layer).
+        layer: the feature layer that is scored.
+        classes: the N classes' names.
+        feature_scale: factor on the features: 20 / mean norm for SVMs, 1 for softmax.
+        weights: float32 [N, d].
+        bias: float32 [N].
+        background_weights: float32 [d], of a softmax alone.
+        background_bias: of a softmax alone.
     """
 
     kind: str
@@ -37,11 +44,16 @@ class Classifier:
     background_bias: float = 0.0
 
     def class_blocks(self, features: NDArray[Any]) -> Iterator[tuple[int, Floats]]:
-        """The scores in parts, by class: (first class, float32 [fewer than 2,048, n] in C order).
+        """Yield the scores in blocks of classes, so that a hundred thousand need no more memory than a thousand.
 
-        Equal to those of :meth:`scores`, of many classes but for rounding. So a hundred thousand classes need no more
-        memory than a thousand. A softmax, whose scores depend on each other, comes in one part. The next part
-        overwrites the last.
+        Values equal those of ``scores``, up to float32 rounding where classes are many. A softmax, whose scores depend
+        on each other, comes in one block. A block is overwritten by the next: copy what you keep.
+
+        Args:
+            features: float16 or float32 [n, d], as stored.
+
+        Yields:
+            (the block's first class, float32 [fewer than 2,048 classes, n] in C order).
         """
         if self.kind != "svm" or len(self.weights) <= FEW:
             yield 0, np.ascontiguousarray(self.scores(features).T)
@@ -55,26 +67,33 @@ class Classifier:
             yield begin, margins
 
     def scores(self, features: NDArray[Any]) -> Floats:
-        """[n, d] features as stored -> float32 [n, N]: SVM margins, or softmax probabilities without background.
+        """Score regions for all classes: SVM margins, or softmax probabilities without the background's.
 
         A margin is ``(feature * feature_scale) @ w + b``; the scale is folded into w, and all is float32.
+
+        Args:
+            features: float16 or float32 [n, d], as stored.
+
+        Returns:
+            float32 [n, N].
         """
         scale = np.float32(self.feature_scale)
-        margins = product(features, self.weights * scale) + self.bias
+        margins = linear(features, self.weights * scale) + self.bias
         if self.kind == "svm":
             return margins
         assert self.background_weights is not None
-        background = product(features, self.background_weights[None] * scale) + np.float32(self.background_bias)
+        background = linear(features, self.background_weights[None] * scale) + np.float32(self.background_bias)
         logits = np.concatenate([background, margins], axis=1)
         # subtracting the row's maximum changes no ratio and keeps exp() finite
         e = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        return (e / e.sum(axis=1, keepdims=True))[:, 1:]
+        probabilities: Floats = e / e.sum(axis=1, keepdims=True)
+        return probabilities[:, 1:]
 
 
 def write_classifier(path: Path, model: Classifier) -> None:
-    """Write atomically; the same model gives the same bytes."""
+    """Write a classifier file atomically; the same model gives the same bytes."""
     arrays: dict[str, NDArray[Any]] = {"weights": model.weights, "bias": model.bias}
-    attrs: dict[str, Any] = {"kind": model.kind}
+    attrs: dict[str, Any] = {"kind": model.kind, "box_convention": BOX_CONVENTION}
     if model.background_weights is not None:
         arrays["background_weights"] = model.background_weights
         attrs["background_bias"] = float(model.background_bias)
@@ -85,7 +104,7 @@ def write_classifier(path: Path, model: Classifier) -> None:
 
 
 def read_classifier(path: Path) -> Classifier:
-    """Read and check a classifier file. StageError naming the file and what is wrong with it."""
+    """Read a classifier file; raise StageError naming the file and what is wrong with it."""
     file = read_model_file(path, "classifier", {"weights", "bias", "background_weights"}, "svm")
     layer, classes, scale = file.layer(), file.classes(), file.number("feature_scale")
     kind = file.attrs.get("kind")

@@ -1,108 +1,139 @@
-"""One class's fit on its positives and cached negatives, by the solver that the settings name."""
+"""The fit of a class: the rows that it is trained on, and the solver that the settings name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.kernels.product import product
-from stages.kernels.threads import Crew
+from stages.kernels.threads import Threads
 
 from .dual import Start, fit_dual, from_scratch
-from .liblinear import fit
-from .negatives import NegativePool
+from .liblinear import fit_liblinear
+from .negative_pool import NegativePool
+from .problem import Solution, SvmProblem
 from .rows import Rows, squared_norms
 from .settings import SvmSettings
 
 
-@dataclass(frozen=True)
-class ClassFit:
-    """Weights float32 [d] and bias, the scores of the class's positives and negatives by them, how the solver fared.
+class TrainingRows:
+    """Every class's positives and cached negatives, and what its last fit has found, which is where the next starts.
 
-    ``multipliers`` and ``staleness`` float64 (positives, then negatives) and ``gap`` (relative) are the dual solver's;
-    with it, negatives that cost nothing have the scores of earlier weights where those tell that they do, and whether
-    they lie below ``evict_below`` (``staleness`` > 0).
+    Args:
+        positives: for each class [p_j, d], as stored.
+        negatives: the pool; rows are read where they lie in it.
+        scale: factor on the features.
     """
 
-    w: NDArray[np.float32]
-    b: np.float32
-    positive_scores: NDArray[Any]
-    negative_scores: NDArray[Any]
-    iterations: int
-    converged: bool
-    gap: float | None = None
-    multipliers: NDArray[np.float64] | None = None
-    staleness: NDArray[np.float64] | None = None
-
-
-class Fitter:
-    """Fits classes; those of different classes may run in threads, while nothing is added to the pool or dropped."""
-
-    def __init__(
-        self, positives: Sequence[NDArray[Any]], pool: NegativePool, feature_scale: float, settings: SvmSettings
-    ) -> None:
-        self._positives, self._pool, self._scale, self._settings = positives, pool, feature_scale, settings
-        self._while_mining = settings.while_mining()
+    def __init__(self, positives: Sequence[NDArray[Any]], negatives: NegativePool, scale: float) -> None:
+        self._positives, self._negatives, self._scale = positives, negatives, scale
         self._norms = [squared_norms(rows) for rows in positives]
-        self._last: dict[int, ClassFit] = {}
+        self._last: dict[int, Solution] = {}
 
-    def fit(self, j: int, seed: int, is_last: bool, threads: Crew | None = None) -> ClassFit:
-        """Fit class ``j`` on what the pool holds of it; nothing is changed. ``threads``: idle ones, which may help.
+    def of(self, j: int) -> Rows:
+        """Return the rows of class ``j``; valid until the next change of the pool."""
+        values, norms = self._negatives.stored()
+        slots = self._negatives.slots(j)
+        return Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]), self._scale)
 
-        Of a fit that is not the class's last the detector serves to find negatives alone, and need not be exact.
-        """
-        if self._settings.solver == "liblinear":
-            return self._liblinear(j, seed)
-        if not is_last:
-            fitted = self._dual(j, seed, self._while_mining, threads)
-            if not (fitted.negative_scores < self._settings.evict_below).all():
-                return fitted  # else none of them stays for a later fit, and this may be the last
-        return self._dual(j, seed, self._settings, threads)
-
-    def keep(self, j: int, fitted: ClassFit) -> None:
-        """Make a fit the start of the class's next one; before anything is dropped."""
-        p = len(self._positives[j])
-        n = len(fitted.negative_scores)
-        multipliers = np.zeros(n) if fitted.multipliers is None else fitted.multipliers[p:]
-        staleness = np.zeros(n) if fitted.staleness is None else fitted.staleness[p:]
-        self._last[j] = fitted
-        self._pool.set_state(j, multipliers, fitted.negative_scores, staleness)
-
-    def _dual(self, j: int, seed: int, settings: SvmSettings, threads: Crew | None) -> ClassFit:
-        values, norms = self._pool.stored()
-        slots, p = self._pool.slots(j), len(self._positives[j])
-        rows = Rows(self._positives[j], values, slots, np.concatenate([self._norms[j], norms[slots]]))
-        found = fit_dual(rows, self._start(j, rows), self._scale, settings, seed, threads, settings.evict_below)
-        return ClassFit(
-            found.w.astype(np.float32), np.float32(found.b), found.scores[:p], found.scores[p:],
-            found.iterations, found.converged, found.gap, found.multipliers, found.staleness,
-        )  # fmt: skip
-
-    def _start(self, j: int, rows: Rows) -> Start:
+    def start(self, j: int, rows: Rows) -> Start:
+        """Return where the dual solver starts on class ``j``: at its last fit, and at 0 for rows that came since."""
         last = self._last.get(j)
         if last is None or last.multipliers is None:
             return from_scratch(rows)
-        multipliers, scores, staleness = self._pool.state(j)
+        multipliers, scores, staleness = self._negatives.state(j)
         p = len(rows.positives)
         return Start(
             np.concatenate([last.multipliers[:p], multipliers]),
-            np.concatenate([last.positive_scores, scores]),
+            np.concatenate([last.scores[:p], scores]),
             np.concatenate([np.zeros(p), staleness]),
             last.w,
-            float(last.b),
+            last.b,
         )
 
-    def _liblinear(self, j: int, seed: int) -> ClassFit:
-        negatives = self._pool.features(j)
-        found = fit([self._positives[j]], [negatives], self._scale, self._settings, seed)
-        w, b = found.w.astype(np.float32), np.float32(found.b)
-        return ClassFit(
-            w, b, self._scores(self._positives[j], w, b), self._scores(negatives, w, b),
-            found.iterations, found.converged,
-        )  # fmt: skip
+    def keep(self, j: int, solution: Solution, easy: NDArray[np.bool_]) -> None:
+        """Keep what a fit of class ``j`` has found, but for its ``easy`` negatives, bool [n], which it forgets."""
+        p = len(self._positives[j])
+        zeros = np.zeros(len(easy))
+        multipliers = zeros if solution.multipliers is None else solution.multipliers[p:]
+        staleness = zeros if solution.staleness is None else solution.staleness[p:]
+        self._last[j] = solution
+        self._negatives.set_state(j, multipliers, solution.scores[p:], staleness)
+        self._negatives.drop(j, easy)
 
-    def _scores(self, rows: NDArray[Any], w: NDArray[np.float32], b: np.float32) -> NDArray[np.float32]:
-        weights = (w * np.float32(self._scale))[None]
-        return product(rows, weights)[:, 0] + b
+
+def fit_classes(
+    due: Sequence[int],
+    fits: NDArray[np.int64],
+    rows: TrainingRows,
+    problem: SvmProblem,
+    settings: SvmSettings,
+    seed: int,
+    is_last: bool,
+    threads: Threads,
+) -> list[Solution]:
+    """Fit the classes that are due: several with a thread each, a single one with the help of all threads.
+
+    Args:
+        due: the classes.
+        fits: int64 [N], how often each class was fitted before.
+        rows: the rows of all classes.
+        problem: what is minimised.
+        settings: which solver, and where it stops.
+        seed: each (class, fit) draws from a stream of its own that follows from it.
+        is_last: whether mining ends with these fits.
+        threads: all are idle; their number changes no bit.
+
+    Returns:
+        One for each class that is due, in their order.
+    """
+    helpers = threads if len(due) == 1 else None
+
+    def fit(j: int) -> Solution:
+        own_seed = int(np.random.SeedSequence([seed, j, int(fits[j])]).generate_state(1)[0])
+        return fit_class(rows, j, problem, settings, own_seed, is_last, helpers)
+
+    return threads.map(fit, due)
+
+
+def fit_class(
+    rows: TrainingRows,
+    j: int,
+    problem: SvmProblem,
+    settings: SvmSettings,
+    seed: int,
+    is_last: bool,
+    threads: Threads | None = None,
+) -> Solution:
+    """Fit class ``j`` on its rows; change nothing, so that classes may be fitted at the same time.
+
+    With the dual solver the last fit of a class is exact (``gap``). One before it only has to find the hard negatives
+    (``mining_gap``), unless none of its negatives stays for a later fit, so that this may be the last.
+
+    Args:
+        rows: the rows of all classes.
+        j: the class.
+        problem: what is minimised.
+        settings: which solver, where it stops, and which negatives are to be evicted after.
+        seed: of the solver's random order.
+        is_last: whether mining ends with this fit.
+        threads: idle ones that may help.
+
+    Returns:
+        w and b rounded to float32, as the model stores them.
+    """
+    own = rows.of(j)
+    if settings.solver == "liblinear":
+        return _rounded(fit_liblinear(own, problem, settings.tolerance, seed))
+    start = rows.start(j, own)
+    if not is_last:
+        wide = max(settings.gap, settings.mining_gap)
+        found = fit_dual(own, start, problem, wide, seed, threads, settings.evict_below)
+        if not (found.scores[len(own.positives) :] < settings.evict_below).all():
+            return _rounded(found)
+    return _rounded(fit_dual(own, start, problem, settings.gap, seed, threads, settings.evict_below))
+
+
+def _rounded(found: Solution) -> Solution:
+    return replace(found, w=found.w.astype(np.float32), b=float(np.float32(found.b)))

@@ -1,4 +1,4 @@
-"""The L2-regularised hinge-loss linear SVM, solved by liblinear, fed without its slow Python conversion.
+"""The SVM of one class by liblinear, the authors' solver, without its slow conversion of rows in Python.
 
 liblinear stores a row as 16-byte (index, value) nodes. Its wrapper builds them row by row (5.5 s for 8,000 x 4,096);
 here one buffer of nodes is filled from whole blocks of rows, zeros left out (features after a ReLU are mostly zero),
@@ -9,16 +9,18 @@ import ctypes
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from liblinear import liblinear as ll
 from numba import njit
 from numpy.typing import NDArray
 
-from stages.kernels.half import as_float32
+from stages.kernels.float16 import as_float32
+from stages.kernels.linear import linear
 
-from .settings import SvmSettings
+from .problem import Solution, SvmProblem
+from .rows import Rows
 
 NODE = np.dtype([("index", np.int32), ("value", np.float64)], align=True)  # liblinear's feature_node
 L2R_L1LOSS_SVC_DUAL = 3  # L2 regulariser, L1 ("hinge") loss, dual coordinate descent: the authors' -s 3
@@ -27,54 +29,59 @@ L2R_L1LOSS_SVC_DUAL = 3  # L2 regulariser, L1 ("hinge") loss, dual coordinate de
 _ONE_FIT_AT_A_TIME = threading.Lock()
 
 
-@dataclass(frozen=True)
-class LinearFit:
-    """``w`` float64 [d], ``b``: the score of a scaled row x is ``x @ w + b``, with ``b = bias * w_last``."""
+def fit_liblinear(rows: Rows, problem: SvmProblem, tolerance: float, seed: int) -> Solution:
+    """Fit one class as rcnn_train.m does (-s 3 -w1 2 -B 10, tolerance 0.1).
 
-    w: NDArray[np.float64]
-    b: float
-    iterations: int
-    converged: bool
+    The same rows in the same order with the same seed give the same bits: liblinear shuffles by the C library's
+    ``rand``, seeded here before each fit. The liblinear of today stops after 300 iterations where the authors' 1.94
+    stopped after 1,000; ``converged`` reports it.
 
+    Args:
+        rows: p positives and n negatives; ``rows.scale`` is applied in float32.
+        problem: what is minimised.
+        tolerance: liblinear's -e.
+        seed: of the order in which rows are visited.
 
-def fit(
-    positives: Sequence[NDArray[Any]],
-    negatives: Sequence[NDArray[Any]],
-    feature_scale: float,
-    settings: SvmSettings,
-    seed: int,
-) -> LinearFit:
-    """Train one class on blocks of rows [k, d] (features as stored; ``feature_scale`` is applied in float32).
+    Returns:
+        w in float64, scores in float32.
 
-    Blocks may be empty, but there must be a positive and a negative row. The same rows in the same order with the
-    same seed give the same bits: liblinear shuffles by the C library's ``rand``, seeded here before each fit.
-    Follows rcnn_train.m (``-s 3 -w1 2 -B 10``, tolerance liblinear's default 0.1); the liblinear of today stops
-    after 300 iterations where the authors' 1.94 stopped after 1,000, which ``converged`` reports.
+    Raises:
+        ValueError: no positive or no negative.
     """
-    blocks = [*positives, *negatives]
-    n_positive = sum(len(p) for p in positives)
-    nodes, starts = _nodes(blocks, feature_scale, settings.bias)
-    labels = np.full(len(starts), -1.0)
-    labels[:n_positive] = 1.0
-    if not 0 < n_positive < len(labels):
+    if not (len(rows.positives) and len(rows.slots)):
         raise ValueError("an SVM needs at least one positive and one negative row")
-    return _train(nodes, starts, labels, blocks[0].shape[1], settings, seed)
+    blocks = [rows.positives, rows.negatives()]
+    nodes, starts = _nodes(blocks, rows.scale, problem.bias_scale)
+    labels = np.where(np.arange(len(starts)) < len(rows.positives), 1.0, -1.0)
+    weights, printed = _train(nodes, starts, labels, rows.values.shape[1] + 1, problem, tolerance, seed)
+    w, b = weights[:-1], problem.bias_scale * float(weights[-1])
+    scaled = (w.astype(np.float32) * np.float32(rows.scale))[None]
+    iterations = re.search(r"#iter = (\d+)", printed)
+    return Solution(
+        w=w,
+        b=b,
+        scores=np.concatenate([linear(block, scaled)[:, 0] + np.float32(b) for block in blocks]),
+        iterations=int(iterations[1]) if iterations else 0,
+        stop=tolerance,
+        converged="reaching max number" not in printed,
+    )
 
 
 def node_count(features: NDArray[Any]) -> NDArray[np.int64]:
-    """[k, d] -> int64 [k]: how many 16-byte nodes liblinear needs for each row (its non-zeros, bias, terminator)."""
+    """Count the nodes that liblinear needs for each row [k, d]: its non-zeros, the bias, an end mark. int64 [k]."""
     # by its bits, without the sign, a float16 is counted five times as fast; a negative zero counts as zero
     values = features.view(np.uint16) << 1 if features.dtype == np.float16 else features
-    return np.count_nonzero(values, axis=1).astype(np.int64) + 2
+    counts: NDArray[np.int64] = np.count_nonzero(values, axis=1).astype(np.int64) + 2
+    return counts
 
 
 def node_bytes(features: NDArray[Any]) -> NDArray[np.int64]:
-    """[k, d] -> int64 [k]: bytes of liblinear's copy of each row."""
+    """Return the size of liblinear's copy of each row [k, d] in bytes, int64 [k]."""
     return node_count(features) * NODE.itemsize
 
 
 def _nodes(blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """All rows as liblinear nodes (1-based indices), and the position at which each row starts."""
+    """Convert rows to liblinear's nodes (1-based indices); return them and the position at which each row starts."""
     lengths = np.concatenate([node_count(block) for block in blocks])
     ends = np.cumsum(lengths)
     nodes = np.empty(int(ends[-1]), NODE)
@@ -88,7 +95,7 @@ def _nodes(blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float) ->
 
 @njit(cache=True, nogil=True)
 def _fill(rows: Any, scale: Any, bias: float, index: Any, value: Any, at: int) -> int:
-    """Write the nodes of some rows [k, d] from position ``at`` on; returns the position after them."""
+    """Write the nodes of some rows [k, d] from position ``at`` on; return the position after them."""
     n, d = rows.shape
     for i in range(n):
         for column in range(d):
@@ -107,42 +114,36 @@ def _train(
     starts: NDArray[np.int64],
     labels: NDArray[np.float64],
     n_features: int,
-    settings: SvmSettings,
+    problem: SvmProblem,
+    tolerance: float,
     seed: int,
-) -> LinearFit:
-    from liblinear import liblinear as ll
-
+) -> tuple[NDArray[np.float64], str]:
+    """Call liblinear; return its weights, float64 [n_features], and what it printed."""
     pointers = (starts * NODE.itemsize + nodes.ctypes.data).astype(np.uint64)
-    problem = ll.problem.__new__(ll.problem)  # its __init__ is the conversion that this module replaces
-    problem.l, problem.n, problem.bias = len(labels), n_features + 1, settings.bias
-    problem.y = labels.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-    problem.x = ctypes.cast(pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ll.feature_node)))
+    data = ll.problem.__new__(ll.problem)  # its __init__ is the conversion that this module replaces
+    data.l, data.n, data.bias = len(labels), n_features, problem.bias_scale
+    data.y = labels.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+    data.x = ctypes.cast(pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ll.feature_node)))
     printed: list[bytes] = []
     listener = ll.PRINT_STRING_FUN(printed.append)
     with _ONE_FIT_AT_A_TIME:
-        parameter = ll.parameter(_options(settings))
+        parameter = ll.parameter(_options(problem, tolerance))
         ll.liblinear.set_print_string_function(listener)
         try:
-            if error := ll.liblinear.check_parameter(problem, parameter):
+            if error := ll.liblinear.check_parameter(data, parameter):
                 raise ValueError(f"liblinear: {error.decode()}")
             ctypes.CDLL(None).srand(ctypes.c_uint(seed))
-            handle = ll.liblinear.train(problem, parameter)
-            weights = np.ctypeslib.as_array(handle.contents.w, (n_features + 1,)).copy()
+            handle = ll.liblinear.train(data, parameter)
+            weights = np.ctypeslib.as_array(handle.contents.w, (n_features,)).copy()
             ll.liblinear.free_and_destroy_model(ctypes.byref(handle))
         finally:
             ll.liblinear.set_print_string_function(ll.ctypes_print_null)
-    output = b"".join(printed).decode()
-    iterations = re.search(r"#iter = (\d+)", output)
-    return LinearFit(
-        w=weights[:-1],
-        b=settings.bias * float(weights[-1]),
-        iterations=int(iterations[1]) if iterations else 0,
-        converged="reaching max number" not in output,
-    )
+    return weights, b"".join(printed).decode()
 
 
-def _options(settings: SvmSettings) -> list[str]:
+def _options(problem: SvmProblem, tolerance: float) -> list[str]:
+    # liblinear multiplies -c by a label's weight: by 1, so that the costs are the problem's to the bit
     return [
-        *("-s", str(L2R_L1LOSS_SVC_DUAL), "-c", repr(settings.C), "-e", repr(settings.tolerance)),
-        *("-w1", repr(settings.positive_weight), "-B", repr(settings.bias)),
+        *("-s", str(L2R_L1LOSS_SVC_DUAL), "-c", "1", "-e", repr(tolerance), "-B", repr(problem.bias_scale)),
+        *("-w1", repr(problem.positive_cost), "-w-1", repr(problem.negative_cost)),
     ]

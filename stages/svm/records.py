@@ -1,14 +1,11 @@
-"""The mining log: one record per fit of a class, and what is said of it on the way."""
+"""What mining tells of its progress: a row of ``mining.csv`` per fit of a class, and lines for the user."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stages.contract import Log
 
-from .fitting import ClassFit
+from .problem import Solution, SvmProblem
 from .settings import SvmSettings
 
 
@@ -18,6 +15,30 @@ class ConvergenceWarning(UserWarning):
 
 class MemoryLimitWarning(UserWarning):
     """The cached negatives met ``svm.memory_limit_mb`` and the easiest were forgotten."""
+
+
+@dataclass(frozen=True)
+class ClassFit:
+    """One fit of one class, and the negatives that came and went about it."""
+
+    class_index: int
+    number: int  # 1, 2, ... per class
+    solution: Solution
+    new_negatives: int  # since the class's last fit
+    evicted: int  # below svm.evict_below after the fit
+    evicted_for_memory: int  # since the class's last fit
+
+
+@dataclass(frozen=True)
+class MinedImage:
+    """One step of mining: an image was seen, and the classes fitted that were due."""
+
+    image_id: int
+    images_seen: int  # of all passes
+    images_total: int
+    cached: int  # negatives of all classes, after the fits
+    forgotten: int  # for want of memory
+    fits: Sequence[ClassFit]
 
 
 @dataclass(frozen=True)
@@ -42,78 +63,64 @@ class FitRecord:
     gap: float | None  # of the dual solver: at most this share of the objective lies above its minimum
 
 
-def fit_record(
-    fitted: ClassFit, settings: SvmSettings, *, class_name: str, fit: int, image_id: int, images_seen: int,
-    new_negatives: int, evicted: int, evicted_for_memory: int,
-) -> FitRecord:  # fmt: skip
-    """The record of one fit, its objective computed from the scores."""
-    parts = objective(fitted.w, float(fitted.b), fitted.positive_scores, fitted.negative_scores, settings)
+def fit_records(
+    mined: MinedImage, classes: Sequence[str], n_positives: Sequence[int], problem: SvmProblem
+) -> list[FitRecord]:
+    """Return the log's rows of the fits after an image, with each one's objective over the rows it was fitted on."""
+    return [
+        _fit_record(fit, mined, classes[fit.class_index], n_positives[fit.class_index], problem) for fit in mined.fits
+    ]
+
+
+def _fit_record(fit: ClassFit, mined: MinedImage, class_name: str, p: int, problem: SvmProblem) -> FitRecord:
+    found = fit.solution
+    objective = problem.objective(found.w, found.b, found.scores[:p], found.scores[p:])
     return FitRecord(
         class_name=class_name,
-        fit=fit,
-        image_id=image_id,
-        images_seen=images_seen,
-        positives=len(fitted.positive_scores),
-        negatives=len(fitted.negative_scores),
-        new_negatives=new_negatives,
-        evicted=evicted,
-        evicted_for_memory=evicted_for_memory,
-        objective=parts.total,
-        regulariser=parts.regulariser,
-        positive_loss=parts.positive_loss,
-        negative_loss=parts.negative_loss,
-        iterations=fitted.iterations,
-        converged=fitted.converged,
-        gap=fitted.gap,
+        fit=fit.number,
+        image_id=mined.image_id,
+        images_seen=mined.images_seen,
+        positives=p,
+        negatives=len(found.scores) - p,
+        new_negatives=fit.new_negatives,
+        evicted=fit.evicted,
+        evicted_for_memory=fit.evicted_for_memory,
+        objective=objective.total,
+        regulariser=objective.regulariser,
+        positive_loss=objective.positive_loss,
+        negative_loss=objective.negative_loss,
+        iterations=found.iterations,
+        converged=found.converged,
+        gap=found.gap,
     )
 
 
-def tell(record: FitRecord, solver: str, stop: tuple[str, float], log: Log) -> None:
-    """One line about a fit, and a warning where the solver gave up before ``stop`` (``SvmSettings.stop``)."""
-    log.info(
-        f"{record.class_name}: fit {record.fit} on {record.positives} positives, {record.negatives} negatives "
-        f"({record.new_negatives} new): objective {record.objective:.4f} = {record.regulariser:.4f} (regulariser) "
-        f"+ {record.positive_loss:.4f} (positives) + {record.negative_loss:.4f} (negatives); evicted {record.evicted}"
-    )
-    if not record.converged:
-        message = (
-            f"{record.class_name}, fit {record.fit}: {solver} stopped after {record.iterations} iterations "
-            f"without reaching {stop[0]} = {stop[1]}; raise {stop[0]} or lower svm.C"
+def log_image(mined: MinedImage, records: Sequence[FitRecord], settings: SvmSettings, log: Log) -> None:
+    """Tell the user of one step: what was forgotten, each fit, each fit that did not converge, the progress."""
+    if mined.forgotten:
+        log.warning(
+            f"{MemoryLimitWarning.__name__}: image {mined.image_id}: the cached negatives met svm.memory_limit_mb = "
+            f"{settings.memory_limit_mb}; the {mined.forgotten} easiest were forgotten; raise it to keep them"
         )
-        log.warning(f"{ConvergenceWarning.__name__}: {message}")
+    for record, fit in zip(records, mined.fits, strict=True):
+        log.info(
+            f"{record.class_name}: fit {record.fit} on {record.positives} positives, {record.negatives} negatives "
+            f"({record.new_negatives} new): objective {record.objective:.4f} = {record.regulariser:.4f} (regulariser) "
+            f"+ {record.positive_loss:.4f} (positives) + {record.negative_loss:.4f} (negatives); "
+            f"evicted {record.evicted}"
+        )
+        if not record.converged:
+            stop = _stop_parameter(fit.solution.stop, settings)
+            log.warning(
+                f"{ConvergenceWarning.__name__}: {record.class_name}, fit {record.fit}: {settings.solver} stopped "
+                f"after {record.iterations} iterations without reaching {stop} = {fit.solution.stop}; raise {stop} or "
+                "lower svm.C"
+            )
+    log.progress(mined.images_seen, mined.images_total, "images", f"{mined.cached} negatives cached")
 
 
-def tell_forgotten(lost: int, image_id: int, settings: SvmSettings, log: Log) -> None:
-    """A warning that negatives were forgotten for want of memory."""
-    message = (
-        f"image {image_id}: the cached negatives met svm.memory_limit_mb = {settings.memory_limit_mb}; "
-        f"the {lost} easiest were forgotten; raise it to keep them"
-    )
-    log.warning(f"{MemoryLimitWarning.__name__}: {message}")
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What either solver minimises: ``regulariser + positive_loss + negative_loss``, losses already weighted by C."""
-
-    regulariser: float
-    positive_loss: float
-    negative_loss: float
-
-    @property
-    def total(self) -> float:
-        """The objective itself."""
-        return self.regulariser + self.positive_loss + self.negative_loss
-
-
-def objective(
-    w: NDArray[Any], b: float, positive_scores: NDArray[Any], negative_scores: NDArray[Any], settings: SvmSettings
-) -> Objective:
-    """1/2 |w|^2 + 1/2 (b/bias)^2 + C (positive_weight * sum max(0, 1 - z+) + sum max(0, 1 + z-)), in float64."""
-    w64 = np.asarray(w, np.float64)
-    zp, zn = np.asarray(positive_scores, np.float64), np.asarray(negative_scores, np.float64)
-    return Objective(
-        regulariser=0.5 * float(w64 @ w64) + 0.5 * (float(b) / settings.bias) ** 2,
-        positive_loss=settings.C * settings.positive_weight * float(np.maximum(0, 1 - zp).sum()),
-        negative_loss=settings.C * float(np.maximum(0, 1 + zn).sum()),
-    )
+def _stop_parameter(stop: float, settings: SvmSettings) -> str:
+    """Name the parameter whose value ``stop`` is."""
+    if settings.solver == "liblinear":
+        return "svm.tolerance"
+    return "svm.gap" if stop == settings.gap else "svm.mining_gap"

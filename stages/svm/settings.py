@@ -71,18 +71,6 @@ class SvmSettings(Settings):
         description="MiB for cached negatives; liblinear: and its copy of them for the largest class",
     )
 
-    def while_mining(self) -> "SvmSettings":
-        """The same for a fit that is not a class's last: ``gap`` is as wide as ``mining_gap``."""
-        return self.model_copy(update={"gap": max(self.gap, self.mining_gap)})
-
-    def stop(self, is_last: bool) -> tuple[str, float]:
-        """The parameter that says when a fit is done, and its value."""
-        if self.solver == "liblinear":
-            return "svm.tolerance", self.tolerance
-        if is_last or self.mining_gap <= self.gap:
-            return "svm.gap", self.gap
-        return "svm.mining_gap", self.mining_gap
-
 
 def check_layer(params: Parameters) -> Iterator[str]:
     """Say so where the layer that it reads is not stored."""

@@ -1,4 +1,4 @@
-"""The fine-tuned network's own classifier in place of SVMs (paper appendix B; the authors' rcnn_test_softmax.m)."""
+"""The fine-tuned network's own last layer in place of SVMs (paper appendix B; the authors' rcnn_test_softmax.m)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 def softmax_classifier(weights_path: Path, layer: str, classes: tuple[str, ...]) -> Classifier:
-    """The network's last linear layer, applied to ``layer`` as it is (no norm scaling), background row kept apart.
+    """Take the network's last linear layer as the classifier of ``layer``, whose features are not scaled.
 
-    The network's outputs are background first, then the classes.
+    Args:
+        weights_path: the fine-tuned network, whose outputs are background first, then the classes.
+        layer: the feature layer that is scored.
+        classes: their names.
 
     Raises:
         StageError: the network has not an output per class and one for background, or its output is not a linear
             function of that layer (SqueezeNet's is not: a ReLU and an average follow its last convolution).
     """
-    from stages.networks.weights import load_weights
+    from stages.networks.weights import load_weights  # torch takes seconds to load, and SVMs do without
 
     network = load_weights(weights_path)
     weight, *rest = (p.detach().cpu().numpy().astype(np.float32) for p in network.classifier_parameters())
@@ -50,7 +53,7 @@ def softmax_classifier(weights_path: Path, layer: str, classes: tuple[str, ...])
 
 
 def _is_linear_in(network: "Network", layer: str, weight: np.ndarray, bias: np.ndarray) -> bool:
-    """Whether the network's logits are ``layer @ weight.T + bias``, tried on two noise crops."""
+    """Return whether the network's outputs are ``layer @ weight.T + bias``, tried on two noise crops."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

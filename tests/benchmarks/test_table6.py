@@ -12,6 +12,7 @@ import yaml
 from benchmarks.table6 import COLUMNS, ROWS, Cell, main, read_cells, run_grid, settings_of, table
 from cache import Artifact
 from pipeline import timings
+from pipeline.detectors import Layout
 from pipeline.params import parse_params
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +144,7 @@ def test_a_grid_keeps_each_cell_and_puts_the_parameters_back(tmp_path: Path) -> 
         (tmp_path / "reports/metrics.json").write_text(json.dumps(scores))
         computed = not any(settings[0] in one for one in seen)  # the second finds them in the store
         costs = {features.digest: {"conv": 1.0}} if computed else {}
-        timings.record(tmp_path, "features", 1, {"computed": int(computed), "reused": int(not computed)}, costs)
+        timings.record(Layout(tmp_path), "features", 1, {"computed": int(computed), "reused": int(not computed)}, costs)
         seen.append(f"{name} {settings[0]}")
 
     with pytest.raises(RuntimeError, match="stopped"):

@@ -179,10 +179,10 @@ def test_a_broken_object_in_the_way_of_a_put_is_moved_aside(store, samples):
 def test_an_object_of_a_newer_format_is_not_called_damaged(store, samples):
     key = samples.put(store)
     path = store.path("features", key) / "object.json"
-    body = {**json.loads(path.read_bytes()), "format": 3}
+    body = {**json.loads(path.read_bytes()), "format": 4}
     del body["checksum"]
     overwrite(path, sealed(body))
-    with pytest.raises(StoreVersionError, match=r"format 3.*update the program"):
+    with pytest.raises(StoreVersionError, match=r"format 4.*update the program"):
         store.get("features", key)
     assert store.has("features", key)
     report = verify(store, quarantine=True)

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cache import Artifact, CorruptObjectError, MissingObjectError, Payload, Recipe, Store
-from cache.listing import iter_objects
+from cache import Artifact, CorruptObjectError, MissingObjectError, Payload, Recipe, Store, StoreError
+from cache.environment import Environment, present
+from cache.listing import environments, iter_objects
 from cache.maintenance import gc, verify
+from cache.record import object_files
 
 INDEX = st.integers(0, 5)
 
 
+HERE = present()
+ELSEWHERE = Environment.from_json({**HERE.as_json(), "opencv": "4.10.0.84", "device": "cuda H200"})
+
+
 def recipe(i: int) -> Recipe:
-    return Recipe(("proposals", "features")[i % 2], 1, {}, {"image": i})
+    """Every third names ``ELSEWHERE`` in its key."""
+    plain = Recipe(("proposals", "features")[i % 2], 1, {}, {"image": i})
+    return plain.in_environment(ELSEWHERE.digest) if i % 3 == 2 else plain
 
 
 def payload(i: int) -> Payload:
@@ -26,22 +35,38 @@ def payload(i: int) -> Payload:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """``whole``: index -> whether the object's bytes are as written; ``registered``: indices some artifact names."""
+    """``whole``: index -> whether the object's bytes are as written; ``made_in``: index -> what its record names, None
+    for an object of before records did so; ``registered``: indices some artifact names."""
 
     @initialize()
     def start(self) -> None:
         self.root = Path(tempfile.mkdtemp())
         self.store = Store(self.root)
         self.whole: dict[int, bool] = {}
+        self.made_in: dict[int, Environment | None] = {}
         self.registered: set[int] = set()
 
     def teardown(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
 
+    @rule(i=INDEX, environment=st.sampled_from([None, HERE, ELSEWHERE]))
+    def put(self, i: int, environment: Environment | None) -> None:
+        meant = ELSEWHERE if recipe(i).environment else environment
+        assert self.store.put(recipe(i), payload(i), meant) == recipe(i).key
+        if i not in self.whole:
+            self.whole[i], self.made_in[i] = True, meant or HERE
+
     @rule(i=INDEX)
-    def put(self, i: int) -> None:
-        assert self.store.put(recipe(i), payload(i)) == recipe(i).key
-        self.whole.setdefault(i, True)
+    def put_in_another_environment_than_the_keys(self, i: int) -> None:
+        if recipe(i).environment and i not in self.whole:
+            with pytest.raises(StoreError, match="named after another environment"):
+                self.store.put(recipe(i), payload(i), HERE)
+
+    @rule(i=INDEX)
+    def take_in_an_old_object(self, i: int) -> None:
+        if i not in self.whole and not recipe(i).environment:
+            self.store.take_in(recipe(i).stage, recipe(i).key, object_files(recipe(i), payload(i), None))
+            self.whole[i], self.made_in[i] = True, None
 
     @rule(i=INDEX)
     def get(self, i: int) -> None:
@@ -55,6 +80,8 @@ class StoreMachine(RuleBasedStateMachine):
             del self.whole[i]
         else:
             np.testing.assert_array_equal(self.store.get(name, key).arrays["boxes"], payload(i).arrays["boxes"])
+            told = self.store.describe(name, key)["environment"]
+            assert told == (environment.as_json() if (environment := self.made_in[i]) else None)
 
     @precondition(lambda self: self.whole)
     @rule(data=st.data())
@@ -67,6 +94,19 @@ class StoreMachine(RuleBasedStateMachine):
         # longer by a byte: unlike a flipped bit, doing it twice never heals it
         path.chmod(0o644)
         path.write_bytes(path.read_bytes() + b"\0")
+        self.whole[i] = False
+
+    @precondition(lambda self: any(good and self.made_in[i] for i, good in self.whole.items()))
+    @rule(data=st.data())
+    def rot_the_environment(self, data: st.DataObject) -> None:
+        i = data.draw(st.sampled_from(sorted(i for i, good in self.whole.items() if good and self.made_in[i])))
+        path = self.store.path(recipe(i).stage, recipe(i).key) / "object.json"
+        record = bytearray(path.read_bytes())
+        first = record.index(b'"environment"')
+        at = data.draw(st.integers(first, record.index(b"}", first)))
+        record[at] ^= 1 << data.draw(st.integers(0, 7))
+        path.chmod(0o644)
+        path.write_bytes(record)
         self.whole[i] = False
 
     @rule(indices=st.sets(INDEX, min_size=1))
@@ -104,6 +144,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert listed == {(recipe(i).stage, recipe(i).key) for i in self.whole}
         for i in range(6):
             assert self.store.has(recipe(i).stage, recipe(i).key) == (i in self.whole)
+
+    @invariant()
+    def environments_agree(self) -> None:
+        for stage in ("proposals", "features"):
+            known = [i for i in self.whole if recipe(i).stage == stage and self.whole[i]]
+            found = environments(self.store, stage, [recipe(i).key for i in [*known, *known]])
+            assert (found.looked, found.objects) == (len(known), len(known))
+            assert found.counts == Counter(self.made_in[i] for i in known)
 
     @invariant()
     def verify_agrees(self) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cache import MissingObjectError, Payload, Recipe, Store, StoreError, StoreVersionError, canonical_json, digest_json
-from cache._hdf5 import encode as encode_hdf5
+from cache._hdf5 import to_hdf5
 
 FORMS = ("hdf5", "zarr")
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.]{0,8}", fullmatch=True).filter(lambda name: name != "zarr.json")
@@ -101,7 +101,7 @@ def test_equal_bytes_whoever_else_holds_the_datasets(monkeypatch):
         "parents": np.arange(2000),
         "z": np.ones(2),
     }
-    usual = encode_hdf5(arrays, {"image": "a.jpg"})
+    usual = to_hdf5(arrays, {"image": "a.jpg"})
     held, create = [], h5py.Group.create_dataset
 
     def create_and_hold(*args: Any, **options: Any) -> Any:
@@ -109,7 +109,7 @@ def test_equal_bytes_whoever_else_holds_the_datasets(monkeypatch):
         return held[-1]
 
     monkeypatch.setattr(h5py.Group, "create_dataset", create_and_hold)
-    assert encode_hdf5(arrays, {"image": "a.jpg"}) == usual
+    assert to_hdf5(arrays, {"image": "a.jpg"}) == usual
 
 
 @pytest.mark.parametrize(

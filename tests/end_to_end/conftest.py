@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.graph import STAGE_NAMES
+from stages.graph import HEAD, KINDS
 
 ROOT = Path(__file__).parents[2]
+STAGE_NAMES = [one.name for one in (*HEAD, *KINDS["rcnn"].places)]
 
 
 def small_params() -> dict[str, Any]:

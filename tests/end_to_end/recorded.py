@@ -16,26 +16,38 @@ from typing import Any
 from pipeline import context
 from pipeline.cli import main
 
-asked: dict[str, dict[str, set[str]]] = defaultdict(lambda: {"input": set(), "settings": set(), "open": set()})
+KINDS = ("input", "settings", "seed", "open")
+asked: dict[str, dict[str, set[str]]] = defaultdict(lambda: {kind: set() for kind in KINDS})
 current: list[str] = []
 
 
 def record(name: str) -> None:
     method = getattr(context.RunContext, name)
 
-    def recording(self: Any, what: str) -> Any:
-        asked[self._stage.name][name].add(what)
+    def recording(self: Any, what: Any) -> Any:
+        asked[self.node.name][name].add(what if isinstance(what, str) else what.__name__)
         return method(self, what)
 
     setattr(context.RunContext, name, recording)
 
 
+def record_seed() -> None:
+    real = context.RunContext.seed
+
+    def recording(self: Any) -> int:
+        asked[self.node.name]["seed"].add("seed")
+        seed: int = real.__get__(self)
+        return seed
+
+    context.RunContext.seed = property(recording)  # type: ignore[method-assign,assignment]
+
+
 def remember_stage() -> None:
     method = context.RunContext.__init__
 
-    def starting(self: Any, stage: Any, *rest: Any) -> None:
-        current[:] = [stage.name]
-        method(self, stage, *rest)
+    def starting(self: Any, node: Any, *rest: Any) -> None:
+        current[:] = [node.name]
+        method(self, node, *rest)
 
     context.RunContext.__init__ = starting  # type: ignore[method-assign]
 
@@ -47,6 +59,7 @@ def on_event(event: str, arguments: tuple[Any, ...]) -> None:
 
 record("input")
 record("settings")
+record_seed()
 remember_stage()
 sys.addaudithook(on_event)
 target = Path(sys.argv.pop(1))

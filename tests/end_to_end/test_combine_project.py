@@ -57,7 +57,7 @@ def test_two_detectors_are_combined_and_evaluated(two: Path, finished: Path, run
     results = json.loads((two / "reports/results/coco_bbox.json").read_text())
     shown = store.get("combine", combined.keys[results[0]["image_id"]]).arrays
     assert round(results[0]["score"], 4) in np.round(shown["bbox.scores"].astype(float), 4)
-    assert "voc2010" in json.loads((two / "reports/metrics.json").read_text())
+    assert "voc2010" in json.loads((two / "reports/scores.json").read_text())
     assert "suppressed together with those of saved detectors: A." in (two / "reports/index.html").read_text()
     # again, and nothing is to be computed
     assert "0 images computed" in run_rcnn(two, "run", "combine").stderr
@@ -96,7 +96,7 @@ def test_detections_of_another_project_are_brought_with_their_objects(
 def test_gaps_and_damage(two: Path, run_rcnn: Rcnn, put_params: Put) -> None:
     change(two, put_params, combine={"detectors": ["A"]})
     run_rcnn(two, "run", "combine", "evaluate")
-    metrics = (two / "reports/metrics.json").read_bytes()
+    metrics = (two / "reports/scores.json").read_bytes()
     store = Store(two / "artifacts")
     # the project's own detections, and a combined object: computed again where they are met
     combined, own = Artifact.read(two / COMBINE), Artifact.read(two / DETECT)
@@ -106,7 +106,7 @@ def test_gaps_and_damage(two: Path, run_rcnn: Rcnn, put_params: Put) -> None:
     said = run_rcnn(two, "run", "evaluate").stderr
     assert "computing again what the store lacks of combine" in said
     assert "computing again what the store lacks of detect" in said
-    assert (two / "reports/metrics.json").read_bytes() == metrics
+    assert (two / "reports/scores.json").read_bytes() == metrics
     # the saved ones: only whoever made them can
     saved = Artifact.read(two / "detections/A.json")
     shutil.rmtree(store.path("detect", saved.keys[image]))

@@ -42,8 +42,9 @@ def test_dask_gives_the_bytes_that_threads_gave(
     done = run_rcnn(emptied, "run", *STAGES)
     assert done.stderr.count(": dask: 2 workers, 2 threads") == 3
     assert all(line.split(":")[0] in STAGES for line in done.stderr.splitlines()), done.stderr  # no other's noise
-    assert files(emptied / "artifacts/objects") == files(finished / "artifacts/objects")
     for stage in STAGES:
+        objects = f"artifacts/objects/{stage}"
+        assert files(emptied / objects) == files(finished / objects)
         path = f"artifacts/{stage}/manifest.json"
         assert (emptied / path).read_bytes() == (finished / path).read_bytes()
     (cost,) = json.loads((emptied / "reports/timings.json").read_text())["features"]["per_image"].values()

@@ -1,4 +1,4 @@
-"""Each stage's result on a tiny input is the one recorded with its version: a result that moves must raise the version."""
+"""Each stage's result on a tiny input is the one recorded with its version: one that moves must raise it."""
 
 import copy
 import json

@@ -41,7 +41,7 @@ def params_of(project: Path) -> dict[str, Any]:
 
 
 def test_every_result_is_there(finished: Path) -> None:
-    metrics = json.loads((finished / "reports/metrics.json").read_text())
+    metrics = json.loads((finished / "reports/scores.json").read_text())
     for tree in (metrics, metrics["no_bbox"]):
         values = [tree["voc2007"]["mAP"], tree["voc2010"]["mAP"], tree["coco"]["AP"], tree["coco"]["AP50"]]
         assert all(0 <= v <= 1 for v in values)
@@ -76,13 +76,13 @@ def test_what_the_features_of_an_image_cost_is_told(finished: Path) -> None:
 
 def test_a_second_run_computes_nothing_and_changes_no_bit(project: Path, run_rcnn: Rcnn) -> None:
     before = objects(project)
-    metrics = (project / "reports/metrics.json").read_bytes()
+    metrics = (project / "reports/scores.json").read_bytes()
     manifests = {s: (project / f"artifacts/{s}/manifest.json").read_bytes() for s in IMAGE_STAGES}
     models = {s: (project / f"artifacts/{s}/model.h5").read_bytes() for s in ("svm", "bbox")}
     out = run_rcnn(project, "run", "proposals", "features", "svm", "bbox", "detect", "combine", "evaluate").stderr
     assert out.count(": 0 images computed") == 3
     assert objects(project) == before
-    assert (project / "reports/metrics.json").read_bytes() == metrics
+    assert (project / "reports/scores.json").read_bytes() == metrics
     assert manifests == {s: (project / f"artifacts/{s}/manifest.json").read_bytes() for s in IMAGE_STAGES}
     assert models == {s: (project / f"artifacts/{s}/model.h5").read_bytes() for s in ("svm", "bbox")}
 
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_where_it_was(project: Path, finished: Path, run_rc
     run_rcnn(project, "run", "features", "svm", "bbox", "detect", "combine", "evaluate")
     if child.returncode == -signal.SIGKILL and left < 15:  # else it was through before the signal came
         assert computed(project, "features") == {"features": 15 - left}
-    for path in ("reports/metrics.json", "artifacts/features/manifest.json", "artifacts/svm/model.h5"):
+    for path in ("reports/scores.json", "artifacts/features/manifest.json", "artifacts/svm/model.h5"):
         assert (project / path).read_bytes() == (finished / path).read_bytes()
 
 
@@ -161,7 +161,7 @@ def test_export_writes_every_region(project: Path, run_rcnn: Rcnn, tmp_path: Pat
 
 
 def test_the_detector_gives_what_the_pipeline_gave(finished: Path) -> None:
-    from pipeline import Detector
+    from rcnn import Detector
 
     dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
     artifact = Artifact.read(finished / "artifacts/detect/manifest.json")
@@ -182,7 +182,7 @@ def test_the_detector_gives_what_the_pipeline_gave(finished: Path) -> None:
 def test_the_detector_refuses_parts_that_were_not_made_together(
     project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]
 ) -> None:
-    from pipeline import Detector
+    from rcnn import Detector
 
     detector = Detector.load(project)
     points = json.loads((project / "reports/operating_points.json").read_text())
@@ -209,5 +209,5 @@ def test_softmax_classifier(project: Path, run_rcnn: Rcnn, put_params: Callable[
     params["bbox"]["enabled"] = False
     put_params(project, params)
     run_rcnn(project, "run", "svm", "bbox", "detect", "combine", "evaluate", "report")
-    metrics = json.loads((project / "reports/metrics.json").read_text())
+    metrics = json.loads((project / "reports/scores.json").read_text())
     assert metrics["voc2010"]["mAP"] == metrics["no_bbox"]["voc2010"]["mAP"]

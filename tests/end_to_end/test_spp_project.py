@@ -31,11 +31,11 @@ def spp_project(project: Path, run_rcnn: Rcnn, put_params: Callable[..., None]) 
 
 
 def test_every_stage_and_the_detector_on_an_image_file(spp_project: Path) -> None:
-    from pipeline import Detector
+    from rcnn import Detector
 
     artifact = Artifact.read(spp_project / "artifacts/features/manifest.json")
     assert artifact.summary["layers"] == {"fc6": 512, "fc7": 512, "pool5": 64 * 14}
-    assert "mAP" in json.loads((spp_project / "reports/metrics.json").read_text())["voc2010"]
+    assert "mAP" in json.loads((spp_project / "reports/scores.json").read_text())["voc2010"]
     dataset = load_dataset(spp_project / "artifacts/manifest/manifest.json")
     store = Store(spp_project / "artifacts")
     detected = Artifact.read(spp_project / "artifacts/detect/manifest.json")

@@ -13,12 +13,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from tiny_project import CLASSIFYING, StageServer, make_classifying, make_project  # noqa: E402
+from tiny_project import CLASSIFYING, STAGE_NAMES, StageServer, make_classifying, make_project  # noqa: E402
 
 from cache import Store  # noqa: E402
 from cache.listing import entries  # noqa: E402
 from cache.maintenance import verify  # noqa: E402
-from pipeline.graph import STAGE_NAMES  # noqa: E402
 
 
 def flip(path: Path, bit: int) -> None:

@@ -15,6 +15,7 @@ from tiny_project import (
     CLASSIFYING,
     COMBINING,
     ROOT,
+    STAGE_NAMES,
     StageServer,
     combine_with_itself,
     make_classifying,
@@ -24,7 +25,6 @@ from tiny_project import (
 
 from cache import Payload, Recipe, Store
 from cache.recipe import Form
-from pipeline.graph import STAGE_NAMES
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,11 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from process_group import BETWEEN, Ended, Kill, run_group  # noqa: E402
 from tiny_project import (  # noqa: E402
+    ALL_STAGE_NAMES,
     CLASSIFYING,
     COMBINING,
     ROOT,
+    STAGE_NAMES,
     begun_again,
     combine_with_itself,
     leftovers,
@@ -43,8 +45,6 @@ from tiny_project import (  # noqa: E402
     results,
     whole_objects,
 )
-
-from pipeline.graph import ALL_STAGE_NAMES, STAGE_NAMES  # noqa: E402
 
 _FOUND = re.compile(r"^(\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
 _DVC_REFUSES = 255
@@ -112,15 +112,14 @@ class Driver:
 
 
 class DvcDriver(Driver):
-    """``dvc repro``, in a project that has a copy of the code (the stages' dependencies) and of both ``dvc.yaml``."""
+    """``dvc repro``, in a project that has a copy of both ``dvc.yaml``."""
 
     latest = 1.15  # when a stage is through DVC writes down its outputs
 
     def __init__(self, project: Path, pipeline: Pipeline = DETECTOR) -> None:
         super().__init__(project, pipeline)
-        for name in ("stages", "manifests", "cache", "detections", "classification"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, project / name, ignore=ignored, dirs_exist_ok=True)
+        for name in ("detections", "classification"):
+            shutil.copytree(ROOT / name, project / name, dirs_exist_ok=True)
         for name in ("dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, project)
         home = project.parent / "home"

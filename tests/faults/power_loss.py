@@ -22,8 +22,11 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 from crash_disk import Disk, State, read_record, write_state  # noqa: E402
 from tiny_project import (  # noqa: E402
+    ALL_STAGE_NAMES,
+    CLASSIFICATION_STAGE_NAMES,
     CLASSIFYING,
     COMBINING,
+    STAGE_NAMES,
     StageServer,
     combine_with_itself,
     forget,
@@ -34,7 +37,6 @@ from tiny_project import (  # noqa: E402
 
 from cache import Store  # noqa: E402
 from cache.listing import entries  # noqa: E402
-from pipeline.graph import ALL_STAGE_NAMES, CLASSIFICATION_STAGE_NAMES, STAGE_NAMES  # noqa: E402
 
 _OUTPUT_FOLDERS = ("artifacts/datasets/scenes", "reports/results")
 
@@ -96,7 +98,7 @@ def wrong_in(state: State) -> list[str]:
             below = set(_names_below(state, path))
             if below != node.meant:
                 problems.append(f"{path} lacks {sorted((node.meant or set()) - below)}")
-        if path.endswith("/manifest.json") or path.startswith("artifacts/refs/"):
+        if path.endswith(("/manifest.json", "/trained.json")) or path.startswith("artifacts/refs/"):
             problems += [f"{path} names {key}, which is not there" for key in _absent(state, content)]
     return problems
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.graph import ALL_STAGE_NAMES
+from tiny_project import ALL_STAGE_NAMES
 
 BETWEEN = "dvc itself"  # before, between or after its stages
 _POLL_S = 0.05
@@ -76,6 +76,7 @@ def running_stage(group: int) -> str:
             arguments = (folder / "cmdline").read_text().split("\0")[:-1]
         except (OSError, ValueError):
             continue  # it has just ended
-        if int(process_group) == group and state not in "ZX" and arguments[-2:-1] == ["run"]:
-            return arguments[-1] if arguments[-1] in ALL_STAGE_NAMES else ""
+        if int(process_group) == group and state not in "ZX" and "run" in arguments:
+            stage = arguments[arguments.index("run") + 1]
+            return stage if stage in ALL_STAGE_NAMES else ""
     return ""

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 from bit_flips import flip, flip_and_verify
-from tiny_project import StageServer, forget, results
+from tiny_project import CLASSIFICATION_STAGE_NAMES, TRAINING, StageServer, forget, results
 
 from cache import Artifact, Store
-from pipeline.graph import CLASSIFICATION_STAGE_NAMES
 
 
-def damage(project: Path, stage: str, file: str, index: int = 0) -> str:
+def damage(project: Path, stage: str, file: str, index: int = 0, listed: str = "manifest") -> str:
     """Flip a bit in the middle of a file of one of a stage's objects; the object's key."""
-    key = Artifact.read(project / f"artifacts/{stage}/manifest.json").entries[index][1]
+    key = Artifact.read(project / f"artifacts/{stage}/{listed}.json").entries[index][1]
     path = Store(project / "artifacts").path(stage, key) / file
     flip(path, 8 * (path.stat().st_size // 2))
     return key
@@ -60,6 +59,20 @@ def test_a_stage_that_meets_damage_of_its_own_computes_it_again(
         assert f"proposals object {key} was damaged and is in quarantine; computing it again" in again.said
     assert server.run(project, "cache", "gc", "--delete", "--grace", "0").status == 0
     assert results(project) == results(undisturbed)
+
+
+@pytest.mark.parametrize("stage", TRAINING)
+def test_a_damaged_trained_object_is_trained_again(
+    project: Path, undisturbed: Path, server: StageServer, stage: str
+) -> None:
+    key = damage(project, stage, "data.h5", listed="trained")
+    again = server.run(project, "run", stage)
+    assert again.status == 0, again.said
+    assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
+    assert "taken from the store" not in again.said
+    assert server.run(project, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(project) == results(undisturbed)
+    assert "taken from the store" in server.run(project, "run", stage).said
 
 
 @pytest.mark.parametrize("stage", CLASSIFICATION_STAGE_NAMES)

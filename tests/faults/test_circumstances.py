@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 import yaml
 from kill import DvcDriver
-from tiny_project import IMAGE_STAGES, Answer, StageServer, forget, make_project, results, tiny_params
+from tiny_project import (
+    IMAGE_STAGES,
+    STAGE_NAMES,
+    TRAINING,
+    Answer,
+    StageServer,
+    forget,
+    make_project,
+    results,
+    tiny_params,
+)
 
 from cache import Artifact, Store
 from cache.maintenance import verify
-from pipeline.graph import STAGE_NAMES
+from stages.graph import root_nodes
 
 NOBODY = 65534
 two_users = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run commands as another user")
@@ -166,6 +176,27 @@ def test_a_read_only_store_is_read_and_whoever_would_write_is_told(
     assert str(public_dir / "store") in line
     assert "write permission" in line
     assert verify(Store(public_dir / "store")).problems == ()
+
+
+@two_users
+@pytest.mark.parametrize("stage", TRAINING)
+def test_a_stage_that_trains_beside_a_read_only_store_keeps_nothing_there_and_ends_well(
+    undisturbed: Path, public_dir: Path, with_shared_store: Callable[[str], Path], server: StageServer, stage: str
+) -> None:
+    (public_dir / "store").mkdir()
+    for name in ("objects", "refs", "tmp", "store.json"):
+        copy = shutil.copytree if (undisturbed / "artifacts" / name).is_dir() else shutil.copy
+        copy(undisturbed / "artifacts" / name, public_dir / "store" / name)
+    shutil.rmtree(public_dir / "store/objects" / stage)
+    project = with_shared_store("reading")
+    (project / f"artifacts/{stage}/trained.json").unlink()
+    run = server.run(project, "run", stage, euid=NOBODY)
+    assert run.status == 0, run.said
+    said = f"{stage}: warning: {public_dir / 'store'}: this user may only read this store; what was trained is not kept"
+    assert said in run.said
+    assert not (public_dir / "store/objects" / stage).exists()
+    for name in root_nodes()[stage].outputs.values():
+        assert (project / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
 @two_users

@@ -14,9 +14,7 @@ import kill
 import pytest
 import yaml
 from process_group import BETWEEN, Ended, Kill, run_group
-from tiny_project import StageServer, forget, results, whole_objects
-
-from pipeline.graph import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES
+from tiny_project import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, StageServer, forget, results, whole_objects
 
 STAGES = ("scenes", "proposals", "finetune", "features", "detect")
 START_S = 1.0
@@ -98,7 +96,7 @@ def test_only_a_signal_that_meets_a_running_stage_counts(tmp_path: Path) -> None
 
     late = ended("print('through')", 60.0, "run", "svm")
     assert (late.status, late.said, late.hit) == (0, "through\n", "")
-    hit = ended("import time; print('begun', flush=True); time.sleep(60)", 0.5, "run", "svm")
+    hit = ended("import time; print('begun', flush=True); time.sleep(60)", 0.5, "run", "svm", "--stage-version", "4")
     assert (hit.status, hit.said, hit.hit) == (-signal.SIGKILL, "begun\n", "svm")
     child = "[sys.executable, '-c', 'import time; time.sleep(0.5)', 'run', 'svm']"
     passed = ended(f"import subprocess, sys, time; subprocess.run({child}); time.sleep(60)", 2.0)

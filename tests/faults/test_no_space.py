@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_project import Answer, StageServer, forget, leftovers, results
+from tiny_project import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, Answer, StageServer, forget, leftovers, results
 
 from cache import Store
 from cache.maintenance import verify
-from pipeline.graph import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, load_stage
+from stages.graph import root_nodes
 
 # Writes that fail: 1 is the claim of a stage that computes objects, or the first output; 2 the first of an object or a
 # checkpoint, or the second output; 5 is amid objects, checkpoints or outputs.
@@ -94,6 +94,9 @@ def test_what_was_computed_before_the_disk_was_full_stays_claimed(
 
 def _largest_file(project: Path, stage: str) -> int:
     """Size in bytes of the largest file that a stage writes."""
-    folders = [project / "artifacts/objects" / stage, *(project / path for path in load_stage(stage).outputs.values())]
+    folders = [
+        project / "artifacts/objects" / stage,
+        *(project / path for path in root_nodes()[stage].outputs.values()),
+    ]
     files = [path for folder in folders for path in (folder.rglob("*") if folder.is_dir() else [folder])]
     return max(path.stat().st_size for path in files if path.is_file())

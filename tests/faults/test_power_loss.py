@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 from crash_disk import Disk
 from power_loss import check_stage, wrong_in
-from tiny_project import StageServer
-
-from pipeline.graph import CLASSIFICATION_STAGE_NAMES
+from tiny_project import CLASSIFICATION_STAGE_NAMES, StageServer
 
 
-@pytest.mark.parametrize("stage", ["proposals", "finetune", "evaluate"])
+@pytest.mark.parametrize("stage", ["proposals", "finetune", "svm", "evaluate"])
 def test_whatever_was_not_synced_may_be_gone(
     server: StageServer, undisturbed: Path, tmp_path: Path, stage: str
 ) -> None:

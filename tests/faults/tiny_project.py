@@ -15,9 +15,14 @@ import yaml
 from PIL import Image
 
 from manifests import ReadOptions, import_dataset
-from pipeline.graph import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, load_stage
+from stages.graph import CLASSIFICATION, HEAD, KINDS, root_nodes
 
 ROOT = Path(__file__).parents[2]
+STAGE_NAMES = tuple(one.name for one in (*HEAD, *KINDS["rcnn"].places))
+CLASSIFICATION_STAGE_NAMES = tuple(one.name for one in CLASSIFICATION)
+ALL_STAGE_NAMES = tuple(root_nodes())
+# Those whose one object is what they trained.
+TRAINING = tuple(name for name, node in root_nodes().items() if node.stage.trained)
 # The page and the timings show how long the stages took, which no two runs agree in.
 TIMED = ("reports/index.html", "reports/timings.json")
 # One object per image, in stage order.
@@ -170,8 +175,7 @@ def forget(project: Path, stage: str) -> None:
     shutil.rmtree(project / "artifacts/objects" / stage, ignore_errors=True)
     for reference in (project / "artifacts/refs").glob(f"{stage}-*.json"):
         reference.unlink()
-    for name in load_stage(stage).outputs.values():
-        path = project / name
+    for path in (project / name for name in root_nodes()[stage].outputs.values()):
         if path.is_dir():
             shutil.rmtree(path)
         else:

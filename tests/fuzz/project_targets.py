@@ -16,11 +16,12 @@ _DIGEST = "d" * 64
 
 
 def _params(root: Path) -> Callable[[bytes], None]:
+    from pipeline.detectors import Layout
     from pipeline.params import load_params
 
     def read(data: bytes) -> None:
         (root / "params.yaml").write_bytes(data)
-        load_params(root / "params.yaml")
+        load_params(Layout(root))
 
     return tolerant(read)
 
@@ -48,6 +49,7 @@ def _params_seeds() -> list[bytes]:
 
 def _operating_points(root: Path) -> Callable[[bytes], None]:
     from cache import Artifact
+    from stages.detections.detector import _Files
     from stages.detections.detector import _operating_points as read_points
 
     made = Artifact("detect", 1, {}, {}, ((1, _DIGEST),), {})
@@ -56,7 +58,7 @@ def _operating_points(root: Path) -> Callable[[bytes], None]:
 
     def read(data: bytes) -> None:
         file.write_bytes(data.replace(_DIGEST.encode(), made.digest.encode()))
-        if (points := read_points(root, made)) is not None:
+        if (points := read_points(_Files(root, "rcnn"), made)) is not None:
             scores = [*points.bbox.values(), *points.no_bbox.values()]
             assert all(isinstance(score, float) for score in scores), scores
 
@@ -95,16 +97,18 @@ def _saved_seeds() -> list[bytes]:
 
 
 def _timings(root: Path) -> Callable[[bytes], None]:
+    from pipeline.detectors import Layout
     from pipeline.timings import read_timings, record
 
+    layout = Layout(root)
     (root / "reports").mkdir()
 
     def read(data: bytes) -> None:
         (root / "reports" / "timings.json").write_bytes(data)
-        read_timings(root)
-        record(root, "svm", 1.0, {"reused": 3})
-        record(root, "features", 1.0, {"computed": 3}, {_DIGEST: {"conv": 0.5}})
-        assert read_timings(root)["features"]["per_image"][_DIGEST]["conv"] == 0.5
+        read_timings(layout)
+        record(layout, "svm", 1.0, {"reused": 3})
+        record(layout, "features", 1.0, {"computed": 3}, {_DIGEST: {"conv": 0.5}})
+        assert read_timings(layout)["features"]["per_image"][_DIGEST]["conv"] == 0.5
 
     return tolerant(read)
 
@@ -115,7 +119,7 @@ def _metrics(root: Path) -> Callable[[bytes], None]:
     (root / "reports").mkdir()
 
     def read(data: bytes) -> None:
-        (root / "reports" / "metrics.json").write_bytes(data)
+        (root / "reports" / "scores.json").write_bytes(data)
         with contextlib.redirect_stdout(io.StringIO()):
             metrics.main([], standalone_mode=False, obj=root)
 

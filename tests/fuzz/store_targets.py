@@ -39,9 +39,10 @@ def sample_recipe() -> Any:
 def object_files(form: str) -> tuple[str, dict[str, bytes]]:
     """The key of an object with this payload, and its files."""
     from cache import record
+    from cache.environment import present
 
     recipe = sample_recipe()
-    return recipe.key, record.encode(recipe, sample_payload(form))
+    return recipe.key, record.object_files(recipe, sample_payload(form), present())
 
 
 def resealed(files: Mapping[str, bytes]) -> bytes:
@@ -133,7 +134,10 @@ def _record_seeds() -> list[bytes]:
     names = [sealed(body | {"arrays": {name: body["arrays"]["boxes"]}}) for name in ("../boxes", "/boxes", "")]
     chunked = body["arrays"]["fc7"]
     rows = [sealed(body | {"arrays": {"fc7": chunked | {"chunk_rows": n}}}) for n in (1, -1, 10**9, True, 0.5, [])]
-    return [*valid, *files, *arrays, *names, *rows]
+    environments = ({}, None, [], {"torch": 2}, {"torch": "x" * 10**6}, {"": "1"}, {"a": "b\n"}, {"a": {"b": "c"}})
+    named = [sealed(body | {"environment": environment}) for environment in environments]
+    named += [sealed(body | {"format": 2}), sealed(body | {"recipe": body["recipe"] | {"environment": "0" * 64}})]
+    return [*valid, *files, *arrays, *names, *rows, *named]
 
 
 def _hdf5(root: Path) -> Callable[[bytes], None]:

@@ -1,13 +1,12 @@
 """What each stage made on a tiny input, as a few numbers: to record them, and to compare with those recorded.
 
-    python -m tests.golden.results PROJECT      records what the finished tiny PROJECT holds (see CONTRIBUTING.md)
+python -m tests.golden.results PROJECT      records what the finished tiny PROJECT holds (see CONTRIBUTING.md)
 """
 
 import csv
-import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +52,37 @@ def results_of(project: Path) -> dict[str, Any]:
 def _part(path: Path, store: Store) -> Any:
     """Summarise one output; None for what shows times or is made from others alone (the page)."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in {".jpg", ".txt"})
-        return {"files": len(files), "bytes": hashlib.sha256(b"".join(f.read_bytes() for f in files[:3])).hexdigest()}
-    if path.suffix == ".safetensors":
-        return {name: summary_of(tensor) for name, tensor in sorted(load_file(path).items())}
-    if path.suffix == ".h5":
-        with h5py.File(path) as file:
-            return {name: summary_of(file[name][()]) for name in sorted(file) if file[name].dtype.kind == "f"}
-    if path.suffix == ".csv":
-        with path.open(newline="") as file:
-            rows = list(csv.reader(file))
-        return {"columns": rows[0], "rows": len(rows) - 1}
-    if path.name == "scores.json":
-        scores = json.loads(path.read_text())
-        return {"mAP": scores["voc2010"]["mAP"], "AP": scores["coco"]["AP"]}
-    if path.suffix == ".json" and path.name == "manifest.json":
-        return _objects(path, store)
-    return None
+        return _folder(path)
+    summaries: dict[str, Callable[[], Any]] = {
+        ".safetensors": lambda: {name: summary_of(tensor) for name, tensor in sorted(load_file(path).items())},
+        ".h5": lambda: _model(path),
+        ".csv": lambda: _table(path),
+        "scores.json": lambda: _scores(path),
+        "manifest.json": lambda: _objects(path, store),
+    }
+    made = summaries.get(path.name) or summaries.get(path.suffix)
+    return None if made is None else made()
+
+
+def _folder(path: Path) -> Any:
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in {".jpg", ".txt"})
+    return {"files": len(files)}
+
+
+def _model(path: Path) -> Any:
+    with h5py.File(path) as file:
+        return {name: summary_of(file[name][()]) for name in sorted(file) if file[name].dtype.kind == "f"}
+
+
+def _table(path: Path) -> Any:
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    return {"columns": rows[0], "rows": len(rows) - 1}
+
+
+def _scores(path: Path) -> Any:
+    scores = json.loads(path.read_text())
+    return {"mAP": scores["voc2010"]["mAP"], "AP": scores["coco"]["AP"]}
 
 
 def _objects(path: Path, store: Store) -> Any:
@@ -90,7 +103,9 @@ def _objects(path: Path, store: Store) -> Any:
 def differences(here: Any, recorded: Any, tolerance: float, where: str = "") -> list[str]:
     """Name each place in which two results differ by more than ``tolerance`` of the array's deviation."""
     if isinstance(recorded, Mapping) and isinstance(here, Mapping):
-        lines = [f"{where}.{name}: only {'here' if name in here else 'recorded'}" for name in here.keys() ^ recorded.keys()]
+        lines = [
+            f"{where}.{name}: only {'here' if name in here else 'recorded'}" for name in here.keys() ^ recorded.keys()
+        ]
         scale = max(abs(recorded.get("deviation", 1.0)), abs(recorded.get("mean", 0.0)), 1e-3)
         for name in sorted(here.keys() & recorded.keys()):
             own = tolerance * scale if "deviation" in recorded else tolerance

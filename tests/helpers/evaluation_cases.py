@@ -1,12 +1,15 @@
 """Made-up detections for the tests here, and slow obvious versions of the protocols."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from stages.boxes.geometry import iou
-from stages.scoring.objects import Detections, GroundTruth
+from stages.scoring.objects import FlatDetections, GroundTruth
 
 
-def truth_of(rows, n_images, n_classes):
+def truth_of(rows: Sequence[tuple[Any, ...]], n_images: int, n_classes: int) -> GroundTruth:
     """rows of (image, label, box, difficult=False, crowd=False), in image order."""
     rows = [(*row, *(False,) * (5 - len(row))) for row in rows]
     image, labels, boxes, difficult, crowd = zip(*rows, strict=True) if rows else ((), (), (), (), ())
@@ -21,10 +24,10 @@ def truth_of(rows, n_images, n_classes):
     )
 
 
-def detections_of(rows):
+def detections_of(rows: Sequence[tuple[Any, ...]]) -> FlatDetections:
     """rows of (image, label, box, score), in image order."""
     image, labels, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Detections(
+    return FlatDetections(
         np.array(image, np.int64),
         np.array(labels, np.int64),
         np.array(boxes, np.float32).reshape(-1, 4),
@@ -32,7 +35,14 @@ def detections_of(rows):
     )
 
 
-def random_case(seed, n_images=12, n_classes=3, difficult=0.2, crowd=0.0, ties=True):
+def random_case(
+    seed: int,
+    n_images: int = 12,
+    n_classes: int = 3,
+    difficult: float = 0.2,
+    crowd: float = 0.0,
+    ties: bool = True,
+) -> tuple[GroundTruth, FlatDetections]:
     """Objects, and detections that are jittered objects or noise, with many equal scores."""
     rng = np.random.default_rng(seed)
     objects, found = [], []
@@ -56,7 +66,9 @@ def random_case(seed, n_images=12, n_classes=3, difficult=0.2, crowd=0.0, ties=T
     return truth_of(objects, n_images, n_classes), detections_of(found)
 
 
-def slow_voc_flags(truth, found, label, min_iou=0.5):
+def slow_voc_flags(
+    truth: GroundTruth, found: FlatDetections, label: int, min_iou: float = 0.5
+) -> tuple[list[int], list[str]]:
     """VOCevaldet.m read line by line: 'tp', 'fp' or 'ignored' of each detection of a class, best first."""
     order = [i for i in range(len(found)) if found.labels[i] == label]
     order.sort(key=lambda i: -float(found.scores[i]))
@@ -81,7 +93,7 @@ def slow_voc_flags(truth, found, label, min_iou=0.5):
     return order, flags
 
 
-def slow_aps(flags, n_objects):
+def slow_aps(flags: Sequence[str], n_objects: int) -> tuple[float, float]:
     """Area and 11-point AP from the flags, written as VOCap.m and the VOC 2007 code are."""
     points, tp, fp = [], 0, 0
     for flag in flags:
@@ -96,3 +108,21 @@ def slow_aps(flags, n_objects):
     for t in range(11):
         eleven += max((p for r, p in points if round(r * n_objects) * 10 >= t * n_objects), default=0.0) / 11
     return area, eleven
+
+
+def resample(truth: GroundTruth, found: FlatDetections, drawn: Sequence[int]) -> tuple[GroundTruth, FlatDetections]:
+    """The dataset whose images are ``drawn``, repeats being images of their own."""
+    objects = [(k, np.flatnonzero(truth.image == i)) for k, i in enumerate(drawn)]
+    rows = [(k, np.flatnonzero(found.image == i)) for k, i in enumerate(drawn)]
+    o, d = np.concatenate([r for _, r in objects]), np.concatenate([r for _, r in rows])
+    new_truth = GroundTruth(
+        np.repeat([k for k, _ in objects], [len(r) for _, r in objects]),
+        truth.labels[o],
+        truth.boxes[o],
+        truth.difficult[o],
+        truth.crowd[o],
+        len(drawn),
+        truth.n_classes,
+    )
+    image = np.repeat([k for k, _ in rows], [len(r) for _, r in rows])
+    return new_truth, FlatDetections(image, found.labels[d], found.boxes[d], found.scores[d])

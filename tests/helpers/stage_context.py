@@ -1,12 +1,17 @@
 """What the tests of several stages run them with: a log that remembers, and a context over a real store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, Store
-from manifests import Dataset, load_dataset
-from stages.contract import Stage
+from cache import Artifact
+from manifests import ImageRecord
+from pipeline.context import RunContext
+from pipeline.detectors import Layout
+from pipeline.params import schema
+from stages.contract import Compute, ImageTask, ReadImage
+from stages.graph import root_nodes
+from stages.settings import Settings
 
 
 class Messages:
@@ -31,52 +36,61 @@ class Messages:
             raise InterruptedError
 
 
-class StageContext:
-    """Runs ``stage`` in the folder ``root``, its files at their declared paths, images one after another.
+def _no_pixels(record: ImageRecord) -> Any:
+    raise AssertionError(f"no pixels of {record.file_name} were to be read")
 
-    ``computed`` are the ids of images whose objects the store lacked.
+
+class StageContext(RunContext):
+    """The pipeline's own context for node ``name`` of the root's detector, in the project ``root``.
+
+    What differs: it asks for no params.yaml, its messages are kept, outputs are written in their places at once, and
+    images are computed one after another. ``computed`` are the ids of those whose objects the store lacked.
     """
 
-    workers = 2
-    device = "cpu"
+    image: ReadImage = staticmethod(_no_pixels)  # a test whose stage looks at pixels sets another
+    log: Messages  # type: ignore[assignment]
 
-    def __init__(self, root: Path, stage: Stage, groups: dict[str, Any], seed: int = 0) -> None:
-        self.root, self.stage, self.groups, self.seed = root, stage, groups, seed
-        self.store, self.log = Store(root / "store"), Messages()
+    def __init__(self, root: Path, name: str, groups: Mapping[str, Settings], seed: int = 0) -> None:
+        nodes = root_nodes()
+        params = schema()(seed=seed, dataset="toy", store={"root": "store"}, execution={"workers": 2, "device": "cpu"})
+        super().__init__(nodes[name], Layout(root), params.model_copy(update=dict(groups)), nodes)
+        self.root, self.log = root, Messages()
         self.computed: list[int] = []
 
-    def settings(self, group: str) -> Any:
-        assert group in self.stage.groups
-        return self.groups[group]
+    def change(self, **values: Any) -> None:
+        """Set other parameters: ``seed``, or whole groups."""
+        self._params = self._params.model_copy(update=values)
 
-    def input(self, name: str) -> Path:
-        return self.root / self.stage.inputs[name]
+    def update(self, group: str, **values: Any) -> None:
+        """Set other parameters of one group."""
+        self.change(**{group: getattr(self._params, group).model_copy(update=values)})
 
-    def output(self, name: str) -> Path:
-        path = self.root / self.stage.outputs[name]
+    def run(self) -> None:
+        """Run the node's stage."""
+        self.node.stage.load()(self)
+
+    def place(self, name: str) -> Path:
+        """Where an input is to be, for a test to write it there; its folder exists."""
+        path = self._path(self.node.inputs[name])
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def dataset(self) -> Dataset:
-        return load_dataset(self.input("manifest"))
+    def output(self, name: str) -> Path:
+        path = self._declared(self.node.outputs, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
-    def artifact(self, name: str) -> Artifact:
-        return Artifact.read(self.input(name))
+    def listed(self, name: str = "manifest") -> Artifact:
+        """What the stage has published."""
+        return Artifact.read(self.output(name))
 
-    def compute_images(self, tasks: Any, compute: Any, *, unit: str = "regions") -> list[str]:
+    def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         compute.prepare()
         for task in tasks:
             if not self.store.has(task.recipe.stage, task.recipe.key):
                 self.store.put(task.recipe, compute(task))
                 self.computed.append(task.image.id)
         return [task.recipe.key for task in tasks]
-
-    def publish(self, name: str, entries: Any, summary: Any) -> None:
-        self.published = Artifact(self.stage.name, self.stage.version, {}, {}, tuple(entries), summary)
-        self.published.write(self.output(name))
-
-    def work_dir(self) -> Path:
-        return self.root / "work"
 
     def after_commit(self, action: Callable[[], None]) -> None:
         action()

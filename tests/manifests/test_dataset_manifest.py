@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
+from cache import StoreFullError
 from manifests import Dataset, DatasetError, ImageRecord, load_dataset, save_dataset
 from manifests.manifest_json import dataset_from_json, dataset_to_json
 
@@ -199,7 +200,18 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreFullError, match=r"No space left on device while writing m\.json"):
         save_dataset(dataset(name="other"), tmp_path / "m.json")
     assert (tmp_path / "m.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_a_manifest_and_the_folders_above_it_get_the_umasks_permissions(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        save_dataset(dataset(), tmp_path / "a/b/m.json")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/m.json")]
+    assert modes == [0o777 & ~umask, 0o777 & ~umask, 0o666 & ~umask]

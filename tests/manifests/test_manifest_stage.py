@@ -1,15 +1,13 @@
 """The manifest stage: which images and classes a run uses."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 from pydantic import ValidationError
+from stage_context import StageContext
 
 from cache.errors import StageError
 from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset, load_dataset
 from manifests.select import select
-from stages.manifest.stage import STAGE, ManifestSettings
+from stages.manifest.settings import ManifestSettings
 
 BOX = [[0, 0, 5, 5]]
 
@@ -76,7 +74,7 @@ def test_classes_are_kept_in_the_order_asked_for():
                 "or move images of it there"
             ],
         ),
-        ("trainval", "test", ["kat"], ["manifest.classes: dataset d has no class 'kat'; did you mean 'cat'?"]),
+        ("trainval", "test", ["kat"], ["manifest.classes: dataset d has no class 'kat' (did you mean 'cat'?)"]),
         ("trainval", "test", ["?"], ["manifest.classes: dataset d has no class '?'; it has: cat, dog, cow"]),
         (
             "trainval",
@@ -107,44 +105,24 @@ def test_settings_are_strict(bad):
         ManifestSettings(**bad)
 
 
-class FakeContext:
-    workers = 2
-
-    def __init__(self, artifacts: Path, **settings) -> None:
-        self.artifacts = artifacts
-        self.group = ManifestSettings(**settings)
-        self.lines: list[str] = []
-        self.log = SimpleNamespace(info=self.lines.append, warning=lambda text: self.lines.append(f"warning: {text}"))
-
-    def settings(self, group: str) -> ManifestSettings:
-        assert group in STAGE.groups
-        return self.group
-
-    def input(self, name: str) -> Path:
-        return self.artifacts.parent / STAGE.inputs[name].replace("${dataset}", "mine")
-
-    def output(self, name: str) -> Path:
-        return self.artifacts.parent / STAGE.outputs[name]
-
-
 @pytest.fixture
 def context(make_voc, tmp_path):
-    import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path / "artifacts")
-    return FakeContext(tmp_path / "artifacts")
+    import_dataset("voc", make_voc(), "toy", ReadOptions(), tmp_path / "artifacts")
+    return StageContext(tmp_path, "manifest", {})
 
 
 def test_run(context):
-    STAGE.run(context)
+    context.run()
     written = load_dataset(context.output("manifest"))
     assert written.splits == ("test", "train")
-    assert context.lines == ["mine: 1 train and 1 test images, 2 classes"]
+    assert context.log.infos == ["toy: 1 train and 1 test images, 2 classes"]
 
 
 def test_run_names_every_changed_file(context, tmp_path):
     (tmp_path / "voc/JPEGImages/a.jpg").write_bytes(b"x")
     (tmp_path / "voc/JPEGImages/b.jpg").unlink()
     with pytest.raises(DatasetError) as caught:
-        STAGE.run(context)
+        context.run()
     assert [line[:20] for line in caught.value.problems] == ["a.jpg: the file in " + "/", "b.jpg: there is no s"]
     assert not context.output("manifest").exists()
 
@@ -152,6 +130,6 @@ def test_run_names_every_changed_file(context, tmp_path):
 def test_run_warns_of_pictures_in_both_splits(context, tmp_path):
     images = tmp_path / "voc/JPEGImages"
     (images / "b.jpg").write_bytes((images / "a.jpg").read_bytes())
-    import_dataset("voc", tmp_path / "voc", "mine", ReadOptions(), tmp_path / "artifacts")
-    STAGE.run(context)
-    assert context.lines[0] == "warning: b.jpg (test) is the same picture as a.jpg (train); its score says nothing"
+    import_dataset("voc", tmp_path / "voc", "toy", ReadOptions(), tmp_path / "artifacts")
+    context.run()
+    assert context.log.warnings == ["b.jpg (test) is the same picture as a.jpg (train); its score says nothing"]

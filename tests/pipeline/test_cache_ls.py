@@ -1,5 +1,6 @@
 """``rcnn cache ls STAGE --dataset NAME``: that dataset's objects, for the price of reading each reference once."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from cache import Artifact, Payload, Recipe, Store
+from cache.environment import present
 from cache.folder import FolderBackend
+from cache.record import object_files
 from pipeline.cli import cli
 
 
@@ -73,3 +76,27 @@ def test_objects_of_one_image_are_told_apart(tmp_path: Path) -> None:
     damaged.write_text("{")
     assert ls(tmp_path, "features")[0] == 0
     assert damaged.exists()  # listing moves nothing to quarantine
+
+
+def test_environments_are_shown_and_listed_where_they_differ(project: Path) -> None:
+    store, here = Store(project / "artifacts"), present()
+    _, out = ls(project, "features")
+    assert "environment" not in out
+    old, gpu = Recipe("features", 1, {}, {"image": "old"}), Recipe("features", 1, {}, {"image": "gpu"})
+    payload = Payload({}, {"image": "a.jpg", "count": 0}, "hdf5")
+    store.put(gpu, payload, present("cuda NVIDIA H200"))
+    store.take_in("features", old.key, object_files(old, payload, None))
+    _, out = ls(project, "features")
+    by_key = {line.split()[0]: line for line in out.splitlines()}
+    assert "environment.device=cuda NVIDIA H200" in by_key[gpu.key[:12]]
+    assert "environment" not in by_key[old.key[:12]]
+    assert sum("environment.device=cpu" in line for line in by_key.values()) == 6
+    assert "environment.numpy" not in out
+    told = {
+        key: CliRunner().invoke(cli, ["-C", str(project), "cache", "show", key]).output for key in (gpu.key, old.key)
+    }
+    assert f"  numpy: {here.as_json()['numpy']}\n" in told[gpu.key]
+    assert "  device: cuda NVIDIA H200\n" in told[gpu.key]
+    assert "\nenvironment\n  unknown: written before records named it\n" in told[old.key]
+    run = CliRunner().invoke(cli, ["-C", str(project), "cache", "show", "--json", gpu.key])
+    assert json.loads(run.output)["environment"] == present("cuda NVIDIA H200").as_json()

@@ -48,7 +48,7 @@ def test_help_names_every_command(run: Run) -> None:
     assert code == 0
     assert all(
         f"\n  {name} " in out
-        for name in ("run", "dataset", "detect", "detections", "cache", "features", "params", "metrics")
+        for name in ("run", "detector", "dataset", "detect", "detections", "cache", "features", "params", "metrics")
     )
 
 
@@ -85,10 +85,10 @@ def test_wrong_calls(run: Run, project: Path, arguments: list[str], expected: st
 @pytest.mark.parametrize("text", ["[]", "{}", '{"voc2010": {"AP": 3}}', "[" * 100_000])
 def test_metrics_of_another_form_are_one_line(run: Run, project: Path, text: str) -> None:
     (project / "reports").mkdir(exist_ok=True)
-    (project / "reports" / "metrics.json").write_text(text)
+    (project / "reports" / "scores.json").write_text(text)
     code, out, err = run("-C", project, "metrics")
     assert code == 2
-    assert "metrics.json" in err and "`dvc repro -f -s evaluate`" in err
+    assert "scores.json" in err and "`dvc repro -f -s evaluate`" in err
     assert "Traceback" not in err + out
 
 
@@ -104,7 +104,7 @@ def test_what_the_system_refuses_is_one_line(run: Run, project: Path, monkeypatc
     def refused(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.cli.run.run_stage", refused)
+    monkeypatch.setattr("pipeline.cli.run.run_node", refused)
     code, _, err = run("-C", project, "run", "svm")
     assert code == 2
     assert err.startswith(f"rcnn: {line}")
@@ -115,7 +115,7 @@ def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypat
     def broken(*args: object) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr("pipeline.cli.run.run_stage", broken)
+    monkeypatch.setattr("pipeline.cli.run.run_node", broken)
     with pytest.raises(OSError, match="Bad file"):
         run("-C", project, "run", "svm")
 

@@ -31,12 +31,13 @@ from pipeline.dask import needs as dask_needs
 from pipeline.dask import runner as dask_runner
 from pipeline.dask.needs import Needs, versions
 from pipeline.dask.runner import DaskRunner
+from pipeline.detectors import Layout
 from pipeline.executor import Executor, Tally
-from pipeline.graph import load_stage
 from pipeline.local import LocalRunner
 from pipeline.params import parse_params
 from pipeline.progress import Reporter
 from stages.contract import Compute, ImageTask
+from stages.graph import root_nodes
 
 # The workers cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -389,7 +390,7 @@ def test_the_context_names_store_and_images_from_the_root(tmp_path: Path, monkey
     folder = tmp_path / "artifacts/datasets/scenes"
     register(Dataset("scenes", ("a",), ()), folder, {}, tmp_path / "artifacts", source_format="made")
     monkeypatch.chdir(tmp_path)  # as `rcnn run` does; workers elsewhere have other working folders
-    context = RunContext(load_stage("proposals"), Path(), parse_params({}))
+    context = RunContext(root_nodes()["proposals"], Layout(Path()), parse_params({}), root_nodes())
     assert context.store.root == tmp_path / "artifacts"
     assert pickle.loads(pickle.dumps(context.image)).__self__.root == folder
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cache import Payload, Recipe, Store, StoreError
+from cache.environment import Environment
 from cache.errors import InterruptedRun, StageError
 from pipeline.executor import Executor, Tally
 from pipeline.local import LocalRunner
@@ -119,7 +120,7 @@ def test_a_store_that_cannot_write_stops_the_run(
     store = Store(tmp_path)
     calls = []
 
-    def put(recipe: Recipe, payload: Payload) -> str:
+    def put(recipe: Recipe, payload: Payload, environment: Environment) -> str:
         calls.append(recipe.key)
         raise StoreError("no space left")
 

@@ -1,62 +1,174 @@
-"""Imports go one way: pipeline -> stages -> manifests, cache; and no stage imports another."""
+"""The laws of imports: down the packages, down the floors of ``stages/``, no circle, at the top of the file."""
 
 import ast
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("pipeline", "stages", "cache", "manifests")
-ALLOWED = {
-    "cache": {"cache"},
-    "manifests": {"manifests"},
-    "stages": {"stages", "cache", "manifests"},
-    "pipeline": set(PACKAGES),
+ABOVE = {  # what each package may import of the others
+    "cache": (),
+    "manifests": ("cache",),
+    "stages": ("manifests", "cache"),
+    "pipeline": ("stages", "manifests", "cache"),
+    "rcnn": ("pipeline", "stages", "manifests", "cache"),
 }
+# The rooms and single files of stages/: each imports only from floors before its own (docs/architecture.md).
+FLOORS = (
+    ("settings", "stopwatch"),
+    ("contract",),
+    ("boxes", "kernels", "page"),
+    ("networks", "proposals", "scoring"),
+    ("features", "training"),
+    ("pretrain", "finetune", "svm", "bbox"),
+    ("detections", "classification"),
+    ("scenes", "manifest", "evaluate", "report"),
+    ("graph",),
+)
+# Imports that stand in a function, since each would cost every command its time, and few need it: half a second and
+# more (torch, torchvision, scikit-learn, dask, numba's compiled functions), a tenth (h5py, zarr, fsspec), or numpy's
+# own to `rcnn --help`. Whoever adds one says here what it spares.
+DEFERRED = {
+    "cache/_hdf5.py": {"h5py"},
+    "cache/_zarr.py": {"google_crc32c", "numcodecs.zstd", "zarr"},
+    "cache/model_file.py": {"h5py"},
+    "cache/untrusted.py": {"h5py"},
+    "cache/url.py": {"fsspec"},
+    "manifests/scenes/glyphs.py": {"sklearn.datasets"},
+    "manifests/scenes/photographs.py": {"sklearn.datasets"},
+    "pipeline/cli/__init__.py": {"cache", "cache.errors", "cache.text"},
+    "pipeline/cli/metrics.py": {"stages.scoring.metrics"},
+    "pipeline/context.py": {"pipeline.dask.runner"},
+    "stages/classification/picture_svms.py": {"sklearn.exceptions", "sklearn.svm"},
+    "stages/features/export.py": {"pyarrow", "pyarrow.parquet"},
+    "stages/features/featureset.py": {"dask", "dask.array"},
+    "stages/kernels/half.py": {"llvmlite", "platform"},
+    "stages/networks/architectures.py": {"torchvision"},
+    "stages/networks/graph.py": {"torchvision.models.feature_extraction"},
+    "stages/networks/initial.py": {"torchvision"},
+    "stages/networks/weights.py": {"safetensors"},
+    "stages/proposals/file.py": {"h5py"},
+    "stages/proposals/methods.py": {
+        "stages.proposals.masks",
+        "stages.proposals.opencv",
+        "stages.proposals.selective_search.search",
+    },
+    "stages/stopwatch.py": {"torch"},
+    "stages/svm/liblinear.py": {"liblinear"},
+    "stages/svm/softmax.py": {"stages.networks.weights", "torch"},
+}
+# Where the code is not yet as the floors are.
+NOT_YET = {("stages.detections.detector", "stages.graph"), ("cache.model_file", "stages.boxes.geometry")}
+# What a command must not wait for: `rcnn --help`, and `rcnn run STAGE` before its stage is imported.
+HEAVY = {"torch", "torchvision", "numba", "scipy", "sklearn", "dask", "distributed", "h5py", "zarr", "cv2", "dvc"}
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Absolute dotted names of the project's own modules that one file imports, at any depth of the code."""
-    module = path.relative_to(ROOT).with_suffix("").parts
-    package = module if path.name == "__init__.py" else module[:-1]
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            prefix = ".".join(part for part in (base, node.module or "") if part)
-            found |= {prefix} | {f"{prefix}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in PACKAGES}
+def name_of(path: Path) -> str:
+    """The dotted name of a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def sources() -> list[Path]:
-    return [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))]
+SOURCES = {name_of(path): path for package in ABOVE for path in sorted((ROOT / package).rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_down(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    assert {name.split(".")[0] for name in imported_modules(path)} <= ALLOWED[package]
+def statements(tree: ast.AST, *, inside: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports of a module: at its top (types' alone among them), or ``inside`` functions and classes."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from () if inside else (node,)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found = (one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom))
+            yield from found if inside else ()
+        else:
+            yield from statements(node, inside=inside)
 
 
-def test_no_stage_imports_another() -> None:
-    for path in sorted((ROOT / "stages").rglob("*.py")):
-        own = path.relative_to(ROOT).parts[1]
-        others = {n.split(".")[1] for n in imported_modules(path) if n.startswith("stages.")} - {
-            own,
-            "common",
-        }
-        assert not others & {p.name for p in (ROOT / "stages").iterdir() if p.is_dir()}, path
+def imported(name: str, node: ast.Import | ast.ImportFrom) -> set[str]:
+    """The modules that a statement of module ``name`` imports, by their absolute names."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    package = name.split(".") if SOURCES[name].name == "__init__.py" else name.split(".")[:-1]
+    base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+    module = ".".join(part for part in (base, node.module) if part)
+    found = {f"{module}.{alias.name}" for alias in node.names}
+    return {one if one in SOURCES else module for one in found}
+
+
+def ours(name: str, *, inside: bool) -> set[str]:
+    """The project's own modules that a module imports, at its top or ``inside``."""
+    found = {one for node in statements(TREES[name], inside=inside) for one in imported(name, node)}
+    return found & SOURCES.keys() - {name}
+
+
+def room_of(name: str) -> str:
+    """The room of a module of ``stages``, or the file's own name where it is in none."""
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_imports_point_down(name: str) -> None:
+    package = name.split(".", maxsplit=1)[0]
+    found = {one for inside in (False, True) for one in ours(name, inside=inside) if (name, one) not in NOT_YET}
+    used = {one.split(".")[0] for one in found}
+    assert used <= {package, *ABOVE[package]}
+
+
+def test_rooms_lie_on_floors() -> None:
+    height = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    modules = [name for name in SOURCES if name.startswith("stages.")]
+    assert {room_of(name) for name in modules} == set(height)
+    wrong = {
+        (name, one)
+        for name in modules
+        for one in ours(name, inside=False) | ours(name, inside=True)
+        if one.startswith("stages.") and room_of(one) != room_of(name) and height[room_of(one)] >= height[room_of(name)]
+    }
+    assert wrong <= NOT_YET
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    left = {name: ours(name, inside=False) for name in SOURCES}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert not left
+
+
+def test_nothing_imports_a_stage() -> None:
+    wrong = [
+        f"{name} imports {one}"
+        for name in SOURCES
+        for inside in (False, True)
+        for one in ours(name, inside=inside)
+        if one.endswith("stage")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_stand_at_the_top_but_for_those_that_are_listed() -> None:
+    found = defaultdict(set)
+    for name, path in SOURCES.items():
+        for node in statements(TREES[name], inside=True):
+            found[path.relative_to(ROOT).as_posix()] |= imported(name, node)
+    assert dict(found) == DEFERRED
 
 
 def test_only_the_pipeline_knows_click_and_dvc() -> None:
-    for path in sources():
-        if path.relative_to(ROOT).parts[0] == "pipeline":
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        names |= {
-            (n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level
-        }
-        assert not names & {"click", "dvc"}, path
+    for name in SOURCES:
+        if not name.startswith("pipeline"):
+            nodes = [node for inside in (False, True) for node in statements(TREES[name], inside=inside)]
+            assert not {one.split(".")[0] for node in nodes for one in imported(name, node)} & {"click", "dvc"}, name
+
+
+@pytest.mark.parametrize(
+    ("code", "spared"), [("pipeline.cli", HEAVY | {"numpy", "pydantic"}), ("pipeline.cli.run, rcnn", HEAVY)]
+)
+def test_a_command_starts_without_what_it_may_not_need(code: str, spared: set[str]) -> None:
+    line = f"import sys, {code}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not spared & set(done.stdout.split())

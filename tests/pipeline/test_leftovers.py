@@ -13,7 +13,7 @@ from cache import files as _fs
 from pipeline import leftovers
 from pipeline.cli import cli
 from pipeline.cli import run as run_command
-from pipeline.graph import all_stages
+from pipeline.graph import project_nodes
 
 ROOT = Path(__file__).parents[2]
 HOLDS = """
@@ -92,7 +92,7 @@ def test_a_stage_that_rcnn_runs_is_seen_to_run(
     project: Path, left: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    monkeypatch.setattr(run_command, "run_stage", lambda *_: found.append(leftovers.sweep(Path(), 0, dry_run=False)))
+    monkeypatch.setattr(run_command, "run_node", lambda *_: found.append(leftovers.sweep(Path(), 0, dry_run=False)))
     monkeypatch.chdir(project)
     assert CliRunner().invoke(cli, ["run", "svm", "bbox"]).exit_code == 0
     assert found == [None, None]
@@ -113,8 +113,18 @@ def test_no_link_is_followed(project: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_every_stage_writes_where_gc_looks(project: Path) -> None:
-    for name, stage in all_stages().items():
-        for output in stage.outputs.values():
-            (project / output).parent.joinpath(".partial", name).mkdir(parents=True, exist_ok=True)
+    for name in ("mine", "joined"):
+        (project / "detectors" / name).mkdir(parents=True)
+    (project / "detectors/mine/params.yaml").write_text("kind: sppnet\n")
+    (project / "detectors/joined/params.yaml").write_text("kind: combined\ncombine: {detectors: [rcnn, mine]}\n")
+    nodes = project_nodes(project)
+    assert {node.outputs["html"] for node in nodes if node.name == "report"} == {
+        "reports/index.html",
+        "reports/mine/index.html",
+        "reports/joined/index.html",
+    }
+    for node in nodes:
+        for output in node.outputs.values():
+            (project / output).parent.joinpath(".partial", node.name).mkdir(parents=True, exist_ok=True)
     assert leftovers.sweep(project, 0, dry_run=False)
     assert list(project.rglob(".partial")) == []

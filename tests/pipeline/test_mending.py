@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from toy_stage import toy_node
 
 from cache import CorruptObjectError, MissingObjectError, Payload, Store
 from cache.errors import InterruptedRun
+from pipeline.detectors import Layout
 from pipeline.params import parse_params
-from pipeline.run import run_stage
-from stages.contract import Compute, Context, ImageTask, Stage
+from pipeline.run import run_node
+from stages.contract import Compute, Context, ImageTask, Node
 
 PARAMS = parse_params(yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")))
 MANIFEST = "artifacts/toy/manifest.json"
@@ -45,13 +47,15 @@ class Chain:
     summary: dict[str, Any] = field(default_factory=dict)
     also_read: str | None = None
 
-    def stage(self, name: str) -> Stage:
-        if name == "toy":
-            return Stage("toy", 1, {}, ("seed",), {"settings": "toy.txt"}, {"manifest": MANIFEST}, self._toy)
-        return Stage("reader", 1, {}, (), {"toy": MANIFEST}, {"text": "reader.txt"}, self._read)
+    @property
+    def nodes(self) -> dict[str, Node]:
+        manifest = {"manifest": MANIFEST}
+        toy = toy_node("toy", self._toy, inputs={"settings": "toy.txt"}, outputs=manifest, seeded=True)
+        reader = toy_node("reader", self._read, inputs={"toy": MANIFEST}, outputs={"text": "reader.txt"})
+        return {"toy": toy, "reader": reader}
 
     def run(self, name: str) -> None:
-        run_stage(name, self.project, PARAMS)
+        run_node(name, Layout(self.project), PARAMS)
 
     @property
     def store(self) -> Store:
@@ -86,9 +90,7 @@ class Chain:
 def chain(tmp_path: Path, task: Callable[..., ImageTask], monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path, task)
     (tmp_path / "toy.txt").write_text("as it was")
-    monkeypatch.setattr("pipeline.mending.ALL_STAGE_NAMES", ("toy", "reader"))
-    monkeypatch.setattr("pipeline.mending.load_stage", chain.stage)
-    monkeypatch.setattr("pipeline.run.load_stage", chain.stage)
+    monkeypatch.setattr("pipeline.run.nodes_of", lambda *_: chain.nodes)
     monkeypatch.delenv("RCNN_STORE", raising=False)
     chain.run("toy")
     return chain

@@ -8,7 +8,7 @@ import pytest
 
 from cache import Artifact
 from cache.errors import StageError
-from stages.detections.detector import Detector, _operating_points, _Parts
+from stages.detections.detector import Detector, _Files, _operating_points, _Parts
 from stages.svm.classifier import Classifier
 
 CLASSIFIER = Classifier("svm", "fc7", ("cat", "dog"), 1.0, np.ones((2, 2), np.float32), np.ones(2, np.float32))
@@ -20,7 +20,8 @@ def detector(project: Path) -> Detector:
     others = dict.fromkeys(
         ("proposals", "seed", "extract", "regressor", "settings", "storage", "kept_from", "category_ids")
     )
-    return Detector(_Parts(classifier=CLASSIFIER, points=_operating_points(project, MADE), **others))  # type: ignore[arg-type]
+    points = _operating_points(_Files(project, "rcnn"), MADE)
+    return Detector(_Parts(classifier=CLASSIFIER, points=points, **others))  # type: ignore[arg-type]
 
 
 def shown(project: Path) -> list[dict[str, float]]:
@@ -43,4 +44,4 @@ def test_the_evaluations_scores_and_the_boundary_elsewhere(tmp_path: Path) -> No
     assert not detector(tmp_path).is_evaluated
     path.write_text(json.dumps(points | {"bbox": {"cat": "0.5"}}))
     with pytest.raises(StageError, match="bbox is not a score for each class"):
-        _operating_points(tmp_path, MADE)
+        _operating_points(_Files(tmp_path, "rcnn"), MADE)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ParamsError
+from pipeline.detectors import Layout
 from pipeline.params import load_params, parse_params
 
 
@@ -79,7 +80,7 @@ def test_not_a_mapping(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError, match=r"params\.yaml"):
-        load_params(path)
+        load_params(Layout(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_what_is_no_yaml_is_told_by_line_and_column(tmp_path: Path, text: str, s
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(ParamsError) as caught:
-        load_params(path)
+        load_params(Layout(tmp_path))
     assert str(caught.value) == f"{path}{said}"
 
 
@@ -108,13 +109,13 @@ def test_aliases_and_brackets_without_end_are_one_line(tmp_path: Path) -> None:
     for text in ("\n".join([*lines, "dataset: *x11"]), "[" * 5000, "seed: 0x" + "f" * 5000):
         file.write_text(text)
         with pytest.raises(ParamsError) as caught:
-            load_params(file)
+            load_params(Layout(tmp_path))
         assert len(str(caught.value)) < 20_000
 
 
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="not found; run from the project's folder"):
-        load_params(tmp_path / "params.yaml")
+        load_params(Layout(tmp_path))
 
 
 def test_settings_are_frozen() -> None:

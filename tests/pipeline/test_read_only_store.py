@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from toy_stage import toy_node
 
 from cache import Payload, Store, StoreError, StorePermissionError
 from pipeline.context import RunContext
+from pipeline.detectors import Layout
 from pipeline.params import parse_params
-from stages.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask
 
 PARAMS = parse_params(yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")))
 MakeTask = Callable[..., ImageTask]
@@ -29,9 +31,9 @@ def run(project: Path, tasks: list[ImageTask]) -> None:
         keys = ctx.compute_images(tasks, Toy())
         ctx.publish("manifest", list(enumerate(keys)), {})
 
-    stage = Stage("toy", 1, {}, (), {}, {"manifest": "artifacts/toy/manifest.json"}, stage_run)
-    context = RunContext(stage, project, PARAMS)
-    stage.run(context)
+    node = toy_node("toy", stage_run, outputs={"manifest": "artifacts/toy/manifest.json"})
+    context = RunContext(node, Layout(project), PARAMS, {"toy": node})
+    stage_run(context)
     context.commit()
 
 

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from toy_stage import toy_node
 
 from cache import StoreError
 from pipeline.context import RunContext
+from pipeline.detectors import Layout
 from pipeline.params import parse_params
-from stages.contract import Stage
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
 
 
 def context(project: Path) -> RunContext:
     outputs = {"weights": "artifacts/w/weights", "curve": "artifacts/w/curve.csv"}
-    return RunContext(Stage("w", 1, {}, (), {}, outputs, lambda ctx: None), project, parse_params(PARAMS))
+    node = toy_node("w", outputs=outputs)
+    return RunContext(node, Layout(project), parse_params(PARAMS), {"w": node})
 
 
 def test_checkpoints_go_only_when_the_outputs_are_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,14 @@
 import subprocess
 import sys
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
+from stage_context import StageContext
 
 from manifests import load_dataset
 from manifests.scenes import SceneOptions
-from manifests.scenes.settings import ScenesSettings
-from stages.scenes.stage import STAGE
+from stages.scenes.settings import ScenesSettings
 
 
 def test_defaults_are_the_generator_s():
@@ -36,17 +35,12 @@ def test_bad_values_are_refused_by_name(values, named):
 
 def test_run_writes_the_declared_manifest_and_reports_every_scene(tmp_path):
     settings = ScenesSettings(n_train=2, n_test=1, classification_train=10, classification_val=10)
-    seen, lines = [], []
-    context = SimpleNamespace(
-        settings={"scenes": settings}.__getitem__,
-        output={name: tmp_path / path for name, path in STAGE.outputs.items()}.__getitem__,
-        log=SimpleNamespace(progress=lambda *a: seen.append(a[:2]), info=lines.append),
-    )
-    STAGE.run(context)
+    context = StageContext(tmp_path, "scenes", {"scenes": settings})
+    context.run()
     dataset = load_dataset(tmp_path / "artifacts/datasets/scenes/manifest.json")
     assert len(dataset.images) == 3
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert f"{sum(len(r.labels) for r in dataset.images)} digits" in lines[0]
+    assert context.log.seen == [1, 2, 3]
+    assert f"{sum(len(r.labels) for r in dataset.images)} digits" in context.log.infos[0]
     assert (tmp_path / "artifacts/datasets/scenes/classification.npz").exists()
 
 

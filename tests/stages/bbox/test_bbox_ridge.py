@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from stages.bbox.products import add_combinations, add_gram_product, add_projections
+from stages.bbox.gram import add_combinations, add_gram_product, add_projections
 from stages.bbox.ridge import PrimalRidge, RowsRidge, decorrelate
 
 

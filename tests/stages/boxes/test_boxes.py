@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 from torchvision.ops import nms as torchvision_nms
 
-from stages.boxes.geometry import area, class_overlaps, clip, iou
+from stages.boxes.geometry import area, class_overlaps, clip, iou, paired_iou
 from stages.boxes.nms import nms
 
 
@@ -27,6 +27,7 @@ def test_area_and_iou_equal_torchvision(a: np.ndarray, b: np.ndarray) -> None:
     np.testing.assert_array_equal(area(a), box_area(torch.from_numpy(a).double()).numpy())
     expected = box_iou(torch.from_numpy(a).double(), torch.from_numpy(b).double()).nan_to_num(0).numpy()
     np.testing.assert_allclose(iou(a, b), expected, rtol=1e-6, atol=0)
+    np.testing.assert_array_equal(paired_iou(a, a[::-1]), iou(a, a[::-1]).diagonal())
 
 
 def test_iou_in_the_authors_inclusive_convention() -> None:

@@ -17,7 +17,6 @@ from stage_context import StageContext
 
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
-from stages.classification.classify_stage import STAGE
 from stages.classification.scoring import METHODS, error_rates, mean_scores, rank
 from stages.classification.settings import ClassifySettings
 from stages.networks.network import build
@@ -64,7 +63,7 @@ class World(StageContext):
     """A project with class folders of six classes and weights."""
 
     def __init__(self, root: Path, pyramid: tuple[int, ...] | None = (2, 1), **settings: Any) -> None:
-        super().__init__(root, STAGE, {"classify": ClassifySettings(**settings), "network.dtype": "float32"})
+        super().__init__(root, "classify", {"classify": ClassifySettings(**settings)})
         rng = np.random.default_rng(1)
         for i in range(18):
             file = root / "pictures" / ("test" if i < 12 else "train") / CLASSES[i % 6] / f"{i}.png"
@@ -81,17 +80,12 @@ class World(StageContext):
 
     def save_weights(self, outputs: Sequence[str] | None) -> None:
         """As if trained for ``outputs``; None: a file that does not name them."""
-        path = self.input("weights")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(path, self.network, class_names_meta(outputs))
+        save_weights(self.place("weights"), self.network, class_names_meta(outputs))
 
     def report(self) -> dict[str, Any]:
-        STAGE.run(self)
+        self.run()
         report: dict[str, Any] = json.loads(self.output("report").read_text())
         return report
-
-    def dataset(self) -> Dataset:
-        return self._dataset
 
 
 def slow_report(world: World, short_side: int) -> dict[str, dict[str, float]]:
@@ -133,49 +127,49 @@ def test_errors_are_those_of_a_slow_loop_over_the_bare_network(tmp_path: Path) -
     world = World(tmp_path)
     report = world.report()
     assert (report.pop("pictures"), report.pop("classes")) == (12, 6)
-    assert world.published.summary["short_side_px"] == 73  # 8/7 of 64
+    assert world.listed().summary["short_side_px"] == 73  # 8/7 of 64
     expected = slow_report(world, 73)
     assert report == {name: pytest.approx(rates) for name, rates in expected.items()}
     assert len({json.dumps(rates) for rates in expected.values()}) == 3  # the ways differ, or this shows nothing
     assert sum("top-1 error" in line for line in world.log.infos) == 4
-    assert len(world.published.entries) == 12
+    assert len(world.listed().entries) == 12
 
 
 def test_a_second_run_computes_nothing_and_another_scale_everything(tmp_path: Path) -> None:
     world = World(tmp_path)
-    STAGE.run(world)
+    world.run()
     first = world.output("report").read_bytes()
-    STAGE.run(world)
+    world.run()
     assert len(world.computed) == 12
     assert world.output("report").read_bytes() == first
-    world.groups["classify"] = ClassifySettings(short_side_px=90)
-    STAGE.run(world)
+    world.change(classify=ClassifySettings(short_side_px=90))
+    world.run()
     assert len(world.computed) == 24
 
 
 def test_without_a_pyramid_only_crops_are_tested_and_full_views_are_refused(tmp_path: Path) -> None:
     world = World(tmp_path, pyramid=None)
     assert set(world.report()) == {"pictures", "classes", "1_crop", "10_crops"}
-    world.groups["classify"] = ClassifySettings(views=("1_full",))
+    world.change(classify=ClassifySettings(views=("1_full",)))
     with pytest.raises(StageError, match="classify: full pictures have many sizes"):
-        STAGE.run(world)
+        world.run()
 
 
 def test_one_way_is_one_view(tmp_path: Path) -> None:
     world = World(tmp_path, views=("1_full",))
-    STAGE.run(world)
-    assert world.store.get("classify", world.published.entries[0][1], ["fc8"]).arrays["fc8"].shape == (1, 7)
+    world.run()
+    assert world.store.get("classify", world.listed().entries[0][1], ["fc8"]).arrays["fc8"].shape == (1, 7)
 
 
 def test_weights_of_other_classes_and_datasets_with_boxes_are_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.save_weights(("zoo", "ant", "bee", "cow", "dog", "elk", "gnu"))
     with pytest.raises(StageError, match=r"weights\.safetensors: has no output for fox; train it on dataset toy"):
-        STAGE.run(world)
+        world.run()
     world.save_weights(None)
     with pytest.raises(StageError, match=r"weights\.safetensors: does not say what its outputs are"):
-        STAGE.run(world)
+        world.run()
     boxed = ImageRecord(1, "a.png", 9, 9, "0" * 64, "test", [[0, 0, 5, 5]], [0])
     world._dataset = Dataset("d", ("x",), (boxed,))
     with pytest.raises(StageError, match="dataset d has boxes and not one class per picture"):
-        STAGE.run(world)
+        world.run()

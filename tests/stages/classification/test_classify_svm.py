@@ -16,7 +16,6 @@ from stage_context import Messages, StageContext
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
 from stages.classification import picture_svms as protocols
-from stages.classification.classify_svm_stage import STAGE
 from stages.classification.picture_svms import (
     computed_layers,
     draw_split,
@@ -201,8 +200,7 @@ class World(StageContext):
     """Class folders and weights."""
 
     def __init__(self, root: Path, pyramid: tuple[int, ...] | None = (3, 1), **settings: Any) -> None:
-        groups = {"classify_svm": ClassifySvmSettings(**settings), "network.dtype": "float32"}
-        super().__init__(root, STAGE, groups, seed=5)
+        super().__init__(root, "classify_svm", {"classify_svm": ClassifySvmSettings(**settings)}, seed=5)
         rng = np.random.default_rng(1)
         for i in range(24):
             file = root / "pictures" / ("test" if i < 9 else "train") / NAMES[i % 3] / f"{i}.png"
@@ -213,15 +211,11 @@ class World(StageContext):
         made = import_dataset("folders", root / "pictures", "toy", ReadOptions(), root / "artifacts")
         self._dataset, self.image = made.dataset, ImageSource(made.source.root).read
         network = build("small", 7, pyramid=pyramid, generator=torch.Generator().manual_seed(3)).eval()
-        self.input("weights").parent.mkdir(parents=True)
-        save_weights(self.input("weights"), network)
-
-    def dataset(self) -> Dataset:
-        return self._dataset
+        save_weights(self.place("weights"), network)
 
     def report(self) -> Any:
         torch.set_num_threads(1)
-        STAGE.run(self)
+        self.run()
         return json.loads(self.output("report").read_text())
 
 
@@ -232,15 +226,15 @@ def test_the_stage_judges_each_layer_of_full_pictures(tmp_path: Path) -> None:
     for layer in ("pool5/3", "pool5", "fc7"):
         assert set(report[layer]["AP_area"]) == set(NAMES)
         assert 0 < report[layer]["mAP_11_point"] <= 100
-    objects = [world.store.get("classify_svm", key).arrays for _, key in world.published.entries]
+    objects = [world.store.get("classify_svm", key).arrays for _, key in world.listed().entries]
     level = normalised(np.stack([arrays["pool5"][0, : 64 * 9] for arrays in objects]))  # the first level, 3 x 3
     records = world.dataset().images
     own = picture_labels(records, 3), np.array([r.split == "train" for r in records])
     assert report["pool5/3"] == voc(level, *own, NAMES, 1.0, world.seed, Messages())
     assert report["pool5/3"] != report["pool5"] != report["fc7"]
-    stored = world.store.get("classify_svm", world.published.entries[0][1]).arrays
+    stored = world.store.get("classify_svm", world.listed().entries[0][1]).arrays
     assert {name: array.shape for name, array in stored.items()} == {"pool5": (1, 640), "fc7": (1, 512)}
-    world.groups["classify_svm"] = ClassifySvmSettings(layers=("pool5/1", "pool5", "fc7"), C=2.0)
+    world.change(classify_svm=ClassifySvmSettings(layers=("pool5/1", "pool5", "fc7"), C=2.0))
     world.report()
     assert len(world.computed) == 24  # another level or C is no other feature
 
@@ -252,7 +246,7 @@ def test_the_stage_judges_over_splits_by_the_seed(tmp_path: Path) -> None:
     hits = 9 * np.array(report["fc7"]["accuracies"]) / 100  # of three classes with three pictures each
     np.testing.assert_allclose(hits, hits.round(), atol=1e-9)
     assert world.output("report").read_text() == json.dumps(world.report(), indent=1) + "\n"
-    world.seed = 6
+    world.change(seed=6)
     assert world.report()["fc7"]["accuracies"] != report["fc7"]["accuracies"]
 
 
@@ -267,7 +261,7 @@ def test_the_svms_take_rows_of_length_one_and_the_c_asked_for(
         margins.append(others[-3])  # C, seed, log
         return judge(features, *others)
 
-    monkeypatch.setattr(protocols, protocol, judged)
+    monkeypatch.setattr(f"stages.classification.classify_svm_stage.{protocol}", judged)
     World(tmp_path, layers=("pool5", "fc7"), protocol=protocol, C=0.5, n_splits=1, train_per_class=3).report()
     np.testing.assert_allclose(lengths, np.ones((2, 24)), rtol=1e-6)
     assert margins == [0.5, 0.5]
@@ -288,6 +282,6 @@ def test_pictures_of_a_detection_dataset_show_their_objects(tmp_path: Path) -> N
     ]
     world._dataset = Dataset("toy", NAMES, tuple(as_boxes))
     assert world.report()["fc7"] == expected
-    world.groups["classify_svm"] = ClassifySvmSettings(protocol="splits")
+    world.change(classify_svm=ClassifySvmSettings(protocol="splits"))
     with pytest.raises(StageError, match=r"splits needs one class per picture, toy has boxes; set it to voc"):
         world.report()

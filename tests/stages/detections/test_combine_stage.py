@@ -12,13 +12,14 @@ from stage_context import StageContext
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
-from stages.detections.combine_stage import STAGE
 from stages.detections.saved import saved_path
 from stages.detections.settings import CombineSettings
 from stages.detections.suppression import CANDIDATES, Candidates, suppressed, union
 from stages.detections.thresholds import stored_thresholds
+from stages.graph import root_nodes
 
 CLASSES = ("cat", "dog")
+NODE = root_nodes()["combine"]
 N_IMAGES = 3
 
 
@@ -52,31 +53,31 @@ def made(root: Path, seed: int, ids: Sequence[int] = range(1, N_IMAGES + 1), **s
 def root(tmp_path: Path) -> Path:
     """A project whose own detections are of seed 0, and nothing saved."""
     for name in ("manifest", "detect"):
-        (tmp_path / STAGE.inputs[name]).parent.mkdir(parents=True)
-    (tmp_path / STAGE.inputs["saved"]).mkdir()
+        (tmp_path / NODE.inputs[name]).parent.mkdir(parents=True)
+    (tmp_path / NODE.inputs["saved"]).mkdir()
     images = tuple(record(i, f"{i}.png") for i in range(1, N_IMAGES + 1))
-    save_dataset(Dataset("toy", CLASSES, images), tmp_path / STAGE.inputs["manifest"])
-    made(tmp_path, 0).write(tmp_path / STAGE.inputs["detect"])
+    save_dataset(Dataset("toy", CLASSES, images), tmp_path / NODE.inputs["manifest"])
+    made(tmp_path, 0).write(tmp_path / NODE.inputs["detect"])
     return tmp_path
 
 
 def keep(root: Path, name: str, artifact: Artifact) -> Artifact:
-    artifact.write(saved_path(root / STAGE.inputs["saved"], name))
+    artifact.write(saved_path(root / NODE.inputs["saved"], name))
     return artifact
 
 
 def context_of(root: Path, *detectors: str, nms_iou: float = 0.3) -> StageContext:
-    return StageContext(root, STAGE, {"combine": CombineSettings(detectors=detectors, nms_iou=nms_iou)})
+    return StageContext(root, "combine", {"combine": CombineSettings(detectors=detectors, nms_iou=nms_iou)})
 
 
 def run(root: Path, *detectors: str, nms_iou: float = 0.3) -> StageContext:
     context = context_of(root, *detectors, nms_iou=nms_iou)
-    STAGE.run(context)
+    context.run()
     return context
 
 
 def result(root: Path) -> Artifact:
-    return Artifact.read(root / STAGE.outputs["manifest"])
+    return Artifact.read(root / NODE.outputs["manifest"])
 
 
 def stored(root: Path, artifact: Artifact, image: int) -> dict[str, Any]:
@@ -85,16 +86,16 @@ def stored(root: Path, artifact: Artifact, image: int) -> dict[str, Any]:
 
 def test_alone_it_hands_on_the_list_as_it_is(root: Path) -> None:
     for name in ("manifest", "saved"):  # needs neither
-        path = root / STAGE.inputs[name]
+        path = root / NODE.inputs[name]
         path.rename(path.with_name("away"))
-    before = (root / STAGE.inputs["detect"]).read_bytes()
+    before = (root / NODE.inputs["detect"]).read_bytes()
     assert run(root).computed == []
-    assert (root / STAGE.outputs["manifest"]).read_bytes() == before
+    assert (root / NODE.outputs["manifest"]).read_bytes() == before
 
 
 def test_the_detections_are_those_of_the_union(root: Path) -> None:
     # the other's images have other ids and another order
-    own, other = Artifact.read(root / STAGE.inputs["detect"]), keep(root, "spp", made(root, 1, (203, 201, 202)))
+    own, other = Artifact.read(root / NODE.inputs["detect"]), keep(root, "spp", made(root, 1, (203, 201, 202)))
     assert run(root, "spp", nms_iou=0.5).computed == [1, 2, 3]
     combined = result(root)
     assert combined.stage == "combine"
@@ -111,7 +112,7 @@ def test_the_detections_are_those_of_the_union(root: Path) -> None:
 
 
 def test_thresholds_are_of_the_union_and_of_both_ranks(root: Path) -> None:
-    own = Artifact.read(root / STAGE.inputs["detect"])
+    own = Artifact.read(root / NODE.inputs["detect"])
     other = keep(root, "spp", made(root, 1, rank_factor=2, detector="zf5, spp"))
     run(root, "spp")
     summary, store = result(root).summary, Store(root / "store")
@@ -141,7 +142,7 @@ def test_the_order_of_the_list_and_the_names_change_no_object(root: Path) -> Non
     assert result(root).entries == first
     # nor which of them is the project's own
     keep(root, "own", made(root, 0))
-    made(root, 2).write(root / STAGE.inputs["detect"])
+    made(root, 2).write(root / NODE.inputs["detect"])
     assert run(root, "own", "a").computed == []
     assert run(root, "own", "a", nms_iou=0.4).computed == [1, 2, 3]
     assert run(root, "own").computed == [1, 2, 3]
@@ -149,11 +150,13 @@ def test_the_order_of_the_list_and_the_names_change_no_object(root: Path) -> Non
 
 def test_the_detector_itself_adds_nothing_and_is_warned_of(root: Path) -> None:
     own = made(root, 0)
-    limits = stored_thresholds(Store(root / "store"), [list(own.keys.values())], CLASSES, 5)
+    limits = stored_thresholds(Store(root / "store"), [("detect", list(own.keys.values()))], CLASSES, 5)
     assert all(limit is not None for limit in limits.values())
     keep(root, "same", own)
     context = run(root, "same")
-    assert context.log.warnings == ["combine.detectors: same is the project's own detector, which adds nothing"]
+    assert context.log.warnings == [
+        "combine.detectors: same is the project's own detector once more, which adds nothing"
+    ]
     combined = result(root)
     assert combined.summary["thresholds"] == limits
     for i in own.keys:
@@ -179,7 +182,7 @@ def test_what_does_not_fit_is_one_line(root: Path, how: dict[str, Any], line: st
         run(root, "fits", "other")
     (text,) = str(error.value).splitlines()
     assert text.startswith(f"combine.detectors: other: {line}")
-    assert not (root / STAGE.outputs["manifest"]).exists()
+    assert not (root / NODE.outputs["manifest"]).exists()
 
 
 def test_all_problems_are_told_at_once(root: Path) -> None:
@@ -197,7 +200,7 @@ def test_objects_that_are_gone_are_told_before_any_is_computed(root: Path) -> No
     shutil.rmtree(Store(root / "store").path("detect", other.keys[2]))
     context = context_of(root, "spp")
     with pytest.raises(StageError, match=r"1 of 3 objects of spp are not in the store .*rcnn detections save spp"):
-        STAGE.run(context)
+        context.run()
     assert context.computed == []
 
 
@@ -205,7 +208,7 @@ def test_files_that_are_no_saved_detections(root: Path) -> None:
     keep(root, "there", made(root, 1))
     with pytest.raises(StageError, match=r"their\.json: no detections are saved under this name \(there are: there\)"):
         run(root, "their")
-    path = saved_path(root / STAGE.inputs["saved"], "there")
+    path = saved_path(root / NODE.inputs["saved"], "there")
     for text in ("", "[]", "{}", "[" * 100_000):
         path.write_text(text)
         with pytest.raises(StageError, match=r"there\.json: damaged, or no detections"):

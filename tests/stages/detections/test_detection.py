@@ -13,7 +13,7 @@ from stages.boxes.geometry import iou
 from stages.boxes.nms import class_nms
 from stages.detections.candidates import candidates_of, layers_needed
 from stages.detections.settings import DetectSettings
-from stages.detections.suppression import CANDIDATES, Detections, suppressed
+from stages.detections.suppression import CANDIDATES, ImageDetections, suppressed
 from stages.svm import classifier
 from stages.svm.classifier import Classifier
 
@@ -39,7 +39,7 @@ def image(seed: int, n: int = 60) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return features, boxes
 
 
-def detect_image(features, boxes, svm, bbox, width, height, settings) -> Detections:
+def detect_image(features, boxes, svm, bbox, width, height, settings) -> ImageDetections:
     """As the stage does."""
     return suppressed(candidates_of(features, boxes, svm, bbox, width, height, settings), settings.nms_iou)
 
@@ -145,7 +145,7 @@ def test_disabled_regression_gives_the_same_twice_and_needs_one_layer() -> None:
 def test_pruning_by_score_commutes_with_suppression(seed: int, threshold: float) -> None:
     svm, bbox = detector(seed)
     features, boxes = image(seed + 1)
-    result: Detections = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings())
+    result: ImageDetections = detect_image(features, boxes, svm, bbox, WIDTH, HEIGHT, DetectSettings())
     found = result.no_bbox
     after = found.boxes[found.scores >= threshold], found.labels[found.scores >= threshold]
     scores = svm.scores(features["fc7"])

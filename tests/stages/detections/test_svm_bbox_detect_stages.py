@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +12,18 @@ from cache.errors import StageError
 from manifests import Dataset, ImageRecord, load_dataset, save_dataset
 from stages.bbox.regressor import read_box_regressor
 from stages.bbox.settings import BboxSettings
-from stages.bbox.stage import STAGE as BBOX
 from stages.boxes.geometry import class_overlaps, iou
-from stages.detections.detect_stage import STAGE as DETECT
 from stages.detections.settings import DetectSettings
+from stages.settings import Settings
 from stages.svm.classifier import read_classifier
 from stages.svm.settings import SvmSettings
-from stages.svm.stage import STAGE as SVM
 
 CLASSES = ("disc", "star")
 
 
-def run(root: Path, stage: Any, **settings: Any) -> StageContext:
-    context = StageContext(root, stage, settings)
-    stage.run(context)
+def run(root: Path, stage: str, settings: Settings) -> StageContext:
+    context = StageContext(root, stage, {stage: settings})
+    context.run()
     return context
 
 
@@ -76,16 +73,16 @@ BBOX_SETTINGS = BboxSettings(ridge_lambda=1.0)
 
 
 def run_all(root: Path, detect: DetectSettings | None = None) -> StageContext:
-    run(root, SVM, svm=SVM_SETTINGS)
-    run(root, BBOX, bbox=BBOX_SETTINGS)
-    return run(root, DETECT, detect=detect or DetectSettings())
+    run(root, "svm", SVM_SETTINGS)
+    run(root, "bbox", BBOX_SETTINGS)
+    return run(root, "detect", detect or DetectSettings())
 
 
 def test_features_are_brought_to_the_mean_norm_asked_for(root: Path) -> None:
     scales = {}
     for norm in (20.0, 5.0):
-        svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"target_norm": norm}))
-        bbox = run(root, BBOX, bbox=BBOX_SETTINGS.model_copy(update={"target_norm": norm}))
+        svm = run(root, "svm", SVM_SETTINGS.model_copy(update={"target_norm": norm}))
+        bbox = run(root, "bbox", BBOX_SETTINGS.model_copy(update={"target_norm": norm}))
         models = read_classifier(svm.output("model")), read_box_regressor(bbox.output("model"))
         scales[norm] = [model.feature_scale for model in models]
     np.testing.assert_allclose(scales[5.0], np.array(scales[20.0]) / 4, rtol=1e-6)
@@ -96,12 +93,12 @@ def test_regions_learnt_from_are_within_the_overlaps_asked_for(root: Path) -> No
     artifact = Artifact.read(root / "artifacts/features/manifest.json")
     stored = [Store(root / "store").get("features", artifact.keys[record.id]).arrays for record in records]
     for below, above in ((0.3, 0.6), (0.6, 0.4)):
-        svm = run(root, SVM, svm=SVM_SETTINGS.model_copy(update={"negative_iou": below}))
+        svm = run(root, "svm", SVM_SETTINGS.model_copy(update={"negative_iou": below}))
         with svm.output("mining").open() as file:
             firsts = {row["class_name"]: int(row["negatives"]) for row in csv.DictReader(file) if row["fit"] == "1"}
         counts = (stored[0]["overlaps"] < below).sum(axis=0)  # all of the first image's
         assert firsts == dict(zip(CLASSES, counts.tolist(), strict=True))
-        bbox = run(root, BBOX, bbox=BBOX_SETTINGS.model_copy(update={"min_iou": above}))
+        bbox = run(root, "bbox", BBOX_SETTINGS.model_copy(update={"min_iou": above}))
         pairs = sum(int((arrays["overlaps"].max(axis=1) > above).sum()) for arrays in stored)
         assert sum(found["pairs"] for found in read_box_regressor(bbox.output("model")).summary.values()) == pairs
 
@@ -145,7 +142,7 @@ def test_the_chain_finds_the_objects(root: Path) -> None:
 
 
 def test_scale_and_mining_log(root: Path) -> None:
-    run(root, SVM, svm=SVM_SETTINGS)
+    run(root, "svm", SVM_SETTINGS)
     model = read_classifier(root / "artifacts/svm/model.h5")
     store = Store(root / "store")
     entries = Artifact.read(root / "artifacts/features/manifest.json").entries[:8]
@@ -171,14 +168,14 @@ def test_models_are_the_same_bytes_again(root: Path) -> None:
 
 def test_what_a_detection_depends_on(root: Path) -> None:
     run_all(root)
-    low = run(root, DETECT, detect=DetectSettings(rank_factor=1))
+    low = run(root, "detect", DetectSettings(rank_factor=1))
     assert low.computed == []
     assert len(low.log.warnings) == 2 and all("detect.rank_factor = 1 " in line for line in low.log.warnings)
     summary = Artifact.read(root / "artifacts/detect/manifest.json").summary
     assert all(isinstance(t, float) for t in summary["thresholds"].values())
-    assert run(root, DETECT, detect=DetectSettings(nms_iou=0.5)).computed == [9, 10, 11]
-    run(root, BBOX, bbox=BboxSettings(enabled=False))
-    assert run(root, DETECT, detect=DetectSettings()).computed == [9, 10, 11]
+    assert run(root, "detect", DetectSettings(nms_iou=0.5)).computed == [9, 10, 11]
+    run(root, "bbox", BboxSettings(enabled=False))
+    assert run(root, "detect", DetectSettings()).computed == [9, 10, 11]
     artifact = Artifact.read(root / "artifacts/detect/manifest.json")
     assert artifact.summary["detector"] == "toy, spp, svm on fc7, boxes as proposed"
     found = Store(root / "store").get("detect", artifact.keys[9])
@@ -195,27 +192,27 @@ def test_softmax_takes_the_networks_last_layer(root: Path) -> None:
     (root / "artifacts/finetune").mkdir()
     network = build("small", 3, generator=torch.Generator().manual_seed(0)).eval()
     save_weights(root / "artifacts/finetune/weights.safetensors", network)
-    run(root, SVM, svm=SvmSettings(classifier="softmax"))
+    run(root, "svm", SvmSettings(classifier="softmax"))
     assert read_classifier(root / "artifacts/svm/model.h5").kind == "softmax"
-    run(root, BBOX, bbox=BBOX_SETTINGS)
+    run(root, "bbox", BBOX_SETTINGS)
     with pytest.raises(StageError, match=r"svm/model.h5: trained on fc7 of length \d+, and the stored .* has 6"):
-        run(root, DETECT, detect=DetectSettings())
+        run(root, "detect", DetectSettings())
     with (root / "artifacts/svm/mining.csv").open() as file:
         assert list(csv.DictReader(file)) == []
 
 
 def test_bad_input_is_said(root: Path) -> None:
     with pytest.raises(StageError, match="layer 'fc9' is not among the stored features"):
-        run(root, SVM, svm=SvmSettings(layer="fc9"))
+        run(root, "svm", SvmSettings(layer="fc9"))
     run_all(root)
     manifest = root / "artifacts/manifest/manifest.json"
     dataset = load_dataset(manifest)
     save_dataset(Dataset("shapes", ("disc", "moon"), dataset.images), manifest)
     with pytest.raises(StageError, match="trained for classes disc, star, and the dataset has disc, moon"):
-        run(root, DETECT, detect=DetectSettings())
+        run(root, "detect", DetectSettings())
 
 
 def test_a_disabled_regressor_reads_no_features(root: Path) -> None:
     (root / "artifacts/features/manifest.json").unlink()
-    run(root, BBOX, bbox=BboxSettings(enabled=False))
+    run(root, "bbox", BboxSettings(enabled=False))
     assert not read_box_regressor(root / "artifacts/bbox/model.h5").enabled

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from stage_context import StageContext
 
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
@@ -17,7 +18,6 @@ from stages.features.featureset import FeatureSet, mean_norm
 from stages.features.objects import narrow, regions_of
 from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
-from stages.features.stage import STAGE
 from stages.networks.forward import one_thread_each
 from stages.networks.network import build
 from stages.networks.settings import NetworkSettings
@@ -26,26 +26,18 @@ from stages.networks.weights import load_weights, save_weights
 LAYERS = ("pool5", "fc7")
 
 
-class World:
-    """A project folder with a dataset, proposals and weights, and just enough context to run the stage in it."""
+class World(StageContext):
+    """A project folder with a dataset, proposals and weights."""
 
     def __init__(self, root):
-        self.root = root
-        self.store = Store(root / "store")
-        self.workers = 2
-        self.device = "auto"
+        groups = {"features": FeaturesSettings(layers=LAYERS, context_px=8), "network": NetworkSettings(batch=4)}
+        super().__init__(root, "features", groups)
         self.keys_only = False  # name the objects without computing them
-        self.groups = {
-            "features": FeaturesSettings(layers=LAYERS, context_px=8),
-            "network": NetworkSettings(batch=4),
-        }
-        self.computed = []
         rng = np.random.default_rng(0)
         self.pixels = {i: rng.integers(0, 256, (60, 80, 3), np.uint8) for i in (1, 2, 3)}
         self.records = [self.record(1), self.record(2, boxes=np.zeros((0, 4)), split="test"), self.record(3)]
         self.proposals = {i: self.put_proposals(i, n) for i, n in ((1, 5), (2, 6), (3, 0))}
-        network = build("small", 4, generator=torch.Generator().manual_seed(0))
-        save_weights(root / "weights.safetensors", network)
+        save_weights(self.place("weights"), build("small", 4, generator=torch.Generator().manual_seed(0)))
 
     def record(self, i, split="train", boxes=((5, 5, 30, 40), (20, 10, 70, 50), (0, 0, 80, 60)), **changes):
         n = len(boxes)
@@ -71,12 +63,6 @@ class World:
         attrs = {"image": f"{i}.png", "image_sha256": f"{i}" * 64, "box_convention": "", "count": n}
         return self.store.put(recipe, Payload({"boxes": boxes}, attrs, "hdf5"))
 
-    def settings(self, group):
-        return self.groups[group]
-
-    def input(self, name):
-        return self.root / {"weights": "weights.safetensors"}[name]
-
     def dataset(self):
         return Dataset("toy", ("a", "b", "c"), tuple(self.records))
 
@@ -100,15 +86,11 @@ class World:
         with ThreadPoolExecutor(self.workers) as pool:
             return list(pool.map(one, tasks))
 
-    def publish(self, name, entries, summary):
-        assert name == "manifest"
-        self.published = Artifact("features", STAGE.version, {}, {}, tuple(entries), summary)
-
-    def run(self):
+    def result(self):
         """Run the stage; the features, and the ids of the images that had to be computed."""
         self.computed = []
-        STAGE.run(self)
-        return FeatureSet(self.store, self.published), sorted(self.computed)
+        self.run()
+        return FeatureSet(self.store, self.listed()), sorted(self.computed)
 
 
 @pytest.fixture
@@ -117,7 +99,7 @@ def world(tmp_path):
 
 
 def test_ground_truth_first_then_proposals(world):
-    features, computed = world.run()
+    features, computed = world.result()
     assert computed == [1, 2, 3]
     assert features.image_ids == (1, 2, 3)
     assert features.dims == {"fc7": 512, "pool5": 1024}
@@ -148,7 +130,7 @@ def test_only_what_lies_in_a_crowd_region_overlaps_with_it(world):
 
 
 def test_features_are_the_networks_in_float16(world):
-    features, _ = world.run()
+    features, _ = world.result()
     network = load_weights(world.input("weights"))
     for layer in LAYERS:
         image = features.layer(layer)[0]
@@ -159,8 +141,8 @@ def test_features_are_the_networks_in_float16(world):
 
 
 def test_the_object_explains_itself_to_plain_zarr(world):
-    world.run()
-    key = world.published.keys[1]
+    world.result()
+    key = world.listed().keys[1]
     group = zarr.open_group(world.store.describe("features", key)["payload"], mode="r")
     attrs = dict(group.attrs)
     assert group["fc7"].shape == (7, 512)
@@ -172,12 +154,12 @@ def test_the_object_explains_itself_to_plain_zarr(world):
 
 
 def test_the_same_bytes_for_any_number_of_workers(world, tmp_path):
-    world.run()
+    world.result()
     again = World(tmp_path / "again")
     again.workers = 3
-    again.run()
-    assert again.published == world.published
-    for key in world.published.keys.values():
+    again.result()
+    assert again.listed() == world.listed()
+    for key in world.listed().keys.values():
         files = [s.describe("features", key)["files"] for s in (world.store, again.store)]
         assert files[0] == files[1]
 
@@ -187,10 +169,6 @@ def changed_network(world, change):
     with torch.no_grad():
         change(network)
     save_weights(world.input("weights"), network)
-
-
-def set_group(world, group, **values):
-    world.groups[group] = world.groups[group].model_copy(update=values)
 
 
 def replace_record(world, **changes):
@@ -205,7 +183,7 @@ UNCHANGED = {
     "last layer": lambda w: changed_network(w, lambda n: n.new_head(9, torch.Generator().manual_seed(1))),
     "device": lambda w: setattr(w, "device", "cpu"),
     "workers": lambda w: setattr(w, "workers", 1),
-    "layer order": lambda w: set_group(w, "features", layers=("fc7", "pool5", "fc7")),
+    "layer order": lambda w: w.update("features", layers=("fc7", "pool5", "fc7")),
 }
 ONE_IMAGE = {
     "pixels": lambda w: replace_record(w, sha256="f" * 64),
@@ -216,13 +194,13 @@ ONE_IMAGE = {
     "proposals": lambda w: w.proposals.update({1: w.put_proposals(1, 5, seed=9)}),
 }
 ALL_IMAGES = {
-    "layers": lambda w: set_group(w, "features", layers=("fc7",)),
-    "crop": lambda w: set_group(w, "features", crop="square"),
-    "context": lambda w: set_group(w, "features", context_px=4),
-    "storage": lambda w: set_group(w, "features", storage="float32"),
-    "batch": lambda w: set_group(w, "network", batch=8),
-    "dtype": lambda w: set_group(w, "network", dtype="bfloat16"),
-    "grid": lambda w: set_group(w, "network", pool5_grid=2),
+    "layers": lambda w: w.update("features", layers=("fc7",)),
+    "crop": lambda w: w.update("features", crop="square"),
+    "context": lambda w: w.update("features", context_px=4),
+    "storage": lambda w: w.update("features", storage="float32"),
+    "batch": lambda w: w.update("network", batch=8),
+    "dtype": lambda w: w.update("network", dtype="bfloat16"),
+    "grid": lambda w: w.update("network", pool5_grid=2),
     "weights": lambda w: changed_network(w, lambda n: n.trunk.features[0].weight.add_(0.01)),
     "mean": lambda w: changed_network(w, lambda n: setattr(n, "input", dataclasses.replace(n.input, mean=(0, 0, 0)))),
 }
@@ -231,10 +209,10 @@ ALL_IMAGES = {
 @pytest.mark.parametrize("change", [*UNCHANGED, *ONE_IMAGE, *ALL_IMAGES])
 def test_what_a_change_computes_again(world, change):
     world.keys_only = True
-    world.run()
+    world.result()
     before = world.keys
     {**UNCHANGED, **ONE_IMAGE, **ALL_IMAGES}[change](world)
-    world.run()
+    world.result()
     computed = [i for i, old, new in zip((1, 2, 3), before, world.keys, strict=True) if old != new]
     expected = [] if change in UNCHANGED else [1] if change in ONE_IMAGE else [1, 2, 3]
     assert computed == expected
@@ -242,14 +220,14 @@ def test_what_a_change_computes_again(world, change):
 
 def use_spp(world, **changes):
     spp = SppSettings(**{"scales_px": (60, 90), "levels": (4,), "target_side_px": 40, **changes})
-    set_group(world, "features", method="spp", spp=spp)
+    world.update("features", method="spp", spp=spp)
 
 
 SPP_UNCHANGED = {
-    "crop": lambda w: set_group(w, "features", crop="square"),
-    "context": lambda w: set_group(w, "features", context_px=4),
-    "batch": lambda w: set_group(w, "network", batch=8),
-    "grid": lambda w: set_group(w, "network", pool5_grid=2),
+    "crop": lambda w: w.update("features", crop="square"),
+    "context": lambda w: w.update("features", context_px=4),
+    "batch": lambda w: w.update("network", batch=8),
+    "grid": lambda w: w.update("network", pool5_grid=2),
     "input side": lambda w: changed_network(w, lambda n: setattr(n, "input", dataclasses.replace(n.input, side_px=48))),
     "order of the scales": lambda w: use_spp(w, scales_px=(90, 60)),
 }
@@ -257,10 +235,10 @@ SPP_CHANGED = {
     "scales": lambda w: use_spp(w, scales_px=(60, 91)),
     "target side": lambda w: use_spp(w, target_side_px=41),
     "one scale": lambda w: use_spp(w, scales_px=(60,)),
-    "method": lambda w: set_group(w, "features", method="warp"),
-    "layers": lambda w: set_group(w, "features", layers=("fc7",)),
-    "storage": lambda w: set_group(w, "features", storage="float32"),
-    "dtype": lambda w: set_group(w, "network", dtype="bfloat16"),
+    "method": lambda w: w.update("features", method="warp"),
+    "layers": lambda w: w.update("features", layers=("fc7",)),
+    "storage": lambda w: w.update("features", storage="float32"),
+    "dtype": lambda w: w.update("network", dtype="bfloat16"),
     "weights": lambda w: changed_network(w, lambda n: n.trunk.features[0].weight.add_(0.01)),
     "mean": ALL_IMAGES["mean"],
 }
@@ -270,20 +248,20 @@ SPP_CHANGED = {
 def test_what_a_change_computes_again_with_spp(world, change):
     world.keys_only = True
     use_spp(world)
-    world.run()
+    world.result()
     before = world.keys
     {**SPP_UNCHANGED, **SPP_CHANGED}[change](world)
-    world.run()
+    world.result()
     assert [old != new for old, new in zip(before, world.keys, strict=True)] == [change in SPP_CHANGED] * 3
 
 
 def test_spp_levels_and_the_target_side_of_one_scale(world):
     world.keys_only = True
-    set_group(world, "features", layers=("pool5",))
+    world.update("features", layers=("pool5",))
     keys = []
     for changes in ({}, {"target_side_px": 100}, {"levels": (1, 2)}, {"levels": (2, 1)}, {"pooling": "average"}):
         use_spp(world, scales_px=(60,), **changes)
-        world.run()
+        world.result()
         keys.append(tuple(world.keys))
     assert keys[0] == keys[1]  # of one scale there is nothing to choose
     assert len(set(keys)) == 4
@@ -291,19 +269,19 @@ def test_spp_levels_and_the_target_side_of_one_scale(world):
 
 def test_spp_does_not_enter_the_keys_of_warped_regions(world):
     world.keys_only = True
-    world.run()
+    world.result()
     before = world.keys
     spp = SppSettings(scales_px=(100, 200), levels=(1, 5), target_side_px=99)
-    set_group(world, "features", spp=spp)
-    world.run()
+    world.update("features", spp=spp)
+    world.result()
     assert world.keys == before
     names = {"layers", "network", "weights_digest", "pool5_grid", "input", "crop", "context_px", "arithmetic", "batch"}
-    assert set(world.published.summary) == names | {"storage"}
+    assert set(world.listed().summary) == names | {"storage"}
 
 
 def test_spp_features_are_the_extractors_in_float16(world):
     use_spp(world)
-    features, computed = world.run()
+    features, computed = world.result()
     assert computed == [1, 2, 3]
     assert features.dims == {"fc7": 512, "pool5": 1024}
     extract = SppExtractor(load_weights(world.input("weights")), LAYERS, Spp((60, 90), (4,), 40))
@@ -312,7 +290,7 @@ def test_spp_features_are_the_extractors_in_float16(world):
             with one_thread_each():
                 expected = extract(world.pixels[image.image_id], image.boxes)[layer]
             assert np.array_equal(image.features, expected.astype(np.float16))
-    attrs = dict(zarr.open_group(world.store.describe("features", world.published.keys[1])["payload"]).attrs)
+    attrs = dict(zarr.open_group(world.store.describe("features", world.listed().keys[1])["payload"]).attrs)
     assert (attrs["method"], attrs["scales_px"], attrs["levels"], attrs["target_side_px"]) == ("spp", [60, 90], [4], 40)
     assert attrs["feature_order"].startswith("pool5: levels in their order")
 
@@ -320,34 +298,34 @@ def test_spp_features_are_the_extractors_in_float16(world):
 def test_spp_layers_that_there_are_not_are_told_before_anything_is_computed(world):
     use_spp(world, levels=(1, 2, 3, 6))
     with pytest.raises(StageError, match=r"fc6 of small takes 1024 values.*set features\.spp\.levels to \[4\]"):
-        world.run()
+        world.result()
     assert world.computed == []
 
 
 def test_a_network_with_a_pyramid(world):
     """Cropped and pooled as a whole, or pooled from the whole image: other objects, of equal lengths."""
-    world.run()
+    world.result()
     save_weights(world.input("weights"), build("small", 4, generator=torch.Generator().manual_seed(0), pyramid=(1, 2)))
-    cropped, computed = world.run()
+    cropped, computed = world.result()
     assert (cropped.dims, computed) == ({"fc7": 512, "pool5": 320}, [1, 2, 3])
-    assert world.published.summary["pyramid"] == [1, 2]
+    assert world.listed().summary["pyramid"] == [1, 2]
     use_spp(world, levels=(1, 2))
-    pooled, computed = world.run()
+    pooled, computed = world.result()
     assert (pooled.dims, computed) == (cropped.dims, [1, 2, 3])
 
 
 def test_an_added_image_computes_one(world):
-    assert world.run()[1] == [1, 2, 3]
-    assert world.run()[1] == []
+    assert world.result()[1] == [1, 2, 3]
+    assert world.result()[1] == []
     world.pixels[4] = world.pixels[1]
     world.records.append(world.record(4))
     world.proposals[4] = world.put_proposals(4, 3)
-    assert world.run()[1] == [4]
+    assert world.result()[1] == [4]
 
 
 @pytest.mark.parametrize("read_ahead", [0, 1, 5])
 def test_reading_ahead_changes_nothing(world, read_ahead):
-    features, _ = world.run()
+    features, _ = world.result()
     view = features.layer("fc7", [3, 1], read_ahead=read_ahead)
     assert len(view) == 2
     for _ in range(2):
@@ -362,7 +340,7 @@ def test_reading_ahead_changes_nothing(world, read_ahead):
 
 @pytest.mark.parametrize("read_ahead", [0, 2])
 def test_a_view_of_objects_has_the_ground_truth_rows_and_reads_no_others(world, read_ahead, monkeypatch):
-    features = world.run()[0]
+    features = world.result()[0]
     whole = list(features.layer("fc7"))
     read = []
     monkeypatch.setattr(Store, "get_rows", lambda *a, inner=Store.get_rows: read.append(a[-2:]) or inner(*a))
@@ -375,7 +353,7 @@ def test_a_view_of_objects_has_the_ground_truth_rows_and_reads_no_others(world, 
 
 
 def test_mean_norm_over_few_regions_is_exact(world):
-    features, _ = world.run()
+    features, _ = world.result()
     view = features.layer("fc7")
     rows = np.concatenate([image.features for image in view]).astype(np.float64)
     assert mean_norm(view, 3) == pytest.approx(np.sqrt((rows**2).sum(1)).mean(), rel=1e-12)
@@ -384,7 +362,7 @@ def test_mean_norm_over_few_regions_is_exact(world):
 def test_mean_norm_is_a_seeded_estimate(world, monkeypatch):
     monkeypatch.setattr("stages.features.featureset._STATISTICS_IMAGES", 2)
     monkeypatch.setattr("stages.features.featureset._STATISTICS_ROWS", 2)
-    view = world.run()[0].layer("fc7")
+    view = world.result()[0].layer("fc7")
     assert mean_norm(view, 3) == mean_norm(view, 3)
     assert len({mean_norm(view, seed) for seed in range(6)}) > 1
 
@@ -404,48 +382,48 @@ def test_mean_norms_rows_are_a_run_that_goes_on_with_the_first(monkeypatch):
 
 
 def test_mean_norm_of_nothing(world):
-    features, _ = world.run()
+    features, _ = world.result()
     with pytest.raises(StageError, match="no image has regions"):
         mean_norm(features.layer("fc7", []), 3)
 
 
 def test_bad_requests_are_named(world):
-    features, _ = world.run()
+    features, _ = world.result()
     with pytest.raises(StageError, match=r"'pool4' is not among the stored features.*did you mean 'pool5'"):
         features.layer("pool4")
     with pytest.raises(StageError, match="no features of image id 9"):
         features.layer("pool5", [1, 9])
-    set_group(world, "features", layers=("fc9",))
+    world.update("features", layers=("fc9",))
     with pytest.raises(StageError, match="network small has no layer 'fc9'"):
-        world.run()
-    set_group(world, "features", layers=("boxes",))
+        world.result()
+    world.update("features", layers=("boxes",))
     with pytest.raises(StageError, match="name of another array"):
-        world.run()
-    set_group(world, "features", layers=("fc7",))
-    set_group(world, "network", name="alexnet")
+        world.result()
+    world.update("features", layers=("fc7",))
+    world.update("network", name="alexnet")
     with pytest.raises(StageError, match=r"holds weights of small, network\.name is alexnet"):
-        world.run()
+        world.result()
 
 
 def test_an_image_without_proposals_object_is_named(world):
     del world.proposals[2]
     with pytest.raises(StageError, match=r"2\.png: no proposals"):
-        world.run()
+        world.result()
 
 
 def test_a_bad_region_names_its_image(world):
     world.records[2] = world.record(3, boxes=((5, 5, 5, 9),), labels=[0], difficult=[False], crowd=[False])
     with pytest.raises(StageError, match=r"3.png: region 0 has no area"):
-        world.run()
+        world.result()
 
 
 def test_values_beyond_float16_are_an_error_not_infinite(world):
     changed_network(world, lambda n: n.trunk.classifier[1].weight.mul_(1e6))
-    set_group(world, "features", layers=("fc7",))
+    world.update("features", layers=("fc7",))
     with pytest.raises(StageError, match=r"\.png: fc7 unit \d+ of region \d+ .*features.storage to float32"):
-        world.run()
-    set_group(world, "features", storage="float32")
-    features, _ = world.run()
+        world.result()
+    world.update("features", storage="float32")
+    features, _ = world.result()
     image = features.layer("fc7")[0]
     assert image.features.dtype == np.float32
     assert image.features.max() > 65504
@@ -458,7 +436,7 @@ def test_not_a_number_is_an_error_in_any_precision():
 
 
 def test_a_view_as_one_dask_array_and_by_slices(world):
-    features, _ = world.run()
+    features, _ = world.result()
     view = features.layer("pool5", [3, 1])
     together = np.concatenate([image.features for image in view])
     lazy = view.array()

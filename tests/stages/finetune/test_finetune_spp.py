@@ -1,10 +1,9 @@
 """Fine-tuning of the fully connected layers alone, on windows pooled from stored maps (``features.method: spp``)."""
 
+import dataclasses
 import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ import pytest
 import torch
 from stage_context import Messages, StageContext
 
+from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
+from manifests import Dataset, ImageRecord, save_dataset
 from stages.features.maps import MapsCompute, described, map_name, map_task
-from stages.features.settings import SppSettings
+from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.finetune.batches import PooledReader, checked_length, mirrored_boxes, pooled_reader
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.stage import STAGE, run
 from stages.finetune.tuning import course_of, fine_tune
 from stages.finetune.windows import Windows, draw_batch
 from stages.networks.forward import one_thread_each
@@ -48,10 +48,9 @@ def picture(index: int) -> np.ndarray:
     return np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def record(index: int, **more: Any) -> Any:
-    width, height = SHAPES[index]
-    fields = {"id": 10 + index, "file_name": f"{index}.jpg", "sha256": f"{index:064x}"}
-    return SimpleNamespace(width=width, height=height, index=index, **fields, **more)
+def record(index: int, split: str = "train", boxes: Any = ()) -> ImageRecord:
+    sides = SHAPES[index]
+    return ImageRecord(10 + index, f"{index}.jpg", *sides, f"{index:064x}", split, boxes, [0] * len(boxes))
 
 
 def random_windows(n: int, seed: int = 0) -> Windows:
@@ -62,8 +61,8 @@ def random_windows(n: int, seed: int = 0) -> Windows:
     return Windows(images, boxes, rng.integers(0, 4, n))
 
 
-def picture_of(which: Any) -> np.ndarray:
-    return picture(which.index)
+def picture_of(which: ImageRecord) -> np.ndarray:
+    return picture(which.id - 10)
 
 
 def reader_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledReader:
@@ -175,59 +174,40 @@ def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
 
 
 class Project(StageContext):
-    """A context with a real store and four images of one or two objects; proposals around them and elsewhere."""
-
-    def __init__(self, root: Path, stop_at: int | None = None, net: Network | None = None, **changes: Any) -> None:
-        groups = {
-            "finetune": settings_of(**changes),
-            "features.crop": "warp",
-            "features.context_px": 4,
-            "features.method": "spp",
-            "features.spp": SppSettings(scales_px=SPP.scales_px, levels=LEVELS, target_side_px=22),
-            "features.storage": "float16",
-        }
-        super().__init__(root, STAGE, groups, seed=3)
-        self.real, self.store = self.store, SimpleNamespace(get=self.get)
-        self.log = Messages(stop_at)
-        gt, one = np.array([[5, 5, 35, 30]], np.float32), np.zeros(1, int)
-        self.records = [record(i, boxes=gt, labels=one, crowd=one.astype(bool)) for i in range(len(SHAPES))]
-        for name in ("manifest", "proposals"):
-            (root / name).write_text("{}")
-        if not (root / "weights").exists():
-            save_weights(root / "weights", net or network(), {})
-
-    def get(self, stage: str, key: str, names: list[str]) -> Any:
-        if stage == "finetune":
-            return self.real.get(stage, key, names)
-        boxes = np.array([[6, 6, 35, 30], [20, 5, 45, 30], [40, 0, 48, 30], [0, 32, 30, 45]], np.float32)
-        return SimpleNamespace(arrays={"boxes": boxes})
-
-    def compute_images(self, tasks: list[Any], compute: Any, *, unit: str) -> list[str]:
-        for task in tasks:
-            if not self.real.has("finetune", task.recipe.key):
-                self.computed.append(task.image.id)
-                self.real.put(task.recipe, compute(task))
-        return [task.recipe.key for task in tasks]
-
-    def input(self, name: str) -> Path:
-        return self.root / name
-
-    def output(self, name: str) -> Path:
-        return self.root / f"out-{name}"
-
-    def dataset(self) -> Any:
-        return SimpleNamespace(classes=("cat",), split=lambda name: {"train": self.records}[name])
-
-    def artifact(self, name: str) -> Any:
-        return SimpleNamespace(keys={r.id: "k" for r in self.records})
+    """Four images of an object each, proposals around it and elsewhere; ``test``: further ones, of that split."""
 
     image = staticmethod(picture_of)
+
+    def __init__(
+        self,
+        root: Path,
+        stop_at: int | None = None,
+        net: Network | None = None,
+        test: int = 0,
+        storage: str = "float16",
+        **changes: Any,
+    ) -> None:
+        spp = SppSettings(scales_px=SPP.scales_px, levels=LEVELS, target_side_px=22)
+        features = FeaturesSettings(context_px=4, method="spp", spp=spp, storage=storage)
+        groups = {"finetune": settings_of(**changes), "features": features}
+        super().__init__(root, "finetune", groups, seed=3)
+        self.log = Messages(stop_at)
+        records = [record(i, boxes=[[5, 5, 35, 30]]) for i in range(len(SHAPES))]
+        for i in range(test):
+            other = {"id": 20 + i, "file_name": f"test{i}.jpg", "split": "test", "splits": ("test",)}
+            records.append(dataclasses.replace(records[i], **other))
+        save_dataset(Dataset("toy", ("cat",), tuple(records)), self.place("manifest"))
+        boxes = np.array([[6, 6, 35, 30], [20, 5, 45, 30], [40, 0, 48, 30], [0, 32, 30, 45]], np.float32)
+        key = self.store.put(Recipe("proposals", 1, {}, {}), Payload({"boxes": boxes}, {"count": 4}, "hdf5"))
+        Artifact("proposals", 1, {}, {}, tuple((r.id, key) for r in records), {}).write(self.place("proposals"))
+        if not self.place("weights").exists():
+            save_weights(self.place("weights"), net or network(), {})
 
 
 def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    run(project)
-    before, after = load_weights(tmp_path / "weights"), load_weights(tmp_path / "out-weights")
+    project.run()
+    before, after = load_weights(project.input("weights")), load_weights(project.output("weights"))
     for name, value in before.trunk.features.state_dict().items():
         assert torch.equal(value, after.trunk.features.state_dict()[name])
     assert weights_digest(before, ["pool5"]) == weights_digest(after, ["pool5"])
@@ -235,13 +215,13 @@ def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path
     assert not torch.equal(before.trunk.classifier[4].weight, after.trunk.classifier[4].weight)
     assert after.n_outputs == 2
     assert after.pyramid == LEVELS
-    entries, summary = project.published.entries, project.published.summary
+    entries, summary = project.listed("maps").entries, project.listed("maps").summary
     assert [image_id for image_id, _ in entries] == [10, 11, 12, 13]
     assert summary["scales_px"] == [64, 96]
     json.dumps(summary)
-    rows = (tmp_path / "out-curve").read_text().splitlines()
+    rows = (tmp_path / "artifacts/finetune/curve.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in rows[1:]] == ["1", "3", "6"]
-    names = {key: set(project.real.describe("finetune", key)["arrays"]) for _, key in entries}
+    names = {key: set(project.store.describe("finetune", key)["arrays"]) for _, key in entries}
     plain = {"conv5_64", "conv5_96"}
     both = plain | {"mirrored_64", "mirrored_96"}
     assert sorted(map(len, names.values())) == [2, 4, 4, 4]  # the image held out is never mirrored
@@ -250,62 +230,74 @@ def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path
 
 def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> None:
     first = Project(tmp_path)
-    run(first)
+    first.run()
     assert first.computed == [10, 11, 12, 13]
     for changes in ({"lr": 0.002}, {"fg_iou": 0.6}, {"iterations": 7, "fg_per_batch": 2}):
         again = Project(tmp_path, **changes)
-        run(again)
+        again.run()
         assert again.computed == []
     plain = Project(tmp_path, mirror=False)
-    run(plain)
+    plain.run()
     assert len(plain.computed) == 3  # of the images trained on; the one held out had no mirror image before
-    (tmp_path / "weights").write_bytes((tmp_path / "out-weights").read_bytes())  # other fc layers
+    plain.input("weights").write_bytes(plain.output("weights").read_bytes())  # other fc layers
     after = Project(tmp_path)
-    run(after)
+    after.run()
     assert after.computed == []
 
 
 def test_maps_are_of_the_precision_trained_at(tmp_path: Path) -> None:
     for precision in ("float32", "bfloat16"):
         project = Project(tmp_path, precision=precision, iterations=1)
-        run(project)
+        project.run()
         assert len(project.computed) == 4
-        assert project.published.summary["arithmetic"] == precision
+        assert project.listed("maps").summary["arithmetic"] == precision
 
 
 def test_background_far_from_every_object_can_be_left_out(tmp_path: Path) -> None:
     for low, count in ((0.0, 9), (0.1, 3)):  # of three images each: IoU .375, 0 and 0
         project = Project(tmp_path, bg_iou_low=low)
-        run(project)
-        assert f"finetune: 6 foreground and {count} background windows of 3 images" in project.log.infos[0]
+        project.run()
+        assert f"6 foreground and {count} background windows of 3 images" in project.log.infos[0]
 
 
 def test_resumed_is_to_the_bit_what_was_not_interrupted(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for folder in (whole, stopped):
         folder.mkdir()
-    run(Project(whole))
+    Project(whole).run()
     for stop_at in (5, 6):
         with pytest.raises(InterruptedError):
-            run(Project(stopped, stop_at=stop_at))
+            Project(stopped, stop_at=stop_at).run()
     resumed = Project(stopped)
-    run(resumed)
+    resumed.run()
     assert any("going on from the checkpoint at iteration 4" in line for line in resumed.log.infos)
-    for name in ("out-weights", "out-curve"):
-        assert (whole / name).read_bytes() == (stopped / name).read_bytes()
+    for name in ("weights.safetensors", "curve.csv"):
+        folders = [folder / "artifacts/finetune" for folder in (whole, stopped)]
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    other = tmp_path / "other"
     with pytest.raises(InterruptedError):
-        run(Project(stopped, stop_at=5))
-    others = Project(stopped)
-    others.groups["features.storage"] = "float32"
-    run(others)
+        Project(other, stop_at=5).run()
+    others = Project(other, storage="float32")
+    others.run()
     assert not any("going on" in line for line in others.log.infos)
 
 
 def test_a_cache_that_holds_nothing_changes_nothing(tmp_path: Path) -> None:
-    run(Project(tmp_path))
-    before = (tmp_path / "out-weights").read_bytes()
-    run(Project(tmp_path, image_cache_mb=0))
-    assert (tmp_path / "out-weights").read_bytes() == before
+    found = []
+    for folder, cache_mb in (("a", 1024), ("b", 0)):  # in one project the second would take the first's result
+        project = Project(tmp_path / folder, image_cache_mb=cache_mb)
+        project.run()
+        found.append(project.output("weights").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_another_test_image_trains_nothing_and_computes_no_map(tmp_path: Path) -> None:
+    for test in (0, 1, 2):
+        project = Project(tmp_path, test=test, image_cache_mb=test, checkpoint_every=test + 1)
+        project.run()
+        assert bool(project.log.seen) == (test == 0)
+    assert project.computed == []
+    assert project.tally.reused == 1
 
 
 @pytest.mark.parametrize(
@@ -324,7 +316,7 @@ def test_a_network_that_does_not_fit_is_one_line_before_anything_is_computed(
 ) -> None:
     project = Project(tmp_path, net=net())
     with pytest.raises(StageError, match=message) as caught:
-        run(project)
+        project.run()
     assert str(caught.value).startswith("finetune: with features.method: spp")
     assert "finetune.iterations to 0" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -353,15 +345,15 @@ def test_what_computes_maps_can_be_sent_to_other_processes() -> None:
 
 def test_no_iterations_publish_no_maps(tmp_path: Path) -> None:
     project = Project(tmp_path, iterations=0)
-    run(project)
-    assert (project.published.entries, project.published.summary) == ((), {})
+    project.run()
+    assert (project.listed("maps").entries, project.listed("maps").summary) == ((), {"dataset": "toy"})
 
 
 def test_a_new_head_is_trained(tmp_path: Path) -> None:
     made = build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0), pyramid=LEVELS, fc=(16, 8)).eval()
     project = Project(tmp_path, net=made)
-    run(project)
-    after = load_weights(tmp_path / "out-weights")
+    project.run()
+    after = load_weights(tmp_path / "artifacts/finetune/weights.safetensors")
     assert (after.fc, after.n_outputs) == ((16, 8), 2)
     for i in (1, 4):
         assert not torch.equal(made.trunk.classifier[i].weight, after.trunk.classifier[i].weight)
@@ -373,4 +365,4 @@ def test_averages_are_not_fine_tuned_on() -> None:
     with pytest.raises(
         StageError, match=r"take maxima, and features\.spp\.pooling is average; set it to max, or finetune"
     ):
-        checked_length(network(), replace(SPP, pooling="average"))
+        checked_length(network(), dataclasses.replace(SPP, pooling="average"))

@@ -193,10 +193,15 @@ def test_pool5_needs_no_fully_connected_layer(networks):
 
 @pytest.mark.parametrize(("asked", "near"), [("fc9", "fc"), ("pool_5", "pool5"), ("feature.10", "features.10")])
 def test_an_unknown_layer_names_the_nearest(networks, asked, near):
-    with pytest.raises(StageError, match=f"the nearest to yours: {near}") as caught:
+    with pytest.raises(StageError, match=rf"\(did you mean .*'{near}") as caught:
         networks("alexnet").extract(crops(networks("alexnet"), 1), [asked])
     assert "pool5, fc6, fc7" in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+def test_a_layer_that_nothing_is_like_gets_no_hint(networks):
+    with pytest.raises(StageError, match="has no layer 'zzz'; its named layers are pool5, fc6, fc7"):
+        networks("alexnet").node("zzz")
 
 
 def test_an_unknown_network_names_the_nearest():

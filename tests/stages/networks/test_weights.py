@@ -118,3 +118,48 @@ def test_the_digest_tells_rectified_logits_from_others():
     free.drop_rectifier()
     assert weights_digest(cut, ["fc8"]) != weights_digest(free, ["fc8"])
     assert weights_digest(cut, ["pool5"]) == weights_digest(free, ["pool5"])
+
+
+def of_constants(network):
+    """Give the network weights that no version of a random generator changes."""
+    with torch.no_grad():
+        for i, tensor in enumerate(network.trunk.state_dict().values()):
+            tensor.fill_(i % 7 / 8)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "options", "digest"),
+    [
+        ("small", ["pool5"], {}, "7198a7ec76b937e42f5340b66d1d3af0f753ba809cb179cada26d8b6b0ccf791"),
+        ("small", ["fc7", "pool5"], {}, "2951e364514f059194dd1f474dea46e030b44166ed3f32ac76c725b39d424b45"),
+        ("small", ["fc6"], {"pyramid": (1, 2)}, "9f43ac180f396bc7de661e72dbd9d1007f385766f63e4a13cb20b53c725b4b94"),
+        ("squeezenet1_0", ["fc8"], {}, "5dd6a8837df667f699f1b3670558fe9eb0ba5055d474d39122f56c6c3a3277e3"),
+        (
+            "squeezenet1_0",
+            ["pool5"],
+            {"pool5_grid": 2},
+            "7521b622375c9834a66fd2af526b5c3d3c6871804badaba60f4fd143da1f795c",
+        ),
+        ("zf5", ["fc6"], {"pyramid": (1, 2)}, "531eed885524847afbb1f0adba861fabb8846d595c0aefc86f0bb7f35d0bf980"),
+    ],
+)
+def test_digests_of_networks_without_fc_are_those_that_stores_have(name, layers, options, digest):
+    assert weights_digest(of_constants(build(name, 3, **options)), layers) == digest
+
+
+def test_the_digest_tells_new_fc_layers_and_their_pyramid_from_the_architectures_own():
+    fc = (512, 512)  # as large as the architecture's own, so that every tensor has the same name and shape
+    own = of_constants(build("small", 3, pyramid=(3, 4)))
+    new = of_constants(build("small", 3, pyramid=(3, 4), fc=fc))
+    one_level = of_constants(build("small", 3, pyramid=(5,), fc=fc))  # 25 bins, too
+    turned = of_constants(build("small", 3, pyramid=(4, 3), fc=fc))
+    shapes = {str([(k, v.shape) for k, v in one.graph(["fc6"]).state_dict().items()]) for one in (own, new, one_level)}
+    assert len(shapes) == 1
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(own.extract(x, ["fc6"])["fc6"], new.extract(x, ["fc6"])["fc6"])
+    assert len({weights_digest(one, ["fc6"]) for one in (own, new, one_level, turned)}) == 4
+    assert len({weights_digest(one, ["fc6", "pool5"]) for one in (own, new, one_level, turned)}) == 4
+    # what comes before the new layers is the same function
+    assert len({weights_digest(one, [one.conv5]) for one in (own, new, one_level)}) == 1
+    assert weights_digest(own, ["pool5"]) == weights_digest(new, ["pool5"])

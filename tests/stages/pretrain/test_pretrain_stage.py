@@ -19,39 +19,29 @@ from stages.networks.settings import InputSettings, NetworkSettings
 from stages.networks.weights import class_names, load_weights
 from stages.pretrain.pictures import registered_set
 from stages.pretrain.settings import PretrainSettings
-from stages.pretrain.stage import STAGE, run
 
 
 class FakeContext(StageContext):
-    workers = 1
+    """A registered dataset without anything in it."""
 
     def __init__(self, root: Path, **network: Any) -> None:
-        groups = {
-            "network": NetworkSettings(**network),
-            "pretrain": PretrainSettings(iterations=2, batch=4),
-        }
-        super().__init__(root, STAGE, groups, seed=3)
-        (root / "artifacts/datasets/toy").mkdir(parents=True)
-
-    def input(self, name: str) -> Path:
-        paths = {"registered": "artifacts/datasets/toy"}
-        return self.root / paths[name]
-
-    def output(self, name: str) -> Path:
-        return self.root / f"out-{name}"
+        groups = {"network": NetworkSettings(**network), "pretrain": PretrainSettings(iterations=2, batch=4)}
+        super().__init__(root, "pretrain", groups, seed=3)
+        self.workers = 1
+        self.place("registered").mkdir(exist_ok=True)
 
 
 def test_given_weights_are_written_with_their_convention(tmp_path: Path) -> None:
     given = build("small", 7, generator=torch.Generator().manual_seed(0)).trunk.state_dict()
     save_file(given, tmp_path / "mine.safetensors")
     convention = InputSettings(color_order="bgr", mean=(1, 2, 3))
-    run(FakeContext(tmp_path, weights="mine.safetensors", input=convention, pool5_grid=2))
-    network = load_weights(tmp_path / "out-weights")
+    FakeContext(tmp_path, weights="mine.safetensors", input=convention, pool5_grid=2).run()
+    network = load_weights(tmp_path / "artifacts/pretrain/weights.safetensors")
     assert (network.n_outputs, network.pool5_grid) == (7, 2)
     assert (network.input.color_order, network.input.mean) == ("bgr", (1, 2, 3))
     for name, value in network.trunk.state_dict().items():
         assert torch.equal(value, given[name]), name
-    assert (tmp_path / "out-curve").read_text() == "iteration,train_loss,val_loss,val_accuracy\n"
+    assert (tmp_path / "artifacts/pretrain/curve.csv").read_text() == "iteration,train_loss,val_loss,val_accuracy\n"
 
 
 def test_trains_on_the_datasets_classification_set(tmp_path: Path) -> None:
@@ -59,10 +49,10 @@ def test_trains_on_the_datasets_classification_set(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
     file = tmp_path / "artifacts/datasets/toy/classification.npz"
     np.savez(file, images=images, labels=np.arange(12) % 4, train=np.arange(12) < 8)
-    run(ctx)
-    assert load_weights(tmp_path / "out-weights").n_outputs == 4
-    assert len((tmp_path / "out-curve").read_text().splitlines()) == 3  # heading, iterations 1 and 2
-    assert not list((tmp_path / "work").glob("*"))
+    ctx.run()
+    assert load_weights(tmp_path / "artifacts/pretrain/weights.safetensors").n_outputs == 4
+    assert len((tmp_path / "artifacts/pretrain/curve.csv").read_text().splitlines()) == 3  # heading, iterations 1 and 2
+    assert not list(ctx.work_dir().iterdir())
 
 
 @pytest.mark.parametrize(
@@ -84,11 +74,13 @@ def test_a_stopped_run_goes_on_only_with_the_same_parameters(
     file = tmp_path / "artifacts/datasets/toy/classification.npz"
     np.savez(file, images=images, labels=np.arange(12) % 4, train=np.arange(12) < 8)
     settings = PretrainSettings(iterations=4, batch=4, checkpoint_every=2)
-    ctx.groups["pretrain"], ctx.log = settings, Messages(3)
+    ctx.change(pretrain=settings)
+    ctx.log = Messages(3)
     with pytest.raises(InterruptedError):
-        run(ctx)
-    ctx.groups["pretrain"], ctx.log = settings.model_copy(update=change), Messages()
-    run(ctx)
+        ctx.run()
+    ctx.change(pretrain=settings.model_copy(update=change))
+    ctx.log = Messages()
+    ctx.run()
     assert ctx.log.seen[0] == first
 
 
@@ -106,10 +98,10 @@ def class_folders(tmp_path: Path, n: int = 12) -> Path:
 def test_trains_on_class_folders_of_any_sizes_and_names_the_outputs(tmp_path: Path) -> None:
     ctx = FakeContext(tmp_path, pyramid=(1, 2))
     class_folders(tmp_path)
-    run(ctx)
-    network = load_weights(tmp_path / "out-weights")
+    ctx.run()
+    network = load_weights(tmp_path / "artifacts/pretrain/weights.safetensors")
     assert (network.n_outputs, network.pyramid) == (2, (1, 2))
-    assert class_names(tmp_path / "out-weights") == ("a", "b")
+    assert class_names(tmp_path / "artifacts/pretrain/weights.safetensors") == ("a", "b")
 
 
 def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_path: Path) -> None:
@@ -141,4 +133,4 @@ def test_one_picture_cannot_be_normalised() -> None:
 
 def test_dataset_without_a_classification_set_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"no classification set; set network\.weights to"):
-        run(FakeContext(tmp_path))
+        FakeContext(tmp_path).run()

@@ -10,14 +10,13 @@ from cache.errors import StageError
 from manifests import Dataset, ImageRecord
 from stages.proposals.masks import region_mask
 from stages.proposals.settings import ProposalsSettings
-from stages.proposals.stage import STAGE
 
 
 class Context(StageContext):
     """With pictures that are held in memory."""
 
     def __init__(self, root: Path, images, seed=0, **settings):
-        super().__init__(root, STAGE, {"proposals": ProposalsSettings(**settings)}, seed)
+        super().__init__(root, "proposals", {"proposals": ProposalsSettings(**settings)}, seed)
         self.images = {record.id: (record, pixels) for record, pixels in images}
 
     def dataset(self):
@@ -40,13 +39,13 @@ def pictures():
 
 def run(root, images, **settings):
     context = Context(root, images, **settings)
-    STAGE.run(context)
+    context.run()
     return context
 
 
 def test_objects_summary_and_masks(tmp_path):
     context = run(tmp_path, pictures())
-    keys, summary = context.published.keys, context.published.summary
+    keys, summary = context.listed().keys, context.listed().summary
     assert list(keys) == [7, 9]
     stored = context.store.get("proposals", keys[7])
     boxes = stored.arrays["boxes"]
@@ -65,9 +64,10 @@ def test_only_what_changed_is_computed_again(tmp_path):
     images = pictures()
     first = run(tmp_path, images)
     assert first.computed == [7, 9]
+    listed = first.listed()
     again = run(tmp_path, images)
     assert again.computed == []
-    assert again.published == first.published
+    assert again.listed() == listed
     third = ImageRecord(11, "more.png", 80, 60, "c" * 64, "test", [[0, 0, 9, 9]], [0])
     assert run(tmp_path, [*images, (third, images[0][1])]).computed == [11]
     assert run(tmp_path, images, sliding_window={"stride": 0.5}).computed == []
@@ -82,7 +82,7 @@ def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
     options = {"method": "file", "file": {"path": str(path)}}
     first = run(tmp_path / "store", pictures(), **options)
     assert first.computed == [7, 9]
-    stored = first.store.get("proposals", first.published.keys[7])
+    stored = first.store.get("proposals", first.listed().keys[7])
     assert stored.arrays["boxes"].tolist() == [[25, 15, 55, 45], [0, 0, 9, 9]]
     assert region_mask(stored.arrays, 1).sum() == 81
     np.savez(path, **arrays | {"boxes/dot": np.array([[0, 0, 5, 5]])})
@@ -93,7 +93,7 @@ def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
 def test_sliding_windows_need_no_pixels(tmp_path):
     images = [(record, None) for record, _ in pictures()]
     context = run(tmp_path, images, method="sliding_window", sliding_window={"scales_px": (24,), "stride": 0.1})
-    assert context.published.summary["splits"]["train"]["overall"]["recall_0.5"] == 0.5
+    assert context.listed().summary["splits"]["train"]["overall"]["recall_0.5"] == 0.5
 
 
 def test_method_file_without_a_path(tmp_path):
@@ -108,5 +108,5 @@ def test_a_dataset_without_boxes_is_refused_in_one_line(tmp_path):
     with pytest.raises(
         StageError, match=r"^dataset d has one class per picture and no boxes, .*classification/dvc\.yaml"
     ):
-        STAGE.run(context)
+        context.run()
     assert context.computed == []

@@ -1,18 +1,20 @@
-"""The stage from files to page, with a stand-in for the pipeline's context."""
+"""The stage from files to page."""
 
 import csv
+import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 from report_data import data
+from stage_context import StageContext
 
-from cache import Artifact, Payload, Recipe, Store, digest_file
+from cache import Artifact, Payload, Recipe, digest_file
+from cache.environment import present
 from cache.errors import StageError
-from stages.features.settings import FeaturesSettings
+from manifests import save_dataset
+from stages.graph import REPORT
 from stages.networks.settings import NetworkSettings
-from stages.report.settings import ReportSettings
-from stages.report.stage import STAGE
+from stages.svm.settings import SvmSettings
 
 _COLUMNS = {
     "pr": "regression,class,score,recall,precision",
@@ -24,57 +26,40 @@ _COLUMNS = {
 }
 
 
-class Context:
-    seed = 3
+class Context(StageContext):
+    """Every input of the page, and times of two stages. ``lacks``: optional inputs that the node is not given."""
 
-    def __init__(self, root):
-        self.root, self.store, self.page, self.messages = root, Store(root / "store"), data(), []
-        self.log = SimpleNamespace(info=self.messages.append)
-        for name in STAGE.inputs:
-            self.input(name).write_bytes(b"")
-        self.input("metrics").write_text(json.dumps(self.page.metrics))
-        self.input("examples").write_text(json.dumps(self.page.examples))
+    def __init__(self, root, lacks=frozenset()):
+        groups = {"network": NetworkSettings(name="alexnet"), "svm": SvmSettings(C=77)}
+        super().__init__(root, "report", groups, seed=3)
+        given = {name: path for name, path in self.node.inputs.items() if name not in lacks}
+        self.node = dataclasses.replace(self.node, inputs=given)
+        self.page = data()
+        save_dataset(self.page.dataset, self.place("manifest"))
         points = {"detect": "d", "bbox": self.page.shown_from, "no_bbox": {}}
-        self.input("operating_points").write_text(json.dumps(points))
+        documents = {"scores": self.page.metrics, "examples": self.page.examples, "operating_points": points}
+        for name, document in documents.items():
+            self.place(name).write_text(json.dumps(document))
         for name, header in _COLUMNS.items():
-            with self.input(name).open("w", newline="") as file:
-                writer = csv.DictWriter(file, header.split(","), restval="")
-                writer.writeheader()
-                writer.writerows(getattr(self.page, name))
-
-    def input(self, name):
-        return self.root / f"{name}.in"
-
-    def output(self, name):
-        return self.root / f"{name}.out"
-
-    def dataset(self):
-        return self.page.dataset
-
-    def artifact(self, name):
-        if name == "features":
-            return Artifact("features", 1, {}, {}, (), {})
-        assert name == "detections"
+            if name in given:
+                with self.place(name).open("w", newline="") as file:
+                    writer = csv.DictWriter(file, header.split(","), restval="")
+                    writer.writeheader()
+                    writer.writerows(getattr(self.page, name))
         entries = []
         for record in self.page.tested:
             found = self.page.found(record)
             arrays = {"bbox.boxes": found.boxes, "bbox.scores": found.scores, "bbox.labels": found.labels}
             payload = Payload(arrays, {"image": record.file_name, "count": 2}, "hdf5")
             entries.append((record.id, self.store.put(Recipe("detect", 1, {}, {"image": record.id}), payload)))
-        return Artifact("detect", 1, {}, {}, tuple(entries), {"classifier": "svm", "regressed": True})
-
-    def settings(self, group):
-        assert group in STAGE.groups
-        given = {
-            "report": ReportSettings(),
-            "dataset": "toy",
-            "network": NetworkSettings(name="alexnet"),
-            "features": FeaturesSettings(),
-        }
-        return given.get(group, ReportSettings(max_classes=7))
+        summary = {"classifier": "svm", "regressed": True}
+        Artifact("detect", 1, {}, {}, tuple(entries), summary).write(self.place("detections"))
+        self.features = Artifact("features", 1, {}, {}, (), {})
+        for name in {"proposals", "features", "svm", "bbox"} & given.keys():
+            self.features.write(self.place(name))
 
     def timings(self):
-        known = {self.artifact("features").digest: {"conv": 0.5, "rest": 0.25, "measured": 1e9}}
+        known = {self.features.digest: {"conv": 0.5, "rest": 0.25, "measured": 1e9}}
         features = {"seconds": 0.0, "per_image": known | {"another's": {"conv": 77.0}}}
         return {"svm": {"seconds": 75.0}, "features": features}
 
@@ -84,27 +69,37 @@ class Context:
 
 def test_stage_writes_the_page(tmp_path):
     ctx = Context(tmp_path)
-    STAGE.run(ctx)
+    ctx.run()
     html = ctx.output("html").read_text(encoding="utf-8")
     assert html.startswith("<!DOCTYPE html>")
-    assert digest_file(ctx.input("metrics")) in html
-    assert "svm.max_classes" in html
+    assert digest_file(ctx.input("scores")) in html
+    assert "svm.C" in html and "77" in html
     assert "report.max_classes" not in html
     assert html.count("data:image/jpeg") == 2 + 4
     assert html.count("1 min 15 s") == 2  # svm, and all
     assert "Features of one image: conv 0.5 s, rest 0.25 s; in all 0.75 s" in html  # these features', no others'
-    assert len(ctx.messages) == 1
+    assert len(ctx.log.infos) == 1
+    assert str(present().as_json()["numpy"]) in html.split('id="environments"')[1]
+    assert "One environment computed them." in html
+
+
+def test_a_page_of_a_detector_without_features_svms_and_training(tmp_path):
+    ctx = Context(tmp_path, lacks=REPORT.optional)
+    ctx.run()
+    html = ctx.output("html").read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg") == 2 + 4
+    assert "Features of one image" not in html
 
 
 def test_a_table_of_another_version_is_named(tmp_path):
     ctx = Context(tmp_path)
     ctx.input("mining").write_text("class,fit\n")
-    with pytest.raises(StageError, match=r"mining\.in: lacks the column 'class_name'"):
-        STAGE.run(ctx)
+    with pytest.raises(StageError, match=r"mining\.csv: lacks the column 'class_name'"):
+        ctx.run()
 
 
 def test_operating_points_of_another_form_are_named(tmp_path):
     context = Context(tmp_path)
     context.input("operating_points").write_text(json.dumps({"detect": "d", "bbox": {"cat": "1.0"}, "no_bbox": {}}))
-    with pytest.raises(StageError, match=r"operating_points\.in: bbox is not a score for each class"):
-        STAGE.run(context)
+    with pytest.raises(StageError, match=r"operating_points\.json: bbox is not a score for each class"):
+        context.run()

@@ -2,43 +2,79 @@
 
 import numpy as np
 import pytest
-from evaluation_cases import random_case
+from evaluation_cases import random_case, resample
 
-from stages.scoring.bootstrap import image_weights, interval, resampled_map
+from stages.scoring.bootstrap import (
+    image_weights,
+    interval,
+    resampled_coco,
+    resampled_eleven_point_map,
+    resampled_map,
+    resampling,
+)
+from stages.scoring.coco import coco_matches, coco_scores
 from stages.scoring.matching import match
-from stages.scoring.objects import Detections, GroundTruth
-from stages.scoring.voc import area_ap, curve, mean_ap
-
-
-def resample(truth, found, drawn):
-    """The dataset whose images are ``drawn``, repeats being images of their own."""
-    objects = [(k, np.flatnonzero(truth.image == i)) for k, i in enumerate(drawn)]
-    rows = [(k, np.flatnonzero(found.image == i)) for k, i in enumerate(drawn)]
-    o, d = np.concatenate([r for _, r in objects]), np.concatenate([r for _, r in rows])
-    new_truth = GroundTruth(
-        np.repeat([k for k, _ in objects], [len(r) for _, r in objects]),
-        truth.labels[o],
-        truth.boxes[o],
-        truth.difficult[o],
-        truth.crowd[o],
-        len(drawn),
-        truth.n_classes,
-    )
-    image = np.repeat([k for k, _ in rows], [len(r) for _, r in rows])
-    return new_truth, Detections(image, found.labels[d], found.boxes[d], found.scores[d])
+from stages.scoring.objects import FlatDetections, GroundTruth
+from stages.scoring.voc import area_ap, curve, eleven_point_ap, mean_ap
 
 
 def test_weights_equal_a_real_resample():
     truth, found = random_case(4, n_images=15, ties=False)
     weights = image_weights(15, 20, np.random.default_rng(0))
     assert (weights.sum(axis=1) == 15).all()
-    got = resampled_map(found, match(found, truth, 0.5), truth, weights)
-    assert len(set(got)) > 10
-    for value, row in zip(got, weights, strict=True):
-        again, detections = resample(truth, found, np.repeat(np.arange(15), row))
+    area = resampled_map(found, match(found, truth, 0.5), truth, weights)
+    eleven = resampled_eleven_point_map(found, match(found, truth, 0.5), truth, weights)
+    ap, ap50 = resampled_coco(found, coco_matches(found, truth), truth, weights)
+    assert all(len(set(got)) > 10 for got in (area, eleven, ap, ap50))
+    for k, row in enumerate(weights):
+        again, detections = resample(truth, found, np.repeat(np.arange(15), row).tolist())
         matches = match(detections, again, 0.5)
         curves = [curve(detections, matches, again, j) for j in range(again.n_classes)]
-        assert value == pytest.approx(mean_ap([c and area_ap(c.recall, c.precision) for c in curves]), abs=1e-12)
+        assert area[k] == pytest.approx(mean_ap([c and area_ap(c.recall, c.precision) for c in curves]), abs=1e-12)
+        points = [c and eleven_point_ap(c.recall, c.precision) for c in curves]
+        assert eleven[k] == pytest.approx(mean_ap(points), abs=1e-12)
+        coco = coco_scores(detections, again)
+        assert (ap[k], ap50[k]) == pytest.approx((coco.ap, coco.ap50), abs=1e-12)
+
+
+@pytest.mark.parametrize("crowd", [0.0, 0.3])
+def test_weights_of_one_give_the_scores_themselves(crowd):
+    truth, found = random_case(7, n_images=40, crowd=crowd)
+    once = np.ones((2, 40), np.int64)
+    matches = match(found, truth, 0.5)
+    curves = [curve(found, matches, truth, j) for j in range(3)]
+    coco = coco_scores(found, truth)
+    assert resampled_map(found, matches, truth, once) == pytest.approx(
+        mean_ap([c and area_ap(c.recall, c.precision) for c in curves]), abs=1e-12
+    )
+    assert resampled_eleven_point_map(found, matches, truth, once) == pytest.approx(
+        mean_ap([c and eleven_point_ap(c.recall, c.precision) for c in curves]), abs=1e-12
+    )
+    ap, ap50 = resampled_coco(found, coco_matches(found, truth), truth, once)
+    assert (ap, ap50) == (pytest.approx(coco.ap, abs=1e-12), pytest.approx(coco.ap50, abs=1e-12))
+
+
+def test_nothing_found_is_zero_and_nothing_to_find_is_undefined():
+    truth, found = random_case(3, n_images=6)
+    nothing = FlatDetections.of([])
+    weights = image_weights(6, 9, np.random.default_rng(0))
+    no_objects = GroundTruth.of([], 3)
+    for one, of, expected in ((nothing, truth, 0.0), (found, no_objects, np.nan)):
+        matches, coco = match(one, of, 0.5), coco_matches(one, of)
+        for scores in (
+            resampled_map(one, matches, of, weights),
+            resampled_eleven_point_map(one, matches, of, weights),
+            *resampled_coco(one, coco, of, weights),
+        ):
+            np.testing.assert_array_equal(scores, np.full(9, expected))
+
+
+def test_a_seed_has_one_stream_of_resamples():
+    drawn = [image_weights(8, 5, resampling(seed)) for seed in (3, 3, 4)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+    # the stream that reports have been made with since the first: another would move every interval
+    np.testing.assert_array_equal(drawn[0], image_weights(8, 5, np.random.default_rng(np.random.SeedSequence([3, 1]))))
 
 
 def test_interval_is_of_the_finite_samples():

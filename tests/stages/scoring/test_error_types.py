@@ -5,7 +5,7 @@ from evaluation_cases import detections_of, random_case, truth_of
 
 from stages.scoring.examples import examples
 from stages.scoring.matching import match
-from stages.scoring.mistakes import Outcome, count_errors, diagnose, similarity
+from stages.scoring.mistakes import Verdict, count_errors, diagnose, similarity
 
 CAT, DOG, CAR = 0, 1, 2
 CLASSES = ("cat", "dog", "car")
@@ -41,7 +41,7 @@ def diagnosed(truth=TRUTH, found=FOUND, sets=(("cat", "dog"),)):
 
 def test_every_kind_is_told_apart():
     _, diagnosis = diagnosed()
-    assert [Outcome(k).name for k in diagnosis.outcome] == [
+    assert [Verdict(k).name for k in diagnosis.verdict] == [
         "RIGHT",
         "LOCALISATION",
         "LOCALISATION",
@@ -56,8 +56,8 @@ def test_every_kind_is_told_apart():
 
 def test_unknown_names_make_nothing_similar():
     _, diagnosis = diagnosed(sets=(("cat", "tiger"),))
-    assert Outcome.SIMILAR not in diagnosis.outcome
-    assert diagnosis.outcome[3] == Outcome.OTHER
+    assert Verdict.SIMILAR not in diagnosis.verdict
+    assert diagnosis.verdict[3] == Verdict.OTHER
 
 
 def test_counts_are_of_the_best_detections_without_ignored_ones():

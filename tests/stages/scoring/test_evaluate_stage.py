@@ -1,39 +1,38 @@
-"""The stage from store to files, with a stand-in for the pipeline's context."""
+"""The stage from store to files."""
 
 import contextlib
 import io
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from evaluation_cases import random_case, slow_aps, slow_voc_flags
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from stage_context import StageContext
 
-from cache import Artifact, Payload, Recipe, Store
+from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
-from stages.evaluate.settings import EvaluateSettings
-from stages.evaluate.stage import STAGE
 from stages.scoring.reading import evaluated_images, thresholds
+from stages.scoring.settings import EvaluateSettings
 
 CLASSES = ("cat", "hot dog", "a/b")
 
 
-class Context:
+class Context(StageContext):
+    """Eight test images of random detections."""
+
     def __init__(self, root, limits=None):
-        self.root, self.store, self.seed, self.messages = root, Store(root / "store"), 3, []
-        self.evaluate = EvaluateSettings(n_bootstrap=20)
-        self.log = SimpleNamespace(info=self.messages.append, progress=lambda *args: None)
+        super().__init__(root, "evaluate", {"evaluate": EvaluateSettings(n_bootstrap=20)}, seed=3)
         truth, found = random_case(7, n_images=8, difficult=0.0)
         images = [self._image(truth, i) for i in range(8)]
         untested = ImageRecord(99, "train.jpg", 400, 400, "1" * 64, "train", np.zeros((0, 4)), np.zeros(0))
         self.data = Dataset("toy", CLASSES, (untested, *images), (4, 2, 9))
-        self._artifact(
-            "detect", images, lambda i: self._found(found, i), {"thresholds": limits or dict.fromkeys(CLASSES)}
-        )
-        self._artifact("proposals", images[1:], lambda i: {"boxes": found.boxes[found.image == i]}, {})
+        save_dataset(self.data, self.place("manifest"))
+        limits = {"thresholds": limits or dict.fromkeys(CLASSES)}
+        self._list("detections", "detect", images, lambda i: self._found(found, i), limits)
+        self._list("proposals", "proposals", images[1:], lambda i: {"boxes": found.boxes[found.image == i]}, {})
 
     def _image(self, truth, i):
         at = truth.image == i
@@ -44,33 +43,26 @@ class Context:
         arrays = {"boxes": found.boxes[at], "scores": found.scores[at], "labels": found.labels[at]}
         return {f"{prefix}.{name}": array for prefix in ("bbox", "no_bbox") for name, array in arrays.items()}
 
-    def _artifact(self, stage, images, arrays, summary):
+    def _list(self, name, stage, images, arrays, summary):
         entries = []
         for image in images:
             payload = Payload(arrays(image.id - 10), {"image": image.file_name, "count": 1}, "hdf5")
             entries.append((image.id, self.store.put(Recipe(stage, 1, {}, {"image": image.id}), payload)))
-        setattr(self, stage, Artifact(stage, 1, {}, {}, tuple(entries), summary))
-
-    def settings(self, group):
-        return {"evaluate": self.evaluate}[group]
-
-    def dataset(self):
-        return self.data
-
-    def artifact(self, name):
-        return self.detect if name == "detections" else getattr(self, name)
-
-    def output(self, name):
-        return self.root / STAGE.outputs[name].rsplit("/", 1)[1]
+        Artifact(stage, 1, {}, {}, tuple(entries), summary).write(self.place(name))
 
 
 def test_stage_writes_every_output_and_a_table(tmp_path):
     ctx = Context(tmp_path)
-    STAGE.run(ctx)
-    assert all(ctx.output(name).exists() for name in STAGE.outputs)
-    metrics = json.loads(ctx.output("metrics").read_text())
+    ctx.run()
+    assert all(ctx.output(name).exists() for name in ctx.node.outputs)
+    metrics = json.loads(ctx.output("scores").read_text())
     assert metrics["protocol"]["images"] == 8
-    assert any(f"{100 * metrics['voc2010']['mAP']:.1f}" in line for line in ctx.messages)
+    assert any(f"{100 * metrics['voc2010']['mAP']:.1f}" in line for line in ctx.log.infos)
+    headline = json.loads(ctx.output("metrics").read_text())
+    assert headline == {
+        protocol: {name: metrics[protocol][name] for name in names}
+        for protocol, names in (("voc2007", ("mAP",)), ("voc2010", ("mAP",)), ("coco", ("AP", "AP50")))
+    }
     names = {path.relative_to(ctx.output("results")).as_posix() for path in ctx.output("results").rglob("*.*")}
     assert names == {"coco_bbox.json", "coco_no_bbox.json"} | {
         f"{folder}comp4_det_test_{name}.txt" for folder in ("", "no_bbox/") for name in ("cat", "hot dog", "a%2Fb")
@@ -81,9 +73,9 @@ def test_voc_ap_is_at_the_overlap_asked_for(tmp_path):
     ctx = Context(tmp_path)
     truth, found = random_case(7, n_images=8, difficult=0.0)
     for min_iou in (0.5, 0.8):
-        ctx.evaluate = EvaluateSettings(n_bootstrap=0, voc_iou=min_iou)
-        STAGE.run(ctx)
-        metrics = json.loads(ctx.output("metrics").read_text())
+        ctx.change(evaluate=EvaluateSettings(n_bootstrap=0, voc_iou=min_iou))
+        ctx.run()
+        metrics = json.loads(ctx.output("scores").read_text())
         for label, name in enumerate(CLASSES):
             flags = slow_voc_flags(truth, found, label, min_iou)[1]
             area, points = slow_aps(flags, (truth.labels == label).sum())
@@ -94,11 +86,10 @@ def test_voc_ap_is_at_the_overlap_asked_for(tmp_path):
 
 def test_results_and_manifest_give_pycocotools_the_same_score(tmp_path):
     ctx = Context(tmp_path)
-    STAGE.run(ctx)
-    save_dataset(ctx.data, tmp_path / "manifest.json")
-    metrics = json.loads(ctx.output("metrics").read_text())
+    ctx.run()
+    metrics = json.loads(ctx.output("scores").read_text())
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(tmp_path / "manifest.json"))
+        coco = COCO(str(ctx.input("manifest")))
         evaluation = COCOeval(coco, coco.loadRes(str(ctx.output("results") / "coco_bbox.json")), "bbox")
         evaluation.params.imgIds = [record.id for record in ctx.data.split("test")]
         evaluation.evaluate()
@@ -113,14 +104,14 @@ def test_two_runs_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         ctx = Context(tmp_path / name)
-        STAGE.run(ctx)
-        texts.append([ctx.output(n).read_bytes() for n in STAGE.outputs if n != "results"])
+        ctx.run()
+        texts.append([ctx.output(n).read_bytes() for n in ctx.node.outputs if n != "results"])
     assert texts[0] == texts[1]
 
 
 def test_thresholds_of_the_summary_are_applied(tmp_path):
     ctx = Context(tmp_path, {"cat": 1.0, "hot dog": None, "a/b": 1e9})
-    STAGE.run(ctx)
+    ctx.run()
     results = json.loads((ctx.output("results") / "coco_bbox.json").read_text())
     scores = {c: [r["score"] for r in results if r["category_id"] == c] for c in (4, 2, 9)}
     assert min(scores[4]) >= 1.0
@@ -131,7 +122,7 @@ def test_thresholds_of_the_summary_are_applied(tmp_path):
 def test_detections_of_another_dataset_are_refused(tmp_path):
     ctx = Context(tmp_path)
     with pytest.raises(StageError, match="image 12, which it does not have"):
-        evaluated_images(Dataset("toy", CLASSES, ctx.data.images[:3]), ctx.detect)
+        evaluated_images(Dataset("toy", CLASSES, ctx.data.images[:3]), ctx.artifact("detections"))
     with pytest.raises(StageError, match="no image was searched"):
         evaluated_images(ctx.data, Artifact("detect", 1, {}, {}, (), {}))
     with pytest.raises(StageError, match=r"summary\.thresholds does not name"):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from evaluation_cases import detections_of, random_case, truth_of
 
-from stages.evaluate.settings import EvaluateSettings
 from stages.scoring.evaluation import evaluate
 from stages.scoring.files import comp4_lines, comp4_name, voc_image_ids
-from stages.scoring.metrics import format_table
-from stages.scoring.objects import Detections, GroundTruth
-from stages.scoring.proposals import best_overlaps, class_coverage
+from stages.scoring.metrics import scores_table
+from stages.scoring.objects import FlatDetections, GroundTruth
+from stages.scoring.proposals import class_coverage, proposal_overlaps
+from stages.scoring.settings import EvaluateSettings
 
 CLASSES = ("cat", "dog", "<b>")
 
@@ -21,7 +21,7 @@ CLASSES = ("cat", "dog", "<b>")
 def evaluated(seed=21, n_bootstrap=50, classes=CLASSES, **case):
     truth, found = random_case(seed, **case)
     rng = np.random.default_rng(1)
-    plain = Detections(found.image, found.labels, found.boxes + np.float32(4), found.scores)
+    plain = FlatDetections(found.image, found.labels, found.boxes + np.float32(4), found.scores)
     proposed = [found.boxes[found.image == i] for i in range(truth.n_images)]
     return evaluate(
         {"bbox": found, "no_bbox": plain},
@@ -68,7 +68,7 @@ def test_a_class_without_objects_is_null_and_said():
     assert metrics["voc2010"]["mAP"] == 1.0
     assert "mAP_low" not in metrics["voc2010"]
     assert metrics["proposals"]["recall_50"] == 0.0
-    table = format_table(metrics)
+    table = scores_table(metrics)
     assert "left out of the means: dog, <b>" in table
     assert "IoU >= 0.5" in table
     assert "1 images, 1 objects" in table
@@ -87,7 +87,7 @@ def test_no_image_with_objects_gives_null_not_an_error():
     )
     assert result.metrics["voc2010"]["mAP"] is None
     assert result.metrics["coco"]["AP"] is None
-    assert "-" in format_table(result.metrics)
+    assert "-" in scores_table(result.metrics)
 
 
 def test_pr_table_rebuilds_the_area():
@@ -140,7 +140,7 @@ def test_thresholds_keep_equal_scores():
 def test_proposal_recall_leaves_out_difficult_objects():
     truth = truth_of([(0, 0, (0, 0, 10, 10)), (0, 1, (0, 0, 10, 10), True), (1, 0, (0, 0, 10, 10))], 2, 2)
     boxes = [np.array([[0, 0, 10, 6], [0, 0, 2, 2]], np.float32), np.zeros((0, 4), np.float32)]
-    best = best_overlaps(truth, boxes)
+    best = proposal_overlaps(truth, boxes)
     assert best == pytest.approx([0.6, 0.6, 0.0])
     overall, each = class_coverage(truth, best)
     assert overall.n_objects == 2
@@ -159,4 +159,4 @@ def test_flattening_keeps_images_without_objects():
     assert truth.image.tolist() == [0, 0, 2]
     assert truth.positives.tolist() == [0, 3]
     assert len(GroundTruth.of([], 2).labels) == 0
-    assert len(Detections.of([])) == 0
+    assert len(FlatDetections.of([])) == 0

@@ -10,13 +10,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from stages.svm import dual
-from stages.svm.dual import DualFit, Start, fit_dual, from_scratch
-from stages.svm.liblinear import fit
-from stages.svm.records import objective
+from stages.svm.dual import Start, fit_dual, from_scratch
+from stages.svm.liblinear import fit_liblinear
+from stages.svm.problem import Solution, SvmProblem
 from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 
 TIGHT = SvmSettings(C=0.01, gap=1e-5, tolerance=1e-6)
+PROBLEM = SvmProblem.of(TIGHT)
 
 
 def problem(seed: int = 0, n: int = 150, d: int = 25, dtype: type = np.float16) -> tuple[np.ndarray, np.ndarray]:
@@ -28,19 +29,19 @@ def problem(seed: int = 0, n: int = 150, d: int = 25, dtype: type = np.float16) 
     return x[: n // 4].astype(dtype), x[n // 4 :].astype(dtype)
 
 
-def rows_of(positives: np.ndarray, negatives: np.ndarray) -> Rows:
+def rows_of(positives: np.ndarray, negatives: np.ndarray, scale: float = 1.0) -> Rows:
     norms = squared_norms(np.concatenate([positives, negatives]))
-    return Rows(positives, negatives, np.arange(len(negatives)), norms)
+    return Rows(positives, negatives, np.arange(len(negatives)), norms, scale)
 
 
-def solve(positives: np.ndarray, negatives: np.ndarray, options: SvmSettings = TIGHT, scale: float = 1.0) -> DualFit:
-    rows = rows_of(positives, negatives)
-    return fit_dual(rows, from_scratch(rows), scale, options, seed=0)
+def solve(positives: np.ndarray, negatives: np.ndarray, options: SvmSettings = TIGHT, scale: float = 1.0) -> Solution:
+    rows = rows_of(positives, negatives, scale)
+    return fit_dual(rows, from_scratch(rows), SvmProblem.of(options), options.gap, seed=0)
 
 
 def primal(w: np.ndarray, b: float, positives: np.ndarray, negatives: np.ndarray, scale: float, options) -> float:
     xp, xn = positives.astype(np.float64) * scale, negatives.astype(np.float64) * scale
-    return objective(w, b, xp @ w + b, xn @ w + b, options).total
+    return SvmProblem.of(options).objective(w, b, xp @ w + b, xn @ w + b).total
 
 
 problems = st.tuples(
@@ -65,7 +66,7 @@ def test_objective_is_liblinears_and_scikit_learns(drawn, scale: float, c: float
     ours = solve(positives, negatives, options, scale)
     assert ours.converged == (ours.gap <= 1e-5)  # tiny dimensions and biases may take longer than it tries
     value = primal(ours.w, ours.b, positives, negatives, scale, options)
-    liblinear = fit([positives], [negatives], scale, options, seed=0)
+    liblinear = fit_liblinear(rows_of(positives, negatives, scale), SvmProblem.of(options), options.tolerance, seed=0)
     theirs = primal(liblinear.w, liblinear.b, positives, negatives, scale, options)
     # the gap bounds what any other could gain; scores are float32, and with one feature all round the same way
     assert (1 - ours.gap) * value <= theirs + 1e-5 * value
@@ -130,7 +131,7 @@ def test_warm_start_reaches_what_a_cold_one_does() -> None:
         first.w,
         first.b,
     )
-    warm = fit_dual(rows_of(positives, negatives[few]), start, 1.0, TIGHT, seed=0)
+    warm = fit_dual(rows_of(positives, negatives[few]), start, PROBLEM, TIGHT.gap, seed=0)
     cold = solve(positives, negatives[few])
     values = [primal(f.w, f.b, positives, negatives[few], 1.0, TIGHT) for f in (warm, cold)]
     assert values[0] == pytest.approx(values[1], rel=2 * TIGHT.gap)
@@ -140,11 +141,13 @@ def test_warm_start_reaches_what_a_cold_one_does() -> None:
 def test_scores_of_the_start_are_used_only_if_they_are_of_its_weights() -> None:
     positives, negatives = problem(4)
     rows, done = rows_of(positives, negatives), solve(positives, negatives)
-    again = fit_dual(rows, Start(done.multipliers, done.scores, done.staleness, done.w, done.b), 1.0, TIGHT, seed=0)
+    again = fit_dual(
+        rows, Start(done.multipliers, done.scores, done.staleness, done.w, done.b), PROBLEM, TIGHT.gap, seed=0
+    )
     assert again.iterations == 0 and np.array_equal(again.multipliers, done.multipliers)
     # scores by other weights than the multipliers make, as after rows with a multiplier were dropped
     zeros = np.zeros(len(done.scores))
-    misled = fit_dual(rows, Start(done.multipliers, zeros, zeros, 0 * done.w, 0.0), 1.0, TIGHT, seed=0)
+    misled = fit_dual(rows, Start(done.multipliers, zeros, zeros, 0 * done.w, 0.0), PROBLEM, TIGHT.gap, seed=0)
     assert misled.iterations == 0
     np.testing.assert_allclose(misled.scores, done.scores)
 
@@ -157,7 +160,7 @@ def test_weights_a_little_off_the_multipliers_are_told_apart(part: str) -> None:
     off = 1e-4 * np.sqrt(done.w @ done.w + (done.b / TIGHT.bias) ** 2)
     w, b = (done.w + off / np.sqrt(len(done.w)), done.b) if part == "w" else (done.w, done.b + off * TIGHT.bias)
     wrong = done.scores + 0.5
-    misled = fit_dual(rows, Start(done.multipliers, wrong, 0 * wrong, w, b), 1.0, TIGHT, seed=0)
+    misled = fit_dual(rows, Start(done.multipliers, wrong, 0 * wrong, w, b), PROBLEM, TIGHT.gap, seed=0)
     np.testing.assert_allclose(misled.scores, done.scores, atol=1e-5)
     assert misled.gap == pytest.approx(done.gap, rel=0.1)
 
@@ -167,7 +170,7 @@ def test_multipliers_beyond_their_bounds_are_brought_back() -> None:
     more = solve(positives, negatives, TIGHT.model_copy(update={"C": 0.05}))
     assert (more.multipliers > TIGHT.C * TIGHT.positive_weight).any()
     start = Start(more.multipliers, more.scores, more.staleness, more.w, more.b)
-    found = fit_dual(rows_of(positives, negatives), start, 1.0, TIGHT, seed=0)
+    found = fit_dual(rows_of(positives, negatives), start, PROBLEM, TIGHT.gap, seed=0)
     upper = np.where(np.arange(len(found.multipliers)) < len(positives), TIGHT.positive_weight, 1) * TIGHT.C
     assert (found.multipliers <= upper).all()
     best = primal(found.w, found.b, positives, negatives, 1.0, TIGHT)
@@ -183,7 +186,8 @@ def test_a_score_of_earlier_weights_is_trusted_no_further_than_they_have_travell
     idle = (done.multipliers == 0) & (slack < -0.02)
     scores, stale = done.scores - 500 * idle, idle * 0.999 * (500 - slack) / np.sqrt(rows.norms + TIGHT.bias**2)
     options = TIGHT.model_copy(update={"C": 0.05})
-    found = fit_dual(rows, Start(done.multipliers, scores, stale, done.w, done.b), 1.0, options, seed=0)
+    start = Start(done.multipliers, scores, stale, done.w, done.b)
+    found = fit_dual(rows, start, SvmProblem.of(options), options.gap, seed=0)
     cold = solve(positives, negatives, options)
     assert (cold.multipliers[idle] > 0).sum() > 3 and found.converged
     values = [primal(f.w, f.b, positives, negatives, 1.0, options) for f in (found, cold)]
@@ -199,7 +203,8 @@ def test_a_threshold_leaves_only_scores_that_it_does_not_need() -> None:
     start, left = from_scratch(rows), 0
     for c in (0.01, 0.012, 0.015, 0.02):  # each fit on what the last one left
         options = TIGHT.model_copy(update={"C": c})
-        found, exact = (fit_dual(rows, start, 1.0, options, seed=0, threshold=t) for t in (threshold, None))
+        costlier = SvmProblem.of(options)
+        found, exact = (fit_dual(rows, start, costlier, TIGHT.gap, seed=0, threshold=t) for t in (threshold, None))
         true = x @ found.w + found.b
         assert found.converged and np.array_equal(found.w, exact.w) and not exact.staleness.any()
         assert (np.abs(found.scores - true) <= found.staleness * lengths + 1e-4).all()
@@ -217,9 +222,9 @@ def test_bits_depend_on_rows_order_and_seed_and_not_on_where_rows_lie() -> None:
     place = np.random.default_rng(0).permutation(500)[: len(negatives)]
     values = np.full((500, negatives.shape[1]), 9, negatives.dtype)
     values[place] = negatives
-    elsewhere = Rows(positives, values, place, rows.norms)
+    elsewhere = Rows(positives, values, place, rows.norms, 1.0)
     one, two, other = (
-        fit_dual(r, from_scratch(r), 1.0, TIGHT, seed) for r, seed in ((rows, 0), (elsewhere, 0), (rows, 1))
+        fit_dual(r, from_scratch(r), PROBLEM, TIGHT.gap, seed) for r, seed in ((rows, 0), (elsewhere, 0), (rows, 1))
     )
     assert np.array_equal(one.w, two.w) and np.array_equal(one.scores, two.scores) and one.b == two.b
     assert not np.array_equal(one.w, other.w)

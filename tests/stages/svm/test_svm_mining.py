@@ -12,11 +12,11 @@ from stage_context import Messages
 
 from cache.errors import StageError
 from stages.svm.dual import Start, fit_dual
-from stages.svm.fitting import Fitter
-from stages.svm.liblinear import fit, node_bytes
+from stages.svm.fitting import TrainingRows, fit_class
+from stages.svm.liblinear import fit_liblinear, node_bytes
 from stages.svm.mining import train_svms
-from stages.svm.negatives import NegativePool
-from stages.svm.records import objective
+from stages.svm.negative_pool import NegativePool
+from stages.svm.problem import SvmProblem
 from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 
@@ -49,6 +49,12 @@ def make_images(seed: int = 0, n_images: int = 6, n_rows: int = 60, d: int = 20,
 
 
 NAMES = ("a", "b", "c")
+AMPLE = 2**30  # bytes
+
+
+def rows_of(positives: np.ndarray, negatives: np.ndarray) -> Rows:
+    norms = squared_norms(np.concatenate([positives, negatives]))
+    return Rows(positives, negatives, np.arange(len(negatives)), norms, SCALE)
 
 
 class SlowFits:
@@ -59,8 +65,9 @@ class SlowFits:
 
     def __call__(self, j: int, positives: np.ndarray, cache: list, seed: int, is_last: bool):
         keys, x = [key for key, *_ in cache], np.array([x for _, x, _ in cache])
+        rows, problem = rows_of(positives, x), SvmProblem.of(self.settings)
         if self.settings.solver == "liblinear":
-            return fit([positives], [x], SCALE, self.settings, seed)
+            return fit_liblinear(rows, problem, self.settings.tolerance, seed)
         w, b, known = self.last.get(j, (np.zeros(x.shape[1]), 0.0, {}))
         p = len(positives)
         names = [*range(p), *keys]
@@ -68,13 +75,11 @@ class SlowFits:
         state = [known.get(name, (0.0, score, 0.0)) for name, score in zip(names, entering, strict=True)]
         multipliers, scores, staleness = (np.array(values) for values in zip(*state, strict=True))
         start = Start(multipliers, scores.astype(np.float32), staleness.astype(np.float32), w, b)
-        norms = squared_norms(np.concatenate([positives, x]))
-        rows = Rows(positives, x, np.arange(len(x)), norms)
         threshold = self.settings.evict_below
-        wide = self.settings.model_copy(update={"gap": self.settings.mining_gap})
-        found = fit_dual(rows, start, SCALE, self.settings if is_last else wide, seed, threshold=threshold)
+        gap = self.settings.gap if is_last else self.settings.mining_gap
+        found = fit_dual(rows, start, problem, gap, seed, threshold=threshold)
         if not is_last and (found.scores[p:] < threshold).all():
-            found = fit_dual(rows, start, SCALE, self.settings, seed, threshold=threshold)
+            found = fit_dual(rows, start, problem, self.settings.gap, seed, threshold=threshold)
         known = dict(zip(names, zip(found.multipliers, found.scores, found.staleness, strict=True), strict=True))
         self.last[j] = found.w.astype(np.float32), float(np.float32(found.b)), known
         return found
@@ -139,7 +144,7 @@ def test_equals_the_slow_version(settings: SvmSettings, solver: str) -> None:
 
 
 def test_any_number_of_workers_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.svm.mining.SCORED_AT_ONCE", 16)  # so that an image's 60 rows are shared out
+    monkeypatch.setattr("stages.svm.hard_negatives.SCORED_AT_ONCE", 16)  # so that an image's 60 rows are shared out
     images = make_images(8, n_classes=3)
     settings = SvmSettings(retrain_after=20, C=0.05)
     one, few = (train_svms(images, NAMES, SCALE, settings, 7, Messages(), workers=n) for n in (1, 3))
@@ -176,7 +181,7 @@ def full_problem(images: Sequence[Regions], j: int, settings: SvmSettings):
 
     def value(w: np.ndarray, b: float) -> float:
         z = x.astype(np.float64) * SCALE @ w + b
-        return objective(w, b, z[positive], z[negative], settings).total
+        return SvmProblem.of(settings).objective(w, b, z[positive], z[negative]).total
 
     return x[positive], x[negative], value
 
@@ -187,7 +192,7 @@ def test_with_everything_cached_it_is_the_full_problem() -> None:
     model, _ = train_svms(images, NAMES, SCALE, settings, 0, Messages())
     for j in range(len(NAMES)):
         positives, negatives, value = full_problem(images, j, settings)
-        full = fit([positives], [negatives], SCALE, settings, seed=1)
+        full = fit_liblinear(rows_of(positives, negatives), SvmProblem.of(settings), settings.tolerance, seed=1)
         ours, best = value(model.weights[j], model.bias[j]), value(full.w, full.b)
         # liblinear stops after 300 iterations, a little above
         assert (1 - 1e-3) * best <= ours <= (1 + 1e-4) * best
@@ -200,7 +205,7 @@ def test_mined_negatives_alone_reach_the_full_problems_objective() -> None:
     model, records = train_svms(images, NAMES, SCALE, settings, 0, Messages())
     for j, name in enumerate(NAMES):
         positives, negatives, value = full_problem(images, j, settings)
-        full = fit([positives], [negatives], SCALE, settings, seed=1)
+        full = fit_liblinear(rows_of(positives, negatives), SvmProblem.of(settings), settings.tolerance, seed=1)
         last = [r for r in records if r.class_name == name][-1]
         assert last.negatives < len(negatives)
         assert last.objective <= value(full.w, full.b) * 1.001
@@ -318,6 +323,15 @@ def test_non_convergence_names_the_knob(options: dict, knobs: set[str], monkeypa
     assert all(match[1].startswith(match[2] + " =") for match in named)
 
 
+def test_the_knob_that_is_named_is_the_one_that_the_fit_was_stopped_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit while mining that leaves no negative is made exact: it misses svm.gap, not svm.mining_gap."""
+    monkeypatch.setattr("stages.svm.dual.MAX_EPOCHS", 3)
+    log = Messages()
+    settings = SvmSettings(C=0.1, gap=1e-6, mining_gap=0.3, evict_below=1e6, passes=2)
+    train_svms(make_images(), NAMES, SCALE, settings, 0, log)
+    assert log.warnings and all("without reaching svm.gap = 1e-06; raise svm.gap" in line for line in log.warnings)
+
+
 @pytest.mark.parametrize(("solver", "rows"), [("liblinear", 400), ("dual", 1200)])  # liblinear has a copy of its own
 def test_memory_limit_forgets_the_easiest_and_says_so(solver: str, rows: int) -> None:
     images = make_images(5, n_images=4, n_rows=rows, d=300)
@@ -346,15 +360,15 @@ def test_a_fit_starts_where_the_last_one_of_its_class_ended(monkeypatch: pytest.
     monkeypatch.setattr("stages.svm.fitting.fit_dual", watched)
     x = make_images(11)[0].features
     positives, negatives, more = x[:5], x[5:25], x[25:40]
-    pool, scores = NegativePool(1), np.arange(20, dtype=np.float32)[:, None]
-    fitter = Fitter([positives], pool, SCALE, SvmSettings(C=0.1))
+    pool, scores = NegativePool(1, AMPLE), np.arange(20, dtype=np.float32)[:, None]
+    rows, settings = TrainingRows([positives], pool, SCALE), SvmSettings(C=0.1)
+    problem = SvmProblem.of(settings)
     pool.add(1, negatives, np.ones((20, 1), bool), scores)
-    fitted = fitter.fit(0, 0, is_last=True)
-    fitter.keep(0, fitted)
+    fitted = fit_class(rows, 0, problem, settings, seed=0, is_last=True)
     stays = np.arange(20) % 3 > 0
-    pool.drop(0, ~stays)
+    rows.keep(0, fitted, ~stays)
     pool.add(2, more, np.ones((15, 1), bool), scores[:15])
-    fitter.fit(0, 1, is_last=True)
+    fit_class(rows, 0, problem, settings, seed=1, is_last=True)
     start, end, none = starts[1], ends[0], np.zeros(15)
     kept = np.concatenate([np.ones(5, bool), stays])
     np.testing.assert_array_equal(start.multipliers, np.concatenate([end.multipliers[kept], none]))
@@ -366,6 +380,11 @@ def test_a_fit_starts_where_the_last_one_of_its_class_ended(monkeypatch: pytest.
     assert start.b == fitted.b
 
 
+def held(pool: NegativePool, j: int) -> np.ndarray:
+    """The rows that a class holds, in order."""
+    return pool.stored()[0][pool.slots(j)]
+
+
 class TestPool:
     def features(self, n: int = 6) -> np.ndarray:
         return np.arange(1, 1 + n * 4, dtype=np.float32).reshape(n, 4)
@@ -374,7 +393,7 @@ class TestPool:
         return np.arange(2 * n, dtype=np.float32).reshape(n, 2)
 
     def test_a_key_is_cached_once_per_class(self) -> None:
-        pool, x, z = NegativePool(2, node_bytes), self.features(), self.scores()
+        pool, x, z = NegativePool(2, AMPLE, node_bytes), self.features(), self.scores()
         wanted = np.zeros((6, 2), bool)
         wanted[[1, 3], 0] = True
         assert pool.add(9, x, wanted, z).tolist() == [2, 0]
@@ -382,38 +401,38 @@ class TestPool:
         assert pool.add(9, x, wanted, z).tolist() == [0, 2]
         assert pool.add(9, x, wanted, z).tolist() == [0, 0]
         assert pool.counts().tolist() == [2, 2]
-        np.testing.assert_array_equal(pool.features(0), x[[1, 3]])
-        np.testing.assert_array_equal(pool.features(1), x[[3, 5]])
+        np.testing.assert_array_equal(held(pool, 0), x[[1, 3]])
+        np.testing.assert_array_equal(held(pool, 1), x[[3, 5]])
         # three rows of 4 float32 once each; 2 rows x (4 values + bias + end) nodes of 16 bytes
         assert pool.n_bytes() == 3 * 16 + 2 * 6 * 16
 
     def test_rows_are_released_when_no_class_holds_them(self) -> None:
-        pool, x = NegativePool(2, node_bytes), self.features()
+        pool, x = NegativePool(2, AMPLE, node_bytes), self.features()
         pool.add(1, x, np.ones((6, 2), bool), self.scores())
         pool.drop(0, np.array([True] * 5 + [False]))
         assert pool.counts().tolist() == [1, 6]
         pool.drop(1, np.array([False] + [True] * 5))
         assert pool.counts().tolist() == [1, 1]
-        np.testing.assert_array_equal(pool.features(0), x[5:])
-        np.testing.assert_array_equal(pool.features(1), x[:1])
+        np.testing.assert_array_equal(held(pool, 0), x[5:])
+        np.testing.assert_array_equal(held(pool, 1), x[:1])
         assert pool.n_bytes() == 2 * 16 + 6 * 16
 
-    @pytest.mark.parametrize("reserved", [0, 200, 10**6], ids=["grows", "outgrows what it reserved", "reserved"])
-    def test_order_is_that_of_images_and_rows_wherever_rows_are_stored(self, reserved: int) -> None:
-        pool, x, z = NegativePool(2, reserve_bytes=reserved), self.features(), self.scores()
+    @pytest.mark.parametrize("limit", [0, 160, 10**6], ids=["grows", "outgrows what it reserved", "reserved"])
+    def test_order_is_that_of_images_and_rows_wherever_rows_are_stored(self, limit: int) -> None:
+        pool, x, z = NegativePool(2, limit), self.features(), self.scores()
         pool.add(1, x, np.ones((6, 2), bool), z)
         for j in (0, 1):
             pool.drop(j, np.array([False, True, False, True, False, True]))
         pool.add(2, x + 100, np.ones((6, 2), bool), z)  # some of it where image 1's rows were
         pool.add(1, x, np.array([[False] * 2] * 3 + [[True, False]] * 3), z)  # seen again
         assert len(pool.stored()[1]) < 18
-        np.testing.assert_array_equal(pool.features(0), np.concatenate([x[[0, 2, 3, 4, 5]], x + 100]))
-        np.testing.assert_array_equal(pool.features(1), np.concatenate([x[[0, 2, 4]], x + 100]))
+        np.testing.assert_array_equal(held(pool, 0), np.concatenate([x[[0, 2, 3, 4, 5]], x + 100]))
+        np.testing.assert_array_equal(held(pool, 1), np.concatenate([x[[0, 2, 4]], x + 100]))
         values, norms = pool.stored()
         np.testing.assert_allclose(norms[pool.slots(0)], (values[pool.slots(0)] ** 2).sum(1))
 
     def test_state_stays_with_its_row_and_class(self) -> None:
-        pool, x, z = NegativePool(2), self.features(), self.scores()
+        pool, x, z = NegativePool(2, AMPLE), self.features(), self.scores()
         pool.add(1, x[:4], np.ones((4, 2), bool), z[:4])
         pool.set_state(0, np.array([1.0, 2, 3, 4]), np.array([5.0, 6, 7, 8]), np.array([0, 0.5, 2, 0]))
         pool.drop(0, np.array([False, True, False, False]))
@@ -429,23 +448,25 @@ class TestPool:
         assert pool.state(0)[2].tolist()[:4] == [0, 0, 2, 0]
 
     def test_a_row_that_left_comes_back_into_memory_of_its_own(self) -> None:
-        pool, x = NegativePool(2), self.features()
+        pool, x = NegativePool(2, AMPLE), self.features()
         everything = np.ones((6, 2), bool)
         pool.add(1, x, everything, self.scores())
         for j in (0, 1):
             pool.drop(j, np.ones(6, bool))
         pool.add(1, x, everything, self.scores())
         pool.add(2, x + 100, everything, self.scores())
-        np.testing.assert_array_equal(pool.features(0), np.concatenate([x, x + 100]))
+        np.testing.assert_array_equal(held(pool, 0), np.concatenate([x, x + 100]))
 
-    def test_shrink_keeps_the_hardest(self) -> None:
-        pool = NegativePool(1)
+    def test_the_easiest_are_forgotten_until_a_tenth_of_the_limit_is_free(self) -> None:
+        pool = NegativePool(1, AMPLE)
         rng = np.random.default_rng(0)
         x, z = rng.random((200, 8)).astype(np.float32), rng.normal(size=(200, 1)).astype(np.float32)
         pool.add(1, x[:90], np.ones((90, 1), bool), z[:90])
         pool.add(2, x[90:], np.ones((110, 1), bool), z[90:])
-        assert pool.shrink(pool.n_bytes()).tolist() == [0]
-        lost = pool.shrink(pool.n_bytes() // 2)[0]
-        kept = pool.features(0)
+        pool.limit_bytes = pool.n_bytes()
+        assert pool.forget_easiest().tolist() == [0]
+        pool.limit_bytes //= 2
+        lost = pool.forget_easiest()[0]
+        kept = held(pool, 0)
         assert 100 < lost < 120 and len(kept) == 200 - lost
         np.testing.assert_array_equal(kept, x[z[:, 0] >= np.sort(z[:, 0])[lost]])

@@ -5,9 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from manifests.scenes import SceneOptions
 from stages.settings import Settings
-
-from . import SceneOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stage_context import Messages
 
 from stages.boxes.geometry import iou
-from stages.svm.duplicates import distinct_negatives, first_of_equal
+from stages.svm.hard_negatives import distinct_negatives, first_of_equal
 from stages.svm.mining import train_svms
 from stages.svm.settings import SvmSettings
 

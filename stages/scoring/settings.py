@@ -1,4 +1,4 @@
-"""Parameters of the evaluate stage."""
+"""Parameters of scoring detections."""
 
 from pydantic import Field
 

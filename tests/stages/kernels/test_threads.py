@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from stages.kernels.threads import Crew
+from stages.kernels.threads import Threads
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_results_in_the_order_of_the_arguments(workers, count):
-    with Crew(workers) as crew:
-        assert crew.map(lambda a, b: (a, b), range(count), "abcdefg"[:count]) == list(
+    with Threads(workers) as threads:
+        assert threads.map(lambda a, b: (a, b), range(count), "abcdefg"[:count]) == list(
             zip(range(count), "abcdefg", strict=False)
         )
 
@@ -25,15 +25,15 @@ def test_the_caller_works_too_beside_the_others():
         meeting.wait()
         return threading.current_thread()
 
-    with Crew(3) as crew:
-        met = crew.map(call, range(3))
+    with Threads(3) as threads:
+        met = threads.map(call, range(3))
     assert len(set(met)) == 3
     assert threading.current_thread() in met
 
 
 def test_one_worker_is_the_caller():
-    with Crew(1) as crew:
-        assert set(crew.map(lambda _: threading.current_thread(), range(4))) == {threading.current_thread()}
+    with Threads(1) as threads:
+        assert set(threads.map(lambda _: threading.current_thread(), range(4))) == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("failing", [0, 3])
@@ -49,11 +49,11 @@ def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing):
         finally:
             at_work.remove(i)
 
-    with Crew(2) as crew:
+    with Threads(2) as threads:
         with pytest.raises(ValueError, match="call"):
-            crew.map(call, range(6))
+            threads.map(call, range(6))
         assert not at_work
-        assert crew.map(lambda i: i, range(3)) == [0, 1, 2]
+        assert threads.map(lambda i: i, range(3)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("callers", [True, False])
@@ -69,6 +69,6 @@ def test_after_an_exception_in_any_thread_no_further_call_is_begun(callers):
         time.sleep(0.01)
 
     caller = threading.current_thread()
-    with Crew(2) as crew, pytest.raises(ValueError, match="call"):
-        crew.map(call, range(60))
+    with Threads(2) as threads, pytest.raises(ValueError, match="call"):
+        threads.map(call, range(60))
     assert len(begun) < 30

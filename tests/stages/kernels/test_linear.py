@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.kernels.product import FEW, product
+from stages.kernels.linear import FEW, linear
 
 
 def operands(rows, length, vectors, dtype, seed=0):
@@ -23,7 +23,7 @@ def operands(rows, length, vectors, dtype, seed=0):
 )
 def test_equals_the_product_in_float64(rows, length, vectors, dtype, seed):
     x, weights = operands(rows, length, vectors, dtype, seed)
-    found = product(x, weights)
+    found = linear(x, weights)
     assert found.dtype == np.float32
     assert found.shape == (rows, vectors)
     magnitude = np.abs(x.astype(np.float64)) @ np.abs(weights.astype(np.float64)).T
@@ -34,24 +34,24 @@ def test_equals_the_product_in_float64(rows, length, vectors, dtype, seed):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_a_scores_bits_do_not_depend_on_the_rows_and_vectors_beside_it(dtype):
     x, weights = operands(23, 77, 11, dtype)
-    whole = product(x, weights)
+    whole = linear(x, weights)
     for row in range(23):
         for vector in range(11):
-            assert product(x[row : row + 1], weights[vector : vector + 1])[0, 0] == whole[row, vector]
-    np.testing.assert_array_equal(product(x[3:18], weights[2:9]), whole[3:18, 2:9])
+            assert linear(x[row : row + 1], weights[vector : vector + 1])[0, 0] == whole[row, vector]
+    np.testing.assert_array_equal(linear(x[3:18], weights[2:9]), whole[3:18, 2:9])
 
 
 def test_rows_that_are_not_contiguous():
     x, weights = operands(20, 90, 3, np.float16)
     np.testing.assert_array_equal(
-        product(x[::3, ::2], weights[:, ::2]), product(x[::3, ::2].copy(), weights[:, ::2].copy())
+        linear(x[::3, ::2], weights[:, ::2]), linear(x[::3, ::2].copy(), weights[:, ::2].copy())
     )
 
 
 def test_what_is_not_a_number_stays_so():
     x, weights = operands(5, 40, 2, np.float16)
     x[2, 7], x[4, 3] = np.nan, np.inf
-    found = product(x, weights)
+    found = linear(x, weights)
     assert np.isnan(found[2]).all()
     assert np.isinf(found[4]).all()
     assert np.isfinite(found[[0, 1, 3]]).all()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from stages.kernels import half
-from stages.kernels.half import as_bits, as_float32
+from stages.kernels import float16
+from stages.kernels.float16 import as_bits, as_float32
 
 
 def assert_same(result: np.ndarray, values: np.ndarray) -> None:
@@ -27,9 +27,9 @@ def test_every_float16(copies: int) -> None:
 
 @pytest.mark.parametrize("convert", ["_by_bits", "_by_the_processor"])
 def test_both_ways_in_compiled_code(convert: str) -> None:
-    if convert == "_by_the_processor" and not half._converts_halves():
+    if convert == "_by_the_processor" and not float16._converts_float16():
         pytest.skip("this processor has no instruction for it")
-    one = getattr(half, convert)
+    one = getattr(float16, convert)
 
     @njit
     def all_of(bits, out):

@@ -1,0 +1,52 @@
+"""The comparison's page as a whole."""
+
+from pathlib import Path
+
+from stages.page.markup import document
+
+from .cost import cost, digests, parameters
+from .gallery import disputed_images
+from .inputs import ComparisonData
+from .measures import Comparison
+from .regions import regions
+from .scores import classes, mistakes, precision_recall, scores
+
+_CONTENTS = (
+    ("scores", "Scores"),
+    ("images", "Images"),
+    ("classes", "Classes"),
+    ("pr", "Precision and recall"),
+    ("mistakes", "Mistakes"),
+    ("regions", "Regions"),
+    ("cost", "Time, memory, disk"),
+    ("parameters", "Parameters"),
+    ("digests", "Made from"),
+)
+
+
+def page(data: ComparisonData, comparison: Comparison) -> str:
+    """Return the HTML document; times are the only thing in it that a rerun may change."""
+    names = [one.name for one in data.detectors]
+    n_train = len(data.dataset.images) - len(data.tested)
+    if len(names) > 1:
+        title = f"{len(names)} detectors on {data.dataset.name}"
+        lead = f"{', '.join(names[:-1])} and {names[-1]}, tested on the same {len(data.tested)} images of "
+        end = f" Differences are to the first, {names[0]}."
+    else:
+        title = f"{names[0]} on {data.dataset.name}"
+        lead = f"One detector, {names[0]}, tested on {len(data.tested)} images of "
+        end = " Add another detector to have them side by side."
+    lead += f"{data.dataset.name}, which has {n_train} others and {len(data.classes)} classes.{end}"
+    sections = [
+        scores(data, comparison),
+        disputed_images(data, comparison),
+        classes(data, comparison),
+        precision_recall(data, comparison),
+        mistakes(comparison),
+        regions(comparison),
+        cost(comparison),
+        parameters(data),
+        digests(data),
+    ]
+    style = Path(__file__).with_name("comparison.css").read_text(encoding="utf-8")
+    return document(title, lead, _CONTENTS, sections, style=style)
