@@ -36,8 +36,8 @@ def note_of_large(files: Sequence[Path], detector: Detector) -> str | None:
         f"{these} searched for regions at more than {_LARGE_PX // 10**6} million pixels, which takes minutes; the "
         f"largest, {path} ({width} x {height}), up to {memory} of memory (at a time "
         f"no more than {format_bytes(TOGETHER_BYTES)} are worked on, or one that needs more). With "
-        f"proposals.resize_width_px: {_SAVING_PX} it would be 1/{share:.0f} of that, for a detector trained so "
-        "(docs/own-data.md, large pictures)"
+        f"proposals.resize_width_px: {_SAVING_PX} 1/{share:.0f} of its pixels would be searched, by a detector "
+        "trained so (docs/own-data.md, large pictures)"
     )
 
 

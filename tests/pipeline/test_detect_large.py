@@ -42,8 +42,8 @@ def test_large_pictures_are_named_with_what_a_width_would_save(tmp_path: Path) -
     note = note_of_large([small, large, larger, broken], detector())
     assert note is not None and "\n" not in note
     assert "2 pictures" in note and "b.jpg (4000 x 3000)" in note and "1.3 GiB" in note and "resize_width_px" in note
-    assert "1/64 of that" in note
-    assert "1/16 of that" in str(note_of_large([larger], detector()))
+    assert "1/64 of its pixels" in note
+    assert "1/16 of its pixels" in str(note_of_large([larger], detector()))
 
 
 @pytest.mark.parametrize("proposals", [{"resize_width_px": 500}, {"method": "sliding_window"}])
