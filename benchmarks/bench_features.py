@@ -32,7 +32,7 @@ from pipeline.local import LocalRunner
 from stages.contract import ImageTask
 from stages.features.settings import FeaturesSettings
 from stages.features.stage import FeaturesCompute
-from stages.networks.forward import one_thread_each
+from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings
 
@@ -186,7 +186,7 @@ def ours(bare: Bare, folder: Path) -> float:
         boxes = Payload({"boxes": proposals(record)}, attrs, "hdf5")
         key = store.put(Recipe("proposals", 1, {}, {"i": record.id}), boxes)
         tasks.append(ImageTask(record, Recipe("features", 1, described, {"i": record.id}), {"proposals": key}))
-    with one_thread_each():
+    with deterministic():
         compute.prepare()
         executor = Executor(store, LocalRunner(CORES), harness.Quiet(), Tally())
         seconds = harness.seconds(lambda: executor.compute(tasks, compute, unit="regions"))

@@ -1,6 +1,7 @@
 """What it costs when there is nothing to do: ``dvc repro`` of a finished project, and ``rcnn --help``.
 
-The peers: DVC's own no-op on a chain of as many stages that copy one small file each, and ``python -c pass``.
+The peers: DVC's own no-op on a chain of as many stages that copy one small file each, and ``python -c pass``. And what
+four detectors' files, or a comment edited in the code, add to the no-op.
 """
 
 import os
@@ -19,8 +20,10 @@ from benchmarks import harness
 from benchmarks.harness import Figure
 from benchmarks.project import ROOT, default_params
 
-DVC_FACTOR = 1.5  # at most so many times DVC's own no-op
-HELP_MARGIN_S = 0.3
+DVC_FACTOR = 1.2  # at most so many times DVC's own no-op
+DETECTORS_MARGIN_S = 0.15
+COMMENT_FACTOR = 3
+HELP_MARGIN_S = 0.1
 
 
 def small_params() -> dict[str, Any]:
@@ -43,10 +46,10 @@ def called(folder: Path, *command: str) -> None:
 
 
 def our_project(folder: Path) -> int:
-    """A copy of this checkout, small, through all its stages; returns their number."""
+    """Put a small copy of this checkout there, with R-CNN alone, through all its stages; returns their number."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():
+        if (ROOT / name).exists() and not name.startswith(("detectors/", "comparison/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False), encoding="utf-8")
@@ -54,6 +57,23 @@ def our_project(folder: Path) -> int:
     called(folder, "dvc", "repro")
     stages: dict[str, Any] = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return len(stages)
+
+
+def with_detectors(alone: Path, folder: Path) -> None:
+    """Copy the finished project and add four detectors, none of which has run."""
+    shutil.copytree(alone, folder, symlinks=True)
+    for number in range(4):
+        called(folder, sys.executable, "-c", _RCNN, "detector", "add", f"second{number}", "--kind", "rcnn")
+
+
+_RCNN = "from pipeline.cli import main; main()"
+_NO_OP = ("dvc", "repro")
+
+
+def edit_a_comment(folder: Path) -> None:
+    """Put another comment into a file that every stage imports."""
+    with (folder / "stages" / "contract.py").open("a", encoding="utf-8") as file:
+        file.write("# edited\n")
 
 
 def plain_project(folder: Path, stages: int) -> None:
@@ -71,20 +91,41 @@ def plain_project(folder: Path, stages: int) -> None:
 
 
 def figures(_: str) -> Iterator[Figure]:
-    """The two costs."""
+    """The costs, one after the other."""
     with tempfile.TemporaryDirectory() as name:
-        mine, plain = Path(name, "rcnn"), Path(name, "plain")
+        mine, four, plain = Path(name, "rcnn"), Path(name, "four"), Path(name, "plain")
         mine.mkdir()
         stages = our_project(mine)
+        with_detectors(mine, four)
         plain_project(plain, stages)
-        theirs, ours = harness.take_turns(
-            lambda: called(plain, "dvc", "repro"), lambda: called(mine, "dvc", "repro"), rounds=5
-        )
+        theirs, ours = harness.take_turns(lambda: called(plain, *_NO_OP), lambda: called(mine, *_NO_OP), rounds=5)
+        alone, beside = harness.take_turns(lambda: called(mine, *_NO_OP), lambda: called(four, *_NO_OP), rounds=5)
+
+        def after_comment() -> None:
+            edit_a_comment(mine)
+            called(mine, *_NO_OP)
+
+        no_op, edited = harness.take_turns(lambda: called(four, *_NO_OP), after_comment, rounds=3)
     yield Figure(
         "`dvc repro` with nothing to do",
         f"{statistics.median(ours):.2f} s",
         f"DVC's no-op of {stages} stages, times {DVC_FACTOR}: {DVC_FACTOR * statistics.median(theirs):.2f} s",
         DVC_FACTOR * harness.median_ratio(theirs, ours),
+        1,
+    )
+    more = max(statistics.median(b - a for a, b in zip(alone, beside, strict=True)), 1e-3)
+    yield Figure(
+        "the same, more with four detectors' files",
+        f"{more:.3f} s",
+        f"{DETECTORS_MARGIN_S} s",
+        DETECTORS_MARGIN_S / more,
+        1,
+    )
+    yield Figure(
+        "`dvc repro` after a comment in stages/",
+        f"{statistics.median(edited):.2f} s",
+        f"the no-op, times {COMMENT_FACTOR}: {COMMENT_FACTOR * statistics.median(no_op):.2f} s",
+        COMMENT_FACTOR * harness.median_ratio(no_op, edited),
         1,
     )
     bare, ours = harness.take_turns(

@@ -24,7 +24,7 @@ from stages.features.crops import Crop, Extractor
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.features.spp.windows import cell_windows, choose_scales
 from stages.features.warp import warp_regions
-from stages.networks.forward import one_thread_each
+from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.pixels import scaled_image
 from stages.networks.receptive_field import map_geometry
@@ -130,7 +130,7 @@ def _shown(times: list[float]) -> str:
 
 def figures(device: str) -> Iterator[Figure]:
     """Convolutions and all, at one scale and five, and all against the products alone."""
-    with one_thread_each():
+    with deterministic():
         bench = Bench(device)
         how = f"{bench.dtype}, {REGIONS} regions, one thread"
         conv = take_turns(

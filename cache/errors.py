@@ -1,8 +1,9 @@
-"""Every error that a user is told, each with what is wrong, where, and what to do. Imports nothing.
+"""Every error that a user is told, each with what is wrong, where, and what to do. Imports nothing of ours.
 
 The command line answers each of :data:`USER_ERRORS` with its message and exit code 2.
 """
 
+import re
 from collections.abc import Iterable
 
 
@@ -53,17 +54,24 @@ def remedy(stage: str) -> str:
     return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing, and then this again"
 
 
+_LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # all that str.splitlines splits at
+
+
 class DatasetError(Exception):
     """Everything that is wrong with a dataset, at once.
 
-    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted and without repeats;
-    ``str()`` is those lines.
+    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted and without repeats, with
+    the spaces that names in it have; ``hint`` is a way on that concerns all of them. ``str()`` is those lines.
     """
 
-    def __init__(self, problems: str | Iterable[str]) -> None:
+    def __init__(self, problems: str | Iterable[str], hint: str = "") -> None:
         lines = [problems] if isinstance(problems, str) else problems
-        self.problems: list[str] = sorted({" ".join(line.split()) for line in lines})
-        super().__init__("\n".join(self.problems))
+        self.problems: list[str] = sorted({_LINE_BREAKS.sub(" ", line).strip() for line in lines})
+        self.hint = hint
+        super().__init__("\n".join([*self.problems, *([hint] if hint else [])]))
+
+    def __reduce__(self) -> tuple[type, tuple[list[str], str]]:
+        return type(self), (self.problems, self.hint)
 
 
 class MissingFileError(DatasetError):

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from cache import atomic_write, make_dirs
 from cache.errors import DatasetError, MissingFileError
 
+_LFS_POINTERS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
+
 
 def sha256_of(data: bytes) -> str:
     """Compute the SHA-256 (hex) of a file's bytes."""
@@ -32,8 +34,9 @@ def why_unsafe(file_name: str) -> str | None:
         return "the file name is empty"
     if "\0" in file_name or "\\" in file_name or any("\ud800" <= char <= "\udfff" for char in file_name):
         return "the file name holds a backslash, a zero byte or half a surrogate pair"
-    if path.is_absolute() or path.drive or (len(file_name) > 1 and file_name[1] == ":"):
-        return "the file name is an absolute path"
+    if "://" in file_name or path.is_absolute() or path.drive or (len(file_name) > 1 and file_name[1] == ":"):
+        web = "an address on the web (download the pictures)"
+        return f"the file name is {web if '://' in file_name else 'an absolute path'}"
     if ".." in path.parts:
         return "the file name leaves the dataset's folder by '..'"
     if str(path) != file_name:
@@ -52,8 +55,15 @@ def resolve_inside(root: Path, file_name: str) -> Path:
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise DatasetError(f"{file_name}: cannot be followed ({error}); replace the link by the file") from error
     if not real.is_relative_to(root.resolve()):
-        raise DatasetError(f"{file_name}: is a link that leaves {root}; copy the file into the folder")
+        raise DatasetError(f"{file_name}: is a link that leaves {root}; {_instead_of_link(real)}")
     return real
+
+
+def _instead_of_link(target: Path) -> str:
+    """What to do about a link that leaves the folder: DVC's cache can be told to hold no links."""
+    if ".dvc" in target.parts or ("files" in target.parts and "md5" in target.parts):
+        return "it is DVC's: run `dvc unprotect` on the folder, which puts the files themselves there"
+    return "copy the file into the folder"
 
 
 def exists(path: Path) -> bool:
@@ -72,13 +82,23 @@ def read_inside(root: Path, file_name: str) -> bytes:
 def read_bytes(path: Path, name: str, folder: Path | None = None) -> bytes:
     """Read a file's bytes; DatasetError, naming it ``name`` in ``folder`` (its own), where that cannot be."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise MissingFileError(
             f"{name}: there is no such file in {folder or path.parent}; add it or drop its entry"
         ) from None
     except OSError as error:
         raise DatasetError(f"{name}: cannot be read ({error.strerror}); check the file and its permissions") from None
+    refuse_pointer(data, name)
+    return data
+
+
+def refuse_pointer(data: bytes, name: str) -> None:
+    """Raise DatasetError where ``data`` are not a file but the note that Git LFS keeps in its place."""
+    if data.startswith(_LFS_POINTERS):
+        raise DatasetError(
+            f"{name}: is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, then this again"
+        )
 
 
 # No picture that is allowed needs more: twice HARD_MAX_PIXELS of raw RGB would not be decoded either.
@@ -132,11 +152,13 @@ class Archive:
             )
         try:
             with archive.open(info) as member:  # ZipFile.read would unpack 1 GiB at a time before it looks at the size
-                return member.read(info.file_size)
+                data = member.read(info.file_size)
         except MemoryError:  # the machine's fault
             raise
         except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, RuntimeError and more
             raise DatasetError(f"{name}: cannot be read from {self.path} ({error}); replace the archive") from None
+        refuse_pointer(data, name)
+        return data
 
     def _open(self) -> zipfile.ZipFile:
         with self._lock:

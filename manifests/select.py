@@ -1,7 +1,7 @@
 """Which images and classes of a registered dataset a run uses."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,35 +14,98 @@ from manifests import Dataset, DatasetError, ImageRecord, ImageSource
 TRAIN, TEST = "train", "test"
 
 
-def select(dataset: Dataset, train: str, test: str, classes: Sequence[str] | None) -> Dataset:
-    """The images of splits ``train`` and ``test``, renamed to exactly "train" and "test", in the dataset's order.
+def select(dataset: Dataset, train: str | Sequence[str], test: str, classes: Sequence[str] | None) -> Dataset:
+    """Choose the images of ``train`` and ``test``, which become splits "train" and "test", in the dataset's order.
 
-    ``classes``: keep only objects of these, in this order (images are kept even if none is left in them: they give
-    negatives), or pictures of these, where a picture has one class; None keeps all. Category ids stay. StageError, one
-    line per problem: a split or class that does not exist, an image in both splits, a class without an object in
-    ``train``.
+    Args:
+        dataset: a registered one.
+        train: the split to train on; or a list of splits, whose images are taken together and are each in a split
+            "train/NAME", too, for every NAME of the list that has them (:func:`training_images`).
+        test: the split to test on.
+        classes: keep only objects of these, in this order (images are kept even if none is left in them: they give
+            negatives), or pictures of these, where a picture has one class; None keeps all. Category ids stay.
+
+    Raises:
+        StageError: one line per problem: a split or class that does not exist, an image in both splits, a class without
+            an object in ``train``.
     """
     chosen = dataset if classes is None else _with_classes(dataset, classes)
+    named = _names(train)
     problems = [
-        _no_split(dataset, key, split) for key, split in ((TRAIN, train), (TEST, test)) if split not in dataset.splits
+        _no_split(dataset, key, split)
+        for key, splits in ((TRAIN, named), (TEST, (test,)))
+        for split in splits
+        if split not in dataset.splits
     ]
     if problems:
         raise StageError("\n".join(problems))
-    both = [image.file_name for image in chosen.images if train in image.splits and test in image.splits]
+    both = [image.file_name for image in chosen.images if set(named) & set(image.splits) and test in image.splits]
     if both:
         raise StageError(
-            f"manifest.train {train!r} and manifest.test {test!r} share {len(both)} images (such as {both[0]}); "
+            f"manifest.train {_quoted(named)} and manifest.test {test!r} share {len(both)} images (such as {both[0]}); "
             "name two splits without a common image"
         )
-    images = tuple(
-        replace(image, split=name, splits=(name,))
-        for image in chosen.images
-        for name, split in ((TRAIN, train), (TEST, test))
-        if split in image.splits
-    )
-    result = replace(chosen, images=images)
-    _require_positives(result, train)
+    images = tuple(_reduced(image, named, not isinstance(train, str), test) for image in chosen.images)
+    result = replace(chosen, images=tuple(image for image in images if image is not None))
+    _require_positives(result, _quoted(named))
     return result
+
+
+def _reduced(image: ImageRecord, train: Sequence[str], is_list: bool, test: str) -> ImageRecord | None:
+    """Put an image into the run's split, and into the parts of it where these were listed; None: it is in neither."""
+    if test in image.splits:
+        return replace(image, split=TEST, splits=(TEST,))
+    parts = [_part(name) for name in train if name in image.splits]
+    if not parts:
+        return None
+    return replace(image, split=TRAIN, splits=(TRAIN, *parts) if is_list else (TRAIN,))
+
+
+def training_images(dataset: Dataset, named: str | Sequence[str] | None) -> list[ImageRecord]:
+    """Return the images that a task trains on: of a run's dataset, those from the splits ``named``, None: all of train.
+
+    DatasetError where one of them is none of those that ``manifest.train`` listed.
+    """
+    images = dataset.split(TRAIN)
+    if named is None:
+        return images
+    wanted = {image.id for name in _names(named) for image in dataset.split(_part(name))}
+    return [image for image in images if image.id in wanted]
+
+
+def unlisted(named: str | Sequence[str] | None, train: str | Sequence[str], parameter: str) -> Iterator[str]:
+    """Tell of each split that a task names in ``parameter`` and that is not listed in ``manifest.train``."""
+    if named is None:
+        return
+    if isinstance(train, str):
+        yield (
+            f"{parameter} = {_shown(named)}: manifest.train is the one split {train!r}, and all of it is trained on; "
+            f"list the splits to choose from there, such as manifest.train: [train, val], or set {parameter} to null"
+        )
+        return
+    for name in _names(named):
+        if name not in train:
+            yield (
+                f"{parameter}: {name!r} is none of the splits that manifest.train lists ({', '.join(train)})"
+                f"{nearest(name, train)}; name some of these, add it there, or set {parameter} to null for all"
+            )
+
+
+def _names(splits: str | Sequence[str]) -> tuple[str, ...]:
+    return (splits,) if isinstance(splits, str) else tuple(splits)
+
+
+def _part(name: str) -> str:
+    """Name the part of a run's train split that comes from the dataset's split ``name``."""
+    return f"{TRAIN}/{name}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " + ".join(map(repr, names))
+
+
+def _shown(splits: str | Sequence[str]) -> str:
+    return splits if isinstance(splits, str) else f"[{', '.join(splits)}]"
 
 
 def _no_split(dataset: Dataset, key: str, split: str) -> str:
@@ -95,7 +158,7 @@ def _require_positives(dataset: Dataset, train: str) -> None:
         np.add.at(counts[image.split], shown, 1)
     what = "object" if dataset.has_boxes else "picture"
     lacking = [
-        f"class {label!r} has no {what} in split {train!r} ({counts[TEST][i]} in test); "
+        f"class {label!r} has no {what} in split {train} ({counts[TEST][i]} in test); "
         "leave it out by manifest.classes, or move images of it there"
         for i, label in enumerate(dataset.classes)
         if counts[TRAIN][i] == 0

@@ -48,7 +48,7 @@ _PLOTS = {
 def write_all(project: Path) -> list[Path]:
     """Write every dvc.yaml of a project whose text is not what it should be; returns those written."""
     written = []
-    for path, text in _texts(project):
+    for path, text in list(_texts(project)):  # none is written where one cannot be
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, text.encode())

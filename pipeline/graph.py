@@ -88,11 +88,11 @@ def _paths(files: Mapping[str, str], dataset: str) -> set[PurePath]:
 def _joining(combine: Node, layout: Layout, joined: tuple[str, ...]) -> Node:
     """Add the lists of those ``joined`` that are detectors of the project to what the node reads."""
     others = [name for name in joined if name in detector_names(layout.project) and name != layout.name]
-    inputs = {detector_input(name): _detections(layout.project, name) for name in others}
+    inputs = {detector_input(name): own_detections(layout.project, name) for name in others}
     return Node(combine.name, combine.stage, {**combine.inputs, **inputs}, combine.outputs)
 
 
-def _detections(project: Path, name: str) -> str:
+def own_detections(project: Path, name: str) -> str:
     """Return the path, below the project, of the list of a detector's detections before any combining."""
     kind = read_kind(Layout(project, name))
     if kind.detections is None:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from cache.errors import ExecutionError
 
@@ -33,6 +34,15 @@ def count_devices() -> int:
     except (ValueError, IndexError):
         said = (done.stderr.splitlines() or ["it said nothing"])[-1]
         raise ExecutionError(f"CUDA devices cannot be counted by torch ({said}); mend it, or set device: cpu") from None
+
+
+def has_bfloat16() -> bool:
+    """Return whether this machine's CPU computes bfloat16 in hardware; elsewhere it is slower than float32."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(text.split())
 
 
 def default_workers() -> int:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError, StorePermissionError
+from cache.errors import StageError
 from pipeline import timings
 from stages.contract import ImageTask, Node
+from stages.detections.saved import IMPORTED
 
 from .context import RunContext
 from .detectors import Layout
@@ -66,6 +68,10 @@ class Mending:
         computing are then for the user to ask for.
         """
         maker = _maker(context, met.stage)
+        if met.stage == IMPORTED:
+            raise StageError(
+                f"{what}; it is of another program's detections: `rcnn detections import` of the same file brings it"
+            ) from met
         if maker is None:
             raise met
         refill = _Refill(maker, context.layout, self.params, context.nodes)

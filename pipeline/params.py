@@ -18,6 +18,7 @@ from stages.settings import Parameters, Settings
 
 from .detectors import Layout, kind_named
 
+DATASET_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 20, 20, 200, 200
 
@@ -70,7 +71,7 @@ class Params(Settings):
 
     dataset: str = Field(
         "scenes",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        pattern=f"^{DATASET_NAME}$",
         description="name of a dataset imported by `rcnn dataset import`, or the built-in `scenes`",
     )
     seed: int = Field(3, ge=0, lt=2**32, description="of everything that is drawn; the authors' code has 3 too")
@@ -152,17 +153,41 @@ def _misplaced(own: Mapping[str, Any], kind: Kind, source: str) -> Iterator[str]
 def _document(path: Path) -> dict[str, Any]:
     """Read a params.yaml: a mapping, empty where the file is."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text, misread = _with_quoted_dataset(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(text)
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder, where dvc.yaml is") from None
     except yaml.MarkedYAMLError as error:
         raise ParamsError(_no_yaml(path, error)) from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         raise ParamsError(f"{path}: cannot be read: {' '.join(str(error).split())}; mend the file") from None
+    if misread is not None:
+        without = f"YAML does not read {misread} without quotes as a name"
+        raise ParamsError(f'{path}: dataset: {without}; put quotes: dataset: "{misread}"')
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: must be a mapping of parameter groups, found {type(document).__name__}")
     return document
+
+
+_UNQUOTED_DATASET = re.compile(rf"^(dataset:[ \t]*)({DATASET_NAME})(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE)
+# What YAML 1.2, which DVC reads, takes for a number, and YAML 1.1, which is read here, does not.
+_NUMBER_TO_DVC = re.compile(r"0o[0-7_]+|[0-9][0-9_]*\.?[0-9_]*[eE][-+]?[0-9]+")
+
+
+def _with_quoted_dataset(text: str) -> tuple[str, str | None]:
+    """The text with quotes around the dataset's name, and the name, where YAML takes it for another thing: ``007``.
+
+    Such are numbers, dates, and words such as ``no``, to this program or to DVC; else the text as it is, and None.
+    """
+    found = _UNQUOTED_DATASET.search(text)
+    if found is None:
+        return text, None
+    name = found[2]
+    tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, name, (True, False))
+    if tag.endswith(":str") and not _NUMBER_TO_DVC.fullmatch(name):
+        return text, None
+    return f'{text[: found.start()]}{found[1]}"{name}"{text[found.end() :]}', name
 
 
 def _no_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
@@ -214,7 +239,7 @@ def _told(problems: Sequence[Any]) -> list[Any]:
 
 
 def _explain(files: Mapping[str, str], own: str, problem: Any, model: type[BaseModel]) -> str:
-    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without tags (settings.Drops)
+    location = [text for part in problem["loc"] if (text := str(part)).strip()]  # without RateDrops' tags
     name = ".".join(location)
     source = files.get(location[0], own) if location else own
     if problem["type"] == "extra_forbidden":

@@ -10,13 +10,14 @@ from cache import Artifact, Store
 from manifests import Dataset, ImageRecord, load_dataset
 
 if TYPE_CHECKING:  # these bring torch, which is imported at their first use
-    from stages.detections.detector import Detection, Detector
+    from stages.detections.suppression import Detection
+    from stages.detector import Detector
     from stages.features.featureset import FeatureSet
 
 __all__ = ["Artifact", "Dataset", "Detection", "Detector", "FeatureSet", "ImageRecord", "Store", "load_dataset"]
 _HEAVY = {
-    "Detection": "stages.detections.detector",
-    "Detector": "stages.detections.detector",
+    "Detection": "stages.detections.suppression",
+    "Detector": "stages.detector",
     "FeatureSet": "stages.features.featureset",
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from .bbox.settings import BboxSettings
-from .bbox.settings import check_layer as check_bbox_layer
+from .bbox.settings import check as check_bbox
 from .classification.settings import ClassifySettings, ClassifySvmSettings
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
@@ -28,7 +28,7 @@ from .report.settings import ReportSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
 from .svm.settings import SvmSettings
-from .svm.settings import check_layer as check_svm_layer
+from .svm.settings import check as check_svm
 
 ROOT = "rcnn"  # the detector of the project's own dvc.yaml and params.yaml
 DATASET = "artifacts/datasets/${dataset}"
@@ -106,7 +106,7 @@ FEATURES = Stage(
 )
 SVM = Stage(
     name="svm",
-    version=4,
+    version=5,
     run="stages.svm.stage:run",
     settings={"svm": SvmSettings},
     seeded=True,
@@ -118,7 +118,7 @@ SVM = Stage(
     outputs={"model": "${node}/model.h5", "mining": "${node}/mining.csv", "trained": "${node}/trained.json"},
     trained=("model", "mining"),
     plots=("mining",),
-    check=check_svm_layer,
+    check=check_svm,
 )
 BBOX = Stage(
     name="bbox",
@@ -129,11 +129,11 @@ BBOX = Stage(
     inputs={"manifest": _MANIFEST, "features": "${artifacts}/features/manifest.json"},
     outputs={"model": "${node}/model.h5", "trained": "${node}/trained.json"},
     trained=("model",),
-    check=check_bbox_layer,
+    check=check_bbox,
 )
 DETECT = Stage(
     name="detect",
-    version=5,
+    version=6,
     run="stages.detections.detect_stage:run",
     settings={"detect": DetectSettings},
     inputs={
@@ -146,7 +146,7 @@ DETECT = Stage(
 )
 COMBINE = Stage(
     name="combine",
-    version=1,
+    version=2,
     run="stages.detections.combine_stage:run",
     settings={"combine": CombineSettings},
     inputs={"manifest": _MANIFEST, "detect": "${artifacts}/detect/manifest.json", "saved": SAVED},

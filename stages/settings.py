@@ -1,11 +1,13 @@
 """Bases of every stage's parameters: the model of a group, and a detector's groups together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from manifests.select import unlisted
 
 T = TypeVar("T")
 
@@ -59,8 +61,28 @@ def _form(value: Any) -> str:
 _Iteration = Annotated[int, Field(ge=1, le=10_000_000)]
 # When a learning rate drops: after every so many iterations, or at those listed. Tags without letters, so that a
 # problem is told under the parameter's own name.
-Drops = Annotated[
+RateDrops = Annotated[
     Annotated[_Iteration, Tag("")]
     | Annotated[tuple[_Iteration, ...], Field(min_length=1, max_length=64), AfterValidator(_rising), Tag(" ")],
     Discriminator(_form),
 ]
+
+_Split = Annotated[str, Field(min_length=1)]
+# One split of the dataset, or several, whose images are taken together.
+SplitNames = Annotated[
+    Annotated[_Split, Tag("")] | Annotated[tuple[_Split, ...], Field(min_length=1), AfterValidator(distinct), Tag(" ")],
+    Discriminator(_form),
+]
+
+
+class TrainSettings(Settings):
+    """That parameter of group ``manifest`` that says which splits are trained on."""
+
+    whole: ClassVar[bool] = False
+
+    train: SplitNames = "train"
+
+
+def check_images(params: Parameters, name: str, splits: str | tuple[str, ...] | None) -> Iterator[str]:
+    """Say so where the ``splits`` that parameter ``name`` chooses for a task are not listed in ``manifest.train``."""
+    yield from unlisted(splits, params.of("manifest", TrainSettings).train, name)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +13,9 @@ import numpy as np
 from cache.errors import DatasetError
 from manifests.dataset import Dataset, ImageRecord
 from manifests.files import sha256_of, why_unsafe
-from manifests.images import decode_oriented
+from manifests.images import decode
+from manifests.listing import Listing
+from manifests.names import same_name
 from manifests.source import ImageSource
 
 from .checks import ImageFile, ObjectChecks
@@ -30,25 +32,37 @@ def build_dataset(
     categories: Mapping[str, int],
     options: ReadOptions,
     findings: Findings,
+    listing: Listing,
 ) -> tuple[Dataset, list[str]]:
     """Check every image and box, and make the dataset; returns it with all notes.
 
     ``categories`` are the classes in order, with their category ids. Images keep the source's ids, or get 1.. in the
-    order of their file names. Raises DatasetError with all problems, those already in ``findings`` among them.
+    order of their file names. ``listing`` is what lies below ``root``: each picture of it that is not taken is counted
+    in a note. Raises DatasetError with all problems, those already in ``findings`` among them.
     """
+    claimed = {image.file_name for image in found}
     found = sorted(_usable_names(root, found, findings), key=lambda image: image.file_name)
     if not found:
         findings.fatal(f"{root}: the dataset has no images; check the path and the format")
     splits = _splits(found, options, findings)
     checks = ObjectChecks({label: i for i, label in enumerate(categories)}, options, findings)
     records = list(_records(root, found, splits, checks))
-    if found and not records and not findings.stops:
-        findings.fatal(f"{root}: no usable image is left; correct the other problems first")
+    has_objects = any(len(record.boxes) or record.category is not None for record in records)
+    if found and not findings.stops:
+        if not records:
+            findings.fatal(f"{root}: no usable image is left; correct the other problems first")
+        elif not has_objects:
+            findings.fatal(
+                f"{root}: no object was found for any of its {len(records)} images; check that their annotations are "
+                "there, under the images' names and in the format that was given"
+            )
     _note_drawn(found, records, options, findings)
     checks.note_tally()
     _note_repeated_pictures(records, findings)
     dataset = Dataset(name, tuple(categories), tuple(records), tuple(categories.values()))
-    return dataset, findings.conclude()
+    _note_classes(dataset, findings)
+    _note_left_out(listing, claimed, {record.file_name for record in records}, findings)
+    return dataset, findings.conclude(passable=has_objects)
 
 
 def _records(
@@ -64,6 +78,8 @@ def _records(
                 stated = ImageFile("", *image.stated, orientation=1)
                 replace(checks, tally=Counter()).usable(image.where, image.objects, stated)
             continue
+        if file.missing:
+            findings.note(f"{image.file_name}: ends early: {file.missing}; it is taken as it is", "ends early")
         stated_objects = checks.upright(image, file)
         if stated_objects is None:
             continue
@@ -122,10 +138,11 @@ def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) 
     def check(image: FoundImage) -> ImageFile | DatasetError:
         try:
             data = source.file_bytes(image.file_name)
-            pixels, orientation = decode_oriented(data, image.file_name, max_pixels=options.max_pixels)
+            decoded = decode(data, image.file_name, max_pixels=options.max_pixels)
         except DatasetError as error:
             return error
-        return ImageFile(sha256_of(data), pixels.shape[1], pixels.shape[0], orientation)
+        height, width = decoded.pixels.shape[:2]
+        return ImageFile(sha256_of(data), width, height, decoded.orientation, decoded.missing)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         yield from pool.map(check, found)
@@ -182,6 +199,46 @@ def _note_repeated_pictures(records: Sequence[ImageRecord], findings: Findings) 
         if other is not record:
             across = "" if other.split == record.split else f", across the splits {other.split} and {record.split}"
             findings.note(f"{record.file_name}: is the same picture as {other.file_name}{across}")
+
+
+def _note_classes(dataset: Dataset, findings: Findings) -> None:
+    """Say which classes hardly differ in name, and which have no object."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in dataset.classes:
+        alike[same_name(label)].append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            shown = ", ".join(map(repr, labels))
+            findings.note(
+                f"classes {shown} differ in case, spaces or Unicode form only; they are kept as {len(labels)}"
+            )
+    used = {label for image in dataset.images for label in (*image.labels.tolist(), image.category)}
+    unused = [repr(label) for i, label in enumerate(dataset.classes) if i not in used]
+    if dataset.images and unused:
+        shown = ", ".join(unused[:8]) + (", ..." if len(unused) > 8 else "")
+        classes = "class has" if len(unused) == 1 else "classes have"
+        findings.note(f"{len(unused)} {classes} no object ({shown}); manifest.classes can leave out what is not meant")
+
+
+def _note_left_out(listing: Listing, claimed: set[str], taken: set[str], findings: Findings) -> None:
+    """Account for every picture that was seen: it is taken, or a line counts it.
+
+    ``claimed``: the pictures that the source names; of those that are not taken a problem or a note tells already.
+    """
+    told = claimed | findings.told
+    unread, hidden = (tuple(n for n in names if n not in told) for names in (listing.unread, listing.hidden))
+    for line in replace(listing, unread=unread, hidden=hidden).passed_over:
+        findings.note(line)
+    if rest := [name for name in listing.pictures if name not in told]:
+        pictures = (
+            "1 picture that no annotation or list names is"
+            if len(rest) == 1
+            else (f"{len(rest)} pictures that no annotation or list names are")
+        )
+        findings.note(f"{pictures} left out (such as {rest[0]})")
+    if left := listing.seen - taken:
+        seen = len(listing.seen | taken)
+        findings.note(f"pictures: {seen} seen, {len(taken)} taken, {len(left)} left out")
 
 
 def drawn_split(file_name: str, seed: int, fractions: Mapping[str, float]) -> str:

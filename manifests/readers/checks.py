@@ -6,18 +6,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from manifests.names import shown_names
+
 from .findings import Findings, FoundImage, FoundObject
 from .options import ReadOptions
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image's file as read: size of the upright picture, px, and the EXIF ``orientation`` that it is stored in."""
+    """An image's file as read: size of the upright picture, px, and the EXIF ``orientation`` that it is stored in.
+
+    ``missing`` says what a file that ends early lacks.
+    """
 
     sha256: str
     width: int
     height: int
     orientation: int
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class ObjectChecks:
     def _inside(self, item: FoundObject, file: ImageFile) -> FoundObject | str:
         """The object clipped to its image, or what is wrong with it."""
         if item.label not in self.label_of:
-            known = ", ".join(list(self.label_of)[:8]) + (", ..." if len(self.label_of) > 8 else "")
+            known = shown_names(list(self.label_of)[:8]) + (", ..." if len(self.label_of) > 8 else "")
             return f"class {item.label!r} is unknown; add it to the classes ({known}) or correct it"
         x1, y1, x2, y2 = item.box
         if not np.isfinite(item.box).all():

@@ -1,9 +1,8 @@
 """Reads COCO instances JSON: one file, or a folder with one file per split as COCO and its exporters lay them out."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,10 @@ from typing import Any
 from cache.errors import DatasetError
 from manifests.dataset import Dataset
 from manifests.files import exists, read_bytes, resolve_inside, why_unsafe
+from manifests.listing import Listing, is_hidden, list_pictures
+from manifests.names import match_names, plain_name, shown_names
+from manifests.text import parse_json
+from manifests.values import read_flag, read_integer
 
 from .build import build_dataset
 from .findings import Findings, FoundImage, FoundObject
@@ -30,10 +33,18 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Content:
+    """What one JSON file holds; all ids are integers. ``folder`` is that of its images."""
+
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
     categories: dict[int, str]
+    groups: dict[int, str]  # of the categories, those that others name as their supercategory
     unreadable: list[object]  # the image_id of each annotation without an id of its own
+
+    @property
+    def used(self) -> set[int | None]:
+        """The category ids of all annotations."""
+        return {read_integer(row.get("category_id")) for row in self.annotations}
 
 
 def read_coco(
@@ -54,18 +65,22 @@ def read_coco(
     readable = [(s, c) for s, c in zip(sources, contents, strict=True) if c is not None]
     if not readable:
         findings.conclude()
+    readable = _without_groups(readable, options, findings)
     categories = _categories([c for _, c in readable], options, findings)
     folders = [_image_folder(source, content, options) for source, content in readable]
     root = folders[0] if len(folders) == 1 else _common_parent(folders)
+    listings = {folder: list_pictures(folder) for folder in dict.fromkeys(folders)}
     found: list[FoundImage] = []
     for (source, content), folder in zip(readable, folders, strict=True):
+        files = _image_files(content, folder, listings[folder], source.path.name, findings)
         prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-        found += _found_images(source, content, prefix, findings)
+        found += _found_images(source, content, files, prefix, findings)
     if len(readable) > 1 and max(Counter(image.id for image in found).values(), default=0) > 1:
         findings.note("image ids repeat from file to file, so the images are numbered anew")
         found = [replace(image, id=None) for image in found]
     default_name = sources[0].path.stem if Path(path).is_file() else Path(path).resolve().name
-    dataset, notes = build_dataset(name or default_name, root, found, categories, options, findings)
+    listing = Listing.joined([one.under(folder.relative_to(root).as_posix()) for folder, one in listings.items()])
+    dataset, notes = build_dataset(name or default_name, root, found, categories, options, findings, listing)
     return dataset, root, notes
 
 
@@ -74,7 +89,8 @@ def _sources(path: Path) -> list[_Source]:
         return [_Source(path.resolve(), _folder_name(path), None)]
     for pattern in ("annotations/instances_*.json", "instances*.json", "*/_annotations.coco.json", "*.json"):
         root = path.resolve()
-        files = [resolve_inside(root, file.relative_to(root).as_posix()) for file in sorted(root.glob(pattern))]
+        visible = [file for file in sorted(root.glob(pattern)) if not any(map(is_hidden, file.relative_to(root).parts))]
+        files = [resolve_inside(root, file.relative_to(root).as_posix()) for file in visible]
         if len(files) == 1:
             return [_Source(files[0], _folder_name(files[0]), None)]
         if files and pattern != "*.json":
@@ -101,54 +117,86 @@ def _split_name(folder_name: str | None) -> str:
 def _content(source: _Source, findings: Findings) -> _Content | None:
     name = source.path.name
     try:
-        raw = json.loads(read_bytes(source.path, name))
+        raw = parse_json(read_bytes(source.path, name), name)
     except DatasetError as error:
         findings.fatal(error)
         return None
-    except (ValueError, RecursionError) as error:
-        findings.fatal(f"{name}: is not well-formed JSON ({error}); correct it or export it again")
-        return None
-    missing = [
-        key
-        for key in ("images", "annotations", "categories")
-        if not isinstance(raw, dict) or not isinstance(raw.get(key), list)
-    ]
+    lists = {key: raw.get(key) if isinstance(raw, dict) else None for key in ("images", "annotations", "categories")}
+    missing = [key for key, rows in lists.items() if not isinstance(rows, list)]
     if missing:
         findings.fatal(f"{name}: has no list {', '.join(missing)}; is it COCO's instances form? export it as that")
         return None
-    rows: dict[str, list[dict[str, Any]]] = {}
     unreadable: list[object] = []
-    for key in ("images", "annotations", "categories"):
-        rows[key] = []
-        for number, row in enumerate(raw[key], start=1):
-            if isinstance(row, dict) and _is_id(row.get("id")):
-                rows[key].append(row)
-            else:
-                findings.problem(f"{name}: {key} entry {number} is no object with an integer id; correct or remove it")
-                if key == "annotations" and isinstance(row, dict):
-                    unreadable.append(row.get("image_id"))
+    rows = {key: list(_with_ids(key, lists[key] or [], name, unreadable, findings)) for key in lists}
     categories: dict[int, str] = {}
+    groups = _groups(rows["categories"])
     for row in rows["categories"]:
-        label = row.get("name")
-        if not isinstance(label, str) or not label:
+        label = _label(row.get("name"))
+        if label is None:
             findings.fatal(f"{name}: category {row['id']} has no name; add one")
-        elif row["id"] in categories or label in categories.values():
+        elif row["id"] in categories or (
+            row["id"] not in groups and label in [n for i, n in categories.items() if i not in groups]
+        ):
             findings.fatal(f"{name}: category {row['id']} {label!r} occurs more than once; keep one")
         else:
             categories[row["id"]] = label
-    return _Content(rows["images"], rows["annotations"], categories, unreadable)
+    return _Content(rows["images"], rows["annotations"], categories, groups, unreadable)
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _with_ids(
+    key: str, rows: list[Any], name: str, unreadable: list[object], findings: Findings
+) -> Iterator[dict[str, Any]]:
+    """The rows that are objects with an id, which is made an integer; of other annotations the image goes on a list."""
+    for number, row in enumerate(rows, start=1):
+        row_id = read_integer(row.get("id")) if isinstance(row, dict) else None
+        if row_id is not None:
+            if isinstance(row["id"], str):
+                findings.note(f"{name}: {key} have their ids as texts (such as {row['id']!r}), read as numbers", "ids")
+            yield row if row["id"] is row_id else row | {"id": row_id}
+            continue
+        findings.problem(
+            f"{name}: {key} entry {number} is no object with an integer id; correct or remove it", f"id of {key}"
+        )
+        if key == "annotations" and isinstance(row, dict):
+            unreadable.append(row.get("image_id"))
 
 
-def _meant_id(value: object) -> int | None:
-    """The image that an unusable annotation is of, also where it writes the id as a text or as 7.0."""
-    try:
-        return int(value) if isinstance(value, str | int | float) else None
-    except (ValueError, OverflowError):
-        return None
+def _label(name: object) -> str | None:
+    """A category's name as written, also where it is a number; None where it is none."""
+    if isinstance(name, str):
+        return name if name.strip() else None
+    return str(name) if isinstance(name, int | float) and not isinstance(name, bool) else None
+
+
+def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Categories that are groups, as Roboflow writes one: in group "none", and others are in the group of its name."""
+    grouped = {_label(row.get("supercategory")) for row in rows}
+    named = {row["id"]: _label(row.get("name")) for row in rows if row.get("supercategory") == "none"}
+    return {i: name for i, name in named.items() if name is not None and name != "none" and name in grouped}
+
+
+def _without_groups(
+    readable: Sequence[tuple[_Source, _Content]], options: ReadOptions, findings: Findings
+) -> list[tuple[_Source, _Content]]:
+    """Leave out groups among the categories, but those that have an object and those that ``options.classes`` means."""
+    used = set[int | None]().union(*(content.used for _, content in readable))
+    others = {name for _, content in readable for i, name in content.categories.items() if i not in content.groups}
+    asked_for = set(options.classes or ()) - others
+    empty = {
+        i: name
+        for _, content in readable
+        for i, name in content.groups.items()
+        if i not in used and name not in asked_for
+    }
+    for i, name in empty.items():
+        findings.note(f"category {i} {name!r} is a group of others without an object of its own, and is left out")
+    out = []
+    for source, content in readable:
+        kept = {i: name for i, name in content.categories.items() if i not in empty}
+        for name in [name for name, count in Counter(kept.values()).items() if count > 1]:
+            findings.fatal(f"{source.path.name}: category name {name!r} occurs more than once; keep one")
+        out.append((source, replace(content, categories=kept)))
+    return out
 
 
 def _categories(contents: Sequence[_Content], options: ReadOptions, findings: Findings) -> dict[str, int]:
@@ -160,7 +208,9 @@ def _categories(contents: Sequence[_Content], options: ReadOptions, findings: Fi
         return by_id
     absent = [label for label in options.classes if label not in by_id]
     if absent:
-        findings.fatal(f"classes: {', '.join(absent)} not among the source's categories; there are {', '.join(by_id)}")
+        findings.fatal(
+            f"classes: {shown_names(absent)} not among the source's categories; there are {shown_names(by_id)}"
+        )
     return {label: by_id[label] for label in options.classes if label in by_id}
 
 
@@ -177,9 +227,13 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
         tops = (beside / "images", beside, above / "images", above)
         places = [top / part for top in tops for part in inner] + list(tops)
     names = [row.get("file_name") for row in content.images[:_PROBED]]
-    plain = [name for name in names if isinstance(name, str) and why_unsafe(name) is None]
+    plain = [name for text in names if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
     hits = {place: sum(exists(place / name) for name in plain) for place in places}
     best = max(places, key=lambda place: hits[place])
+    if not hits[best]:  # in another case or Unicode form, perhaps
+        similar = {place: len(match_names(plain, _visible(place), folders=False)) for place in places}
+        best = max(places, key=lambda place: similar[place])
+        hits = similar
     if hits[best] or options.images is not None:
         return best.resolve()
     if not plain:  # nothing to look for: the checks say what is wrong with the names
@@ -189,6 +243,25 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     )
 
 
+def _visible(folder: Path) -> set[str]:
+    """The pictures that lie in a folder itself, and one folder down."""
+    found = [*folder.glob("*"), *folder.glob("*/*")] if folder.is_dir() else []
+    return {path.relative_to(folder).as_posix() for path in found}
+
+
+def _image_files(content: _Content, folder: Path, listing: Listing, source: str, findings: Findings) -> dict[str, str]:
+    """The file of each image by the name that the JSON has: the plain form of it, or the one file that it may mean."""
+    written = [row["file_name"] for row in content.images if isinstance(row.get("file_name"), str)]
+    plain = {text: text if why_unsafe(text) is None else plain_name(text) for text in written}
+    there = {name for name in plain.values() if why_unsafe(name) is None and exists(folder / name)}
+    lost = {name for name in plain.values() if name not in there}
+    pictures = {*listing.pictures, *listing.unread} - there
+    similar = match_names(lost, pictures, folders=True) if lost else {}
+    for name, file in similar.items():
+        findings.note(f"{source}: file name {name!r} is taken as {file}", "taken as")
+    return {text: similar.get(name, name) for text, name in plain.items()}
+
+
 def _common_parent(folders: Sequence[Path]) -> Path:
     root = folders[0]
     while not all(folder.is_relative_to(root) for folder in folders):
@@ -196,10 +269,12 @@ def _common_parent(folders: Sequence[Path]) -> Path:
     return root
 
 
-def _found_images(source: _Source, content: _Content, prefix: str, findings: Findings) -> list[FoundImage]:
+def _found_images(
+    source: _Source, content: _Content, files: Mapping[str, str], prefix: str, findings: Findings
+) -> list[FoundImage]:
     name = source.path.name
     objects: dict[int, list[FoundObject]] = {row["id"]: [] for row in content.images}
-    unreadable = Counter(map(_meant_id, content.unreadable))
+    unreadable = Counter(map(read_integer, content.unreadable))
     seen: set[int] = set()
     for row in content.annotations:
         where = f"annotation {row['id']}"
@@ -208,12 +283,15 @@ def _found_images(source: _Source, content: _Content, prefix: str, findings: Fin
                 raise ValueError("its id occurs more than once; give it its own")
             seen.add(row["id"])
             item = _found_object(row, content.categories, where)
-            if not _is_id(row.get("image_id")) or row["image_id"] not in objects:
-                raise ValueError(f"image_id {row.get('image_id')!r} is not among the images; correct or remove it")
-            objects[row["image_id"]].append(item)
+            image_id = read_integer(row.get("image_id"))
+            if image_id is None or image_id not in objects:
+                raise ValueError(
+                    f"image_id {_shown(row.get('image_id'))} is not among the images; correct or remove it"
+                )
+            objects[image_id].append(item)
         except ValueError as error:
             findings.problem(f"{name}: {where}: {error}", str(error))
-            unreadable[_meant_id(row.get("image_id"))] += 1
+            unreadable[read_integer(row.get("image_id"))] += 1
     found = []
     split_each = source.split is None and all(_own_splits(row) for row in content.images)
     for row in content.images:
@@ -221,20 +299,26 @@ def _found_images(source: _Source, content: _Content, prefix: str, findings: Fin
         if not isinstance(file_name, str):
             findings.problem(f"{name}: image {row['id']} has no file_name; add it or remove the image")
             continue
-        stated = (row.get("width"), row.get("height"))
         splits = _own_splits(row) if split_each else (source.split,) if source.split else ()
         found.append(
             FoundImage(
-                file_name=prefix + file_name,
+                file_name=prefix + files[file_name],
                 where=f"{name}: image {row['id']} ({file_name})",
                 objects=objects[row["id"]],
                 id=row["id"],
-                stated=(int(stated[0]), int(stated[1])) if all(map(_is_id, stated)) else None,  # type: ignore[arg-type]
+                stated=_stated_size(row),
                 splits=splits,
                 unreadable=unreadable[row["id"]],
             )
         )
     return found
+
+
+def _stated_size(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Width and height as integers above 0; anything else (null, 0 x 0, texts) is no statement."""
+    stated = [row.get("width"), row.get("height")]
+    width, height = (v if isinstance(v, int) and not isinstance(v, bool) else 0 for v in stated)
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _own_splits(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -248,12 +332,17 @@ def _found_object(row: Mapping[str, Any], categories: Mapping[int, str], where: 
     bbox = row.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise ValueError(f"bbox {str(bbox)[:60]} is not four numbers x, y, w, h; correct or remove it")
-    if not _is_id(row.get("category_id")) or row["category_id"] not in categories:
-        raise ValueError(f"category_id {row.get('category_id')!r} is not among the categories; correct or remove it")
-    flags = {key: row.get(key, 0) for key in ("iscrowd", "difficult", "truncated")}
-    for key, value in flags.items():
-        if value not in (0, 1):
-            raise ValueError(f"{key} is {value!r}, not 0 or 1; correct it")
+    category_id = read_integer(row.get("category_id"))
+    if category_id is None or category_id not in categories:
+        raise ValueError(
+            f"category_id {_shown(row.get('category_id'))} is not among the categories; correct or remove it"
+        )
+    flags = {}
+    for key in ("iscrowd", "difficult", "truncated"):
+        try:
+            flags[key] = read_flag(row.get(key))
+        except ValueError as error:
+            raise ValueError(f"{key} is {error}; correct it") from None
     x, y, w, h = (float(v) for v in bbox)
     details = {key: row[key] for key in ("occluded", "pose", "segmentation") if row.get(key) not in (None, [], "")}
     area = row.get("area")
@@ -261,14 +350,18 @@ def _found_object(row: Mapping[str, Any], categories: Mapping[int, str], where: 
         details["area"] = float(area)
     return FoundObject(
         where=where,
-        label=categories[row["category_id"]],
+        label=categories[category_id],
         box=(x, y, x + w, y + h),
         shown=f"bbox [{x:g}, {y:g}, {w:g}, {h:g}]",
-        difficult=bool(flags["difficult"]),
-        truncated=bool(flags["truncated"]),
-        crowd=bool(flags["iscrowd"]),
+        difficult=flags["difficult"],
+        truncated=flags["truncated"],
+        crowd=flags["iscrowd"],
         details=details,
     )
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:60]
 
 
 def _is_number(value: object) -> bool:

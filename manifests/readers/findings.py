@@ -1,6 +1,6 @@
 """What a reader finds on its way: problems and notes, reported together at the end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ class Findings:
         self._problems: list[tuple[str, str]] = []
         self._fatal: list[str] = []
         self._notes: list[tuple[str, str]] = []
+        self.told: set[str] = set()  # pictures that are left out and of which a line says so
 
     @property
     def stops(self) -> bool:
@@ -29,23 +30,50 @@ class Findings:
         return bool(self._fatal or (self._problems and not self._skip))
 
     def problem(self, line: str | DatasetError, kind: str = "") -> None:
-        """A bad box or image: ``<file>[: object <n>]: <what is wrong>; <what to do>``."""
-        self._problems += [(one, kind) for one in (line.problems if isinstance(line, DatasetError) else [line])]
+        """Add a bad box or image: ``<file>[: object <n>]: <what is wrong>; <what to do>``.
+
+        Of an error about one file, what it says of the file is its kind.
+        """
+        if isinstance(line, DatasetError):
+            self._problems += [(one, kind or one.partition(": ")[2]) for one in line.problems]
+        else:
+            self._problems.append((line, kind))
 
     def fatal(self, line: str | DatasetError) -> None:
-        """A problem that leaving out a box or image does not cure."""
+        """Add a problem that leaving out a box or image does not cure."""
         self._fatal += line.problems if isinstance(line, DatasetError) else [line]
 
     def note(self, line: str, kind: str = "") -> None:
-        """Something the user should know, one line."""
+        """Add something the user should know, one line."""
         self._notes.append((line, kind))
 
-    def conclude(self) -> list[str]:
-        """All notes; DatasetError with every problem where there is one that stops us."""
+    def left_out(self, pictures: Collection[str], line: str, kind: str = "") -> None:
+        """Note that these pictures are left out, by a line that counts or names them; nothing where there are none."""
+        if pictures:
+            self.told.update(pictures)
+            self.note(line, kind)
+
+    def conclude(self, *, passable: bool = False) -> list[str]:
+        """Return all notes; DatasetError with every problem where there is one that stops us.
+
+        ``passable``: something is left to go on with where the problems are skipped; the error then says so.
+        """
         if self.stops:
-            raise DatasetError(self._fatal + _summed_up(self._problems))
+            problems = _summed_up(self._problems)
+            raise DatasetError(self._fatal + problems, self._way_on(len(problems)) if passable else "")
         left_out = DatasetError(_summed_up(self._problems)).problems
         return [f"left out: {line}" for line in left_out] + _summed_up(self._notes)
+
+    def _way_on(self, lines: int) -> str:
+        """What ``--on-error skip`` would do about the problems."""
+        if self._skip or not lines:
+            return ""
+        if self._fatal:
+            return (
+                f"--on-error skip would pass over {lines} of these lines; the other {len(self._fatal)} stop it as well"
+            )
+        what = "what this line names" if lines == 1 else f"what these {lines} lines name"
+        return f"--on-error skip leaves out just {what}, and imports the rest"
 
 
 def _summed_up(lines: Iterable[tuple[str, str]]) -> list[str]:

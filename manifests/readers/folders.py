@@ -1,22 +1,19 @@
 """Reads a classification dataset: class folders, ``train/<class>/*.jpg``, in a folder or inside a zip archive."""
 
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from manifests.dataset import Dataset
 from manifests.files import Archive, why_unsafe
-from manifests.images import IMAGE_SUFFIXES
+from manifests.listing import Listing, list_pictures, sort_names
 
 from .build import build_dataset
 from .findings import Findings, FoundImage
-from .options import ReadOptions
-
-SPLITS = frozenset({"train", "training", "trainval", "val", "valid", "validation", "test", "testing"})
+from .options import SPLIT_NAMES, ReadOptions
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ def read_folders(
     """Read a tree of class folders; returns the dataset, the folder or archive its file names are in, and notes.
 
     ``path`` is a folder or a zip archive of ``<split>/<class>/...`` or ``<class>/...`` (splits are then drawn), maybe
-    inside outer folders that hold nothing else. Top folders are splits if one of them has a name of :data:`SPLITS`
+    inside outer folders that hold nothing else. Top folders are splits if one of them has a name of :data:`SPLIT_NAMES`
     and folders in it, or all have such names (so a class may be called train); then all must have. Classes are sorted
     by name. Files that are no pictures by their name, and hidden ones, are left alone. ``options.per_class`` takes
     a seeded choice of each class's pictures. DatasetError holds all problems.
@@ -40,11 +37,16 @@ def read_folders(
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
     root = Path(path).resolve()
-    names = _safe(_members(root) if root.is_file() else _files(root, findings), root, findings)
-    pictures = _pictures([n for n in names if _is_picture(n)], findings)
+    listing = _safe(sort_names(_members(root)) if root.is_file() else list_pictures(root), root, findings)
+    for closed, why in listing.closed:
+        findings.problem(f"{closed}: cannot be listed ({why}); check the folder and its permissions")
+    for link in listing.links:
+        findings.problem(f"{link}: is a link to a folder; move the folder itself there, or remove the link")
+    pictures = _pictures(listing.pictures, findings)
     found_classes = sorted({picture.label for picture in pictures})
     classes = options.classes or tuple(found_classes)
     for label in sorted(set(found_classes) - set(classes)):
+        findings.told.update(picture.file_name for picture in pictures if picture.label == label)
         findings.problem(f"{label}: class folder {label!r} is not among the classes; add it there or remove the folder")
     for label in sorted(set(classes) - set(found_classes)):
         findings.fatal(f"{root}: class {label!r} has no folder with pictures; correct the classes or add pictures")
@@ -58,7 +60,8 @@ def read_folders(
         FoundImage(p.file_name, p.file_name, (), splits=(p.split,) if p.split else (), category=p.label) for p in chosen
     ]
     categories = {label: i for i, label in enumerate(classes, start=1)}
-    dataset, notes = build_dataset(name or root.stem, root, found, categories, options, findings)
+    listing = replace(listing, links=(), closed=())  # problems already
+    dataset, notes = build_dataset(name or root.stem, root, found, categories, options, findings, listing)
     return dataset, root, notes
 
 
@@ -67,43 +70,12 @@ def _members(root: Path) -> list[str]:
         return archive.names()
 
 
-def _files(root: Path, findings: Findings) -> list[str]:
-    """All files below a folder; links to files are checked when they are read.
-
-    A folder that cannot be listed is a problem, and a link to one, which is not followed: it may lead in a circle.
-    """
-    found = []
-
-    def unreadable(error: OSError) -> None:
-        name = Path(error.filename).relative_to(root).as_posix()
-        findings.problem(f"{name}: cannot be listed ({error.strerror}); check the folder and its permissions")
-
-    for folder, folders, files in os.walk(root, onerror=unreadable):
-        here = Path(folder)
-        found += [(here / file).relative_to(root).as_posix() for file in files]
-        for link in sorted(name for name in folders if (here / name).is_symlink()):
-            name = (here / link).relative_to(root).as_posix()
-            findings.problem(f"{name}: is a link to a folder; move the folder itself there, or remove the link")
-    return found
-
-
-def _is_picture(name: str) -> bool:
-    """By its name; macOS adds ``__MACOSX/`` and ``._name.jpg`` to archives."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
-
-
-def _safe(names: Iterable[str], root: Path, findings: Findings) -> list[str]:
-    """The names that stay below the root; another one is a problem, whatever it names."""
-    kept = []
-    for name in sorted(names):
-        reason = why_unsafe(name)
-        if reason:
-            findings.problem(f"{name}: {reason}; name the file relative to {root}")
-        else:
-            kept.append(name)
-    return kept
+def _safe(listing: Listing, root: Path, findings: Findings) -> Listing:
+    """The listing of the names that stay below the root; another one is a problem, whatever it names."""
+    reasons = {name: reason for name in (*listing.seen, *listing.others) if (reason := why_unsafe(name))}
+    for name, reason in sorted(reasons.items()):
+        findings.problem(f"{name}: {reason}; name the file relative to {root}")
+    return replace(listing, pictures=tuple(name for name in listing.pictures if name not in reasons))
 
 
 def _pictures(names: Sequence[str], findings: Findings) -> list[_Picture]:
@@ -112,14 +84,16 @@ def _pictures(names: Sequence[str], findings: Findings) -> list[_Picture]:
     inner = {name: PurePosixPath(name).parts[outer:] for name in names}
     top = {parts[0].lower() for parts in inner.values() if len(parts) > 1}
     deep = {parts[0].lower() for parts in inner.values() if len(parts) > 2}
-    has_splits = bool(deep & SPLITS) or (bool(top) and top <= SPLITS)
+    has_splits = bool(deep & SPLIT_NAMES) or (bool(top) and top <= SPLIT_NAMES)
     out = []
     for name, parts in inner.items():
         if len(parts) < 2 + has_splits:
+            findings.told.add(name)
             findings.problem(f"{name}: is in no class folder; move it into one or remove it")
-        elif has_splits and parts[0].lower() not in SPLITS:
+        elif has_splits and parts[0].lower() not in SPLIT_NAMES:
+            findings.told.add(name)
             findings.problem(
-                f"{name}: folder {parts[0]!r} is beside split folders and none ({', '.join(sorted(SPLITS))})"
+                f"{name}: folder {parts[0]!r} is beside split folders and none ({', '.join(sorted(SPLIT_NAMES))})"
             )
         elif has_splits:
             out.append(_Picture(name, parts[0], parts[1]))
@@ -132,7 +106,7 @@ def _outer_folders(paths: Sequence[tuple[str, ...]]) -> int:
     """How many folders all pictures are below before the splits or classes begin."""
     outer = 0
     while paths and all(len(p) > outer + 2 and p[outer] == paths[0][outer] for p in paths):
-        if paths[0][outer].lower() in SPLITS:
+        if paths[0][outer].lower() in SPLIT_NAMES:
             break
         outer += 1
     return outer
@@ -151,8 +125,9 @@ def _choice(pictures: Sequence[_Picture], options: ReadOptions, findings: Findin
 
     chosen = [p for group in groups.values() for p in sorted(group, key=rank)[: options.per_class]]
     if len(chosen) < len(pictures):
-        findings.note(
+        findings.left_out(
+            {picture.file_name for picture in pictures} - {picture.file_name for picture in chosen},
             f"{len(chosen)} of {len(pictures)} pictures taken: at most {options.per_class} of each class and split, "
-            f"drawn by seed {options.seed}"
+            f"drawn by seed {options.seed}",
         )
     return chosen

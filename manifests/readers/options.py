@@ -9,6 +9,8 @@ from cache.errors import DatasetError
 from manifests.images import DEFAULT_MAX_PIXELS, HARD_MAX_PIXELS
 
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "test": 0.2}
+# Folders of these names, in any case, are splits.
+SPLIT_NAMES = frozenset({"train", "training", "trainval", "val", "valid", "validation", "test", "testing"})
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class ReadOptions:
     classes: the classes to expect, in the order wanted; an object of any other class is a problem. None: all found.
     on_error: "stop" reports every problem and gives no dataset; "skip" leaves out just the bad boxes and images and
         tells each in a note. A source that cannot be read at all stops in both cases.
-    images: folder of the images, for COCO JSON whose images are not beside it. None: looked for.
+    images: folder of the images, for COCO JSON whose images are not beside it, and for VOC. None: looked for.
+    annotations: folder of VOC's XML files, where it is not the devkit's. None: looked for.
     fractions, seed: for a source without splits: each split's share of the images (they add up to 1), drawn by a hash
         of seed and file name, so that adding an image moves no other.
     tolerance_px: a box may stick out of its image by this much and is then clipped. Rounding gives 1 px; labelling
@@ -30,6 +33,7 @@ class ReadOptions:
     classes: tuple[str, ...] | None = None
     on_error: str = "stop"
     images: str | None = None
+    annotations: str | None = None
     fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     seed: int = 0
     tolerance_px: float = 2.0

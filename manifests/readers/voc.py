@@ -1,244 +1,186 @@
-"""Reads PASCAL VOC: a devkit, or any folder with Annotations/, JPEGImages/ and ImageSets/Main/.
+"""Reads PASCAL VOC: a devkit, or pictures and XML files as labelling tools lay them out."""
 
-The forms of 2007, 2010 and 2012: ``difficult``, ``truncated``, ``occluded`` and ``pose`` are optional, coordinates may
-be fractions, ``part`` boxes inside an object (person layout) are not objects. Coordinates are 1-based with an inclusive
-right/bottom edge, so that the box inside is ``xmin - 1, ymin - 1, xmax, ymax``.
-"""
-
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError
-
-import defusedxml.ElementTree as safe_xml
-from defusedxml.common import DefusedXmlException
+from xml.etree.ElementTree import Element
 
 from cache.errors import DatasetError
 from manifests.dataset import Dataset
 from manifests.files import read_bytes, resolve_inside
+from manifests.names import NameIndex
+from manifests.text import parse_xml
 
 from .build import build_dataset
-from .findings import Findings, FoundImage, FoundObject
+from .findings import Findings, FoundImage
 from .options import ReadOptions
-
-_MAX_XML_BYTES = 16 * 2**20  # the largest of VOC's own is 30 kB
-_FLAGS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True, "": False}
+from .voc_layout import VocLayout, find_layout
+from .voc_lists import Find, read_lists
+from .voc_xml import find_objects, read_object, stated_pictures, stated_size
 
 
 def read_voc(
-    path: str | Path, options: ReadOptions | None = None, *, name: str | None = None
+    path: str | Path | None, options: ReadOptions | None = None, *, name: str | None = None
 ) -> tuple[Dataset, Path, list[str]]:
     """Read a VOC dataset; returns it, the folder its file names are relative to, and notes for the user.
 
-    ``path`` is a folder with Annotations/ and JPEGImages/, or ``VOCdevkit``, or its parent. Splits are the files of
-    ImageSets/Main (class-specific ones such as ``aeroplane_train.txt`` are none); images in no split are left out.
+    ``path`` is a folder with Annotations/ and JPEGImages/, or ``VOCdevkit``, or its parent; or any folder with pictures
+    and XML files of their names, in one folder or in several. ``options.images`` and ``options.annotations`` name the
+    two folders instead. An annotation whose own name is no picture's belongs to the picture that is named inside it.
+    Splits are the lists of ImageSets/Main, or else folders called train, valid, test; images in no split are left out.
     Classes are those found, sorted by name (VOC's own order), unless ``options.classes`` names them.
     DatasetError holds all problems of the dataset.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
-    folder = find_voc_folder(Path(path))
-    images = _images_by_id(folder / "JPEGImages", findings)
-    splits = _read_splits(folder / "ImageSets" / "Main", findings)
-    annotated = {p.stem for p in (folder / "Annotations").iterdir() if p.suffix.lower() == ".xml"}
-    if splits:
-        wanted = {image_id: None for ids in splits.values() for image_id in ids}
-        unlisted = len(annotated - wanted.keys())
-        if unlisted:
-            findings.note(f"{unlisted} annotated images are in no split of ImageSets/Main and are left out")
-    else:
-        wanted = dict.fromkeys(sorted(annotated))
-        bare = len(images.keys() - annotated)
-        if bare:
-            findings.note(f"{bare} images without an annotation file are left out")
+    layout = find_layout(None if path is None else Path(path), options, findings)
+    samples = _samples(layout, findings)
+    splits = {} if layout.lists is None else read_lists(layout.lists, _finder(samples), findings)
+    listed_in = {image_id: split for split, ids in reversed(splits.items()) for image_id in ids}
+    wanted = _wanted(layout, samples, listed_in, findings)
+    members = {split: set(ids) for split, ids in (splits or layout.folder_splits()).items()}
     found = []
     for image_id in sorted(wanted):
-        image_splits = tuple(split for split, ids in splits.items() if image_id in ids)
-        image = _found_image(folder, image_id, images, annotated, image_splits, findings)
+        listed = f" (listed in ImageSets/Main/{listed_in[image_id]}.txt)" if image_id in listed_in else ""
+        image_splits = tuple(split for split, ids in members.items() if image_id in ids)
+        image = _found_image(layout, samples.get(image_id, _Sample(image_id)), image_splits, listed, findings)
         if image is not None:
             found.append(image)
     classes = options.classes or sorted({item.label for image in found for item in image.objects})
     categories = {label: i for i, label in enumerate(classes, start=1)}
-    dataset, notes = build_dataset(name or folder.name, folder / "JPEGImages", found, categories, options, findings)
-    return dataset, folder / "JPEGImages", notes
+    name = name or (layout.root.parent if layout.standard else layout.root).name
+    dataset, notes = build_dataset(name, layout.root, found, categories, options, findings, layout.listing)
+    return dataset, layout.root, notes
 
 
-def find_voc_folder(path: Path) -> Path:
-    """The folder with Annotations/ and JPEGImages/ at or below ``path`` (``VOC2007``, ``VOCdevkit``, its parent)."""
-    candidates = [path, *sorted(path.glob("VOC[0-9]*")), *sorted(path.glob("VOCdevkit/VOC[0-9]*"))]
-    found = [p for p in candidates if (p / "Annotations").is_dir() and (p / "JPEGImages").is_dir()]
-    if not found:
-        raise DatasetError(
-            f"{path}: has no Annotations/ and JPEGImages/, nor has a VOC folder in it; give the folder that holds them"
-        )
-    if len(found) > 1:
-        names = ", ".join(str(p) for p in found)
-        raise DatasetError(f"{path}: holds several VOC datasets; give the path of one: {names}")
-    return found[0].resolve()
+@dataclass(frozen=True)
+class _Sample:
+    """A picture and its annotation, files both, either of which may be missing; ``xml_id`` is the annotation's id."""
+
+    image_id: str
+    picture: str | None = None
+    annotation: str | None = None
+    xml_id: str | None = None
 
 
-def _images_by_id(folder: Path, findings: Findings) -> dict[str, str]:
-    """File names in JPEGImages by image id (the stem); any extension, as converted datasets have them."""
-    images: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.is_dir():
-            continue
-        if path.stem in images:
-            findings.problem(
-                f"JPEGImages/{path.name}: has the same image id as {images[path.stem]}; rename or remove one"
-            )
-        images.setdefault(path.stem, path.name)
-    return images
+def _samples(layout: VocLayout, findings: Findings) -> dict[str, _Sample]:
+    """All pictures and annotations by image id: the picture's, or the annotation's where it has no picture."""
+    picture_of = {**layout.picture_of, **_pictures_named_inside(layout, findings)}
+    samples = {image_id: _Sample(image_id, picture) for image_id, picture in layout.pictures.items()}
+    for xml_id, file in layout.annotations.items():
+        image_id = picture_of.get(xml_id, xml_id)
+        samples[image_id] = _Sample(image_id, layout.pictures.get(image_id), file, xml_id)
+    return samples
 
 
-def _read_splits(folder: Path, findings: Findings) -> dict[str, dict[str, None]]:
-    """Image ids by split, in the files' order; empty where the dataset has no split files."""
-    if not folder.is_dir():
-        return {}
-    rows: dict[str, list[list[str]]] = {}
-    for path in sorted(folder.glob("*.txt")):
+def _pictures_named_inside(layout: VocLayout, findings: Findings) -> dict[str, str]:
+    """Picture ids by annotation id, of annotations without a picture of their name that name another one's inside."""
+    free = {layout.pictures[image_id]: image_id for image_id in layout.pictures.keys() - layout.picture_of.values()}
+    index = NameIndex(free)
+    taken: dict[str, str] = {}  # annotations by picture
+    for xml_id in sorted(layout.annotations.keys() - layout.picture_of) if free else ():
+        shown = layout.xml_name(layout.annotations[xml_id])
         try:
-            text = read_bytes(resolve_inside(folder, path.name), f"ImageSets/Main/{path.name}").decode()
-        except DatasetError as error:
-            findings.fatal(error)
-        except UnicodeDecodeError:
-            findings.fatal(f"ImageSets/Main/{path.name}: is not UTF-8 text; write one image id per line")
-        else:
-            rows[path.stem] = [line.split() for line in text.splitlines() if line.strip()]
-    splits: dict[str, dict[str, None]] = {}
-    for split, lines in rows.items():
-        if _is_class_specific(split, lines, rows):
+            names = stated_pictures(_parse(layout, layout.annotations[xml_id]))
+        except DatasetError:  # told where it is read as a whole
             continue
-        splits[split] = {}
-        for number, row in enumerate(lines, start=1):
-            where = f"ImageSets/Main/{split}.txt line {number}"
-            if len(row) != 1:
-                findings.problem(f"{where}: {' '.join(row)!r} is not one image id; write one id per line")
-            elif row[0] in splits[split]:
-                findings.problem(f"{where}: image id {row[0]!r} is listed twice; remove one line")
-            else:
-                splits[split][row[0]] = None
-    for split in [split for split, ids in splits.items() if not ids]:
-        findings.note(f"ImageSets/Main/{split}.txt: lists no image, so there is no split {split!r}")
-        del splits[split]
-    return splits
+        picture = next((found for name in names if (found := index.find(name)) is not None), None)
+        if picture in taken:
+            other = layout.xml_name(layout.annotations[taken[picture]])
+            findings.problem(f"{shown}: names the picture {picture}, as {other} does; keep one annotation of it")
+        elif picture is not None:
+            taken[picture] = xml_id
+    if taken:
+        picture, xml_id = next(iter(taken.items()))
+        findings.note(
+            f"{len(taken)} annotations have no picture of their name and belong to the one named inside (such as "
+            f"{layout.xml_name(layout.annotations[xml_id])} to {picture})"
+        )
+    return {xml_id: free[picture] for picture, xml_id in taken.items()}
 
 
-def _is_class_specific(split: str, lines: list[list[str]], files: Iterable[str]) -> bool:
-    """``aeroplane_train``: image ids with -1, 0 or 1 behind them, beside a plain ``train``."""
-    if not lines:
-        return "_" in split and split.rsplit("_", 1)[1] in files
-    return all(len(row) == 2 and row[1] in ("-1", "0", "1") for row in lines)
+def _finder(samples: Mapping[str, _Sample]) -> Find:
+    """What a list's line may mean: image ids, by the pictures' names or the annotations'."""
+    own_id = {s.xml_id: s.image_id for s in samples.values() if s.xml_id is not None}
+    own_id |= {image_id: image_id for image_id in samples}
+    index = NameIndex(own_id)
+    return lambda text: sorted({own_id[name] for name in index.candidates(text)})
+
+
+def _wanted(
+    layout: VocLayout, samples: Mapping[str, _Sample], listed: Mapping[str, str], findings: Findings
+) -> set[str]:
+    """Ids of the images to take: those listed, or where nothing is listed those with an annotation.
+
+    Everything else is noted. An annotation without a picture is wanted too, and then told as a problem; not so in a
+    sub-folder of a devkit's annotations, where people put others aside.
+    """
+    annotated = {image_id: sample for image_id, sample in samples.items() if sample.annotation is not None}
+    if listed:
+        unlisted = [sample for image_id, sample in annotated.items() if image_id not in listed]
+        if unlisted:
+            findings.note(f"{len(unlisted)} annotated images are in no split of ImageSets/Main and are left out")
+            findings.told.update(sample.picture for sample in unlisted if sample.picture is not None)
+        wanted = set(listed)
+    else:
+        aside = [s for s in annotated.values() if layout.standard and "/" in s.image_id and s.picture is None]
+        if aside:
+            example = layout.xml_name(min(str(sample.annotation) for sample in aside))
+            findings.note(f"{len(aside)} annotations in sub-folders have no image and are left out (such as {example})")
+        wanted = annotated.keys() - {sample.image_id for sample in aside}
+    bare = {s.picture for s in samples.values() if s.picture and s.annotation is None and s.image_id not in wanted}
+    findings.left_out(bare, f"{len(bare)} images without an annotation file are left out")
+    return wanted
 
 
 def _found_image(
-    folder: Path,
-    image_id: str,
-    images: Mapping[str, str],
-    annotated: set[str],
-    splits: tuple[str, ...],
-    findings: Findings,
+    layout: VocLayout, sample: _Sample, splits: tuple[str, ...], listed: str, findings: Findings
 ) -> FoundImage | None:
-    where = f"Annotations/{image_id}.xml"
-    source = f" (listed in ImageSets/Main/{splits[0]}.txt)" if splits else ""
-    if image_id not in images and image_id not in annotated:
-        findings.problem(f"{image_id}: no image or annotation has this id{source}; add them or remove the id")
+    """An image to take; None where something is missing, which becomes a problem."""
+    where = layout.xml_name(sample.annotation or f"{sample.image_id}.xml")
+    if sample.picture is None and sample.annotation is None:
+        findings.problem(f"{sample.image_id}: no image or annotation has this id{listed}; add them or remove the id")
         return None
-    if image_id not in images:
-        findings.problem(f"{where}: there is no image {image_id}.* in JPEGImages{source}; add it or remove the id")
+    if sample.picture is None:
+        findings.problem(
+            f"{where}: there is no image {sample.image_id}.* in {layout.picture_place}{listed}; add it or remove the id"
+        )
         return None
-    if image_id not in annotated:
-        findings.problem(f"{where}: there is no such file{source}; add it or remove the id from the split")
+    findings.told.add(sample.picture)
+    if sample.annotation is None:
+        findings.problem(f"{where}: there is no such file{listed}; add it or remove the id from the split")
         return None
     try:
-        root = parse_xml(read_bytes(resolve_inside(folder / "Annotations", f"{image_id}.xml"), where), where)
+        root, elements = _objects(layout, sample.annotation, where)
     except DatasetError as error:
         findings.problem(error)
-        findings.note(f"left out: {where}: the whole image {images[image_id]}: its annotation cannot be read")
+        findings.note(f"left out: {where}: the whole image {sample.picture}: its annotation cannot be read", "unread")
         return None
     objects = []
     unreadable = 0
-    for number, element in enumerate(root.findall("object"), start=1):
+    for number, element in enumerate(elements, start=1):
         try:
-            objects.append(_found_object(element, f"object {number}"))
+            objects.append(read_object(element, f"object {number}"))
         except ValueError as error:
             findings.problem(f"{where}: object {number}: {error}; correct or remove it", str(error))
             unreadable += 1
-    stated = _stated_size(root, where, findings)
-    return FoundImage(images[image_id], where, objects, None, stated, splits, unreadable=unreadable)
-
-
-def parse_xml(data: bytes, where: str) -> Element:
-    """The root of an untrusted XML document; entities, which could grow without bound or read files, are refused."""
-    if len(data) > _MAX_XML_BYTES:
-        raise DatasetError(f"{where}: has {len(data)} bytes, far too many for an annotation; replace it")
     try:
-        root: Element = safe_xml.fromstring(data)
-    except DefusedXmlException:
-        raise DatasetError(f"{where}: declares entities, which are not safe to read; remove them") from None
-    except (ParseError, ValueError, LookupError) as error:  # the latter two: an unknown or wrong encoding
-        raise DatasetError(f"{where}: is not well-formed XML ({error}); correct it") from None
-    return root
+        stated = stated_size(root)
+    except ValueError as error:
+        findings.problem(f"{where}: {error}; correct or remove <size>", str(error))
+        stated = None
+    return FoundImage(sample.picture, where, objects, None, stated, splits, unreadable=unreadable)
 
 
-def _stated_size(root: Element, where: str, findings: Findings) -> tuple[int, int] | None:
-    """Width and height as the file states them; None where it does not (some labelling tools write 0 x 0)."""
-    texts = [root.findtext(f"size/{key}", "").strip() for key in ("width", "height")]
-    if texts in (["", ""], ["0", "0"]):
-        return None
+def _objects(layout: VocLayout, file: str, where: str) -> tuple[Element, Sequence[Element]]:
+    """An annotation's root and objects; DatasetError where it cannot be read, or is in another form."""
+    root = _parse(layout, file)
     try:
-        width, height = (int(float(text)) for text in texts)
-    except (ValueError, OverflowError):
-        findings.problem(f"{where}: size {texts[0]!r} x {texts[1]!r} is not two numbers; correct or remove <size>")
-        return None
-    return width, height
+        return root, find_objects(root)
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}; export it as VOC, or remove it") from None
 
 
-def _found_object(element: Element, where: str) -> FoundObject:
-    """One ``object`` element; ValueError saying what is wrong with it."""
-    label = element.findtext("name", "").strip()
-    if not label:
-        raise ValueError("it has no class name")
-    box = element.find("bndbox")
-    if box is None:
-        raise ValueError("it has no bndbox")
-    corners = []
-    for key in ("xmin", "ymin", "xmax", "ymax"):
-        text = box.findtext(key, "").strip()
-        try:
-            corners.append(float(text))
-        except ValueError:
-            raise ValueError(f"{key} is {text!r}, not a number") from None
-    details: dict[str, Any] = {}
-    if element.find("occluded") is not None:
-        details["occluded"] = int(_flag(element, "occluded"))
-    if pose := element.findtext("pose", "").strip():
-        details["pose"] = pose
-    return FoundObject(
-        where=where,
-        label=label,
-        box=from_voc_corners(*corners),
-        shown="xmin {:g} ymin {:g} xmax {:g} ymax {:g}".format(*corners),
-        difficult=_flag(element, "difficult"),
-        truncated=_flag(element, "truncated"),
-        details=details,
-    )
-
-
-def _flag(element: Element, key: str) -> bool:
-    text = element.findtext(key, "").strip().lower()
-    if text not in _FLAGS:
-        raise ValueError(f"{key} is {text!r}, not 0 or 1")
-    return _FLAGS[text]
-
-
-def from_voc_corners(xmin: float, ymin: float, xmax: float, ymax: float) -> tuple[float, float, float, float]:
-    """1-based inclusive corners -> 0-based, right/bottom exclusive.
-
-    Where ``xmax <= xmin`` the result is left inverted or empty for the checks to find: read to the letter,
-    ``xmin == xmax`` is one pixel wide, but in real files it is a click without a drag.
-    """
-    if xmax <= xmin or ymax <= ymin or not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        return xmin, ymin, xmax, ymax
-    return xmin - 1, ymin - 1, xmax, ymax
+def _parse(layout: VocLayout, file: str) -> Element:
+    where = layout.xml_name(file)
+    return parse_xml(read_bytes(resolve_inside(layout.xml_root, file), where), where)

@@ -24,11 +24,11 @@ _COMMANDS = {
     "detections": (
         "pipeline.cli.detections",
         "detections",
-        "Save a run's detections, to combine others with them.",
+        "Save a run's detections, or import another program's.",
     ),
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
     "features": ("pipeline.cli.features", "features", "Look into cached features."),
-    "params": ("pipeline.cli.params", "params", "Every parameter: meaning, range, default, and its value here."),
+    "params": ("pipeline.cli.params", "params", "Show every parameter, or write them for a dataset."),
     "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }

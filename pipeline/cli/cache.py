@@ -20,6 +20,7 @@ from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_detections, stage_artifacts, untouchable, workspace_artifacts
+from stages.detections.saved import IMPORTED
 from stages.graph import STAGES
 
 from .cache_tables import flatten, objects_table, results_table, when
@@ -243,13 +244,14 @@ def _gaps(project: Path) -> list[str]:
             f"{stage}: {count} objects of the workspace's result {there}, `dvc repro -f -s {stage}` computes them"
             for stage, count in own.items()
         ),
-        *(f"{path}: {count} objects of it {there}, else save it again" for path, count in saved.items()),
+        *(f"{path}: {count} objects of it {there}, else save or import it again" for path, count in saved.items()),
     ]
 
 
 def _check_stage(stage: str | None) -> None:
-    if stage is not None and stage not in STAGES:
-        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, STAGES)}")
+    known = (*STAGES, IMPORTED)
+    if stage is not None and stage not in known:
+        raise click.UsageError(f"there is no stage {stage!r}{nearest(stage, known)}")
 
 
 def _check_dataset(dataset: str | None, known: Collection[str]) -> None:

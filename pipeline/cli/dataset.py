@@ -1,5 +1,6 @@
 """``rcnn dataset``: import, refresh and show datasets."""
 
+import csv
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from manifests import (
 from manifests import refresh as refresh_dataset
 from manifests.describe import contact_sheet, describe, shown_on_sheet
 from manifests.fonts import note_of_missing
+from manifests.names import shown_names
 from manifests.readers.options import DEFAULT_FRACTIONS
 from manifests.scenes.dataset import NAME as BUILT_IN
+from manifests.text import as_yaml
 from pipeline.workspace import untouchable
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -43,14 +46,15 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
     """Add ``rcnn dataset import FORMAT``: the options of all formats but those left out, and its ``own``."""
 
     @import_group.command(source_format, help=text)
-    @click.argument("path", type=click.Path(path_type=Path))
+    @click.argument("path", type=click.Path(path_type=Path), required=source_format != "voc")
     @_options(leave_out, own)
     @click.pass_obj
-    def command(project: Path, path: Path, name: str, **options: Any) -> None:
+    def command(project: Path, path: Path | None, name: str, **options: Any) -> None:
         read = ReadOptions(
-            classes=tuple(options["classes"].split(",")) if options["classes"] else None,
+            classes=_classes(options["classes"]),
             on_error=options["on_error"],
-            images=str(options["images"].resolve()) if options.get("images") else None,
+            images=_folder(options.get("images")),
+            annotations=_folder(options.get("annotations")),
             fractions=_fractions(options["test_fraction"]),
             seed=options["seed"],
             tolerance_px=options.get("tolerance_px", ReadOptions.tolerance_px),
@@ -58,7 +62,22 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
+        if path is None:
+            if read.images is None or read.annotations is None:
+                raise click.UsageError("give PATH, or the folders of both by --images and --annotations")
+            path = Path(read.images)
         _say(import_dataset(source_format, path, name, read, project / "artifacts"))
+
+
+def _classes(text: str | None) -> tuple[str, ...] | None:
+    """Class names from ``dog, "cat, small"``: spaces around a name are none of it, quotes hold a comma."""
+    if not text:
+        return None
+    return tuple(name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip())
+
+
+def _folder(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def _options(leave_out: Iterable[str], own: Iterable[Decorator]) -> Decorator:
@@ -85,7 +104,7 @@ _SHARED: Mapping[str, Decorator] = {
         help="Share of test images, where the source has no splits.",
     ),
     "--images": click.option(
-        "--images", type=click.Path(path_type=Path), help="Folder of the images, if not beside the JSON."
+        "--images", type=click.Path(path_type=Path), help="Folder of the images, if not in a usual place."
     ),
     "--classes": click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
     "--on-error": click.option(
@@ -98,9 +117,15 @@ _SHARED: Mapping[str, Decorator] = {
 }
 
 
-_import_command("voc", "PATH: a VOC devkit, its VOC2007 folder, or any folder with Annotations/ and JPEGImages/.")
+_import_command(
+    "voc",
+    "PATH: a VOC devkit, its VOC2007 folder, or any folder with Annotations/ and JPEGImages/, or with pictures and XML "
+    "files of their names; none with --images and --annotations.",
+    (),
+    click.option("--annotations", type=click.Path(path_type=Path), help="Folder of the XML files, beside --images."),
+)
 _import_command("coco", "PATH: a COCO instances JSON.")
-_import_command("yolo", "PATH: a data.yaml, or a folder with images/ and labels/.")
+_import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with images/ and labels/.", ("--images",))
 _import_command(
     "folders",
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
@@ -170,7 +195,12 @@ def _say(found: Registered) -> None:
         click.echo(f"note: {note}", err=True)
     data = found.dataset
     splits = ", ".join(f"{split}: {len(data.split(split))}" for split in data.splits)
-    classes = ", ".join(data.classes[:_NAMED]) + (", …" if len(data.classes) > _NAMED else "")
+    classes = shown_names(data.classes[:_NAMED]) + (", …" if len(data.classes) > _NAMED else "")
     click.echo(f"{data.name}: {len(data.images)} images ({splits}), {len(data.classes)} classes ({classes})")
-    then = "dvc repro" if data.has_boxes else "dvc repro classification/dvc.yaml"
-    click.echo(f"next: `dataset: {data.name}` in params.yaml, then `{then}`", err=True)
+    then = (
+        f"`rcnn params init --dataset {data.name} --network alexnet --weights IMAGENET1K_V1` (docs/own-data.md), then "
+        "`dvc repro report`"
+        if data.has_boxes
+        else f"`dataset: {as_yaml(data.name)}` in params.yaml, then `dvc repro classification/dvc.yaml`"
+    )
+    click.echo(f"next: {then}", err=True)

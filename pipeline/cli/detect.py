@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ import click
 
 from cache.errors import StageError
 from cache.outputs import OutputFolder
-from manifests import DatasetError, decode_image
+from manifests import DatasetError
 from manifests.fonts import note_of_missing
-from manifests.images import upright_size
+from manifests.images import decode, upright_size
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
-from stages.detections.detector import Detection, Detector
 from stages.detections.drawing import drawn_jpeg
-from stages.networks.forward import one_thread_each
+from stages.detections.suppression import Detection
+from stages.detector import Detector
 
 from .detect_files import RESULTS, Named, files_to_read
 from .detect_large import Room, Watch, note_of_large
@@ -51,24 +52,14 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     execution = open_params(project).execution
     detector = Detector.load(project, name=current_layout(project).name, device=execution.device)
     log = Reporter("detect")
-    if min_score is None and not detector.is_evaluated:
-        log.warning(
-            "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
-            "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
-        )
-    if missing := note_of_missing(detector.classes):
-        log.warning(missing)
-    for line in passed_over:
-        log.info(line)
-    if large := note_of_large([path for path, _ in files], detector):
-        log.info(large)
+    _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=min_score is None)
     outputs.prepare()
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     drawn = 0
     watch = Watch(log)
-    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs, watch=watch)
-    with watch.looking(), one_thread_each(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
+    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs, log=log, watch=watch)
+    with watch.looking(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
         for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
             if isinstance(result, DatasetError | StageError):
                 problems.append(str(result))
@@ -85,6 +76,23 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
         raise StageError("\n".join(problems))
 
 
+def _say_before(
+    log: Reporter, detector: Detector, files: Sequence[Path], passed_over: Sequence[str], *, is_own_score: bool
+) -> None:
+    """Tell what the user should know before hours are spent."""
+    if is_own_score and not detector.is_evaluated:
+        log.warning(
+            "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
+            "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
+        )
+    if missing := note_of_missing(detector.classes):
+        log.warning(missing)
+    for line in passed_over:
+        log.info(line)
+    if large := note_of_large(files, detector):
+        log.info(large)
+
+
 class _Pictures:
     """Detects in one image after another and draws what it shows of each into ``outputs``."""
 
@@ -95,10 +103,11 @@ class _Pictures:
         *,
         box_regression: bool,
         outputs: OutputFolder,
+        log: Reporter,
         watch: Watch,
     ) -> None:
         self._detector, self._box_regression, self._outputs = detector, box_regression, outputs
-        self._watch, self._room = watch, Room()
+        self._log, self._watch, self._room = log, watch, Room()
         self._least = -math.inf if min_score is None else min_score
         everything = dict.fromkeys(detector.classes, -math.inf)
         is_own = min_score is None
@@ -115,10 +124,12 @@ class _Pictures:
                 found = [d for d in found if d.score >= self._kept_from[d.label]]
                 shown = [d for d in found if d.score >= self._shown_from[d.label]]
                 report("drawing")
-                pixels = decode_image(path.read_bytes(), str(path))
-                drawn = drawn_jpeg(pixels, shown, self._detector.classes)
+                picture = decode(path.read_bytes(), str(path))
+                drawn = drawn_jpeg(picture.pixels, shown, self._detector.classes, str(path))
             except (DatasetError, StageError) as error:
                 return error
+            if picture.missing:
+                self._log.warning(f"{path}: {picture.missing}")
             self._outputs.write(name, drawn)
         return found, shown
 

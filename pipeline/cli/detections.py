@@ -1,27 +1,33 @@
-"""``rcnn detections``: put a run's detections aside, so that another run can be combined with them."""
+"""``rcnn detections``: put a run's detections aside, or bring another program's, to combine and compare."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import click
+import numpy as np
 
-from cache import Artifact, Store, StoreError
+from cache import Artifact, Store, StoreError, digest_file, digest_json
 from cache.errors import ParamsError
 from cache.listing import dataset_of
 from cache.text import format_table
 from cache.transfer import copy
+from manifests import load_dataset
+from pipeline.graph import own_detections
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.workspace import open_store, saved_detections
-from stages.detections.saved import NAME_PATTERN, checked, detector_of, saved_path
+from pipeline.workspace import current_layout, open_store, saved_detections
+from stages.detections.imported import Origin, imported_objects
+from stages.detections.saved import NAME_PATTERN, OTHER, checked, detector_of, saved_path
+from stages.detections.suppression import BoxSet
 from stages.graph import SAVED
-
-_DETECT = Path("artifacts/detect/manifest.json")
+from stages.scoring.objects import FlatDetections
+from stages.scoring.results import READERS
 
 
 @click.group()
 def detections() -> None:
-    """Save a run's detections under a name, for combine.detectors."""
+    """Save a run's detections under a name, or import another program's, for combine.detectors."""
 
 
 @detections.command()
@@ -40,20 +46,85 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     combine.detectors: [NAME] then joins them with those of other parameters. `rcnn cache gc` keeps their objects, also
     with --workspace, until the file is removed.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise click.UsageError(f"name {name!r}: letters, digits, '.', '_', '-' only, 64 at most, the first no sign")
+    _check_name(name)
     origin = source or project
-    artifact, target = checked(origin / _DETECT), saved_path(project / SAVED, name)
+    made = origin / own_detections(origin, current_layout(origin).name)
+    artifact, target = checked(made), saved_path(project / SAVED, name)
     is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
     if is_other and not force:
         raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
-    _bring(origin, open_store(origin), open_store(project), artifact)
+    _bring(origin, made, open_store(origin), open_store(project), artifact)
     target.parent.mkdir(exist_ok=True)
     artifact.write(target)
     click.echo(
         f"{target}: {detector_of(artifact)}; {len(artifact.entries)} images; "
         f"combine.detectors: [{name}] joins them with others"
     )
+
+
+@detections.command("import")
+@click.argument("form", type=click.Choice(list(READERS)))
+@click.argument("path", type=click.Path(path_type=Path), metavar="FILE|FOLDER")
+@click.option("--name", required=True, help="What to call them.")
+@click.option(
+    "--scores",
+    type=click.Choice(["svm", "softmax", OTHER]),
+    default=OTHER,
+    help="What the scores are like; only detections with like scores are suppressed together.",
+)
+@click.option("--regressed/--as-proposed", default=True, help="Whether boxes are regressed, or proposals' own.")
+@click.option("--clip", is_flag=True, help="Cut boxes off at their image's edge, however far they reach.")
+@click.option("--force", is_flag=True, help="Replace other detections saved under this name.")
+@click.pass_obj
+def import_results(
+    project: Path, form: str, path: Path, name: str, scores: str, regressed: bool, clip: bool, force: bool
+) -> None:
+    """Bring another program's detections of the test images in as detections/NAME.json.
+
+    coco: a results JSON. voc: a folder of comp4_det_test_CLASS.txt. Ids and names are those of
+    artifacts/manifest/manifest.json. `rcnn detector add NEW --kind combined --of NAME` scores them (docs/detectors.md).
+    """
+    _check_name(name)
+    manifest = project / "artifacts" / "manifest" / "manifest.json"
+    if not manifest.exists():
+        raise ParamsError(f"{manifest}: not found; `dvc repro manifest` says which images and classes results are of")
+    dataset = load_dataset(manifest)
+    records = dataset.split("test")
+    read = READERS[form](path, dataset, records, clip=clip)
+    for note in read.notes:
+        click.echo(f"note: {note}", err=True)
+    origin = Origin(f"{form} results {path.name}", _digest(path), scores, regressed)
+    target = saved_path(project / SAVED, name)
+    artifact, objects = imported_objects(dataset, records, _by_image(read.detections, len(records)), origin)
+    is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
+    if is_other and not force:
+        raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
+    store = open_store(project)
+    for recipe, payload in objects:
+        store.put(recipe, payload)
+    store.register(artifact)
+    target.parent.mkdir(exist_ok=True)
+    artifact.write(target)
+    click.echo(f"{target}: {len(read.detections)} detections in {len(records)} images")
+
+
+def _by_image(found: FlatDetections, n_images: int) -> list[BoxSet]:
+    """Return each image's detections."""
+    ends = np.searchsorted(found.image, np.arange(n_images + 1))
+    parts = (slice(start, end) for start, end in pairwise(ends.tolist()))
+    return [BoxSet(found.boxes[part], found.scores[part], found.labels[part]) for part in parts]
+
+
+def _digest(path: Path) -> str:
+    """Return one digest of a file, or of the files of a folder."""
+    if path.is_file():
+        return digest_file(path)
+    return digest_json({one.name: digest_file(one) for one in sorted(path.iterdir()) if one.is_file()})
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise click.UsageError(f"name {name!r}: letters, digits, '.', '_', '-' only, 64 at most, the first no sign")
 
 
 @detections.command("ls")
@@ -69,7 +140,7 @@ def list_saved(project: Path) -> None:
     click.echo(format_table(("name", "dataset", "images", "detector", ""), rows, right=(2,)))
 
 
-def _bring(origin: Path, source: Store, target: Store, artifact: Artifact) -> None:
+def _bring(origin: Path, made: Path, source: Store, target: Store, artifact: Artifact) -> None:
     """See that this project's store has the objects, and keeps them; raises StoreError where it cannot."""
     if str(source.root) != str(target.root):
         log = Reporter("detections")
@@ -79,7 +150,7 @@ def _bring(origin: Path, source: Store, target: Store, artifact: Artifact) -> No
         return
     if lacking := len(target.missing(artifact.stage, artifact.keys.values())):
         raise StoreError(
-            f"{origin / _DETECT}: {lacking} of its {len(artifact.entries)} objects are not in the store {target.root}; "
+            f"{made}: {lacking} of its {len(artifact.entries)} objects are not in the store {target.root}; "
             "`rcnn cache pull` may have them, `dvc repro -f -s detect` computes them"
         )
     target.register(artifact)

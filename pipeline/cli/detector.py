@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -15,7 +16,9 @@ from pipeline.detectors import Layout, check_new_name, detector_names, kind_name
 from pipeline.dvc_files import write_all
 from pipeline.graph import nodes_of
 from pipeline.params import load_params, own_groups, read_kind
-from stages.graph import KINDS, ROOT, Kind
+from pipeline.params_init.text import with_values
+from stages.detections.saved import saved_names
+from stages.graph import KINDS, ROOT, SAVED, Kind
 
 
 @click.group()
@@ -39,8 +42,12 @@ def add(project: Path, name: str, kind_name: str | None, like: str | None, joine
     if joined is not None and kind.detections is not None:
         raise click.UsageError(f"--of goes with --kind combined; a detector of kind {kind.name} joins no others")
     names = tuple(part.strip() for part in joined.split(",") if part.strip()) if joined else ()
+    saved = saved_names(project / SAVED)
     for other in names:
-        layout_of(project, other)
+        if other not in saved:
+            layout_of(project, other)
+    if len(names) == 1 and names[0] not in saved:
+        raise click.UsageError("name at least two detectors that it joins, or detections that are saved: --of a,b")
     layout = Layout(project, name)
     text = _joining(project, names) if kind.detections is None and like is None else _params_text(project, kind, model)
     layout.folder.mkdir(parents=True)
@@ -118,7 +125,7 @@ def _score(layout: Layout) -> str:
     try:
         found = json.loads((layout.reports / "metrics.json").read_text(encoding="utf-8"))
         return f"{100 * found['voc2010']['mAP']:.1f}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "-"
 
 
@@ -139,10 +146,15 @@ def _params_text(project: Path, kind: Kind, model: Layout | None) -> str:
 
 def _joining(project: Path, names: tuple[str, ...]) -> str:
     """Return the params.yaml of a detector that joins others."""
-    if len(names) < 2:
-        raise click.UsageError("name at least two detectors that it joins: --of rcnn,sppnet")
+    if not names:
+        raise click.UsageError("name the detectors that it joins: --of rcnn,sppnet")
     text = _params_text(project, KINDS["combined"], Layout(project))
-    return re.sub(r"detectors: \[[^\]]*\]", f"detectors: [{', '.join(names)}]", text, count=1)
+    document = yaml.safe_load(text)
+    document["combine"]["detectors"] = list(names)
+    if len(names) == 1:
+        document["combine"]["nms_iou"] = 1  # its windows as they are: no two overlap by more
+    head = "".join(takewhile(lambda line: line.startswith("#"), text.splitlines(keepends=True)))
+    return with_values(text, head, document, {})
 
 
 def _blocks(text: str) -> dict[str, str]:

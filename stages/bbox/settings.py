@@ -1,17 +1,26 @@
-"""Parameters of the ``bbox`` stage: the authors' constants as defaults (rcnn_train_bbox_regressor.m)."""
+"""Parameters of the ``bbox`` stage: the authors' constants as defaults (rcnn_train_bbox_regressor.m).
+
+Boxes are regressed once. To regress a regressed box again is left out: the authors found that it brings nothing
+(appendix C), and their code does not.
+"""
 
 from collections.abc import Iterator
 
 from pydantic import Field
 
 from stages.features.settings import check_stored
-from stages.settings import Parameters, Settings
+from stages.settings import Parameters, Settings, SplitNames, check_images
 
 
 class BboxSettings(Settings):
     """Group ``bbox`` of params.yaml: whether, from which layer and on which regions boxes are regressed."""
 
     enabled: bool = Field(True, description="off: detections keep their proposals' boxes")
+    images: SplitNames | None = Field(
+        None,
+        description="splits to train on, of those that manifest.train lists; null: all of them (the authors, ILSVRC: "
+        "val1, beside val1 and train_N for the network and the SVMs)",
+    )
     layer: str = Field("pool5", min_length=1, description="feature layer that is regressed from")
     ridge_lambda: float = Field(1000.0, gt=0, le=1e9, description="weight of the squared norm, bias included")
     min_iou: float = Field(
@@ -26,8 +35,9 @@ class BboxSettings(Settings):
     )
 
 
-def check_layer(params: Parameters) -> Iterator[str]:
-    """Say so where the layer that it reads is not stored."""
+def check(params: Parameters) -> Iterator[str]:
+    """Say so where the layer that it reads is not stored, or its images are not trained on."""
     settings = params.of("bbox", BboxSettings)
     if settings.enabled:
         yield from check_stored(params, "bbox.layer", settings.layer)
+        yield from check_images(params, "bbox.images", settings.images)

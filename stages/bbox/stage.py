@@ -1,11 +1,13 @@
 """Stage ``bbox``: class-specific box regressors from features to box transforms (paper appendix C).
 
-Reads the train split's features (``bbox.layer``); writes ``artifacts/bbox/model.h5``. Cost: a pass over the boxes, then
-over the features, and per class some tens of passes over its rows in memory (``ridge.RowsRidge``), or for more than
-some 4 (d + 1) rows a Cholesky factorisation of (d + 1) squared.
+Reads the features (``bbox.layer``) of the train split, or of the part of it that ``bbox.images`` names; writes
+``artifacts/bbox/model.h5``. Cost: a pass over the boxes, then over the features, and per class some tens of passes over
+its rows in memory (``ridge.RowsRidge``), or for more than some 4 (d + 1) rows a Cholesky factorisation of (d + 1)
+squared.
 """
 
 from cache import digest_json
+from manifests.select import training_images
 from stages.contract import Context
 from stages.features.featureset import FeatureSet, mean_norm
 
@@ -22,7 +24,7 @@ def run(ctx: Context) -> None:
         ctx.publish("trained", [], {})
         return
     artifact = ctx.artifact("features")
-    ids = [record.id for record in dataset.split("train")]
+    ids = [record.id for record in training_images(dataset, settings.images)]
     features = FeatureSet(ctx.store, artifact)
     boxes = features.layer(settings.layer, ids)
     images = features.layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
@@ -36,5 +38,6 @@ def run(ctx: Context) -> None:
         )
         write_box_regressor(ctx.output("model"), model)
 
-    params = {"seed": ctx.seed, "bbox": settings.model_dump(mode="json"), "classes": list(dataset.classes)}
+    own = settings.model_dump(mode="json", exclude={"images"})  # the images themselves are among the inputs
+    params = {"seed": ctx.seed, "bbox": own, "classes": list(dataset.classes)}
     ctx.trained(params, {"features": digest_json([artifact.keys[image_id] for image_id in ids])}, train)

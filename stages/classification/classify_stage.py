@@ -13,7 +13,6 @@ from cache.errors import StageError
 from manifests import Dataset
 from stages.contract import Context
 from stages.features.views import ViewsCompute, check_views, described, task_of
-from stages.networks.forward import one_thread_each
 from stages.networks.settings import ArithmeticSettings
 from stages.networks.weights import class_names, load_weights
 
@@ -39,8 +38,7 @@ def run(ctx: Context) -> None:
     made_of = described(network, ["fc8"], ctx.settings(ArithmeticSettings).dtype, side, views)
     records = dataset.split("test")
     tasks = [task_of(record, NAME, ctx.node.version, made_of) for record in records]
-    with one_thread_each():
-        keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
+    keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     _report(ctx, dataset, methods, views, columns, keys)
     ctx.publish("manifest", [(record.id, key) for record, key in zip(records, keys, strict=True)], made_of)
 

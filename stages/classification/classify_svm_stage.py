@@ -17,7 +17,6 @@ from cache.errors import StageError
 from manifests import Dataset
 from stages.contract import Context
 from stages.features.views import CENTRE, FULL, ViewsCompute, check_views, described, task_of
-from stages.networks.forward import one_thread_each
 from stages.networks.network import Network
 from stages.networks.settings import ArithmeticSettings
 from stages.networks.weights import load_weights
@@ -45,8 +44,7 @@ def run(ctx: Context) -> None:
     layers = computed_layers(network, settings.layers, full=full)
     made_of = described(network, layers, ctx.settings(ArithmeticSettings).dtype, side, views)
     tasks = [task_of(record, NAME, ctx.node.version, made_of) for record in dataset.images]
-    with one_thread_each():
-        keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
+    keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     results = {layer: _judge(ctx, settings, dataset, network, layer, keys) for layer in settings.layers}
     report = {"pictures": len(keys), "view": "full" if full else "crop", "short_side_px": side, **results}
     atomic_write(ctx.output("report"), json_text(report).encode())

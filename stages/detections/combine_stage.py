@@ -13,7 +13,7 @@ from cache.errors import StageError
 from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, Context, ImageTask
 
-from .saved import check_fit, checked, detector_input, detector_of, read_saved, same_images
+from .saved import IMPORTED, check_fit, checked, detector_input, detector_of, read_saved, same_images
 from .settings import CombineSettings
 from .suppression import CANDIDATES, Candidates, suppressed, union
 from .thresholds import stored_thresholds
@@ -110,16 +110,21 @@ def _combine(ctx: Context, settings: CombineSettings, sources: Mapping[str, Arti
     ctx.publish("manifest", list(zip(first.keys, made, strict=True)), summary)
 
 
+def _how_again(name: str, stage: str, *, is_detector: bool) -> str:
+    """Say how a detector's missing objects come back."""
+    if is_detector:
+        return f"`dvc repro -f` of the detector {name} computes them"
+    if stage == IMPORTED:
+        return f"`rcnn detections import` of the same file brings them, with --name {name} --force"
+    return f"run the pipeline with the parameters that made them and `rcnn detections save {name}`"
+
+
 def _check_stored(ctx: Context, lists: Mapping[str, tuple[str, Sequence[str]]]) -> None:
     """Tell all gaps before anything is computed: nobody can compute another detector's objects again here."""
     problems = []
     for name, (stage, keys) in lists.items():
         if lacking := len(ctx.store.missing(stage, keys)):
-            how = (
-                f"`dvc repro -f` of the detector {name} computes them"
-                if ctx.has(detector_input(name))
-                else f"run the pipeline with the parameters that made them and `rcnn detections save {name}`"
-            )
+            how = _how_again(name, stage, is_detector=ctx.has(detector_input(name)))
             problems.append(
                 f"combine.detectors: {lacking} of {len(set(keys))} objects of {name} are not in the store "
                 f"{ctx.store.root}; `rcnn cache pull` may have them, or {how}"

@@ -79,13 +79,20 @@ def run(ctx: Context) -> None:
     ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
 
 
+def key_params(settings: DetectSettings) -> dict[str, Any]:
+    """Return the parameters that an image's object depends on: not the dataset-wide rule, ``order`` unless usual."""
+    params = settings.model_dump(mode="json", exclude={"rank_factor"})
+    if settings.order == DetectSettings().order:  # as objects were named before there was another
+        del params["order"]
+    return params
+
+
 def _tasks(
     ctx: Context, images: Sequence[ImageRecord], features: Artifact, settings: DetectSettings
 ) -> list[ImageTask]:
     """One task per image; ``features`` lists the images' features."""
 
-    # the dataset-wide rule is no part of an image's object
-    params = settings.model_dump(mode="json", exclude={"rank_factor"})
+    params = key_params(settings)
     models = {"svm": digest_file(ctx.input("svm")), "bbox": digest_file(ctx.input("bbox"))}
     tasks = []
     for record in images:

@@ -1,5 +1,7 @@
 """Detections that were put aside under a name: ``detections/NAME.json``, an artifact manifest of stage ``detect``.
 
+Or of :data:`IMPORTED`, where another program made them.
+
 They are inputs, not results: the folder belongs into version control, where every experiment finds it.
 """
 
@@ -9,6 +11,8 @@ from pathlib import Path
 from cache import Artifact, StoreError, StoreVersionError
 from cache.errors import StageError
 
+IMPORTED = "imported"  # the objects of detections that another program made: no stage computes them
+OTHER = "other"  # scores of another program, on a scale of its own
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # What the summary must hold for the comparison with others.
 _NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int}
@@ -51,7 +55,7 @@ def checked(path: Path) -> Artifact:
         raise
     except StoreError:
         raise StageError(f"{path}: damaged, or no detections; save them again by `rcnn detections save`") from None
-    if artifact.stage != "detect":
+    if artifact.stage not in ("detect", IMPORTED):
         raise StageError(f"{path}: lists results of stage {artifact.stage}; save those of artifacts/detect")
     if not _complete(artifact):
         raise StageError(
@@ -78,6 +82,10 @@ _KINDS = {
     "classifier": "scores of a {} and of a {} are not on one scale; set svm.classifier alike",
     "regressed": "box regression is {} in one and {} in the other; set bbox.enabled alike",
 }
+_FOREIGN = (
+    "another program's scores need not be on the scale of these; where they are, import them with --scores svm or "
+    "--scores softmax"
+)
 
 
 def check_fit(own: Artifact, others: Mapping[str, Artifact], own_name: str = "") -> None:
@@ -115,7 +123,8 @@ def _misfits(own: Artifact, other: Artifact, whose: str) -> Iterator[str]:
         )
     for name, text in _KINDS.items():
         if mine[name] != theirs[name]:
-            yield text.format(_word(theirs[name]), _word(mine[name]))
+            foreign = OTHER in (mine[name], theirs[name])
+            yield _FOREIGN if foreign else text.format(_word(theirs[name]), _word(mine[name]))
 
 
 def _word(value: object) -> str:

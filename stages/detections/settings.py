@@ -1,6 +1,6 @@
-"""Parameters of the ``detect`` stage: the authors' constants as defaults (rcnn_test.m)."""
+"""Parameters of the ``detect`` stage: the constants of the authors' VOC code as defaults (rcnn_test.m)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -16,13 +16,25 @@ class DetectSettings(Settings):
         0.3, gt=0, le=1, description="a detection is dropped when its IoU with a better one of its class is above"
     )
     max_per_class: int = Field(
-        100, ge=1, le=10**5, description="best regions per class and image that enter suppression"
+        100, ge=1, le=10**5, description="candidates per class and image: its best regions, see order"
+    )
+    order: Literal["cut_then_suppress", "suppress_then_cut"] = Field(
+        "cut_then_suppress",
+        description="how a class's candidates are found, which are then regressed and suppressed by nms_iou: "
+        "cut_then_suppress: the best max_per_class of all regions (R-CNN's VOC code); suppress_then_cut: of those that "
+        "suppression by nms_iou leaves (SPP-net's code and R-CNN's for ILSVRC; for many like objects in a picture)",
     )
     rank_factor: int = Field(
-        40, ge=1, le=10**6, description="a class keeps scores down to rank rank_factor x images over the whole split"
+        40,
+        ge=1,
+        le=10**6,
+        description="a class keeps scores down to rank rank_factor x images of its candidates over the whole split",
     )
     score_floor: float | None = Field(
-        None, ge=-1e6, le=1e6, description="regions scoring at or below are never detections; null: no floor"
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="regions scoring at or below are never candidates (SPP-net, ILSVRC: -1.5); null: no floor",
     )
 
 
@@ -35,7 +47,7 @@ class CombineSettings(Settings):
     detectors: Annotated[tuple[SavedName, ...], AfterValidator(distinct)] = Field(
         (),
         description="detections saved by `rcnn detections save NAME` whose scored windows join the project's own "
-        "before suppression (docs/spp.md); []: the project's own alone, as detect left them",
+        "before the last suppression (docs/spp.md); []: the project's own alone, as detect left them",
     )
     nms_iou: float = Field(
         0.3,

@@ -28,7 +28,7 @@ class BoxSet:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What enters suppression: one row per scored window and class.
+    """What enters the last suppression, a detector's own or that of several together: a row per window and class.
 
     bbox float32 [k, 4] with box regression (equal to ``no_bbox`` where that is disabled), no_bbox float32 [k, 4]
     without, both clipped to the image; scores float32 [k], labels int64 [k].
@@ -74,6 +74,8 @@ def union(parts: Sequence[Candidates]) -> Candidates:
 def suppressed(candidates: Candidates, nms_iou: float) -> ImageDetections:
     """Per-class suppression (:func:`~stages.boxes.nms.class_nms`) of the boxes with regression and of those without.
 
+    Candidates that were suppressed before they were cut (``detect.order``) all stay where they are not regressed.
+
     A score threshold applied to the result is the same as one applied before: greedy suppression goes down the
     scores, so that whether a box survives depends only on boxes that score at least as much, and all of those are at or
     above any threshold that the box itself meets. So the dataset-wide threshold can wait for the last image.
@@ -85,3 +87,15 @@ def suppressed(candidates: Candidates, nms_iou: float) -> ImageDetections:
 
     plain = keep(candidates.no_bbox)
     return ImageDetections(plain if candidates.bbox is candidates.no_bbox else keep(candidates.bbox), plain)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detected object. ``box``: x1, y1, x2, y2 in pixels of the upright image, 0-based, right/bottom exclusive.
+
+    ``score``: the SVM's margin (0 is its decision boundary), or a probability for ``svm.classifier: softmax``.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]

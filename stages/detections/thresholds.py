@@ -13,7 +13,7 @@ from .settings import DetectSettings
 
 
 class ThresholdRule:
-    """Finds, per class, the score at rank ``rank_factor x n_images`` among all images' best regions before suppression.
+    """Finds, per class, the score at rank ``rank_factor x n_images`` among all images' candidates.
 
     The authors raise the threshold while they go and prune at the end. Regions dropped on the way score at most the
     threshold of that moment, which only rises, so they can change neither the score at that rank nor what is kept
@@ -27,7 +27,7 @@ class ThresholdRule:
         self._waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(n_classes)]
 
     def add(self, scores: NDArray[Any], labels: NDArray[Any]) -> None:
-        """One image's candidates before suppression: scores [k], labels [k]."""
+        """One image's candidates: scores [k], labels [k]."""
         for j in np.unique(labels):
             self._waiting[j].append(np.asarray(scores[labels == j], np.float32))
             # keeps a class's memory at twice the rank or so
@@ -70,23 +70,40 @@ def stored_thresholds(
     return dataset_thresholds(images, classes, rank_factor, len(detectors[0][1]))
 
 
-REGIONS_PER_OBJECT = 10  # an object is surrounded by about so many regions that score nearly alike
+# How many candidates of nearly one score an object has about it, by ``detect.order``.
+CANDIDATES_PER_OBJECT = {"cut_then_suppress": 10, "suppress_then_cut": 2}
+
+
+def candidates_wanted(mean_objects: float, order: str) -> int:
+    """Return how many candidates of a class should be kept in an image of so many of its objects."""
+    return round(4 * mean_objects * CANDIDATES_PER_OBJECT[order])
+
+
+def objects_per_image(images: Sequence[ImageRecord], n_classes: int) -> list[float]:
+    """Return, per class, the mean number of objects in those images that show any; 0 where none does."""
+    means = []
+    for j in range(n_classes):
+        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
+        means.append(float(counts[counts > 0].mean()) if counts.any() else 0.0)
+    return means
 
 
 def crowded_classes(images: Sequence[ImageRecord], classes: Sequence[str], settings: DetectSettings) -> Iterator[str]:
-    """One line per class with so many objects per image that the limits before suppression cut some off.
+    """One line per class with so many objects per image that the limits cut some off.
 
-    The limits count regions, not objects: [M] on bccd (11 red cells per image, all alike) ``rank_factor`` 40 leaves an
-    AP of 54 of the 76 that 400 gives.
+    Before suppression the limits count regions, not objects: [M] on bccd (11 red cells per image, all alike)
+    ``rank_factor`` 40 leaves an AP of 54 of the 76 that 400 gives.
     """
     limit = min(settings.max_per_class, settings.rank_factor)
-    for j, name in enumerate(classes):
-        counts = np.array([np.count_nonzero(image.labels[~image.crowd] == j) for image in images])
-        mean = float(counts[counts > 0].mean()) if counts.any() else 0.0
-        if mean * REGIONS_PER_OBJECT > limit:
+    per_object = CANDIDATES_PER_OBJECT[settings.order]
+    what, other_order = "regions before suppression", "set detect.order to suppress_then_cut, or "
+    if settings.order == "suppress_then_cut":
+        what, other_order = "boxes after suppression", ""
+    for name, mean in zip(classes, objects_per_image(images, len(classes)), strict=True):
+        if mean * per_object > limit:
             yield (
                 f"class {name!r} has {mean:.3g} objects in an image of it, and detect.max_per_class = "
-                f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count regions before "
-                f"suppression, many per object: if objects are missed, raise both to about "
-                f"{4 * mean * REGIONS_PER_OBJECT:.0f}"
+                f"{settings.max_per_class} and detect.rank_factor = {settings.rank_factor} count {what}, "
+                f"about {per_object} per object: if objects are missed, {other_order}raise both to about "
+                f"{candidates_wanted(mean, settings.order)}"
             )

@@ -14,7 +14,15 @@ from manifests import Dataset, ImageRecord
 from stages.contract import Context
 from stages.scoring.bootstrap import resampling
 from stages.scoring.evaluation import evaluate
-from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX, coco_results, comp4_lines, comp4_name, voc_image_ids
+from stages.scoring.files import (
+    WITH_BBOX,
+    WITHOUT_BBOX,
+    coco_results,
+    comp4_lines,
+    comp4_names,
+    comp4_table,
+    voc_image_ids,
+)
 from stages.scoring.metrics import scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
@@ -59,14 +67,17 @@ def _write_results(
 ) -> None:
     """Write COCO results JSON of both sets; VOC text files with regression, and in ``no_bbox/`` without."""
     image_ids, names = [r.id for r in records], voc_image_ids([r.file_name for r in records])
+    files, table = comp4_names(dataset.classes), comp4_table(dataset.classes)
     for prefix, text_folder in (("bbox", folder), ("no_bbox", folder / "no_bbox")):
         text_folder.mkdir(parents=True, exist_ok=True)
         _write(
             folder / f"coco_{prefix}.json",
             json.dumps(coco_results(found[prefix], image_ids, dataset.category_ids), allow_nan=False) + "\n",
         )
-        for label, name in enumerate(dataset.classes):
-            _write(text_folder / comp4_name(name), comp4_lines(found[prefix], label, names))
+        for label, name in enumerate(files):
+            _write(text_folder / name, comp4_lines(found[prefix], label, names))
+        if table is not None:
+            _write(text_folder / "comp4_classes.json", table)
 
 
 def _write(path: Path, text: str) -> None:

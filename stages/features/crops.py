@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.networks.forward import ForwardPass, device_of, use_one_thread
+from stages.networks.forward import ForwardPass, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.stopwatch import part
@@ -27,9 +27,9 @@ class Extractor:
     """Computes features of some layers; safe to call from several threads at once.
 
     Batches are always ``batch`` crops, the last one padded, because the arithmetic libraries choose their
-    algorithm by the batch: so a region's features do not depend on how many others an image has. On a CPU each
-    calling thread computes by itself (:func:`one_thread_each`); on CUDA one batch is in flight at a time, without
-    TF32. ``network`` is copied; ``dtype`` is the arithmetic's, features are float32 in any case.
+    algorithm by the batch: so a region's features do not depend on how many others an image has. Computes as
+    :func:`~stages.networks.forward.deterministic` says; on CUDA several threads warp, and one batch is in flight at a
+    time. ``network`` is copied; ``dtype`` is the arithmetic's, features are float32 in any case.
     """
 
     def __init__(
@@ -61,11 +61,10 @@ class Extractor:
 
         Raises ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
         """
-        with part("rest"):
+        with part("rest"), deterministic():
             return self._features(image, boxes)
 
     def _features(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
-        use_one_thread(cpu=self._forward.device.type == "cpu")
         out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
         buffer = self._buffer()
         for start in range(0, len(boxes), self._batch):

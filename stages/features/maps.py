@@ -8,7 +8,6 @@ the features, so that a window pooled from a stored map is, to the bit, the ``po
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +21,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.networks.forward import DTYPES, device_of, exact_arithmetic, one_at_a_time, use_one_thread
+from stages.networks.forward import DTYPES, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.weights import weights_digest
 
@@ -73,22 +72,16 @@ class MapsCompute(Compute):
         conv = own.graph([own.conv5]).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return ConvPass(conv, own.conv5, own.input, device, dtype)
 
-    @cached_property
-    def _one_at_a_time(self) -> AbstractContextManager[Any]:
-        """On CUDA one image is in flight."""
-        return one_at_a_time(self.conv_pass.device)
-
     def prepare(self) -> None:
         """Move the network to the device."""
-        _ = self._one_at_a_time
+        _ = self.conv_pass
 
     def __call__(self, task: ImageTask) -> Payload:
         """The image's maps, and those of its mirror image where the task says so."""
-        record, device = task.image, self.conv_pass.device
-        use_one_thread(cpu=device.type == "cpu")
+        record = task.image
         image = self.read_image(record)
         sides = {False: image} | ({True: np.ascontiguousarray(image[:, ::-1])} if task.args["mirrored"] else {})
-        with torch.inference_mode(), self._one_at_a_time, exact_arithmetic(device):
+        with torch.inference_mode(), deterministic(self.conv_pass.device):
             maps = {
                 map_name(scale, mirrored): self._map(record, pixels, scale)
                 for mirrored, pixels in sides.items()

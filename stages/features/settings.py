@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from stages.networks.settings import NAMED_LAYERS, Levels, NetworkSettings, Pooling
+from stages.networks.architectures import NAMED_LAYERS
+from stages.networks.settings import Levels, NetworkSettings, Pooling
 from stages.settings import Parameters, Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")]
@@ -76,7 +77,7 @@ def check_layers(params: Parameters) -> Iterator[str]:
     stored = params.of("features", FeaturesSettings).layers
     network = params.of("network", NetworkSettings)
     own = network.named_layers
-    for layer in sorted({name for names in NAMED_LAYERS.values() for name in names} - set(own)):
+    for layer in sorted(set(NAMED_LAYERS) - set(own)):
         if layer in stored:
             yield (
                 f"features.layers: network {network.name} has no {layer}; its named layers are {', '.join(own)}, "

@@ -17,7 +17,6 @@ from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.contract import Compute, Context, ImageTask, Node, ReadImage
-from stages.networks.forward import one_thread_each
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
@@ -85,8 +84,7 @@ def run(ctx: Context) -> None:
         ctx.store, ctx.image, network, settings, ctx.settings(NetworkSettings), ctx.device, n_classes, made_of
     )
     tasks = [_task(record, proposals, made_of, n_classes, ctx.node) for record in dataset.images]
-    with one_thread_each():
-        keys = ctx.compute_images(tasks, compute, unit="regions")
+    keys = ctx.compute_images(tasks, compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {**made_of, "layers": dims})
 

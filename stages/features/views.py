@@ -17,7 +17,7 @@ from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.networks.forward import ForwardPass, device_of, use_one_thread
+from stages.networks.forward import ForwardPass, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.pixels import scaled_image
 from stages.networks.spec import InputSpec
@@ -97,8 +97,7 @@ class ViewNetwork:
 
         Raises ``StageError`` where a value is not a number. Its times (``stopwatch``) are those of ``Extractor``.
         """
-        use_one_thread(cpu=self._forward.device.type == "cpu")
-        with part("rest"):
+        with part("rest"), deterministic():
             batches = view_batches(image, self._input, self._short_side_px, self._views)
             computed = [self._forward(batch) for batch in batches]
         features = {layer: np.concatenate([rows[layer] for rows in computed]) for layer in computed[0]}

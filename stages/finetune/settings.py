@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import Drops, Settings
+from stages.settings import RateDrops, Settings
 
 
 class FinetuneSettings(Settings):
@@ -21,7 +21,7 @@ class FinetuneSettings(Settings):
     mirror: bool = Field(True, description="mirror each window left-right with probability 0.5")
     lr: float = Field(0.001, gt=0, le=10, description="learning rate at the start")
     new_layer_lr: float = Field(10.0, gt=0, le=1000, description="the new last layer's rate, as a multiple of lr")
-    step: Drops = Field(
+    step: RateDrops = Field(
         20_000, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
     )
     gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops")

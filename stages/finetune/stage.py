@@ -26,15 +26,24 @@ from stages.features.maps import MapsCompute, described, map_name, map_task
 from stages.features.objects import ground_truth_digest
 from stages.features.settings import RegionSettings
 from stages.features.spp.extraction import Spp
-from stages.networks.forward import device_of, one_thread_each
+from stages.networks.forward import device_of
 from stages.networks.network import Network
 from stages.networks.weights import class_names_meta, load_weights, save_weights
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import generator, write_curve
+from stages.training.curve import write_curve
+from stages.training.loop import generator
 
-from .batches import MapName, PooledReader, checked_length, pooled_reader
+from .batches import (
+    MapName,
+    PooledWindows,
+    WarpedWindows,
+    WindowBatches,
+    checked_length,
+    pooled_windows,
+    warped_windows,
+)
+from .fine_tune import CURVE_COLUMNS, check_windows, fine_tune, training_run
 from .settings import FinetuneSettings
-from .tuning import CURVE_COLUMNS, Reader, WindowReader, check_pools, course_of, fine_tune, window_reader
 from .windows import Limits, Windows, collect, hold_out
 
 LEARNED = 0.1  # a fine-tuned network recognises at least this share of the held-out object windows
@@ -54,11 +63,11 @@ def run(ctx: Context) -> None:
         return
     regions, network = ctx.settings(RegionSettings), load_weights(ctx.input("weights"))
     training, held_out = _labelled_windows(ctx, settings)
-    check_pools(training, ctx.log)
+    check_windows(training, ctx.log)
     if regions.method == "spp":
-        reader: Reader = _pooled(ctx, regions, network, settings, training, held_out)
+        batches: WindowBatches = _pooled(ctx, regions, network, settings, training, held_out)
     else:
-        reader = _warped(ctx, regions, network, settings)
+        batches = _warped(ctx, regions, network, settings)
         ctx.publish("maps", [], {})
     params, inputs = _made_from(ctx, settings, regions)
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
@@ -69,9 +78,9 @@ def run(ctx: Context) -> None:
             network.to(device_of(ctx.device)),
             training,
             held_out,
-            reader,
+            batches,
             settings,
-            course_of(settings, ctx.seed, ctx.workers),
+            training_run(settings, ctx.seed, ctx.workers),
             checkpoint,
             ctx.log,
             n_classes=len(classes),
@@ -140,10 +149,10 @@ def _key(proposals: Artifact, record: ImageRecord) -> str:
     return proposals.keys[record.id]
 
 
-def _warped(ctx: Context, regions: RegionSettings, network: Network, settings: FinetuneSettings) -> WindowReader:
+def _warped(ctx: Context, regions: RegionSettings, network: Network, settings: FinetuneSettings) -> WarpedWindows:
     """Cut windows out of the train split's images. Raises ``StageError`` where the context leaves no room."""
     records, read = ctx.dataset().split("train"), ctx.image
-    return window_reader(
+    return warped_windows(
         lambda index: read(records[index]),
         network.input,
         mode=regions.crop,
@@ -159,7 +168,7 @@ def _pooled(
     settings: FinetuneSettings,
     training: Windows,
     held_out: Windows,
-) -> PooledReader:
+) -> PooledWindows:
     """Pool windows from the images' maps, of which those that the store lacks are computed now.
 
     Publishes output ``maps``. ``network`` is in main memory. Raises ``StageError`` where the network's fully connected
@@ -172,8 +181,7 @@ def _pooled(
     wanted = np.unique(np.concatenate([training.images, held_out.images])).tolist()
     made_of = described(network, spp.scales_px, settings.precision, regions.storage)
     tasks = [map_task(records[index], made_of, mirrored=index in mirrored) for index in wanted]
-    with one_thread_each():
-        computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
+    computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
     ctx.publish("maps", [(records[i].id, key) for i, key in zip(wanted, computed, strict=True)], made_of)
     keys, store = dict(zip(wanted, computed, strict=True)), ctx.store
 
@@ -182,7 +190,7 @@ def _pooled(
         array = map_name(scale_px, mirror)
         return store.get(MAPS, keys[index], [array]).arrays[array]
 
-    return pooled_reader(network, read, _shapes(records), spp, cache_bytes=settings.image_cache_mb << 20)
+    return pooled_windows(network, read, _shapes(records), spp, cache_bytes=settings.image_cache_mb << 20)
 
 
 def _shapes(records: Sequence[ImageRecord]) -> list[tuple[int, int]]:

@@ -4,29 +4,26 @@ Follows the authors' finetuning/rcnn_make_window_file.m and Caffe's window_data_
 its ground truth (difficult objects included) and then its proposals; a row's label is the class it overlaps
 most. Two deliberate differences. The authors print IoU with three decimals, so that 0.4995 became foreground:
 here, as in the paper, the limit is 0.5 itself. And crowd regions, which VOC does not have, are not ground
-truth, and proposals that lie in one are in neither pool.
+truth, and proposals that lie in one are left out.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests import ImageRecord
 from stages.boxes.geometry import CROWD_COVER, Boxes, area, class_overlaps, cover
 
-if TYPE_CHECKING:
-    from manifests import ImageRecord
-
-IGNORED = -1  # in neither pool: outside the IoU limits, or in a crowd region
+IGNORED = -1  # left out: between the IoU limits, or in a crowd region
 BACKGROUND = 0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """IoU with the nearest object: foreground from ``fg`` on, background from ``bg_low`` to below ``bg``."""
+    """Limits of the IoU with the nearest object: foreground from ``fg`` on, background in [``bg_low``, ``bg``)."""
 
     fg: float = 0.5
     bg: float = 0.5
@@ -49,17 +46,17 @@ class Windows:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.int64]) -> "Windows":
-        """The windows at ``rows``, in that order."""
+        """Select the windows at ``rows``, in that order."""
         return Windows(self.images[rows], self.boxes[rows], self.labels[rows])
 
     @cached_property
     def foreground(self) -> NDArray[np.int64]:
-        """Rows of the foreground pool, in order."""
+        """Rows of the foreground windows, in order."""
         return np.flatnonzero(self.labels > BACKGROUND)
 
     @cached_property
     def background(self) -> NDArray[np.int64]:
-        """Rows of the background pool, in order."""
+        """Rows of the background windows, in order."""
         return np.flatnonzero(self.labels == BACKGROUND)
 
 
@@ -71,10 +68,16 @@ def label_boxes(
     n_classes: int,
     limits: Limits = Limits(),
 ) -> NDArray[np.int64]:
-    """Labels of boxes [n, 4]: int64 [n], 1 + class for foreground, 0 for background, -1 between the limits.
+    """Label boxes by the ground truth that they overlap most.
 
-    ``limits`` are of the largest IoU with any ground truth (0 without any); a foreground box's class is that ground
-    truth's, and of classes that overlap equally the first.
+    A foreground box's class is that ground truth's, and of classes that overlap equally the first.
+
+    Args:
+        boxes: [n, 4].
+        limits: Apply to the largest IoU with any ground truth (0 without any).
+
+    Returns:
+        int64 [n]: 1 + class for foreground, 0 for background, -1 between the limits.
     """
     overlaps = class_overlaps(boxes, gt_boxes, gt_labels, n_classes)
     best = overlaps.max(axis=1)
@@ -91,9 +94,9 @@ def image_windows(
     n_classes: int,
     limits: Limits = Limits(),
 ) -> tuple[Boxes, NDArray[np.int64]]:
-    """One image's windows in either pool, ground truth first: boxes float32 [n, 4], labels int64 [n] >= 0.
+    """Return one image's windows, ground truth first: boxes float32 [n, 4], labels int64 [n] >= 0.
 
-    Boxes without area are left out, since there is nothing to warp.
+    Boxes between the limits or in a crowd region are left out, and those without area: there is nothing to warp.
     """
     real = ~crowd
     boxes = np.concatenate([gt_boxes[real], proposals]).astype(np.float32)
@@ -107,14 +110,14 @@ def image_windows(
 
 
 def collect(
-    records: "Sequence[ImageRecord]",
-    proposals_of: "Callable[[ImageRecord], Boxes]",
+    records: Sequence[ImageRecord],
+    proposals_of: Callable[[ImageRecord], Boxes],
     held_out: NDArray[np.bool_],
     *,
     n_classes: int,
     limits: Limits,
 ) -> tuple[Windows, Windows]:
-    """Windows of the images trained on and of those ``held_out`` [n]; both index ``records``."""
+    """Collect the windows of the images trained on, and of those ``held_out`` (bool [n]); both index ``records``."""
     sides: tuple[list[Windows], list[Windows]] = ([], [])
     for index, record in enumerate(records):
         boxes, labels = image_windows(
@@ -130,7 +133,7 @@ def collect(
 
 
 def concatenate(parts: Sequence[Windows]) -> Windows:
-    """All windows of several sets, in order."""
+    """Join several sets of windows, in order."""
     return Windows(
         np.concatenate([np.zeros(0, np.int64), *(p.images for p in parts)]),
         np.concatenate([np.zeros((0, 4), np.float32), *(p.boxes for p in parts)]),
@@ -139,8 +142,7 @@ def concatenate(parts: Sequence[Windows]) -> Windows:
 
 
 def hold_out(n_images: int, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which images are never trained on: bool [n_images], ``fraction`` of them, but at least one of each
-    kind.
+    """Choose the images that are not trained on: bool [n_images], ``fraction`` of them, but at least one of each kind.
 
     With a single image, or fraction 0, none is held out.
     """
@@ -154,22 +156,23 @@ def hold_out(n_images: int, fraction: float, rng: np.random.Generator) -> NDArra
 def draw_batch(
     windows: Windows, *, fg: int, bg: int, mirror: bool, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows [bg + fg] of one mini-batch, background first, and which of them to mirror (each with p = 0.5).
+    """Draw the rows [bg + fg] of one mini-batch, background first, and which to mirror (bool, each with p = 0.5).
 
-    Drawn uniformly with replacement from the pools of the whole dataset. A pool that is empty gives no row;
+    Uniformly, with replacement, from all windows of the dataset. Where there is no background, no row of it is drawn;
     the caller makes sure that there is foreground.
     """
-    pools = ((windows.background, bg), (windows.foreground, fg))
-    rows = np.concatenate([rng.choice(pool, n) for pool, n in pools if len(pool)])
+    kinds = ((windows.background, bg), (windows.foreground, fg))
+    rows = np.concatenate([rng.choice(kind, n) for kind, n in kinds if len(kind)])
     flips = rng.random(len(rows)) < 0.5 if mirror else np.zeros(len(rows), bool)
     return rows, flips
 
 
 def draw_held_out(windows: Windows, *, count: int, fg_share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """At most ``count`` rows without replacement, ``fg_share`` of them foreground; sorted, so that one
-    image's windows stay together. A pool that has too few gives all it has.
+    """Draw at most ``count`` rows without replacement, ``fg_share`` of them foreground.
+
+    Sorted, so that one image's windows stay together. Where there are too few of a kind, all of them are taken.
     """
     n_fg = round(count * fg_share)
-    pools = ((windows.background, count - n_fg), (windows.foreground, n_fg))
-    rows = [rng.choice(pool, min(n, len(pool)), replace=False) for pool, n in pools]
+    kinds = ((windows.background, count - n_fg), (windows.foreground, n_fg))
+    rows = [rng.choice(kind, min(n, len(kind)), replace=False) for kind, n in kinds]
     return np.sort(np.concatenate(rows))

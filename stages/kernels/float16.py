@@ -6,11 +6,12 @@ numpy's conversion takes ten times as long as what is then done with the values.
 """
 
 import os
+import platform
 from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
@@ -65,9 +66,6 @@ def _widen(value):  # type: ignore[no-untyped-def]  # numba wants the signature 
 @cache
 def _converts_float16() -> bool:
     """Return whether the processor that numba compiles for converts float16 itself: x86 since 2012, 64-bit ARM."""
-    import platform
-
-    from llvmlite import binding
 
     if os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES"):  # for another processor than this
         return False

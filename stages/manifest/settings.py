@@ -4,13 +4,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from stages.settings import Settings, distinct
+from stages.settings import Settings, SplitNames, distinct
 
 
 class ManifestSettings(Settings):
     """Which images and classes are used."""
 
-    train: Annotated[str, Field(min_length=1, description="split to train on, e.g. train or trainval")] = "train"
+    train: Annotated[
+        SplitNames,
+        Field(
+            description="split to train on, e.g. train or trainval; or a list of splits, whose images are taken "
+            "together and of which finetune.images, svm.images and bbox.images may each name some"
+        ),
+    ] = "train"
     test: Annotated[str, Field(min_length=1, description="split to test on")] = "test"
     classes: Annotated[
         Annotated[tuple[str, ...], AfterValidator(distinct)] | None,

@@ -1,8 +1,9 @@
 """``dvc repro -s manifest``: registered dataset -> the manifest of this run.
 
 Reads ``artifacts/datasets/<dataset>/manifest.json``, writes ``artifacts/manifest/manifest.json``: the images of two
-splits, called "train" and "test" from here on. Re-reads every image file once to see that none changed (about 1 GB
-for VOC 2007: seconds).
+splits, called "train" and "test" from here on; where ``manifest.train`` lists several, each image is also in a split
+"train/NAME" for each of these that has it. Re-reads every image file once to see that none changed (about 1 GB for VOC
+2007: seconds).
 """
 
 from manifests import ImageSource, load_dataset, save_dataset

@@ -1,19 +1,25 @@
-"""The table of architectures: constructor, input convention, named layers, last layer."""
+"""The table of architectures: input convention, named layers, last layer.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+Imports nothing heavy, so that parameters are checked against it before any network is built; :mod:`.network` builds.
+"""
 
-from torch import nn
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from . import caffenet, small, zf5
 from .spec import InputSpec, Triple
+
+ArchitectureName = Literal["small", "alexnet", "caffenet", "zf5", "vgg16", "squeezenet1_0", "resnet50"]
+NAMED_LAYERS = ("pool5", "fc6", "fc7", "fc8")  # from the input on; networks without fully connected layers lack two
 
 
 @dataclass(frozen=True)
 class HeadPlace:
-    """Where an architecture takes a pyramid and new fully connected layers (:mod:`.fc_head`), in the place of its own
-    if it has any: the module paths of the two, and the channels of its conv5. Its ``forward`` calls them in this order,
-    behind conv5."""
+    """The place where an architecture takes a pyramid and new fully connected layers (:mod:`.spp_head`).
+
+    Any of its own go. ``pool5`` and ``fc`` are module paths, which its ``forward`` calls in this order behind conv5;
+    ``channels`` are conv5's.
+    """
 
     pool5: str
     fc: str
@@ -22,7 +28,7 @@ class HeadPlace:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network: ``make(n_outputs)``, its own input convention, and where its layers are.
+    """One network: its own input convention, and where its layers are.
 
     ``nodes`` maps layer names to torchvision feature-extraction nodes; ``head`` is the module path of the last layer,
     ``rectifier`` of a ReLU that follows it. ``conv5`` is the node of the last feature map before pooling, after its
@@ -31,7 +37,6 @@ class Architecture:
     is where it takes other fully connected layers (None: it has got them).
     """
 
-    make: Callable[[int], nn.Module]
     input: InputSpec
     nodes: Mapping[str, str]
     head: str
@@ -41,28 +46,39 @@ class Architecture:
     rectifier: str | None = None
     place: HeadPlace | None = None
 
+    def with_fc_head(self) -> "Architecture":
+        """Describe the network after :func:`.spp_head.put_fc_head`: it has pool5, fc6, fc7 and fc8, as CaffeNet has."""
+        if self.place is None:
+            return self
+        fc = self.place.fc  # norm; layer, ReLU, dropout; layer, ReLU, dropout; layer
+        places = (self.place.pool5, f"{fc}.2", f"{fc}.5", f"{fc}.7")
+        return replace(
+            self,
+            nodes=dict(zip(NAMED_LAYERS, places, strict=True)),
+            head=f"{fc}.7",
+            fc6=f"{fc}.1",
+            grid=None,
+            rectifier=None,
+            place=None,
+        )
 
-def _torchvision(name: str) -> Callable[[int], nn.Module]:
-    def make(n_outputs: int) -> nn.Module:
-        import torchvision
 
-        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_outputs)
-        return model
-
-    return make
+def architecture_of(name: str, fc: Sequence[int] | None) -> Architecture:
+    """Look up an architecture, as it is with new fully connected layers where ``fc`` (``network.fc``) is given."""
+    own = ARCHITECTURES[name]
+    return own if fc is None else own.with_fc_head()
 
 
-_IMAGENET: tuple[Triple, Triple] = (
+IMAGENET: tuple[Triple, Triple] = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
 )  # torchvision's, RGB in [0, 1]
-_CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
+CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
 _ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR
 
 ARCHITECTURES: dict[str, Architecture] = {
     "small": Architecture(
-        small.SmallNet,
-        InputSpec(small.SIDE_PX, "rgb", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        InputSpec(64, "rgb", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.11",
@@ -70,8 +86,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.12", "classifier", 64),
     ),
     "alexnet": Architecture(
-        _torchvision("alexnet"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.11",
@@ -79,8 +94,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.12", "classifier", 256),
     ),
     "caffenet": Architecture(
-        caffenet.CaffeNet,
-        InputSpec(caffenet.SIDE_PX, "bgr", 255.0, _CAFFE_MEAN),
+        InputSpec(227, "bgr", 255.0, CAFFE_MEAN),
         {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.13",
@@ -88,8 +102,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.14", "classifier", 256),
     ),
     "zf5": Architecture(
-        zf5.ZF5,
-        InputSpec(zf5.SIDE_PX, "bgr", 255.0, _ZF_MEAN),
+        InputSpec(224, "bgr", 255.0, _ZF_MEAN),
         {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.13",
@@ -97,8 +110,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.14", "classifier", 256),
     ),
     "vgg16": Architecture(
-        _torchvision("vgg16"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
         "classifier.6",
         conv5="features.29",
@@ -106,8 +118,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.30", "classifier", 512),
     ),
     "squeezenet1_0": Architecture(
-        _torchvision("squeezenet1_0"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.12.cat", "fc8": "flatten"},
         "classifier.1",
         conv5="features.12.cat",
@@ -116,8 +127,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         place=HeadPlace("features.13", "classifier", 512),
     ),
     "resnet50": Architecture(
-        _torchvision("resnet50"),
-        InputSpec(224, "rgb", 1.0, *_IMAGENET),
+        InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "layer4.2.relu_2", "fc8": "fc"},
         "fc",
         conv5="layer4.2.relu_2",

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIDE_PX = 227
-
 
 class CrossChannelNorm(nn.Module):
     """Caffe's local response normalisation across channels: ``x / (1 + alpha/n * sum of n squares)^0.75``.
@@ -18,7 +16,7 @@ class CrossChannelNorm(nn.Module):
     alpha = 1e-4  # the exponent 0.75 is written out as two square roots
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, c, y, x] -> the same shape and type."""
+        """Normalise maps [B, c, y, x], keeping shape and type."""
         reach = self.window // 2
         channels = x.shape[1]
         squares = functional.pad(x.float().square(), (0, 0, 0, 0, reach, reach))
@@ -52,6 +50,7 @@ class CaffeStyle(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
+        """Draw the weights as Caffe's training files have it, from torch's global generator."""
         biased = {self.features[i] for i in (4, 10, 12)} | {self.classifier[i] for i in (0, 3)}
         wide = {self.classifier[i] for i in (0, 3)}
         for module in self.modules():
@@ -60,8 +59,9 @@ class CaffeStyle(nn.Module):
                 nn.init.constant_(module.bias, 1.0 if module in biased else 0.0)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Crops [B, 3, side, side] -> logits [B, n_outputs]."""
-        return self.classifier(torch.flatten(self.features(x), 1))
+        """Map crops [B, 3, side, side] to logits [B, n_outputs]."""
+        logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
+        return logits
 
 
 class CaffeNet(CaffeStyle):

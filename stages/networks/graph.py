@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from .caffenet import CrossChannelNorm
 from .pyramid import PyramidPool
@@ -14,20 +15,16 @@ _TRACER = {"leaf_modules": [CrossChannelNorm, WithinChannelNorm, PyramidPool]}  
 
 
 def node_names(trunk: nn.Module) -> list[str]:
-    """Names of all nodes in evaluation mode, in order, as torchvision's feature extraction gives them."""
-    from torchvision.models.feature_extraction import get_graph_node_names
-
+    """Name all nodes in evaluation mode, in order, as torchvision's feature extraction gives them."""
     names: list[str] = get_graph_node_names(trunk, tracer_kwargs=_TRACER, suppress_diff_warning=True)[1]
     return names[1:]  # the first is the input
 
 
 def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
-    """A module from the input to a dict of the nodes' outputs; it shares ``trunk``'s weights and skips the rest.
+    """Make a module from the input to a dict of the nodes' outputs; it shares ``trunk``'s weights and skips the rest.
 
     An in-place ReLU after a wanted node would overwrite what that node returned, so such a node's output is copied.
     """
-    from torchvision.models.feature_extraction import create_feature_extractor
-
     modes = {module: module.training for module in trunk.modules()}
     trunk.eval()
     try:
@@ -48,15 +45,16 @@ def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
 
 
 def _overwrites(module: nn.Module, user: fx.Node) -> bool:
+    """Whether a node works in place, on what it is given."""
     if user.op == "call_module":
         return bool(getattr(module.get_submodule(str(user.target)), "inplace", False))
     return bool(user.kwargs.get("inplace", False))
 
 
 def fc_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
-    """As :func:`extraction_graph`, but from the flattened pool5 [B, d] on, which becomes the module's input.
+    """Make a module from the flattened pool5 [B, d] on to a dict of the nodes' outputs; it shares ``trunk``'s weights.
 
-    That is the output of the pyramid, or of the flattening. ``ValueError`` naming a node that comes before it.
+    Its input is the output of the pyramid, or of the flattening. ``ValueError`` naming a node that comes before it.
     """
     module = extraction_graph(trunk, nodes)
     graph = module.graph
@@ -78,6 +76,7 @@ def fc_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
 
 
 def _is_pyramid(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a node is the spatial pyramid."""
     return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), PyramidPool)
 
 

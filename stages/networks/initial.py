@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor
 
 from cache.errors import StageError
@@ -18,29 +20,39 @@ _PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
 
 
 def initial_network(settings: NetworkSettings, root: Path) -> Network:
-    """The network that ``network.weights`` names, in evaluation mode, before any fine-tuning; not for ``pretrain``.
+    """Make the network that ``network.weights`` names (not ``pretrain``), in evaluation mode, before any fine-tuning.
 
-    With ``network.fc`` it may still lack the layers of that parameter (:func:`.networks.add_fc_head` makes them).
-    A path ending in .safetensors (relative to ``root``): foreign or own weights; the output count is the file's. No
-    pickle is read.
-    Anything else: a torchvision weights name such as IMAGENET1K_V1, downloaded by torchvision into torch.hub's cache.
-    ``StageError`` says what does not fit.
+    A path ending in .safetensors (relative to ``root``) holds foreign or own weights; the output count is the file's.
+    No pickle is read. Anything else is a torchvision weights name such as IMAGENET1K_V1, which torchvision downloads
+    into torch.hub's cache. With ``network.fc`` the network may still lack the layers of that parameter
+    (:func:`.network.add_fc_head` makes them). ``StageError`` says what does not fit.
     """
     if settings.weights.endswith(".safetensors"):
-        network = _from_file(settings, root / settings.weights)
-    elif settings.weights.lower().endswith(_PICKLES):
-        raise StageError(
-            f"network.weights: {settings.weights} is a pickle, and reading one can run any code; convert one that "
-            "you trust with safetensors.torch.save_file (docs/own-data.md) and give the .safetensors file"
-        )
+        path = root / settings.weights
+        network = _from_file(settings, path, *open_weights(path))
     else:
         network = _from_torchvision(settings)
     _check_side(network)
     return network
 
 
+def planned_network(settings: NetworkSettings, root: Path) -> Network:
+    """Return the network that :func:`initial_network` would, without weights (device ``meta``): quick, for any size.
+
+    Of a file only the header is read, and nothing is downloaded; what does not fit is refused in the same words.
+    """
+    if settings.weights.endswith(".safetensors"):
+        path = root / settings.weights
+        network = _from_file(settings, path, *open_weights(path, header_only=True))
+    else:
+        weights = _torchvision_weights(settings)
+        network = _built(settings, _convention_of(weights), len(weights.meta["categories"]))
+    _check_side(network)
+    return network
+
+
 def _check_side(network: Network) -> None:
-    """``StageError`` where crops of the input's side cannot pass through the network."""
+    """Raise ``StageError`` where crops of the input's side cannot pass through the network."""
     try:
         network.feature_dim("fc8")
     except RuntimeError as error:
@@ -52,15 +64,17 @@ def _check_side(network: Network) -> None:
         ) from error
 
 
-def _from_file(settings: NetworkSettings, path: Path) -> Network:
-    tensors, meta = open_weights(path)
+def _from_file(
+    settings: NetworkSettings, path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]
+) -> Network:
+    """Build the network of a safetensors file, this package's or another's, from what was read of it."""
     if meta.get("format") == FORMAT:
         return _adjusted(settings, path, network_in(path, tensors, meta))
     return _from_foreign(settings, path, tensors)
 
 
 def _adjusted(settings: NetworkSettings, path: Path, network: Network) -> Network:
-    """The network of a file of this package, as the parameters ask; ``StageError`` where it is another network."""
+    """Adjust the network of a file of this package to the parameters; ``StageError`` where it is another network."""
     if network.name != settings.name:
         raise StageError(f"{path}: holds weights of {network.name}, network.name is {settings.name}")
     replaced = settings.fc is not None and network.fc is None  # layers to come take the place of the file's
@@ -80,7 +94,7 @@ def _adjusted(settings: NetworkSettings, path: Path, network: Network) -> Networ
 
 
 def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, Tensor]) -> Network:
-    """The network of a file that says nothing but its tensors, which have torchvision's names."""
+    """Build the network of a file that says nothing but its tensors, which have torchvision's names."""
     head = ARCHITECTURES[settings.name].head
     if f"{head}.bias" not in tensors:
         raise StageError(f"{path}: no tensor {head}.bias, the last layer of {settings.name}; check network.name")
@@ -91,8 +105,27 @@ def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, T
 
 
 def _from_torchvision(settings: NetworkSettings) -> Network:
-    import torchvision
+    """Build a network with torchvision's weights of the given name, and the input convention that comes with them."""
+    weights = _torchvision_weights(settings)
+    try:
+        tensors = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise StageError(
+            f"network.weights: cannot download {weights.url}: {error}; where there is no network, fetch that file "
+            f"elsewhere and put it into {folder}, or give a .safetensors file"
+        ) from error
+    n_outputs = len(tensors[f"{ARCHITECTURES[settings.name].head}.bias"])
+    return _filled(settings, _convention_of(weights), n_outputs, tensors, weights.url)
 
+
+def _torchvision_weights(settings: NetworkSettings) -> Any:
+    """Return torchvision's entry for ``network.weights``; StageError where it has none, or the name is a file's."""
+    if settings.weights.lower().endswith(_PICKLES):
+        raise StageError(
+            f"network.weights: {settings.weights} is a pickle, and reading one can run any code; convert one that "
+            "you trust with safetensors.torch.save_file (docs/own-data.md) and give the .safetensors file"
+        )
     try:
         model_weights = torchvision.models.get_model_weights(settings.name)
     except ValueError:
@@ -105,38 +138,38 @@ def _from_torchvision(settings: NetworkSettings) -> Network:
             f"network.weights: torchvision has no {settings.weights!r} for {settings.name}; there are "
             f"{', '.join(model_weights.__members__)}, or use 'pretrain' or a .safetensors file"
         )
-    weights = model_weights[settings.weights]
-    try:
-        tensors = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise StageError(
-            f"network.weights: cannot download {weights.url}: {error}; where there is no network, fetch that file "
-            f"elsewhere and put it into {folder}, or give a .safetensors file"
-        ) from error
+    return model_weights[settings.weights]
+
+
+def _convention_of(weights: Any) -> InputSpec:
+    """Return the input convention of an entry of torchvision's."""
     preset = weights.transforms()
-    spec = InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
-    n_outputs = len(tensors[f"{ARCHITECTURES[settings.name].head}.bias"])
-    return _filled(settings, spec, n_outputs, tensors, weights.url)
+    return InputSpec(preset.crop_size[0], "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
 
 
 def _filled(
     settings: NetworkSettings, own: InputSpec, n_outputs: int, tensors: Mapping[str, Tensor], where: str
 ) -> Network:
-    """A network that holds the tensors; ``own`` is its input where the parameters give none."""
-    network = build(
+    """Build a network that holds the tensors; ``own`` is its input where the parameters give none."""
+    network = _built(settings, own, n_outputs)
+    fill(network, tensors, where)
+    return network.eval()
+
+
+def _built(settings: NetworkSettings, own: InputSpec, n_outputs: int) -> Network:
+    """Return the network that the parameters describe, without weights (device ``meta``)."""
+    return build(
         settings.name,
         n_outputs,
         pool5_grid=settings.pool5_grid,
         pyramid=settings.pyramid if settings.fc is None else None,
         spec=_spec(settings.input, own),
         device="meta",
-    )
-    fill(network, tensors, where)
-    return network.eval()
+    ).eval()
 
 
 def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
+    """Return the input convention that the parameters give, or the default."""
     if settings is None:
         return default
     side = default.side_px if settings.side_px is None else settings.side_px
@@ -144,4 +177,5 @@ def _spec(settings: InputSettings | None, default: InputSpec) -> InputSpec:
 
 
 def _shown(numbers: tuple[int, ...] | None) -> str:
+    """Write a list parameter as params.yaml has it."""
     return "null" if numbers is None else str(list(numbers))

@@ -1,21 +1,28 @@
 """One wrapper around every architecture: named layers, input convention, a replaceable last layer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.errors import StageError
 from cache.text import nearest
 
-from .architectures import ARCHITECTURES, Architecture
+from .architectures import ARCHITECTURES, architecture_of
+from .caffenet import CaffeNet
 from .graph import extraction_graph, fc_graph, node_names
 from .pyramid import put_module, put_pyramid
+from .small import SmallNet
 from .spec import InputSpec
-from .spp_head import LAST_LAYER_STD, put_fc_head, with_fc_head
+from .spp_head import LAST_LAYER_STD, put_fc_head
+from .zf5 import ZF5
+
+# The architectures that torchvision does not have.
+_OWN: Mapping[str, Callable[[int], nn.Module]] = {"small": SmallNet, "caffenet": CaffeNet, "zf5": ZF5}
 
 
 class Network(nn.Module):
@@ -44,13 +51,13 @@ class Network(nn.Module):
         self.fc = fc  # outputs of an fc6 and fc7 that the architecture does not have by itself
         self.n_outputs = n_outputs
         self.trunk = trunk
-        self._architecture: Architecture = _architecture(name, fc)
+        self._architecture = architecture_of(name, fc)
         self.rectified = self._architecture.rectifier is not None  # whether a ReLU cuts negative logits
         self._graphs: dict[tuple[str, ...], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # copies make their own graphs: a graph shares this network's layers
-        return {**super().__getstate__(), "_graphs": {}}
+        return {**self.__dict__, "_graphs": {}}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -58,14 +65,15 @@ class Network(nn.Module):
         return tuple(self._architecture.nodes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Network-ready crops [B, 3, side, side] -> logits [B, n_outputs]."""
-        return self.trunk(x)
+        """Map crops [B, 3, side, side], as ``input`` has them, to logits [B, n_outputs]."""
+        logits: Tensor = self.trunk(x)
+        return logits
 
     def extract(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Activations of some layers, each [B, d], flattened as (c, y, x); evaluation mode only.
+        """Compute activations of some layers, each [B, d], flattened as (c, y, x); evaluation mode only.
 
-        After the ReLU that follows the layer where it has one; dropout does nothing (both torch and Caffe scale
-        while training). Raises ``StageError`` for an unknown layer.
+        They are taken after the ReLU that follows the layer where it has one; dropout does nothing (both torch and
+        Caffe scale while training). Raises ``StageError`` for an unknown layer.
         """
         if self.training:
             raise RuntimeError("extract reads a network in evaluation mode: call eval() first")
@@ -73,14 +81,14 @@ class Network(nn.Module):
         return {layer: self.finish(layer, outputs[self.node(layer)]) for layer in layers}
 
     def finish(self, layer: str, activation: Tensor) -> Tensor:
-        """A node's raw output as the layer's feature [B, d]: averaged to the grid if it is pool5, and flattened."""
+        """Make a node's raw output the layer's feature [B, d]: averaged to the grid if it is pool5, and flattened."""
         if layer == "pool5" and self.pool5_grid is not None:
             activation = functional.adaptive_avg_pool2d(activation, self.pool5_grid)
         # channels_last memory must not leak into the order: flatten of a [B, c, y, x] tensor is logical (c, y, x)
         return torch.flatten(activation, 1)
 
     def graph(self, layers: Sequence[str]) -> nn.Module:
-        """The part of the network that the layers need; returns a dict of node outputs and shares the weights."""
+        """Return the part of the network that the layers need: images to a dict of node outputs. Shares the weights."""
         nodes = tuple(sorted({self.node(layer) for layer in layers}))
         if nodes not in self._graphs:
             self._graphs[nodes] = extraction_graph(self.trunk, nodes)
@@ -88,7 +96,7 @@ class Network(nn.Module):
         return graph
 
     def fc_graph(self, layers: Sequence[str]) -> nn.Module:
-        """The part of the network from the flattened pool5 to the layers: [B, d] -> a dict of node outputs.
+        """Return the part of the network from the flattened pool5 to the layers: [B, d] to a dict of node outputs.
 
         Shares the weights. Raises ``StageError`` where there is no fc6, and for a layer that does not come after it.
         """
@@ -104,7 +112,7 @@ class Network(nn.Module):
             raise StageError(f"network {self.name}: node {error} does not come after pool5") from None
 
     def node(self, layer: str) -> str:
-        """The feature-extraction node of a layer; ``StageError`` naming the nearest if there is none."""
+        """Return the feature-extraction node of a layer; ``StageError`` naming the nearest if there is none."""
         named = self._architecture.nodes
         if layer in named:
             return named[layer]
@@ -127,7 +135,7 @@ class Network(nn.Module):
         return self._architecture.rectifier
 
     def feature_dim(self, layer: str) -> int:
-        """Length d of a layer's feature, from a forward pass of one empty crop."""
+        """Return the length d of a layer's feature, from a forward pass of one empty crop."""
         like = next(self.parameters())
         side = self.input.side_px
         with torch.inference_mode():
@@ -135,7 +143,7 @@ class Network(nn.Module):
         return int(self.finish(layer, outputs[self.node(layer)]).shape[1])
 
     def classifier_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of the last layer (fc8)."""
+        """Return the parameters of the last layer (fc8)."""
         return self.trunk.get_submodule(self._architecture.head).parameters()
 
     def new_head(self, n_outputs: int, generator: torch.Generator) -> None:
@@ -180,12 +188,17 @@ def build(
     spec: InputSpec | None = None,
     device: str = "cpu",
 ) -> Network:
-    """A network with random weights drawn from ``generator`` (None: torch's global one).
+    """Build a network with random weights.
 
-    ``pool5_grid`` None means the architecture's own: the untouched 256 x 6 x 6 of AlexNet and the like, 3 for
-    squeezenet1_0 (4,608-d), 1 for resnet50 (2,048-d). ``spec`` None means the architecture's own input convention.
-    ``pyramid`` are the levels of a spatial pyramid in pool5's place (:mod:`.pyramid`), ``fc`` the outputs of an fc6 and
-    an fc7 behind it where the architecture has none (:mod:`.fc_head`). ``device="meta"`` makes no weights at all.
+    Args:
+        generator: What the weights are drawn from; None: torch's global generator.
+        pool5_grid: Grid that pool5 is averaged to; None: the architecture's own (the untouched 256 x 6 x 6 of AlexNet
+            and the like, 3 for squeezenet1_0, so 4,608-d, 1 for resnet50, so 2,048-d).
+        pyramid: Levels of a spatial pyramid in pool5's place (:mod:`.pyramid`).
+        fc: Outputs of a new fc6 and fc7 behind it (:mod:`.spp_head`).
+        spec: Input convention; None: the architecture's own.
+        device: Where the weights are made; "meta" makes none at all.
+
     Raises ``StageError`` for an unknown name, and for a pyramid that no fc6 takes.
     """
     if name not in ARCHITECTURES:
@@ -195,7 +208,7 @@ def build(
         )
     architecture = ARCHITECTURES[name]
     with _drawn_from(generator), torch.device(device):
-        trunk = architecture.make(n_outputs)
+        trunk = _trunk(name, n_outputs)
         if pyramid is not None and fc is None:
             if architecture.fc6 is None:
                 raise StageError(
@@ -214,7 +227,7 @@ def build(
 def add_fc_head(
     network: Network, pyramid: Sequence[int], fc: Sequence[int], generator: torch.Generator | None
 ) -> Network:
-    """The network with a pyramid of these levels and new fc6, fc7 (of ``fc`` outputs) and fc8 behind its conv5.
+    """Put a pyramid of these levels and new fc6, fc7 (of ``fc`` outputs) and fc8 behind a network's conv5.
 
     Its convolutional layers are those of ``network``, which is used up; fully connected layers that it has go. Raises
     ``StageError`` where there is no level.
@@ -230,14 +243,17 @@ def add_fc_head(
     return made.train(network.training)
 
 
-def _architecture(name: str, fc: Sequence[int] | None) -> Architecture:
-    own = ARCHITECTURES[name]
-    return own if fc is None or own.place is None else with_fc_head(own, own.place)
+def _trunk(name: str, n_outputs: int) -> nn.Module:
+    """Construct an architecture's bare module, ours or torchvision's; weights from torch's global generator."""
+    if name in _OWN:
+        return _OWN[name](n_outputs)
+    trunk: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=n_outputs)
+    return trunk
 
 
 @contextmanager
 def _drawn_from(generator: torch.Generator | None) -> Iterator[None]:
-    """Constructors draw from torch's global generator: it is seeded by ``generator`` inside and restored afterwards."""
+    """Seed torch's global generator, which constructors draw from, by ``generator``, and restore it afterwards."""
     with torch.random.fork_rng(devices=[], enabled=generator is not None):
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator, device="cpu")))

@@ -8,10 +8,16 @@ from .spec import InputSpec
 
 
 def scaled_image(image: NDArray[np.uint8], spec: InputSpec, scale_px: int) -> NDArray[np.float32]:
-    """uint8 [H, W, 3] RGB -> float32 [1, 3, h, w] in channels-last memory, the shorter side ``scale_px`` long.
+    """Scale an image so that its shorter side is ``scale_px`` long, as the network's input.
 
     Aspect ratio kept, the longer side rounded and without a limit; bilinear without antialiasing, as the crops are;
     mean subtracted, in the network's colour order and range (``spec.side_px`` does not matter).
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+
+    Returns:
+        float32 [1, 3, h, w] in channels-last memory.
     """
     height, width = image.shape[:2]
     pixels = Pixels(image, np.array([[0, 0, width, height]]), spec)(0, 0, width, height)
@@ -25,7 +31,11 @@ class Pixels:
     """The image in the network's colour order and range, mean subtracted, as float32.
 
     Converted once where the regions overlap much, else region by region; a table look-up per value either way, so
-    the same bits.
+    the same bits. Called with a part of the image, x1, y1, x2, y2 in whole pixels.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        source: int64 [n, 4], the parts that will be asked for.
     """
 
     def __init__(self, image: NDArray[np.uint8], source: NDArray[np.int64], spec: InputSpec) -> None:
@@ -43,10 +53,12 @@ class Pixels:
             self._all = self._convert(image[self._y1 : y2, self._x1 : x2])
 
     def __call__(self, x1: int, y1: int, x2: int, y2: int) -> NDArray[np.float32]:
+        """Return a part of the image: float32 [y2 - y1, x2 - x1, 3]."""
         if self._all is None:
             return self._convert(self._image[y1:y2, x1:x2])
         return self._all[y1 - self._y1 : y2 - self._y1, x1 - self._x1 : x2 - self._x1]
 
     def _convert(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Look every value up in the table of its channel."""
         ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if self._bgr else pixels
         return np.asarray(cv2.LUT(np.ascontiguousarray(ordered), self._table), np.float32)

@@ -20,7 +20,7 @@ class PyramidPool(nn.Module):
         self.levels = tuple(levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, c, y, x] -> [B, c * sum of n squared]."""
+        """Pool maps [B, c, y, x] to vectors [B, c * sum of n squared]."""
         return torch.cat([functional.adaptive_max_pool2d(x, n).flatten(1) for n in self.levels], 1)
 
 

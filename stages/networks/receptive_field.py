@@ -32,7 +32,10 @@ class Axis:
         return (self.first + self.last) / 2
 
     def slid(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> "Axis":
-        """Of the map that a sliding window makes of this one. Rounding its size up or down moves no cell."""
+        """Return the axis after a convolution or pooling of this one.
+
+        Ceil or floor of the output's size changes how many cells there are, not where they lie.
+        """
         reach = (kernel - 1) * dilation - padding
         return Axis(self.stride * stride, self.first - padding * self.stride, self.last + reach * self.stride)
 
@@ -50,7 +53,7 @@ _POINTWISE = (nn.ReLU, nn.BatchNorm2d, CrossChannelNorm)
 
 
 def map_geometry(network: Network) -> Geometry:
-    """The geometry of the network's conv5, walked along its graph from the input.
+    """Work out the geometry of the network's conv5, along its graph from the input.
 
     Where branches meet (SqueezeNet's concatenation, ResNet's sum) the receptive field is the larger. Raises
     ``StageError`` for a layer of which it is not known how far it sees.
@@ -68,17 +71,21 @@ def map_geometry(network: Network) -> Geometry:
 
 
 def _joined(branches: Iterable[Geometry]) -> Geometry:
-    """Of a cell that is made of the same cell of several maps; of nothing: the image itself."""
+    """Return the geometry of a map whose cell is computed from the same cell of each branch.
+
+    It covers all their receptive fields; without branches it is the image's.
+    """
     made = list(branches) or [Geometry()]
     return Geometry(_joined_axis([m.y for m in made]), _joined_axis([m.x for m in made]))
 
 
 def _joined_axis(axes: list[Axis]) -> Axis:
+    """Do for one direction what :func:`_joined` does for both."""
     return Axis(axes[0].stride, min(a.first for a in axes), max(a.last for a in axes))
 
 
 def _after(layer: nn.Module, before: Geometry, name: str) -> Geometry:
-    """Of a layer's output, from its input's."""
+    """Return the geometry of a layer's output, from its input's; ``StageError`` for a kind of layer not known."""
     if isinstance(layer, _POINTWISE):
         return before
     if isinstance(layer, WithinChannelNorm):
@@ -98,5 +105,5 @@ def _after(layer: nn.Module, before: Geometry, name: str) -> Geometry:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """torch's sizes: one number for both directions, or one for each."""
+    """Return a size of torch's, one number for both directions or one for each, as two (y, x)."""
     return (value, value) if isinstance(value, int) else tuple(value)

@@ -6,23 +6,13 @@ from pydantic import Field, model_validator
 
 from stages.settings import Settings
 
-# Layers that have a name in some networks. Here, so that a wrong one is told before any network is built.
-NAMED_LAYERS: dict[str, tuple[str, ...]] = {
-    "small": ("pool5", "fc6", "fc7", "fc8"),
-    "alexnet": ("pool5", "fc6", "fc7", "fc8"),
-    "caffenet": ("pool5", "fc6", "fc7", "fc8"),
-    "zf5": ("pool5", "fc6", "fc7", "fc8"),
-    "vgg16": ("pool5", "fc6", "fc7", "fc8"),
-    "squeezenet1_0": ("pool5", "fc8"),
-    "resnet50": ("pool5", "fc8"),
-}
+from .architectures import ARCHITECTURES, ArchitectureName, architecture_of
+
 Positive = Annotated[float, Field(gt=0)]
 MAX_LEVEL, MAX_LEVELS, MAX_FC = 32, 8, 16_384
 Units = Annotated[int, Field(ge=1, le=MAX_FC)]  # of a fully connected layer
 # Levels of a spatial pyramid: n stands for n x n bins.
 Levels = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_LEVEL)], ...], Field(min_length=1, max_length=MAX_LEVELS)]
-
-
 # What a bin of it holds: its largest value, as the SPP paper has it throughout, or the average.
 Pooling = Literal["max", "average"]
 
@@ -38,11 +28,9 @@ class InputSettings(Settings):
 
 
 class NetworkSettings(Settings):
-    """The paper's T-Net is ``caffenet``; the default is the small one, for the built-in data."""
+    """Group ``network`` of params.yaml. The paper's T-Net is ``caffenet``; the default is for the built-in data."""
 
-    name: Literal["small", "alexnet", "caffenet", "zf5", "vgg16", "squeezenet1_0", "resnet50"] = Field(
-        "small", description="architecture"
-    )
+    name: ArchitectureName = Field("small", description="architecture")
     weights: str = Field(
         "pretrain",
         min_length=1,
@@ -74,7 +62,7 @@ class NetworkSettings(Settings):
     @property
     def named_layers(self) -> tuple[str, ...]:
         """The named layers of the network that is meant, from the input on."""
-        return NAMED_LAYERS[self.name] if self.fc is None else ("pool5", "fc6", "fc7", "fc8")
+        return tuple(architecture_of(self.name, self.fc).nodes)
 
     @model_validator(mode="after")
     def _input_is_for_given_weights(self) -> "NetworkSettings":
@@ -84,8 +72,8 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _a_pyramid_goes_before_fc6(self) -> "NetworkSettings":
-        own = "fc6" in NAMED_LAYERS[self.name]
-        if self.pyramid is not None and self.fc is None and not own:
+        own = ARCHITECTURES[self.name].fc6
+        if self.pyramid is not None and self.fc is None and own is None:
             raise ValueError(
                 f"network.pyramid: {self.name} has no fc6 to take it; set network.fc to the outputs of a new fc6 and "
                 "fc7, such as [1024, 1024], or network.pyramid to null"

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-SIDE_PX = 64
-
 
 class SmallNet(nn.Module):
     """Five convolutions and three fully connected layers over 64 x 64 crops.
@@ -46,5 +44,6 @@ class SmallNet(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, 64, 64] -> logits [B, n_outputs]."""
-        return self.classifier(torch.flatten(self.features(x), 1))
+        """Map crops [B, 3, 64, 64] to logits [B, n_outputs]."""
+        logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
+        return logits

@@ -11,7 +11,7 @@ MAX_SIDE_PX = 1024
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network eats: crops of ``side_px`` squared, channels in ``color_order``, white = ``value_range``.
+    """A network's input: crops of ``side_px`` squared, channels in ``color_order``, white = ``value_range``.
 
     ``mean`` is subtracted and then ``std`` divided by, both in that colour order and range. Pixels outside the image
     are 0 after that, which is the mean.
@@ -24,7 +24,7 @@ class InputSpec:
     std: Triple = (1.0, 1.0, 1.0)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON, for keys and file metadata."""
+        """Return plain JSON, for keys and file metadata."""
         return {
             "side_px": self.side_px,
             "color_order": self.color_order,
@@ -35,7 +35,7 @@ class InputSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "InputSpec":
-        """Inverse of :meth:`as_json`; ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        """Invert :meth:`as_json`; ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         if value["color_order"] not in ("rgb", "bgr"):
             raise ValueError(f"color_order {value['color_order']!r}")
         mean, std = (tuple(float(v) for v in value[k]) for k in ("mean", "std"))

@@ -1,12 +1,11 @@
-"""A pyramid and new fully connected layers: SPP-net's head behind any conv5."""
+"""SPP-net's head behind any conv5: a pyramid and new fully connected layers (SPP paper sections 2.2 and 4.2)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
 
-from .architectures import Architecture, HeadPlace
+from .architectures import HeadPlace
 from .pyramid import put_module, put_pool
 
 LAST_LAYER_STD = 0.01  # as every new last layer has it (paper section 2.3)
@@ -19,8 +18,15 @@ def put_fc_head(
 
     They take the place of whatever followed it. Each pooled vector is brought to a root mean square of 1 before fc6
     (pool5 itself is not): networks differ by a factor of 100 in how large their conv5 is, and a learning rate that
-    suits one would throw another off. fc6 and fc7 start as He et al. (2015) have it, which keeps that size; the last
-    layer N(0, 0.01); biases 0. Drawn from torch's global generator.
+    suits one would throw another off (ours). fc6 and fc7 start as He et al. (2015) have it, which keeps that size; the
+    last layer N(0, 0.01); biases 0. Drawn from torch's global generator.
+
+    Args:
+        trunk: Changed in place.
+        place: Where the trunk takes the layers, and how many channels its conv5 has.
+        levels: The pyramid's; fc6 takes ``channels * sum of n squared`` values.
+        fc: Outputs of fc6 and of fc7.
+        device: Where the new layers' weights are made ("meta" makes none).
     """
     with torch.device(device):
         inputs = place.channels * sum(n * n for n in levels)
@@ -36,17 +42,3 @@ def put_fc_head(
     nn.init.normal_(linear[-1].weight, std=LAST_LAYER_STD)
     put_pool(trunk, place.pool5, levels)
     put_module(trunk, place.fc, nn.Sequential(*layers))
-
-
-def with_fc_head(architecture: Architecture, place: HeadPlace) -> Architecture:
-    """The architecture as :func:`put_fc_head` leaves it: its layers are those of a network that always had an fc6."""
-    fc = place.fc  # norm; layer, ReLU, dropout; layer, ReLU, dropout; layer
-    return replace(
-        architecture,
-        nodes={"pool5": place.pool5, "fc6": f"{fc}.2", "fc7": f"{fc}.5", "fc8": f"{fc}.7"},
-        head=f"{fc}.7",
-        fc6=f"{fc}.1",
-        grid=None,
-        rectifier=None,
-        place=None,
-    )

@@ -22,11 +22,12 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+TYPES = {name: dtype for dtype, name in _TYPES.items()}  # by the names that a header has
 _ALIGNMENT = 8  # of the tensors, by spaces behind the header
 
 
 def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-    """The bytes of a safetensors file of these tensors; on the way one tensor at most is copied (from its device).
+    """Write a safetensors file of these tensors piece by piece; one tensor at most is copied (from its device).
 
     As the library writes it, but with the metadata sorted, which it writes in an order of the moment: equal content
     gives equal bytes.

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from cache.errors import StageError
 from .network import Network, build
 from .settings import MAX_FC, MAX_LEVEL, MAX_LEVELS
 from .spec import InputSpec
-from .tensor_file import tensor_file
+from .tensor_file import TYPES, tensor_file
 
 FORMAT = "rcnn-weights-1"
 _SHOWN = 5  # tensors named in an error
@@ -131,20 +132,29 @@ def weights_digest(network: Network, layers: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def open_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, and its metadata; StageError where it is none."""
+def open_weights(path: Path, *, header_only: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, and its metadata; StageError where it is none.
+
+    With ``header_only`` they have shape and type but no values (device ``meta``), and nothing else is read.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise StageError(f"{path}: no such weights file; check network.weights, or run the stage that writes it")
     try:
         with safe_open(path, "pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            read = (lambda name: _described(file.get_slice(name))) if header_only else file.get_tensor
+            return {k: read(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise StageError(
             f"{path}: not a readable safetensors file ({error}); pickled weights (.pt, .pth) are refused, "
             "convert them with safetensors.torch.save_file"
         ) from error
+
+
+def _described(entry: Any) -> Tensor:
+    """Return a tensor without values, as a safetensors header describes it."""
+    return torch.empty(entry.get_shape(), dtype=TYPES.get(entry.get_dtype(), torch.float32), device="meta")
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -6,8 +6,6 @@ from torch.nn import functional
 
 from .caffenet import CaffeStyle
 
-SIDE_PX = 224
-
 
 class WithinChannelNorm(nn.Module):
     """Caffe's local response normalisation within each channel: ``x / (1 + alpha * mean of squares)^0.75``.
@@ -20,7 +18,7 @@ class WithinChannelNorm(nn.Module):
     alpha = 5e-5  # the exponent 0.75 is written out as two square roots
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, c, y, x] -> the same shape and type."""
+        """Normalise maps [B, c, y, x], keeping shape and type."""
         mean = functional.avg_pool2d(x.float().square(), self.window, 1, self.window // 2)
         root = torch.sqrt(1.0 + self.alpha * mean)
         return (x.float() / (root * torch.sqrt(root))).to(x.dtype)

@@ -22,11 +22,13 @@ class Normalised(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.layer(x))
+        """Apply the layer, then normalise its output."""
+        normalised: Tensor = self.norm(self.layer(x))
+        return normalised
 
     @torch.no_grad()
     def folded(self) -> nn.Conv2d | nn.Linear:
-        """The inner layer with ``y = gain * (W x + b - mean) / sqrt(var + eps) + shift`` as its own weights."""
+        """Return the inner layer with ``y = gain * (W x + b - mean) / sqrt(var + eps) + shift`` as its own weights."""
         norm, layer = self.norm, self.layer
         assert norm.running_var is not None and norm.running_mean is not None and layer.bias is not None
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -58,4 +60,5 @@ def fold(network: nn.Module) -> None:
 
 
 def _children(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """List every module below the network: (parent, name in it, module)."""
     return [(parent, name, child) for parent in network.modules() for name, child in parent.named_children()]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.networks.spec import MAX_SIDE_PX
-from stages.settings import Drops, Settings
+from stages.settings import RateDrops, Settings
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=16, le=MAX_SIDE_PX)], ...], Field(min_length=1, max_length=16)]
 
@@ -21,7 +21,7 @@ class PretrainSettings(Settings):
     iterations: int = Field(600, ge=1, le=10_000_000, description="SGD iterations")
     batch: int = Field(64, ge=1, le=4096, description="images per mini-batch, drawn with replacement")
     lr: float = Field(0.05, gt=0, le=10, description="learning rate at the start (Caffe's 0.01 without batch_norm)")
-    step: Drops = Field(
+    step: RateDrops = Field(
         200, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
     )
     gamma: float = Field(0.3, gt=0, le=1, description="factor by which the rate drops")

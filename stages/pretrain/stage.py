@@ -17,11 +17,12 @@ from stages.networks.network import Network, add_fc_head, build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import class_names_meta, save_weights
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Course, torch_generator, write_curve
+from stages.training.curve import write_curve
+from stages.training.loop import torch_generator
 
-from .pictures import registered_set
+from .from_scratch import CURVE_COLUMNS, pretrain, training_run
+from .pictures import registered_pictures
 from .settings import PretrainSettings
-from .training import CURVE_COLUMNS, pretrain
 
 
 def run(ctx: Context) -> None:
@@ -53,7 +54,7 @@ def _with_new_layers(ctx: Context, network: Network) -> Network:
 def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
     settings = ctx.settings(PretrainSettings)
     registered = ctx.input("registered")
-    data, digest = registered_set(registered, settings.split, settings.held_out_fraction, ctx.seed)
+    data, digest = registered_pictures(registered, settings.split, settings.held_out_fraction, ctx.seed)
     network = build(
         network_settings.name,
         data.n_classes,
@@ -66,16 +67,7 @@ def _pretrain(ctx: Context, network_settings: NetworkSettings) -> None:
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, "classification": digest, **params})
 
     def train() -> None:
-        course = Course(
-            stage="pretrain",
-            iterations=settings.iterations,
-            eval_every=settings.eval_every,
-            checkpoint_every=settings.checkpoint_every,
-            seed=ctx.seed,
-            precision=settings.precision,
-            workers=ctx.workers,
-        )
-        rows = pretrain(network, data, settings, course, checkpoint, ctx.log)
+        rows = pretrain(network, data, settings, training_run(settings, ctx.seed, ctx.workers), checkpoint, ctx.log)
         made_by = {"stage": "pretrain", "source": "classification set"}
         save_weights(ctx.output("weights"), network, made_by | class_names_meta(data.classes))
         write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)

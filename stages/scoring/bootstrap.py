@@ -4,16 +4,16 @@ Several detectors are compared *paired*: the same resamples for all of them (one
 makes an image hard for each cancels in the difference.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from .coco import IGNORED, IOU_THRESHOLDS, RECALLS, RIGHT, CocoMatches
+from .coco import IGNORED, RECALLS, RIGHT, WRONG, CocoMatches
 from .matching import Matches
-from .objects import Bools, FlatDetections, GroundTruth, Ints
+from .objects import FlatDetections, GroundTruth, Ints
 from .voc import RECALL_STEPS
 
 _Values = NDArray[np.float64]
@@ -53,14 +53,10 @@ def resampled_coco(
     detections: FlatDetections, matches: CocoMatches, truth: GroundTruth, weights: Ints
 ) -> tuple[_Values, _Values]:
     """Return COCO's AP and AP50 of each resample: two float64 [n_resamples]; NaN for one without any object."""
-    per_class = []
-    for label, (ranked, outcome) in matches.items():
-        each = []
-        for at in range(len(IOU_THRESHOLDS)):
-            kept = outcome[:, at] != IGNORED
-            images, right = detections.image[ranked[kept]], outcome[kept, at] == RIGHT
-            each.append(_resampled_ap(images, right, _objects(truth, label, weights), weights, _at_levels(RECALLS)))
-        per_class.append(each)
+    per_class = [
+        _resampled_ap(detections.image[ranked], outcome, _objects(truth, label, weights), weights, _at_levels(RECALLS))
+        for label, (ranked, outcome) in matches.items()
+    ]
     if not per_class:
         return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
     scores = np.array(per_class)  # [classes, T, n_resamples]
@@ -115,8 +111,9 @@ def _resampled_voc(
     for label in np.flatnonzero(truth.positives).tolist():
         ranked = matches.ranked(label)
         ranked = ranked[~matches.ignored[ranked]]
+        outcome = np.where(matches.right[ranked], RIGHT, WRONG).astype(np.uint8)[:, None]
         objects = _objects(truth, label, weights)
-        per_class.append(_resampled_ap(detections.image[ranked], matches.right[ranked], objects, weights, rule))
+        per_class.append(_resampled_ap(detections.image[ranked], outcome, objects, weights, rule)[0])
     return _mean_of_classes(np.array(per_class)) if per_class else np.full(len(weights), np.nan)
 
 
@@ -136,35 +133,37 @@ def _mean_of_classes(scores: _Values) -> _Values:
     return mean
 
 
-def _resampled_ap(images: Ints, right: Bools, total: _Values, weights: Ints, rule: _Rule) -> _Values:
-    """Return the AP of one class per resample, by ``rule``: float64 [n_resamples]; NaN without objects.
+def _resampled_ap(images: Ints, outcome: NDArray[np.uint8], total: _Values, weights: Ints, rule: _Rule) -> _Values:
+    """Return one class's AP by ``rule``, per threshold and resample: float64 [T, n_resamples]; NaN without objects.
 
-    ``images`` and ``right`` [k]: where each detection that is not ignored lies and whether it is right, best first.
+    Only the precisions after right detections matter: those between are lower than the one before them. So what is
+    wrong at all thresholds is counted per image between the few others (the events), and one sparse product weighs it
+    for all resamples.
+
+    Args:
+        images: int64 [k], where each detection lies, best first.
+        outcome: uint8 [k, T] of WRONG, RIGHT, IGNORED.
+        total: [n_resamples], weight of the objects.
     """
-    ap = np.where(total > 0, 0.0, np.nan)
-    if right.any():
-        for part, hits, envelope in _curves(images, right, weights):
-            ap[part] = rule(hits, envelope, total[part])
-    return ap
-
-
-def _curves(images: Ints, right: Bools, weights: Ints) -> Iterator[tuple[slice, _Values, _Values]]:
-    """Yield resamples (a slice), their R right detections' weights [R, c], and the best precision from each on [R, c].
-
-    Only the precisions after right detections matter: those between are lower than the one before them. So the
-    detections up to each right one are counted per image, and a sparse product weighs them for all resamples.
-    """
-    n_right = int(right.sum())
-    run = np.cumsum(right, dtype=np.int64) - right  # ends in a right detection; the last, which does not, is dropped
-    counted = run < n_right
-    per_run = csr_array((np.ones(counted.sum()), (run[counted], images[counted])), shape=(n_right, weights.shape[1]))
-    step = max(1, _VALUES_AT_ONCE // n_right)
+    ap = np.tile(np.where(total > 0, 0.0, np.nan), (outcome.shape[1], 1))
+    events = np.flatnonzero((outcome != WRONG).any(axis=1))
+    if not len(events):
+        return ap
+    wrong = np.flatnonzero((outcome[: events[-1]] == WRONG).all(axis=1))  # those after the last event do not matter
+    before = np.searchsorted(events, wrong)  # the event that each comes before
+    counts = csr_array((np.ones(len(wrong)), (before, images[wrong])), shape=(len(events), weights.shape[1]))
+    step = max(1, _VALUES_AT_ONCE // len(events))
     for begin in range(0, len(weights), step):
         part = slice(begin, begin + step)
         w = weights[part].T.astype(np.float64)
-        hits = w[images[right]]
-        precision = np.cumsum(hits, axis=0) / np.maximum(np.cumsum(per_run @ w, axis=0), 1)
-        yield part, hits, np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        clutter, own = np.cumsum(counts @ w, axis=0), w[images[events]]  # [events, c] both
+        for at, kinds in enumerate(outcome[events].T):
+            right = kinds == RIGHT
+            hits = own[right]
+            seen = (clutter + np.cumsum(own * (kinds != IGNORED)[:, None], axis=0))[right]
+            precision = np.cumsum(hits, axis=0) / np.maximum(seen, 1)
+            ap[at, part] = rule(hits, np.maximum.accumulate(precision[::-1], axis=0)[::-1], total[part])
+    return ap
 
 
 def interval(samples: _Values, level: float = 0.95) -> tuple[float, float] | None:

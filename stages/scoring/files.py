@@ -1,7 +1,10 @@
 """The texts of the evaluation's files: CSV tables for plots, and results in COCO's and in VOC's own form."""
 
 import csv
+import hashlib
 import io
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -16,6 +19,9 @@ from .voc import Curve
 
 # The two sets of detections, as they are called in every file.
 WITH_BBOX, WITHOUT_BBOX = "bbox", "no_bbox"
+
+_COMP4 = "comp4_det_test_{}.txt"
+_LONGEST_FILE_NAME = 143  # bytes: what encrypted home folders (eCryptfs) leave of the usual 255
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -84,9 +90,32 @@ def coco_results(
     ]
 
 
-def comp4_name(class_name: str) -> str:
-    """Return the file name of a class's comp4 results; characters that a file name cannot hold are percent-encoded."""
-    return f"comp4_det_test_{quote(class_name, safe=' ()+,')}.txt"
+def comp4_names(classes: Sequence[str]) -> list[str]:
+    """Return the file name of each class's comp4 results, which any file system can hold beside the others.
+
+    Characters that a file name cannot have are percent-encoded. A name that is too long, or differs from another one
+    in case only, is cut and ends in a digest of the class; :func:`comp4_table` tells what it stands for.
+    """
+    encoded = [quote(name, safe=" ()+,") for name in classes]
+    of_one_case = Counter(name.casefold() for name in encoded)
+    room = _LONGEST_FILE_NAME - len(_COMP4.format(""))
+    names = []
+    for label, name in zip(classes, encoded, strict=True):
+        if len(name) > room or of_one_case[name.casefold()] > 1:
+            tail = "~" + hashlib.sha256(label.encode()).hexdigest()[:12]
+            head = name[: room - len(tail)]
+            names.append(_COMP4.format(re.sub(r"%.?$", "", head) + tail))  # no half of an escape
+        else:
+            names.append(_COMP4.format(name))
+    return names
+
+
+def comp4_table(classes: Sequence[str]) -> str | None:
+    """Write a JSON document of comp4 files and their classes; None where each file's name says its class."""
+    names = comp4_names(classes)
+    if names == [_COMP4.format(quote(name, safe=" ()+,")) for name in classes]:
+        return None
+    return json.dumps(dict(zip(names, classes, strict=True)), indent=1, ensure_ascii=False) + "\n"
 
 
 def comp4_lines(detections: FlatDetections, label: int, image_names: Sequence[str]) -> str:

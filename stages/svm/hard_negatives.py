@@ -1,10 +1,10 @@
 """The hard negatives of one image: regions away from the class's objects that its SVM scores above the margin.
 
 Where asked for, negatives that show nearly the same as another are dropped (SPP paper section 4.2;
-``svm.duplicate_iou``), or those that have the same features as another (the authors' spp_train.m: the same cells;
-``svm.drop_equal``).
+``svm.duplicate_iou``), or those of the same cells as another (the authors' spp_train.m; ``svm.drop_equal``).
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,8 +49,17 @@ class MiningImage(Protocol):
         """The layer that the SVMs see, float16 or float32 [n, d], unscaled."""
 
 
+# What tells an image's regions apart, int64 [n, k]: regions of equal rows show the network the same.
+Responses = Callable[[MiningImage], NDArray[np.int64]]
+
+
 def hard_negatives(
-    image: MiningImage, model: Classifier, settings: SvmSettings, unfitted: NDArray[np.bool_], threads: Threads
+    image: MiningImage,
+    model: Classifier,
+    settings: SvmSettings,
+    unfitted: NDArray[np.bool_],
+    threads: Threads,
+    responses: Responses | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Find the hard negatives of an image, for all classes by one product of its features with their weights.
 
@@ -60,6 +69,7 @@ def hard_negatives(
         settings: ``margin``, and what a negative is.
         unfitted: bool [N], classes that were never fitted: all their negatives are hard.
         threads: share out the scoring.
+        responses: as of :func:`negatives`.
 
     Returns:
         (bool [n, N], the scores float32 [n, N]).
@@ -68,18 +78,20 @@ def hard_negatives(
         return np.zeros((0, len(unfitted)), np.bool_), np.zeros((0, len(unfitted)), np.float32)
     blocks = [image.features[i : i + SCORED_AT_ONCE] for i in range(0, len(image.features), SCORED_AT_ONCE)]
     scores = np.concatenate(threads.map(model.scores, blocks))
-    return ((scores > settings.margin) | unfitted) & negatives(image, settings), scores
+    return ((scores > settings.margin) | unfitted) & negatives(image, settings, responses), scores
 
 
-def negatives(image: MiningImage, settings: SvmSettings) -> NDArray[np.bool_]:
+def negatives(image: MiningImage, settings: SvmSettings, responses: Responses | None = None) -> NDArray[np.bool_]:
     """Return which regions are negatives of which class, bool [n, N].
 
-    These are the regions whose IoU with every object of the class is strictly below ``negative_iou``, other classes'
-    ground truth included; but not the duplicates that ``duplicate_iou`` or ``drop_equal`` asks to drop.
+    These are the regions whose IoU with every object of the class is strictly below ``negative_iou``, or 0 where that
+    is 0, other classes' ground truth included; but not the duplicates that ``duplicate_iou`` asks to drop, nor, with
+    ``responses``, a region that is not the first of those of equal responses: of all rows, ground truth and what is no
+    negative included (spp_train.m).
     """
-    far = image.overlaps < settings.negative_iou
-    if settings.drop_equal:
-        far = first_of_equal(image.features, image.is_gt, far)
+    far = image.overlaps < settings.negative_iou if settings.negative_iou > 0 else image.overlaps == 0
+    if responses is not None:
+        far &= first_of_equal(responses(image))[:, None]
     if settings.duplicate_iou is None:
         return far
     return distinct_negatives(image.boxes, image.is_gt, far, settings.duplicate_iou)
@@ -110,28 +122,11 @@ def distinct_negatives(
     return bits.astype(np.bool_)
 
 
-def first_of_equal(features: NDArray[Any], is_gt: NDArray[np.bool_], negative: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the first of each class's negatives that have the same features, to the bit.
-
-    Ground truth (of other classes) is never dropped.
-
-    Args:
-        features: [n, d], as stored.
-        is_gt: bool [n].
-        negative: bool [n, N].
-
-    Returns:
-        bool [n, N], the negatives that each class keeps.
-    """
-    numbers: dict[bytes, int] = {}
-    which = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in features], np.int64)
-    kept = np.zeros((len(numbers), negative.shape[1]), np.bool_)  # classes that have a negative of these features
-    out = negative.copy()
-    for row, number in enumerate(which):
-        if not is_gt[row]:
-            out[row] &= ~kept[number]
-        kept[number] |= out[row]
-    return out
+def first_of_equal(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which rows [n, k] are the first of those that equal them, bool [n]."""
+    first = np.zeros(len(rows), np.bool_)
+    first[np.unique(rows, axis=0, return_index=True)[1]] = True
+    return first
 
 
 def _packed(negative: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cache.errors import StageError
+from stages.boxes.geometry import class_overlaps
 from stages.contract import Log
 from stages.kernels.threads import Threads
 
 from .classifier import Classifier
 from .fitting import TrainingRows, fit_classes
-from .hard_negatives import MiningImage, hard_negatives
+from .hard_negatives import MiningImage, Responses, hard_negatives
 from .liblinear import node_bytes
 from .negative_pool import NegativePool
 from .problem import SvmProblem
@@ -35,8 +36,8 @@ _NO_POSITIVE = (
     "class out of the dataset"
 )
 _NO_NEGATIVE = (
-    "no region in the training images has IoU below svm.negative_iou = {} with its objects, so there is nothing to "
-    "tell it from; add proposals"
+    "no region in the training images has IoU below svm.negative_iou = {} with its objects (0: touches none), so there "
+    "is nothing to tell it from; add proposals"
 )
 
 
@@ -49,6 +50,7 @@ def train_svms(
     log: Log,
     *,
     objects: Collection[MiningImage] | None = None,
+    responses: Responses | None = None,
     workers: int = 1,
 ) -> tuple[Classifier, list[FitRecord]]:
     """Train the SVMs of all classes: one pass over the ground truth, then ``settings.passes`` passes of mining.
@@ -60,7 +62,9 @@ def train_svms(
         settings: group ``svm``.
         seed: of the solvers' random orders.
         log: told of each fit, of warnings and of the progress.
-        objects: the same images with their ground-truth rows alone, where reading only those is cheaper.
+        objects: the same images with their ground-truth rows alone, where reading only those is cheaper and they are
+            the only positives.
+        responses: what regions that are no negatives of their own share (:func:`.hard_negatives.negatives`).
         workers: threads, for scoring an image and for fitting several classes; they change no bit of the result.
 
     Returns:
@@ -70,7 +74,8 @@ def train_svms(
         StageError: no image, or a class without a positive or without any negative.
     """
     problem = SvmProblem.of(settings)
-    positives = collect_positives(images if objects is None else objects, classes, log)
+    among = images if objects is None or settings.positive_iou is not None else objects
+    positives = collect_positives(among, classes, settings.positive_iou, log)
     shape = len(classes), positives[0].shape[1]
     weights, bias = np.zeros(shape, np.float32), np.zeros(len(classes), np.float32)
     model = Classifier("svm", settings.layer, tuple(classes), feature_scale, weights, bias)
@@ -78,7 +83,7 @@ def train_svms(
     n_positives = [len(rows) for rows in positives]
     # a BLAS has threads that wait for each other actively: on a busy machine that takes three times as long as these
     with threadpool_limits(1, user_api="blas"), Threads(workers) as threads:
-        for mined in mine(images, positives, model, problem, settings, seed, threads):
+        for mined in mine(images, positives, model, problem, settings, seed, threads, responses):
             fitted = fit_records(mined, classes, n_positives, problem)
             log_image(mined, fitted, settings, log)
             records += fitted
@@ -86,8 +91,12 @@ def train_svms(
     return model, records
 
 
-def collect_positives(images: Collection[MiningImage], classes: Sequence[str], log: Log) -> list[NDArray[Any]]:
-    """Collect each class's ground-truth rows, difficult ones included as the authors do.
+def collect_positives(
+    images: Collection[MiningImage], classes: Sequence[str], positive_iou: float | None, log: Log
+) -> list[NDArray[Any]]:
+    """Collect each class's positive rows, difficult objects' included as the authors do.
+
+    All are kept in memory, beside ``memory_limit_mb``: with ``positive_iou`` tens of times as many rows.
 
     Returns:
         For each class [p_j, d], as stored.
@@ -97,11 +106,27 @@ def collect_positives(images: Collection[MiningImage], classes: Sequence[str], l
     """
     rows: list[list[NDArray[Any]]] = [[] for _ in classes]
     for done, image in enumerate(images, 1):
-        for j in np.unique(image.gt_class[image.is_gt]):
-            rows[j].append(image.features[image.is_gt & (image.gt_class == j)])
+        shown = positive_classes(image, len(classes), positive_iou)
+        for j in np.unique(shown[shown >= 0]):
+            rows[j].append(image.features[shown == j])
         log.progress(done, len(images), "images", "collecting positives")
     _require(classes, {name for name, found in zip(classes, rows, strict=True) if found}, _NO_POSITIVE)
     return [np.concatenate(found) for found in rows]
+
+
+def positive_classes(image: MiningImage, n_classes: int, positive_iou: float | None) -> NDArray[np.int64]:
+    """Return the class that each region is a positive of, int64 [n], -1 for none.
+
+    An object is one of its class (paper section 2.3). With ``positive_iou`` a proposal is, too, whose IoU with the
+    object that it overlaps most is at least that, of that object's class and of classes that overlap equally the first:
+    the rule of fine-tuning (appendix B). COCO's crowd regions are no objects.
+    """
+    shown = np.where(image.is_gt, image.gt_class, -1)
+    if positive_iou is None or not image.is_gt.any():
+        return shown
+    overlaps = class_overlaps(image.boxes, image.boxes[image.is_gt], image.gt_class[image.is_gt], n_classes)
+    near = ~image.is_gt & (overlaps.max(axis=1) >= positive_iou)
+    return np.where(near, overlaps.argmax(axis=1), shown)
 
 
 def mine(
@@ -112,6 +137,7 @@ def mine(
     settings: SvmSettings,
     seed: int,
     threads: Threads,
+    responses: Responses | None = None,
 ) -> Iterator[MinedImage]:
     """Train ``model``, whose weights are changed in place, by ordered passes over the images.
 
@@ -130,7 +156,7 @@ def mine(
     for _ in range(settings.passes):
         for image in images:
             seen += 1
-            wanted, scores = hard_negatives(image, model, settings, fits == 0, threads)
+            wanted, scores = hard_negatives(image, model, settings, fits == 0, threads, responses)
             new += pool.add(image.image_id, image.features, wanted, scores, threads)
             forgotten = pool.forget_easiest()
             lost += forgotten

@@ -1,8 +1,9 @@
 """Stage ``svm``: one linear SVM per class with hard negative mining, or the network's softmax (paper 2.3, app. B).
 
-Reads the train split's features (``svm.layer``); writes ``artifacts/svm/model.h5`` and the mining log. Cost: a pass
-over the ground truth's rows and ``svm.passes`` over all features; beside reading them, for 20 classes about 4 s of two
-cores per million regions of a 4,096-d layer, and a second for the first of them.
+Reads the features (``svm.layer``) of the train split, or of the part of it that ``svm.images`` names; writes
+``artifacts/svm/model.h5`` and the mining log. Cost: a pass over the ground truth's rows (over all rows with
+``svm.positive_iou``) and ``svm.passes`` over all features; beside reading them, for 20 classes about 4 s of two cores
+per million regions of a 4,096-d layer, and a second for the first of them.
 """
 
 import csv
@@ -11,9 +12,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from cache import atomic_write, digest_file, digest_json
+from manifests.select import training_images
 from stages.contract import Context
 from stages.features.featureset import FeatureSet, mean_norm
 
+from .cells import spp_responses
 from .classifier import write_classifier
 from .mining import train_svms
 from .records import FitRecord
@@ -24,25 +27,35 @@ from .softmax import softmax_classifier
 def run(ctx: Context) -> None:
     """Train on the train split's features, or take over the fine-tuned network's last layer."""
     settings, dataset, artifact = ctx.settings(SvmSettings), ctx.dataset(), ctx.artifact("features")
-    ids = [record.id for record in dataset.split("train")]
+    records = training_images(dataset, settings.images)
+    ids = [record.id for record in records]
+    sides_px = {record.id: min(record.width, record.height) for record in records}
     images = FeatureSet(ctx.store, artifact).layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
 
     def train() -> None:
-        records: list[FitRecord] = []
+        fits: list[FitRecord] = []
         if settings.classifier == "softmax":
             model = softmax_classifier(ctx.input("weights"), settings.layer, dataset.classes)
         else:
             norm = mean_norm(images, ctx.seed)
             ctx.log.info(f"mean norm of {settings.layer}: {norm:.4g}, scaled to {settings.target_norm:g}")
             scale = settings.target_norm / norm
-            objects = images.objects()
-            model, records = train_svms(
-                images, dataset.classes, scale, settings, ctx.seed, ctx.log, objects=objects, workers=ctx.workers
+            model, fits = train_svms(
+                images,
+                dataset.classes,
+                scale,
+                settings,
+                ctx.seed,
+                ctx.log,
+                objects=images.objects(),
+                responses=spp_responses(artifact.summary, sides_px) if settings.drop_equal else None,
+                workers=ctx.workers,
             )
         write_classifier(ctx.output("model"), model)
-        write_mining_log(ctx.output("mining"), records)
+        write_mining_log(ctx.output("mining"), fits)
 
-    params = {"seed": ctx.seed, "svm": settings.model_dump(mode="json"), "classes": list(dataset.classes)}
+    own = settings.model_dump(mode="json", exclude={"images"})  # the images themselves are among the inputs
+    params = {"seed": ctx.seed, "svm": own, "classes": list(dataset.classes)}
     inputs = {"features": digest_json([artifact.keys[image_id] for image_id in ids])}
     if settings.classifier == "softmax":
         inputs["weights"] = digest_file(ctx.input("weights"))

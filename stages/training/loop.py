@@ -1,88 +1,66 @@
-"""The training loop that `pretrain` and `finetune` share: batches, a held-out curve, checkpoints.
+"""The loop that trains any model by any loss: batches ahead, a curve, checkpoints.
 
-Everything random in iteration ``i`` (which samples, crops, mirroring, dropout masks) is drawn from ``(seed,
-stage, i)`` alone, never from a generator that runs along. So a batch can be prepared by any thread at any
-time, and a run that was killed goes on from its last checkpoint as if it had never stopped: on a CPU, with
-the same number of torch threads, the final weights are the same to the last bit. On a GPU cuDNN's sums may
-differ in the last bits from run to run.
+Everything random in batch ``i`` (which samples, crops, mirroring, dropout masks) is drawn from ``(seed, stage, i)``
+alone, never from a generator that runs along. So a batch can be prepared by any thread at any time, and a run that was
+killed goes on from its last checkpoint as if it had never stopped: on a CPU, with the same number of torch threads, the
+final weights are the same to the last bit. On a GPU cuDNN's sums may differ in the last bits from run to run.
 """
 
-import csv
-import io
+import functools
 import math
+import operator
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache import atomic_write
 from cache.errors import StageError
-from stages.boxes.geometry import Boxes
 from stages.contract import Log
 
-from .checkpoint import Checkpoint, Progress
+from .checkpoint import Checkpoint
+from .curve import Losses
 from .solver import MomentumSGD, StepSchedule
 
-Precision = Literal["float32", "bfloat16"]
-# (image, boxes [n, 4], which to mirror [n]) -> crops as the network takes them, float32 [n, 3, side, side].
-# Called from several threads at once.
-Warp = Callable[[NDArray[np.uint8], Boxes, NDArray[np.bool_]], NDArray[np.float32]]
+B = TypeVar("B")  # whatever a batch is
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What the network takes: ``images`` float32 [n, 3, side, side], or pooled vectors [n, d]; ``labels`` int64 [n]."""
+class TrainingRun:
+    """The length of one run, how often it is looked at, and what its randomness derives from."""
 
-    images: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Course:
-    """How one run goes: its length, how often it looks up, and what its randomness derives from."""
-
-    stage: str  # also names the parameter group in messages
-    iterations: int
+    stage: str  # also the parameter group that messages name
+    iterations: int  # steps of the solver
     eval_every: int
     checkpoint_every: int
     seed: int
-    precision: Precision = "float32"
+    iter_size: int = 1  # batches whose gradients are averaged before one step (Caffe's word)
     train_batch_norm: bool = True  # False keeps batch normalisation's pre-trained statistics
     workers: int = 2  # threads that prepare batches; never changes a result
 
 
-def generator(seed: int, stage: str, purpose: str, iteration: int = 0) -> np.random.Generator:
-    """A generator for one purpose of one stage at one iteration, independent of every other."""
+def generator(seed: int, stage: str, purpose: str, number: int = 0) -> np.random.Generator:
+    """Make a generator for one purpose of one stage at one batch, independent of every other."""
     words = [int.from_bytes(text.encode(), "little") for text in (stage, purpose)]
-    return np.random.default_rng(np.random.SeedSequence([seed, *words, iteration]))
+    return np.random.default_rng(np.random.SeedSequence([seed, *words, number]))
 
 
 def torch_generator(seed: int, stage: str, purpose: str) -> torch.Generator:
-    """The same for torch (weights of a new layer or network)."""
+    """Make a torch generator for one purpose of one stage (weights of a new layer or network)."""
     drawn = generator(seed, stage, purpose).integers(0, 2**62)
     return torch.Generator().manual_seed(int(drawn))
 
 
-@contextmanager
-def _dropout_of(course: Course, iteration: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generator, which dropout draws from, set by the iteration and put back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(generator(course.seed, course.stage, "dropout", iteration).integers(0, 2**62)))
-        yield
-
-
-def prefetch(draw: Callable[[int], Batch], start: int, stop: int, workers: int) -> Generator[Batch]:
-    """``draw(i)`` for i in [start, stop) in order, prepared ``workers`` batches ahead in as many threads."""
+def prefetch(draw: Callable[[int], B], start: int, stop: int, workers: int) -> Generator[B]:
+    """Yield ``draw(i)`` for i in [start, stop) in order, prepared ``workers`` batches ahead in as many threads."""
     with ThreadPoolExecutor(workers, thread_name_prefix="batch") as pool:
-        waiting: deque[Future[Batch]] = deque()
+        waiting: deque[Future[B]] = deque()
         try:
             for i in range(start, stop):
                 waiting.append(pool.submit(draw, i))
@@ -94,105 +72,126 @@ def prefetch(draw: Callable[[int], Batch], start: int, stop: int, workers: int) 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _logits(network: nn.Module, images: NDArray[np.float32], precision: Precision) -> Tensor:
-    device = next(network.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        # channels-last memory: a third faster on CPUs, and what tensor cores want
-        form = torch.channels_last if images.ndim == 4 else torch.preserve_format
-        inputs = torch.from_numpy(images).to(device, memory_format=form)
-        logits: Tensor = network(inputs)
-    return logits.float()
-
-
-@torch.no_grad()
-def classify(
-    network: nn.Module, batches: Iterable[Batch], precision: Precision = "float32"
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Cross-entropy [n], predicted class [n] and true class [n] of every sample, dropout off."""
-    network.eval()
-    losses, predicted, labels = [], [], []
-    for batch in batches:
-        logits = _logits(network, batch.images, precision)
-        target = torch.from_numpy(batch.labels).to(logits.device)
-        losses.append(nn.functional.cross_entropy(logits, target, reduction="none").double().cpu().numpy())
-        predicted.append(logits.argmax(1).cpu().numpy())
-        labels.append(batch.labels)
-    return np.concatenate(losses), np.concatenate(predicted), np.concatenate(labels)
-
-
-def _training_mode(network: nn.Module, batch_norm: bool) -> None:
-    network.train()
-    if not batch_norm:
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
 def train(
-    network: nn.Module,
+    model: M,
     solver: MomentumSGD,
     *,
     schedule: StepSchedule,
-    draw: Callable[[int], Batch],
-    evaluate: Callable[[], Mapping[str, float]],
-    course: Course,
+    draw: Callable[[int], B],
+    loss: Callable[[M, B], Mapping[str, Tensor]],
+    run: TrainingRun,
     checkpoint: Checkpoint,
     log: Log,
+    weights: Mapping[str, float] | None = None,
+    evaluate: Callable[[M], Mapping[str, float]] | None = None,
 ) -> list[dict[str, float]]:
-    """Train ``network`` in place by mean softmax cross-entropy, from the checkpoint where there is one.
+    """Train ``model`` in place, from the checkpoint where there is one.
 
-    ``draw(i)`` gives iteration ``i``'s batch and is called from threads. ``evaluate()`` gives the held-out
-    columns of a curve row. Returns the curve: a row after the first iteration, after every ``eval_every``,
-    and after the last, with ``iteration``, ``train_loss`` (mean since the row before) and what ``evaluate``
-    gave. Raises StageError when the loss is no longer finite.
+    Parameters that the loss gives no gradient stay as they are to the last bit, and so do the statistics of batch
+    normalisation whose own parameters are frozen (``requires_grad_(False)``).
+
+    Args:
+        solver: Steps the model's trainable parameters, or some of them.
+        draw: Gives batch ``i``, of ``run.iterations * run.iter_size``; called from threads.
+        loss: Gives the batch's loss as named terms, scalars on the model's device, the same names each time. Called
+            with the model in training mode, and torch's global generator seeded by the batch's number.
+        weights: Factors of terms in the total that is minimised; a term without one counts once.
+        evaluate: Gives columns of a curve row, such as ``val_loss``; called with the model in evaluation mode and
+            gradients off.
+
+    Returns:
+        The curve (:meth:`.curve.Progress.with_row`): a row after the first iteration, after every ``run.eval_every``,
+        and after the last.
+
+    Raises StageError when the loss, or an evaluation's ``val_loss``, is no longer finite.
     """
-    at = checkpoint.restore(network, solver)
+    at = checkpoint.restore(model, solver)
     if at.iteration:
-        log.info(f"{course.stage}: going on from the checkpoint at iteration {at.iteration}")
-    rows, loss_sum, loss_count = list(at.rows), at.loss_sum, at.loss_count
-    with closing(prefetch(draw, at.iteration, course.iterations, course.workers)) as batches:
-        for iteration, batch in enumerate(batches, at.iteration):
+        log.info(f"going on from the checkpoint at iteration {at.iteration}")
+    first, last = (iterations * run.iter_size for iterations in (at.iteration, run.iterations))
+    with closing(prefetch(draw, first, last, run.workers)) as batches:
+        for iteration in range(at.iteration, run.iterations):
             rate = schedule.rate(iteration)
-            loss = _forward_backward(network, batch, course, iteration)
-            _finite(loss, course, iteration, rate)
+            losses = _forward_backward(model, loss, batches, weights or {}, run, iteration)
+            _check_finite(losses, run, iteration, rate)
             solver.step(rate)
-            done, loss_sum, loss_count = iteration + 1, loss_sum + loss, loss_count + 1
-            if done in (1, course.iterations) or done % course.eval_every == 0:
-                row = {"iteration": done, "train_loss": loss_sum / loss_count, **evaluate()}
-                _finite(row.get("val_loss", 0.0), course, iteration, rate)
-                rows.append(row)
-                loss_sum, loss_count = 0.0, 0
-            if done % course.checkpoint_every == 0 and done < course.iterations:
-                checkpoint.save(network, solver, Progress(done, tuple(rows), loss_sum, loss_count))
-            log.progress(done, course.iterations, "iterations", f"loss {loss:.3f}")
-    network.eval()
-    return [dict(row) for row in rows]
+            at = at.stepped(losses)
+            if at.iteration in (1, run.iterations) or at.iteration % run.eval_every == 0:
+                found = {} if evaluate is None else _evaluated(model, evaluate)
+                _check_finite(Losses(found.get("val_loss", 0.0)), run, iteration, rate)
+                at = at.with_row(found)
+            if at.iteration % run.checkpoint_every == 0 and at.iteration < run.iterations:
+                checkpoint.save(model, solver, at)
+            log.progress(at.iteration, run.iterations, "iterations", losses.note)
+    model.eval()
+    return [dict(row) for row in at.rows]
 
 
-def _forward_backward(network: nn.Module, batch: Batch, course: Course, iteration: int) -> float:
-    """Leave the gradients of the batch's mean cross-entropy in the parameters; returns that loss."""
-    _training_mode(network, course.train_batch_norm)
-    device = next(network.parameters()).device
-    with _dropout_of(course, iteration, device):
-        logits = _logits(network, batch.images, course.precision)
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels).to(device))
-    loss.backward()
-    return float(loss.item())
+def _forward_backward(
+    model: M,
+    loss: Callable[[M, B], Mapping[str, Tensor]],
+    batches: Iterator[B],
+    weights: Mapping[str, float],
+    run: TrainingRun,
+    iteration: int,
+) -> Losses:
+    """Leave the gradients of one iteration, averaged over its batches, in the parameters; return the mean losses."""
+    _set_training(model, run.train_batch_norm)
+    device = next(model.parameters()).device
+    totals: list[float] = []
+    values: list[dict[str, float]] = []
+    for k in range(run.iter_size):
+        batch = next(batches)
+        with _seeded(run, iteration * run.iter_size + k, device):
+            terms = loss(model, batch)
+            total = _total(terms, weights)
+        torch.autograd.backward(total / run.iter_size if run.iter_size > 1 else total)
+        totals.append(total.item())
+        values.append({name: term.item() for name, term in terms.items()} if len(terms) > 1 else {})
+    means = {name: sum(part[name] for part in values) / run.iter_size for name in values[0]}
+    return Losses(sum(totals) / run.iter_size, means)
 
 
-def _finite(loss: float, course: Course, iteration: int, rate: float) -> None:
-    if not math.isfinite(loss):
+def _total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Add up the weighted terms. Raises ValueError for a weight of no term, and for a term named as the total is."""
+    unknown = set(weights) - set(terms)
+    if unknown or (len(terms) > 1 and "loss" in terms):
+        raise ValueError(f"terms of the loss are {sorted(terms)}, none called loss; weights are for {sorted(weights)}")
+    weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
+    return functools.reduce(operator.add, weighted)
+
+
+def _set_training(model: nn.Module, batch_norm: bool) -> None:
+    """Put the model into training mode, but for batch normalisation that keeps its statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            own = [parameter.requires_grad for parameter in module.parameters()]
+            if not batch_norm or (own and not any(own)):
+                module.eval()
+
+
+@contextmanager
+def _seeded(run: TrainingRun, number: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator, which dropout draws from, by the batch's number, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(generator(run.seed, run.stage, "dropout", number).integers(0, 2**62)))
+        yield
+
+
+@torch.no_grad()
+def _evaluated(model: M, evaluate: Callable[[M], Mapping[str, float]]) -> Mapping[str, float]:
+    """Call ``evaluate`` with the model in evaluation mode, gradients off."""
+    model.eval()
+    return evaluate(model)
+
+
+def _check_finite(losses: Losses, run: TrainingRun, iteration: int, rate: float) -> None:
+    """Raise StageError, naming the terms, where the loss is no longer a number."""
+    if not math.isfinite(losses.total):
+        broken = [name for name, value in losses.terms.items() if not math.isfinite(value)]
+        which = f"'s {' and '.join(broken)}" if broken else ""
         raise StageError(
-            f"{course.stage}: the loss became {loss} at iteration {iteration + 1} with learning rate"
-            f" {rate:g}; lower {course.stage}.lr"
+            f"{run.stage}: the loss{which} became {losses.total} at iteration {iteration + 1} with learning rate"
+            f" {rate:g}; lower {run.stage}.lr"
         )
-
-
-def write_curve(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, float]]) -> None:
-    """Write the curve as CSV, one row per evaluation; a value that does not exist is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items() if not math.isnan(v)})
-    atomic_write(path, text.getvalue().encode())

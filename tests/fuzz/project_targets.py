@@ -49,8 +49,8 @@ def _params_seeds() -> list[bytes]:
 
 def _operating_points(root: Path) -> Callable[[bytes], None]:
     from cache import Artifact
-    from stages.detections.detector import _Files
-    from stages.detections.detector import _operating_points as read_points
+    from stages.detector import _Files
+    from stages.detector import _operating_points as read_points
 
     made = Artifact("detect", 1, {}, {}, ((1, _DIGEST),), {})
     (root / "reports").mkdir()

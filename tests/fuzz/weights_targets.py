@@ -95,7 +95,7 @@ def _checkpoint(root: Path) -> Callable[[bytes], None]:
 def _checkpoint_seeds() -> list[bytes]:
     import tempfile
 
-    from stages.training.checkpoint import Progress
+    from stages.training.curve import Progress
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, network, solver = _checkpoint_and_network(Path(folder))

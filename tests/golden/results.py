@@ -5,7 +5,6 @@ python -m tests.golden.results PROJECT      records what the finished tiny PROJE
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,3 @@ def differences(here: Any, recorded: Any, tolerance: float, where: str = "") -> 
     if isinstance(recorded, int | float) and isinstance(here, int | float):
         return [] if abs(here - recorded) <= tolerance else [f"{where}: {here!r}, recorded {recorded!r}"]
     return [] if here == recorded else [f"{where}: {here!r}, recorded {recorded!r}"]
-
-
-if __name__ == "__main__":
-    RECORDED.write_text(json.dumps(results_of(Path(sys.argv[1])), indent=1) + "\n")

@@ -1,12 +1,18 @@
 """The manifest stage: which images and classes a run uses."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from stage_context import StageContext
 
-from cache.errors import StageError
+from cache.errors import ParamsError, StageError
 from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset, load_dataset
-from manifests.select import select
+from manifests.select import select, training_images, unlisted
+from pipeline.params import parse_params
 from stages.manifest.settings import ManifestSettings
 
 BOX = [[0, 0, 5, 5]]
@@ -41,6 +47,87 @@ def test_splits_get_the_names_train_and_test():
         (4, "test", ("test",)),
     ]
     assert chosen.classes == DATASET.classes
+
+
+def test_a_list_of_splits_is_their_union_and_each_is_a_part_of_train():
+    chosen = select(DATASET, ["val", "train"], "test", None)
+    assert [(i.id, i.split, i.splits) for i in chosen.images] == [
+        (1, "train", ("train", "train/train")),
+        (2, "train", ("train", "train/val")),
+        (3, "test", ("test",)),
+        (4, "test", ("test",)),
+    ]
+    parts = {None: [1, 2], "train": [1], "val": [2], ("val", "train"): [1, 2], ("val",): [2]}
+    for named, ids in parts.items():
+        assert [i.id for i in training_images(chosen, named)] == ids
+    nested = select(DATASET, ["trainval", "train"], "test", None)  # 1.jpg is in both
+    assert [i.splits for i in nested.images[:2]] == [
+        ("train", "train/trainval", "train/train"),
+        ("train", "train/trainval"),
+    ]
+    assert [i.id for i in training_images(nested, "train")] == [1]
+
+
+def test_a_list_gives_the_images_that_its_union_gives():
+    """What is trained on, and its order, does not depend on how the splits are named; nor does anything made of it."""
+    listed, single = (select(DATASET, train, "test", None) for train in (("train", "val"), "trainval"))
+    assert [replace(i, splits=()) for i in listed.images] == [replace(i, splits=()) for i in single.images]
+    assert training_images(listed, None) == listed.split("train")
+
+
+@given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True), min_size=1, max_size=6))
+def test_any_choice_of_splits_is_a_loop_over_the_images(splits):
+    images = tuple(image(n, " ".join(names), [0]) for n, names in enumerate(splits, 1))
+    dataset = Dataset("d", ("cat",), (*images, image(9, "test", [0])))
+    there = [name for name in "abcd" if any(name in i.splits for i in images)]
+    for size in range(1, len(there) + 1):
+        for train in combinations(there, size):
+            chosen = select(dataset, train, "test", None)
+            assert [i.id for i in chosen.split("train")] == [i.id for i in images if set(train) & set(i.splits)]
+            for named in train:
+                expected = [i.id for i in images if named in i.splits]
+                assert [i.id for i in training_images(chosen, named)] == expected
+
+
+@pytest.mark.parametrize(
+    ("named", "train", "lines"),
+    [
+        (None, "train", []),
+        (("a", "b"), ("b", "a", "c"), []),
+        ("a", ("a",), []),
+        (
+            "val",
+            "trainval",
+            [
+                "svm.images = val: manifest.train is the one split 'trainval', and all of it is trained on; list the "
+                "splits to choose from there, such as manifest.train: [train, val], or set svm.images to null"
+            ],
+        ),
+        (
+            ("trian", "test"),
+            ("train", "val"),
+            [
+                "svm.images: 'trian' is none of the splits that manifest.train lists (train, val) (did you mean "
+                "'train'?); name some of these, add it there, or set svm.images to null for all",
+                "svm.images: 'test' is none of the splits that manifest.train lists (train, val); name some of these, "
+                "add it there, or set svm.images to null for all",
+            ],
+        ),
+    ],
+)
+def test_splits_that_are_not_trained_on(named, train, lines):
+    assert list(unlisted(named, train, "svm.images")) == lines
+
+
+@pytest.mark.parametrize("group", ["finetune", "svm", "bbox"])
+def test_tasks_are_checked_before_anything_is_computed(group):
+    with pytest.raises(ParamsError) as caught:
+        parse_params({"manifest": {"train": ["a", "b"]}, group: {"images": "c"}})
+    assert str(caught.value).splitlines() == [
+        f"params.yaml: {group}.images: 'c' is none of the splits that manifest.train lists (a, b); name some of these, "
+        f"add it there, or set {group}.images to null for all"
+    ]
+    parse_params({"manifest": {"train": ["a", "b"]}, group: {"images": ["b", "a"]}})
 
 
 def test_classes_are_kept_in_the_order_asked_for():
@@ -85,6 +172,24 @@ def test_classes_are_kept_in_the_order_asked_for():
                 "name two splits without a common image"
             ],
         ),
+        (
+            ["train", "vla", "test"],
+            "test",
+            None,
+            [
+                "manifest.train: dataset d has no split 'vla'; set it to one of: test (2 images), train (1 images), "
+                "trainval (2 images), val (1 images)"
+            ],
+        ),
+        (
+            ["train", "trainval"],
+            "val",
+            None,
+            [
+                "manifest.train 'train' + 'trainval' and manifest.test 'val' share 1 images (such as 2.jpg); "
+                "name two splits without a common image"
+            ],
+        ),
     ],
 )
 def test_errors(train, test, classes, lines):
@@ -99,7 +204,18 @@ def test_crowd_regions_are_no_positives():
         select(Dataset("d", ("cat",), (crowd, image(2, "test", [0]))), "train", "test", None)
 
 
-@pytest.mark.parametrize("bad", [{"train": ""}, {"classes": []}, {"classes": ["a", "a"]}, {"trian": "x"}])
+BAD = [
+    {"train": ""},
+    {"train": []},
+    {"train": ["a", "a"]},
+    {"train": ["a", ""]},
+    {"classes": []},
+    {"classes": ["a", "a"]},
+    {"trian": "x"},
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_settings_are_strict(bad):
     with pytest.raises(ValidationError):
         ManifestSettings(**bad)

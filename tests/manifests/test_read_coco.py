@@ -186,6 +186,10 @@ FATAL = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_entries(make_coco, case):
     parts, match = BAD[case]
+    if "annotations" in parts:  # one good object beside the bad one, as a dataset without any is refused as such
+        image_id = 3 if any(i["id"] == 3 for i in parts.get("images", [{"id": 3}])) else 7
+        good = ANNOTATION | {"id": 99, "image_id": image_id}
+        parts = parts | {"annotations": [*parts["annotations"], good]}
     root = make_coco(**parts)
     with pytest.raises(DatasetError, match=match) as caught:
         read_coco(root)
@@ -197,13 +201,14 @@ def test_bad_entries(make_coco, case):
 
 
 @pytest.mark.parametrize(
-    "change", [{"bbox": [1, 2, 3]}, {"category_id": 1}, {"iscrowd": 2}, {"id": None}, {"image_id": "7"}]
+    "change", [{"bbox": [1, 2, 3]}, {"category_id": 1}, {"iscrowd": 2}, {"id": None}, {"bbox": None, "image_id": "7"}]
 )
 def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_coco, change):
     lost = ANNOTATION | {"id": 9} | change
     options = ReadOptions(on_error="skip")
-    dataset, _, notes = read_coco(make_coco(annotations=[lost]), options)
-    assert [(image.file_name, len(image.boxes)) for image in dataset.images] == [("b.jpg", 0)]
+    other = ANNOTATION | {"id": 99, "image_id": 3}
+    dataset, _, notes = read_coco(make_coco(annotations=[lost, other]), options)
+    assert [(image.file_name, len(image.boxes)) for image in dataset.images] == [("b.jpg", 1)]
     left_out = "left out: instances.json: image 7 (a.jpg): the whole image a.jpg: its only object cannot be used"
     assert left_out in notes
 

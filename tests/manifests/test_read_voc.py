@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from manifests import DatasetError, ReadOptions, read_voc
-from manifests.readers.voc import find_voc_folder, from_voc_corners
+from manifests.readers.voc_layout import find_voc_folder
+from manifests.readers.voc_xml import from_voc_corners
 
 XML = "<annotation><size><width>40</width><height>30</height></size>{}</annotation>"
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
@@ -98,7 +99,8 @@ def test_splits(make_voc):
     assert [i.name for i in dataset.split("trainval")] == ["a", "b"]
     assert "1 annotated images are in no split of ImageSets/Main and are left out" in notes
     assert "ImageSets/Main/empty.txt: lists no image, so there is no split 'empty'" in notes
-    assert len(notes) == 2
+    assert notes[-1] == "pictures: 4 seen, 3 taken, 1 left out"
+    assert len(notes) == 3
 
 
 def test_an_image_in_test_and_train_is_noted(make_voc):

@@ -41,14 +41,18 @@ def test_labels_without_an_image_and_images_without_labels_are_noted(make_yolo):
 def test_only_labels_of_no_image_at_all_are_without_one(make_yolo):
     root = make_yolo({"a": "0 .5 .5 .5 .5", "b": "0 .5 .5 .5 .5"}, "train: list.txt\nnames: [cat]")
     (root / "list.txt").write_text("images/a.jpg\n")
-    assert read_yolo(root)[2] == []
+    left_out = [
+        "1 picture that no annotation or list names is left out (such as {}/b.jpg)",
+        "pictures: 2 seen, 1 taken, 1 left out",
+    ]
+    assert read_yolo(root)[2] == [line.format("images") for line in left_out]
     shutil.move(root / "images", root / "all")  # labels beside the images, and a list among them
     for file in [*(root / "labels").iterdir(), root / "list.txt"]:
         shutil.move(file, root / "all")
     (root / "data.yaml").write_text("train: all/list.txt\nnames: [cat]")
     (root / "all/list.txt").write_text("all/a.jpg\n")
     (root / "all/README.txt").write_text("by hand")
-    assert read_yolo(root)[2] == []
+    assert read_yolo(root)[2] == [line.format("all") for line in left_out]
 
 
 @pytest.mark.parametrize("names", ["{0: cat, 1: dog}", "[cat, dog]"])
@@ -188,7 +192,8 @@ def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo):
         ("train: images\nnames: [a, a]", "a class twice"),
         ("train: images\nnames: {0: a, 2: b}", "does not number its classes"),
         ("train: images\nnames: [a]\nnc: 2", "nc is 2 but there are 1 names"),
-        ("train: 3\nnames: [a]", "train is not a path"),
+        ("train: 3\nnames: [a]", "train: there is no '3' below"),
+        ("train: {a: b}\nnames: [a]", "train is not a path"),
         ("train: nowhere\nnames: [a]", "train: there is no 'nowhere' below"),
         ("train: /etc\nnames: [a]", "train: there is no '/etc' below"),
         ("train: images\nnames: !!python/object/apply:os.system ['true']", "not well-formed YAML"),

@@ -8,7 +8,7 @@ import pytest
 
 from cache import Artifact
 from cache.errors import StageError
-from stages.detections.detector import Detector, _Files, _operating_points, _Parts
+from stages.detector import Detector, _Files, _operating_points, _Parts
 from stages.svm.classifier import Classifier
 
 CLASSIFIER = Classifier("svm", "fc7", ("cat", "dog"), 1.0, np.ones((2, 2), np.float32), np.ones(2, np.float32))

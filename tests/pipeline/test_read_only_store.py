@@ -1,7 +1,6 @@
 """A stage whose store refuses every write: a read-only file system, or no permission."""
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from refusing import refuse_writes
 from toy_stage import toy_node
 
 from cache import Payload, Store, StoreError, StorePermissionError
@@ -52,19 +52,7 @@ def store(tmp_path: Path, tasks: list[ImageTask], monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(params=[errno.EROFS, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
 def refuse(request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nothing can be made, renamed or marked in the store."""
-
-    def refused(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Any, *rest: Any, **options: Any) -> Any:
-            writes = real is not os.open or rest[0] & os.O_CREAT
-            if writes and str(path).startswith(str(store.root)):
-                raise OSError(request.param, os.strerror(request.param), str(path))
-            return real(path, *rest, **options)
-
-        return call
-
-    for name in ("open", "mkdir", "rename", "replace", "utime", "unlink"):
-        monkeypatch.setattr(os, name, refused(getattr(os, name)))
+    refuse_writes(monkeypatch, Path(store.root), request.param)
 
 
 @pytest.mark.usefixtures("refuse")

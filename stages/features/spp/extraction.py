@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.features.warp import check_boxes
-from stages.networks.forward import DTYPES, exact_arithmetic, one_at_a_time, use_one_thread
+from stages.networks.forward import DTYPES, deterministic
 from stages.networks.network import Network
 from stages.networks.settings import Pooling
 from stages.stopwatch import part
@@ -43,9 +43,9 @@ class SppExtractor:
     """Computes features of some layers as ``Extractor`` does; safe to call from several threads at once.
 
     The convolutional layers run once over the image at every scale that a region wants, and regions that have the same
-    cells of the same scale are pooled, and go through the fully connected layers, once. On a CPU each calling thread
-    computes by itself; on CUDA one image is in flight at a time, without TF32. ``network`` is copied; ``dtype`` is the
-    network's arithmetic, pooling is float32's.
+    cells of the same scale are pooled, and go through the fully connected layers, once. Computes as
+    :func:`~stages.networks.forward.deterministic` says. ``network`` is copied; ``dtype`` is the network's arithmetic,
+    pooling is float32's.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class SppExtractor:
         own.to(self._device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._map = ConvPass(self._parts.conv, self._parts.conv5, network.input, self._device, self._dtype)
         self.dims = {layer: self._parts.dims[layer] for layer in self.layers}
-        self._lock = one_at_a_time(self._device)
         self._buffers = threading.local()
 
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
@@ -76,9 +75,8 @@ class SppExtractor:
     def _of_regions(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         b = np.asarray(boxes, np.float32).reshape(-1, 4)
         check_boxes(b)
-        use_one_thread(cpu=self._device.type == "cpu")
         out = {layer: np.empty((len(b), d), np.float32) for layer, d in self.dims.items()}
-        with torch.inference_mode(), self._lock, exact_arithmetic(self._device):
+        with torch.inference_mode(), deterministic(self._device):
             maps, cells = self._cells(image, b)
             distinct, which = np.unique(cells, axis=0, return_inverse=True)
             which = which.reshape(-1)  # numpy 2.0 gives it another shape than later ones

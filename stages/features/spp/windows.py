@@ -54,11 +54,39 @@ def cell_windows(
 def _cells(
     first: NDArray[np.float64], last: NDArray[np.float64], axis: Axis, extent: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cells of pixels ``first`` to ``last`` inclusive, as a half-open range."""
-    reach = REACH * axis.stride
-    left = np.floor((first - axis.centre + reach) / axis.stride + 0.5).astype(np.int64)
-    right = np.ceil((last - axis.centre - reach) / axis.stride - 0.5).astype(np.int64)
+    """Cells of pixels ``first`` to ``last`` inclusive, as a half-open range, brought into the map."""
+    left, right = _reached(first, last, axis)
     crossed = left > right
     middle = (left + right) // 2
     left, right = np.where(crossed, middle, left), np.where(crossed, middle, right)
     return left.clip(0, extent - 1), right.clip(0, extent - 1) + 1
+
+
+def _reached(
+    first: NDArray[np.float64], last: NDArray[np.float64], axis: Axis
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last cell (inclusive) of pixels ``first`` to ``last``, wherever the map ends; they may be crossed."""
+    reach = REACH * axis.stride
+    left = np.floor((first - axis.centre + reach) / axis.stride + 0.5).astype(np.int64)
+    right = np.ceil((last - axis.centre - reach) / axis.stride - 0.5).astype(np.int64)
+    return left, right
+
+
+def responses(
+    boxes: NDArray[np.floating],
+    image_side_px: int,
+    scales_px: Sequence[int],
+    target_side_px: int,
+    geometry: Geometry,
+) -> NDArray[np.int64]:
+    """Return what the authors tell regions of an image apart by: int64 [n, 5], the scale's index, then y1, x1, y2, x2.
+
+    These are the first and last cells as they come out of the formula of :func:`cell_windows`: neither uncrossed nor
+    brought into the map (spm_response_boxes.m). So two regions may have one window of cells and different responses.
+    """
+    b = np.asarray(boxes, np.float64).reshape(-1, 4)
+    chosen = choose_scales(b, image_side_px, scales_px, target_side_px)
+    factor = (np.asarray(scales_px, np.float64)[chosen] - 1) / max(image_side_px - 1, 1)
+    y1, y2 = _reached(b[:, 1] * factor, (b[:, 3] - 1) * factor, geometry.y)
+    x1, x2 = _reached(b[:, 0] * factor, (b[:, 2] - 1) * factor, geometry.x)
+    return np.stack([chosen, y1, x1, y2, x2], axis=1)

@@ -6,10 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
-from torchvision.ops import nms as torchvision_nms
 
 from stages.boxes.geometry import area, class_overlaps, clip, iou, paired_iou
-from stages.boxes.nms import nms
 
 
 @st.composite
@@ -48,19 +46,3 @@ def test_class_overlaps_by_hand() -> None:
 def test_clip_equals_torchvision(boxes: np.ndarray, width: int, height: int) -> None:
     expected = clip_boxes_to_image(torch.from_numpy(boxes), (height, width)).numpy()
     np.testing.assert_array_equal(clip(boxes, width, height), expected)
-
-
-@settings(deadline=None, max_examples=80)
-@given(box_arrays(), st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.randoms(use_true_random=False))
-def test_nms_equals_torchvision(boxes: np.ndarray, threshold: float, random) -> None:
-    boxes = boxes[area(boxes) > 0]  # torchvision divides by zero on empty boxes
-    scores = np.asarray(random.sample(range(1000), len(boxes)), np.float32)
-    expected = torchvision_nms(torch.from_numpy(boxes).double(), torch.from_numpy(scores).double(), threshold)
-    assert nms(boxes, scores, threshold).tolist() == expected.tolist()
-
-
-def test_nms_keeps_overlap_equal_to_the_threshold_and_breaks_ties_by_order() -> None:
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10]], np.float32)
-    assert nms(boxes, np.array([1, 1, 1.0]), 0.5).tolist() == [0, 1]
-    assert nms(boxes, np.array([1, 2, 3.0]), 0.49).tolist() == [2]
-    assert nms(np.zeros((0, 4)), np.zeros(0), 0.3).tolist() == []

@@ -15,11 +15,17 @@ def images(*labels: list[int]) -> list[SimpleNamespace]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
-    [({}, ["cell"]), ({"rank_factor": 400}, ["cell"]), ({"max_per_class": 400, "rank_factor": 400}, [])],
+    ("settings", "named", "advice"),
+    [
+        ({}, ["cell"], "set detect.order to suppress_then_cut, or raise both to about 520"),
+        ({"rank_factor": 400}, ["cell"], "or raise both to about 520"),
+        ({"max_per_class": 400, "rank_factor": 400}, [], ""),
+        ({"order": "suppress_then_cut"}, [], ""),
+        ({"order": "suppress_then_cut", "rank_factor": 20}, ["cell"], "if objects are missed, raise both to about 104"),
+    ],
 )
-def test_names_the_classes_that_are_cut(settings, named):
+def test_names_the_classes_that_are_cut(settings, named, advice):
     split = images([0] * 12 + [-1] * 9, [0] * 14, [], [1, 1, 1], [1])  # 13 cells, 2 dogs in an image of them; no bird
     lines = list(crowded_classes(split, ("cell", "dog", "bird"), DetectSettings(**settings)))
     assert [line.split("'")[1] for line in lines] == named
-    assert all("13 objects" in line and "about 520" in line for line in lines)
+    assert all("13 objects" in line and line.endswith(advice) for line in lines)

@@ -1,7 +1,10 @@
 """The stages svm, bbox and detect one after another over a store of made-up features."""
 
 import csv
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +12,15 @@ from stage_context import StageContext
 
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
-from manifests import Dataset, ImageRecord, load_dataset, save_dataset
+from manifests import Dataset, DatasetError, ImageRecord, load_dataset, save_dataset
 from stages.bbox.regressor import read_box_regressor
 from stages.bbox.settings import BboxSettings
 from stages.boxes.geometry import class_overlaps, iou
 from stages.detections.settings import DetectSettings
 from stages.settings import Settings
+from stages.svm.cells import spp_responses
 from stages.svm.classifier import read_classifier
+from stages.svm.hard_negatives import first_of_equal
 from stages.svm.settings import SvmSettings
 
 CLASSES = ("disc", "star")
@@ -166,6 +171,45 @@ def test_models_are_the_same_bytes_again(root: Path) -> None:
     assert again.computed == []
 
 
+def retrained(root: Path, stage: str, settings: Settings, workers: int = 2) -> bool:
+    """Whether the stage, run again, trains."""
+    context = StageContext(root, stage, {stage: settings})
+    context.workers = workers
+    context.run()
+    assert (context.tally.computed, context.tally.reused) in ((0, 1), (1, 0))
+    assert any("trained before" in line for line in context.log.infos) == (context.tally.reused == 1)
+    return context.tally.computed == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "other"),
+    [("svm", SVM_SETTINGS, SvmSettings(C=0.2)), ("bbox", BBOX_SETTINGS, BboxSettings(ridge_lambda=2.0))],
+)
+def test_only_what_a_model_is_trained_from_trains_it_again(
+    root: Path, stage: str, settings: Settings, other: Settings
+) -> None:
+    first = run(root, stage, settings).output("model").read_bytes()
+    manifest, features = (root / f"artifacts/{name}/manifest.json" for name in ("manifest", "features"))
+    dataset, listed = load_dataset(manifest), Artifact.read(features)
+    assert not retrained(root, stage, settings, workers=1)
+
+    def put(images: Sequence[ImageRecord]) -> None:
+        save_dataset(Dataset("shapes", CLASSES, tuple(images)), manifest)
+        entries = [*listed.entries, (12, listed.keys[1])]
+        Artifact("features", 1, {}, {}, tuple(entries), listed.summary).write(features)
+
+    more = replace(dataset.images[0], id=12, file_name="12.png")
+    put([*dataset.images, replace(more, split="test", splits=("test",))])
+    assert not retrained(root, stage, settings)
+    put([*dataset.images, more])
+    assert retrained(root, stage, settings)
+    put(dataset.images)
+    assert not retrained(root, stage, settings)
+    assert retrained(root, stage, other)
+    assert not retrained(root, stage, settings)
+    assert (root / f"artifacts/{stage}/model.h5").read_bytes() == first
+
+
 def test_what_a_detection_depends_on(root: Path) -> None:
     run_all(root)
     low = run(root, "detect", DetectSettings(rank_factor=1))
@@ -181,6 +225,69 @@ def test_what_a_detection_depends_on(root: Path) -> None:
     found = Store(root / "store").get("detect", artifact.keys[9])
     assert found.attrs["regressed"] is False
     np.testing.assert_array_equal(found.arrays["bbox.boxes"], found.arrays["no_bbox.boxes"])
+
+
+def in_parts(root: Path, names: dict[int, str]) -> None:
+    """Put training images into parts of the train split, as ``manifest.train`` does where it lists several splits."""
+    path = root / "artifacts/manifest/manifest.json"
+    dataset = load_dataset(path)
+    parts = {one.id: (one.split, f"train/{names[one.id]}") for one in dataset.images if one.id in names}
+    images = tuple(replace(one, splits=parts.get(one.id, one.splits)) for one in dataset.images)
+    save_dataset(replace(dataset, images=images), path)
+
+
+def test_each_task_trains_on_the_images_of_its_splits(root: Path) -> None:
+    """The models are those that these images alone give, to the byte, and under their key."""
+    made = [(name, output) for name, output in (("svm", "model"), ("svm", "mining"), ("bbox", "model"))]
+
+    def trained(images: tuple[str, ...] | str | None) -> tuple[list[bytes], list[str]]:
+        ran = {
+            "svm": run(root, "svm", SVM_SETTINGS.model_copy(update={"images": images})),
+            "bbox": run(root, "bbox", BBOX_SETTINGS.model_copy(update={"images": images})),
+        }
+        keys = [key for context in ran.values() for _, key in context.listed("trained").entries]
+        return [ran[name].output(output).read_bytes() for name, output in made], keys
+
+    of_all = trained(None)
+    in_parts(root, {i: "a" if i % 3 else "b" for i in range(1, 9)})
+    assert trained(None) == trained(("b", "a")) == of_all
+    of_a = trained("a")
+    assert of_a[0][0] != of_all[0][0] and of_a[0][2] != of_all[0][2] and not set(of_a[1]) & set(of_all[1])
+    dataset = load_dataset(root / "artifacts/manifest/manifest.json")
+    left = tuple(one for one in dataset.images if "train/a" in one.splits or one.split == "test")
+    save_dataset(replace(dataset, images=left), root / "artifacts/manifest/manifest.json")
+    assert trained(None) == of_a
+    with pytest.raises(DatasetError, match="there is no split 'train/b'"):
+        run(root, "svm", SVM_SETTINGS.model_copy(update={"images": "b"}))
+
+
+def test_regions_near_an_object_are_positives_where_asked_for(root: Path) -> None:
+    records = load_dataset(root / "artifacts/manifest/manifest.json").split("train")
+    artifact = Artifact.read(root / "artifacts/features/manifest.json")
+    stored = [Store(root / "store").get("features", artifact.keys[record.id]).arrays for record in records]
+    svm = run(root, "svm", SVM_SETTINGS.model_copy(update={"positive_iou": 0.5, "negative_iou": 0.0}))
+    with svm.output("mining").open() as file:
+        rows = {row["class_name"]: row for row in csv.DictReader(file) if row["fit"] == "1"}
+    for j, name in enumerate(CLASSES):
+        near = [(a["overlaps"].argmax(axis=1) == j) & (a["overlaps"].max(axis=1) >= 0.5) for a in stored]
+        assert int(rows[name]["positives"]) == sum(int(one.sum()) for one in near) > len(records)
+        assert int(rows[name]["negatives"]) == int((stored[0]["overlaps"][:, j] == 0).sum())
+
+
+def test_regions_of_equal_cells_are_dropped_where_asked(root: Path) -> None:
+    path = root / "artifacts/features/manifest.json"
+    artifact = Artifact.read(path)
+    summary = {**artifact.summary, "network": "zf5", "scales_px": [480, 688], "target_side_px": 224}
+    replace(artifact, summary=summary).write(path)
+    record = load_dataset(root / "artifacts/manifest/manifest.json").split("train")[0]
+    arrays = Store(root / "store").get("features", artifact.keys[record.id]).arrays
+    svm = run(root, "svm", SVM_SETTINGS.model_copy(update={"drop_equal": True}))
+    with svm.output("mining").open() as file:
+        firsts = {row["class_name"]: int(row["negatives"]) for row in csv.DictReader(file) if row["fit"] == "1"}
+    image = SimpleNamespace(boxes=arrays["boxes"], image_id=record.id)
+    unique = first_of_equal(spp_responses(summary, {record.id: 200})(image))
+    expected = ((arrays["overlaps"] < 0.3) & unique[:, None]).sum(axis=0)
+    assert firsts == dict(zip(CLASSES, expected.tolist(), strict=True))
 
 
 def test_softmax_takes_the_networks_last_layer(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,6 @@ import torch
 from cache.errors import StageError
 from stages.features.crops import Crop, Extractor, extractor
 from stages.features.warp import warp_regions
-from stages.networks.forward import one_thread_each
 from stages.networks.network import build
 from stages.networks.settings import NetworkSettings
 
@@ -19,12 +19,6 @@ CROP = Crop("warp", 8)
 @pytest.fixture(scope="module")
 def network():
     return build("small", 6, generator=torch.Generator().manual_seed(0)).eval()
-
-
-@pytest.fixture(autouse=True)
-def single():
-    with one_thread_each():
-        yield
 
 
 def picture(seed=0, height=70, width=90):
@@ -87,28 +81,26 @@ def test_any_number_of_threads_gives_the_same_bytes(network):
             assert all(a[layer].tobytes() == b[layer].tobytes() for layer in a)
 
 
-def test_threads_that_started_earlier_use_one_thread_too(network):
-    extract = Extractor(network, ["fc6"], CROP, batch=4)
+def test_threads_that_compute_with_two_give_the_same_bytes_and_keep_their_two(network):
+    extract, image, boxes = Extractor(network, ["fc6"], CROP, batch=4), picture(), random_boxes(2)
+    seen = []
+    extract._forward._graph.register_forward_hook(
+        lambda *_: seen.append((torch.get_num_threads(), cv2.getNumThreads()))
+    )
 
     def work():
         torch.set_num_threads(2)
-        extract(picture(), random_boxes(2))
-        return torch.get_num_threads()
+        found = extract(image, boxes)["fc6"]
+        return found.tobytes(), torch.get_num_threads()
 
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(work).result() == 1
+        assert pool.submit(work).result() == (extract(image, boxes)["fc6"].tobytes(), 2)
+    assert seen == [(1, 1)] * 2
 
 
 def test_no_regions(network):
     found = Extractor(network, ["pool5", "fc6"], CROP, batch=4)(picture(), np.zeros((0, 4), np.float32))
     assert {layer: values.shape for layer, values in found.items()} == {"pool5": (0, 1024), "fc6": (0, 512)}
-
-
-def test_thread_settings_are_restored():
-    before = torch.get_num_threads()
-    with pytest.raises(KeyError), one_thread_each():
-        raise KeyError
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -18,7 +18,7 @@ from stages.features.featureset import FeatureSet, mean_norm
 from stages.features.objects import narrow, regions_of
 from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
-from stages.networks.forward import one_thread_each
+from stages.networks.forward import deterministic
 from stages.networks.network import build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights, save_weights
@@ -134,7 +134,7 @@ def test_features_are_the_networks_in_float16(world):
     network = load_weights(world.input("weights"))
     for layer in LAYERS:
         image = features.layer(layer)[0]
-        with one_thread_each():
+        with deterministic():
             expected = Extractor(network, [layer], Crop("warp", 8), batch=4)(world.pixels[1], image.boxes)[layer]
         assert image.features.dtype == np.float16
         np.testing.assert_allclose(image.features, expected, rtol=1e-3, atol=1e-4)
@@ -276,7 +276,7 @@ def test_spp_does_not_enter_the_keys_of_warped_regions(world):
     world.result()
     assert world.keys == before
     names = {"layers", "network", "weights_digest", "pool5_grid", "input", "crop", "context_px", "arithmetic", "batch"}
-    assert set(world.listed().summary) == names | {"storage"}
+    assert set(world.listed().summary) == names | {"storage", "dataset"}
 
 
 def test_spp_features_are_the_extractors_in_float16(world):
@@ -287,7 +287,7 @@ def test_spp_features_are_the_extractors_in_float16(world):
     extract = SppExtractor(load_weights(world.input("weights")), LAYERS, Spp((60, 90), (4,), 40))
     for layer in LAYERS:
         for image in features.layer(layer):
-            with one_thread_each():
+            with deterministic():
                 expected = extract(world.pixels[image.image_id], image.boxes)[layer]
             assert np.array_equal(image.features, expected.astype(np.float16))
     attrs = dict(zarr.open_group(world.store.describe("features", world.listed().keys[1])["payload"]).attrs)

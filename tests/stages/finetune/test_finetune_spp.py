@@ -17,11 +17,11 @@ from manifests import Dataset, ImageRecord, save_dataset
 from stages.features.maps import MapsCompute, described, map_name, map_task
 from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
-from stages.finetune.batches import PooledReader, checked_length, mirrored_boxes, pooled_reader
+from stages.finetune.batches import PooledWindows, checked_length, mirrored_boxes, pooled_windows
+from stages.finetune.fine_tune import fine_tune, training_run
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.tuning import course_of, fine_tune
 from stages.finetune.windows import Windows, draw_batch
-from stages.networks.forward import one_thread_each
+from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.weights import load_weights, save_weights, weights_digest
 from stages.training.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ SHAPES = [(64, 48), (80, 60), (50, 70), (64, 64)]  # width, height
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with one_thread_each():
+    with deterministic():
         yield
 
 
@@ -65,20 +65,20 @@ def picture_of(which: ImageRecord) -> np.ndarray:
     return picture(which.id - 10)
 
 
-def reader_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledReader:
-    """A reader of maps computed as the stage computes them."""
+def batches_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledWindows:
+    """Batches of maps computed as the stage computes them."""
     made_of = described(net, SPP.scales_px, "float32", storage)
     compute = MapsCompute(picture_of, net, "cpu", made_of)
     objects = [compute(map_task(record(i), made_of, mirrored=True)).arrays for i in range(len(SHAPES))]
-    return pooled_reader(net, lambda name: objects[name[0]][map_name(*name[1:])], SHAPES, SPP, cache_bytes=cache_bytes)
+    return pooled_windows(net, lambda name: objects[name[0]][map_name(*name[1:])], SHAPES, SPP, cache_bytes=cache_bytes)
 
 
 @pytest.mark.parametrize("storage", ["float16", "float32"])
 def test_a_batch_is_to_the_bit_what_the_features_stage_stores(storage: str) -> None:
     net, windows = network(), random_windows(40)
     flips = np.random.default_rng(1).random(40) < 0.5
-    batch = reader_of(net, storage).read(windows, flips)
-    assert batch.images.dtype == np.float32
+    batch = batches_of(net, storage).batch(windows, flips)
+    assert batch.inputs.dtype == np.float32
     np.testing.assert_array_equal(batch.labels, windows.labels)
     extract = SppExtractor(net, ["pool5"], SPP)
     for i, (image, box, flip) in enumerate(zip(windows.images, windows.boxes, flips, strict=True)):
@@ -86,14 +86,14 @@ def test_a_batch_is_to_the_bit_what_the_features_stage_stores(storage: str) -> N
         pixels = picture(image)[:, ::-1].copy() if flip else picture(image)
         seen = np.array([[width - box[2], box[1], width - box[0], box[3]]]) if flip else box[None]
         stored = extract(pixels, seen)["pool5"][0].astype(storage)
-        np.testing.assert_array_equal(batch.images[i], stored.astype(np.float32))
+        np.testing.assert_array_equal(batch.inputs[i], stored.astype(np.float32))
 
 
 def test_windows_of_both_scales_are_among_them() -> None:
     asked: list[tuple[int, int, bool]] = []
-    reader = reader_of(network())
-    spied = pooled_reader(network(), lambda name: asked.append(name) or reader.maps[name], SHAPES, SPP, cache_bytes=0)
-    spied.read(random_windows(40))
+    batches = batches_of(network())
+    spied = pooled_windows(network(), lambda name: asked.append(name) or batches.maps[name], SHAPES, SPP, cache_bytes=0)
+    spied.batch(random_windows(40))
     assert {scale for _, scale, _ in asked} == {64, 96}
     assert len(asked) == len(set(asked))  # each map once per batch
 
@@ -102,9 +102,9 @@ def test_between_two_scales_the_smaller_as_the_features_stage_has_it() -> None:
     side = 22 * 48 / 80  # of the 48 px high image: a region of this side wants 80 px, midway between 64 and 96
     box = np.array([[3, 4, 3 + side, 4 + side]], np.float32)
     asked: list[tuple[int, int, bool]] = []
-    net, reader = network(), reader_of(network())
-    spied = pooled_reader(net, lambda name: asked.append(name) or reader.maps[name], SHAPES, SPP, cache_bytes=0)
-    found = spied.read(Windows(np.array([0]), box, np.array([1]))).images
+    net, batches = network(), batches_of(network())
+    spied = pooled_windows(net, lambda name: asked.append(name) or batches.maps[name], SHAPES, SPP, cache_bytes=0)
+    found = spied.batch(Windows(np.array([0]), box, np.array([1]))).inputs
     assert asked == [(0, 64, False)]
     np.testing.assert_array_equal(found, SppExtractor(net, ["pool5"], SPP)(picture(0), box)["pool5"].astype(np.float16))
 
@@ -130,10 +130,10 @@ def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> No
     """Vectors gathered first, then torch.optim.SGD on them; at one rate Caffe's momentum and torch's are the same."""
     settings, windows, none = settings_of(step=1000), random_windows(60), random_windows(0)
     net = without_dropout(network())
-    reader = reader_of(net)
+    batches = batches_of(net)
     start = {name: value.clone() for name, value in net.state_dict().items()}
-    course = course_of(settings, 5, 1)
-    fine_tune(net, windows, none, reader, settings, course, Checkpoint(tmp_path, {}), Messages(), n_classes=3)
+    training = training_run(settings, 5, 1)
+    fine_tune(net, windows, none, batches, settings, training, Checkpoint(tmp_path, {}), Messages(), n_classes=3)
 
     own = without_dropout(network())
     own.new_head(4, torch_generator(5, "finetune", "new layer"))
@@ -145,8 +145,8 @@ def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> No
     for i in range(6):
         rng = generator(5, "finetune", "batch", i)
         rows, flips = draw_batch(windows, fg=3, bg=5, mirror=True, rng=rng)
-        batch = reader.read(windows.take(rows), flips)
-        logits = fc8(torch.relu(fc7(torch.relu(fc6(torch.from_numpy(batch.images))))))
+        batch = batches.batch(windows.take(rows), flips)
+        logits = fc8(torch.relu(fc7(torch.relu(fc6(torch.from_numpy(batch.inputs))))))
         solver.zero_grad()
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels)).backward()
         solver.step()
@@ -162,8 +162,8 @@ def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
 
     def trained(name: str, net: Network) -> torch.Tensor:
         settings = settings_of(iterations=1, checkpoint_every=1)
-        course, folder = course_of(settings, 5, 1), Checkpoint(tmp_path / name, {})
-        fine_tune(net, windows, none, reader_of(net), settings, course, folder, Messages(), n_classes=3)
+        training, folder = training_run(settings, 5, 1), Checkpoint(tmp_path / name, {})
+        fine_tune(net, windows, none, batches_of(net), settings, training, folder, Messages(), n_classes=3)
         assert not any(module.training for module in net.modules())
         return net.trunk.classifier[1].weight
 
@@ -328,8 +328,8 @@ def test_maps_too_large_for_float16_are_named() -> None:
     with torch.no_grad():
         net.trunk.features[0].weight.mul_(1e7)
     with pytest.raises(StageError, match=r"0\.jpg: conv5 at 64 px reaches .*set features\.storage to float32"):
-        reader_of(net)
-    reader_of(net, "float32")
+        batches_of(net)
+    batches_of(net, "float32")
 
 
 def test_what_computes_maps_can_be_sent_to_other_processes() -> None:

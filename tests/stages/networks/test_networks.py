@@ -1,16 +1,19 @@
 """Architectures against torchvision and the published CaffeNet; named layers against forward hooks."""
 
 import copy
+import subprocess
+import sys
+from typing import get_args
 
 import pytest
 import torch
 import torchvision
 
 from cache.errors import StageError
-from stages.networks.architectures import ARCHITECTURES
+from stages.networks.architectures import ARCHITECTURES, NAMED_LAYERS, ArchitectureName
 from stages.networks.caffenet import CrossChannelNorm
 from stages.networks.network import build
-from stages.networks.settings import NAMED_LAYERS, NetworkSettings
+from stages.networks.settings import NetworkSettings
 from stages.networks.spec import InputSpec
 from stages.networks.weights import load_weights, save_weights
 
@@ -63,8 +66,13 @@ def test_named_layers(networks, name, dims):
     assert {layer: network.feature_dim(layer) for layer in dims} == dims
 
 
-def test_the_light_table_of_named_layers_is_that_of_the_architectures():
-    assert {name: tuple(a.nodes) for name, a in ARCHITECTURES.items()} == NAMED_LAYERS
+def test_parameters_name_the_architectures_and_their_layers_and_need_no_torch():
+    assert get_args(ArchitectureName) == tuple(ARCHITECTURES)
+    for name, architecture in ARCHITECTURES.items():
+        assert NetworkSettings(name=name).named_layers == tuple(architecture.nodes)
+        assert set(architecture.nodes) <= set(NAMED_LAYERS)
+    check = "import sys, stages.networks.settings; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 
 
 def test_vgg16_has_its_published_size():

@@ -12,11 +12,11 @@ from stages.features.spp.split import split
 from stages.networks.architectures import ARCHITECTURES
 from stages.networks.initial import initial_network
 from stages.networks.network import add_fc_head, build
-from stages.networks.settings import NAMED_LAYERS, NetworkSettings
+from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights, save_weights, weights_digest
 
 LEVELS, FC = (1, 3), (24, 16)
-NAMES = list(NAMED_LAYERS)
+NAMES = list(ARCHITECTURES)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

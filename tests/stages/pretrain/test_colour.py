@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from stages.networks.spec import InputSpec
-from stages.pretrain.batches import TrainingBatches, colour_axes, moved
-from stages.pretrain.pictures import ClassificationSet
+from stages.pretrain.batches import TrainingBatches, colour_axes, shift_colours
+from stages.pretrain.pictures import LabelledPictures
 from stages.pretrain.settings import PretrainSettings
-from stages.training.loop import Course
+from stages.training.loop import TrainingRun
 
 RGB = InputSpec(8)
 BGR = InputSpec(8, "bgr", 1.0, (0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
 
 
-def pictures() -> ClassificationSet:
+def pictures() -> LabelledPictures:
     """Of many sizes, channels correlated; the last two, which are held out, of another colour."""
     rng = np.random.default_rng(0)
     images = []
@@ -24,7 +24,7 @@ def pictures() -> ClassificationSet:
         images.append(grey.clip(0, 255).astype(np.uint8))
     images[10][:], images[11][:] = 0, (255, 0, 0)
     shapes = np.array([image.shape[1::-1] for image in images])
-    return ClassificationSet(images, np.arange(12) % 2, np.arange(12) < 10, shapes)
+    return LabelledPictures(images, np.arange(12) % 2, np.arange(12) < 10, shapes)
 
 
 def test_axes_are_the_components_of_the_pixels_trained_on() -> None:
@@ -38,7 +38,7 @@ def test_axes_are_the_components_of_the_pixels_trained_on() -> None:
 
 def test_pixels_of_large_pictures_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     ramp = np.repeat(np.linspace(0, 255, 256).astype(np.uint8), 3).reshape(16, 16, 3)
-    data = ClassificationSet([ramp], np.zeros(1, int), np.ones(1, bool), np.array([[16, 16]]))
+    data = LabelledPictures([ramp], np.zeros(1, int), np.ones(1, bool), np.array([[16, 16]]))
     whole = colour_axes(data, np.random.default_rng(0))
     monkeypatch.setattr("stages.pretrain.batches._MOST_PIXELS", 40)
     np.testing.assert_allclose(colour_axes(data, np.random.default_rng(0)), whole, atol=0.01)
@@ -49,7 +49,7 @@ def test_pixels_of_large_pictures_are_taken_evenly(monkeypatch: pytest.MonkeyPat
 def test_crops_move_as_wide_as_the_pixels_scatter(spec: InputSpec) -> None:
     axes = np.array([[0.02, 0, 0], [0, 0.03, -0.03], [0.2, 0.3, 0.3]])
     crops = np.random.default_rng(1).normal(size=(20_000, 3, 2, 2)).astype(np.float32)
-    by = moved(crops, axes, 0.1, spec, np.random.default_rng(2)) - crops
+    by = shift_colours(crops, axes, 0.1, spec, np.random.default_rng(2)) - crops
     np.testing.assert_allclose(by, np.broadcast_to(by[:, :, :1, :1], by.shape), atol=1e-5)  # all pixels alike
     order = [2, 1, 0] if spec.color_order == "bgr" else [0, 1, 2]
     in_rgb = by[:, order, 0, 0] * np.array(spec.std)[order] / spec.value_range
@@ -59,8 +59,8 @@ def test_crops_move_as_wide_as_the_pixels_scatter(spec: InputSpec) -> None:
 
 def batch(axes: Any, **settings: Any) -> np.ndarray:
     wanted = PretrainSettings(batch=6, recolour=False, **settings)
-    course = Course("pretrain", 1, 1, 1, seed=3)
-    return TrainingBatches(pictures(), BGR, wanted, course, (8,), axes)(5).images
+    run = TrainingRun("pretrain", 1, 1, 1, seed=3)
+    return TrainingBatches(pictures(), BGR, wanted, run, (8,), axes)(5).inputs
 
 
 def test_a_batch_is_the_same_crops_each_moved_by_itself() -> None:

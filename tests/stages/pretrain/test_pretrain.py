@@ -17,16 +17,17 @@ from cache.errors import StageError
 from stages.networks.network import build
 from stages.networks.small import SmallNet
 from stages.networks.spec import InputSpec
-from stages.pretrain.batches import TrainingBatches, held_out_batch, side_of_epoch
-from stages.pretrain.pictures import ClassificationSet, crop_boxes, read_classification, recolour
+from stages.pretrain.batches import TrainingBatches, crop_boxes, held_out_batch, recolour, side_of_epoch
+from stages.pretrain.from_scratch import check_sizes, pretrain
+from stages.pretrain.pictures import LabelledPictures, read_classification
 from stages.pretrain.settings import PretrainSettings
-from stages.pretrain.training import check_sizes, pretrain
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Course, classify, torch_generator
+from stages.training.cross_entropy import classify
+from stages.training.loop import TrainingRun, torch_generator
 from stages.training.solver import MomentumSGD
 
 
-def toy() -> ClassificationSet:
+def toy() -> LabelledPictures:
     """Horizontal, vertical and no bars on noise, 20 px."""
     rng = np.random.default_rng(0)
     images = rng.integers(60, 160, (120, 20, 20, 3), dtype=np.uint8)
@@ -37,7 +38,7 @@ def toy() -> ClassificationSet:
             image[at : at + 3] = 250
         elif label == 1:
             image[:, at : at + 3] = 250
-    return ClassificationSet(images, labels, np.arange(120) < 90, np.full((120, 2), 20))
+    return LabelledPictures(images, labels, np.arange(120) < 90, np.full((120, 2), 20))
 
 
 def fit(
@@ -50,7 +51,7 @@ def fit(
         network,
         toy(),
         settings,
-        Course("pretrain", settings.iterations, settings.eval_every, 10, seed=1),
+        TrainingRun("pretrain", settings.iterations, settings.eval_every, 10, seed=1),
         Checkpoint(folder, {}),
         log or Messages(),
     )
@@ -99,7 +100,7 @@ def test_crops_trained_on_have_the_sides_asked_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("stages.pretrain.batches.crop_boxes", recorded)
     spec = InputSpec(16)
     settings = PretrainSettings(batch=64, crop=0.5, crop_max=0.75)
-    TrainingBatches(toy(), spec, settings, Course("pretrain", 1, 1, 1, seed=3), (16,))(0)
+    TrainingBatches(toy(), spec, settings, TrainingRun("pretrain", 1, 1, 1, seed=3), (16,))(0)
     assert set(boxes[0][:, 2] - boxes[0][:, 0]) == {10, 11, 12, 13, 14, 15}  # of 20 px
 
 

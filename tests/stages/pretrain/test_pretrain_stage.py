@@ -17,7 +17,7 @@ from manifests import DatasetError, ReadOptions, decode_image, import_dataset, l
 from stages.networks.network import build
 from stages.networks.settings import InputSettings, NetworkSettings
 from stages.networks.weights import class_names, load_weights
-from stages.pretrain.pictures import registered_set
+from stages.pretrain.pictures import registered_pictures
 from stages.pretrain.settings import PretrainSettings
 
 
@@ -106,7 +106,7 @@ def test_trains_on_class_folders_of_any_sizes_and_names_the_outputs(tmp_path: Pa
 
 def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_path: Path) -> None:
     folder = class_folders(tmp_path, 42)
-    data, digest = registered_set(folder, "train", 0.25, seed=1)
+    data, digest = registered_pictures(folder, "train", 0.25, seed=1)
     records = load_dataset(folder / "manifest.json").split("train")
     assert len(data.labels) == 40 and (~data.train).sum() == 10
     assert digest == digest_file(folder / "manifest.json")
@@ -115,14 +115,36 @@ def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_pat
         pixels = decode_image((tmp_path / "pictures" / records[row].file_name).read_bytes(), "x")
         np.testing.assert_array_equal(data.images[row], pixels)
         assert tuple(data.shapes[row]) == (pixels.shape[1], pixels.shape[0])
-    same, other = (registered_set(folder, "train", 0.25, seed=s)[0].train for s in (1, 2))
+    same, other = (registered_pictures(folder, "train", 0.25, seed=s)[0].train for s in (1, 2))
     np.testing.assert_array_equal(data.train, same)
     assert (data.train != other).any()
-    assert (~registered_set(folder, "train", 0.001, seed=1)[0].train).sum() == 1
+    assert (~registered_pictures(folder, "train", 0.001, seed=1)[0].train).sum() == 1
     with pytest.raises(DatasetError, match="no split 'val'"):
-        registered_set(folder, "val", 0.25, seed=1)
+        registered_pictures(folder, "val", 0.25, seed=1)
     with pytest.raises(StageError, match="no picture of split 'test' is left to train on for"):
-        registered_set(folder, "test", 0.5, seed=1)
+        registered_pictures(folder, "test", 0.5, seed=1)
+
+
+def test_only_what_the_weights_are_trained_from_trains_them_again(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+
+    def trained(network: dict[str, Any] | None = None, workers: int = 1, **changes: Any) -> bool:
+        ctx = FakeContext(tmp_path, **(network or {}))
+        ctx.update("pretrain", **changes)
+        ctx.workers = workers
+        ctx.run()
+        return ctx.tally.computed == 1
+
+    assert trained()
+    first = (tmp_path / "artifacts/pretrain/weights.safetensors").read_bytes()
+    assert not trained(workers=2)
+    assert not trained(checkpoint_every=1)
+    assert not trained({"batch": 7, "dtype": "bfloat16"})  # of the features, not of the training
+    assert trained(lr=0.01)
+    assert trained({"pool5_grid": 2})
+    assert not trained()
+    assert (tmp_path / "artifacts/pretrain/weights.safetensors").read_bytes() == first
+    assert not list((tmp_path / "artifacts/checkpoints/pretrain").iterdir())
 
 
 def test_one_picture_cannot_be_normalised() -> None:

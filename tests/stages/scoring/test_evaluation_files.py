@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from evaluation_cases import detections_of, random_case, truth_of
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stages.scoring.evaluation import evaluate
-from stages.scoring.files import comp4_lines, comp4_name, voc_image_ids
+from stages.scoring.files import comp4_lines, comp4_names, comp4_table, voc_image_ids
 from stages.scoring.metrics import scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.proposals import class_coverage, proposal_overlaps
@@ -124,11 +127,27 @@ def test_comp4_is_one_based_inclusive():
 
 
 def test_names_of_classes_and_images_are_safe_in_files():
-    assert comp4_name("aeroplane") == "comp4_det_test_aeroplane.txt"
-    assert "/" not in comp4_name("../x/y")
+    assert comp4_names(["aeroplane", "hot dog"]) == ["comp4_det_test_aeroplane.txt", "comp4_det_test_hot dog.txt"]
+    assert comp4_table(["aeroplane", "hot dog"]) is None
+    assert "/" not in comp4_names(["../x/y"])[0]
     assert voc_image_ids(["d/a b.jpg", "c.png"]) == ["a%20b", "c"]
     assert voc_image_ids(["x/a.jpg", "y/a.jpg"]) == ["x/a", "y/a"]
     assert voc_image_ids(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=300), min_size=1, max_size=6, unique=True))
+@example(["狗" * 28, "é" * 41, "x" * 237, "x" * 236 + "y"])
+@example(["Dog", "dog", "DOG", "cat"])
+@settings(deadline=None)
+def test_every_class_has_a_file_of_its_own_and_is_found_by_the_table(classes):
+    names = comp4_names(classes)
+    assert len({name.casefold() for name in names}) == len(classes)
+    assert all(len(name.encode()) <= 143 and "/" not in name and "\0" not in name for name in names)
+    table = comp4_table(classes)
+    if table is None:
+        assert [unquote(name.removeprefix("comp4_det_test_").removesuffix(".txt")) for name in names] == classes
+    else:
+        assert json.loads(table) == dict(zip(names, classes, strict=True))
 
 
 def test_thresholds_keep_equal_scores():

@@ -1,13 +1,21 @@
 """Near duplicates among the negatives: against a loop over all pairs, class by class, and in the mining."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_context import Messages
 
+from cache.errors import StageError
 from stages.boxes.geometry import iou
-from stages.svm.hard_negatives import distinct_negatives, first_of_equal
+from stages.features.spp.windows import cell_windows
+from stages.networks.network import build
+from stages.networks.receptive_field import map_geometry
+from stages.svm.cells import spp_responses
+from stages.svm.hard_negatives import distinct_negatives, first_of_equal, negatives
 from stages.svm.mining import train_svms
 from stages.svm.settings import SvmSettings
 
@@ -63,19 +71,71 @@ def test_an_overlap_of_exactly_the_limit_stays():
     assert not distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), 0.49)[1, 0]
 
 
+def authors_responses(box, scales, target, min_side):
+    """One region in 1-based pixels, as ZF-5 sees it: the best scale's number and the cells (FACTS.md sections 10, 16).
+
+    Neither are crossed cells brought together nor cells beyond the map brought into it.
+    """
+    x1, y1, x2, y2 = box[0] + 1, box[1] + 1, box[2], box[3]
+    wanted = round_half_up(target * min_side / math.sqrt((x2 - x1 + 1) * (y2 - y1 + 1)))
+    best = min(range(len(scales)), key=lambda k: (abs(scales[k] - wanted), k))
+    scaled = [(v - 1) * (scales[best] - 1) / (min_side - 1) + 1 for v in (x1, y1, x2, y2)]
+    low = [math.floor((v - 21 + 6.5) / 16 + 0.5) + 1 for v in scaled[:2]]
+    high = [math.ceil((v - 21 - 6.5) / 16 - 0.5) + 1 for v in scaled[2:]]
+    return best, *low, *high
+
+
+def round_half_up(value):
+    return math.floor(value + 0.5)
+
+
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(1, 4))
-def test_of_equal_features_the_first_as_a_loop_over_all_pairs(seed, classes):
+@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from([(480,), (480, 576, 688, 864, 1200)]))
+def test_of_equal_cells_the_first_of_all_rows_as_in_the_authors_loop(seed, classes, scales):
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(0, 30))
-    features = rng.integers(0, 2, (n, 3)).astype(np.float16)
-    is_gt = np.arange(n) < 4
-    negative = rng.random((n, classes)) < 0.7
-    found = first_of_equal(features, is_gt, negative)
-    for j in range(classes):
-        for i in range(n):
-            earlier = [k for k in range(i) if negative[k, j] and (features[k] == features[i]).all()]
-            assert found[i, j] == (negative[i, j] and (is_gt[i] or not earlier))
+    n, width, height = int(rng.integers(0, 40)), 300, 220
+    corner = rng.integers(0, 180, (n, 2)) // rng.choice([1, 20])
+    boxes = np.concatenate([corner, corner + rng.integers(1, 40, (n, 2))], 1).astype(np.float32)
+    image = SimpleNamespace(
+        image_id=7,
+        boxes=boxes,
+        is_gt=np.arange(n) < 4,
+        overlaps=rng.choice([0, 0.1, 0.2, 0.5, 1], (n, classes)).astype(np.float32),
+    )
+    summary = {"method": "spp", "network": "zf5", "scales_px": list(scales), "target_side_px": 224}
+    responses = spp_responses(summary, {7: min(width, height)})
+    seen, unique = set(), []
+    for box in boxes.tolist():  # ground truth and what is near an object count as any other row
+        response = authors_responses(box, scales, 224, min(width, height))
+        unique.append(response not in seen)
+        seen.add(response)
+    for limit in (0.3, 0.2):
+        found = negatives(image, SvmSettings(negative_iou=limit, drop_equal=True), responses)
+        expected = [[unique[i] and image.overlaps[i, j] < np.float32(limit) for j in range(classes)] for i in range(n)]
+        np.testing.assert_array_equal(found, np.array(expected, bool).reshape(n, classes))
+
+
+def test_regions_of_one_window_may_have_unlike_responses():
+    """Both reach past the map's right edge, by one cell and by several; and both lie between two cells."""
+    summary = {"method": "spp", "network": "zf5", "scales_px": [480], "target_side_px": None}
+    boxes = np.array([[400, 0, 478, 100], [400, 0, 640, 100], [400, 0, 640, 100]], np.float32)
+    image = SimpleNamespace(image_id=1, boxes=boxes)
+    rows = spp_responses(summary, {1: 480})(image)
+    assert first_of_equal(rows).tolist() == [True, True, False]
+    windows = cell_windows(boxes, 480, 480, map_geometry(build("zf5", 1, device="meta")), (28, 28))
+    assert (windows == windows[0]).all()
+
+
+def test_features_of_cropped_regions_have_no_cells():
+    with pytest.raises(StageError, match=r"drop_equal: regions have cells with features\.method: spp alone"):
+        spp_responses({"network": "caffenet"}, {})
+
+
+def test_no_overlap_at_all_is_asked_for_by_0():
+    overlaps = np.array([[0, 1e-6], [0.3, 0], [0, 0]], np.float32)
+    image = SimpleNamespace(overlaps=overlaps)
+    assert negatives(image, SvmSettings(negative_iou=0)).tolist() == [[True, False], [False, True], [True, True]]
+    assert negatives(image, SvmSettings(negative_iou=0.3)).tolist() == [[True, True], [False, True], [True, True]]
 
 
 class Image:
@@ -111,13 +171,12 @@ def test_mining_sees_the_distinct_negatives_only(solver):
     assert not np.array_equal(distinct.weights, all_of_them.weights)
 
 
-def test_mining_drops_equal_features_where_asked():
+def test_mining_drops_equal_cells_where_asked():
     images = [Image(i) for i in range(3)]
-    for image in images:
-        image.features[3::2] = image.features[2::2]  # of each pair of boxes
     options = SvmSettings(margin=-1e6, evict_below=-1e6)
     _, every = train_svms(images, ("a", "b"), 1.0, options, 0, Messages())
-    _, distinct = train_svms(images, ("a", "b"), 1.0, options.model_copy(update={"drop_equal": True}), 0, Messages())
+    cells = lambda image: np.floor(image.boxes).astype(np.int64)  # noqa: E731  the boxes of a pair are equal
+    _, distinct = train_svms(images, ("a", "b"), 1.0, options, 0, Messages(), responses=cells)
     counts = [{r.negatives for r in records if r.images_seen == 3} for records in (every, distinct)]
     assert counts == [{3 * 31}, {3 * 16}]
 
@@ -126,3 +185,9 @@ def test_the_limit_is_checked():
     for wrong in (0, 1, -0.1):
         with pytest.raises(ValueError, match="duplicate_iou"):
             SvmSettings(duplicate_iou=wrong)
+
+
+def test_a_region_cannot_be_positive_and_negative():
+    with pytest.raises(ValueError, match=r"svm.positive_iou \(0.2\) must not be below svm.negative_iou \(0.3\)"):
+        SvmSettings(positive_iou=0.2)
+    SvmSettings(positive_iou=0.3)

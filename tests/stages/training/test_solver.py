@@ -102,3 +102,30 @@ def test_parameter_without_gradient_stays(momentum: float) -> None:
     network[0].weight.grad = None
     solver.step(0.1)
     assert torch.equal(network[0].weight, before)
+
+
+def test_the_multipliers_of_the_other_authors() -> None:
+    """py-faster-rcnn decays biases and gives new layers no rate of their own; SPP-net decays those of fc6 and fc7."""
+    model = two_layers()
+    everywhere = caffe_multipliers(model, {"3.weight", "3.bias"}, 1.0, decayed_biases=True)
+    assert everywhere == {
+        "0.weight": Multipliers(1, 1),
+        "0.bias": Multipliers(2, 1),
+        "1.weight": Multipliers(1, 0),
+        "1.bias": Multipliers(2, 0),  # batch normalisation's
+        "3.weight": Multipliers(1, 1),
+        "3.bias": Multipliers(2, 1),
+    }
+    named = caffe_multipliers(model, decayed_biases={"0.bias"})
+    assert named == caffe_multipliers(model) | {"0.bias": Multipliers(2, 1)}
+    with pytest.raises(ValueError, match=r"no trainable parameters: 7\.bias"):
+        caffe_multipliers(model, decayed_biases={"0.bias", "7.bias"})
+
+
+def test_a_solver_takes_trainable_parameters_only() -> None:
+    model = two_layers()
+    multipliers = caffe_multipliers(model)
+    model[0].bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"frozen parameters cannot be stepped: 0\.bias"):
+        MomentumSGD(model, multipliers, momentum=0.9, weight_decay=0.1)
+    assert "0.bias" not in MomentumSGD(model, caffe_multipliers(model), momentum=0.9, weight_decay=0.1).velocity

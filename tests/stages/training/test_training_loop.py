@@ -19,7 +19,9 @@ from torch import nn
 
 from cache.errors import StageError
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Batch, Course, classify, generator, prefetch, train, write_curve
+from stages.training.cross_entropy import LabelledBatch, classify, cross_entropy
+from stages.training.curve import write_curve
+from stages.training.loop import TrainingRun, generator, prefetch, train
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
 ROOT = Path(__file__).parents[3]
@@ -63,25 +65,26 @@ def run(
     network = small_net()
     solver = MomentumSGD(network, caffe_multipliers(network), momentum=0.9, weight_decay=0.0005)
 
-    def draw(iteration: int) -> Batch:
+    def draw(iteration: int) -> LabelledBatch:
         rng = generator(7, "toy", "batch", iteration)
         labels = rng.integers(0, 3, 8)
         images = rng.normal(0, 1, (8, 3, 8, 8)).astype(np.float32)
         images[np.arange(8), labels] += 1.5
-        return Batch(images, labels)
+        return LabelledBatch(images, labels)
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(network: nn.Module) -> dict[str, float]:
         losses, predicted, labels = classify(network, [draw(10_000)])
         return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
 
-    course = Course("toy", iterations, 4, every, 7, train_batch_norm=train_batch_norm, workers=workers)
+    training = TrainingRun("toy", iterations, 4, every, 7, train_batch_norm=train_batch_norm, workers=workers)
     rows = train(
         network,
         solver,
         schedule=StepSchedule(lr, 0.1, 12),
         draw=draw,
         evaluate=evaluate,
-        course=course,
+        loss=cross_entropy(),
+        run=training,
         checkpoint=Checkpoint(folder, {"run": identity}),
         log=log or QuietLog(),
     )
@@ -176,9 +179,9 @@ def masked_columns(folder: Path, iterations: int) -> np.ndarray:
         network,
         MomentumSGD(network, caffe_multipliers(network), momentum=0.0, weight_decay=0.0),
         schedule=StepSchedule(0.001, 1.0, 1),  # small: a loss of 0 would have no gradient
-        draw=lambda i: Batch(np.ones((1, 2, 10, 10), np.float32), np.array([1])),
-        evaluate=dict,
-        course=Course("toy", iterations, 10, 10, 7),
+        draw=lambda i: LabelledBatch(np.ones((1, 2, 10, 10), np.float32), np.array([1])),
+        loss=cross_entropy(),
+        run=TrainingRun("toy", iterations, 10, 10, 7),
         checkpoint=Checkpoint(folder, {}),
         log=QuietLog(),
     )
@@ -219,18 +222,18 @@ def test_loss_falls(tmp_path: Path) -> None:
 
 
 def test_batches_come_in_order_whatever_the_threads_do() -> None:
-    def slow_first(i: int) -> Batch:
+    def slow_first(i: int) -> LabelledBatch:
         time.sleep(0.02 * (i % 3 == 0))
-        return Batch(np.full((1, 1), i, np.float32), np.array([i]))
+        return LabelledBatch(np.full((1, 1), i, np.float32), np.array([i]))
 
     assert [int(b.labels[0]) for b in prefetch(slow_first, 3, 12, 4)] == list(range(3, 12))
 
 
 def test_an_error_in_a_thread_comes_out_and_ends_the_threads() -> None:
-    def failing(i: int) -> Batch:
+    def failing(i: int) -> LabelledBatch:
         if i == 2:
             raise StageError("image gone")
-        return Batch(np.zeros((1, 1), np.float32), np.array([0]))
+        return LabelledBatch(np.zeros((1, 1), np.float32), np.array([0]))
 
     with pytest.raises(StageError, match="image gone"):
         list(prefetch(failing, 0, 10, 2))

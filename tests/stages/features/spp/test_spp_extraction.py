@@ -14,7 +14,7 @@ from cache.errors import StageError
 from stages.features.spp import conv_pass, extraction
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.features.spp.windows import cell_windows
-from stages.networks.forward import one_thread_each
+from stages.networks.forward import deterministic
 from stages.networks.network import build
 from stages.networks.pixels import scaled_image
 from stages.networks.receptive_field import map_geometry
@@ -31,7 +31,7 @@ def network():
 
 @pytest.fixture(autouse=True)
 def single():
-    with one_thread_each():
+    with deterministic():
         yield
 
 

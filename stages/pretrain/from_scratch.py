@@ -1,8 +1,7 @@
-"""Training a network from scratch on a classification set."""
+"""Training from scratch: a network learns to classify pictures (the paper takes Caffe's, trained on ILSVRC 2012)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,30 +9,41 @@ from torch import nn
 
 from cache.errors import StageError
 from stages.contract import Log
+from stages.networks.network import Network
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Batch, Course, classify, generator, prefetch, torch_generator, train
+from stages.training.cross_entropy import LabelledBatch, classify, cross_entropy
+from stages.training.loop import TrainingRun, generator, prefetch, torch_generator, train
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
 from .batches import TrainingBatches, colour_axes, held_out_batch
 from .normalisation import fold, normalise
-from .pictures import ClassificationSet
+from .pictures import LabelledPictures
 from .settings import PretrainSettings
-
-if TYPE_CHECKING:
-    from stages.networks.network import Network
 
 CURVE_COLUMNS = ("iteration", "train_loss", "val_loss", "val_accuracy")
 
 
+def training_run(settings: PretrainSettings, seed: int, workers: int) -> TrainingRun:
+    """Return the training loop's view of the parameters."""
+    return TrainingRun(
+        stage="pretrain",
+        iterations=settings.iterations,
+        eval_every=settings.eval_every,
+        checkpoint_every=settings.checkpoint_every,
+        seed=seed,
+        workers=workers,
+    )
+
+
 def pretrain(
-    network: "Network",
-    data: ClassificationSet,
+    network: Network,
+    data: LabelledPictures,
     settings: PretrainSettings,
-    course: Course,
+    run: TrainingRun,
     checkpoint: Checkpoint,
     log: Log,
 ) -> list[dict[str, float]]:
-    """Train ``network`` in place on random crops; returns the curve (see CURVE_COLUMNS).
+    """Train ``network`` in place on random crops.
 
     With ``settings.sizes_px`` the crops of one epoch have one side and those of the next another (SPP paper section
     2.3): one network, so nothing is copied where the paper switches between two. Its 180 px region is its 224 px region
@@ -42,35 +52,39 @@ def pretrain(
 
     The last layer begins at N(0, 0.01), as in Caffe's training files. With ``settings.batch_norm`` the network is
     trained with batch normalisation, which is folded away before this returns.
+
+    Returns:
+        The curve (see CURVE_COLUMNS).
     """
     sizes = settings.sizes_px or (network.input.side_px,)
     check_sizes(network, sizes)
-    network.new_head(data.n_classes, torch_generator(course.seed, course.stage, "last layer"))
+    network.new_head(data.n_classes, torch_generator(run.seed, run.stage, "last layer"))
     normalised = settings.batch_norm and normalise(network, list(network.classifier_parameters()))
     solver = MomentumSGD(
         network, caffe_multipliers(network), momentum=settings.momentum, weight_decay=settings.weight_decay
     )
     axes = None
     if settings.colour_std > 0:
-        axes = colour_axes(data, generator(course.seed, course.stage, "colour axes"))
+        axes = colour_axes(data, generator(run.seed, run.stage, "colour axes"))
     with _dropout(network, settings.dropout):
         rows = train(
             network,
             solver,
             schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
-            draw=TrainingBatches(data, network.input, settings, course, sizes, axes),
-            evaluate=lambda: _measure(network, data, settings, course.workers),
-            course=course,
+            draw=TrainingBatches(data, network.input, settings, run, sizes, axes),
+            loss=cross_entropy(settings.precision),
+            run=run,
             checkpoint=checkpoint,
             log=log,
+            evaluate=lambda network: _measure(network, data, settings, run.workers),
         )
     if normalised:
         fold(network)
     return rows
 
 
-def check_sizes(network: "Network", sizes_px: Sequence[int]) -> None:
-    """StageError where crops of one of these sides cannot pass through the network."""
+def check_sizes(network: Network, sizes_px: Sequence[int]) -> None:
+    """Raise StageError where crops of one of these sides cannot pass through the network."""
     own = network.input.side_px
     if network.pyramid is None and set(sizes_px) != {own}:
         raise StageError(
@@ -89,11 +103,11 @@ def check_sizes(network: "Network", sizes_px: Sequence[int]) -> None:
             ) from error
 
 
-def _measure(network: "Network", data: ClassificationSet, settings: PretrainSettings, workers: int) -> dict[str, float]:
-    """Mean loss and accuracy over the held-out pictures."""
+def _measure(network: Network, data: LabelledPictures, settings: PretrainSettings, workers: int) -> dict[str, float]:
+    """Return the mean loss and the accuracy over the held-out pictures."""
     held_out = np.flatnonzero(~data.train)
 
-    def part(i: int) -> Batch:
+    def part(i: int) -> LabelledBatch:
         rows = held_out[i * settings.batch : (i + 1) * settings.batch]
         return held_out_batch(data, rows, network.input, (settings.crop, settings.crop_max))
 
@@ -104,7 +118,7 @@ def _measure(network: "Network", data: ClassificationSet, settings: PretrainSett
 
 @contextmanager
 def _dropout(network: nn.Module, active: bool) -> Iterator[None]:
-    """Dropout as it is, or off for the duration."""
+    """Leave dropout as it is inside, or turn it off and back on afterwards."""
     layers = [m for m in network.modules() if isinstance(m, nn.Dropout)]
     rates = [layer.p for layer in layers]
     for layer in layers:

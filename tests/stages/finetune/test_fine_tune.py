@@ -11,19 +11,21 @@ from stage_context import Messages
 from cache.errors import StageError
 from stages.boxes.geometry import iou
 from stages.features.warp import warp_regions
+from stages.finetune.batches import WarpedWindows, warped_windows
+from stages.finetune.fine_tune import check_windows, fine_tune, measure, training_run
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.tuning import WindowReader, check_pools, course_of, fine_tune, measure, window_reader
 from stages.finetune.windows import Windows, concatenate, image_windows
 from stages.networks.network import build
 from stages.networks.spec import InputSpec
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import Batch, torch_generator
+from stages.training.cross_entropy import LabelledBatch
+from stages.training.loop import torch_generator
 
 SPEC = InputSpec(32, "bgr", 255.0, (104.0, 117.0, 123.0))
 
 
-def reader_of(images: list[np.ndarray], spec: InputSpec) -> WindowReader:
-    return window_reader(images.__getitem__, spec, mode="warp", context_px=4, cache_bytes=10**6)
+def batches_of(images: list[np.ndarray], spec: InputSpec) -> WarpedWindows:
+    return warped_windows(images.__getitem__, spec, mode="warp", context_px=4, cache_bytes=10**6)
 
 
 def test_batch_is_each_windows_warp_in_order_and_mirrored_where_asked() -> None:
@@ -33,20 +35,20 @@ def test_batch_is_each_windows_warp_in_order_and_mirrored_where_asked() -> None:
     boxes = np.concatenate([corners, corners + rng.uniform(8, 30, (9, 2))], 1).astype(np.float32)
     windows = Windows(np.array([2, 0, 1, 2, 0, 0, 1, 2, 2]), boxes, np.arange(9))
     flips = np.array([0, 1, 0, 1, 1, 0, 0, 0, 1], bool)
-    batch = reader_of(images, SPEC).read(windows, flips)
-    assert batch.images.dtype == np.float32
+    batch = batches_of(images, SPEC).batch(windows, flips)
+    assert batch.inputs.dtype == np.float32
     np.testing.assert_array_equal(batch.labels, np.arange(9))
     for i in range(9):
         crop = warp_regions(images[windows.images[i]], boxes[i : i + 1], SPEC, mode="warp", context_px=4)[0]
-        np.testing.assert_array_equal(batch.images[i], crop[:, :, ::-1] if flips[i] else crop)
+        np.testing.assert_array_equal(batch.inputs[i], crop[:, :, ::-1] if flips[i] else crop)
 
 
 def test_no_foreground_is_an_error_and_no_background_a_warning() -> None:
     log = Messages()
     one = np.zeros((1, 4), np.float32)
     with pytest.raises(StageError, match="no window of the train split"):
-        check_pools(Windows(np.array([0]), one, np.array([0])), log)
-    check_pools(Windows(np.array([0]), one, np.array([2])), log)
+        check_windows(Windows(np.array([0]), one, np.array([0])), log)
+    check_windows(Windows(np.array([0]), one, np.array([2])), log)
     assert "no background" in log.warnings[0]
 
 
@@ -82,9 +84,9 @@ def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple
         network,
         training,
         aside if held_out is None else held_out,
-        reader_of(images, network.input),
+        batches_of(images, network.input),
         settings,
-        course_of(settings, seed=0, workers=2),
+        training_run(settings, seed=0, workers=2),
         Checkpoint(folder, {}),
         Messages(),
         n_classes=2,
@@ -122,19 +124,19 @@ def test_new_layer_starts_gaussian_and_all_layers_move(tmp_path: Path) -> None:
 
 
 def test_batch_normalisation_keeps_its_statistics() -> None:
-    assert not course_of(FinetuneSettings(), seed=0, workers=1).train_batch_norm
+    assert not training_run(FinetuneSettings(), seed=0, workers=1).train_batch_norm
 
 
 def test_measure_is_mean_over_windows_not_over_chunks(tmp_path: Path) -> None:
     network, _ = tune(tmp_path, iterations=1)
     images, _, aside = toy()
-    reader = reader_of(images, network.input)
-    small = measure(network, aside, reader, FinetuneSettings(fg_per_batch=1, bg_per_batch=6), 2)
-    large = measure(network, aside, reader, FinetuneSettings(fg_per_batch=100, bg_per_batch=100), 1)
+    batches = batches_of(images, network.input)
+    small = measure(network, aside, batches, FinetuneSettings(fg_per_batch=1, bg_per_batch=6), 2)
+    large = measure(network, aside, batches, FinetuneSettings(fg_per_batch=100, bg_per_batch=100), 1)
     assert small == pytest.approx(large, rel=1e-5)
-    batch: Batch = reader.read(aside)
+    batch: LabelledBatch = batches.batch(aside)
     with torch.no_grad():
-        logits = network.eval()(torch.from_numpy(batch.images))
+        logits = network.eval()(torch.from_numpy(batch.inputs))
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels)).item()
     assert large["val_loss"] == pytest.approx(expected, rel=1e-5)
     right = (logits.argmax(1).numpy() == batch.labels)[batch.labels > 0]

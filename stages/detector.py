@@ -15,36 +15,21 @@ from cache.errors import StageError
 from manifests import ImageRecord, decode_image, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
 from stages.boxes.geometry import Boxes
+from stages.detections.candidates import candidates_of, layers_needed
+from stages.detections.settings import DetectSettings
+from stages.detections.suppression import BoxSet, Detection, suppressed
 from stages.features.crops import Extractor
 from stages.features.method import extractor_of
 from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
 from stages.graph import ROOT, STAGES, at, place
-from stages.networks.forward import one_thread_each
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
 from stages.proposals.ranking import working_size
 from stages.proposals.settings import ProposalsSettings
 from stages.svm.classifier import Classifier, read_classifier
-
-from .candidates import candidates_of, layers_needed
-from .settings import DetectSettings
-from .suppression import BoxSet, suppressed
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One detected object. ``box``: x1, y1, x2, y2 in pixels of the upright image, 0-based, right/bottom exclusive.
-
-    ``score``: the SVM's margin (0 is its decision boundary), or a probability for ``svm.classifier: softmax``.
-    """
-
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
-
 
 # What a stage's list was made from: the name of the input, and whose output it is.
 _USED = {
@@ -82,7 +67,7 @@ class Detector:
     """R-CNN as a project trained it. Make one with :meth:`load`; call it on an image.
 
     A cached image of the test split gets the same detections as in the pipeline (before the dataset-wide score
-    threshold). Several threads may call it at once inside ``stages.networks.forward.one_thread_each``.
+    threshold). Several threads may call it at once.
     """
 
     def __init__(self, parts: _Parts) -> None:
@@ -240,8 +225,7 @@ def features_in_parts(
     parts: list[dict[str, NDArray[Any]]] = []
     for start in range(0, max(1, len(boxes)), at_once):
         report("features", start, len(boxes))
-        with one_thread_each():
-            features = extract(pixels, boxes[start : start + at_once])
+        features = extract(pixels, boxes[start : start + at_once])
         parts.append({name: narrow(f, storage, name, "image") for name, f in features.items()})
     return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 

@@ -1,0 +1,1 @@
+"""``rcnn params init``: parameters that agree with a dataset and a network."""

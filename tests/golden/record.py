@@ -1,0 +1,32 @@
+"""Run the tiny project of ``params.yaml`` beside this file, and record what each stage made of it.
+
+python -m tests.golden.record
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stages.graph import HEAD, KINDS
+from tests.golden.results import RECORDED, results_of
+
+ROOT = Path(__file__).parents[2]
+STAGES = [one.name for one in (*HEAD, *KINDS["rcnn"].places)]
+
+
+def run_tiny(project: Path) -> Path:
+    """Run every stage in the folder ``project``, which must be empty; returns it."""
+    shutil.copyfile(Path(__file__).with_name("params.yaml"), project / "params.yaml")
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", *STAGES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return project
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        RECORDED.write_text(json.dumps(results_of(run_tiny(Path(folder))), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,362 @@
+"""``rcnn params init``: what it writes fits together, what cannot work is refused, and nothing is lost."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from small_files import voc_folder, weights_header
+
+from manifests import ReadOptions, import_dataset
+from pipeline import cli
+from pipeline.detectors import Layout
+from pipeline.params import load_params
+from pipeline.params_init.drafts import Request, drafts, write
+from pipeline.params_init.text import differences, flow, with_values
+from stages.bbox.settings import BboxSettings
+from stages.features.settings import FeaturesSettings
+from stages.finetune.settings import FinetuneSettings
+from stages.manifest.settings import ManifestSettings
+from stages.networks.architectures import ARCHITECTURES
+from stages.networks.initial import planned_network
+from stages.networks.network import build
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import save_weights
+from stages.proposals.settings import ProposalsSettings
+from stages.svm.settings import SvmSettings
+
+ROOT = Path(__file__).parents[2]
+TORCHVISION = {"alexnet", "vgg16", "squeezenet1_0", "resnet50"}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the shipped parameters and a registered dataset of six images."""
+    project = tmp_path / "project"
+    (project / "detectors/sppnet").mkdir(parents=True)
+    for file in ("params.yaml", "detectors/sppnet/params.yaml"):
+        (project / file).write_bytes((ROOT / file).read_bytes())
+    register(project, voc_folder(tmp_path / "pets", {"train": 4, "test": 2}), "pets")
+    return project
+
+
+def register(project: Path, folder: Path, name: str) -> None:
+    import_dataset("voc", folder, name, ReadOptions(), project / "artifacts")
+
+
+def init(project: Path, network: str, weights: str, preset: str = "medium", **more: str) -> list[str]:
+    """Write the files, and return the reasons given."""
+    request = Request("pets", network, weights, preset, **more)  # type: ignore[arg-type]
+    made = drafts(project, request, "rcnn params init")
+    for draft in made:
+        write(draft, keep_former=False)
+    return [line for draft in made for line in draft.reasons]
+
+
+@pytest.mark.parametrize("preset", ["small", "medium", "paper"])
+@pytest.mark.parametrize("network", ARCHITECTURES)
+def test_every_network_and_preset_gives_files_that_fit(project: Path, network: str, preset: str) -> None:
+    if network in TORCHVISION:
+        init(project, network, "IMAGENET1K_V1", preset)
+    else:
+        weights_header(project / "w.safetensors", network, {"input": "RGB, minus 0.485, by 0.229"})
+        init(project, network, "w.safetensors", preset)
+    for name in ("rcnn", "sppnet"):
+        groups = load_params(Layout(project, name)).groups
+        settings, features = groups.of("network", NetworkSettings), groups.of("features", FeaturesSettings)
+        planned = planned_network(settings, project)
+        layers = {groups.of("svm", SvmSettings).layer, groups.of("bbox", BboxSettings).layer}
+        assert layers <= set(features.layers)
+        for layer in features.layers:
+            planned.node(layer)
+        assert features.method == ("spp" if name == "sppnet" else "warp")
+    root = load_params(Layout(project)).groups
+    side = planned_network(root.of("network", NetworkSettings), project).input.side_px
+    assert root.of("features", FeaturesSettings).context_px == round(16 * side / 227)
+    tuning = root.of("finetune", FinetuneSettings)
+    assert (tuning.lr, tuning.new_layer_lr, tuning.mirror) == (0.001, 10, True)
+    iterations = {"small": 100, "medium": 300, "paper": 70_000}
+    assert tuning.iterations == iterations[preset]
+
+
+def test_values_that_are_the_papers_are_the_defaults(project: Path) -> None:
+    weights_header(project / "w.safetensors", "caffenet", {"input": "BGR, minus (104, 117, 123)"})
+    init(project, "caffenet", "w.safetensors", "paper")
+    groups = load_params(Layout(project)).groups
+    for group, model in (("svm", SvmSettings), ("bbox", BboxSettings), ("features", FeaturesSettings)):
+        assert groups.of(group, model) == model()
+    tuning = groups.of("finetune", FinetuneSettings).model_dump()
+    assert tuning == FinetuneSettings().model_dump() | {"image_cache_mb": tuning["image_cache_mb"]}
+
+
+def test_comments_stay_and_say_whose_a_value_is(project: Path) -> None:
+    init(project, "alexnet", "IMAGENET1K_V1", "small")
+    text = (project / "params.yaml").read_text()
+    assert text.startswith("# Written by `rcnn params init`:\n# small: ")
+    assert "  iterations: 100              # ours, by the images; the paper: 70000\n" in text
+    assert "  crop: warp                   # warp | square | square_no_context (appendix A)\n" in text
+    assert "the demo" not in text and "digit" not in text.partition("pretrain:")[0]
+    own = (project / "detectors/sppnet/params.yaml").read_text()
+    assert "the demo's;" not in own and "  ridge_lambda: 4000           # the authors' code's\n" in own
+
+
+@pytest.mark.parametrize(
+    ("splits", "asked", "expected"),
+    [
+        ({"train": 4, "test": 2}, {}, ("train", "test")),
+        ({"train": 4, "val": 2}, {}, ("train", "val")),
+        ({"train": 4, "val": 2, "test": 2}, {}, ("train", "test")),
+        ({"trainval": 4, "test": 2}, {}, ("trainval", "test")),
+        ({"one": 4, "two": 2}, {"train": "one", "test": "two"}, ("one", "two")),
+        ({"train": 4, "val": 2, "test": 2}, {"test": "val"}, ("train", "val")),
+    ],
+)
+def test_splits(
+    project: Path, tmp_path: Path, splits: dict[str, int], asked: dict[str, str], expected: tuple[str, str]
+) -> None:
+    register(project, voc_folder(tmp_path / "others", splits), "pets")
+    init(project, "alexnet", "IMAGENET1K_V1", **asked)
+    settings = load_params(Layout(project)).groups.of("manifest", ManifestSettings)
+    assert (settings.train, settings.test) == expected
+
+
+@pytest.mark.parametrize(("width", "expected"), [(640, 500), (500, None), (320, None), (260, 500)])
+def test_the_width_of_the_search_follows_the_images(
+    project: Path, tmp_path: Path, width: int, expected: int | None
+) -> None:
+    register(project, voc_folder(tmp_path / "others", {"train": 2, "test": 2}, width=width), "pets")
+    reasons = init(project, "alexnet", "IMAGENET1K_V1")
+    assert load_params(Layout(project)).groups.of("proposals", ProposalsSettings).resize_width_px == expected
+    assert any(line.startswith("proposals: searched at") and str(width) in line for line in reasons)
+    init(project, "alexnet", "IMAGENET1K_V1", "paper")
+    own = load_params(Layout(project)).groups.of("proposals", ProposalsSettings).resize_width_px
+    assert own == (500 if width > 500 else None)
+
+
+def test_crowded_classes_let_more_regions_through(project: Path, tmp_path: Path) -> None:
+    register(project, voc_folder(tmp_path / "crowd", {"train": 2, "test": 2}, objects=24), "pets")
+    for preset, limit in (("medium", 480), ("paper", 100)):
+        reasons = init(project, "alexnet", "IMAGENET1K_V1", preset)
+        document = yaml.safe_load((project / "params.yaml").read_text())
+        assert document["detect"]["max_per_class"] == limit
+        assert any("12 objects in an image" in line for line in reasons)
+
+
+@pytest.mark.parametrize(
+    ("meta", "asked", "expected"),
+    [
+        ({"input": "BGR, 0-255, minus (104,117,123)"}, {}, {"color_order": "bgr", "side_px": 227}),
+        ({"note": "rgb, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"}, {}, None),
+        ({}, {"convention": "caffe"}, {"color_order": "bgr", "side_px": 227}),
+        ({}, {"convention": "torchvision"}, None),
+        ({"input": "RGB 0.485 0.229"}, {"convention": "caffe"}, {"color_order": "bgr", "side_px": 227}),
+    ],
+)
+def test_the_input_convention_is_the_files_or_the_one_named(
+    project: Path, meta: dict[str, str], asked: dict[str, str], expected: dict[str, object] | None
+) -> None:
+    weights_header(project / "w.safetensors", "squeezenet1_0", meta)
+    init(project, "squeezenet1_0", "w.safetensors", **asked)
+    found = yaml.safe_load((project / "params.yaml").read_text())["network"]["input"]
+    assert found == expected or (expected is not None and expected.items() <= found.items())
+
+
+def test_a_file_of_this_package_says_all_about_itself(project: Path) -> None:
+    network = build("small", 4, pyramid=(1, 2), generator=torch.Generator().manual_seed(0))
+    save_weights(project / "own.safetensors", network)
+    init(project, "small", "own.safetensors")
+    for name in ("rcnn", "sppnet"):
+        groups = load_params(Layout(project, name)).groups
+        assert groups.of("network", NetworkSettings).pyramid == (1, 2)
+        assert groups.of("svm", SvmSettings).layer == "fc7"
+    assert groups.of("features", FeaturesSettings).spp.levels == (1, 2)
+
+
+def weights(project: Path, name: str, content: bytes | str) -> str:
+    """Write ``name``: bytes as they are, or the header of the network named."""
+    if isinstance(content, bytes):
+        (project / name).write_bytes(content)
+    else:
+        weights_header(project / name, content, {"input": "BGR 104 117 123"})
+    return name
+
+
+ALEXNET = ("--network", "alexnet", "--weights", "IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--dataset", "pats", *ALEXNET), "dataset 'pats' is not registered; import it, or choose"),
+        (("--dataset", "pets", "--network", "alexnet", "--weights", "no.safetensors"), "no such weights file"),
+        (("--dataset", "pets", "--network", "alexnet", "--weights", "a.pth"), "is a pickle, and reading one can run"),
+        (
+            ("--dataset", "pets", "--network", "alexnet", "--weights", "pickle.safetensors"),
+            "not a readable safetensors",
+        ),
+        (("--dataset", "pets", "--network", "alexnet", "--weights", "sq.safetensors"), "check network.name"),
+        (
+            ("--dataset", "pets", "--network", "vgg16", "--weights", "alex.safetensors"),
+            "weights do not fit network vgg16",
+        ),
+        (("--dataset", "pets", "--network", "squeezenet1_0", "--weights", "mute.safetensors"), "--input torchvision"),
+        (("--dataset", "pets", "--network", "alexnet", "--weights", "IMAGENET1K_V9"), "there are IMAGENET1K_V1"),
+        (("--dataset", "pets", "--network", "caffenet", "--weights", "IMAGENET1K_V1"), "torchvision has no network"),
+        (("--dataset", "pets", "--network", "small", "--weights", "pretrain"), "brings no classification set"),
+        (
+            ("--dataset", "pets", "--network", "squeezenet1_0", "--weights", "IMAGENET1K_V1", "--layer", "fc7"),
+            "--layer fc7: network squeezenet1_0 has no layer 'fc7'; its named layers are pool5, fc8",
+        ),
+        (("--dataset", "pets", *ALEXNET, "--train", "trian"), "--train trian: dataset pets has no such split (did you"),
+        (("--dataset", "pets", *ALEXNET, "--train", "test"), "share 2 images"),
+        (("--dataset", "pets", *ALEXNET, "--input", "caffe"), "torchvision says the input convention"),
+        (("--dataset", "kinds", *ALEXNET), "has one class per picture and no boxes"),
+        (("--dataset", "odd", *ALEXNET), "its splits are one, two"),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    run: Run, project: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    register(project, voc_folder(tmp_path / "odd", {"one": 2, "two": 2}), "odd")
+    _classes(project, tmp_path / "kinds")
+    weights(project, "pickle.safetensors", b"\x80\x04}q\x00.")
+    weights(project, "sq.safetensors", "squeezenet1_0")
+    weights(project, "alex.safetensors", "alexnet")
+    weights_header(project / "mute.safetensors", "squeezenet1_0", {"format": "pt"})
+    before = (project / "params.yaml").read_bytes()
+    code, out, err = run("-C", project, "params", "init", *arguments, "--force")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 and said in err, err
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def _classes(project: Path, folder: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((20, 30, 3), len(name + split), np.uint8)).save(folder / split / name / "1.png")
+    import_dataset("folders", folder, "kinds", ReadOptions(), project / "artifacts")
+
+
+def test_an_edited_file_is_only_replaced_by_force_and_kept(run: Run, project: Path) -> None:
+    call = ("-C", project, "params", "init", "--dataset", "pets", *ALEXNET)
+    files = [project / "params.yaml", project / "detectors/sppnet/params.yaml"]
+    files[0].write_text(files[0].read_text().replace("C: 0.001", "C: 0.02"))
+    before = [file.read_bytes() for file in files]
+    code, out, err = run(*call)
+    assert (code, out) == (2, "")
+    assert "params.yaml: holds other values, which git does not have; --force replaces it" in err
+    assert "  dataset: scenes -> pets" in err and [file.read_bytes() for file in files] == before
+    code, out, err = run(*call, "--force")
+    assert code == 0 and "the former is" in out
+    assert [file.with_name("params.yaml.before").read_bytes() for file in files] == before
+    assert run(*call)[0] == 0  # nothing to lose: the same once more
+    files[0].write_text(before[0].decode())
+    assert run(*call, "--force")[0] == 0
+    assert files[0].with_name("params.yaml.before2").read_bytes() == before[0]
+    assert load_params(Layout(project)).dataset == "pets"
+
+
+def test_a_file_as_git_has_it_is_replaced(run: Run, project: Path) -> None:
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", project, *command], check=True)
+    code, out, err = run("-C", project, "params", "init", "--dataset", "pets", *ALEXNET)
+    assert code == 0 and "the former is" not in out and "dataset: scenes -> pets" in err
+    assert not list(project.rglob("*.before*"))
+
+
+def test_other_detectors_with_another_network_are_named(run: Run, project: Path) -> None:
+    (project / "detectors/mine").mkdir()
+    (project / "detectors/mine/params.yaml").write_text("kind: sppnet\nnetwork: {name: zf5, weights: z.safetensors}\n")
+    code, _, err = run("-C", project, "params", "init", "--dataset", "pets", *ALEXNET, "--force")
+    assert code == 0 and "mine/params.yaml: has another network.name and is left as it is" in err
+
+
+def test_what_the_machine_and_the_demo_need_is_kept(project: Path) -> None:
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("workers: 0", "workers: 3").replace("seed: 3", "seed: 11"))
+    init(project, "alexnet", "IMAGENET1K_V1")
+    params = load_params(Layout(project))
+    assert (params.execution.workers, params.seed) == (3, 11)
+
+
+def test_params_without_a_command_still_shows(run: Run, project: Path) -> None:
+    assert "svm.C" in run("-C", project, "params", "svm.C")[1]
+    assert "svm.C" in run("-C", project, "params", "show", "svm.C")[1]
+    assert "dataset" in run("-C", project, "params")[1]
+    assert run("-C", project, "params", "--markdown")[1].startswith("#")
+    assert "init" in run("-C", project, "params", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "document", "expected"),
+    [
+        ("# old\n\na: 1   # why\n", {"a": 2}, "# new\n\na: 2   # why\n"),
+        ("g:   # of it\n  a: 1.50   # why\n", {"g": {"a": 1.5}}, "# new\n\ng:   # of it\n  a: 1.50   # why\n"),
+        ("g: {a: 1, b: x}   # both\n", {"g": {"a": 1, "b": None}}, "# new\n\ng: {a: 1, b: null}   # both\n"),
+        ("a: 'it # is'\n", {"a": "007"}, "# new\n\na: '007'"),
+        ("a:\n- 1\n- 2\n", {"a": [3]}, "# new\n\na: [3]\n"),  # over several lines: nothing of it is kept
+        ("a: 1\n", {"a": 1, "b": {"c": [1.0]}}, "# new\n\na: 1\n\nb:\n  c: [1]\n"),
+    ],
+)
+def test_values_in_a_files_lines(text: str, document: dict[str, object], expected: str) -> None:
+    made = with_values(text, "# new\n", document, {})
+    assert made.startswith(expected) and yaml.safe_load(made) == document
+
+
+@pytest.mark.parametrize(
+    "value", ["yes", "1e5", "12:30", "a: b", "# x", "é", "", None, 0.1, -1.0001, 1e-7, [], {"a": [1]}]
+)
+def test_any_value_reads_back(value: object) -> None:
+    assert yaml.safe_load(f"a: {flow(value)}") == {"a": value}
+
+
+def test_differences_name_what_is_gone_and_what_is_new() -> None:
+    found = list(differences({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": [4]}, "e": None}))
+    assert found == ["a.c: 2 -> [4]", "d: 3 -> -", "e: - -> null"]
+
+
+@pytest.mark.slow
+def test_both_detectors_run_up_to_features_as_written(run: Run, project: Path) -> None:
+    tensors = build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0)).trunk.state_dict()
+    save_file(tensors, project / "sq.safetensors", {"input": "BGR, 0-255, minus (104, 117, 123)"})
+    call = ("--dataset", "pets", "--network", "squeezenet1_0", "--weights", "sq.safetensors", "--small", "--force")
+    code, _, err = run("-C", project, "params", "init", *call)
+    assert code == 0, err
+    for file in (project / "params.yaml", project / "detectors/sppnet/params.yaml"):
+        document = yaml.safe_load(file.read_text())
+        few = {"fg_per_batch": 2, "bg_per_batch": 4, "held_out_fraction": 0}
+        document["finetune"] |= few | {"iterations": min(1, document["finetune"]["iterations"])}
+        document["features"]["spp"]["scales_px"] = [200]
+        if "proposals" in document:
+            document["proposals"] |= {"max_proposals": 6, "resize_width_px": None}
+        file.write_text(yaml.safe_dump(document))
+    code, _, err = run("-C", project, "run", "manifest", "proposals", "pretrain", "finetune", "features")
+    assert code == 0, err
+    code, _, err = run("-C", project, "-d", "sppnet", "run", "pretrain", "finetune", "features")
+    assert code == 0, err
+    for folder, length in (("artifacts", 4608), ("artifacts/detectors/sppnet", 512 * 50)):
+        found = json.loads((project / folder / "features/manifest.json").read_text())
+        assert found["summary"]["layers"] == {"pool5": length}
