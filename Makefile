@@ -1,5 +1,5 @@
-# make demo: the whole pipeline on the built-in dataset.   make test: the test suite.
-.PHONY: demo test lint setup clean bench bench-gpu
+# make demo: the whole pipeline on the built-in dataset.   make test: the test suite.   make quick: a minute of it.
+.PHONY: demo compare test quick lint setup clean bench bench-gpu
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
@@ -19,8 +19,19 @@ demo: $(READY)
 	@echo
 	@$(BIN)/rcnn metrics
 
+# All detectors of the project, whatever of them is missing, on one page: reports/comparison/index.html.
+compare: $(READY)
+	PATH="$(BIN):$$PATH" dvc repro comparison/dvc.yaml
+
 test: $(READY)
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# One room by its name (make quick ROOM=svm: tests/stages/svm), or the rooms whose tests take seconds each.
+QUICK := boxes kernels scoring page detections evaluate
+quick: $(READY)
+	@folders=$$(for room in $(or $(ROOM),$(QUICK)); do find tests -type d -name "$$room" -not -path '*/__pycache__*'; done); \
+	test -n "$$folders" || { echo "there is no room $(ROOM) in tests/" >&2; exit 2; }; \
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(if $(ROOM),,-m "not slow") $$folders
 
 lint: $(READY)
 	$(BIN)/ruff check .

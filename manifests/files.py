@@ -93,12 +93,17 @@ def read_bytes(path: Path, name: str, folder: Path | None = None) -> bytes:
     return data
 
 
+def lfs_pointer(data: bytes) -> str:
+    """Say that ``data`` are not a file but the note that Git LFS keeps in its place, and what to do; "" of others."""
+    if not data.startswith(_LFS_POINTERS):
+        return ""
+    return "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, then this again"
+
+
 def refuse_pointer(data: bytes, name: str) -> None:
-    """Raise DatasetError where ``data`` are not a file but the note that Git LFS keeps in its place."""
-    if data.startswith(_LFS_POINTERS):
-        raise DatasetError(
-            f"{name}: is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, then this again"
-        )
+    """Raise DatasetError where ``data`` are Git LFS's note in place of a file."""
+    if pointer := lfs_pointer(data):
+        raise DatasetError(f"{name}: {pointer}")
 
 
 # No picture that is allowed needs more: twice HARD_MAX_PIXELS of raw RGB would not be decoded either.

@@ -64,7 +64,7 @@ def _record(context: RunContext, layout: Layout, seconds: float) -> None:
     try:
         timings.record(layout, context.node.name, seconds, counts, costs)
     except (StoreError, OSError) as error:  # the stage is through: DVC must not be told that it failed
-        context.log.warning(f"its time is not in {timings.FILE}: {error}")
+        context.log.warning(f"its time is not in {layout.reports / timings.FILE}: {error}")
     context.log.info(f"done in {format_seconds(seconds)}, peak memory {timings.peak_rss_mb():.0f} MiB")
 
 

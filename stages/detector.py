@@ -169,23 +169,14 @@ class Detector:
     ) -> list[Detection]:
         """Detect objects, best first.
 
-        Parameters
-        ----------
-        image
-            A file, or uint8 [H, W, 3] RGB pixels.
-        min_score
-            Only detections that score at least this; None: at least their class's in :meth:`shown_from`.
-        box_regression
-            False gives the proposals' own boxes.
-        report
-            Called with the part of the work that begins and, within one, with how much of it is done.
+        Args:
+            image: a file, or uint8 [H, W, 3] RGB pixels.
+            min_score: only detections that score at least this; None: at least their class's in :meth:`shown_from`.
+            box_regression: False gives the proposals' own boxes.
+            report: called with the part of the work that begins and, within one, with how much of it is done.
 
-        Raises
-        ------
-        DatasetError
-            The file is no image that can be read.
-        StageError
-            The array has another shape or type.
+        Raises ``DatasetError`` where the file is no image that can be read, ``StageError`` where the array has another
+        shape or type.
         """
         pixels, digest = _pixels(image)
         found = self._boxes(pixels, digest, box_regression, report)
@@ -251,9 +242,9 @@ def _check_made_together(made: Mapping[str, Artifact], files: _Files) -> None:
         for name, (stage, output) in _USED[reader].items():
             path = files.of(stage, output)
             if made[reader].inputs.get(name) != digest_file(path):
+                made_with = files.of(reader, "manifest").parent.relative_to(files.project)
                 raise StageError(
-                    f"{path}: not the one that {files.of(reader, 'manifest').parent} was made with; run `dvc repro`, "
-                    "which runs what is missing"
+                    f"{path}: not the one that {made_with} was made with; run `dvc repro`, which runs what is missing"
                 )
 
 

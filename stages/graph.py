@@ -20,6 +20,7 @@ from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
+from .finetune.settings import check as check_finetune
 from .manifest.settings import ManifestSettings
 from .networks.settings import ArithmeticSettings, NetworkSettings
 from .pretrain.settings import PretrainSettings
@@ -62,7 +63,7 @@ PROPOSALS = Stage(
 )
 PRETRAIN = Stage(
     name="pretrain",
-    version=1,
+    version=2,
     run="stages.pretrain.stage:run",
     settings={"pretrain": PretrainSettings, "network": NetworkSettings},
     seeded=True,
@@ -78,7 +79,7 @@ PRETRAIN = Stage(
 )
 FINETUNE = Stage(
     name="finetune",
-    version=1,
+    version=2,
     run="stages.finetune.stage:run",
     settings={"finetune": FinetuneSettings},
     reads={"features": RegionSettings},
@@ -93,6 +94,7 @@ FINETUNE = Stage(
     trained=("weights", "curve"),
     on_device=True,
     plots=("curve",),
+    check=check_finetune,
 )
 FEATURES = Stage(
     name="features",

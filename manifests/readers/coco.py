@@ -230,10 +230,10 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     plain = [name for text in names if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
     hits = {place: sum(exists(place / name) for name in plain) for place in places}
     best = max(places, key=lambda place: hits[place])
-    if not hits[best]:  # in another case or Unicode form, perhaps
-        similar = {place: len(match_names(plain, _visible(place), folders=False)) for place in places}
-        best = max(places, key=lambda place: similar[place])
-        hits = similar
+    if not hits[best]:  # in another case or Unicode form, or in other folders
+        places = [place for place in places if place != above]  # which holds more than this dataset, maybe
+        hits = {place: len(match_names(plain, _visible(place), folders=True)) for place in places}
+        best = max(places, key=lambda place: hits[place])
     if hits[best] or options.images is not None:
         return best.resolve()
     if not plain:  # nothing to look for: the checks say what is wrong with the names

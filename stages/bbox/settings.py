@@ -1,4 +1,4 @@
-"""Parameters of the ``bbox`` stage: the authors' constants as defaults (rcnn_train_bbox_regressor.m).
+"""Parameters of the ``bbox`` stage; each description says whose the value is: the paper's, its authors' code's or ours.
 
 Boxes are regressed once. To regress a regressed box again is left out: the authors found that it brings nothing
 (appendix C), and their code does not.
@@ -21,17 +21,24 @@ class BboxSettings(Settings):
         description="splits to train on, of those that manifest.train lists; null: all of them (the authors, ILSVRC: "
         "val1, beside val1 and train_N for the network and the SVMs)",
     )
-    layer: str = Field("pool5", min_length=1, description="feature layer that is regressed from")
-    ridge_lambda: float = Field(1000.0, gt=0, le=1e9, description="weight of the squared norm, bias included")
-    min_iou: float = Field(
-        0.6, ge=0, lt=1, description="a region is trained on if its best IoU with an object is above"
+    layer: str = Field("pool5", min_length=1, description="feature layer that is regressed from (the paper)")
+    ridge_lambda: float = Field(
+        1000.0, gt=0, le=1e9, description="weight of the squared norm, bias included (the paper; SPP-net's code: 4000)"
     )
-    target_norm: float = Field(20.0, gt=0, le=1e6, description="mean norm that features are scaled to")
+    min_iou: float = Field(
+        0.6,
+        ge=0,
+        lt=1,
+        description="a region is trained on if its best IoU with an object is above (the paper; SPP-net's code: 0.5)",
+    )
+    target_norm: float = Field(
+        20.0, gt=0, le=1e6, description="mean norm that features are scaled to (the authors' code)"
+    )
     memory_limit_mb: int = Field(
         2048,
         ge=1,
         le=10**7,
-        description="MiB for training data; what exceeds it takes further passes over the features",
+        description="MiB for training data; what exceeds it takes further passes over the features (ours)",
     )
 
 

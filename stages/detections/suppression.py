@@ -52,7 +52,7 @@ class ImageDetections:
     no_bbox: BoxSet
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays that hold detections, named as in docs/contract.md."""
+        """The arrays that hold detections, named as in docs/adding-a-stage.md."""
         named: dict[str, NDArray[Any]] = {}
         for prefix, found in (("bbox", self.bbox), ("no_bbox", self.no_bbox)):
             named[f"{prefix}.boxes"] = found.boxes

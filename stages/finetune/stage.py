@@ -1,15 +1,17 @@
-"""Stage ``finetune``: continue training the CNN on proposals of the train split (paper section 2.3).
+"""Stage ``finetune``: continue training the CNN on proposals of training images (paper section 2.3).
 
-Reads the dataset manifest, the proposals and the network's weights; writes
-``weights.safetensors`` (N + 1 outputs, background first) and the curve
-``curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are. Cost:
-128 windows forward and backward per iteration, about four forward passes. With ``features.method: spp`` only the fully
-connected layers are trained (SPP paper section 4.2), on windows pooled from feature maps, the stage's own objects;
-``manifest.json`` names them.
+These are all images of the train split, or of the parts of it that ``finetune.images`` names, but for those that
+``finetune.held_out_fraction`` keeps aside for the curve, which chooses nothing.
+
+Reads the dataset manifest, the proposals and the network's weights; writes ``weights.safetensors`` (N + 1 outputs,
+background first) and the curve ``curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are.
+Cost: 128 windows forward and backward per iteration, about four forward passes. With ``features.method: spp`` only the
+fully connected layers are trained (SPP paper section 4.2), on windows pooled from feature maps, the stage's own
+objects; ``manifest.json`` names them.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from cache import Artifact, digest_file, digest_json
 from cache.errors import StageError
 from manifests import ImageRecord
+from manifests.select import training_images
 from stages.boxes.geometry import Boxes
 from stages.contract import Context
 from stages.features.maps import STAGE as MAPS
@@ -43,10 +46,11 @@ from .batches import (
     warped_windows,
 )
 from .fine_tune import CURVE_COLUMNS, check_windows, fine_tune, training_run
+from .sampling import hold_out
 from .settings import FinetuneSettings
-from .windows import Limits, Windows, collect, hold_out
+from .windows import Limits, Windows, classes_shown, collect, concatenate
 
-LEARNED = 0.1  # a fine-tuned network recognises at least this share of the held-out object windows
+LEARNED = 0.1  # a fine-tuned network recognises at least this share of object windows
 # These change no number of the result, so a run may go on from a checkpoint that was made with others.
 NO_RESULT = {"image_cache_mb", "checkpoint_every"}
 
@@ -74,7 +78,7 @@ def run(ctx: Context) -> None:
 
     def train() -> None:
         classes = ctx.dataset().classes
-        rows = fine_tune(
+        found = fine_tune(
             network.to(device_of(ctx.device)),
             training,
             held_out,
@@ -85,10 +89,11 @@ def run(ctx: Context) -> None:
             ctx.log,
             n_classes=len(classes),
         )
-        _warn_if_nothing_learned(rows[-1], ctx)
+        if found.recognised < LEARNED:
+            ctx.log.warning(_nothing_learned(found.recognised, "held-out" if len(held_out) else "training"))
         meta = {"stage": "finetune", **class_names_meta(classes), "background_output": "0"}
         save_weights(ctx.output("weights"), network, meta)
-        write_curve(ctx.output("curve"), CURVE_COLUMNS, rows)
+        write_curve(ctx.output("curve"), CURVE_COLUMNS, found.curve)
         ctx.after_commit(checkpoint.remove)
 
     ctx.trained(params, inputs, train)
@@ -99,12 +104,11 @@ def _made_from(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parameters and the digests of inputs that the trained weights depend on: of training images alone."""
     dataset, proposals = ctx.dataset(), ctx.artifact("proposals")
-    images = [
-        [record.sha256, ground_truth_digest(record), proposals.keys[record.id]] for record in dataset.split("train")
-    ]
+    records = training_images(dataset, settings.images)
+    images = [[record.sha256, ground_truth_digest(record), proposals.keys[record.id]] for record in records]
     params = {
         "seed": ctx.seed,
-        "finetune": settings.model_dump(mode="json", exclude=NO_RESULT),
+        "finetune": settings.model_dump(mode="json", exclude=NO_RESULT | {"images"}),  # these are among the inputs
         "regions": _identity(regions),
         "classes": list(dataset.classes),
         "torch": torch.__version__,
@@ -122,24 +126,31 @@ def _identity(regions: RegionSettings) -> list[Any]:
 
 
 def _labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows, Windows]:
-    """Label ground truth and proposals of the train split: of the images trained on, and of those held out.
+    """Label ground truth and proposals: of the images trained on, and of those held out.
 
     ``StageError`` for an image without proposals.
     """
     dataset, artifact = ctx.dataset(), ctx.artifact("proposals")
-    records = dataset.split("train")
+    records = training_images(dataset, settings.images)
 
     def proposals_of(record: ImageRecord) -> Boxes:
         boxes: Boxes = ctx.store.get(artifact.stage, _key(artifact, record), ["boxes"]).arrays["boxes"]
         return boxes
 
-    aside = hold_out(len(records), settings.held_out_fraction, generator(ctx.seed, "finetune", "held-out images"))
     limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)
-    training, held_out = collect(records, proposals_of, aside, n_classes=len(dataset.classes), limits=limits)
+    parts = collect(records, proposals_of, n_classes=len(dataset.classes), limits=limits)
+    shown = classes_shown(parts, len(dataset.classes))
+    aside = hold_out(shown, settings.held_out_fraction, generator(ctx.seed, "finetune", "held-out images"))
+    training, held_out = (
+        concatenate([part for part, out in zip(parts, aside, strict=True) if out == side]) for side in (False, True)
+    )
     ctx.log.info(
         f"{len(training.foreground)} foreground and {len(training.background)} background windows of"
         f" {int((~aside).sum())} images; {int(aside.sum())} images held out"
     )
+    for name, has_any in zip(dataset.classes, np.any(shown, axis=0).tolist(), strict=True):
+        if not has_any:
+            ctx.log.warning(f"class {name!r} has no foreground window: fine-tuning cannot teach it")
     return training, held_out
 
 
@@ -150,8 +161,8 @@ def _key(proposals: Artifact, record: ImageRecord) -> str:
 
 
 def _warped(ctx: Context, regions: RegionSettings, network: Network, settings: FinetuneSettings) -> WarpedWindows:
-    """Cut windows out of the train split's images. Raises ``StageError`` where the context leaves no room."""
-    records, read = ctx.dataset().split("train"), ctx.image
+    """Cut windows out of the training images. Raises ``StageError`` where the context leaves no room."""
+    records, read = training_images(ctx.dataset(), settings.images), ctx.image
     return warped_windows(
         lambda index: read(records[index]),
         network.input,
@@ -176,7 +187,7 @@ def _pooled(
     """
     spp = Spp(**dict(regions.spp))
     checked_length(network, spp)
-    records = ctx.dataset().split("train")
+    records = training_images(ctx.dataset(), settings.images)
     mirrored = set(np.unique(training.images).tolist()) if settings.mirror else set()
     wanted = np.unique(np.concatenate([training.images, held_out.images])).tolist()
     made_of = described(network, spp.scales_px, settings.precision, regions.storage)
@@ -197,11 +208,9 @@ def _shapes(records: Sequence[ImageRecord]) -> list[tuple[int, int]]:
     return [(record.width, record.height) for record in records]
 
 
-def _warn_if_nothing_learned(last: Mapping[str, float], ctx: Context) -> None:
-    """Warn of a rate that throws the weights off: a finite loss, and a network that calls everything background."""
-    accuracy = last.get("val_fg_accuracy", float("nan"))
-    if accuracy < LEARNED:
-        ctx.log.warning(
-            f"only {accuracy:.0%} of the held-out object windows are recognised after fine-tuning; lower"
-            " finetune.lr or finetune.new_layer_lr, or train for more iterations"
-        )
+def _nothing_learned(share: float, which: str) -> str:
+    """Word the warning of a rate that throws the weights off: a finite loss, and all is called background."""
+    return (
+        f"only {share:.0%} of the {which} object windows are recognised after fine-tuning; lower finetune.lr or "
+        "finetune.new_layer_lr, or train for more iterations"
+    )

@@ -1,4 +1,4 @@
-"""Which windows fine-tuning sees, and how a mini-batch is drawn from them (paper section 2.3).
+"""The windows that fine-tuning sees, and their labels (paper section 2.3).
 
 Follows the authors' finetuning/rcnn_make_window_file.m and Caffe's window_data_layer.cpp: an image's rows are
 its ground truth (difficult objects included) and then its proposals; a row's label is the class it overlaps
@@ -112,13 +112,12 @@ def image_windows(
 def collect(
     records: Sequence[ImageRecord],
     proposals_of: Callable[[ImageRecord], Boxes],
-    held_out: NDArray[np.bool_],
     *,
     n_classes: int,
     limits: Limits,
-) -> tuple[Windows, Windows]:
-    """Collect the windows of the images trained on, and of those ``held_out`` (bool [n]); both index ``records``."""
-    sides: tuple[list[Windows], list[Windows]] = ([], [])
+) -> list[Windows]:
+    """Collect the windows of each image, whose index is the one in ``records``."""
+    parts = []
     for index, record in enumerate(records):
         boxes, labels = image_windows(
             record.boxes,
@@ -128,8 +127,16 @@ def collect(
             n_classes=n_classes,
             limits=limits,
         )
-        sides[int(held_out[index])].append(Windows(np.full(len(labels), index, np.int64), boxes, labels))
-    return concatenate(sides[0]), concatenate(sides[1])
+        parts.append(Windows(np.full(len(labels), index, np.int64), boxes, labels))
+    return parts
+
+
+def classes_shown(parts: Sequence[Windows], n_classes: int) -> NDArray[np.bool_]:
+    """Tell which classes have a foreground window in which image, bool [images, n_classes]."""
+    shown = np.zeros((len(parts), n_classes + 1), np.bool_)
+    for index, part in enumerate(parts):
+        shown[index, part.labels] = True
+    return shown[:, BACKGROUND + 1 :]
 
 
 def concatenate(parts: Sequence[Windows]) -> Windows:
@@ -139,40 +146,3 @@ def concatenate(parts: Sequence[Windows]) -> Windows:
         np.concatenate([np.zeros((0, 4), np.float32), *(p.boxes for p in parts)]),
         np.concatenate([np.zeros(0, np.int64), *(p.labels for p in parts)]),
     )
-
-
-def hold_out(n_images: int, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose the images that are not trained on: bool [n_images], ``fraction`` of them, but at least one of each kind.
-
-    With a single image, or fraction 0, none is held out.
-    """
-    out = np.zeros(n_images, bool)
-    if fraction > 0 and n_images > 1:
-        count = min(max(round(fraction * n_images), 1), n_images - 1)
-        out[rng.permutation(n_images)[:count]] = True
-    return out
-
-
-def draw_batch(
-    windows: Windows, *, fg: int, bg: int, mirror: bool, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Draw the rows [bg + fg] of one mini-batch, background first, and which to mirror (bool, each with p = 0.5).
-
-    Uniformly, with replacement, from all windows of the dataset. Where there is no background, no row of it is drawn;
-    the caller makes sure that there is foreground.
-    """
-    kinds = ((windows.background, bg), (windows.foreground, fg))
-    rows = np.concatenate([rng.choice(kind, n) for kind, n in kinds if len(kind)])
-    flips = rng.random(len(rows)) < 0.5 if mirror else np.zeros(len(rows), bool)
-    return rows, flips
-
-
-def draw_held_out(windows: Windows, *, count: int, fg_share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw at most ``count`` rows without replacement, ``fg_share`` of them foreground.
-
-    Sorted, so that one image's windows stay together. Where there are too few of a kind, all of them are taken.
-    """
-    n_fg = round(count * fg_share)
-    kinds = ((windows.background, count - n_fg), (windows.foreground, n_fg))
-    rows = [rng.choice(kind, min(n, len(kind)), replace=False) for kind, n in kinds]
-    return np.sort(np.concatenate(rows))

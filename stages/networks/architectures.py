@@ -34,7 +34,8 @@ class Architecture:
     ``rectifier`` of a ReLU that follows it. ``conv5`` is the node of the last feature map before pooling, after its
     ReLU. ``fc6`` is the module path of the layer that takes the flattened pool5 (None: there is no such layer).
     ``grid`` is the grid that ``pool5`` is averaged to unless the parameter says otherwise (None: left as is). ``place``
-    is where it takes other fully connected layers (None: it has got them).
+    is where it takes other fully connected layers (None: it has got them). ``last_bias`` is what the last layer's bias
+    starts at where it is trained from scratch.
     """
 
     input: InputSpec
@@ -45,6 +46,7 @@ class Architecture:
     grid: int | None = None
     rectifier: str | None = None
     place: HeadPlace | None = None
+    last_bias: float = 0.0
 
     def with_fc_head(self) -> "Architecture":
         """Describe the network after :func:`.spp_head.put_fc_head`: it has pool5, fc6, fc7 and fc8, as CaffeNet has."""
@@ -60,6 +62,7 @@ class Architecture:
             grid=None,
             rectifier=None,
             place=None,
+            last_bias=0.0,
         )
 
 
@@ -108,6 +111,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         conv5="features.13",
         fc6="classifier.0",
         place=HeadPlace("features.14", "classifier", 256),
+        last_bias=1.0,  # Zeiler_conv5.prototxt
     ),
     "vgg16": Architecture(
         InputSpec(224, "rgb", 1.0, *IMAGENET),

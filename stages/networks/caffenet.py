@@ -31,9 +31,12 @@ class CaffeStyle(nn.Module):
     """Five convolutions in ``features``, then two layers of 4,096 units: what Caffe's early networks share.
 
     ``features`` ends in 256 maps of 6 x 6 and has its second, fourth and fifth convolution at 4, 10 and 12. Weights
-    start as in Caffe's training files: Gaussian 0.01 (0.005 in fc6 and fc7), bias 1 in conv2, conv4, conv5, fc6 and
-    fc7, else 0.
+    start as in Caffe's training files: Gaussian 0.01, in fc6 and fc7 ``fc_std``; bias 1 in conv2, conv4, conv5, fc6 and
+    fc7, ``last_bias`` in fc8, else 0.
     """
+
+    fc_std = 0.005
+    last_bias = 0.0
 
     def __init__(self, features: nn.Sequential, n_outputs: int) -> None:
         super().__init__()
@@ -55,8 +58,9 @@ class CaffeStyle(nn.Module):
         wide = {self.classifier[i] for i in (0, 3)}
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.normal_(module.weight, std=0.005 if module in wide else 0.01)
+                nn.init.normal_(module.weight, std=self.fc_std if module in wide else 0.01)
                 nn.init.constant_(module.bias, 1.0 if module in biased else 0.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.classifier[6].bias, self.last_bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map crops [B, 3, side, side] to logits [B, n_outputs]."""

@@ -146,11 +146,12 @@ class Network(nn.Module):
         """Return the parameters of the last layer (fc8)."""
         return self.trunk.get_submodule(self._architecture.head).parameters()
 
-    def new_head(self, n_outputs: int, generator: torch.Generator) -> None:
-        """Replace the last layer: weights N(0, 0.01), bias 0 (paper section 2.3).
+    def new_head(self, n_outputs: int, generator: torch.Generator, bias: float | None = None) -> None:
+        """Replace the last layer: weights N(0, 0.01), as the authors' training files have it.
 
-        The new logits may be negative, also where the architecture rectifies its own (squeezenet1_0): of a few classes
-        one that starts below 0 would never get a gradient again.
+        Its bias starts at ``bias`` (their fine-tuning files: 0 for R-CNN, 1 for SPP-net), None: at the architecture's
+        own (1 for ZF-5). The new logits may be negative, also where the architecture rectifies its own
+        (squeezenet1_0): of a few classes one that starts below 0 would never get a gradient again.
         """
         old = self.trunk.get_submodule(self._architecture.head)
         new: nn.Linear | nn.Conv2d
@@ -162,7 +163,7 @@ class Network(nn.Module):
             raise TypeError(f"last layer of {self.name} is a {type(old).__name__}")
         with torch.no_grad():
             new.weight.normal_(0, LAST_LAYER_STD, generator=generator)
-            nn.init.zeros_(new.bias)  # type: ignore[arg-type]
+            nn.init.constant_(new.bias, self._architecture.last_bias if bias is None else bias)  # type: ignore[arg-type]
         new.to(device=old.weight.device, dtype=old.weight.dtype)
         new.train(old.training)
         put_module(self.trunk, self._architecture.head, new)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache import atomic_write
 from cache.errors import StageError
+from manifests.files import lfs_pointer
 
 from .network import Network, build
 from .settings import MAX_FC, MAX_LEVEL, MAX_LEVELS
@@ -142,6 +143,9 @@ def open_weights(path: Path, *, header_only: bool = False) -> tuple[dict[str, Te
     if not path.is_file():
         raise StageError(f"{path}: no such weights file; check network.weights, or run the stage that writes it")
     try:
+        with path.open("rb") as file:
+            if pointer := lfs_pointer(file.read(64)):
+                raise StageError(f"{path}: {pointer}")
         with safe_open(path, "pt") as file:
             read = (lambda name: _described(file.get_slice(name))) if header_only else file.get_tensor
             return {k: read(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .architectures import ARCHITECTURES
 from .caffenet import CaffeStyle
 
 
@@ -27,10 +28,14 @@ class WithinChannelNorm(nn.Module):
 class ZF5(CaffeStyle):
     """ZF-5: 96 (7 x 7, stride 2), 256 (5 x 5, stride 2), 384, 384, 256 (3 x 3) filters, two layers of 4,096 units.
 
-    Paddings and order are those of the authors' Zeiler_conv5.prototxt: 1, 0, 1, 1, 1; ReLU, normalisation, then 3/2
-    pooling without padding that rounds up: 224 -> 110 -> 55 -> 26 -> 13. Here with the plain 3/2 pool5 (13 -> 6) of the
-    paper's baseline; ``network.pyramid`` puts the spatial pyramid in its place.
+    Paddings, order and first weights are those of the authors' Zeiler_conv5.prototxt: 1, 0, 1, 1, 1; ReLU,
+    normalisation, then 3/2 pooling without padding that rounds up: 224 -> 110 -> 55 -> 26 -> 13; fc6 and fc7
+    N(0, 0.01), fc8's biases 1. Here with the plain 3/2 pool5 (13 -> 6) of the paper's baseline; ``network.pyramid``
+    puts the spatial pyramid in its place.
     """
+
+    fc_std = 0.01
+    last_bias = ARCHITECTURES["zf5"].last_bias
 
     def __init__(self, n_outputs: int) -> None:
         features = nn.Sequential(

@@ -50,8 +50,9 @@ def pretrain(
     resized; here each is resized from the picture. Held-out pictures have the network's own side. StageError, before
     anything is trained, for sizes that the network cannot take.
 
-    The last layer begins at N(0, 0.01), as in Caffe's training files. With ``settings.batch_norm`` the network is
-    trained with batch normalisation, which is folded away before this returns.
+    The last layer begins at N(0, 0.01), as in Caffe's training files, and its biases at the architecture's own (0;
+    ZF-5: 1). With ``settings.batch_norm`` the network is trained with batch normalisation, which is folded away before
+    this returns.
 
     Returns:
         The curve (see CURVE_COLUMNS).

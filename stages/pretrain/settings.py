@@ -1,4 +1,4 @@
-"""Parameters of training from scratch on the dataset's classification set."""
+"""Parameters of training from scratch on the dataset's classification set; the values are ours where none says more."""
 
 from typing import Annotated, Literal
 
@@ -13,9 +13,9 @@ Sizes = Annotated[tuple[Annotated[int, Field(ge=16, le=MAX_SIDE_PX)], ...], Fiel
 class PretrainSettings(Settings):
     """Group ``pretrain`` of params.yaml; read only where ``network.weights`` is ``pretrain``.
 
-    The paper pre-trains on ILSVRC 2012 (lr 0.01, 310,000 iterations of 256), which is what a given weights
-    file stands for. These defaults are for the built-in classification set and the small network: half a
-    minute on two cores.
+    The paper pre-trains on ILSVRC 2012, the authors' file with lr 0.01 and 310,000 iterations of 256, which is what a
+    given weights file stands for. These defaults are ours, for the built-in classification set and the small network:
+    half a minute on two cores.
     """
 
     iterations: int = Field(600, ge=1, le=10_000_000, description="SGD iterations")
@@ -25,8 +25,8 @@ class PretrainSettings(Settings):
         200, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
     )
     gamma: float = Field(0.3, gt=0, le=1, description="factor by which the rate drops")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(0.0005, ge=0, le=1, description="L2 penalty on weights; biases have none")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (Caffe's)")
+    weight_decay: float = Field(0.0005, ge=0, le=1, description="L2 penalty on weights; biases have none (Caffe's)")
     batch_norm: bool = Field(
         True, description="train with batch normalisation and fold it into the layers at the end (networks without it)"
     )

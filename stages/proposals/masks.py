@@ -1,4 +1,4 @@
-"""The segmentation mask of each proposal, rebuilt from what its object keeps.
+"""The regions that a proposals object keeps: each proposal's mask, and the boxes of all, those beyond a cap too.
 
 Arrays of a proposals object (beside ``boxes``):
 
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from .selective_search.search import Forest, Proposals
@@ -73,3 +74,41 @@ def _leaves(parents: NDArray[np.int32], n: int, node: int) -> NDArray[np.bool_]:
     for i in range(node - 1, -1, -1):
         inside[i] = parents[i] >= 0 and inside[parents[i]]
     return inside[:n]
+
+
+def region_boxes(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int32]:
+    """Boxes of all regions at the working size: of each hierarchy's merges, and once of each label map's own regions.
+
+    int32 [m, 4], right and bottom exclusive, not distinct: what was ranked before any box was dropped.
+    """
+    parts, boxed = [], set()
+    for label_map, start, n in arrays["hierarchies"].tolist():
+        labels = np.ascontiguousarray(arrays["labels"][label_map], np.int32)
+        nodes = _node_boxes(labels, np.ascontiguousarray(arrays["parents"][start : start + 2 * n - 1], np.int32))
+        parts.append(nodes[n:] if label_map in boxed else nodes)
+        boxed.add(label_map)
+    return np.concatenate(parts)
+
+
+@njit("int32[:,::1](int32[:,::1], int32[::1])", cache=True, nogil=True)
+def _node_boxes(labels, parents):  # type: ignore[no-untyped-def]
+    """Boxes of all nodes of one hierarchy; parents have larger numbers than their children."""
+    height, width = labels.shape
+    boxes = np.empty((len(parents), 4), np.int32)
+    boxes[:, :2] = max(height, width)
+    boxes[:, 2:] = 0
+    for y in range(height):
+        for x in range(width):
+            i = labels[y, x]
+            boxes[i, 0] = min(boxes[i, 0], x)
+            boxes[i, 1] = min(boxes[i, 1], y)
+            boxes[i, 2] = max(boxes[i, 2], x + 1)
+            boxes[i, 3] = y + 1
+    for i in range(len(parents)):
+        above = parents[i]
+        if above >= 0:
+            boxes[above, 0] = min(boxes[above, 0], boxes[i, 0])
+            boxes[above, 1] = min(boxes[above, 1], boxes[i, 1])
+            boxes[above, 2] = max(boxes[above, 2], boxes[i, 2])
+            boxes[above, 3] = max(boxes[above, 3], boxes[i, 3])
+    return boxes

@@ -11,7 +11,7 @@ from manifests import ImageRecord
 from stages.boxes.geometry import Boxes
 
 from .file import read_proposal_file
-from .ranking import Rng, image_rng
+from .ranking import Rng, first_of_each, image_rng, to_image
 from .settings import ProposalsSettings
 from .sliding_window import sliding_windows
 
@@ -70,6 +70,36 @@ def proposals_of(
     if settings.method == "opencv":
         return _boxes_only(_opencv(pixels, settings, rng), record), {}
     return _selective_search(pixels, settings, rng)
+
+
+def all_found(
+    record: ImageRecord, arrays: Mapping[str, NDArray[Any]], settings: ProposalsSettings, seed: int, given: Boxes | None
+) -> Boxes | None:
+    """All boxes that the method found in an image, those beyond ``max_proposals`` too, in any order.
+
+    Told again from the image's object, which holds every region; None where it does not (OpenCV's).
+
+    Args:
+        arrays: the object's, all of them.
+        given: as :func:`proposals_of` takes it.
+    """
+    if settings.max_proposals is None or len(arrays["boxes"]) < settings.max_proposals:
+        return np.asarray(arrays["boxes"], np.float32)
+    if settings.method == "opencv":
+        return None
+    if settings.method == "selective_search":
+        return _all_regions(record, arrays, settings.min_side_px)
+    whole = settings.model_copy(update={"max_proposals": None})
+    return np.asarray(proposals_of(record, None, whole, seed, given)[0]["boxes"], np.float32)
+
+
+def _all_regions(record: ImageRecord, arrays: Mapping[str, NDArray[Any]], min_side_px: int) -> Boxes:
+    from .masks import region_boxes
+
+    found = region_boxes(arrays)
+    found = found[((found[:, 2:] - found[:, :2]) >= min_side_px).all(axis=1)]
+    mapped = to_image(found, record.width, record.height, int(arrays["working_size"][1]))
+    return mapped[first_of_each(mapped)]
 
 
 def _boxes_only(boxes: Boxes, record: ImageRecord) -> dict[str, NDArray[Any]]:

@@ -43,7 +43,7 @@ def opencv_proposals(
     sigma: float,
     min_side_px: int,
     resize_width_px: int | None,
-    max_proposals: int,
+    max_proposals: int | None,
 ) -> Boxes:
     """float32 [n, 4] boxes of a uint8 [H, W, 3] RGB image, in OpenCV's order, which ``rng`` seeds.
 

@@ -14,9 +14,9 @@ def image_rng(seed: int, image_sha256: str) -> Rng:
 
 
 def order_candidates(
-    boxes: NDArray[np.int32], priorities: NDArray[np.float64], rng: Rng, min_side: int, limit: int
+    boxes: NDArray[np.int32], priorities: NDArray[np.float64], rng: Rng, min_side: int, limit: int | None
 ) -> NDArray[np.int64]:
-    """Indices of at most ``limit`` kept candidates, best first.
+    """Indices of at most ``limit`` (None: all) kept candidates, best first.
 
     As the authors do: multiply each priority (small is good) by a uniform random number, sort ascending, drop boxes
     with a side below ``min_side``, drop exact repetitions keeping the first. Boxes [n, 4], right and bottom exclusive.

@@ -45,7 +45,12 @@ class ProposalsSettings(Settings):
     method: Literal["selective_search", "opencv", "sliding_window", "file"] = Field(
         "selective_search", description="which of the interchangeable methods makes the boxes"
     )
-    max_proposals: int = Field(2000, ge=1, le=1_000_000, description="boxes kept per image, best first")
+    max_proposals: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="boxes kept per image, best first; null: all, as in the authors' code",
+    )
     min_side_px: int = Field(
         20, ge=1, le=10_000, description="shorter sides are dropped, at the size worked on (not for method file)"
     )

@@ -23,7 +23,7 @@ def sliding_windows(
     aspects: Sequence[float],
     stride: float,
     min_side_px: int,
-    max_proposals: int,
+    max_proposals: int | None,
 ) -> Boxes:
     """Windows of every scale and aspect over a width x height image, and the whole image: float32 [n, 4].
 

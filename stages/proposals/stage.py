@@ -6,7 +6,7 @@ Reads the dataset manifest and the images, writes ``artifacts/proposals/manifest
 tenth of a second per 500 x 375 image and thread, and about 180 kB, nearly all of it for the region masks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION, Boxes
 from stages.contract import Compute, Context, ImageTask, Node, ReadImage
 
-from .methods import NEEDS_PIXELS, file_boxes, prepare, proposals_of
-from .recall import recall_summary
+from .cost import large_pictures
+from .methods import NEEDS_PIXELS, all_found, file_boxes, prepare, proposals_of
+from .recall import ImageBoxes, recall_summary
 from .settings import ProposalsSettings
 
 _COMMON = ("method", "max_proposals")
@@ -94,9 +95,12 @@ def run(ctx: Context) -> None:
     params = key_params(settings, ctx.seed)
     from_file = file_boxes(settings, dataset.images, ctx.log.info)
     tasks = [_task(record, params, from_file, ctx.node) for record in dataset.images]
+    if ctx.store.missing(ctx.node.stage.name, [task.recipe.key for task in tasks]):
+        for line in large_pictures(dataset.images, settings):
+            ctx.log.warning(line)
     read_image = ctx.image if settings.method in NEEDS_PIXELS else None
     keys = ctx.compute_images(tasks, ProposalsCompute(settings, ctx.seed, read_image))
-    _publish(ctx, dict(zip((record.id for record in dataset.images), keys, strict=True)))
+    _publish(ctx, tasks, keys, settings)
 
 
 def _task(
@@ -110,13 +114,19 @@ def _task(
     return ImageTask(record, Recipe(node.stage.name, node.version, params, inputs), args={"boxes": boxes})
 
 
-def _publish(ctx: Context, keys: Mapping[int, str]) -> None:
+def _publish(ctx: Context, tasks: Sequence[ImageTask], keys: Sequence[str], settings: ProposalsSettings) -> None:
+    key_of = {task.image.id: key for task, key in zip(tasks, keys, strict=True)}
+    given = {task.image.id: task.args.get("boxes") for task in tasks}
 
-    def read_boxes(record: ImageRecord) -> Boxes:
-        boxes = ctx.store.get(ctx.node.stage.name, keys[record.id], names=["boxes"]).arrays["boxes"]
-        if not len(boxes):
+    def read_boxes(record: ImageRecord) -> ImageBoxes:
+        stage, key = ctx.node.stage.name, key_of[record.id]
+        arrays = ctx.store.get(stage, key, names=["boxes"]).arrays
+        kept = arrays["boxes"]
+        if not len(kept):
             ctx.log.warning(f"{record.file_name}: no proposals; the image is kept with zero boxes")
-        return boxes
+        if len(kept) == settings.max_proposals and settings.method == "selective_search":
+            arrays = ctx.store.get(stage, key).arrays
+        return ImageBoxes(kept, all_found(record, arrays, settings, ctx.seed, given[record.id]))
 
     summary = recall_summary(ctx.dataset(), read_boxes)
     for split, figures in summary.items():
@@ -126,4 +136,16 @@ def _publish(ctx: Context, keys: Mapping[int, str]) -> None:
             f"{overall['recall_0.7']} at 0.7, mean best overlap {overall['mean_best_overlap']} "
             f"({overall['objects']} objects, difficult and crowd left out)"
         )
-    ctx.publish("manifest", list(keys.items()), {"splits": summary})
+        if figures["cap"]["images_cut"]:
+            ctx.log.warning(f"{split}: {_cut(figures, settings)}")
+    ctx.publish("manifest", list(key_of.items()), {"splits": summary})
+
+
+def _cut(figures: Mapping[str, Any], settings: ProposalsSettings) -> str:
+    """Say what the cap has cost one split."""
+    cap = figures["cap"]
+    cut = f"proposals.max_proposals {settings.max_proposals} was reached in {cap['images_cut']} of {figures['images']}"
+    if cap["found"] is None:
+        return f"{cut} images; what was found beyond it is not known by this method"
+    lost = f"{cap['recall_lost_0.5'] or 0:.3g} at IoU 0.5, {cap['recall_lost_0.7'] or 0:.3g} at 0.7"
+    return f"{cut} images: {figures['boxes']} of {cap['found']} boxes kept, recall lost {lost} (null keeps all)"

@@ -42,7 +42,10 @@ def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:
             charts.append(
                 tag("div", line_chart(series, ChartAxis("iteration"), ChartAxis(label, 0, high), width=500, height=240))
             )
-    return join(tag("h3", title), tag("div", *charts, class_="columns"))
+    held_out = any(row[name] for row in rows for name in columns if name.startswith("val_"))
+    note = "Nothing was kept aside to measure on: the curve is that of training alone."
+    notes = [] if held_out else [tag("p", note, class_="note")]
+    return join(tag("h3", title), *notes, tag("div", *charts, class_="columns"))
 
 
 def _curve(rows: Sequence[Row], column: str, name: str, style: str) -> Series:

@@ -18,12 +18,13 @@ import numpy as np
 from manifests import Dataset, DatasetError, ImageRecord
 from manifests.readers.findings import Findings
 
-from .files import comp4_names, voc_image_ids
+from .files import voc_image_ids
 from .objects import FlatDetections
 
 TOLERANCE_PX = 2.0  # a box may leave its image by so much and is then cut off, as at the import of a dataset
 _FIELDS = ("image_id", "category_id", "bbox", "score")
 _COMP = re.compile(r"comp\d+_det_[^_]+_(?P<name>.+)\.txt")
+_TABLE = "comp4_classes.json"  # which file is which class's, where names say it in part
 
 
 @dataclass(frozen=True)
@@ -101,26 +102,31 @@ def read_voc_results(folder: Path, dataset: Dataset, records: Sequence[ImageReco
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: is no folder of comp4_det_test_CLASS.txt files; correct the path")
-    ours = dict(zip(comp4_names(dataset.classes), dataset.classes, strict=True))  # long names are cut in file names
-    named = {
-        ours.get(path.name, unquote(match["name"])): path
-        for path in sorted(folder.iterdir())
-        if (match := _COMP.fullmatch(path.name))
-    }
+    named = _class_files(folder)
     if not named:
-        raise DatasetError(f"{folder}: there is no file such as {next(iter(ours))}; correct the path")
+        raise DatasetError(f"{folder}: there is no file such as comp4_det_test_CLASS.txt; correct the path")
     findings = Findings(skip=False)
     rows: list[_Row] = []
     images = _Images(dataset, records)
-    for name, path in named.items():
+    for path, name in named.items():
         label = _label(name, dataset, path.name, findings)
         if label is not None:
             rows += _voc_rows(path, label, images, findings)
-    given = set(named)
     for name in dataset.classes:
-        if name not in given:
+        if name not in named.values():
             findings.note(f"{folder}: there is no file of class {name!r}: taken as no detections of it")
     return _checked(rows, records, findings, clip=clip)
+
+
+def _class_files(folder: Path) -> dict[Path, str]:
+    """Return the files of results with their classes: what the folder's table says, else what is in their names."""
+    table = folder / _TABLE
+    try:
+        told = json.loads(table.read_bytes()) if table.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{table}: is not JSON ({error}); write the results again") from None
+    found = {path: match["name"] for path in sorted(folder.iterdir()) if (match := _COMP.fullmatch(path.name))}
+    return {path: str(told.get(path.name) or unquote(name)) for path, name in found.items()}
 
 
 def _coco_rows(

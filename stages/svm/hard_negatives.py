@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stages.boxes.geometry import Boxes, area
+from stages.boxes.nms import exceeds
 from stages.kernels.threads import Threads
 
 from .classifier import Classifier
@@ -137,7 +138,7 @@ def _packed(negative: NDArray[np.bool_]) -> NDArray[np.uint64]:
     return np.packbits(padded, axis=1, bitorder="little").view("<u8")
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _drop(sides: Any, areas: Any, is_gt: Any, most_iou: float, words: Any) -> None:
     """Clear the bits of dropped negatives in words uint64 [n, words]; sides float64 [4, n] are x1, y1, x2, y2."""
     x1, y1, x2, y2 = sides[0], sides[1], sides[2], sides[3]
@@ -153,8 +154,7 @@ def _drop(sides: Any, areas: Any, is_gt: Any, most_iou: float, words: Any) -> No
             width = max(min(x2[i], x2[k]) - max(x1[i], x1[k]), 0.0)
             height = max(min(y2[i], y2[k]) - max(y1[i], y1[k]), 0.0)
             shared = width * height
-            # shared / union > most_iou without a division by zero
-            near[k] = shared > most_iou * (areas[i] + areas[k] - shared)
+            near[k] = exceeds(shared, areas[i] + areas[k] - shared, most_iou)
         for k in range(i + 1, n):
             if near[k] and not is_gt[k]:
                 for w in range(count):

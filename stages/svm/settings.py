@@ -1,4 +1,4 @@
-"""Parameters of the ``svm`` stage: the authors' constants as defaults (rcnn_train.m), where no description says "ours".
+"""Parameters of the ``svm`` stage; each description says whose the value is: the paper's, its authors' code's, or ours.
 
 Left out is their option ``k_folds``: it fits further SVMs to parts of the final cache, by which training images can be
 scored that an SVM has not seen. Nothing here reads such scores, and their experiments set it to 0.
@@ -19,11 +19,17 @@ class SvmSettings(Settings):
     classifier: Literal["svm", "softmax"] = Field(
         "svm", description="svm: train linear SVMs; softmax: the fine-tuned network's last layer (appendix B)"
     )
-    layer: str = Field("fc7", min_length=1, description="feature layer that is scored")
-    C: float = Field(0.001, gt=0, le=1e6, description="weight of the hinge losses against the regulariser")
-    positive_weight: float = Field(2.0, gt=0, le=1e6, description="factor on the positives' losses")
-    bias: float = Field(10.0, gt=0, le=1e6, description="constant feature; its weight is regularised too")
-    target_norm: float = Field(20.0, gt=0, le=1e6, description="mean norm that features are scaled to")
+    layer: str = Field("fc7", min_length=1, description="feature layer that is scored (the paper)")
+    C: float = Field(
+        0.001, gt=0, le=1e6, description="weight of the hinge losses against the regulariser (the authors' code)"
+    )
+    positive_weight: float = Field(2.0, gt=0, le=1e6, description="factor on the positives' losses (the authors' code)")
+    bias: float = Field(
+        10.0, gt=0, le=1e6, description="constant feature; its weight is regularised too (the authors' code)"
+    )
+    target_norm: float = Field(
+        20.0, gt=0, le=1e6, description="mean norm that features are scaled to (the authors' code)"
+    )
     images: SplitNames | None = Field(
         None,
         description="splits to train on, of those that manifest.train lists; null: all of them (the paper, VOC 2010 to "
@@ -55,10 +61,17 @@ class SvmSettings(Settings):
         description="of an image's regions that have the same cells of the same scale only the first can be a negative "
         "(SPP-net's code, instead of duplicate_iou; with features.method: spp)",
     )
-    margin: float = Field(-1.0001, ge=-1e6, le=1e6, description="negatives scoring above are hard: cached")
-    evict_below: float = Field(-1.2, ge=-1e6, le=1e6, description="after a fit, negatives scoring below leave")
+    margin: float = Field(
+        -1.0001, ge=-1e6, le=1e6, description="negatives scoring above are hard: cached (the authors' code)"
+    )
+    evict_below: float = Field(
+        -1.2,
+        ge=-1e6,
+        le=1e6,
+        description="after a fit, negatives scoring below leave (the authors' code; ILSVRC: -1.1)",
+    )
     retrain_after: int = Field(
-        2000, ge=0, le=10**9, description="refit a class once more new negatives than this came in"
+        2000, ge=0, le=10**9, description="refit a class once more new negatives than this came in (the authors' code)"
     )
     passes: int = Field(1, ge=1, le=20, description="ordered passes over the train images (the paper: one)")
     solver: Literal["dual", "liblinear"] = Field(
@@ -70,14 +83,14 @@ class SvmSettings(Settings):
         1e-4,
         ge=1e-6,
         le=1,
-        description="dual: stop when the objective is at most this share above its minimum, by the duality gap",
+        description="dual: stop when the objective is at most this share above its minimum, by the duality gap (ours)",
     )
     mining_gap: float = Field(
         0.01,
         ge=1e-6,
         le=1,
         description="dual: the same of all fits of a class but its last, which only find hard negatives; one below "
-        "svm.gap counts as svm.gap",
+        "svm.gap counts as svm.gap (ours)",
     )
     tolerance: float = Field(
         0.1,
@@ -89,7 +102,8 @@ class SvmSettings(Settings):
         2048,
         ge=1,
         le=10**7,
-        description="MiB for cached negatives; liblinear: and its copy of them for the largest class",
+        description="MiB for cached negatives; liblinear: and its copy of them for the largest class (ours; the "
+        "authors have no limit)",
     )
 
     @model_validator(mode="after")

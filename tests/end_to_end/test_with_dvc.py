@@ -181,3 +181,17 @@ def test_an_experiment_in_a_copy_of_the_project(environment: dict[str, str], tmp
     run = ("exp", "run", "--temp", "-C", "artifacts/datasets/pets", "-S", "proposals.max_proposals=9", "proposals")
     assert "Ran experiment" in checkout.dvc(*run)
     assert len(checkout.objects()) == 2 * before > 0  # in the project's own store
+
+
+@pytest.mark.slow
+def test_the_example_that_tunes_the_svms(mine: tuple[Checkout, list[str]]) -> None:
+    checkout, _ = mine
+    script = Path(checkout.environment["PATH"].split(":")[0]) / "dvc"
+    script.write_text(f"#!{sys.executable} -Wignore\nimport sys\nfrom dvc.cli import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    checkout("git", "add", ".")
+    checkout("git", "commit", "-q", "--allow-empty", "-m", "Results")
+    before = {name for name in checkout.objects() if name.startswith("features")}
+    said = checkout(sys.executable, str(ROOT / "examples/tune_svm.py"), ".", "0.01")
+    assert re.search(r"svm\.C 0\.01: mAP 0\.\d{3} \(experiment C-0\.01\)", said)
+    assert {name for name in checkout.objects() if name.startswith("features")} == before

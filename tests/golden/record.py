@@ -4,6 +4,7 @@ python -m tests.golden.record
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def run_tiny(project: Path) -> Path:
     """Run every stage in the folder ``project``, which must be empty; returns it."""
     shutil.copyfile(Path(__file__).with_name("params.yaml"), project / "params.yaml")
     command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", *STAGES]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # sums in one order
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | one_thread, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return project

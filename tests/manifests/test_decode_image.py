@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from manifests import DatasetError, decode_image
+from manifests.images import decode
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -199,3 +200,87 @@ def test_decompression_bomb_is_refused_undecoded():
     with pytest.raises(DatasetError, match=r"7 x 5.* 34 pixels allowed; shrink it"):
         decode_image(encoded(Image.fromarray(RGB)), "x", max_pixels=34)
     assert decode_image(encoded(Image.fromarray(RGB)), "x", max_pixels=35).shape == (5, 7, 3)
+
+
+def photograph(width: int = 96, height: int = 1280) -> Image.Image:
+    """A picture with content everywhere, of a JPEG file as large as a photograph's."""
+    small = np.random.default_rng(3).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def entropy(data: bytes, rows_left: float) -> bytes:
+    """A JPEG's bytes up to this share of its (last) scan."""
+    start = data.rindex(b"\xff\xda")
+    return data[: start + int((len(data) - start) * rows_left)]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_jpeg_without_its_end_is_taken_where_little_is_lost(progressive, subsampling, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photograph(), "JPEG", progressive=progressive, subsampling=subsampling, exif=exif, quality=90)
+    whole = decode(data, "x")
+    assert whole.missing == ""
+    turned = {1: 0, 3: 2, 6: 1}[orientation]  # quarter turns that bring the stored rows back
+    stored = np.rot90(whole.pixels, turned)
+    for cut in (data[:-1], data[:-2], entropy(data, 0.99), entropy(data, 0.97)):
+        found = decode(cut, "x")
+        assert found.orientation == orientation
+        differing = np.flatnonzero((np.rot90(found.pixels, turned) != stored).any(axis=(1, 2)))
+        lost = len(stored) - int(differing[0]) if len(differing) else 0
+        if cut in (data[:-1], data[:-2]):
+            assert (lost, found.missing) == (0, "its last bytes are missing, but none of its rows")
+        else:
+            said = int(found.missing.split()[2])
+            assert found.missing.endswith("of its 1280 rows are missing, wholly or in part")
+            assert lost - 1 <= said < 1280 / 20  # chroma is interpolated one row up
+            assert said - lost < 2 * 16  # in whole blocks
+    for cut in (entropy(data, 0.5), entropy(data, 0.9), data[:300]):
+        with pytest.raises(DatasetError, match=r"^x: the image is truncated or damaged \("):
+            decode(cut, "x")
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_refused():
+    data = encoded(photograph(), "JPEG", progressive=True)
+    scans = [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"]
+    assert len(scans) > 4
+    for end in scans[1:]:  # a file that ends between two scans lacks no row, but the rows' detail
+        with pytest.raises(DatasetError, match="truncated or damaged"):
+            decode(data[:end], "x")
+
+
+def test_a_jpeg_says_how_much_is_lost_where_that_is_too_much():
+    data = encoded(photograph(), "JPEG")
+    with pytest.raises(DatasetError, match=r"; the last \d+ of its 1280 rows are missing, wholly .*\); replace"):
+        decode(entropy(data, 0.5), "x")
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP", b"tEXt"])
+def test_a_png_with_large_texts_or_profiles_is_read(kind):
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    packed = zlib.compress(bytes(2**22))
+    head = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0", b"tEXt": b"k\0"}[kind]
+    data = encoded(Image.fromarray(RGB))
+    large = data[:33] + chunk(kind, head + (b"x" * 2**22 if kind == b"tEXt" else packed)) * 30 + data[33:]
+    np.testing.assert_array_equal(decode_image(large, "x"), RGB)
+    with pytest.raises(DatasetError, match="truncated or damaged"):
+        decode_image(large[:-40], "x")
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "form but HEIC, as iPhones write it; convert"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "form but AVIF; convert"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "form but JPEG XL; convert"),
+        (b"\n<!DOCTYPE html><html></html>", "form but a web page, as a failed download leaves it"),
+    ],
+)
+def test_what_another_file_is_is_said(data, match):
+    with pytest.raises(DatasetError, match=match):
+        decode_image(data, "x.jpg")

@@ -234,6 +234,16 @@ def test_run(context):
     assert context.log.infos == ["toy: 1 train and 1 test images, 2 classes"]
 
 
+def test_run_with_a_list_of_splits(context):
+    context.run()
+    single = context.output("manifest").read_bytes()
+    context.change(manifest=ManifestSettings(train=("train",)))
+    context.run()
+    written = load_dataset(context.output("manifest"))
+    assert written.splits == ("test", "train", "train/train")
+    assert single.replace(b'["train"]', b'["train", "train/train"]') == context.output("manifest").read_bytes()
+
+
 def test_run_names_every_changed_file(context, tmp_path):
     (tmp_path / "voc/JPEGImages/a.jpg").write_bytes(b"x")
     (tmp_path / "voc/JPEGImages/b.jpg").unlink()

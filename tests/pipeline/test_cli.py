@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,6 +188,48 @@ def test_import_and_show(run: Run, project: Path) -> None:
         assert sheet.width > 300
     assert "cats" in run("-C", project, "dataset", "ls")[1]
     assert run("-C", project, "dataset", "refresh", "cats")[0] == 0
+
+
+def test_the_line_that_an_import_prints_works_for_any_name(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    for name in ("007", "1e5", "no"):
+        code, _, err = run("-C", project, "dataset", "import", "voc", folder, "--name", name)
+        printed = re.search(r"next: `(dataset: .*)` in params.yaml", err)
+        assert code == 0 and printed is not None, err
+        params = project / "params.yaml"
+        params.write_text(re.sub(r"^dataset:.*$", printed[1], params.read_text(), flags=re.MULTILINE))
+        code, _, err = run("-C", project, "run", "manifest")
+        assert (code, f"manifest: {name}: 1 train and 1 test images" in err) == (0, True), err
+
+
+def test_import_of_two_folders_of_any_names(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    given = ("--images", folder / "JPEGImages", "--annotations", folder / "Annotations")
+    command = ("-C", project, "dataset", "import", "voc", "--name", "cats")
+    code, out, err = run(*command, *given)
+    assert (code, out.startswith("cats: 2 images")) == (0, True), err
+    assert run("-C", project, "dataset", "refresh", "cats")[0] == 0
+    code, _, err = run(*command, *given[:2])
+    assert code == 2 and "--annotations" in err
+    code, _, err = run("-C", project, "dataset", "import", "yolo", folder, "--name", "n", *given[:2])
+    assert code == 2 and "No such option" in err
+
+
+@pytest.mark.parametrize("written", ["cat, dog", "cat,dog", " cat ,dog,", '"cat", dog'])
+def test_spaces_in_a_list_of_classes_are_no_part_of_their_names(run: Run, project: Path, written: str) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    command = ("-C", project, "dataset", "import", "voc", folder, "--name", "cats", "--classes", written)
+    code, out, err = run(*command)
+    assert (code, "2 classes (cat, dog)" in out) == (0, True), err
+
+
+def test_a_refusal_says_that_it_could_be_skipped(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    (folder / "JPEGImages/b.jpg").write_bytes(b"no image")
+    command = ("-C", project, "dataset", "import", "voc", folder, "--name", "cats")
+    code, _, err = run(*command)
+    assert (code, "rcnn: --on-error skip leaves out just what this line names" in err) == (2, True)
+    assert run(*command, "--on-error", "skip")[0] == 0
 
 
 def test_import_of_class_folders(run: Run, project: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
+from toy_stage import toy_node
 
 from cache import Payload, Recipe, Store
 from cache.environment import Environment, present
@@ -15,12 +16,13 @@ from cache.errors import ExecutionError
 from cache.record import object_files
 from pipeline import environments
 from pipeline.context import RunContext
+from pipeline.detectors import Layout
 from pipeline.environments import Notice, environment_here
 from pipeline.executor import Executor, Tally, Work
 from pipeline.local import LocalRunner
 from pipeline.params import parse_params
 from pipeline.progress import Reporter
-from stages.contract import Compute, Context, ImageTask, Stage
+from stages.contract import Compute, Context, ImageTask
 
 MakeTask = Callable[..., ImageTask]
 GPU = "cuda NVIDIA H200"
@@ -137,9 +139,10 @@ def run(project: Path, tasks: list[ImageTask], compute: Compute, **store: str) -
         found.extend(ctx.compute_images(tasks, compute))
         ctx.publish("manifest", list(enumerate(found)), {})
 
-    stage = Stage("toy", 1, {}, (), {"toy": "before.json"}, {"manifest": "artifacts/toy/manifest.json"}, stage_run)
-    context = RunContext(stage, project, parse_params({"store": store}))
-    stage.run(context)
+    outputs = {"manifest": "artifacts/toy/manifest.json"}
+    node = toy_node("toy", stage_run, inputs={"toy": "before.json"}, outputs=outputs)
+    context = RunContext(node, Layout(project), parse_params({"store": store}), {"toy": node})
+    stage_run(context)
     context.commit()
     return found
 

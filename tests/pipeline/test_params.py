@@ -113,6 +113,31 @@ def test_aliases_and_brackets_without_end_are_one_line(tmp_path: Path) -> None:
         assert len(str(caught.value)) < 20_000
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["007", "2007", "1_000", "no", "On", "TRUE", "null", "1.5", "1e5", "2024-01-02", "2024-13-45", "0x1F", "0o17"],
+)
+@pytest.mark.parametrize("after", ["", "  # ours", "\r"])
+def test_a_dataset_that_yaml_takes_for_something_else_is_to_be_put_in_quotes(
+    tmp_path: Path, name: str, after: str
+) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"seed: 1\ndataset: {name}{after}\n", newline="")
+    with pytest.raises(ParamsError) as caught:
+        load_params(Layout(tmp_path))
+    assert str(caught.value) == (
+        f'{file}: dataset: YAML does not read {name} without quotes as a name; put quotes: dataset: "{name}"'
+    )
+    file.write_text(f'dataset: "{name}"{after}\n')
+    assert load_params(Layout(tmp_path)).dataset == name
+
+
+@pytest.mark.parametrize("name", ["scenes", "voc2007", "3dshapes", "1-2", "e5", "a_1", "9e"])
+def test_other_dataset_names_need_no_quotes(tmp_path: Path, name: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"dataset: {name}  # ours\n")
+    assert load_params(Layout(tmp_path)).dataset == name
+
+
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="not found; run from the project's folder"):
         load_params(Layout(tmp_path))

@@ -57,7 +57,7 @@ def selective_search(
     min_region_px: int | None,
     min_side_px: int,
     resize_width_px: int | None,
-    max_proposals: int,
+    max_proposals: int | None,
 ) -> Proposals:
     """Region proposals of one uint8 [H, W, 3] RGB image.
 
@@ -67,12 +67,13 @@ def selective_search(
         min_region_px: least region of the initial segmentations; None: each one's k.
         min_side_px: smaller boxes are dropped, measured at the size worked on.
         resize_width_px: width to work at (up or down); None works on the image as it is.
+        max_proposals: boxes returned, the best; None: all, as the authors return them.
     """
     height, width = rgb.shape[:2]
     pixels = resize(rgb, *working_size(width, height, resize_width_px))
     forests = tuple(grow(pixels, k, colors, strategies, sigma, min_region_px))
     boxes, priorities, regions = candidates(forests)
-    kept = order_candidates(boxes, priorities, rng, min_side_px, len(boxes))
+    kept = order_candidates(boxes, priorities, rng, min_side_px, None)
     mapped = to_image(boxes[kept], width, height, pixels.shape[1])
     first = first_of_each(mapped)[:max_proposals]  # cutting to the image can make two boxes one
     return Proposals(mapped[first], regions[kept][first], forests, (pixels.shape[0], pixels.shape[1]))

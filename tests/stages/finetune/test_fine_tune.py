@@ -12,10 +12,10 @@ from cache.errors import StageError
 from stages.boxes.geometry import iou
 from stages.features.warp import warp_regions
 from stages.finetune.batches import WarpedWindows, warped_windows
-from stages.finetune.fine_tune import check_windows, fine_tune, measure, training_run
+from stages.finetune.fine_tune import FineTuned, check_windows, fine_tune, measure, training_run
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.windows import Windows, concatenate, image_windows
-from stages.networks.network import build
+from stages.networks.network import Network, build
 from stages.networks.spec import InputSpec
 from stages.training.checkpoint import Checkpoint
 from stages.training.cross_entropy import LabelledBatch
@@ -74,13 +74,13 @@ def toy() -> tuple[list[np.ndarray], Windows, Windows]:
     return images, concatenate(parts[:8]), concatenate(parts[8:])
 
 
-def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple[Any, list[dict[str, float]]]:
+def tuned(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple[Network, FineTuned]:
     torch.set_num_threads(1)
     images, training, aside = toy()
     values: dict[str, Any] = {"iterations": 30, "fg_per_batch": 4, "bg_per_batch": 6, "lr": 0.002, "eval_every": 15}
     settings = FinetuneSettings(**(values | changes))
     network = build("small", 7, generator=torch_generator(0, "test", "weights"))
-    rows = fine_tune(
+    found = fine_tune(
         network,
         training,
         aside if held_out is None else held_out,
@@ -91,7 +91,12 @@ def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple
         Messages(),
         n_classes=2,
     )
-    return network, rows
+    return network, found
+
+
+def tune(folder: Path, held_out: Windows | None = None, **changes: Any) -> tuple[Network, list[dict[str, float]]]:
+    network, found = tuned(folder, held_out, **changes)
+    return network, found.curve
 
 
 def test_learns_a_toy_set(tmp_path: Path) -> None:
@@ -103,10 +108,39 @@ def test_learns_a_toy_set(tmp_path: Path) -> None:
     assert rows[-1]["val_accuracy"] > 0.85
 
 
+NONE = Windows(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+
 def test_without_held_out_windows_the_curve_has_training_loss_only(tmp_path: Path) -> None:
-    none = Windows(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    _, rows = tune(tmp_path, held_out=none, iterations=2)
+    _, rows = tune(tmp_path, held_out=NONE, iterations=2)
     assert [set(row) for row in rows] == [{"iteration", "train_loss"}] * 2
+
+
+def test_what_is_recognised_in_the_end_is_measured_on_training_windows_where_none_are_held_out(tmp_path: Path) -> None:
+    network, found = tuned(tmp_path / "held out", held_out_windows=10**4)
+    assert found.recognised == found.curve[-1]["val_fg_accuracy"]
+    other, seen = tuned(tmp_path / "none", held_out=NONE, held_out_windows=10**4)
+    for name, value in network.state_dict().items():  # measuring changes nothing
+        assert torch.equal(value, other.state_dict()[name])
+    images, training, _ = toy()
+    whole = measure(other, training, batches_of(images, other.input), FinetuneSettings(), 1)
+    assert seen.recognised == pytest.approx(whole["val_fg_accuracy"])
+    untaught = tuned(tmp_path / "no rate", held_out=NONE, iterations=1, lr=1e-9, new_layer_bias=0.0)[1]
+    assert untaught.recognised < seen.recognised
+
+
+def test_the_weights_are_those_of_the_last_iteration_whatever_the_curve_says(tmp_path: Path) -> None:
+    ends = []
+    for name, every, aside in (("a", 1, None), ("b", 30, None), ("c", 30, NONE)):
+        network, _ = tuned(tmp_path / name, held_out=aside, eval_every=every)
+        ends.append(network.state_dict())
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]) and torch.equal(value, ends[2][name])
+
+
+def test_the_new_layers_bias_starts_where_it_is_said(tmp_path: Path) -> None:
+    network, _ = tune(tmp_path, iterations=1, lr=1e-9, new_layer_bias=1.0)
+    assert (network.state_dict()["trunk.classifier.6.bias"] - 1).abs().max() < 1e-6
 
 
 def test_new_layer_starts_gaussian_and_all_layers_move(tmp_path: Path) -> None:

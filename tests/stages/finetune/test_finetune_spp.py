@@ -19,8 +19,9 @@ from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.finetune.batches import PooledWindows, checked_length, mirrored_boxes, pooled_windows
 from stages.finetune.fine_tune import fine_tune, training_run
+from stages.finetune.sampling import draw_batch, draw_block
 from stages.finetune.settings import FinetuneSettings
-from stages.finetune.windows import Windows, draw_batch
+from stages.finetune.windows import Windows
 from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.weights import load_weights, save_weights, weights_digest
@@ -116,7 +117,8 @@ def test_mirrored_boxes() -> None:
 
 def settings_of(**changes: Any) -> FinetuneSettings:
     values = {"iterations": 6, "fg_per_batch": 3, "bg_per_batch": 5, "lr": 0.01, "new_layer_lr": 2.0, "step": 4}
-    return FinetuneSettings(**(values | {"eval_every": 3, "checkpoint_every": 2} | changes))
+    values |= {"eval_every": 3, "checkpoint_every": 2, "held_out_fraction": 0.1}
+    return FinetuneSettings(**(values | changes))
 
 
 def without_dropout(net: Network) -> Network:
@@ -126,9 +128,17 @@ def without_dropout(net: Network) -> Network:
     return net
 
 
-def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> None:
-    """Vectors gathered first, then torch.optim.SGD on them; at one rate Caffe's momentum and torch's are the same."""
-    settings, windows, none = settings_of(step=1000), random_windows(60), random_windows(0)
+AUTHORS = {"sampling": "blocks", "new_layer_bias": 1.0, "decay_biases": True, "new_layer_lr": 1.0}
+
+
+@pytest.mark.parametrize("authors", [{}, AUTHORS], ids=["as R-CNN", "as SPP-net's authors"])
+def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path, authors: dict[str, Any]) -> None:
+    """Vectors gathered first, then torch.optim.SGD on them; at one rate Caffe's momentum and torch's are the same.
+
+    The authors' training file (FACTS.md sections 10, 16): fc8 starts at bias 1; biases learn twice as fast; those of
+    fc6 and fc7 decay like weights, fc8's does not.
+    """
+    settings, windows, none = settings_of(step=1000, **authors), random_windows(60), random_windows(0)
     net = without_dropout(network())
     batches = batches_of(net)
     start = {name: value.clone() for name, value in net.state_dict().items()}
@@ -138,13 +148,16 @@ def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path) -> No
     own = without_dropout(network())
     own.new_head(4, torch_generator(5, "finetune", "new layer"))
     fc6, fc7, fc8 = (own.trunk.classifier[i] for i in (1, 4, 6))
+    torch.nn.init.constant_(fc8.bias, 1.0 if authors else 0.0)
     rates = {fc6: 1.0, fc7: 1.0, fc8: settings.new_layer_lr}
     groups = [{"params": [f.weight], "lr": 0.01 * k, "weight_decay": 0.0005} for f, k in rates.items()]
-    groups += [{"params": [f.bias], "lr": 0.02 * k, "weight_decay": 0} for f, k in rates.items()]
+    decay = {fc6: 0.0005, fc7: 0.0005, fc8: 0} if authors else dict.fromkeys(rates, 0)
+    groups += [{"params": [f.bias], "lr": 0.02 * k, "weight_decay": decay[f]} for f, k in rates.items()]
     solver = torch.optim.SGD(groups, momentum=0.9)
+    block = draw_block(windows, fg=3, bg=5, mirror=True, rng=generator(5, "finetune", "block", 0))
     for i in range(6):
         rng = generator(5, "finetune", "batch", i)
-        rows, flips = draw_batch(windows, fg=3, bg=5, mirror=True, rng=rng)
+        rows, flips = block[i] if authors else draw_batch(windows, fg=3, bg=5, mirror=True, rng=rng)
         batch = batches.batch(windows.take(rows), flips)
         logits = fc8(torch.relu(fc7(torch.relu(fc6(torch.from_numpy(batch.inputs))))))
         solver.zero_grad()

@@ -15,6 +15,7 @@ from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
 from stages.features.settings import FeaturesSettings
+from stages.finetune.fine_tune import FineTuned
 from stages.finetune.settings import FinetuneSettings
 from stages.networks.network import build
 from stages.networks.weights import load_weights, save_weights
@@ -26,6 +27,7 @@ class FakeContext(StageContext):
 
     def __init__(self, root: Path, stop_at: int | None = None, without_objects: bool = False, **changes: Any) -> None:
         values = {"iterations": 6, "fg_per_batch": 2, "bg_per_batch": 3, "eval_every": 3, "checkpoint_every": 2}
+        values["held_out_fraction"] = 0.1
         groups = {"finetune": FinetuneSettings(**(values | changes)), "features": FeaturesSettings(context_px=4)}
         super().__init__(root, "finetune", groups, seed=3)
         self.log, self.workers = Messages(stop_at), 1
@@ -44,7 +46,7 @@ class FakeContext(StageContext):
 
 def record(number: int, objects: list[list[int]], **changes: Any) -> ImageRecord:
     values = {"file_name": f"{number}.jpg", "width": 64, "height": 48, "sha256": f"{number:064x}", "split": "train"}
-    return ImageRecord(number, boxes=objects, labels=[0] * len(objects), **(values | changes))
+    return ImageRecord(number, boxes=objects, **(values | {"labels": [0] * len(objects)} | changes))
 
 
 def boxes_of(boxes: np.ndarray) -> Payload:
@@ -70,11 +72,54 @@ def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("accuracy", "warned"), [(0.0, True), (0.09, True), (0.5, False), (float("nan"), False)])
 def test_warns_when_nothing_was_learned(tmp_path: Path, monkeypatch, accuracy: float, warned: bool) -> None:
-    row = {"iteration": 6, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.75, "val_fg_accuracy": accuracy}
-    monkeypatch.setattr("stages.finetune.stage.fine_tune", lambda *args, **kwargs: [row])
-    ctx = FakeContext(tmp_path)
+    found = FineTuned([{"iteration": 6, "train_loss": 1.0}], accuracy)
+    monkeypatch.setattr("stages.finetune.stage.fine_tune", lambda *args, **kwargs: found)
+    for fraction, which in ((0.1, "held-out"), (0.0, "training")):
+        ctx = FakeContext(tmp_path / which, held_out_fraction=fraction)
+        ctx.run()
+        told = [line for line in ctx.log.warnings if "lower finetune.lr" in line]
+        assert [f" of the {which} object windows are recognised" in line for line in told] == [True] * warned
+
+
+def test_by_default_every_image_is_trained_on_and_the_curve_has_no_held_out_values(tmp_path: Path) -> None:
+    assert FinetuneSettings().held_out_fraction == 0
+    ctx = FakeContext(tmp_path, held_out_fraction=0)
     ctx.run()
-    assert any("lower finetune.lr" in line for line in ctx.log.warnings) == warned
+    assert "6 foreground and 6 background windows of 3 images; 0 images held out" in ctx.log.infos[0]
+    lines = ctx.output("curve").read_text().splitlines()
+    assert lines[0] == "iteration,train_loss,val_loss,val_accuracy,val_fg_accuracy"
+    assert [line.split(",")[2:] for line in lines[1:]] == [["", "", ""]] * 3
+
+
+def test_an_image_that_alone_shows_a_class_is_trained_on_whatever_the_seed(tmp_path: Path) -> None:
+    for seed in range(6):
+        ctx = FakeContext(tmp_path / str(seed), held_out_fraction=0.5, iterations=1)
+        ctx.change(seed=seed)
+        shown = [record(7, [[5, 5, 35, 30]]), record(9, [[5, 5, 35, 30]], labels=[1]), record(11, [[5, 5, 35, 30]])]
+        save_dataset(Dataset("toy", ("cat", "dog", "cow"), tuple(shown)), ctx.place("manifest"))
+        ctx.run()
+        assert "4 foreground and 4 background windows of 2 images; 1 images held out" in ctx.log.infos[0]
+        assert ctx.log.warnings[0] == "class 'cow' has no foreground window: fine-tuning cannot teach it"
+
+
+def test_trains_on_the_images_of_the_splits_named(tmp_path: Path) -> None:
+    """The weights are those that these images alone give, to the byte and under their key."""
+    results = []
+    for name, splits, images in (
+        ("all", "aab", None),
+        ("some", "aab", "a"),
+        ("alone", "aa", None),
+        ("both", "aab", ("b", "a")),
+    ):
+        ctx = FakeContext(tmp_path / name, held_out_fraction=0, images=images)
+        ids = (7, 9, 11)[: len(splits)]
+        parts = [("train", f"train/{part}") for part in splits]
+        ctx.write([record(i, [[5, 5, 35, 30]], splits=split) for i, split in zip(ids, parts, strict=True)])
+        ctx.run()
+        results.append((ctx.output("weights").read_bytes(), ctx.listed("trained").entries))
+    of_all, of_some, alone, both = results
+    assert of_some == alone and of_all == both
+    assert of_all[0] != of_some[0] and of_all[1] != of_some[1]
 
 
 def test_weights_of_any_length_are_passed_on_without_holding_them_in_memory(tmp_path: Path) -> None:

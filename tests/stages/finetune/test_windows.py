@@ -1,21 +1,16 @@
-"""Which windows are foreground and background, and how mini-batches are drawn."""
+"""Which windows are foreground and background."""
 
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from stages.finetune.settings import FinetuneSettings
 from stages.finetune.windows import (
     Limits,
-    Windows,
+    classes_shown,
     collect,
-    draw_batch,
-    draw_held_out,
-    hold_out,
+    concatenate,
     image_windows,
     label_boxes,
 )
@@ -88,77 +83,11 @@ def record(ident: int, gt: np.ndarray, labels: list[int], difficult: list[bool])
 def test_ground_truth_rows_come_first_and_difficult_ones_count() -> None:
     records = [record(0, GT, [2, 0], [True, False]), record(1, GT[:1], [1], [False])]
     proposals = {0: boxes((0, 0, 9, 9), (80, 80, 90, 90)), 1: boxes((20, 0, 30, 10))}
-    training, held_out = collect(
-        records,
-        lambda r: proposals[r.id],
-        np.array([False, True]),
-        n_classes=3,
-        limits=Limits(),
-    )
-    np.testing.assert_array_equal(training.boxes, np.concatenate([GT, proposals[0]]))
-    np.testing.assert_array_equal(training.labels, [3, 1, 3, 0])
-    np.testing.assert_array_equal(training.images, [0, 0, 0, 0])
-    np.testing.assert_array_equal(held_out.labels, [2, 0])
-    np.testing.assert_array_equal(held_out.images, [1, 1])
-
-
-def pool(n_fg: int, n_bg: int) -> Windows:
-    labels = np.r_[np.arange(n_fg) % 3 + 1, np.zeros(n_bg, int)]
-    n = len(labels)
-    return Windows(np.arange(n) % 5, np.tile(np.float32([0, 0, 4, 4]), (n, 1)), labels.astype(np.int64))
-
-
-def test_batch_composition_is_the_papers() -> None:
-    windows = pool(5, 4000)
-    rows, flips = draw_batch(windows, fg=32, bg=96, mirror=True, rng=np.random.default_rng(0))
-    assert rows.shape == flips.shape == (128,)
-    assert (windows.labels[rows[:96]] == 0).all()  # background first, as in the authors' data layer
-    assert (windows.labels[rows[96:]] > 0).all()  # 32 from a pool of 5: with replacement
-
-
-def test_draws_are_uniform_over_the_whole_pool_and_half_mirrored() -> None:
-    windows, rng = pool(10, 30), np.random.default_rng(1)
-    drawn = [draw_batch(windows, fg=32, bg=96, mirror=True, rng=rng) for _ in range(250)]
-    counts = Counter(np.concatenate([rows for rows, _ in drawn]).tolist())
-    # 800 expected of each of the 10 foreground and 30 background rows; 6 standard deviations is 170
-    assert len(counts) == 40
-    assert all(abs(count - 800) < 170 for count in counts.values())
-    assert abs(np.concatenate([flips for _, flips in drawn]).mean() - 0.5) < 0.02
-
-
-def test_no_mirroring_when_off() -> None:
-    _, flips = draw_batch(pool(3, 3), fg=50, bg=50, mirror=False, rng=np.random.default_rng(0))
-    assert not flips.any()
-
-
-def test_without_background_a_batch_is_foreground_only() -> None:
-    rows, flips = draw_batch(pool(3, 0), fg=4, bg=12, mirror=True, rng=np.random.default_rng(0))
-    assert rows.shape == flips.shape == (4,)
-
-
-@settings(deadline=None, max_examples=60)
-@given(n=st.integers(0, 40), fraction=st.floats(0, 0.5), seed=st.integers(0, 9))
-def test_some_images_are_held_out_but_never_all(n: int, fraction: float, seed: int) -> None:
-    out = hold_out(n, fraction, np.random.default_rng(seed))
-    assert out.shape == (n,)
-    if n > 1:
-        assert (~out).any()
-        assert out.any() == (fraction > 0)
-        assert fraction == 0 or out.sum() == max(round(fraction * n), 1)
-    else:
-        assert not out.any()
-
-
-def test_held_out_images_follow_the_seed() -> None:
-    first = hold_out(50, 0.2, np.random.default_rng(0))
-    np.testing.assert_array_equal(first, hold_out(50, 0.2, np.random.default_rng(0)))
-    assert (first != hold_out(50, 0.2, np.random.default_rng(1))).any()
-
-
-@pytest.mark.parametrize(("n_fg", "n_bg", "expected"), [(100, 100, (10, 30)), (4, 100, (4, 30)), (100, 7, (10, 7))])
-def test_held_out_windows_have_the_batchs_shares(n_fg: int, n_bg: int, expected: tuple[int, int]) -> None:
-    windows = pool(n_fg, n_bg)
-    rows = draw_held_out(windows, count=40, fg_share=0.25, rng=np.random.default_rng(0))
-    assert len(set(rows.tolist())) == len(rows)
-    assert (np.diff(rows) > 0).all()
-    assert ((windows.labels[rows] > 0).sum(), (windows.labels[rows] == 0).sum()) == expected
+    first, second = collect(records, lambda r: proposals[r.id], n_classes=3, limits=Limits())
+    np.testing.assert_array_equal(first.boxes, np.concatenate([GT, proposals[0]]))
+    np.testing.assert_array_equal(first.labels, [3, 1, 3, 0])
+    np.testing.assert_array_equal(first.images, [0, 0, 0, 0])
+    np.testing.assert_array_equal(second.labels, [2, 0])
+    np.testing.assert_array_equal(second.images, [1, 1])
+    assert classes_shown([first, second], 3).tolist() == [[True, False, True], [False, True, False]]
+    assert concatenate([first, second]).images.tolist() == [0, 0, 0, 0, 1, 1]

@@ -100,7 +100,9 @@ def test_an_input_convention_without_given_weights_is_not_ignored():
 
 def test_a_file_that_is_not_there_or_none_of_its_kind_is_one_line(tmp_path):
     (tmp_path / "text.safetensors").write_text("weights")
-    for name, message in (("text", "not a readable safetensors file"), ("none", "no such weights file")):
+    (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    told = {"text": "not a readable safetensors file", "none": "no such weights file", "lfs": "run `git lfs pull`"}
+    for name, message in told.items():
         with pytest.raises(StageError, match=message):
             initial_network(NetworkSettings(weights=f"{name}.safetensors"), tmp_path)
 

@@ -47,6 +47,29 @@ def test_filters_strides_and_paddings():
     }
 
 
+def test_weights_start_as_in_the_authors_file():
+    """Zeiler_conv5.prototxt: all weights N(0, 0.01); biases 0, 1, 0, 1, 1 in the convolutions, 1 in fc6, fc7, fc8."""
+    trunk = build("zf5", 5, generator=seeded()).trunk
+    layers = [m for m in trunk.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert [set(layer.bias.tolist()) for layer in layers] == [{b} for b in (0, 1, 0, 1, 1, 1, 1, 1)]
+    for layer in layers:
+        n = layer.weight.numel()
+        assert abs(layer.weight.std().item() - 0.01) < 0.01 * 4 / (2 * n) ** 0.5
+    caffenet = build("caffenet", 5, generator=seeded()).trunk  # the paper's R-CNN: fc6, fc7 N(0, 0.005), fc8 bias 0
+    assert [caffenet.classifier[i].weight.std().item() for i in (0, 3)] == pytest.approx([0.005, 0.005], rel=0.01)
+    assert (caffenet.classifier[6].bias == 0).all()
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(None, 1.0), (0.0, 0.0), (2.5, 2.5)])
+def test_a_new_last_layer_starts_at_the_architectures_own_bias_where_none_is_given(bias, expected):
+    network = build("zf5", 5, generator=seeded())
+    network.new_head(3, seeded(), bias)
+    assert network.trunk.classifier[6].bias.tolist() == [expected] * 3
+    small = build("small", 5, generator=seeded())
+    small.new_head(3, seeded(), bias)
+    assert small.trunk.classifier[6].bias.tolist() == [0.0 if bias is None else bias] * 3
+
+
 def test_normalisation_value_by_value():
     x = torch.randn(2, 3, 5, 4, generator=seeded()) * 300
     expected = np.empty(x.shape)

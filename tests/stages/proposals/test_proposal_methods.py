@@ -9,7 +9,9 @@ from manifests import Dataset, ImageRecord
 from stages.boxes.geometry import iou
 from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 from stages.proposals import opencv
-from stages.proposals.recall import recall_summary
+from stages.proposals.cost import large_pictures
+from stages.proposals.methods import all_found, proposals_of
+from stages.proposals.recall import ImageBoxes, recall_summary
 from stages.proposals.settings import ProposalsSettings
 from stages.proposals.sliding_window import sliding_windows
 from stages.proposals.stage import key_params
@@ -153,7 +155,8 @@ def test_the_summary_leaves_difficult_and_crowd_out_and_counts_per_split():
 
     def read(record):
         reads.append(record.id)
-        return boxes[:1] if record.id == 1 else boxes[:0]
+        kept = boxes[:1] if record.id == 1 else boxes[:0]
+        return ImageBoxes(kept, kept)
 
     summary = recall_summary(dataset, read)
     assert sorted(reads) == [1, 2]
@@ -170,3 +173,66 @@ def test_the_summary_leaves_difficult_and_crowd_out_and_counts_per_split():
     assert summary["trainval"]["images"] == 2
     assert summary["val"]["images_without_boxes"] == 1
     assert summary["val"]["overall"]["recall_0.5"] is None
+    none_lost = {"found": 1, "images_cut": 0, "recall_lost_0.5": 0.0, "recall_lost_0.7": 0.0}
+    assert summary["train"]["cap"] == none_lost
+    assert summary["val"]["cap"] == none_lost | {"found": 0, "recall_lost_0.5": None, "recall_lost_0.7": None}
+
+
+def test_what_a_cap_costs_by_hand():
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 36], [50, 50, 60, 60]], np.float32)
+    objects = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60], [80, 80, 90, 90]], np.float32)
+    record = ImageRecord(1, "a.png", 99, 99, "0" * 64, "train", objects, [0] * 4)
+    other = ImageRecord(2, "b.png", 99, 99, "1" * 64, "train", objects[:1], [0])
+    dataset = Dataset("d", ("x",), (record, other))
+
+    def cap(**found):
+        of = {1: ImageBoxes(boxes[:1], found.get("first", boxes)), 2: ImageBoxes(boxes[:1], boxes[:1])}
+        return recall_summary(dataset, lambda image: of[image.id])["train"]["cap"]
+
+    # the second box covers its object by 0.625
+    assert cap() == {"found": 4, "images_cut": 1, "recall_lost_0.5": 0.4, "recall_lost_0.7": 0.2}
+    assert cap(first=None) == {"found": None, "images_cut": 1, "recall_lost_0.5": None, "recall_lost_0.7": None}
+
+
+def test_a_cap_has_the_key_it_had_and_no_cap_another():
+    capped = key_params(ProposalsSettings(max_proposals=2000), 3)
+    assert capped["max_proposals"] == 2000
+    assert key_params(ProposalsSettings(), 3) == capped | {"max_proposals": None}
+
+
+def test_all_boxes_beyond_a_cap_are_told_again(tmp_path):
+    """Windows are enumerated once more, a file's rows are there, OpenCV's are not known; without a cap all are kept."""
+    record = ImageRecord(1, "a.png", 90, 70, "0" * 64, "train", np.zeros((0, 4)), [])
+    given = np.array([[0, 0, 9, 9], [1, 1, 5, 5], [2, 2, 7, 8]], np.float32)
+    for options, boxes in (
+        ({"method": "sliding_window", "sliding_window": {"scales_px": (24,)}}, None),
+        ({"method": "file"}, given),
+    ):
+        whole = ProposalsSettings(**options)
+        everything = proposals_of(record, None, whole, 0, boxes)[0]
+        few = ProposalsSettings(max_proposals=2, **options)
+        cut = proposals_of(record, None, few, 0, boxes)[0]
+        assert len(cut["boxes"]) == 2 < len(everything["boxes"])
+        np.testing.assert_array_equal(all_found(record, cut, few, 0, boxes), everything["boxes"])
+        np.testing.assert_array_equal(all_found(record, everything, whole, 0, boxes), everything["boxes"])
+    assert all_found(record, {"boxes": given}, ProposalsSettings(method="opencv", max_proposals=3), 0, None) is None
+    assert len(all_found(record, {"boxes": given}, ProposalsSettings(method="opencv", max_proposals=4), 0, None)) == 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "told"),
+    [
+        ([(4000, 3000)] * 3, {}, ["4000 x 3000 px", "about 100,000 boxes", "in 68 s", "about 2,400 boxes in 0.2 s"]),
+        ([(1001, 500)], {}, ["1001 x 500 px"]),
+        ([(4000, 3000), (900, 700), (800, 700)], {}, []),
+        ([(1000, 3000)], {}, []),
+        ([(4000, 3000)], {"resize_width_px": 500}, []),
+        ([(4000, 3000)], {"method": "sliding_window"}, []),
+        ([], {}, []),
+    ],
+)
+def test_large_pictures_are_told_what_a_width_saves(sizes, options, told):
+    images = [ImageRecord(i, "a", w, h, "0" * 64, "train", np.zeros((0, 4)), []) for i, (w, h) in enumerate(sizes)]
+    lines = list(large_pictures(images, ProposalsSettings(**options)))
+    assert len(lines) == bool(told)
+    assert all(text in lines[0] and "resize_width_px: 500" in lines[0] for text in told)

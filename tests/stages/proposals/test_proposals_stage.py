@@ -1,5 +1,6 @@
 """The stage's entry over a real store: objects, keys, summary, and what is computed again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from stage_context import StageContext
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
 from stages.proposals.masks import region_mask
+from stages.proposals.methods import all_found
 from stages.proposals.settings import ProposalsSettings
 
 
@@ -88,6 +90,40 @@ def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
     np.savez(path, **arrays | {"boxes/dot": np.array([[0, 0, 5, 5]])})
     assert run(tmp_path / "store", pictures(), **options).computed == [9]
     assert run(tmp_path / "store", pictures(), max_proposals=1, **options).computed == [7, 9]
+
+
+@pytest.mark.parametrize("resize", [None, 120])
+def test_what_a_cap_costs_is_told_from_the_object(tmp_path, resize):
+    """All regions are told again from an object that keeps a few boxes: as many, and the same, as without a cap."""
+    options = {"resize_width_px": resize, "min_side_px": 7, "k": (20, 40)}
+    (disc, _), dot = pictures()
+    patches = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8).repeat(10, axis=0).repeat(10, axis=1)
+    images = [(disc, patches), dot]
+    everything = run(tmp_path / "all", images, **options)
+    context = run(tmp_path / "two", images, max_proposals=2, **options)
+    stored = [one.store.get("proposals", one.listed().keys[7]).arrays for one in (everything, context)]
+    assert len(stored[0]["boxes"]) > 2 == len(stored[1]["boxes"])
+    settings = ProposalsSettings(max_proposals=2, **options)
+    found = all_found(context.images[7][0], stored[1], settings, 0, None)
+    assert sorted(found.tolist()) == sorted(stored[0]["boxes"].tolist())
+    whole, cut = (one.listed().summary["splits"]["train"] for one in (everything, context))
+    assert cut["cap"]["found"] == whole["boxes"] == whole["cap"]["found"]
+    assert cut["cap"]["images_cut"] == 1 and whole["cap"]["images_cut"] == 0
+    for t in ("0.5", "0.7"):
+        lost = whole["overall"][f"recall_{t}"] - cut["overall"][f"recall_{t}"]
+        assert cut["cap"][f"recall_lost_{t}"] == pytest.approx(lost)
+    assert not any("max_proposals" in line for line in everything.log.warnings)
+    (line,) = [line for line in context.log.warnings if "max_proposals" in line]
+    assert f"2 was reached in 1 of 2 images: {cut['boxes']} of {whole['boxes']} boxes kept, recall lost" in line
+
+
+def test_a_width_for_large_pictures_is_named_before_anything_is_computed(tmp_path, monkeypatch):
+    large = [(replace(record, width=1200), pixels) for record, pixels in pictures()]
+    context = Context(tmp_path, large)
+    monkeypatch.setattr(context, "compute_images", lambda *_: pytest.fail("stop here"))
+    with pytest.raises(pytest.fail.Exception, match="stop here"):
+        context.run()
+    assert ["1200" in line and "resize_width_px: 500" in line for line in context.log.warnings] == [True]
 
 
 def test_sliding_windows_need_no_pixels(tmp_path):

@@ -119,6 +119,17 @@ def test_pre_training_has_no_windows():
     assert "all pictures" in pictures and "all windows" not in pictures
 
 
+def test_a_curve_without_held_out_values_is_that_of_training_alone():
+    told = "Nothing was kept aside to measure on"
+    assert told not in page(data())
+    rows = [{**row, "val_accuracy": ""} for row in data().finetune]
+    for curve in (rows, [{"iteration": row["iteration"], "train_loss": row["train_loss"]} for row in rows]):
+        text = page(data(finetune=curve))
+        assert text.count(told) == 1
+        assert "held out" not in text and "all windows" not in text
+        assert text.count("loss, nats") == 1
+
+
 def test_examples_keep_to_their_limit():
     assert page(data()).count("<figcaption>&lt;b&gt;&amp;") == 2 + 4
     few = page(data(settings=ReportSettings(max_examples=3, random_images=1)))

@@ -38,7 +38,7 @@ def evaluated(seed=21, n_bootstrap=50, classes=CLASSES, **case):
 
 
 def test_metrics_hold_the_keys_that_are_promised():
-    metrics = json.loads(evaluated().files["metrics"])
+    metrics = json.loads(evaluated().files["scores"])
     for part in (metrics, metrics["no_bbox"]):
         values = [part["voc2007"]["mAP"], part["voc2010"]["mAP"], part["coco"]["AP"], part["coco"]["AP50"]]
         assert all(0 < value < 1 for value in values)
@@ -66,7 +66,7 @@ def test_a_class_without_objects_is_null_and_said():
         settings=EvaluateSettings(n_bootstrap=0),
         rng=np.random.default_rng(0),
     )
-    metrics = json.loads(result.files["metrics"])
+    metrics = json.loads(result.files["scores"])
     assert metrics["voc2010"]["AP"] == {"cat": 1.0, "dog": None, "<b>": None}
     assert metrics["voc2010"]["mAP"] == 1.0
     assert "mAP_low" not in metrics["voc2010"]

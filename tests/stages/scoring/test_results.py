@@ -153,7 +153,7 @@ def test_wrong_lines_of_voc(tmp_path: Path, line: str, said: str) -> None:
 
 
 def test_classes_of_voc_come_from_the_names(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no file such as comp4_det_test_cat\.txt"):
+    with pytest.raises(DatasetError, match=r"no file such as comp4_det_test_CLASS\.txt"):
         read_voc_results(tmp_path, DATASET, TEST)
     with pytest.raises(DatasetError, match="is no folder"):
         read_voc_results(tmp_path / "no", DATASET, TEST)
@@ -164,4 +164,13 @@ def test_classes_of_voc_come_from_the_names(tmp_path: Path) -> None:
     assert any("no file of class 'big dog/1'" in note for note in read.notes)
     (tmp_path / "comp4_det_test_bird.txt").write_text("")
     with pytest.raises(DatasetError, match="class 'bird' is none of the dataset's: cat, big dog/1"):
+        read_voc_results(tmp_path, DATASET, TEST)
+
+
+def test_a_table_tells_the_class_of_a_file_whose_name_does_not(tmp_path: Path) -> None:
+    (tmp_path / "comp4_det_test_big~0123.txt").write_text("a7 1 1 1 10 20\n")
+    (tmp_path / "comp4_classes.json").write_text(json.dumps({"comp4_det_test_big~0123.txt": CLASSES[1]}))
+    assert read_voc_results(tmp_path, DATASET, TEST).detections.labels.tolist() == [1]
+    (tmp_path / "comp4_classes.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"comp4_classes\.json: is not JSON"):
         read_voc_results(tmp_path, DATASET, TEST)

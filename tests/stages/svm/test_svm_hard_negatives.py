@@ -65,6 +65,16 @@ def test_classes_do_not_see_each_other_and_ground_truth_stays():
     assert distinct_negatives(ROW, objects, negative, 0.7)[:, 0].tolist() == [True, True, False, True, False]
 
 
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
+def test_an_overlap_of_exactly_so_many_tenths_is_not_above(tenths, width, height):
+    """One box in another of ten times its width: k tenths of the area, however large; multiplied out many would go."""
+    boxes = np.array([[0, 0, 10 * width, height], [0, 0, tenths * width, height]], np.float32)
+    assert distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), tenths / 10).all()
+    if tenths > 1:
+        assert not distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), tenths / 10 - 1e-9)[1, 0]
+
+
 def test_an_overlap_of_exactly_the_limit_stays():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5]], np.float32)
     assert distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), 0.5).all()

@@ -173,8 +173,9 @@ def test_number_of_threads_changes_nothing(tmp_path: Path) -> None:
 
 def masked_columns(folder: Path, iterations: int) -> np.ndarray:
     """Which inputs of a linear layer behind dropout got no gradient in any iteration of one sample each."""
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(200, 3))
-    before = network[2].weight.detach().clone()
+    layer = nn.Linear(200, 3)
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), layer)
+    before = layer.weight.detach().clone()
     train(
         network,
         MomentumSGD(network, caffe_multipliers(network), momentum=0.0, weight_decay=0.0),
@@ -185,7 +186,7 @@ def masked_columns(folder: Path, iterations: int) -> np.ndarray:
         checkpoint=Checkpoint(folder, {}),
         log=QuietLog(),
     )
-    return (network[2].weight == before).all(dim=0).numpy()
+    return torch.eq(layer.weight, before).all(dim=0).numpy()
 
 
 def test_dropout_is_active_and_differs_by_iteration(tmp_path: Path) -> None:
