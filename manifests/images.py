@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +157,18 @@ def _what_else(data: bytes) -> str:
 
 
 _warnings_lock = threading.Lock()
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as it should be seen, from the file's head; None where that cannot be told."""
+    try:
+        with _quietly():
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+    except Exception:  # what is wrong with it is told where it is decoded
+        return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import DatasetError, MissingFileError
+from cache.experiments import original
 
 from .dataset import ImageRecord
 from .files import Archive, read_bytes, read_inside, sha256_of
@@ -82,11 +83,15 @@ class Source:
 
 def read_source(folder: Path) -> Source:
     """Read ``source.json`` of the dataset registered in ``folder``."""
+    # DVC's copy of a project lacks what neither git nor DVC tracks; each picture's digest is checked on every read
+    folder = folder if (folder / "source.json").exists() else original(folder)
     file = folder / "source.json"
     try:
         raw = json.loads(read_bytes(file, str(file)))
         path = None if raw["path"] is None else (folder / raw["path"]).resolve()
         notes = tuple(str(note) for note in raw["notes"])
-        return Source((folder / raw["root"]).resolve(), raw["format"], path, dict(raw["options"]), notes)
+        root = (folder / raw["root"]).resolve()
+        root = root if root.exists() else original(root)
+        return Source(root, raw["format"], path, dict(raw["options"]), notes)
     except (ValueError, KeyError, TypeError, RecursionError, RuntimeError, OSError) as error:
         raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None

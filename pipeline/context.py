@@ -25,6 +25,7 @@ from cache import (
     sync_tree,
 )
 from cache.errors import ParamsError, StageError
+from cache.experiments import original
 from manifests import Dataset, ImageSource, load_dataset
 from pipeline.hardware import default_workers
 from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, S
@@ -47,15 +48,16 @@ _FORMER = ".former-"
 
 
 def store_root(project: Path, params: Params) -> Path | str:
-    """Where the store lies: RCNN_STORE where it is set (experiments in other folders share it), else ``store.root``.
+    """Where the store lies: RCNN_STORE where it is set, else ``store.root``.
 
-    A folder (relative to the project), or a URL that fsspec knows.
+    A folder (relative to the project), or a URL that fsspec knows. In DVC's copy of a project it is the project's own:
+    what an experiment computes outlives the copy, and what is computed already is found.
     """
     named = os.environ.get("RCNN_STORE") or params.store.root
     # absolute: workers on other machines have other working folders
     if named.startswith("memory://"):
         raise ParamsError(f"store {named}: it would end with this process; name a folder or an object store's URL")
-    return named if "://" in named else project.absolute() / named
+    return named if "://" in named else original(project).absolute() / named
 
 
 def registered_folder(project: Path, dataset: str) -> Path:

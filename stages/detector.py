@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from cache.documents import OperatingPoints, read_operating_points
 from cache.errors import StageError
 from manifests import ImageRecord, decode_image, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
+from stages.boxes.geometry import Boxes
 from stages.detections.candidates import candidates_of, layers_needed
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import BoxSet, Detection, suppressed
@@ -27,6 +28,7 @@ from stages.graph import ROOT, STAGES, at, place
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
+from stages.proposals.ranking import working_size
 from stages.proposals.settings import ProposalsSettings
 from stages.svm.classifier import Classifier, read_classifier
 
@@ -35,6 +37,17 @@ _USED = {
     "features": {"proposals": ("proposals", "manifest"), "weights": ("finetune", "weights")},
     "detect": {"features": ("features", "manifest"), "svm": ("svm", "model"), "bbox": ("bbox", "model")},
 }
+
+
+# Bytes a pixel. Measured: selective search takes 74 beside its label maps, 4 each; decoding and drawing take the rest.
+_SEARCH_BYTES, _IMAGE_BYTES = 80, 20
+_REGIONS_AT_ONCE = 512
+
+
+class Report(Protocol):
+    """What a detector tells while it works: the part that begins and, within one, how much of it is done."""
+
+    def __call__(self, part: str, done: int = 0, total: int = 0) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -132,8 +145,28 @@ class Detector:
             )
         )
 
+    def pixels_searched(self, width: int, height: int) -> int:
+        """How many pixels regions are looked for in, of an image of this size; 0 where the method needs none."""
+        settings = self._parts.proposals
+        searched_width, searched_height = working_size(width, height, settings.resize_width_px)
+        return searched_width * searched_height if settings.method in NEEDS_PIXELS else 0
+
+    def bytes_needed(self, width: int, height: int) -> int:
+        """Memory that an image of this size takes while it is worked on, beside the network; measured, rounded up.
+
+        The regions' features come on top: as many numbers as ``features.layers`` have, in ``features.storage``.
+        """
+        settings = self._parts.proposals
+        label_maps = len(settings.k) * len(settings.colors)
+        return self.pixels_searched(width, height) * (_SEARCH_BYTES + 4 * label_maps) + width * height * _IMAGE_BYTES
+
     def __call__(
-        self, image: str | Path | NDArray[np.uint8], *, min_score: float | None = None, box_regression: bool = True
+        self,
+        image: str | Path | NDArray[np.uint8],
+        *,
+        min_score: float | None = None,
+        box_regression: bool = True,
+        report: Report = lambda part, done=0, total=0: None,
     ) -> list[Detection]:
         """Detect objects, best first.
 
@@ -141,12 +174,13 @@ class Detector:
             image: a file, or uint8 [H, W, 3] RGB pixels.
             min_score: only detections that score at least this; None: at least their class's in :meth:`shown_from`.
             box_regression: False gives the proposals' own boxes.
+            report: called with the part of the work that begins and, within one, with how much of it is done.
 
         Raises ``DatasetError`` where the file is no image that can be read, ``StageError`` where the array has another
         shape or type.
         """
         pixels, digest = _pixels(image)
-        found = self._boxes(pixels, digest, box_regression)
+        found = self._boxes(pixels, digest, box_regression, report)
         shown = self.shown_from(box_regression=box_regression)
         least = [shown[name] if min_score is None else min_score for name in self.classes]
         order = np.argsort(-found.scores, kind="stable")
@@ -156,21 +190,36 @@ class Detector:
             if found.scores[i] >= least[found.labels[i]]
         ]
 
-    def _boxes(self, pixels: NDArray[np.uint8], digest: str, box_regression: bool) -> BoxSet:
+    def _boxes(self, pixels: NDArray[np.uint8], digest: str, box_regression: bool, report: Report) -> BoxSet:
         parts = self._parts
         height, width = pixels.shape[:2]
         record = _record(width, height, digest)
         given = pixels if parts.proposals.method in NEEDS_PIXELS else None
-        arrays, _ = proposals_of(record, given, parts.proposals, parts.seed, None)
-        boxes = arrays["boxes"]
-        features = parts.extract(pixels, boxes)
-        # Rounded as the store rounds them, so that a cached image and a new one score the same.
-        stored: dict[str, NDArray[Any]] = {
-            name: narrow(f, parts.storage, name, "image") for name, f in features.items()
-        }
+        report("looking for regions")
+        boxes = proposals_of(record, given, parts.proposals, parts.seed, None)[0]["boxes"]
+        stored = features_in_parts(parts.extract, pixels, boxes, parts.storage, report)
+        report("scoring")
         scored = candidates_of(stored, boxes, parts.classifier, parts.regressor, width, height, parts.settings)
         found = suppressed(scored, parts.settings.nms_iou)
         return found.bbox if box_regression else found.no_bbox
+
+
+def features_in_parts(
+    extract: Extractor | SppExtractor, pixels: NDArray[np.uint8], boxes: Boxes, storage: str, report: Report
+) -> dict[str, NDArray[Any]]:
+    """[n, d] per layer, rounded as the store rounds them, so that a cached image and a new one score the same.
+
+    Some hundred regions at a time are held in the network's own precision, where their bits allow it.
+    """
+    at_once = max(1, len(boxes))  # SPP pools all regions from one pass over the image
+    if isinstance(extract, Extractor):  # whole batches
+        at_once = extract.batch * -(-_REGIONS_AT_ONCE // extract.batch)
+    parts: list[dict[str, NDArray[Any]]] = []
+    for start in range(0, max(1, len(boxes)), at_once):
+        report("features", start, len(boxes))
+        features = extract(pixels, boxes[start : start + at_once])
+        parts.append({name: narrow(f, storage, name, "image") for name, f in features.items()})
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)

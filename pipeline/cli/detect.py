@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import click
 
 from cache.errors import StageError
 from cache.outputs import OutputFolder
-from manifests import DatasetError, decode_image
+from manifests import DatasetError
 from manifests.fonts import note_of_missing
+from manifests.images import decode, upright_size
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
@@ -20,6 +22,7 @@ from stages.detections.suppression import Detection
 from stages.detector import Detector
 
 from .detect_files import RESULTS, Named, files_to_read
+from .detect_large import Room, Watch, note_of_large
 
 
 @click.command()
@@ -40,7 +43,8 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     down to the scores that the pipeline keeps for evaluation.
     An image that cannot be read is named at the end (exit code 2); the others are done all the same.
     No file is replaced but those that an earlier `rcnn detect` wrote to the folder, and nobody changed since; these are
-    not read as images either, where the folder lies in one that is searched.
+    not read as images either, where the folder lies in one that is searched. Several images are worked on at a time, as
+    far as 2 GiB of memory reach for them; one that needs more, some 100 bytes a pixel searched, is worked on alone.
     """
     files, passed_over = files_to_read(images)
     outputs = OutputFolder(out, "give another folder by --out")
@@ -48,21 +52,14 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     execution = open_params(project).execution
     detector = Detector.load(project, name=current_layout(project).name, device=execution.device)
     log = Reporter("detect")
-    if min_score is None and not detector.is_evaluated:
-        log.warning(
-            "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
-            "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
-        )
-    if missing := note_of_missing(detector.classes):
-        log.warning(missing)
-    for line in passed_over:
-        log.info(line)
+    _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=min_score is None)
     outputs.prepare()
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     drawn = 0
-    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs)
-    with ThreadPoolExecutor(execution.workers or default_workers()) as pool:
+    watch = Watch(log)
+    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs, log=log, watch=watch)
+    with watch.looking(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
         for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
             if isinstance(result, DatasetError | StageError):
                 problems.append(str(result))
@@ -79,13 +76,38 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
         raise StageError("\n".join(problems))
 
 
+def _say_before(
+    log: Reporter, detector: Detector, files: Sequence[Path], passed_over: Sequence[str], *, is_own_score: bool
+) -> None:
+    """Tell what the user should know before hours are spent."""
+    if is_own_score and not detector.is_evaluated:
+        log.warning(
+            "the last evaluation was not of this detector alone (combine.detectors, or no evaluation since), so there "
+            "are no best-F1 scores; drawn is what scores above the classifier's own boundary: --min-score sets another"
+        )
+    if missing := note_of_missing(detector.classes):
+        log.warning(missing)
+    for line in passed_over:
+        log.info(line)
+    if large := note_of_large(files, detector):
+        log.info(large)
+
+
 class _Pictures:
     """Detects in one image after another and draws what it shows of each into ``outputs``."""
 
     def __init__(
-        self, detector: Detector, min_score: float | None, *, box_regression: bool, outputs: OutputFolder
+        self,
+        detector: Detector,
+        min_score: float | None,
+        *,
+        box_regression: bool,
+        outputs: OutputFolder,
+        log: Reporter,
+        watch: Watch,
     ) -> None:
         self._detector, self._box_regression, self._outputs = detector, box_regression, outputs
+        self._log, self._watch, self._room = log, watch, Room()
         self._least = -math.inf if min_score is None else min_score
         everything = dict.fromkeys(detector.classes, -math.inf)
         is_own = min_score is None
@@ -95,14 +117,20 @@ class _Pictures:
     def __call__(self, item: Named) -> tuple[list[Detection], list[Detection]] | DatasetError | StageError:
         """What was found, and what of it is drawn; or why the image cannot be read."""
         path, name = item
-        try:
-            found = self._detector(path, min_score=self._least, box_regression=self._box_regression)
-            pixels = decode_image(path.read_bytes(), str(path))
-        except (DatasetError, StageError) as error:
-            return error
-        found = [d for d in found if d.score >= self._kept_from[d.label]]
-        shown = [d for d in found if d.score >= self._shown_from[d.label]]
-        self._outputs.write(name, drawn_jpeg(pixels, shown, self._detector.classes))
+        needed = self._detector.bytes_needed(*(upright_size(path) or (0, 0)))
+        with self._room.taken(needed), self._watch.over(path) as report:
+            try:
+                found = self._detector(path, min_score=self._least, box_regression=self._box_regression, report=report)
+                found = [d for d in found if d.score >= self._kept_from[d.label]]
+                shown = [d for d in found if d.score >= self._shown_from[d.label]]
+                report("drawing")
+                picture = decode(path.read_bytes(), str(path))
+                drawn = drawn_jpeg(picture.pixels, shown, self._detector.classes, str(path))
+            except (DatasetError, StageError) as error:
+                return error
+            if picture.missing:
+                self._log.warning(f"{path}: {picture.missing}")
+            self._outputs.write(name, drawn)
         return found, shown
 
 

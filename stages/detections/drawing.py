@@ -7,22 +7,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cache.errors import StageError
 from manifests.describe import class_colour
 from manifests.fonts import Font, font_for, one_line
 from stages.detections.suppression import Detection
 from stages.page.labels import place
 
 _LEAST_FONT_PX = 6
+_MOST_PX = 65_500  # a side of a JPEG, as libjpeg writes it
 
 
 def drawn_jpeg(
-    pixels: NDArray[np.uint8], detections: Sequence[Detection], classes: Sequence[str], quality: int = 90
+    pixels: NDArray[np.uint8],
+    detections: Sequence[Detection],
+    classes: Sequence[str],
+    name: str = "the picture",
+    quality: int = 90,
 ) -> bytes:
     """Draw each detection's box, class and score onto uint8 [H, W, 3] RGB pixels, and give them as a JPEG file.
+
+    StageError, which names the picture: a side is longer than a JPEG can have.
 
     ``detections`` are best first: the best lie on top, and their labels are placed first.
     """
     image = Image.fromarray(pixels)
+    if max(image.size) > _MOST_PX:
+        raise StageError(f"{name}: {image.width} x {image.height} px are too long for a drawn JPEG; cut it into parts")
     canvas = ImageDraw.Draw(image)
     thickness = max(2, round(max(image.size) / 300))
     colours = [class_colour(classes.index(found.label)) for found in detections]

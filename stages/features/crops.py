@@ -51,6 +51,11 @@ class Extractor:
         self.dims = {layer: self._forward.feature_dim(layer) for layer in self.layers}
         self._buffers = threading.local()
 
+    @property
+    def batch(self) -> int:
+        """Crops that go through the network together: a region's features do not depend on which they are."""
+        return self._batch
+
     def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         """uint8 [H, W, 3] RGB and boxes [n, 4] in its pixels -> float32 [n, d] per layer.
 

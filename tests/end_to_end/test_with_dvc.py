@@ -149,6 +149,41 @@ def test_classification_has_a_pipeline_of_its_own(environment: dict[str, str], t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pictures", ["beside", "project/inside"])
+def test_an_experiment_in_a_copy_of_the_project(environment: dict[str, str], tmp_path: Path, pictures: str) -> None:
+    """`dvc exp run --temp`, as docs/own-data.md has it: the list of pictures is copied, all else is found."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "valid"):
+        for i in range(2):
+            file = tmp_path / pictures / "images" / split / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).save(file)
+            label = tmp_path / pictures / "labels" / split / f"{i}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / pictures / "classes.txt").write_text("cat\n")
+    folder = tmp_path / "project"
+    folder.mkdir(exist_ok=True)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".gitignore").write_text("/artifacts/\n/inside/\n")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["dataset"], params["manifest"]["test"] = "pets", "valid"
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    checkout = Checkout(folder, environment)
+    checkout("git", "init", "-q")
+    checkout.dvc("init", "-q")
+    checkout("rcnn", "dataset", "import", "yolo", str(tmp_path / pictures), "--name", "pets")
+    checkout.dvc("repro", "-q", "proposals")
+    checkout("git", "add", ".")
+    checkout("git", "commit", "-q", "-m", "Baseline")
+    before = len(checkout.objects())
+    run = ("exp", "run", "--temp", "-C", "artifacts/datasets/pets", "-S", "proposals.max_proposals=9", "proposals")
+    assert "Ran experiment" in checkout.dvc(*run)
+    assert len(checkout.objects()) == 2 * before > 0  # in the project's own store
+
+
+@pytest.mark.slow
 def test_the_example_that_tunes_the_svms(mine: tuple[Checkout, list[str]]) -> None:
     checkout, _ = mine
     script = Path(checkout.environment["PATH"].split(":")[0]) / "dvc"

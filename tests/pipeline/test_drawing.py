@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from cache.errors import StageError
 from manifests.describe import class_colour
 from stages.detections.drawing import drawn_jpeg
 from stages.detections.suppression import Detection
@@ -61,3 +62,10 @@ def test_labels_of_other_scripts_are_not_all_alike(label: str) -> None:
         drawn_jpeg(blank, [Detection(name, 0.5, BOX)], (name,)) for name in (label, label[::-1].replace(" ", "x"))
     )
     assert first != second
+
+
+def test_a_picture_too_long_for_a_jpeg_is_one_line() -> None:
+    blank: NDArray[Any] = np.zeros((1, 65_501, 3), np.uint8)
+    with pytest.raises(StageError, match=r"a\.png: 65501 x 1 px"):
+        drawn_jpeg(blank, [], CLASSES, "a.png")
+    assert drawn_jpeg(blank[:, :65_500], [], CLASSES)
