@@ -19,7 +19,7 @@ def main(project: str) -> None:
         group = zarr.open_group(artifacts / "objects/features" / key[:2] / key / "data.zarr", mode="r")
         truth = int(group["is_gt"][:].sum())  # rows of ground truth come first, then the proposals
         layers = {name: group[name].shape for name in listed["summary"]["layers"]}
-        print(f"image {image_id} ({group.attrs['image']}): {truth} objects, {len(group['boxes'])} rows, {layers}")
+        print(f"image {image_id} ({group.attrs['image']}): {truth} objects, {group['boxes'].shape[0]} rows, {layers}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ class Report(Protocol):
     def __call__(self, part: str, done: int = 0, total: int = 0) -> None: ...
 
 
+def _tell_nobody(part: str, done: int = 0, total: int = 0) -> None:
+    """Say nothing: the :class:`Report` of who asked for none."""
+
+
 @dataclass(frozen=True)
 class _Parts:
     proposals: ProposalsSettings
@@ -166,7 +170,7 @@ class Detector:
         *,
         min_score: float | None = None,
         box_regression: bool = True,
-        report: Report = lambda part, done=0, total=0: None,
+        report: Report = _tell_nobody,
     ) -> list[Detection]:
         """Detect objects, best first.
 
@@ -190,7 +194,9 @@ class Detector:
             if found.scores[i] >= least[found.labels[i]]
         ]
 
-    def _boxes(self, pixels: NDArray[np.uint8], digest: str, box_regression: bool, report: Report) -> BoxSet:
+    def _boxes(
+        self, pixels: NDArray[np.uint8], digest: str, box_regression: bool, report: Report = _tell_nobody
+    ) -> BoxSet:
         parts = self._parts
         height, width = pixels.shape[:2]
         record = _record(width, height, digest)
