@@ -3,73 +3,58 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from cache import Artifact, digest_file
 from cache.documents import OperatingPoints, read_operating_points
 from cache.errors import StageError
-from manifests import ImageRecord, decode_image, load_dataset
+from manifests import Dataset, decode_image, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
-from stages.boxes.geometry import Boxes
-from stages.detections.candidates import candidates_of, layers_needed
+from stages.contract import Node
+from stages.detections.candidates import layers_needed
+from stages.detections.search import ProposalSearch, RegionSearch, Report, Search, tell_nobody
 from stages.detections.settings import DetectSettings
-from stages.detections.suppression import BoxSet, Detection, suppressed
+from stages.detections.suppression import Detection
 from stages.detections.thresholds import natural_boundary
+from stages.fast.settings import RoiDetectSettings
+from stages.faster.maps import MapPass
+from stages.faster.network import RegionNetwork, load_regions
+from stages.faster.proposer import Proposer
+from stages.faster.scorer import RoiScorer
+from stages.faster.search import SharedSearch
+from stages.faster.settings import MapsSettings
 from stages.features.crops import Extractor
 from stages.features.method import extractor_of
-from stages.features.objects import narrow
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
-from stages.graph import ROOT, STAGES, at, place
+from stages.graph import HEAD, KINDS, ROOT, Kind, at
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
-from stages.proposals.methods import NEEDS_PIXELS, prepare, proposals_of
-from stages.proposals.ranking import working_size
+from stages.proposals.methods import prepare
 from stages.proposals.settings import ProposalsSettings
+from stages.rpn.settings import ProposeSettings
 from stages.svm.classifier import Classifier, read_classifier
-
-# What a stage's list was made from: the name of the input, and whose output it is.
-_USED = {
-    "features": {"proposals": ("proposals", "manifest"), "weights": ("finetune", "weights")},
-    "detect": {"features": ("features", "manifest"), "svm": ("svm", "model"), "bbox": ("bbox", "model")},
-}
-
-
-# Bytes a pixel. Measured: selective search takes 74 beside its label maps, 4 each; decoding and drawing take the rest.
-_SEARCH_BYTES, _IMAGE_BYTES = 80, 20
-_REGIONS_AT_ONCE = 512
-
-
-class Report(Protocol):
-    """What a detector tells while it works: the part that begins and, within one, how much of it is done."""
-
-    def __call__(self, part: str, done: int = 0, total: int = 0) -> None: ...
-
-
-def _tell_nobody(part: str, done: int = 0, total: int = 0) -> None:
-    """Say nothing: the :class:`Report` of who asked for none."""
-
 
 @dataclass(frozen=True)
 class _Parts:
-    proposals: ProposalsSettings
-    seed: int
-    extract: Extractor | SppExtractor
-    classifier: Classifier
-    regressor: BoxRegressor
-    settings: DetectSettings
-    storage: str
+    """What a detector is made of: what finds, and how its scores are to be read (:class:`Detector`'s properties)."""
+
+    search: Search
+    classes: tuple[str, ...]
+    classifier: str
     points: OperatingPoints | None
     kept_from: Mapping[str, float]
     category_ids: Mapping[str, int]
 
 
 class Detector:
-    """R-CNN as a project trained it. Make one with :meth:`load`; call it on an image.
+    """A detector as a project trained it. Make one with :meth:`load`; call it on an image.
 
     A cached image of the test split gets the same detections as in the pipeline (before the dataset-wide score
     threshold). Several threads may call it at once.
@@ -81,7 +66,7 @@ class Detector:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes it detects."""
-        return self._parts.classifier.classes
+        return self._parts.classes
 
     @property
     def category_ids(self) -> Mapping[str, int]:
@@ -95,7 +80,7 @@ class Detector:
         For a class without a curve: an SVM's decision boundary, 0, or half of all probability; and for all classes
         where it has not been evaluated (:attr:`is_evaluated`).
         """
-        natural = dict.fromkeys(self.classes, natural_boundary(self._parts.classifier.kind))
+        natural = dict.fromkeys(self.classes, natural_boundary(self._parts.classifier))
         points = self._parts.points
         return natural if points is None else natural | dict(points.bbox if box_regression else points.no_bbox)
 
@@ -121,48 +106,24 @@ class Detector:
         Raises ``StageError`` or ``StoreError`` naming what is missing or does not fit together.
         """
         files = _Files(Path(project), name)
-        made = {stage: Artifact.read(files.of(stage, "manifest")) for stage in ("proposals", "features", "detect")}
-        proposals = ProposalsSettings.model_validate(made["proposals"].params["proposals"])
-        if proposals.method == "file":
+        if files.kind.detections is None:
             raise StageError(
-                "the detector was trained on proposals from a file, which new images do not have; "
-                "set proposals.method to selective_search and run `dvc repro`"
+                f"{name}: joins other detectors' windows and is none of its own; load one of those (`rcnn detector ls`)"
             )
-        prepare(proposals)
-        _check_made_together(made, files)
-        classifier = read_classifier(files.of("svm", "model"))
-        regressor = read_box_regressor(files.of("bbox", "model"))
-        dataset = load_dataset(files.of("manifest", "manifest"))
-        _check_fit(classifier, regressor, dataset.classes)
-        return cls(
-            _Parts(
-                proposals=proposals,
-                seed=int(made["proposals"].params["seed"]),
-                extract=_extractor(made["features"], files, classifier, regressor, device),
-                classifier=classifier,
-                regressor=regressor,
-                settings=DetectSettings.model_validate(made["detect"].params["detect"]),
-                storage=str(made["features"].params["features"]["storage"]),
-                points=_operating_points(files, made["detect"]),
-                kept_from=_kept_from(classifier, made["detect"]),
-                category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
-            )
-        )
+        parts = _shared(files, device) if files.kind.detections == "roi_detect" else _by_regions(files, device)
+        return cls(parts)
 
     def pixels_searched(self, width: int, height: int) -> int:
         """How many pixels regions are looked for in, of an image of this size; 0 where the method needs none."""
-        settings = self._parts.proposals
-        searched_width, searched_height = working_size(width, height, settings.resize_width_px)
-        return searched_width * searched_height if settings.method in NEEDS_PIXELS else 0
+        return self._parts.search.pixels_searched(width, height)
 
     def bytes_needed(self, width: int, height: int) -> int:
         """Memory that an image of this size takes while it is worked on, beside the network; measured, rounded up.
 
-        The regions' features come on top: as many numbers as ``features.layers`` have, in ``features.storage``.
+        Of R-CNN and SPP-net the regions' features come on top: as many numbers as ``features.layers`` have, in
+        ``features.storage``.
         """
-        settings = self._parts.proposals
-        label_maps = len(settings.k) * len(settings.colors)
-        return self.pixels_searched(width, height) * (_SEARCH_BYTES + 4 * label_maps) + width * height * _IMAGE_BYTES
+        return self._parts.search.bytes_needed(width, height)
 
     def __call__(
         self,
@@ -184,7 +145,8 @@ class Detector:
         shape or type.
         """
         pixels, digest = _pixels(image)
-        found = self._boxes(pixels, digest, box_regression, report)
+        both = self._parts.search(pixels, digest, report or tell_nobody)
+        found = both.bbox if box_regression else both.no_bbox
         shown = self.shown_from(box_regression=box_regression)
         least = [shown[name] if min_score is None else min_score for name in self.classes]
         order = np.argsort(-found.scores, kind="stable")
@@ -194,39 +156,6 @@ class Detector:
             if found.scores[i] >= least[found.labels[i]]
         ]
 
-    def _boxes(
-        self, pixels: NDArray[np.uint8], digest: str, box_regression: bool, report: Report = _tell_nobody
-    ) -> BoxSet:
-        parts = self._parts
-        height, width = pixels.shape[:2]
-        record = _record(width, height, digest)
-        given = pixels if parts.proposals.method in NEEDS_PIXELS else None
-        report("looking for regions")
-        boxes = proposals_of(record, given, parts.proposals, parts.seed, None)[0]["boxes"]
-        stored = features_in_parts(parts.extract, pixels, boxes, parts.storage, report)
-        report("scoring")
-        scored = candidates_of(stored, boxes, parts.classifier, parts.regressor, width, height, parts.settings)
-        found = suppressed(scored, parts.settings.nms_iou)
-        return found.bbox if box_regression else found.no_bbox
-
-
-def features_in_parts(
-    extract: Extractor | SppExtractor, pixels: NDArray[np.uint8], boxes: Boxes, storage: str, report: Report
-) -> dict[str, NDArray[Any]]:
-    """[n, d] per layer, rounded as the store rounds them, so that a cached image and a new one score the same.
-
-    Some hundred regions at a time are held in the network's own precision, where their bits allow it.
-    """
-    at_once = max(1, len(boxes))  # SPP pools all regions from one pass over the image
-    if isinstance(extract, Extractor):  # whole batches
-        at_once = extract.batch * -(-_REGIONS_AT_ONCE // extract.batch)
-    parts: list[dict[str, NDArray[Any]]] = []
-    for start in range(0, max(1, len(boxes)), at_once):
-        report("features", start, len(boxes))
-        features = extract(pixels, boxes[start : start + at_once])
-        parts.append({name: narrow(f, storage, name, "image") for name, f in features.items()})
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
 
 @dataclass(frozen=True)
 class _Files:
@@ -235,24 +164,115 @@ class _Files:
     project: Path
     name: str
 
-    def of(self, stage: str, output: str) -> Path:
-        """Return the path of a stage's output."""
-        path = at(place(STAGES[stage]), self.name).outputs[output]
-        if stage == "detect" and self.name != ROOT and not (self.project / "detectors" / self.name).is_dir():
-            raise StageError(f"{self.project}: has no detector {self.name!r}; `rcnn detector ls` lists those there are")
-        return self.project / path
+    @cached_property
+    def kind(self) -> Kind:
+        """What its params.yaml says that it is; StageError where there is no such detector."""
+        if self.name == ROOT:
+            return KINDS[ROOT]
+        path = self.project / "detectors" / self.name / "params.yaml"
+        try:
+            return KINDS[yaml.safe_load(path.read_text(encoding="utf-8"))["kind"]]
+        except FileNotFoundError:
+            raise StageError(
+                f"{self.project}: has no detector {self.name!r}; `rcnn detector ls` lists those there are"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+            raise StageError(f"{path}: does not say which kind of detector it is ({error}); mend the file") from None
 
+    def node(self, name: str) -> Node:
+        """Return one of its nodes, or of those that all detectors share."""
+        return at(next(one for one in (*HEAD, *self.kind.places) if one.name == name), self.name)
 
-def _check_made_together(made: Mapping[str, Artifact], files: _Files) -> None:
-    """Refuse parts that do not belong together: a stage run by itself, or a run that was stopped, leaves such."""
-    for reader in ("features", "detect"):
-        for name, (stage, output) in _USED[reader].items():
-            path = files.of(stage, output)
-            if made[reader].inputs.get(name) != digest_file(path):
-                made_with = files.of(reader, "manifest").parent.relative_to(files.project)
+    def of(self, node: str, output: str) -> Path:
+        """Return the path of a node's output."""
+        return self.project / self.node(node).outputs[output]
+
+    def read_by(self, node: str, name: str) -> Path:
+        """Return the path of a node's input."""
+        return self.project / self.node(node).inputs[name]
+
+    def made_with(self, node: str, *names: str) -> Artifact:
+        """Read a node's list, made from the files that are there now; StageError where one of the inputs is another.
+
+        A stage run by itself, or a run that was stopped, leaves parts that do not belong together.
+        """
+        found = Artifact.read(self.of(node, "manifest"))
+        for name in names:
+            path = self.read_by(node, name)
+            if found.inputs.get(name) != digest_file(path):
+                made = self.of(node, "manifest").parent.relative_to(self.project)
                 raise StageError(
-                    f"{path}: not the one that {made_with} was made with; run `dvc repro`, which runs what is missing"
+                    f"{path}: not the one that {made} was made with; run `dvc repro`, which runs what is missing"
                 )
+        return found
+
+
+def _by_regions(files: _Files, device: str) -> _Parts:
+    """Put R-CNN or SPP-net together."""
+    features = files.made_with("features", "proposals", "weights")
+    detect = files.made_with("detect", "features", "svm", "bbox")
+    classifier = read_classifier(files.of("svm", "model"))
+    regressor = read_box_regressor(files.of("bbox", "model"))
+    dataset = load_dataset(files.of("manifest", "manifest"))
+    _check_fit(classifier, regressor, dataset.classes)
+    search = RegionSearch(
+        proposals=_proposal_search(files.of("proposals", "manifest")),
+        extract=_extractor(features, files, classifier, regressor, device),
+        classifier=classifier,
+        regressor=regressor,
+        settings=DetectSettings.model_validate(detect.params["detect"]),
+        storage=str(features.params["features"]["storage"]),
+    )
+    return _parts(search, files, detect, dataset)
+
+
+def _shared(files: _Files, device: str) -> _Parts:
+    """Put a detector with one network for all together: Fast R-CNN, or Faster R-CNN of either training."""
+    detect = files.made_with("roi_detect", "proposals", "weights")
+    maps = MapsSettings.model_validate(detect.params["maps"])
+    settings = RoiDetectSettings.model_validate(detect.params["roi_detect"])
+    network = load_regions(files.read_by("roi_detect", "weights"))
+    dataset = load_dataset(files.of("manifest", "manifest"))
+    proposals = Artifact.read(files.read_by("roi_detect", "proposals"))
+    if proposals.stage == "propose":
+        own = ProposeSettings.model_validate(proposals.params["propose"])
+        proposer = Proposer(_rpn_of(files), own, int(proposals.params["seed"]), device)
+        search: SharedSearch = SharedSearch(MapPass(network, maps, device), proposer, RoiScorer(network, settings, device))
+    else:
+        given = _proposal_search(files.read_by("roi_detect", "proposals"))
+        search = SharedSearch(MapPass(network, maps, device), given, RoiScorer(network, settings, device))
+    return _parts(search, files, detect, dataset)
+
+
+def _rpn_of(files: _Files) -> RegionNetwork:
+    """Return the network whose proposals are classified: that of the node whose list ``roi_detect`` reads."""
+    read = files.read_by("roi_detect", "proposals")
+    node = next(one.name for one in files.kind.places if one.stage.name == "propose" and files.of(one.name, "manifest") == read)
+    return load_regions(files.read_by(node, "weights"))
+
+
+def _parts(search: Search, files: _Files, detect: Artifact, dataset: Dataset) -> _Parts:
+    return _Parts(
+        search=search,
+        classes=dataset.classes,
+        classifier=str(detect.summary["classifier"]),
+        points=_operating_points(files, detect),
+        kept_from=_kept_from(dataset.classes, detect),
+        category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
+    )
+
+
+def _proposal_search(path: Path) -> ProposalSearch:
+    """Return what proposes as a project's list of proposals was made; StageError where they came from a file."""
+    made = Artifact.read(path)
+    settings = ProposalsSettings.model_validate(made.params["proposals"])
+    if settings.method == "file":
+        raise StageError(
+            "the detector was trained on proposals from a file, which new images do not have; "
+            "set proposals.method to selective_search and run `dvc repro`"
+        )
+    prepare(settings)
+    return ProposalSearch(settings, int(made.params["seed"]))
 
 
 def _operating_points(files: _Files, detect: Artifact) -> OperatingPoints | None:
@@ -262,9 +282,9 @@ def _operating_points(files: _Files, detect: Artifact) -> OperatingPoints | None
     return points if points is not None and points.detect == detect.digest else None
 
 
-def _kept_from(classifier: Classifier, detect: Artifact) -> dict[str, float]:
+def _kept_from(classes: tuple[str, ...], detect: Artifact) -> dict[str, float]:
     limits = detect.summary["thresholds"]
-    return {name: -np.inf if limits.get(name) is None else float(limits[name]) for name in classifier.classes}
+    return {name: -np.inf if limits.get(name) is None else float(limits[name]) for name in classes}
 
 
 def _extractor(
@@ -301,19 +321,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-
-
-def _record(width: int, height: int, digest: str) -> ImageRecord:
-    """A record without objects, for the functions that a dataset's images go through."""
-    return ImageRecord(
-        id=0,
-        file_name="image",
-        width=width,
-        height=height,
-        sha256=digest,
-        split="new",
-        boxes=np.zeros((0, 4), np.float32),
-        labels=np.zeros(0, np.int64),
-        difficult=np.zeros(0, bool),
-        truncated=np.zeros(0, bool),
-    )

@@ -9,7 +9,7 @@ without is the project's: the dataset, the manifest and the proposals are every 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .bbox.settings import BboxSettings
@@ -18,6 +18,8 @@ from .classification.settings import ClassifySettings, ClassifySvmSettings
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
+from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
+from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
 from .finetune.settings import check as check_finetune
@@ -26,6 +28,7 @@ from .networks.settings import ArithmeticSettings, NetworkSettings
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
 from .report.settings import ReportSettings
+from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, SuppressionSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
 from .svm.settings import SvmSettings
@@ -36,6 +39,12 @@ DATASET = "artifacts/datasets/${dataset}"
 _MANIFEST = "artifacts/manifest/manifest.json"
 _PROPOSALS = "artifacts/proposals/manifest.json"
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
+
+_TRAINED = {
+    "weights": "${node}/weights.safetensors",
+    "curve": "${node}/curve.csv",
+    "trained": "${node}/trained.json",
+}
 
 SCENES = Stage(
     name="scenes",
@@ -146,6 +155,94 @@ DETECT = Stage(
     },
     outputs={"manifest": "${node}/manifest.json"},
 )
+RPN = Stage(
+    name="rpn",
+    version=1,
+    run="stages.faster.rpn_stage:run",
+    settings={"rpn": RpnSettings},
+    reads={"maps": ImageSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "weights": "${artifacts}/pretrain/weights.safetensors",
+        "maps": "${artifacts}/maps/manifest.json",
+    },
+    outputs=_TRAINED,
+    optional=frozenset({"maps"}),
+    trained=("weights", "curve"),
+    on_device=True,
+    plots=("curve",),
+)
+PROPOSE = Stage(
+    name="propose",
+    version=1,
+    run="stages.faster.propose_stage:run",
+    settings={"propose": ProposeSettings},
+    reads={"maps": MapsSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "weights": "${artifacts}/joint/weights.safetensors",
+        "maps": "${artifacts}/maps/manifest.json",
+    },
+    outputs={"manifest": "${node}/manifest.json"},
+    optional=frozenset({"maps"}),
+)
+FAST = Stage(
+    name="fast",
+    version=1,
+    run="stages.faster.fast_stage:run",
+    settings={"fast": FastSettings},
+    reads={"maps": ImageSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "weights": "${artifacts}/pretrain/weights.safetensors",
+        "maps": "${artifacts}/maps/manifest.json",
+    },
+    outputs=_TRAINED,
+    optional=frozenset({"maps"}),
+    trained=("weights", "curve"),
+    on_device=True,
+    plots=("curve",),
+)
+JOINT = Stage(
+    name="joint",
+    version=1,
+    run="stages.faster.joint_stage:run",
+    settings={"rpn": AnchorSettings, "fast": JointRoiSettings, "joint": JointSettings},
+    reads={"maps": ImageSettings, "propose": SuppressionSettings},
+    seeded=True,
+    inputs={"manifest": _MANIFEST, "weights": "${artifacts}/pretrain/weights.safetensors"},
+    outputs=_TRAINED,
+    trained=("weights", "curve"),
+    on_device=True,
+    plots=("curve",),
+)
+MAPS = Stage(
+    name="maps",
+    version=1,
+    run="stages.faster.maps_stage:run",
+    settings={"maps": MapsSettings},
+    reads={"rpn": RpnMirror, "fast": FastMirror},
+    inputs={"manifest": _MANIFEST, "weights": "${artifacts}/fast_1/weights.safetensors"},
+    outputs={"manifest": "${node}/manifest.json"},
+)
+ROI_DETECT = Stage(
+    name="roi_detect",
+    version=1,
+    run="stages.faster.roi_detect_stage:run",
+    settings={"roi_detect": RoiDetectSettings, "maps": MapsSettings},
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "weights": "${artifacts}/fast/weights.safetensors",
+        "maps": "${artifacts}/maps/manifest.json",
+    },
+    outputs={"manifest": "${node}/manifest.json"},
+    optional=frozenset({"maps"}),
+)
 COMBINE = Stage(
     name="combine",
     version=2,
@@ -191,6 +288,12 @@ REPORT = Stage(
         "pretrain": "${artifacts}/pretrain/curve.csv",
         "finetune": "${artifacts}/finetune/curve.csv",
         "mining": "${artifacts}/svm/mining.csv",
+        "rpn_1": "${artifacts}/rpn_1/curve.csv",
+        "fast_1": "${artifacts}/fast_1/curve.csv",
+        "rpn_2": "${artifacts}/rpn_2/curve.csv",
+        "fast_2": "${artifacts}/fast_2/curve.csv",
+        "fast": "${artifacts}/fast/curve.csv",
+        "joint": "${artifacts}/joint/curve.csv",
         "scores": "${reports}/scores.json",
         "pr": "${reports}/plots/pr.csv",
         "recall_iou": "${reports}/plots/recall_iou.csv",
@@ -199,7 +302,8 @@ REPORT = Stage(
         "operating_points": "${reports}/operating_points.json",
     },
     outputs={"html": "${reports}/index.html"},
-    optional=frozenset({"features", "svm", "bbox", "pretrain", "finetune", "mining"}),
+    optional=frozenset({"features", "svm", "bbox", "pretrain", "finetune", "mining"})
+    | frozenset({"rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint"}),
 )
 CLASSIFY = Stage(
     name="classify",
@@ -237,18 +341,27 @@ COMPARE = Stage(
 
 @dataclass(frozen=True)
 class Place:
-    """A stage as a kind of detector has it: the node's name, and the optional inputs that it lacks there."""
+    """A stage as a kind of detector has it.
+
+    Attributes:
+        name: the node's.
+        lacks: the optional inputs that it has not there.
+        reads: other paths of some of its inputs than the stage's own.
+    """
 
     stage: Stage
     name: str
     lacks: frozenset[str] = frozenset()
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
-def place(stage: Stage, name: str = "", *, lacks: frozenset[str] = frozenset()) -> Place:
-    """Put a stage into a graph, under its own name unless another is given."""
+def place(stage: Stage, name: str = "", *, lacks: frozenset[str] = frozenset(), **reads: str) -> Place:
+    """Put a stage into a graph, under its own name unless another is given; ``reads`` are paths by input's name."""
     if not lacks <= stage.optional:
         raise TypeError(f"stage {stage.name} cannot do without {', '.join(sorted(lacks - stage.optional))}")
-    return Place(stage, name or stage.name, lacks)
+    if not reads.keys() <= stage.inputs.keys():
+        raise TypeError(f"stage {stage.name} reads no {', '.join(sorted(reads.keys() - stage.inputs.keys()))}")
+    return Place(stage, name or stage.name, lacks, reads)
 
 
 @dataclass(frozen=True)
@@ -271,8 +384,60 @@ class Kind:
 HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
 CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/dvc.yaml
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
-_BY_REGION = tuple(map(place, (PRETRAIN, FINETUNE, FEATURES, SVM, BBOX, DETECT, COMBINE, EVALUATE, REPORT)))
+_REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
+_SHARED_CURVES = frozenset({"rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint"})
+_MODELS = frozenset({"features", "svm", "bbox"})
+_BY_REGION = (
+    *map(place, (PRETRAIN, FINETUNE, FEATURES, SVM, BBOX, DETECT, COMBINE, EVALUATE)),
+    place(REPORT, lacks=_SHARED_CURVES),
+)
 _JOINED = (place(COMBINE, lacks=COMBINE.optional), place(EVALUATE), place(REPORT, lacks=REPORT.optional))
+
+
+def _weights(node: str) -> str:
+    return f"${{artifacts}}/{node}/weights.safetensors"
+
+
+def _list(node: str) -> str:
+    return f"${{artifacts}}/{node}/manifest.json"
+
+
+def _scored(proposals: str, *trained: str) -> tuple[Place, ...]:
+    """Place what follows ``roi_detect``: whose ``proposals`` recall is measured of, whose curves are shown."""
+    lacks = _MODELS | (_REGION_CURVES | _SHARED_CURVES) - {"pretrain", *trained}
+    return (
+        place(COMBINE, detect=_list("roi_detect")),
+        place(EVALUATE, proposals=proposals),
+        place(REPORT, lacks=lacks, proposals=proposals),
+    )
+
+
+_NO_MAPS = frozenset({"maps"})
+_FAST = (
+    place(PRETRAIN),
+    place(FAST, lacks=_NO_MAPS),
+    place(ROI_DETECT, lacks=_NO_MAPS),
+    *_scored(_PROPOSALS, "fast"),
+)
+_FASTER = (
+    place(PRETRAIN),
+    place(RPN, "rpn_1", lacks=_NO_MAPS),
+    place(PROPOSE, "propose_1", lacks=_NO_MAPS, weights=_weights("rpn_1")),
+    place(FAST, "fast_1", lacks=_NO_MAPS, proposals=_list("propose_1")),
+    place(MAPS),
+    place(RPN, "rpn_2", weights=_weights("fast_1")),
+    place(PROPOSE, "propose_2", weights=_weights("rpn_2")),
+    place(FAST, "fast_2", proposals=_list("propose_2"), weights=_weights("rpn_2")),
+    place(ROI_DETECT, proposals=_list("propose_2"), weights=_weights("fast_2")),
+    *_scored(_list("propose_2"), "rpn_1", "fast_1", "rpn_2", "fast_2"),
+)
+_JOINT = (
+    place(PRETRAIN),
+    place(JOINT),
+    place(PROPOSE, lacks=_NO_MAPS),
+    place(ROI_DETECT, lacks=_NO_MAPS, proposals=_list("propose"), weights=_weights("joint")),
+    *_scored(_list("propose"), "joint"),
+)
 _KINDS = (
     Kind(
         "rcnn",
@@ -287,6 +452,27 @@ _KINDS = (
         _BY_REGION,
         detections="detect",
         test_nodes=("proposals", "features", "detect"),
+    ),
+    Kind(
+        "fast",
+        "Fast R-CNN: regions pooled from a trained feature map, one network for classes and boxes",
+        _FAST,
+        detections="roi_detect",
+        test_nodes=("proposals", "roi_detect"),
+    ),
+    Kind(
+        "faster",
+        "Faster R-CNN in four steps: proposals from a network that shares its feature map with Fast R-CNN",
+        _FASTER,
+        detections="roi_detect",
+        test_nodes=("maps", "propose_2", "roi_detect"),
+    ),
+    Kind(
+        "joint",
+        "Faster R-CNN trained at once",
+        _JOINT,
+        detections="roi_detect",
+        test_nodes=("propose", "roi_detect"),
     ),
     Kind(
         "combined",
@@ -316,7 +502,7 @@ def at(one: Place, detector: str = ROOT) -> Node:
             first, slash, rest = path.partition("/")
             yield name, folders.get(first, first) + slash + rest
 
-    inputs = {name: path for name, path in paths(one.stage.inputs) if name not in one.lacks}
+    inputs = {name: path for name, path in paths({**one.stage.inputs, **one.reads}) if name not in one.lacks}
     return Node(one.name, one.stage, inputs, dict(paths(one.stage.outputs)))
 
 

@@ -52,13 +52,13 @@ class Geometry:
 _POINTWISE = (nn.ReLU, nn.BatchNorm2d, CrossChannelNorm)
 
 
-def map_geometry(network: Network) -> Geometry:
-    """Work out the geometry of the network's conv5, along its graph from the input.
+def map_geometry(network: Network, layer: str | None = None) -> Geometry:
+    """Work out the geometry of a feature map, the network's conv5 or another, along its graph from the input.
 
     Where branches meet (SqueezeNet's concatenation, ResNet's sum) the receptive field is the larger. Raises
     ``StageError`` for a layer of which it is not known how far it sees.
     """
-    module: Any = network.graph([network.conv5])
+    module: Any = network.graph([network.conv5 if layer is None else layer])
     found: dict[fx.Node, Geometry] = {}
     for node in module.graph.nodes:
         if node.op == "output":
@@ -95,8 +95,8 @@ def _after(layer: nn.Module, before: Geometry, name: str) -> Geometry:
         padding, dilation = _pair(layer.padding), _pair(layer.dilation)
     else:
         raise StageError(
-            f"features.method: spp does not know how far a {type(layer).__name__} of network {name} sees; "
-            "choose another network.name"
+            f"it is not known how far a {type(layer).__name__} of network {name} sees, and so where in the image a cell "
+            "of its map lies; choose another network.name"
         )
     return Geometry(
         before.y.slid(kernel[0], stride[0], padding[0], dilation[0]),

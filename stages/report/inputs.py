@@ -33,7 +33,7 @@ class PageData:
     """All that the page shows.
 
     ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no
-    rows: that part did not run). ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of
+    rows: that part did not run); ``shared_trainings`` those of the trainings of Faster R-CNN's parts, by node. ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of
     them. ``shown_from``: per class the score from which a detection is drawn. ``classifier`` is ``svm`` or
     ``softmax``; ``regressed`` says whether box regression was on; ``combined`` names the saved detectors whose windows
     joined this one's. ``features_cost``: median seconds that one image's features took, by part, where that is known.
@@ -64,6 +64,7 @@ class PageData:
     pixels: Callable[[ImageRecord], NDArray[np.uint8]] = field(repr=False)
     found: Callable[[ImageRecord], Found] = field(repr=False)
     environments: Mapping[str, Environments] = field(default_factory=dict)
+    shared_trainings: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ def _described(data: PageData) -> tuple[str, str]:
     names = ", ".join(data.combined)
     tested = f"Tested on {len(data.tested)} images of {data.dataset.name}, which has {n_train} others."
     of = f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}"
+    if data.shared_trainings:
+        return _shared_network(data, of, tested)
     if "features" not in data.parameters:
         return "Combined detectors", f"{of}: the scored windows of {names}, suppressed together. {tested}"
     spp = data.parameters["features"]["method"] == "spp"
@@ -52,6 +54,20 @@ def _described(data: PageData) -> tuple[str, str]:
         f"{of}: region proposals, a network's {features}, {classifier}, and {regression} ({paper}). {tested}{combined}"
     )
     return ("SPP-net" if spp else "R-CNN"), lead
+
+
+def _shared_network(data: PageData, of: str, tested: str) -> tuple[str, str]:
+    """Do for the detectors with one network for all what :func:`_described` does."""
+    if "fast" in data.shared_trainings:
+        return "Fast R-CNN", (
+            f"{of}: region proposals, pooled from a feature map of the whole image, whose network says the class and "
+            f"moves the box (Girshick 2015). {tested}"
+        )
+    how = "trained at once" if "joint" in data.shared_trainings else "trained in four steps"
+    return "Faster R-CNN", (
+        f"{of}: a network proposes regions and another says their classes and moves their boxes; both share one feature "
+        f"map, {how} (Ren et al. 2015). {tested}"
+    )
 
 
 def _sections(data: PageData) -> list[Markup]:

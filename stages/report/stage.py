@@ -18,6 +18,7 @@ from stages.scoring.metrics import has_ground_truth
 from .inputs import Found, PageData, read_rows
 from .page import page
 from .settings import ReportSettings
+from .training import SHARED_TRAININGS
 
 # The columns that the page cannot do without.
 _COLUMNS = {
@@ -44,6 +45,7 @@ def run(ctx: Context) -> None:
     if not has_ground_truth(metrics["protocol"]):
         shown_from = dict.fromkeys(dataset.classes, natural_boundary(str(detections.summary["classifier"])))
     tables = {name: read_rows(ctx.input(name), columns) if ctx.has(name) else [] for name, columns in _COLUMNS.items()}
+    shared = {name: read_rows(ctx.input(name), ("iteration", "train_loss")) for name in SHARED_TRAININGS if ctx.has(name)}
     data = PageData(
         dataset=dataset,
         tested=[record for record in dataset.images if record.id in detections.keys],
@@ -51,6 +53,7 @@ def run(ctx: Context) -> None:
         examples=read_json(ctx.input("examples")),
         shown_from=shown_from,
         **tables,
+        shared_trainings=shared,
         classifier=str(detections.summary["classifier"]),
         regressed=bool(detections.summary["regressed"]),
         combined=tuple(detections.summary.get("detectors", ())),

@@ -14,17 +14,46 @@ _CURVE_NAMES = {
     "val_fg_accuracy": "windows on objects",
 }
 
+# Titles of the trainings of a network that is shared, by node, in their order.
+SHARED_TRAININGS = {
+    "rpn_1": "Step 1: region proposal network, with all convolutions",
+    "fast_1": "Step 2: Fast R-CNN on its proposals, with all convolutions",
+    "rpn_2": "Step 3: region proposal network, behind the convolutions of step 2",
+    "fast_2": "Step 4: Fast R-CNN's fully connected layers, behind the same convolutions",
+    "fast": "Fast R-CNN",
+    "joint": "Region proposal network and Fast R-CNN at once",
+}
+_TERMS = {
+    "train_loss": "all",
+    "train_rpn_cls": "objectness",
+    "train_rpn_box": "anchors' boxes",
+    "train_cls": "classes",
+    "train_box": "regions' boxes",
+}
+
 
 def network_curves(data: PageData) -> Markup:
-    """Name the network, and draw loss and accuracy of its pre-training and fine-tuning."""
-    network, features = data.parameters["network"], data.parameters["features"]
-    what = f"{network['name']}, weights: {network['weights']}; features from {', '.join(features['layers'])}."
-    parts = [
-        tag("p", what),
-        _curves(data.pretrain, "Pre-training on whole pictures", "pictures", "pre-trained"),
-        _curves(data.finetune, "Fine-tuning on proposals", "windows", "fine-tuned"),
+    """Name the network, and draw the curves of its trainings."""
+    network = data.parameters["network"]
+    what = f"{network['name']}, weights: {network['weights']}"
+    parts = []
+    if "features" in data.parameters:
+        what += f"; features from {', '.join(data.parameters['features']['layers'])}"
+        parts = [_curves(data.finetune, "Fine-tuning on proposals", "windows", "fine-tuned")]
+    parts += [_losses(rows, SHARED_TRAININGS[name]) for name, rows in data.shared_trainings.items()]
+    first = _curves(data.pretrain, "Pre-training on whole pictures", "pictures", "pre-trained")
+    return section("network", "The network", tag("p", f"{what}."), first, *parts)
+
+
+def _losses(rows: Sequence[Row], title: str) -> Markup:
+    """Draw the terms of one training's loss, means since the point before."""
+    series = [
+        _curve(rows, name, text, f"c{i}")
+        for i, (name, text) in enumerate(_TERMS.items())
+        if any(row.get(name) for row in rows)
     ]
-    return section("network", "The network", *parts)
+    chart = line_chart(series, ChartAxis("iteration"), ChartAxis("loss", 0), width=500, height=240)
+    return join(tag("h3", title), tag("div", chart))
 
 
 def _curves(rows: Sequence[Row], title: str, samples: str, done: str) -> Markup:

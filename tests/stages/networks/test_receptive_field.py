@@ -96,5 +96,5 @@ def test_a_window_that_is_not_square():
 def test_a_layer_of_unknown_reach_is_named():
     network = build("small", 5, device="meta")
     network.trunk.features[2] = nn.AvgPool2d(3, 2)
-    with pytest.raises(StageError, match="does not know how far a AvgPool2d of network small sees"):
+    with pytest.raises(StageError, match="not known how far a AvgPool2d of network small sees"):
         map_geometry(network)

@@ -1,0 +1,89 @@
+"""Parameters of groups ``fast`` and ``roi_detect``: Fast R-CNN's training on regions, and its detections."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from stages.settings import RateDrops, Settings
+from stages.training.settings import SolverSettings
+
+
+class RoiSettings(Settings):
+    """The regions that a mini-batch takes of an image, and how each is pooled; py-faster-rcnn's values."""
+
+    rois_per_image: int = Field(64, ge=1, le=4096, description="regions of an image in a mini-batch (the paper)")
+    fg_fraction: float = Field(0.25, gt=0, le=1, description="at most this part of them shows an object (the paper)")
+    fg_iou: float = Field(0.5, gt=0, le=1, description="IoU with an object from which a region shows it (the paper)")
+    bg_iou: float = Field(0.5, gt=0, le=1, description="a region is background below this IoU (the paper)")
+    bg_iou_low: float = Field(
+        0.0, ge=0, lt=1, description="and not below this (py-faster-rcnn; Fast R-CNN's paper and MATLAB: 0.1)"
+    )
+    pooling: Literal["pool", "align"] = Field(
+        "pool", description="pool: RoI pooling, to whole cells (the paper); align: RoIAlign, bilinear (He et al. 2017)"
+    )
+    targets: Literal["data", "fixed"] = Field(
+        "data",
+        description="what box targets are standardised by: data: each class's own mean and deviation (trained in "
+        "steps); fixed: mean 0, deviations 0.1, 0.1, 0.2, 0.2 (trained jointly)",
+    )
+    difficult: bool = Field(
+        False, description="whether difficult objects are objects to train on (the authors' programs: false)"
+    )
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> "RoiSettings":
+        if self.bg_iou > self.fg_iou:
+            raise ValueError(f"fast.bg_iou ({self.bg_iou}) must not be above fast.fg_iou ({self.fg_iou})")
+        if self.bg_iou_low >= self.bg_iou:
+            raise ValueError(f"fast.bg_iou_low ({self.bg_iou_low}) must be below fast.bg_iou ({self.bg_iou})")
+        return self
+
+
+class JointRoiSettings(RoiSettings):
+    """Group ``fast`` of a detector that is trained jointly: the values that py-faster-rcnn has there."""
+
+    rois_per_image: int = Field(128, ge=1, le=4096, description="regions of an image in a step (py-faster-rcnn)")
+    targets: Literal["data", "fixed"] = Field(
+        "fixed",
+        description="what box targets are standardised by: fixed: mean 0, deviations 0.1, 0.1, 0.2, 0.2 "
+        "(py-faster-rcnn, trained jointly)",
+    )
+
+
+class FastSettings(SolverSettings, RoiSettings):
+    """Group ``fast`` of a detector trained in steps: Fast R-CNN and its schedule, the same for all its trainings."""
+
+    iterations: int = Field(40_000, ge=1, le=10_000_000, description="solver steps (the paper)")
+    step: RateDrops = Field(
+        30_000, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
+    )
+    images_per_batch: int = Field(2, ge=1, le=64, description="images of a mini-batch (the paper)")
+    heads: Literal["new", "kept"] = Field(
+        "new",
+        description="last layers of the second training: new ones (py-faster-rcnn), or those of the first (the "
+        "authors' MATLAB program)",
+    )
+
+
+class RoiDetectSettings(Settings):
+    """Group ``roi_detect``: what of the scored regions becomes a detection; py-faster-rcnn's test."""
+
+    score_floor: float = Field(0.05, ge=0, lt=1, description="detections scoring at or below are none (authors' code)")
+    nms_iou: float = Field(
+        0.3, gt=0, le=1, description="a detection is dropped when its IoU with a better one of its class is above"
+    )
+    max_per_image: int | None = Field(
+        100, ge=1, le=10**6, description="best detections of an image, over all classes (authors' code); null: all"
+    )
+    rank_factor: int | None = Field(
+        None,
+        ge=1,
+        le=10**6,
+        description="a class keeps scores down to rank rank_factor x images over the whole split, R-CNN's rule (40; "
+        "also the authors' MATLAB program); null: no such limit",
+    )
+    svd: tuple[int, int] | None = Field(
+        None,
+        description="ranks to which fc6 and fc7 are reduced at test by a truncated SVD ([1024, 256]); null: they are "
+        "used as they are",
+    )

@@ -1,0 +1,155 @@
+"""The shared feature map of a whole image: computed, described for keys, rounded as the store rounds it.
+
+Whoever needs a map that is not stored computes it here and rounds it alike, so that a stage that reads maps, one that
+does not and a detector of new images see the same bits.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache import Payload, Recipe
+from cache.errors import StageError
+from manifests import ImageRecord
+from stages.boxes.geometry import BOX_CONVENTION
+from stages.contract import Compute, ImageTask, ReadImage
+from stages.fast.images import ScaledSize, scaled_image_to, scaled_size
+from stages.networks.forward import deterministic, device_of
+from stages.stopwatch import part
+
+from .network import RegionNetwork
+from .settings import MapsSettings
+
+STAGE, VERSION = "maps", 1  # of the objects: raise the version when the same inputs give other maps
+AS_IT_IS, MIRRORED = "map", "mirrored"  # an object's arrays
+
+
+def described(network: RegionNetwork, settings: MapsSettings) -> dict[str, Any]:
+    """Everything but the image that a map's bits depend on: of the network only what comes before the map."""
+    own = network.network
+    return {
+        "network": own.name,
+        "layer": network.layer,
+        "weights_digest": network.trunk_digest,
+        "input": {name: value for name, value in own.input.as_json().items() if name != "side_px"},
+        "short_px": settings.short_px,
+        "long_px": settings.long_px,
+        "storage": settings.storage,
+    }
+
+
+def map_task(record: ImageRecord, made_of: Mapping[str, Any], *, mirrored: bool) -> ImageTask:
+    """The task of one image's map; ``mirrored``: that of its mirror image, too."""
+    recipe = Recipe(STAGE, VERSION, made_of, {"image": record.sha256, "mirrored": mirrored})
+    return ImageTask(record, recipe, args={"mirrored": mirrored})
+
+
+class MapPass:
+    """Computes shared maps on a device, as :func:`~stages.networks.forward.deterministic` says. Copies the network.
+
+    Safe to call from several threads at once.
+    """
+
+    def __init__(self, network: RegionNetwork, settings: MapsSettings, device: str) -> None:
+        self.device = torch.device(device_of(device))
+        self._settings, self._spec, self._node = settings, network.network.input, network.node
+        own = copy.deepcopy(network.network).eval().requires_grad_(False)
+        graph = own.graph([network.layer])
+        self._trunk = graph.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def size_of(self, width: int, height: int) -> ScaledSize:
+        """The size at which an image of this width and height goes through the network."""
+        return scaled_size(width, height, self._settings.short_px, self._settings.long_px)
+
+    def __call__(self, pixels: NDArray[np.uint8], image: str) -> Tensor:
+        """The map of uint8 [H, W, 3] RGB, rounded to ``maps.storage``: [1, y, x, c] on the device.
+
+        StageError naming the image where the map has no cell, is not a number or does not fit the storage.
+        """
+        height, width = pixels.shape[:2]
+        size = self.size_of(width, height)
+        scaled = scaled_image_to(pixels, self._spec, size.width, size.height)
+        with torch.inference_mode(), deterministic(self.device):
+            ready = torch.from_numpy(scaled).to(self.device)
+            with part("conv", self.device):
+                fmap = self._run(ready, image)
+        return _rounded(fmap, self._settings.storage, image)
+
+    def _run(self, scaled: Tensor, image: str) -> Tensor:
+        try:
+            fmap: Tensor = self._trunk(scaled)[self._node]
+        except RuntimeError as error:
+            height, width = scaled.shape[2:]
+            raise StageError(
+                f"{image}: no feature map is left of it at {width} x {height} px ({str(error).splitlines()[0]}); use "
+                "larger maps.short_px and maps.long_px, or leave the image out"
+            ) from None
+        return fmap.permute(0, 2, 3, 1)
+
+
+def _rounded(fmap: Tensor, storage: str, image: str) -> Tensor:
+    stored = fmap.to(torch.float16 if storage == "float16" else torch.float32)
+    if not bool(torch.isfinite(stored).all()):
+        largest = float(fmap.abs().max())
+        why = (
+            f"its feature map reaches {largest:g}, which does not fit float16 (largest 65504); set maps.storage to "
+            "float32"
+            if np.isfinite(largest)
+            else "its feature map is not a number; network.weights or network.input are wrong: check network.input "
+            "(colour order, range, mean) against what the weights expect"
+        )
+        raise StageError(f"{image}: {why}")
+    return stored
+
+
+def as_input(fmap: Tensor | NDArray[Any]) -> Tensor:
+    """A map [1, y, x, c] or [y, x, c] of any precision as the heads take it: float32 [1, c, y, x], channels last."""
+    tensor = torch.from_numpy(np.ascontiguousarray(fmap)) if isinstance(fmap, np.ndarray) else fmap
+    batch = tensor if tensor.ndim == 4 else tensor[None]
+    return batch.float().permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class MapsCompute(Compute):
+    """One image's shared map, [y, x, c], and its mirror image's where the task says so."""
+
+    on_device = True
+    read_image: ReadImage
+    network: RegionNetwork
+    settings: MapsSettings
+    device: str
+    made_of: Mapping[str, Any]
+
+    @cached_property
+    def map_pass(self) -> MapPass:
+        """On the device of this process."""
+        return MapPass(self.network, self.settings, self.device)
+
+    def prepare(self) -> None:
+        """Move the network to the device."""
+        _ = self.map_pass
+
+    def __call__(self, task: ImageTask) -> Payload:
+        """The image's maps."""
+        record = task.image
+        pixels = self.read_image(record)
+        sides = {AS_IT_IS: pixels} | ({MIRRORED: pixels[:, ::-1]} if task.args["mirrored"] else {})
+        maps = {name: self.map_pass(side, record.file_name)[0].cpu().numpy() for name, side in sides.items()}
+        size = self.map_pass.size_of(record.width, record.height)
+        attrs = {
+            **self.made_of,
+            "image": record.file_name,
+            "image_sha256": record.sha256,
+            "box_convention": BOX_CONVENTION,
+            "order": "row, column, channel",
+            "scaled_px": [size.width, size.height],
+            "count": len(maps),
+        }
+        return Payload(maps, attrs, "zarr")

@@ -1,0 +1,50 @@
+"""Fast and Faster R-CNN on a new image: the shared map, regions, their classes and boxes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.detections.search import IMAGE_BYTES, ProposalSearch, Report
+from stages.detections.suppression import ImageDetections
+
+from .maps import MapPass
+from .proposer import Proposer
+from .scorer import RoiScorer
+
+# Bytes that the network takes for a pixel of the resized image beside its weights; measured with VGG-16, whose first
+# maps are the largest there are.
+_MAP_BYTES = 1_100
+
+
+@dataclass(frozen=True)
+class SharedSearch:
+    """Computes the map once; regions come from an RPN on it, or by a method that looks at the pixels."""
+
+    map_pass: MapPass
+    regions: Proposer | ProposalSearch
+    scorer: RoiScorer
+
+    def __call__(self, pixels: NDArray[np.uint8], digest: str, report: Report) -> ImageDetections:
+        """See :class:`stages.detections.search.Search`."""
+        height, width = pixels.shape[:2]
+        size = self.map_pass.size_of(width, height)
+        report("feature map")
+        fmap = self.map_pass(pixels, "image")
+        report("looking for regions")
+        if isinstance(self.regions, Proposer):
+            boxes = self.regions(fmap, size, digest, training=False).boxes
+        else:
+            boxes = self.regions(pixels, digest)
+        report("scoring")
+        return self.scorer(fmap, size, boxes, width, height)
+
+    def pixels_searched(self, width: int, height: int) -> int:
+        """See :class:`stages.detections.search.Search`: pixels that a proposal method looks at."""
+        return 0 if isinstance(self.regions, Proposer) else self.regions.pixels_searched(width, height)
+
+    def bytes_needed(self, width: int, height: int) -> int:
+        """See :class:`stages.detections.search.Search`."""
+        size = self.map_pass.size_of(width, height)
+        given = 0 if isinstance(self.regions, Proposer) else self.regions.bytes_needed(width, height)
+        return max(given, width * height * IMAGE_BYTES) + size.width * size.height * _MAP_BYTES
