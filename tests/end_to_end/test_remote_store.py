@@ -49,7 +49,7 @@ def test_the_pipeline_runs_on_a_store_at_a_url(
 ) -> None:
     shutil.rmtree(project / "artifacts/objects")
     monkeypatch.setenv("RCNN_STORE", url)
-    assert computed(run_rcnn(project, "run", *STAGES)) == [15, 15, 5]
+    assert computed(run_rcnn(project, "run", "pretrain", "finetune", *STAGES)) == [15, 15, 5]
     assert not (project / "artifacts/objects").exists()
     for name in ("reports/scores.json", "artifacts/svm/model.h5", "artifacts/features/manifest.json"):
         assert (project / name).read_bytes() == (finished / name).read_bytes()

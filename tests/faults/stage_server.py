@@ -8,6 +8,7 @@ there, from 1), ``kill_at`` (SIGKILL before the so-many-th call there, from 1), 
 ``status``, ``said`` (stdout and stderr), ``writes``.
 """
 
+import encodings.cp437  # noqa: F401 - zipfile's, of pretrain's .npz: another user may not read this Python's folder
 import errno
 import importlib
 import json

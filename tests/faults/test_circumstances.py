@@ -205,7 +205,7 @@ def test_two_users_with_different_umasks(
     public_dir: Path, with_shared_store: Callable[[str], Path], server: StageServer, umask: int
 ) -> None:
     mine, theirs = with_shared_store("mine"), with_shared_store("theirs")
-    stages = ("proposals", "features", "detect")
+    stages = ("pretrain", "proposals", "finetune", "features", "svm", "bbox", "detect")
     assert server.run(mine, "run", *stages, umask=umask).status == 0
     forget(theirs, "svm")
     for command in (("run", "svm"), ("cache", "verify"), ("cache", "ls"), ("cache", "gc")):

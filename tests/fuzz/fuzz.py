@@ -5,6 +5,7 @@ Exit code 1 where a target has a fault; its input is kept in ``--keep``, and ``-
 """
 
 import argparse
+import contextlib
 import os
 import re
 import subprocess
@@ -78,8 +79,11 @@ def campaign(name: str, seconds: int, runs: int, seed: int, keep: Path) -> bool:
 
 
 def main() -> int:
+    # the targets' own imports, too, must be counted where they run
+    with atheris.instrument_imports(include=_INSTRUMENTED) if "--child" in sys.argv else contextlib.nullcontext():
+        targets = all_targets()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", choices=["all", *all_targets()])
+    parser.add_argument("target", choices=["all", *targets])
     parser.add_argument("--seconds", type=int, default=0, help="of each target; 0: no limit")
     parser.add_argument("--runs", type=int, default=0, help="executions of each target; 0: no limit")
     parser.add_argument("--seed", type=int, default=1)
@@ -90,17 +94,17 @@ def main() -> int:
     given = parser.parse_args()
     if given.child:
         os.chdir(given.child)
-        fuzz(all_targets()[given.target], given.child, given.passed)
+        fuzz(targets[given.target], given.child, given.passed)
     if given.replay:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "a" / "b" / "c"
             place.mkdir(parents=True)
-            all_targets()[given.target].prepare(place)(given.replay.read_bytes())
+            targets[given.target].prepare(place)(given.replay.read_bytes())
         return 0
     if not given.seconds and not given.runs:
         parser.error("give --seconds or --runs")
     given.keep.mkdir(parents=True, exist_ok=True)
-    names = list(all_targets()) if given.target == "all" else [given.target]
+    names = list(targets) if given.target == "all" else [given.target]
     sound = [campaign(name, given.seconds, given.runs, given.seed, given.keep.resolve()) for name in names]
     return 0 if all(sound) else 1
 

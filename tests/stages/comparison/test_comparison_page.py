@@ -156,7 +156,7 @@ def test_nothing_to_find_is_a_page_too() -> None:
     html = made(given)
     checker = self_contained(html)
     assert {link[1:] for link in checker.links if link.startswith("#")} >= {"scores", "images", "cost", "digests"}
-    text = text_of(html)
+    text = text_of(re.sub("<style>.*?</style>", "", html, flags=re.DOTALL))
     assert "No object of the 12 test images is annotated" in text
     for word in ("F1", "wrong", "missed", "recall", "annotated:"):
         assert word not in text, word
