@@ -10,7 +10,7 @@ _SAMPLE = 128  # scores looked at to guess how good one must be
 
 
 def best_rows(scores: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Select each class's best ``count`` scores: float32 [N, n] of N classes -> rows int64 [N, k], scores float32 [N, k].
+    """Select each class's best: scores float32 [N, n] of N classes -> rows int64 [N, k], scores float32 [N, k].
 
     The first k = min(n, count) of a stable sort by falling score: equal scores keep the rows' order, NaN comes last.
     """

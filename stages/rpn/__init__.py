@@ -1,1 +1,1 @@
-"""The Region Proposal Network: anchors, what they should answer, the head, its loss, and proposals (Ren et al. 2015)."""
+"""The Region Proposal Network (Ren et al. 2015): anchors, their targets, the head, its loss, and proposals."""
