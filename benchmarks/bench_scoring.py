@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import CORES, Figure, median_ratio, seconds, take_turns
-from stages.detections.candidates import best_rows
+from stages.kernels.selection import best_rows
 from stages.svm.classifier import Classifier
 
 REGIONS, DIM, CLASSES, BEST = 2000, 4096, 100_000, 100

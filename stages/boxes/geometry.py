@@ -76,3 +76,8 @@ def clip(boxes: NDArray[Any], width: int, height: int) -> Boxes:
     return np.stack(
         [b[:, 0].clip(0, width), b[:, 1].clip(0, height), b[:, 2].clip(0, width), b[:, 3].clip(0, height)], 1
     )
+
+
+def mirrored_boxes(boxes: Boxes, width: int) -> Boxes:
+    """Return where boxes [n, 4] lie in the mirror image of an image ``width`` px wide."""
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)

@@ -24,7 +24,7 @@ FLOORS = (
     ("boxes", "kernels", "page"),
     ("networks", "proposals", "scoring"),
     ("features", "training"),
-    ("pretrain", "finetune", "svm", "bbox"),
+    ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
     ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
-from stages.boxes.geometry import area, class_overlaps, clip, iou, paired_iou
+from stages.boxes.geometry import area, class_overlaps, clip, iou, mirrored_boxes, paired_iou
 
 
 @st.composite
@@ -46,3 +46,8 @@ def test_class_overlaps_by_hand() -> None:
 def test_clip_equals_torchvision(boxes: np.ndarray, width: int, height: int) -> None:
     expected = clip_boxes_to_image(torch.from_numpy(boxes), (height, width)).numpy()
     np.testing.assert_array_equal(clip(boxes, width, height), expected)
+
+
+def test_mirrored_boxes() -> None:
+    boxes = np.array([[1, 2, 5, 9], [0, 0, 20, 4]], np.float32)
+    np.testing.assert_array_equal(mirrored_boxes(boxes, 20), [[15, 2, 19, 9], [0, 0, 20, 4]])

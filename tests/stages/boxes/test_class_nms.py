@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms as torchvision_nms
 
-from stages.boxes.nms import class_nms, exceeds
+from stages.boxes.nms import class_nms, exceeds, first_kept
 
 # Tenths, so that "strictly above" is a matter of whole numbers.
 THRESHOLDS = {0.3: Fraction(3, 10), 0.5: Fraction(1, 2), 0.7: Fraction(7, 10)}
@@ -127,3 +127,25 @@ def test_nothing(most: int | None) -> None:
 def test_boxes_without_area_suppress_nothing() -> None:
     boxes = np.tile(np.array([5, 5, 5, 9], np.float32), (3, 1))
     assert class_nms(boxes, np.arange(3.0), np.zeros(3, int), 0.3).tolist() == [2, 1, 0]
+
+
+@given(st.integers(0, 10**6), st.integers(0, 200), st.sampled_from([None, 0, 1, 5, 40]), st.sampled_from([0.3, 0.7]))
+@settings(deadline=None, max_examples=60)
+def test_the_first_kept_are_those_of_one_class(seed: int, n: int, most: int | None, threshold: float) -> None:
+    """More than the boxes that are compared at once, and ties with the threshold."""
+    boxes = tied_scene(np.random.default_rng(seed), n) if seed % 2 else scene(seed, n, 1)[0]
+    falling = -np.arange(n, dtype=float)
+    expected = class_nms(boxes, falling, np.zeros(n, int), threshold).tolist()
+    assert first_kept(boxes, threshold, most).tolist() == expected[:most]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 0.7, 0.9]))
+@settings(deadline=None, max_examples=10)
+def test_many_kept_boxes_as_torchvision(seed: int, threshold: float) -> None:
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 300, (1500, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 90, (1500, 2))], axis=1)
+    scores = -torch.arange(1500.0, dtype=torch.float64)
+    expected = torchvision_nms(torch.from_numpy(boxes), scores, threshold).tolist()
+    assert len(expected) > 100
+    assert first_kept(boxes, threshold).tolist() == expected
