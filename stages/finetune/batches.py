@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.errors import StageError
-from stages.boxes.geometry import Boxes
+from stages.boxes.geometry import Boxes, mirrored_boxes
 from stages.features.spp.extraction import Spp
 from stages.features.spp.pooling import pool_windows
 from stages.features.spp.split import fully_connected, pooled_length
@@ -199,11 +199,6 @@ def pooled_windows(
     length = checked_length(network, spp)
     sizes = np.array(shapes, np.int64).reshape(-1, 2)
     return PooledWindows(ArrayCache(read, cache_bytes), sizes, spp, map_geometry(network), length)
-
-
-def mirrored_boxes(boxes: Boxes, width: int) -> Boxes:
-    """Return where boxes [n, 4] lie in the mirror image of an image ``width`` px wide."""
-    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
 def checked_length(network: Network, spp: Spp) -> int:

@@ -17,7 +17,7 @@ from manifests import Dataset, ImageRecord, save_dataset
 from stages.features.maps import MapsCompute, described, map_name, map_task
 from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
-from stages.finetune.batches import PooledWindows, checked_length, mirrored_boxes, pooled_windows
+from stages.finetune.batches import PooledWindows, checked_length, pooled_windows
 from stages.finetune.fine_tune import fine_tune, training_run
 from stages.finetune.sampling import draw_batch, draw_block
 from stages.finetune.settings import FinetuneSettings
@@ -108,11 +108,6 @@ def test_between_two_scales_the_smaller_as_the_features_stage_has_it() -> None:
     found = spied.batch(Windows(np.array([0]), box, np.array([1]))).inputs
     assert asked == [(0, 64, False)]
     np.testing.assert_array_equal(found, SppExtractor(net, ["pool5"], SPP)(picture(0), box)["pool5"].astype(np.float16))
-
-
-def test_mirrored_boxes() -> None:
-    boxes = np.array([[1, 2, 5, 9], [0, 0, 20, 4]], np.float32)
-    np.testing.assert_array_equal(mirrored_boxes(boxes, 20), [[15, 2, 19, 9], [0, 0, 20, 4]])
 
 
 def settings_of(**changes: Any) -> FinetuneSettings:
