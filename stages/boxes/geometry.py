@@ -78,6 +78,12 @@ def clip(boxes: NDArray[Any], width: int, height: int) -> Boxes:
     )
 
 
-def mirrored_boxes(boxes: Boxes, width: int) -> Boxes:
-    """Return where boxes [n, 4] lie in the mirror image of an image ``width`` px wide."""
-    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+def mirrored_boxes(boxes: NDArray[Any], width: float) -> Boxes:
+    """Return where boxes [n, 4] lie in the mirror image of an image ``width`` px wide: float32 [n, 4]."""
+    b = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return np.stack([width - b[:, 2], b[:, 1], width - b[:, 0], b[:, 3]], 1, dtype=np.float32)
+
+
+def in_crowd(boxes: NDArray[Any], regions: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which boxes [n, 4] lie in a crowd region, of ``regions`` [m, 4]: more than ``CROWD_COVER`` of them."""
+    return cover(boxes, regions) > CROWD_COVER if len(regions) else np.zeros(len(boxes), np.bool_)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests import ImageRecord
-from stages.boxes.geometry import CROWD_COVER, Boxes, area, class_overlaps, cover
+from stages.boxes.geometry import Boxes, area, class_overlaps, in_crowd
 
 IGNORED = -1  # left out: between the IoU limits, or in a crowd region
 BACKGROUND = 0
@@ -101,12 +101,18 @@ def image_windows(
     real = ~crowd
     boxes = np.concatenate([gt_boxes[real], proposals]).astype(np.float32)
     labels = label_boxes(boxes, gt_boxes[real], gt_labels[real], n_classes=n_classes, limits=limits)
-    if crowd.any():
-        covered = cover(boxes, gt_boxes[crowd]) > CROWD_COVER
-        covered[: real.sum()] = False
-        labels[covered] = IGNORED
-    keep = (labels != IGNORED) & (area(boxes) > 0)
+    keep = (labels != IGNORED) & usable(boxes, int(real.sum()), gt_boxes[crowd])
     return boxes[keep], labels[keep]
+
+
+def usable(boxes: Boxes, n_objects: int, crowd_regions: Boxes) -> NDArray[np.bool_]:
+    """Tell which of an image's boxes can be trained on: those with area that are in no crowd region, bool [n].
+
+    The first ``n_objects`` are ground truth, which may lie in a crowd region.
+    """
+    out = in_crowd(boxes, crowd_regions)
+    out[:n_objects] = False
+    return ~out & (area(boxes) > 0)
 
 
 def collect(

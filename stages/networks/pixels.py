@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from .spec import InputSpec
 
 
-def scaled_image(image: NDArray[np.uint8], spec: InputSpec, scale_px: int) -> NDArray[np.float32]:
+def scaled_image(image: NDArray[np.uint8], spec: InputSpec, scale_px: int | tuple[int, int]) -> NDArray[np.float32]:
     """Scale an image so that its shorter side is ``scale_px`` long, as the network's input.
 
     Aspect ratio kept, the longer side rounded and without a limit; bilinear without antialiasing, as the crops are;
@@ -15,14 +15,18 @@ def scaled_image(image: NDArray[np.uint8], spec: InputSpec, scale_px: int) -> ND
 
     Args:
         image: uint8 [H, W, 3] RGB.
+        scale_px: The shorter side, or both sides (width, height).
 
     Returns:
         float32 [1, 3, h, w] in channels-last memory.
     """
     height, width = image.shape[:2]
     pixels = Pixels(image, np.array([[0, 0, width, height]]), spec)(0, 0, width, height)
-    factor = scale_px / min(height, width)
-    shape = (int(width * factor + 0.5), int(height * factor + 0.5))
+    if isinstance(scale_px, tuple):
+        shape = scale_px
+    else:
+        factor = scale_px / min(height, width)
+        shape = (int(width * factor + 0.5), int(height * factor + 0.5))
     resized = cv2.resize(pixels, shape, interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(resized, np.float32)[None].transpose(0, 3, 1, 2)
 

@@ -26,6 +26,7 @@ FLOORS = (
     ("features", "training"),
     ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
+    ("fast",),
     ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),
     ("detector",),

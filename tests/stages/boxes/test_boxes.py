@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
-from stages.boxes.geometry import area, class_overlaps, clip, iou, mirrored_boxes, paired_iou
+from stages.boxes.geometry import area, class_overlaps, clip, in_crowd, iou, mirrored_boxes, paired_iou
 
 
 @st.composite
@@ -51,3 +51,16 @@ def test_clip_equals_torchvision(boxes: np.ndarray, width: int, height: int) -> 
 def test_mirrored_boxes() -> None:
     boxes = np.array([[1, 2, 5, 9], [0, 0, 20, 4]], np.float32)
     np.testing.assert_array_equal(mirrored_boxes(boxes, 20), [[15, 2, 19, 9], [0, 0, 20, 4]])
+
+
+@settings(deadline=None, max_examples=30)
+@given(box_arrays(), st.integers(60, 200))
+def test_the_mirror_image_of_a_mirror_image_is_the_image(boxes: np.ndarray, width: int) -> None:
+    np.testing.assert_array_equal(mirrored_boxes(mirrored_boxes(boxes, width), width), boxes)
+
+
+def test_in_a_crowd_region_is_what_is_covered_by_more_than_seven_tenths_of_one() -> None:
+    regions = np.array([[0, 0, 10, 10], [10, 0, 20, 10]], np.float32)
+    boxes = np.array([[3, 0, 13, 10], [2, 0, 12, 10], [5, 0, 15, 10], [5, 5, 5, 9]], np.float32)
+    assert in_crowd(boxes, regions).tolist() == [False, True, False, False]
+    assert in_crowd(boxes, regions[:0]).tolist() == [False] * 4
