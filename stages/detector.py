@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -40,6 +39,7 @@ from stages.proposals.methods import prepare
 from stages.proposals.settings import ProposalsSettings
 from stages.rpn.settings import ProposeSettings
 from stages.svm.classifier import Classifier, read_classifier
+
 
 @dataclass(frozen=True)
 class _Parts:
@@ -131,7 +131,7 @@ class Detector:
         *,
         min_score: float | None = None,
         box_regression: bool = True,
-        report: Report = _tell_nobody,
+        report: Report | None = None,
     ) -> list[Detection]:
         """Detect objects, best first.
 
@@ -237,7 +237,9 @@ def _shared(files: _Files, device: str) -> _Parts:
     if proposals.stage == "propose":
         own = ProposeSettings.model_validate(proposals.params["propose"])
         proposer = Proposer(_rpn_of(files), own, int(proposals.params["seed"]), device)
-        search: SharedSearch = SharedSearch(MapPass(network, maps, device), proposer, RoiScorer(network, settings, device))
+        search: SharedSearch = SharedSearch(
+            MapPass(network, maps, device), proposer, RoiScorer(network, settings, device)
+        )
     else:
         given = _proposal_search(files.read_by("roi_detect", "proposals"))
         search = SharedSearch(MapPass(network, maps, device), given, RoiScorer(network, settings, device))
@@ -247,7 +249,9 @@ def _shared(files: _Files, device: str) -> _Parts:
 def _rpn_of(files: _Files) -> RegionNetwork:
     """Return the network whose proposals are classified: that of the node whose list ``roi_detect`` reads."""
     read = files.read_by("roi_detect", "proposals")
-    node = next(one.name for one in files.kind.places if one.stage.name == "propose" and files.of(one.name, "manifest") == read)
+    node = next(
+        one.name for one in files.kind.places if one.stage.name == "propose" and files.of(one.name, "manifest") == read
+    )
     return load_regions(files.read_by(node, "weights"))
 
 

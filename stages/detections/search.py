@@ -1,6 +1,5 @@
 """What finds the objects of one new image, apart from whose it is: R-CNN's and SPP-net's way, region by region."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,7 +60,9 @@ class ProposalSearch:
         """Return the proposals of uint8 [H, W, 3] RGB, best first: [n, 4]."""
         height, width = pixels.shape[:2]
         given = pixels if self.settings.method in NEEDS_PIXELS else None
-        boxes: Boxes = proposals_of(new_record(width, height, digest), given, self.settings, self.seed, None)[0]["boxes"]
+        boxes: Boxes = proposals_of(new_record(width, height, digest), given, self.settings, self.seed, None)[0][
+            "boxes"
+        ]
         return boxes
 
     def pixels_searched(self, width: int, height: int) -> int:

@@ -18,13 +18,13 @@ class RoiSettings(Settings):
     bg_iou_low: float = Field(
         0.0, ge=0, lt=1, description="and not below this (py-faster-rcnn; Fast R-CNN's paper and MATLAB: 0.1)"
     )
-    pooling: Literal["pool", "align"] = Field(
-        "pool", description="pool: RoI pooling, to whole cells (the paper); align: RoIAlign, bilinear (He et al. 2017)"
+    pooling: Literal["max", "align"] = Field(
+        "max", description="max: RoI pooling, to whole cells (the paper); align: RoIAlign, bilinear (He et al. 2017)"
     )
-    targets: Literal["data", "fixed"] = Field(
-        "data",
-        description="what box targets are standardised by: data: each class's own mean and deviation (trained in "
-        "steps); fixed: mean 0, deviations 0.1, 0.1, 0.2, 0.2 (trained jointly)",
+    cells: Literal["authors", "own"] = Field(
+        "authors",
+        description="where pooling takes a cell of the map to lie: authors: at whole strides from the image's edge; "
+        "own: at the centre of its receptive field (ours)",
     )
     difficult: bool = Field(
         False, description="whether difficult objects are objects to train on (the authors' programs: false)"
@@ -43,11 +43,6 @@ class JointRoiSettings(RoiSettings):
     """Group ``fast`` of a detector that is trained jointly: the values that py-faster-rcnn has there."""
 
     rois_per_image: int = Field(128, ge=1, le=4096, description="regions of an image in a step (py-faster-rcnn)")
-    targets: Literal["data", "fixed"] = Field(
-        "fixed",
-        description="what box targets are standardised by: fixed: mean 0, deviations 0.1, 0.1, 0.2, 0.2 "
-        "(py-faster-rcnn, trained jointly)",
-    )
 
 
 class FastSettings(SolverSettings, RoiSettings):
@@ -56,6 +51,11 @@ class FastSettings(SolverSettings, RoiSettings):
     iterations: int = Field(40_000, ge=1, le=10_000_000, description="solver steps (the paper)")
     step: RateDrops = Field(
         30_000, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
+    )
+    targets: Literal["data", "fixed"] = Field(
+        "data",
+        description="what box targets are standardised by: data: each class's own mean and deviation (trained in "
+        "steps); fixed: mean 0, deviations 0.1, 0.1, 0.2, 0.2 (trained jointly)",
     )
     images_per_batch: int = Field(2, ge=1, le=64, description="images of a mini-batch (the paper)")
     heads: Literal["new", "kept"] = Field(

@@ -1,6 +1,6 @@
 """Training images as the shared network takes them: scaled, mirrored, in the authors' order, from pixels or from maps.
 
-Boxes here lie in the *resized* image, whose sides and scale :class:`stages.fast.images.ScaledSize` gives.
+Boxes are in the original image's pixels; :class:`stages.fast.images.ScaledSize` leads to the resized one's.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests import ImageRecord
-from stages.fast.images import ScaledSize, scaled_image_to, scaled_size
-from stages.finetune.batches import ArrayCache, mirrored_boxes
+from stages.boxes.geometry import Boxes, mirrored_boxes
+from stages.fast.images import ScaledSize, network_image, scaled_size
+from stages.finetune.batches import ArrayCache
 from stages.networks.spec import InputSpec
 
 
@@ -27,13 +28,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Objects:
-    """What is annotated in one image, in pixels of the resized one: boxes [n, 4], labels int64 [n], crowds [m, 4]."""
+    """What is annotated in one image: boxes [n, 4], labels int64 [n], crowd regions [m, 4]."""
 
-    boxes: NDArray[np.float64]
+    boxes: Boxes
     labels: NDArray[np.int64]
-    crowds: NDArray[np.float64]
+    crowds: Boxes
 
-    def mirrored(self, width: float) -> "Objects":
+    def mirrored(self, width: int) -> "Objects":
         """Return the same of the mirror image, ``width`` px wide."""
         return Objects(mirrored_boxes(self.boxes, width), self.labels, mirrored_boxes(self.crowds, width))
 
@@ -55,7 +56,7 @@ class TrainingImages:
         self.records = list(records)
         self.sizes = [scaled_size(record.width, record.height, short_px, long_px) for record in records]
         self.mirror = mirror
-        self._objects = [_objects(r, size, difficult) for r, size in zip(records, self.sizes, strict=True)]
+        self._objects = [_objects(record, difficult) for record in records]
 
     @property
     def entries(self) -> list[Entry]:
@@ -66,7 +67,7 @@ class TrainingImages:
     def objects(self, entry: Entry) -> Objects:
         """Return what is annotated in an image or its mirror image."""
         found = self._objects[entry.image]
-        return found.mirrored(self.sizes[entry.image].width) if entry.mirrored else found
+        return found.mirrored(self.records[entry.image].width) if entry.mirrored else found
 
     def wide(self, entry: Entry) -> bool:
         """Tell whether an image is at least as wide as it is high."""
@@ -74,9 +75,9 @@ class TrainingImages:
         return record.width >= record.height
 
 
-def _objects(record: ImageRecord, size: ScaledSize, difficult: bool) -> Objects:
+def _objects(record: ImageRecord, difficult: bool) -> Objects:
     counted = ~record.crowd if difficult else ~(record.crowd | record.difficult)
-    boxes = record.boxes.astype(np.float64) * size.scale
+    boxes = record.boxes.astype(np.float32)
     return Objects(boxes[counted], record.labels[counted].astype(np.int64), boxes[record.crowd])
 
 
@@ -139,9 +140,7 @@ class PixelInputs:
 
     def __call__(self, entry: Entry) -> NDArray[np.float32]:
         """Scale the image, or its mirror image: float32 [1, 3, h, w] in channels-last memory."""
-        pixels = self.images[entry.image]
-        size = self.sizes[entry.image]
-        return scaled_image_to(pixels[:, ::-1] if entry.mirrored else pixels, self.spec, size.width, size.height)
+        return network_image(self.images[entry.image], self.spec, self.sizes[entry.image], mirror=entry.mirrored)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.fast.images import ScaledSize, scaled_image_to, scaled_size
+from stages.fast.images import ScaledSize, network_image, scaled_size
 from stages.networks.forward import deterministic, device_of
 from stages.stopwatch import part
 
@@ -75,7 +75,7 @@ class MapPass:
         """
         height, width = pixels.shape[:2]
         size = self.size_of(width, height)
-        scaled = scaled_image_to(pixels, self._spec, size.width, size.height)
+        scaled = network_image(pixels, self._spec, size)
         with torch.inference_mode(), deterministic(self.device):
             ready = torch.from_numpy(scaled).to(self.device)
             with part("conv", self.device):
@@ -140,7 +140,9 @@ class MapsCompute(Compute):
         """The image's maps."""
         record = task.image
         pixels = self.read_image(record)
-        sides = {AS_IT_IS: pixels} | ({MIRRORED: pixels[:, ::-1]} if task.args["mirrored"] else {})
+        sides = {AS_IT_IS: pixels} | (
+            {MIRRORED: np.ascontiguousarray(pixels[:, ::-1])} if task.args["mirrored"] else {}
+        )
         maps = {name: self.map_pass(side, record.file_name)[0].cpu().numpy() for name, side in sides.items()}
         size = self.map_pass.size_of(record.width, record.height)
         attrs = {

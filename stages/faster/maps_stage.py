@@ -1,7 +1,7 @@
-"""Stage ``maps``: the feature map that RPN and detector share, of every image (Faster R-CNN section 3.2, steps 3 and 4).
+"""Stage ``maps``: the feature map that RPN and detector share, of every image (Faster R-CNN section 3.2).
 
 Reads the network whose convolutions are no longer trained; writes a zarr object per image and the manifest. So steps 3
-and 4 train what lies behind them without computing a convolution, and a new image's map serves proposals and detections.
+and 4 train what lies behind them without computing a convolution, and a map serves proposals and detections.
 Cost: one pass of the convolutions per image, two where mirror images are trained on.
 """
 

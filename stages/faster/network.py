@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from cache import atomic_write
 from cache.errors import StageError
 from stages.fast.head import FastHead, grid_of
+from stages.fast.pooling import Cells, PoolingKind, RoiPooling
 from stages.fast.rois import TargetNorm
 from stages.networks.network import Network
 from stages.networks.receptive_field import Geometry, map_geometry
 from stages.networks.tensor_file import tensor_file
 from stages.networks.weights import FORMAT as WEIGHTS_FORMAT
 from stages.networks.weights import metadata, network_in, open_weights, weights_digest
-from stages.rpn.anchors import Anchors
+from stages.rpn.anchors import Anchors, Places, authors_places, own_places
 from stages.rpn.head import Objectness, RpnHead
 
 FORMAT = "rcnn-regions-1"
@@ -46,7 +47,7 @@ class RpnShape:
 class RegionNetwork:
     """A classification network cut at ``layer``, the map that is shared, with the heads that there are so far.
 
-    ``norm`` is what ``fast``'s box targets were standardised by.
+    ``norm`` is what ``fast``'s box targets were standardised by, ``pooled_by`` how its regions were pooled.
     """
 
     network: Network
@@ -55,11 +56,28 @@ class RegionNetwork:
     rpn_shape: RpnShape | None = None
     fast: FastHead | None = None
     norm: TargetNorm | None = None
+    pooled_by: tuple[PoolingKind, Cells] = ("max", "authors")
 
     @property
     def geometry(self) -> Geometry:
         """Where the cells of the shared map lie in the resized image."""
         return map_geometry(self.network, self.layer)
+
+    @property
+    def places(self) -> Places:
+        """Where the anchors of the RPN's cells are centred.
+
+        StageError where ``rpn.centres: authors`` is asked of a map of another stride than the authors' 16 px.
+        """
+        assert self.rpn_shape is not None
+        if self.rpn_shape.centres == "own":
+            return own_places(self.geometry)
+        if (self.geometry.x.stride, self.geometry.y.stride) != (16, 16):
+            raise StageError(
+                f"rpn.centres: authors are 16 px apart, and the cells of {self.network.name}'s {self.layer} are "
+                f"{self.geometry.x.stride} px; set it to own"
+            )
+        return authors_places(self.geometry)
 
     @property
     def node(self) -> str:
@@ -79,7 +97,14 @@ class RegionNetwork:
     @property
     def grid(self) -> int:
         """Bins in a row of a pooled region: as many as fc6 takes."""
-        return grid_of(self.network, self.channels)
+        return grid_of(self.network)
+
+    @property
+    def pooling(self) -> RoiPooling:
+        """What pools regions for ``fast``; StageError where the map's strides differ by direction."""
+        if self.geometry.x.stride != self.geometry.y.stride:
+            raise StageError(f"maps.layer: the cells of {self.layer} are not square; choose another")
+        return RoiPooling(self.grid, self.geometry, *self.pooled_by)
 
     def map_shape(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the shared map of an image of this size; StageError where it has none."""
@@ -88,13 +113,13 @@ class RegionNetwork:
     def add_rpn(self, shape: RpnShape, generator: torch.Generator) -> RpnHead:
         """Give it a new RPN head, drawn from the generator, in place of any that it has."""
         self.rpn_shape = shape
-        n_anchors = len(shape.anchors.shapes())
-        self.rpn = RpnHead(self.channels, shape.channels, n_anchors, shape.objectness, generator)
+        n_anchors = len(shape.anchors)
+        self.rpn = RpnHead(self.channels, n_anchors, shape.channels, shape.objectness, generator=generator)
         return self.rpn
 
     def add_fast(self, n_classes: int, generator: torch.Generator) -> FastHead:
         """Give it new last layers behind its fc7, drawn from the generator, in place of any that it has."""
-        self.fast = FastHead(self.network, n_classes, self.grid, generator)
+        self.fast = FastHead(self.network, n_classes, generator)
         self.norm = None
         return self.fast
 
@@ -177,8 +202,8 @@ def save_regions(path: Path, of: RegionNetwork, extra: Mapping[str, str] | None 
         tensors |= {f"rpn/{name}": tensor for name, tensor in of.rpn.state_dict().items()}
         meta["rpn"] = json.dumps(_described(of.rpn_shape))
     if of.fast is not None:
-        tensors |= {f"fast/{name}": tensor for name, tensor in of.fast.own_state().items()}
-        meta["fast"] = json.dumps({"n_classes": of.fast.n_classes})
+        tensors |= {f"fast/{name}": tensor for name, tensor in new_layers(of.fast).state_dict().items()}
+        meta["fast"] = json.dumps({"n_classes": of.fast.n_classes, "pooled_by": of.pooled_by})
         if of.norm is not None:
             tensors |= {"norm/mean": torch.from_numpy(of.norm.mean), "norm/std": torch.from_numpy(of.norm.std)}
     atomic_write(path, tensor_file(tensors, meta))
@@ -202,13 +227,19 @@ def load_regions(path: Path, layer: str | None = None) -> RegionNetwork:
             found.add_rpn(_shape_of(json.loads(meta["rpn"])), generator).load_state_dict(_below(tensors, "rpn/"))
         if "fast" in meta:
             n_classes = int(json.loads(meta["fast"])["n_classes"])
-            found.add_fast(n_classes, generator).load_own_state(_below(tensors, "fast/"))
+            found.pooled_by = _pooled_by(json.loads(meta["fast"])["pooled_by"])
+            new_layers(found.add_fast(n_classes, generator)).load_state_dict(_below(tensors, "fast/"))
             norm = _below(tensors, "norm/")
             found.norm = TargetNorm(norm["mean"].numpy(), norm["std"].numpy()) if norm else None
     except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StageError(f"{path}: damaged weights ({reason}); run the stage that wrote it again") from error
     return found
+
+
+def new_layers(head: FastHead) -> nn.ModuleDict:
+    """Return those layers of a head that are not the network's own."""
+    return nn.ModuleDict({"cls_score": head.cls_score, "bbox_pred": head.bbox_pred})
 
 
 def _described(shape: RpnShape) -> dict[str, Any]:
@@ -231,6 +262,13 @@ def _shape_of(described: Mapping[str, Any]) -> RpnShape:
     if described["centres"] not in ("own", "authors") or type(channels) is not int or not 1 <= channels <= 4096:
         raise ValueError(f"centres {described['centres']!r}, channels {channels!r}")
     return RpnShape(Anchors(scales, ratios, rule), described["centres"], objectness, channels)
+
+
+def _pooled_by(values: Sequence[Any]) -> tuple[PoolingKind, Cells]:
+    kind, cells = values
+    if kind not in ("max", "align") or cells not in ("authors", "own"):
+        raise ValueError(f"pooled_by {values!r}")
+    return kind, cells
 
 
 def _numbers(values: Sequence[Any]) -> tuple[float, ...]:

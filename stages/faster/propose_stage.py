@@ -17,6 +17,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, Context, ImageTask, ReadImage
+from stages.fast.images import scaled_size
 from stages.proposals.recall import ImageBoxes, recall_summary
 from stages.rpn.propose import mean_sizes
 from stages.rpn.settings import ProposeSettings
@@ -87,7 +88,7 @@ def run(ctx: Context) -> None:
     store = ctx.store if stored is not None else None
     compute = ProposeCompute(ctx.image, store, network, maps, settings, ctx.seed, ctx.device)
     keys = ctx.compute_images(tasks, compute, unit="proposals")
-    _publish(ctx, images, keys, network)
+    _publish(ctx, images, keys, network, maps)
 
 
 def _task(
@@ -108,17 +109,20 @@ def _of_split(settings: ProposeSettings, training: bool) -> dict[str, Any]:
     return values | limits if training else values
 
 
-def _publish(ctx: Context, images: Sequence[ImageRecord], keys: Sequence[str], network: RegionNetwork) -> None:
+def _publish(
+    ctx: Context, images: Sequence[ImageRecord], keys: Sequence[str], network: RegionNetwork, maps: MapsSettings
+) -> None:
     key_of = {record.id: key for record, key in zip(images, keys, strict=True)}
     assert network.rpn_shape is not None
     shapes = network.rpn_shape.anchors.shapes()
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    scaled: list[tuple[np.ndarray, np.ndarray]] = []
 
     def read_boxes(record: ImageRecord) -> ImageBoxes:
         arrays = ctx.store.get(ctx.node.stage.name, key_of[record.id], ["boxes", "anchors"]).arrays
         if not len(arrays["boxes"]):
             ctx.log.warning(f"{record.file_name}: no proposals; the image is kept with zero boxes")
-        found.append((arrays["boxes"], arrays["anchors"]))
+        size = scaled_size(record.width, record.height, maps.short_px, maps.long_px)
+        scaled.append((size.scaled(arrays["boxes"]), arrays["anchors"]))
         return ImageBoxes(arrays["boxes"], arrays["boxes"])
 
     splits = recall_summary(ctx.dataset(), read_boxes)
@@ -131,12 +135,17 @@ def _publish(ctx: Context, images: Sequence[ImageRecord], keys: Sequence[str], n
                 f"{overall['mean_best_overlap']} ({overall['objects']} objects, difficult and crowd left out)"
             )
         ctx.log.info(f"{split}: {figures['mean_boxes']:.0f} per image, {covered}")
-    boxes, anchors = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    boxes, anchors = (np.concatenate(parts) for parts in zip(*scaled, strict=True))
     summary = {
         "splits": splits,
         "anchors": [
-            {"anchor_px": [round(float(v), 1) for v in shape[2:] - shape[:2]], "mean_proposal_px": mean}
+            {"anchor_px": _px(shape[2:] - shape[:2]), "mean_proposal_px": _px(mean)}
             for shape, mean in zip(shapes, mean_sizes(boxes, anchors, len(shapes)), strict=True)
         ],
     }
     ctx.publish("manifest", list(key_of.items()), summary)
+
+
+def _px(sides: np.ndarray) -> list[float] | None:
+    """Width and height as JSON; None where there is none."""
+    return None if np.isnan(sides).any() else [round(float(side), 1) for side in sides]

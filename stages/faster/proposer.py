@@ -1,6 +1,7 @@
 """An RPN at work: the shared map of an image to its proposals (Faster R-CNN section 3.3)."""
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,35 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache import digest_array, digest_json
-from cache.errors import StageError
+from stages.boxes.geometry import Boxes
 from stages.fast.images import ScaledSize
 from stages.networks.forward import deterministic, device_of
-from stages.rpn.propose import Proposals, propose
+from stages.rpn.head import margins
+from stages.rpn.propose import ProposalRule, propose
 from stages.rpn.settings import ProposeSettings
 from stages.stopwatch import part
 from stages.training.loop import generator
 
 from .maps import as_input
-from .network import RegionNetwork, RpnShape
-
-
-def anchor_grid(network: RegionNetwork, shape: RpnShape, rows: int, columns: int) -> NDArray[np.float64]:
-    """The anchors of a map of so many rows and columns, in pixels of the resized image: [rows * columns * A, 4].
-
-    StageError where ``rpn.centres: authors`` is asked of a network whose map has another stride than 16 px.
-    """
-    geometry = network.geometry
-    stride = geometry.x.stride, geometry.y.stride
-    if shape.centres == "authors":
-        if stride != (16, 16):
-            raise StageError(
-                f"rpn.centres: authors are 16 px apart, and the cells of {network.network.name}'s {network.layer} are "
-                f"{stride[0]} px; set it to own"
-            )
-        centre = 8.0, 8.0  # 7.5 counts pixel centres
-    else:
-        centre = geometry.x.centre + 0.5, geometry.y.centre + 0.5
-    return shape.anchors.grid((rows, columns), centre, stride)
+from .network import RegionNetwork
 
 
 def rpn_digest(network: RegionNetwork) -> str:
@@ -49,6 +32,16 @@ def rpn_digest(network: RegionNetwork) -> str:
     return digest_json({"anchors": anchors, "centres": shape.centres, "objectness": shape.objectness, **tensors})
 
 
+@dataclass(frozen=True)
+class ImageProposals:
+    """One image's proposals, best first: boxes float32 [k, 4] px of the original, scores float32 [k], and which anchor
+    shape each came from, int64 [k]."""
+
+    boxes: Boxes
+    scores: NDArray[np.float32]
+    anchors: NDArray[np.int64]
+
+
 class Proposer:
     """Computes an image's proposals from its shared map; safe to call from several threads. Copies the RPN.
 
@@ -58,34 +51,43 @@ class Proposer:
     def __init__(self, network: RegionNetwork, settings: ProposeSettings, seed: int, device: str) -> None:
         assert network.rpn is not None and network.rpn_shape is not None
         self.device = torch.device(device_of(device))
-        self._network, self._shape, self._settings, self._seed = network, network.rpn_shape, settings, seed
+        self._shape, self._settings, self._seed = network.rpn_shape, settings, seed
+        self._places = network.places
         self._rpn = copy.deepcopy(network.rpn).eval().requires_grad_(False).to(self.device)
 
-    def __call__(self, fmap: Tensor | NDArray[Any], size: ScaledSize, image_sha256: str, *, training: bool) -> Proposals:
+    def __call__(
+        self, fmap: Tensor | NDArray[Any], size: ScaledSize, image_sha256: str, *, training: bool
+    ) -> "ImageProposals":
         """A map [y, x, c] or [1, y, x, c] of an image scaled to ``size`` -> proposals in the original's pixels.
 
         ``training``: with the limits of training images.
         """
-        settings = self._settings
         with torch.inference_mode(), deterministic(self.device):
             ready = as_input(fmap).to(self.device)
             with part("rpn", self.device):
-                scores, deltas = self._rpn.scores(ready)
-            scores, deltas = scores.float().cpu().numpy(), deltas.float().cpu().numpy()
-        rows, columns = int(ready.shape[2]), int(ready.shape[3])
+                logits, deltas = self._rpn(ready)
+                scores = margins(logits[0]).cpu().numpy()
+            transforms = deltas[0].cpu().numpy()
+        grid = self._shape.anchors.grid((int(ready.shape[2]), int(ready.shape[3])), self._places)
+        rng = generator(self._seed, "propose", image_sha256[:16]) if self._rule(training).rank == "random" else None
         with part("proposals"):
             found = propose(
-                anchor_grid(self._network, self._shape, rows, columns),
-                scores,
-                deltas,
-                n_shapes=len(self._shape.anchors.shapes()),
-                width=size.width,
-                height=size.height,
-                min_side_px=settings.min_side_px * size.scale,
-                before_nms=settings.train_before_nms if training else settings.before_nms,
-                nms_iou=settings.nms_iou,
-                after_nms=settings.train_after_nms if training else settings.after_nms,
-                regress=settings.regress,
-                rng=generator(self._seed, "propose", image_sha256[:16]) if settings.rank == "random" else None,
+                grid, scores, transforms, size.width, size.height, self._rule(training), scale=scale_of(size), rng=rng
             )
-        return found.scaled(1 / size.scale)
+        return ImageProposals(size.unscaled(found.boxes), found.scores, found.shapes(len(self._shape.anchors)))
+
+    def _rule(self, training: bool) -> ProposalRule:
+        settings = self._settings
+        return ProposalRule(
+            before_nms=settings.train_before_nms if training else settings.before_nms,
+            nms_iou=settings.nms_iou,
+            after_nms=settings.train_after_nms if training else settings.after_nms,
+            min_side_px=settings.min_side_px,
+            rank=settings.rank,
+            regress=settings.regress,
+        )
+
+
+def scale_of(size: ScaledSize) -> float:
+    """Pixels of the resized image per pixel of the original: both directions' are nearly one number."""
+    return (size.scale_x + size.scale_y) / 2

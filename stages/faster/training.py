@@ -78,11 +78,11 @@ def on_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def inputs_of(ctx: Context, network: RegionNetwork, images: TrainingImages, settings: SolverSettings) -> Inputs:
-    """Return what gives the network's input of each training image: stored maps where the node has them, else pixels."""
+    """Return what gives the network's input of each training image: stored maps where there are, else pixels."""
     cache_bytes = settings.image_cache_mb << 20
     if not ctx.has("maps"):
         read = ctx.image
-        pixels = ArrayCache(lambda index: read(images.records[index]), cache_bytes)
+        pixels: ArrayCache[int] = ArrayCache(lambda index: read(images.records[index]), cache_bytes)
         return PixelInputs(pixels, images.sizes, network.network.input)
     listed, store = ctx.artifact("maps"), ctx.store
     keys = [_key(listed.keys, record) for record in images.records]

@@ -95,8 +95,8 @@ def _after(layer: nn.Module, before: Geometry, name: str) -> Geometry:
         padding, dilation = _pair(layer.padding), _pair(layer.dilation)
     else:
         raise StageError(
-            f"it is not known how far a {type(layer).__name__} of network {name} sees, and so where in the image a cell "
-            "of its map lies; choose another network.name"
+            f"it is not known how far a {type(layer).__name__} of network {name} sees, and so where a cell of its map "
+            "lies in the image; choose another network.name"
         )
     return Geometry(
         before.y.slid(kernel[0], stride[0], padding[0], dilation[0]),

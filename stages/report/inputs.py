@@ -33,12 +33,12 @@ class PageData:
     """All that the page shows.
 
     ``pr``, ``recall_iou``, ``errors``, ``mining`` and the two curves are rows of the CSV files of these names (no
-    rows: that part did not run); ``shared_trainings`` those of the trainings of Faster R-CNN's parts, by node. ``tested`` are the images that were searched; ``pixels`` and ``found`` read one of
-    them. ``shown_from``: per class the score from which a detection is drawn. ``classifier`` is ``svm`` or
-    ``softmax``; ``regressed`` says whether box regression was on; ``combined`` names the saved detectors whose windows
-    joined this one's. ``features_cost``: median seconds that one image's features took, by part, where that is known.
-    ``parameters`` is by group; ``digests`` names what the page was made from; ``environments``, by stage, what
-    computed its objects (empty: not shown).
+    rows: that part did not run); ``shared_trainings`` those of Faster R-CNN's trainings, by node. ``tested`` are the
+    images that were searched; ``pixels`` and ``found`` read one of them. ``shown_from``: per class the score from which
+    a detection is drawn. ``classifier`` is ``svm`` or ``softmax``; ``regressed`` says whether box regression was on;
+    ``combined`` names the saved detectors whose windows joined this one's. ``features_cost``: median seconds that one
+    image's features took, by part, where that is known. ``parameters`` is by group; ``digests`` names what the page was
+    made from; ``environments``, by stage, what computed its objects (empty: not shown).
     """
 
     dataset: Dataset

@@ -65,8 +65,8 @@ def _shared_network(data: PageData, of: str, tested: str) -> tuple[str, str]:
         )
     how = "trained at once" if "joint" in data.shared_trainings else "trained in four steps"
     return "Faster R-CNN", (
-        f"{of}: a network proposes regions and another says their classes and moves their boxes; both share one feature "
-        f"map, {how} (Ren et al. 2015). {tested}"
+        f"{of}: a network proposes regions and another says their classes and moves their boxes; both share one "
+        f"feature map, {how} (Ren et al. 2015). {tested}"
     )
 
 

@@ -45,7 +45,9 @@ def run(ctx: Context) -> None:
     if not has_ground_truth(metrics["protocol"]):
         shown_from = dict.fromkeys(dataset.classes, natural_boundary(str(detections.summary["classifier"])))
     tables = {name: read_rows(ctx.input(name), columns) if ctx.has(name) else [] for name, columns in _COLUMNS.items()}
-    shared = {name: read_rows(ctx.input(name), ("iteration", "train_loss")) for name in SHARED_TRAININGS if ctx.has(name)}
+    shared = {
+        name: read_rows(ctx.input(name), ("iteration", "train_loss")) for name in SHARED_TRAININGS if ctx.has(name)
+    }
     data = PageData(
         dataset=dataset,
         tested=[record for record in dataset.images if record.id in detections.keys],

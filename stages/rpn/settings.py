@@ -42,7 +42,7 @@ class AnchorSettings(Settings):
     positive_iou: float = Field(
         0.7, gt=0, le=1, description="an anchor is positive from this IoU with an object on (the paper); so is the best"
     )
-    negative_iou: float = Field(0.3, ge=0, lt=1, description="and negative below this IoU with every object (the paper)")
+    negative_iou: float = Field(0.3, ge=0, lt=1, description="and negative below this IoU with all objects (the paper)")
     batch: int = Field(256, ge=2, le=65_536, description="anchors of an image that are trained on (the paper)")
     positive_fraction: float = Field(
         0.5, gt=0, le=1, description="at most this part of them is positive, the rest negative (the paper)"
@@ -72,7 +72,7 @@ class AnchorSettings(Settings):
 
 
 class RpnSettings(SolverSettings, AnchorSettings):
-    """Group ``rpn`` of a detector trained in steps: the RPN and its own schedule, the same for both of its trainings."""
+    """Group ``rpn`` of a detector trained in steps: the RPN and the schedule of both its trainings."""
 
 
 class ProposeSettings(Settings):
@@ -96,7 +96,6 @@ class ProposeSettings(Settings):
         "score", description="by objectness, or as many drawn at random (Table 1's row without cls)"
     )
     regress: bool = Field(True, description="whether anchors are moved by their regression (Table 1: without reg)")
-
 
 
 class SuppressionSettings(Settings):

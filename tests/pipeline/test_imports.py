@@ -27,6 +27,7 @@ FLOORS = (
     ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
     ("fast",),
+    ("faster",),
     ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),
     ("detector",),

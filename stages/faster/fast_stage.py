@@ -1,0 +1,117 @@
+"""Stage ``fast``: train Fast R-CNN on proposals (Fast R-CNN section 2.3; steps 2 and 4 of Faster R-CNN section 3.2).
+
+As ``fast`` and ``fast_1`` from ImageNet's weights with the convolutions that ``maps.frozen`` leaves; as ``fast_2`` from
+stored maps, so that its fully connected layers alone are trained. Writes the network with its new layers
+(``weights.safetensors``) and the curve. Cost: a forward and a backward pass of two images and 128 regions an iteration.
+"""
+
+from typing import Any
+
+from cache import Artifact, digest_file, digest_json
+from cache.errors import StageError
+from manifests import ImageRecord
+from stages.boxes.geometry import Boxes
+from stages.contract import Context
+from stages.fast.settings import FastSettings
+from stages.networks.forward import device_of
+from stages.networks.weights import class_names_meta
+from stages.training.checkpoint import Checkpoint
+from stages.training.curve import write_curve
+from stages.training.loop import torch_generator, train
+
+from .fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
+from .images import TrainingImages
+from .network import Shared, load_regions, save_regions
+from .settings import ImageSettings
+from .training import (
+    batches,
+    frozen_of,
+    identity,
+    image_digests,
+    inputs_of,
+    schedule_of,
+    solver_of,
+    training_records,
+    training_run,
+)
+
+CURVE_COLUMNS = ("iteration", "train_loss", "train_cls", "train_box")
+
+
+def run(ctx: Context) -> None:
+    """Train, or take what was trained before from the store."""
+    settings, scale = ctx.settings(FastSettings), ctx.settings(ImageSettings)
+    network = load_regions(ctx.input("weights"), scale.layer)
+    own_convolutions = not ctx.has("maps")
+    records, proposals = training_records(ctx), ctx.artifact("proposals")
+    images = TrainingImages(
+        records,
+        short_px=scale.short_px,
+        long_px=scale.long_px,
+        difficult=settings.difficult,
+        mirror=settings.mirror,
+    )
+    maps = [] if own_convolutions else [ctx.artifact("maps").keys]
+    regions = {record.id: _key(proposals, record) for record in records}
+    params = identity(ctx, network, fast=settings.identity(), maps=scale.model_dump(mode="json"))
+    inputs: dict[str, Any] = {
+        "images": digest_json(image_digests(records, regions, *maps)),
+        "weights": digest_file(ctx.input("weights")),
+    }
+    checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
+    loop = training_run(settings, ctx.node.name, "fast", ctx)
+
+    def teach() -> None:
+        classes = ctx.dataset().classes
+        targets = RoiTargets(images, [_boxes(ctx, proposals, regions[r.id]) for r in records], settings, len(classes))
+        entries = targets.usable()
+        _say_counts(ctx, targets, classes)
+        kept = settings.heads == "kept" and network.fast is not None and network.fast.n_classes == len(classes)
+        norm = network.norm if kept and network.norm is not None else targets.norm()
+        if not kept:
+            network.add_fast(len(classes), torch_generator(loop.seed, "fast", "new layers"))
+        pooling = prepare_fast(network, settings, norm)
+        network.network.to(device_of(ctx.device))
+        assert network.fast is not None
+        network.fast.to(device_of(ctx.device))
+        model = Shared(network, trunk=own_convolutions, rpn=False, fast=True)
+        name = batches(images, entries, settings.images_per_batch, loop)
+        curve = train(
+            model,
+            solver_of(model, frozen_of(network, scale.frozen, trunk=own_convolutions), settings),
+            schedule=schedule_of(settings),
+            draw=fast_batches(targets, norm, inputs_of(ctx, network, images, settings), name, loop),
+            loss=fast_terms(pooling, settings.precision),
+            run=loop,
+            checkpoint=checkpoint,
+            log=ctx.log,
+        )
+        save_regions(ctx.output("weights"), network, {"stage": ctx.node.name, **class_names_meta(classes)})
+        write_curve(ctx.output("curve"), CURVE_COLUMNS, curve)
+        ctx.after_commit(checkpoint.remove)
+
+    ctx.trained(params, inputs, teach)
+
+
+def _key(proposals: Artifact, record: ImageRecord) -> str:
+    if record.id not in proposals.keys:
+        raise StageError(f"{record.file_name}: no proposals for this image; run the stage that makes them again")
+    return proposals.keys[record.id]
+
+
+def _boxes(ctx: Context, proposals: Artifact, key: str) -> Boxes:
+    boxes: Boxes = ctx.store.get(proposals.stage, key, ["boxes"]).arrays["boxes"]
+    return boxes
+
+
+def _say_counts(ctx: Context, targets: RoiTargets, classes: tuple[str, ...]) -> None:
+    """Tell how many regions there are, and of which class none is foreground."""
+    background, *foreground = targets.counts().tolist()
+    ctx.log.info(
+        f"{sum(foreground)} foreground and {background} background regions of {len(targets.images.records)} images"
+    )
+    for name, count in zip(classes, foreground, strict=True):
+        if not count:
+            ctx.log.warning(f"class {name!r} has no foreground region: it cannot be learned")
+    if not background:
+        ctx.log.warning("no background regions (no proposals?); mini-batches hold foreground only")

@@ -1,0 +1,138 @@
+"""Stage ``roi_detect``: every test image's detections by Fast R-CNN on its proposals (Faster R-CNN section 3.3).
+
+Reads the proposals, the trained network, and the stored maps where this node has them; writes the objects and the list
+that the stage ``detect`` writes for R-CNN, so that combining, evaluation and comparison read them alike. Cost: one pass
+of the convolutions per image, or reading its map, and the fully connected layers on each proposal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cache import Artifact, Payload, Recipe, Store
+from cache.errors import StageError
+from manifests import ImageRecord
+from stages.boxes.geometry import BOX_CONVENTION
+from stages.contract import Compute, Context, ImageTask, ReadImage
+from stages.detections.thresholds import stored_thresholds
+from stages.fast.settings import RoiDetectSettings
+
+from .maps import AS_IT_IS, STAGE, MapPass, described
+from .network import RegionNetwork, load_regions
+from .scorer import RoiScorer, fast_digest
+from .settings import MapsSettings
+
+
+@dataclass(frozen=True)
+class RoiDetectCompute(Compute):
+    """One image's detections: from its stored map, or from its pixels where ``has_maps`` is False."""
+
+    on_device = True
+    read_image: ReadImage
+    store: Store
+    proposals: str  # the stage that made them
+    has_maps: bool
+    network: RegionNetwork
+    maps: MapsSettings
+    settings: RoiDetectSettings
+    classes: tuple[str, ...]
+    device: str
+
+    @cached_property
+    def scorer(self) -> RoiScorer:
+        """On the device of this process."""
+        return RoiScorer(self.network, self.settings, self.device)
+
+    @cached_property
+    def map_pass(self) -> MapPass:
+        """On the device of this process."""
+        return MapPass(self.network, self.maps, self.device)
+
+    def prepare(self) -> None:
+        """Move the network to the device."""
+        _ = self.scorer, self.map_pass
+
+    def __call__(self, task: ImageTask) -> Payload:
+        """The image's detections."""
+        record = task.image
+        boxes = self.store.get(self.proposals, task.reads[self.proposals], ["boxes"]).arrays["boxes"]
+        if self.has_maps:
+            fmap: Any = self.store.get(STAGE, task.reads[STAGE], [AS_IT_IS]).arrays[AS_IT_IS]
+        else:
+            fmap = self.map_pass(self.read_image(record), record.file_name)
+        size = self.map_pass.size_of(record.width, record.height)
+        found = self.scorer.candidates(fmap, size, boxes, record.width, record.height)
+        kept = self.scorer.kept(found)
+        attrs: dict[str, Any] = {
+            "image": record.file_name,
+            "image_sha256": record.sha256,
+            "box_convention": BOX_CONVENTION,
+            "count": len(kept.bbox),
+            "classes": list(self.classes),
+            "classifier": "softmax",
+            "layers": ["fc7", "fc7"],
+            "regressed": True,
+        }
+        return Payload({**kept.arrays(), **found.arrays()}, attrs, "hdf5")
+
+
+def run(ctx: Context) -> None:
+    """Detect on the images that the store lacks, then find the thresholds over all of them."""
+    settings, maps = ctx.settings(RoiDetectSettings), ctx.settings(MapsSettings)
+    network, dataset = load_regions(ctx.input("weights")), ctx.dataset()
+    if network.fast is None or network.fast.n_classes != len(dataset.classes):
+        held = 0 if network.fast is None else network.fast.n_classes
+        raise StageError(
+            f"{ctx.shown('weights')}: trained for {held} classes, and the dataset has {len(dataset.classes)}; run "
+            "`dvc repro`"
+        )
+    proposals = ctx.artifact("proposals")
+    stored = ctx.artifact("maps") if ctx.has("maps") else None
+    images = dataset.split("test")
+    made_of = described(network, maps) | {"fast": fast_digest(network), **_key_params(settings)}
+    tasks = [_task(ctx, record, made_of, proposals, stored) for record in images]
+    compute = RoiDetectCompute(
+        ctx.image,
+        ctx.store,
+        proposals.stage,
+        stored is not None,
+        network,
+        maps,
+        settings,
+        dataset.classes,
+        ctx.device,
+    )
+    keys = ctx.compute_images(tasks, compute, unit="detections")
+    limits: dict[str, float | None] = dict.fromkeys(dataset.classes)
+    if settings.rank_factor is not None:
+        listed = [(ctx.node.stage.name, keys)]
+        limits = stored_thresholds(ctx.store, listed, dataset.classes, settings.rank_factor)
+    regions = "its own proposals" if proposals.stage == "propose" else "given proposals"
+    summary = {
+        "detector": f"{network.network.name}, Fast R-CNN on {regions}, {maps.short_px} px",
+        "thresholds": limits,
+        "classifier": "softmax",
+        "regressed": True,
+        "classes": list(dataset.classes),
+        "images": [record.sha256 for record in images],
+        "rank_factor": settings.rank_factor,
+    }
+    ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
+
+
+def _key_params(settings: RoiDetectSettings) -> dict[str, Any]:
+    """The parameters that an image's object depends on: of the dataset-wide rule only whether there is one."""
+    params = settings.model_dump(mode="json", exclude={"rank_factor"})
+    return {**params, "by_rank": settings.rank_factor is not None}
+
+
+def _task(
+    ctx: Context, record: ImageRecord, made_of: Mapping[str, Any], proposals: Artifact, maps: Artifact | None
+) -> ImageTask:
+    if record.id not in proposals.keys:
+        raise StageError(f"{record.file_name}: no proposals for this image; run the stage that makes them again")
+    key = proposals.keys[record.id]
+    recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, {"image": record.sha256, "proposals": key})
+    reads = {proposals.stage: key} | ({} if maps is None else {maps.stage: maps.keys[record.id]})
+    return ImageTask(record, recipe, reads)
