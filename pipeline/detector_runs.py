@@ -25,13 +25,13 @@ def _detector_run(layout: Layout, nbytes: int | None) -> DetectorRun:
     kind, params = read_kind(layout), load_params(layout)
     path = final_detections(layout.name)
     own = {one.name: one for one in kind.places}
-    head = {name: timing for name, timing in read_timings(Layout(layout.project)).items() if name == "proposals"}
+    head = {name: timing for name, timing in read_timings(Layout(layout.project)).items() if name in kind.test_nodes}
     groups = [group for one in kind.places for group in one.stage.settings]
     return DetectorRun(
         name=layout.name,
         kind=kind.name,
         detections=Artifact.read(layout.project / path),
-        regions=Artifact.read(layout.project / nodes_of(layout, params)["proposals"].outputs["manifest"]),
+        regions=Artifact.read(layout.project / nodes_of(layout, params)["evaluate"].inputs["proposals"]),
         timings=head | {name: timing for name, timing in read_timings(layout).items() if name in own},
         test_nodes=kind.test_nodes,
         trained_nodes=[one.name for one in kind.places if one.stage.trained],

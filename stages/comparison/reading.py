@@ -24,4 +24,4 @@ def read_found(store: Store, run: DetectorRun, records: Sequence[ImageRecord], l
 
 def read_regions(store: Store, proposals: Artifact | None, records: Sequence[ImageRecord]) -> list[Floats] | None:
     """Read the regions of each of ``records``, best first; None for a detector without an artifact of its regions."""
-    return None if proposals is None else read_proposals(store, proposals.keys, records)
+    return None if proposals is None else read_proposals(store, proposals, records)

@@ -98,12 +98,16 @@ def _combine(ctx: Context, settings: CombineSettings, sources: Mapping[str, Arti
         ctx.store, settings.nms_iou, first.summary["classifier"], first.summary["regressed"], dataset.classes
     )
     made = ctx.compute_images(tasks, compute, unit="detections")
-    rank_factor = sum(int(one.summary["rank_factor"]) for one in sources.values())
-    lists = [(sources[name].stage, keys) for name, keys in keys_of.items()]
+    factors = [one.summary["rank_factor"] for one in sources.values()]
+    rank_factor = None if None in factors else sum(factors)
+    limits: dict[str, float | None] = dict.fromkeys(dataset.classes)
+    if rank_factor is not None:
+        lists = [(sources[name].stage, keys) for name, keys in keys_of.items()]
+        limits = stored_thresholds(ctx.store, lists, dataset.classes, rank_factor)
     summary = {
         **first.summary,
         "detector": "; ".join(detector_of(one) for one in sources.values()),
-        "thresholds": stored_thresholds(ctx.store, lists, dataset.classes, rank_factor),
+        "thresholds": limits,
         "rank_factor": rank_factor,
         "detectors": {name: one.digest for name, one in sources.items() if name},
     }

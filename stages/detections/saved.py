@@ -12,10 +12,11 @@ from cache import Artifact, StoreError, StoreVersionError
 from cache.errors import StageError
 
 IMPORTED = "imported"  # the objects of detections that another program made: no stage computes them
+DETECTING = ("detect", "roi_detect")  # the stages that make detections, by kind of detector
 OTHER = "other"  # scores of another program, on a scale of its own
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # What the summary must hold for the comparison with others.
-_NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int}
+_NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int | None}
 
 
 def detector_input(name: str) -> str:
@@ -55,8 +56,10 @@ def checked(path: Path) -> Artifact:
         raise
     except StoreError:
         raise StageError(f"{path}: damaged, or no detections; save them again by `rcnn detections save`") from None
-    if artifact.stage not in ("detect", IMPORTED):
-        raise StageError(f"{path}: lists results of stage {artifact.stage}; save those of artifacts/detect")
+    if artifact.stage not in (*DETECTING, IMPORTED):
+        raise StageError(
+            f"{path}: lists results of stage {artifact.stage}, not of {' or '.join(DETECTING)}; save a detector's"
+        )
     if not _complete(artifact):
         raise StageError(
             f"{path}: made by an older version, without what combining needs; run `dvc repro detect` where they were "
@@ -72,7 +75,7 @@ def detector_of(artifact: Artifact) -> str:
 
 def _complete(artifact: Artifact) -> bool:
     summary = artifact.summary
-    if any(type(summary.get(name)) is not kind for name, kind in _NEEDED.items()):
+    if any(name not in summary or not isinstance(summary[name], kind) for name, kind in _NEEDED.items()):
         return False
     texts = all(isinstance(text, str) for text in [*summary["classes"], *summary["images"]])
     return texts and len(summary["images"]) == len(artifact.entries)

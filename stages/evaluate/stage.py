@@ -39,7 +39,7 @@ def run(ctx: Context) -> None:
     result = evaluate(
         found,
         GroundTruth.of(records, len(dataset.classes)),
-        read_proposals(ctx.store, ctx.artifact("proposals").keys, records),
+        read_proposals(ctx.store, ctx.artifact("proposals"), records),
         image_ids=[record.id for record in records],
         classes=dataset.classes,
         settings=ctx.settings(EvaluateSettings),

@@ -64,10 +64,10 @@ def read_detections(
     return {prefix: FlatDetections.of(per_image).above(limits) for prefix, per_image in found.items()}
 
 
-def read_proposals(store: Store, keys: Mapping[int, str], records: Sequence[ImageRecord]) -> list[Floats]:
-    """Read the proposed boxes [n, 4] of each image; none for an image that the proposals stage left out."""
-    empty = np.zeros((0, 4), np.float32)
+def read_proposals(store: Store, proposals: Artifact, records: Sequence[ImageRecord]) -> list[Floats]:
+    """Read the proposed boxes [n, 4] of each image; none for an image that the stage which proposed left out."""
+    empty, keys = np.zeros((0, 4), np.float32), proposals.keys
     return [
-        store.get("proposals", keys[record.id], ["boxes"]).arrays["boxes"] if record.id in keys else empty
+        store.get(proposals.stage, keys[record.id], ["boxes"]).arrays["boxes"] if record.id in keys else empty
         for record in records
     ]
