@@ -110,6 +110,9 @@ def inside(boxes: NDArray[Any], width: int, height: int, border_px: float | None
     """Tell which boxes reach at most ``border_px`` beyond the image's edges: [n, 4] -> bool [n]; None: all of them."""
     if border_px is None:
         return np.ones(len(boxes), np.bool_)
-    low = (boxes[:, :2] >= -border_px).all(axis=1)
-    within: NDArray[np.bool_] = low & (boxes[:, 2] <= width + border_px) & (boxes[:, 3] <= height + border_px)
+    within: NDArray[np.bool_] = (
+        (np.minimum(boxes[:, 0], boxes[:, 1]) >= -border_px)
+        & (boxes[:, 2] <= width + border_px)
+        & (boxes[:, 3] <= height + border_px)
+    )
     return within

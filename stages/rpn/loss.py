@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
-
-from stages.training.smooth_l1 import smooth_l1
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
 from .head import margins
 from .targets import MiniBatch
@@ -61,11 +60,12 @@ def rpn_loss(logits: Tensor, deltas: Tensor, sample: MiniBatch, rule: LossRule, 
     labels = torch.zeros_like(asked)
     labels[: sample.n_positive] = 1
     # of two logits the softmax cross-entropy is the logistic one of their difference
-    cls = nn.functional.binary_cross_entropy_with_logits(asked, labels, reduction="sum")
+    cls = binary_cross_entropy_with_logits(asked, labels, reduction="sum")
     if rule.rule == "paper":
         wanted = (wanted - wanted.new_tensor(rule.mean)) / wanted.new_tensor(rule.std)
         by_cls, by_box = 1.0 / rule.batch, rule.balance / positions
     else:
         by_cls = by_box = 1.0 / max(len(sample), 1)
-    box = smooth_l1(deltas.index_select(0, rows[: sample.n_positive]), wanted, rule.knee)
+    found = deltas.index_select(0, rows[: sample.n_positive])
+    box = smooth_l1_loss(found, wanted, beta=rule.knee, reduction="sum")
     return {"rpn_cls": cls * by_cls, "rpn_box": box * by_box}

@@ -121,7 +121,7 @@ def _candidates(
         rows = ranked(count)
         boxes = np.take(anchors, rows, axis=0)
         boxes = clip(decode(boxes, np.take(deltas, rows, axis=0)) if rule.regress else boxes, width, height)
-        large = (boxes[:, 2:] - boxes[:, :2] >= rule.min_side_px * scale).all(axis=1)
+        large = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= rule.min_side_px * scale
         if count == n or large.sum() >= wanted:
             return rows[large][:wanted], boxes[large][:wanted]
         count = n

@@ -8,7 +8,6 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from stages.rpn.loss import LossRule, paper_rule, rpn_loss
 from stages.rpn.targets import MiniBatch
-from stages.training.smooth_l1 import smooth_l1
 
 N = 600
 CELLS = N // 6
@@ -91,20 +90,3 @@ def test_an_empty_mini_batch_costs_nothing_and_has_gradients(rule: LossRule) -> 
     found = rpn_loss(logits, deltas, sample, rule, CELLS)
     assert found["rpn_cls"].item() == found["rpn_box"].item() == 0
     assert not any(gradient.any() for gradient in gradients(found, logits, deltas))
-
-
-@pytest.mark.parametrize("knee", [1.0, 1 / 9, 4.0])
-def test_smooth_l1_as_torchs(knee: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    found = torch.randn(70, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    wanted = torch.randn(70, 4, generator=generator, dtype=torch.float64)
-    with torch.no_grad():
-        found[0], found[1] = wanted[0], wanted[1] + knee  # at the middle and at the knee
-    ours = smooth_l1(found, wanted, knee)
-    theirs = torch.nn.functional.smooth_l1_loss(found, wanted, beta=knee, reduction="sum")
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(3 * ours, found), torch.autograd.grad(3 * theirs, found))
-
-
-def test_smooth_l1_of_nothing_is_zero() -> None:
-    assert smooth_l1(torch.zeros(0, 4, requires_grad=True), torch.zeros(0, 4)).item() == 0
