@@ -70,7 +70,7 @@ class RoiPooling:
         fmap = fmap.float()
         if self.kind == "max" and fmap.device.type == "cpu":
             tops, lefts = self._bins(boxes, scale, (fmap.shape[2], fmap.shape[3]))
-            pooled: Tensor = _LargestInBins.apply(fmap, tops, lefts)  # type: ignore[no-untyped-call]
+            pooled: Tensor = _LargestInBins.apply(fmap, tops, lefts)
             return pooled
         corners = [torch.from_numpy(self.corners(boxes, scale)).to(fmap.device)]
         if self.kind == "max":
