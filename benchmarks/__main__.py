@@ -19,6 +19,7 @@ CPU = (
     "warp",
     "features",
     "spp",
+    "fast",
     "svm",
     "scoring",
     "ridge",

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from math import isqrt
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.errors import StageError
@@ -11,8 +14,12 @@ from stages.networks.architectures import ARCHITECTURES
 from stages.networks.network import Network
 from stages.networks.pyramid import put_module
 
+from .pooling import RoiPooling
+from .rois import TargetNorm
+
 CLASS_STD, BOX_STD = 0.01, 0.001  # of the new layers' initial weights (section 2.3); biases are 0
 _LOGITS = "fc8"
+_AT_ONCE = 512  # RoIs that go through the layers together; bounds memory at 50 MB of pooled values for vgg16
 
 
 class FastHead(nn.Module):
@@ -93,3 +100,35 @@ def grid_of(network: Network) -> int:
             "network.pyramid: [7] and network.fc: [1024, 1024] to give the network new layers"
         )
     return side
+
+
+@torch.inference_mode()
+def roi_scores(
+    head: FastHead,
+    pooling: RoiPooling,
+    norm: TargetNorm,
+    fmap: Tensor,
+    boxes: NDArray[Any],
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Classify the RoIs of one image and say where their objects are; RoIs of the same cells are computed once.
+
+    Args:
+        head: In evaluation mode, on the map's device; :func:`~stages.fast.svd.compressed` or not.
+        fmap: [1, c, h, w].
+        boxes, scale: As :class:`~stages.fast.pooling.RoiPooling` takes them; n may be 0.
+
+    Returns:
+        Probabilities float32 [n, n_classes + 1], background first, and transforms float64 [n, n_classes, 4],
+        denormalised.
+    """
+    rois = np.asarray(boxes).reshape(-1, 4)
+    rows, which = pooling.distinct(rois, scale)
+    probabilities = np.empty((len(rows), head.n_classes + 1), np.float32)
+    transforms = np.empty((len(rows), head.n_classes, 4), np.float32)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        logits, moved = head(pooling(fmap, rois[rows[part]], scale))
+        probabilities[part] = torch.softmax(logits.float(), 1).cpu().numpy()
+        transforms[part] = moved.float().cpu().numpy()
+    return probabilities[which], norm.denormalise(transforms[which])

@@ -2,13 +2,18 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from cache.errors import StageError
-from stages.fast.head import FastHead, grid_of
+from stages.fast import head as head_module
+from stages.fast.head import FastHead, grid_of, roi_scores
+from stages.fast.pooling import RoiPooling
+from stages.fast.rois import TargetNorm
 from stages.networks.network import Network, build
+from stages.networks.receptive_field import Axis, Geometry
 
 GRIDS = {"alexnet": 6, "caffenet": 6, "zf5": 6, "vgg16": 7}
 
@@ -124,3 +129,28 @@ def test_training_reaches_every_layer() -> None:
     logits, transforms = head(torch.rand(8, 512, 3, 3, generator=seeded(1)))
     (logits.square().sum() + transforms.square().sum()).backward()
     assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+@pytest.mark.parametrize("n", [0, 1, 23])
+def test_scores_are_those_of_every_roi_by_itself(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "_AT_ONCE", 5)
+    head = FastHead(network(), 2, seeded()).eval()
+    with torch.no_grad():
+        head.bbox_pred.weight.mul_(1000)
+    asked: list[int] = []
+    head.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    fmap = torch.rand(1, 512, 9, 12, generator=seeded(1))
+    ends = np.sort(np.random.default_rng(0).uniform(0, 1, (n, 2, 2)), axis=1).reshape(n, 4) * [96, 72, 96, 72]
+    boxes = np.concatenate([ends, ends])  # each twice
+    norm = TargetNorm(np.arange(8.0).reshape(2, 4), np.arange(1.0, 9).reshape(2, 4))
+    pooling = RoiPooling(3, Geometry(Axis(16), Axis(16)))
+    probabilities, transforms = roi_scores(head, pooling, norm, fmap, boxes, (2.0, 2.0))
+    assert sum(asked) <= n and max(asked, default=0) <= 5
+    assert (probabilities.shape, transforms.shape) == ((2 * n, 3), (2 * n, 2, 4))
+    for i in range(2 * n):
+        logits, moved = head(pooling(fmap, boxes[i], (2.0, 2.0)))
+        e = np.exp(logits.detach().numpy()[0].astype(np.float64))
+        np.testing.assert_allclose(probabilities[i], e / e.sum(), rtol=1e-5)
+        np.testing.assert_allclose(
+            transforms[i], moved.detach().numpy()[0] * norm.std + norm.mean, rtol=1e-4, atol=1e-4
+        )
