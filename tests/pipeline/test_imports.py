@@ -49,7 +49,7 @@ DEFERRED = {
     "pipeline/environments.py": {"stages.networks.forward"},
     "stages/classification/picture_svms.py": {"sklearn.exceptions", "sklearn.svm"},
     "stages/features/export.py": {"pyarrow", "pyarrow.parquet"},
-    "stages/features/featureset.py": {"dask", "dask.array"},
+    "stages/features/featureset.py": {"dask.array", "dask.delayed"},
     "stages/networks/weights.py": {"safetensors"},
     "stages/proposals/file.py": {"h5py"},
     "stages/proposals/methods.py": {
