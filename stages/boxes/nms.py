@@ -40,7 +40,8 @@ def class_nms(
     labels, scores = np.asarray(labels, np.int64), np.asarray(scores, np.float64)
     order = np.arange(len(labels)) if _is_sorted(labels, scores) else np.lexsort((-scores, labels))  # stable
     sides = np.ascontiguousarray(np.asarray(boxes, np.float64).reshape(-1, 4)[order].T)
-    return order[_kept(sides, labels[order], threshold, len(labels) if most is None else most)]
+    kept: NDArray[np.int64] = order[_kept(sides, labels[order], threshold, len(labels) if most is None else most)]
+    return kept
 
 
 @njit(cache=True, nogil=True)
