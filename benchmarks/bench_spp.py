@@ -65,7 +65,8 @@ class Bench:
 
     def _conv(self, dtype: str) -> torch.nn.Module:
         network = _alexnet(None).to(self.device, DTYPES[dtype], memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network.graph([network.conv5])
+        graph: torch.nn.Module = network.graph([network.conv5])
+        return graph
 
     def _ready(self, pixels: Any, dtype: str) -> torch.Tensor:
         return torch.from_numpy(pixels).to(self.device, DTYPES[dtype], memory_format=torch.channels_last)

@@ -96,6 +96,6 @@ def _proposals(rng: np.random.Generator, objects: NDArray[np.float32], count: in
     near = near + (0.15 * rng.standard_normal(near.shape) * size).astype(np.float32)
     corner, extent = rng.uniform(0, 400, (count - len(near), 2)), rng.uniform(20, 300, (count - len(near), 2))
     away = np.concatenate([corner, corner + extent], axis=1)
-    boxes = np.clip(np.concatenate([near, away]), 0, EXTENT).astype(np.float32)
+    boxes: NDArray[np.float32] = np.clip(np.concatenate([near, away]), 0, EXTENT).astype(np.float32)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 2)  # jitter may turn a box inside out
     return boxes

@@ -7,6 +7,7 @@ data.zarr a plain zarr group with one array per layer (docs/store.md).
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import zarr
 
@@ -16,7 +17,8 @@ def main(project: str) -> None:
     artifacts = Path(project) / "artifacts"
     listed = json.loads((artifacts / "features/manifest.json").read_text(encoding="utf-8"))
     for image_id, key in listed["entries"]:
-        group = zarr.open_group(artifacts / "objects/features" / key[:2] / key / "data.zarr", mode="r")
+        # Any: to zarr's types a group's member may be a group too, and an array's rows a number.
+        group: Any = zarr.open_group(artifacts / "objects/features" / key[:2] / key / "data.zarr", mode="r")
         truth = int(group["is_gt"][:].sum())  # rows of ground truth come first, then the proposals
         layers = {name: group[name].shape for name in listed["summary"]["layers"]}
         print(f"image {image_id} ({group.attrs['image']}): {truth} objects, {group['boxes'].shape[0]} rows, {layers}")

@@ -85,7 +85,8 @@ def _size_rows(dataset: Dataset) -> list[list[str]]:
 def _box_sides(image: ImageRecord) -> NDArray[np.float64]:
     """float64 [n], px: the side of the square of each box's area."""
     extents = (image.boxes[:, 2:] - image.boxes[:, :2]).astype(np.float64)
-    return np.sqrt(extents.prod(axis=1))
+    sides: NDArray[np.float64] = np.sqrt(extents.prod(axis=1))
+    return sides
 
 
 def _size_cells(sides: NDArray[np.float64]) -> list[str]:

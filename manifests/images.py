@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cache.errors import DatasetError
 
@@ -82,7 +82,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> D
         raise
     except Image.DecompressionBombError:
         raise _too_large(name, "far", max_pixels) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DatasetError(
             f"{name}: is not an image in {_FORMAT_NAMES} form{_what_else(data)}; convert or remove it"
         ) from None

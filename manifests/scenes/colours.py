@@ -69,4 +69,5 @@ def pattern(
     else:
         noise = ndimage.gaussian_filter(rng.normal(size=along.shape), period * frame.scale / 4)
         mix = np.clip(0.5 + noise / max(float(noise.std()), 1e-6), 0, 1)
-    return (colour + mix[..., None] * (other - colour)).astype(np.float32)
+    mixed: NDArray[np.float32] = (colour + mix[..., None] * (other - colour)).astype(np.float32)
+    return mixed

@@ -140,7 +140,8 @@ def _fill(
     if rng.random() < PHOTOGRAPH:
         height, width = shape.stroke.shape
         photograph = photo_crop(rng, split, width, height, share=min(height / options.height_px, 1))
-        return colour + np.float32(0.6) * (photograph - photograph.mean(axis=(0, 1)))
+        tinted: NDArray[np.float32] = colour + np.float32(0.6) * (photograph - photograph.mean(axis=(0, 1)))
+        return tinted
     return pattern(rng, shape.frame, colour, contrasting(rng, ground), period=rng.uniform(1.0, 4.0))
 
 

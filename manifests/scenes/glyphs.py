@@ -68,7 +68,8 @@ def distance_field(image: NDArray[np.float64], label: int) -> NDArray[np.float32
     # Half a sample less: the edge lies between the last sample inside and the first one outside.
     inside = ndimage.distance_transform_edt(ink) - 0.5
     outside = ndimage.distance_transform_edt(~ink) - 0.5
-    return (np.where(ink, inside, -outside) / SAMPLES).astype(np.float32)
+    field: NDArray[np.float32] = (np.where(ink, inside, -outside) / SAMPLES).astype(np.float32)
+    return field
 
 
 def _level(grey: NDArray[np.float64], label: int) -> float:

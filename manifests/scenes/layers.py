@@ -58,7 +58,8 @@ def extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 def edge(distance: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
     """Signed distance (positive inside) times px per unit -> coverage, one pixel of soft edge."""
-    return np.clip(0.5 + distance * np.float32(scale), 0, 1).astype(np.float32)
+    cover: NDArray[np.float32] = np.clip(0.5 + distance * np.float32(scale), 0, 1).astype(np.float32)
+    return cover
 
 
 @dataclass(frozen=True)
@@ -88,4 +89,7 @@ def affine(scale: float, degrees: float, shear: float, stretch: float) -> NDArra
     """[2, 2] local units -> px: stretch x by sqrt(stretch) and y by its inverse, shear x by y, rotate, scale."""
     r = np.deg2rad(degrees)
     rotation = np.array([[np.cos(r), -np.sin(r)], [np.sin(r), np.cos(r)]])
-    return scale * rotation @ np.array([[1, shear], [0, 1]]) @ np.diag([np.sqrt(stretch), 1 / np.sqrt(stretch)])
+    matrix: NDArray[np.float64] = (
+        scale * rotation @ np.array([[1, shear], [0, 1]]) @ np.diag([np.sqrt(stretch), 1 / np.sqrt(stretch)])
+    )
+    return matrix

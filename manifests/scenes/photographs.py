@@ -67,4 +67,5 @@ def _jitter(rng: np.random.Generator, pixels: NDArray[np.float32]) -> NDArray[np
     contrast, brightness = rng.uniform(0.6, 1.1), rng.uniform(-0.1, 0.15)
     matrix = (contrast * (_TO_RGB @ turn @ _TO_YIQ)).astype(np.float32)
     offset = np.float32((1 - contrast) * 0.5 + brightness)
-    return np.clip(pixels @ matrix.T + offset, 0, 1).astype(np.float32, copy=False)
+    jittered: NDArray[np.float32] = np.clip(pixels @ matrix.T + offset, 0, 1).astype(np.float32, copy=False)
+    return jittered

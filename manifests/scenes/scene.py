@@ -97,7 +97,8 @@ def develop(rng: np.random.Generator, canvas: Canvas) -> NDArray[np.uint8]:
     sigma, noise = rng.uniform(0, 1.0), rng.uniform(0, 0.02)
     image = ndimage.gaussian_filter(canvas, (sigma, sigma, 0))
     image += np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _finish(p: Placed) -> SceneObject:

@@ -49,7 +49,7 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
     @click.argument("path", type=click.Path(path_type=Path), required=source_format != "voc")
     @_options(leave_out, own)
     @click.pass_obj
-    def command(project: Path, path: Path | None, name: str, **options: Any) -> None:
+    def command(project: Path, /, path: Path | None, name: str, **options: Any) -> None:
         read = ReadOptions(
             classes=_classes(options["classes"]),
             on_error=options["on_error"],

@@ -65,7 +65,7 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 @click.option("--test", metavar="SPLIT", help="[default: test, or val]")
 @click.option("--force", is_flag=True, help="Replace a params.yaml that was edited; the former is kept beside it.")
 @click.pass_obj
-def init(project: Path, preset: str | None, force: bool, **asked: str | None) -> None:
+def init(project: Path, /, preset: str | None, force: bool, **asked: str | None) -> None:
     """Write params.yaml, and detectors/sppnet's, so that all parameters agree with a dataset and a network.
 
     Says what was chosen, why, and whose value it is; without --small or --paper values lie between the two. What

@@ -58,10 +58,16 @@ def asked(client: Client, call: Callable[..., T], *args: Any, **options: Any) ->
         raise gone(client) from error
 
 
+def address_of(client: Client) -> str:
+    """The address of a client's scheduler, which may have left since."""
+    scheduler: Any = client.scheduler  # None to Dask's types, and only before a client connects
+    return str(scheduler.address)
+
+
 def gone(client: Client) -> ExecutionError:
     """The error that says what to do when the scheduler has left."""
     return ExecutionError(
-        f"execution.scheduler: the Dask scheduler at {client.scheduler.address} went away; what was computed is in "
+        f"execution.scheduler: the Dask scheduler at {address_of(client)} went away; what was computed is in "
         "the store: start it and its workers again, or name another, and run the same command, which goes on from there"
     )
 

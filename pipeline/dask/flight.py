@@ -13,13 +13,15 @@ from cache.errors import ExecutionError
 from pipeline.executor import Outcome
 from stages.contract import ImageTask, Log
 
-from .cluster import asked, gone
+from .cluster import address_of, asked, gone
 from .worker import compute_here
 
 _AHEAD = 3  # tasks per thread that the scheduler knows of: enough that no worker waits, however many images there are
 _POLL_S = 1.0
 _COUNT_S = 5.0  # workers are counted this often, since they come and go
 _VISIBLE_S = 120.0  # a network file system may hide a new file for a minute
+
+_Future = Future[tuple[str, Outcome]]  # what `compute_here` returns: the worker's address, what became of the task
 
 
 class Flight:
@@ -28,8 +30,8 @@ class Flight:
     def __init__(self, client: Client, name: str, store: Store, log: Log) -> None:
         self._client, self._name, self._log = client, name, log
         self._written = _Written(store)
-        self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._flying: dict[object, tuple[ImageTask, Future]] = {}
+        self._done: queue.SimpleQueue[_Future] = queue.SimpleQueue()
+        self._flying: dict[object, tuple[ImageTask, _Future]] = {}
         self._capacity: int | None = None
         self._counted = 0.0
 
@@ -54,7 +56,7 @@ class Flight:
             with suppress(Exception):  # the scheduler may be gone, and what ended the flight matters more
                 self._client.cancel([future for _, future in self._flying.values()])
 
-    def _finished(self, tasks: Sequence[ImageTask], group: str, *, alone: bool) -> Iterator[tuple[ImageTask, Future]]:
+    def _finished(self, tasks: Sequence[ImageTask], group: str, *, alone: bool) -> Iterator[tuple[ImageTask, _Future]]:
         """Keep the scheduler supplied; each task with its future when that is through."""
         waiting = enumerate(tasks)
         for _ in range(len(tasks)):
@@ -72,7 +74,7 @@ class Flight:
             self._flying[future.key] = task, future
             future.add_done_callback(self._done.put)
 
-    def _next(self) -> tuple[ImageTask, Future]:
+    def _next(self) -> tuple[ImageTask, _Future]:
         while True:
             try:
                 future = self._done.get(timeout=_POLL_S)
@@ -89,17 +91,18 @@ class Flight:
         if self._capacity is None or now - self._counted >= _COUNT_S:
             threads = sum(asked(self._client, self._client.nthreads).values())
             if not threads and self._capacity != 0:
-                self._log.warning(f"no worker at {self._client.scheduler.address}; waiting for one (docs/dask.md)")
+                self._log.warning(f"no worker at {address_of(self._client)}; waiting for one (docs/dask.md)")
             self._capacity, self._counted = _AHEAD * threads, now
         return max(1, self._capacity)
 
-    def _outcome(self, task: ImageTask, future: Future) -> Outcome:
+    def _outcome(self, task: ImageTask, future: _Future) -> Outcome:
         """What the worker says, or what Dask says of it."""
         if future.status == "error":
             error = asked(self._client, future.exception)
             error.add_note(f"while a Dask worker took image {task.image.file_name}")
             return Outcome(error=error)
-        worker, outcome = asked(self._client, future.result)  # cancelled where the connection broke
+        said: tuple[str, Outcome] = asked(self._client, future.result)  # cancelled where the connection broke
+        worker, outcome = said
         if outcome.error is None and outcome.problem is None:
             self._written.by(worker, task)
         return outcome
@@ -137,7 +140,7 @@ class _Written:
                 )
 
 
-def _killed(future: Future) -> bool:
+def _killed(future: _Future) -> bool:
     return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 

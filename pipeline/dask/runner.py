@@ -16,7 +16,7 @@ from pipeline.executor import Outcome, Work
 from stages.contract import ImageTask, Log
 
 from . import worker as dask_worker
-from .cluster import asked, connected, find_on_scheduler
+from .cluster import address_of, asked, connected, find_on_scheduler
 from .flight import Flight
 from .needs import Needs
 from .worker import WorkPlugin, fitness
@@ -66,7 +66,7 @@ def _installed(client: Client, plugin: WorkPlugin) -> Iterator[None]:
 def _check_code(client: Client) -> None:
     """That what the plugin is made of can be imported everywhere; asked by what every Python has."""
     workers = asked(client, client.run, find_spec, dask_worker.__name__, on_error="return")
-    scheduler = {f"the scheduler {client.scheduler.address}": find_on_scheduler(client, dask_worker.__name__)}
+    scheduler = {f"the scheduler {address_of(client)}": find_on_scheduler(client, dask_worker.__name__)}
     answers = {f"worker {worker}": answer for worker, answer in workers.items()} | scheduler
     lacking = [who for who, answer in answers.items() if answer is None or isinstance(answer, ModuleNotFoundError)]
     if lacking:

@@ -45,7 +45,8 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     h = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
     intersection = np.maximum(w, 0) * np.maximum(h, 0)
     union = _area(a) + _area(b) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return overlap
 
 
 def class_overlaps(

@@ -42,7 +42,8 @@ def class_nms(
     order = np.arange(len(labels)) if _is_sorted(labels, scores) else np.lexsort((-scores, labels))  # stable
     sides = np.ascontiguousarray(np.asarray(boxes, np.float64).reshape(-1, 4)[order].T)
     ends = np.append(np.flatnonzero(np.diff(labels[order])) + 1, len(labels))
-    return order[_kept(sides, ends, threshold, len(labels) if most is None else most)]
+    kept: NDArray[np.int64] = order[_kept(sides, ends, threshold, len(labels) if most is None else most)]
+    return kept
 
 
 @njit(cache=True, nogil=True)

@@ -29,7 +29,8 @@ def recall_at(overlaps: NDArray[Any], thresholds: ArrayLike) -> NDArray[np.float
     if not len(overlaps):
         return np.full(len(thresholds), np.nan)
     # An overlap that was kept in float32, a rounding below its threshold (0.7 has no exact float32), reaches it.
-    return (np.asarray(overlaps, np.float64)[:, None] >= thresholds - 1e-7).mean(axis=0)
+    part: NDArray[np.float64] = (np.asarray(overlaps, np.float64)[:, None] >= thresholds - 1e-7).mean(axis=0)
+    return part
 
 
 def average_best_overlap(overlaps: NDArray[Any]) -> float:

@@ -21,8 +21,9 @@ def mean_scores(logits: NDArray[np.floating], views: Sequence[int], wanted: Sequ
     """The class probabilities [N] averaged over the ``wanted`` views; ``logits`` [n, N] are of ``views``, in order."""
     rows = np.asarray(logits, np.float64)[[list(views).index(view) for view in wanted]]
     exponents = np.exp(rows - rows.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities.mean(axis=0)
+    probabilities = exponents / exponents.sum(axis=1, keepdims=True)
+    mean: NDArray[np.float64] = probabilities.mean(axis=0)
+    return mean
 
 
 def rank(scores: NDArray[np.float64], label: int) -> int:

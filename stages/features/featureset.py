@@ -147,7 +147,7 @@ class LayerView(Collection[ImageFeatures]):
     def array(self) -> Any:
         """All rows of all images, in order, as a lazy Dask array [rows, d], chunks of at most 512 rows of an image."""
         import dask.array as da
-        from dask import delayed
+        from dask.delayed import delayed
 
         if not self._keys:
             raise StageError("no image was asked for, so that there is no array of features")

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from stages.kernels.float16 import as_bits, widen
 from stages.kernels.threads import Threads
 
-from .problem import Solution, SvmProblem
+from .problem import DualSolution, SvmProblem
 from .rows import Rows
 
 MAX_EPOCHS = 3000  # passes over the active rows, whose number shrinks; some tens are usual
@@ -76,7 +76,7 @@ def fit_dual(
     seed: int,
     threads: Threads | None = None,
     threshold: float | None = None,
-) -> Solution:
+) -> DualSolution:
     """Fit one class until its duality gap is at most ``gap`` times the objective.
 
     The same arguments give the same bits: the random order of the rows follows from ``seed``, and ``threads`` share out
@@ -116,7 +116,7 @@ def fit_dual(
             active = ascent.still_moving(active)
         ascent.refresh()
     ascent.refresh_skipped(threshold)
-    return Solution(
+    return DualSolution(
         ascent.w, problem.bias_scale * ascent.w_bias, ascent.scores(), epochs, gap, converged,
         current / primal, ascent.multipliers, ascent.staleness(),
     )  # fmt: skip

@@ -91,3 +91,12 @@ class Solution:
     gap: float | None = None
     multipliers: NDArray[np.float64] | None = None
     staleness: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class DualSolution(Solution):
+    """The :class:`Solution` of the dual solver: it has all of it."""
+
+    gap: float
+    multipliers: NDArray[np.float64]
+    staleness: NDArray[np.float64]

@@ -1,5 +1,7 @@
 """RESULTS.md: a row per figure, and each device's section is its own."""
 
+from pathlib import Path
+
 from benchmarks.harness import Figure, fitted_exponent, median_ratio, take_turns
 from benchmarks.results import write_results
 
@@ -10,7 +12,7 @@ FIGURES = [
 ]
 
 
-def test_a_row_per_figure(tmp_path):
+def test_a_row_per_figure(tmp_path: Path) -> None:
     path = tmp_path / "RESULTS.md"
     write_results(path, "cpu", "a machine", FIGURES)
     rows = [line for line in path.read_text().splitlines() if line.startswith("|")][2:]
@@ -22,7 +24,7 @@ def test_a_row_per_figure(tmp_path):
     assert "a machine" in path.read_text()
 
 
-def test_sections_do_not_touch_each_other(tmp_path):
+def test_sections_do_not_touch_each_other(tmp_path: Path) -> None:
     path = tmp_path / "RESULTS.md"
     write_results(path, "cuda", "a GPU", FIGURES[:1])
     write_results(path, "cpu", "a machine", FIGURES)
@@ -36,16 +38,16 @@ def test_sections_do_not_touch_each_other(tmp_path):
     assert "SVMs" not in after[: after.index("## GPU")]
 
 
-def test_turns_alternate():
+def test_turns_alternate() -> None:
     order = []
     times = take_turns(lambda: order.append("a"), lambda: order.append("b"), rounds=3)
     assert order == ["a", "b"] * 4
     assert [len(t) for t in times] == [3, 3]
 
 
-def test_ratio_is_the_median_of_the_rounds():
+def test_ratio_is_the_median_of_the_rounds() -> None:
     assert median_ratio([2.0, 9.0, 40.0], [1.0, 3.0, 10.0]) == 3
 
 
-def test_exponent_of_a_square():
+def test_exponent_of_a_square() -> None:
     assert abs(fitted_exponent([1, 2, 4, 8], [3, 12, 48, 192]) - 2) < 1e-12

@@ -93,7 +93,7 @@ def test_a_columns_time_is_the_mean_of_its_features() -> None:
 @pytest.mark.parametrize(("row", "column"), list(itertools.product(ROWS, COLUMNS)))
 def test_every_cell_is_valid_parameters(row: str, column: str) -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params = parse_params(overridden(document, settings_of(row, column, list(ROWS))))
+    params: Any = parse_params(overridden(document, settings_of(row, column, list(ROWS))))
     tuned, layer, regression = ROWS[row]
     assert (params.finetune.iterations > 0, params.svm.layer, params.bbox.enabled) == (tuned, layer, regression)
     assert set(params.features.layers) == {"pool5", "fc6", "fc7"}

@@ -2,14 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
+from store_samples import Samples
 
-from cache import Payload, Recipe, Store
+from cache import Store
 
 NOBODY = 65534
 
@@ -17,25 +17,6 @@ NOBODY = 65534
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
-
-
-class Samples:
-    """Recipes and payloads that look like the pipeline's."""
-
-    @staticmethod
-    def recipe(i: int = 0, stage: str = "features") -> Recipe:
-        return Recipe(stage, 1, {"layer": "fc7"}, {"image": f"{i:064x}"})
-
-    @staticmethod
-    def payload(i: int = 0, form: str = "zarr", rows: int = 40, width: int = 64) -> Payload:
-        rng = np.random.default_rng(i)
-        features = np.maximum(rng.standard_normal((rows, width)), 0).astype(np.float16)
-        boxes = rng.uniform(0, 500, (rows, 4)).astype(np.float32)
-        attrs = {"image": f"{i:06d}.jpg", "image_sha256": f"{i:064x}", "count": rows}
-        return Payload({"boxes": boxes, "fc7": features, "is_gt": boxes[:, 0] > 250}, attrs, form)  # type: ignore[arg-type]
-
-    def put(self, store: Store, i: int = 0, form: str = "zarr", stage: str = "features") -> str:
-        return store.put(self.recipe(i, stage), self.payload(i, form))
 
 
 @pytest.fixture
@@ -64,7 +45,7 @@ def _unprivileged() -> Iterator[None]:
 
 
 @pytest.fixture
-def unprivileged():
+def unprivileged() -> Callable[[], AbstractContextManager[None]]:
     """A context in which file permissions hold, even where the tests run as root."""
     return _unprivileged
 

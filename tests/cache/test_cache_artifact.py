@@ -1,6 +1,8 @@
 """Artifact manifests: the same bytes for the same content, and every malformed one told by its path."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 MAPPINGS = st.dictionaries(st.text(), VALUES | st.lists(VALUES, max_size=2), max_size=3)
 
 
-def sample(**changes) -> Artifact:
+def sample(**changes: Any) -> Artifact:
     values = {
         "stage": "features",
         "version": 3,
@@ -28,7 +30,13 @@ def sample(**changes) -> Artifact:
 
 @given(entries=ENTRIES, params=MAPPINGS, inputs=MAPPINGS, summary=MAPPINGS)
 @settings(deadline=None, max_examples=25)
-def test_round_trip(tmp_path_factory, entries, params, inputs, summary):
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory,
+    entries: tuple[tuple[int, str], ...],
+    params: dict[str, Any],
+    inputs: dict[str, Any],
+    summary: dict[str, Any],
+) -> None:
     path = tmp_path_factory.mktemp("artifact") / "manifest.json"
     artifact = Artifact("detect", 1, params, inputs, entries, summary)
     artifact.write(path)
@@ -41,7 +49,7 @@ def test_round_trip(tmp_path_factory, entries, params, inputs, summary):
     assert path.read_bytes() == first
 
 
-def test_bytes_do_not_depend_on_the_order_of_mappings(tmp_path):
+def test_bytes_do_not_depend_on_the_order_of_mappings(tmp_path: Path) -> None:
     sample(summary={"a": 1, "b": 2}).write(tmp_path / "1")
     sample(summary={"b": 2, "a": 1}).write(tmp_path / "2")
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
@@ -61,12 +69,12 @@ def test_bytes_do_not_depend_on_the_order_of_mappings(tmp_path):
         {"summary": {}},
     ],
 )
-def test_each_part_changes_the_digest(changes):
+def test_each_part_changes_the_digest(changes: dict[str, Any]) -> None:
     assert sample(**changes).digest != sample().digest
     assert sample(**changes) != sample()
 
 
-def test_the_digest_is_that_of_the_file(tmp_path):
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     sample().write(tmp_path / "m")
     assert digest_json(json.loads((tmp_path / "m").read_bytes())) == sample().digest
 
@@ -86,12 +94,12 @@ def test_the_digest_is_that_of_the_file(tmp_path):
         ({"stage": "a/b"}, "stage 'a/b'"),
     ],
 )
-def test_what_is_wrong_with_an_artifact_is_said(changes, message):
+def test_what_is_wrong_with_an_artifact_is_said(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(StoreError, match=message):
         sample(**changes)
 
 
-def test_a_file_that_is_none_is_refused_by_its_path(tmp_path):
+def test_a_file_that_is_none_is_refused_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     with pytest.raises(StoreError, match=f"{path}: no such artifact manifest; run `dvc repro`"):
         Artifact.read(path)

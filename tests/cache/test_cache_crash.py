@@ -6,13 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from builtins import KeyboardInterrupt, MemoryError, SystemExit
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from store_samples import Samples
 
 from cache import Store, StoreError, StoreFullError, atomic_write
 from cache.listing import iter_objects
 from cache.maintenance import gc, verify
+from cache.recipe import Form
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = """
@@ -29,7 +34,7 @@ def payload(i):
 """
 
 
-def python(code: str, *args: object, **options) -> subprocess.Popen[str]:
+def python(code: str, *args: object, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", "-c", PRELUDE + code, *map(str, args)]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
@@ -71,7 +76,7 @@ print(n, os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.parametrize("i", [0, 1], ids=["zarr", "hdf5"])
-def test_killed_before_any_file_system_call(tmp_path, i):
+def test_killed_before_any_file_system_call(tmp_path: Path, i: int) -> None:
     n, status = map(int, finish(python(KILLED_AT_EVERY_CALL, tmp_path, i)).split())
     assert status == 0
     assert n > 20, "the calls were not counted"
@@ -81,14 +86,14 @@ def test_killed_before_any_file_system_call(tmp_path, i):
         assert verify(store).problems == ()
         whole += sum(1 for _ in iter_objects(store))
         gc(store, [], dry_run=False, grace_s=-1)
-        leftovers = [path for path in store.root.rglob("*") if path.is_file() and path.name != "store.json"]
+        leftovers = [path for path in Path(store.root).rglob("*") if path.is_file() and path.name != "store.json"]
         assert leftovers == []
     # killed after the rename: there, though the caller was never told
     assert 0 < whole < n
     assert sum(1 for _ in iter_objects(Store(tmp_path / str(n)))) == 1
 
 
-def test_killed_at_random_moments(tmp_path):
+def test_killed_at_random_moments(tmp_path: Path) -> None:
     code = """
 store = Store(sys.argv[1])
 for i in range(int(sys.argv[2]), 10**6):
@@ -98,18 +103,19 @@ for i in range(int(sys.argv[2]), 10**6):
     for round_, delay_s in enumerate((0.05, 0.11, 0.2)):
         process = python(code, tmp_path, 1000 * round_)
         assert process.stdout is not None
-        told.update([process.stdout.readline().split()])
+        number, key = process.stdout.readline().split()
+        told[number] = key
         time.sleep(delay_s)
         process.send_signal(signal.SIGKILL)
         out, err = process.communicate()
         assert process.returncode == -signal.SIGKILL, err
-        told.update(line.split() for line in out.splitlines() if len(line.split()[-1]) == 64)
+        told.update((words[0], words[1]) for words in map(str.split, out.splitlines()) if len(words[-1]) == 64)
     store = Store(tmp_path)
     assert verify(store).problems == ()
     assert store.missing("features", told.values()) == set(), "put returned before the object was there"
 
 
-def test_processes_race_for_the_same_keys(tmp_path):
+def test_processes_race_for_the_same_keys(tmp_path: Path) -> None:
     code = """
 store, me, go = Store(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 print("ready", flush=True)
@@ -135,7 +141,7 @@ for i in [*range(12), *range(100 * me, 100 * me + 4)]:
 
 
 @pytest.mark.parametrize("i", [2, 3], ids=["zarr", "hdf5"])
-def test_file_size_limit(tmp_path, i):
+def test_file_size_limit(tmp_path: Path, i: int) -> None:
     code = """
 store, i = Store(sys.argv[1]), int(sys.argv[2])
 store.put(recipe(0), payload(0))
@@ -160,33 +166,35 @@ store.put(recipe(i), payload(i))
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("call", ["write", "fsync", "mkdir", "rename"])
-def test_no_space_left(store, samples, monkeypatch, call, code):
+def test_no_space_left(store: Store, samples: Samples, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     samples.put(store, 0)
 
-    def full(*args, **kwargs):
+    def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(StoreFullError, match=r"nothing already computed is lost.*run the same command again"):
             samples.put(store, 1)
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list((Path(store.root) / "tmp").iterdir()) == []
     assert [info.image for info in iter_objects(store)] == ["000000.jpg"]
     samples.put(store, 1)
 
 
 @pytest.mark.parametrize("form", ["hdf5", "zarr"])
-def test_everything_is_on_disk_before_it_is_visible(store, samples, monkeypatch, form):
+def test_everything_is_on_disk_before_it_is_visible(
+    store: Store, samples: Samples, monkeypatch: pytest.MonkeyPatch, form: Form
+) -> None:
     samples.put(store, 0, form)
     synced: list[Path] = []
     renamed: list[tuple[set[Path], Path]] = []
     fsync, rename = os.fsync, os.rename
 
-    def noting_fsync(fd):
+    def noting_fsync(fd: int) -> None:
         fsync(fd)
         synced.append(Path(f"/proc/self/fd/{fd}").readlink())
 
-    def noting_rename(source, target):
+    def noting_rename(source: Path, target: Path) -> None:
         renamed.append(({source, *Path(source).rglob("*")} - set(synced), Path(target)))
         rename(source, target)
         synced.clear()
@@ -201,21 +209,27 @@ def test_everything_is_on_disk_before_it_is_visible(store, samples, monkeypatch,
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 @pytest.mark.parametrize("call", ["write", "fsync", "rename"])
-def test_an_interrupt_leaves_no_temporary(store, samples, monkeypatch, call, error):
+def test_an_interrupt_leaves_no_temporary(
+    store: Store,
+    samples: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    error: type[BaseException],
+) -> None:
     samples.put(store, 0)
 
-    def interrupted(*args, **kwargs):
+    def interrupted(*args: Any, **kwargs: Any) -> None:
         raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, interrupted)
         with pytest.raises(error):
             samples.put(store, 1)
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list((Path(store.root) / "tmp").iterdir()) == []
 
 
-def test_an_input_output_error_is_one_line(store, samples, monkeypatch):
-    def broken(*args, **kwargs):
+def test_an_input_output_error_is_one_line(store: Store, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
@@ -225,11 +239,11 @@ def test_an_input_output_error_is_one_line(store, samples, monkeypatch):
     assert not isinstance(caught.value, StoreFullError)
 
 
-def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
+def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.json"
     atomic_write(path, b"old")
 
-    def full(*args, **kwargs):
+    def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for call in ("write", "fsync", "replace"):
@@ -245,12 +259,13 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
         atomic_write(tmp_path / "no" / "folder", b"")
 
 
-def test_atomic_write_takes_pieces_and_keeps_the_old_file_when_one_does_not_come(tmp_path):
+def test_atomic_write_takes_pieces_and_keeps_the_old_file_when_one_does_not_come(tmp_path: Path) -> None:
     path = tmp_path / "weights"
-    atomic_write(path, iter([b"o", b"", memoryview(b"ld")]))
+    given: list[bytes | memoryview] = [b"o", b"", memoryview(b"ld")]
+    atomic_write(path, iter(given))
     assert path.read_bytes() == b"old"
 
-    def pieces():
+    def pieces() -> Iterator[bytes]:
         yield b"new"
         raise MemoryError
 
@@ -260,11 +275,14 @@ def test_atomic_write_takes_pieces_and_keeps_the_old_file_when_one_does_not_come
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_object_that_appears_while_it_is_looked_for_is_no_damage(store, samples, monkeypatch):
-    key, reads = samples.recipe().key, []
+def test_an_object_that_appears_while_it_is_looked_for_is_no_damage(
+    store: Store, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = samples.recipe().key
+    reads: list[Path] = []
     read_bytes = Path.read_bytes
 
-    def too_early(path):
+    def too_early(path: Path) -> bytes:
         reads.append(path)
         if len(reads) == 1:
             samples.put(store)  # just after the first look

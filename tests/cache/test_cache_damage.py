@@ -2,10 +2,13 @@
 
 import json
 import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from store_samples import Samples
 
 from cache import (
     Artifact,
@@ -18,9 +21,10 @@ from cache import (
     StoreVersionError,
 )
 from cache.maintenance import gc, verify
+from cache.recipe import Form
 from cache.record import DamagedRecordError, ObjectRecord, sealed
 
-FORMS = ("hdf5", "zarr")
+FORMS: tuple[Form, ...] = ("hdf5", "zarr")
 
 
 def files(store: Store, key: str) -> list[Path]:
@@ -38,7 +42,7 @@ def flip(path: Path, bit: int) -> None:
     overwrite(path, bytes(data))
 
 
-def expect_damage_named(store, samples, key: str, part: str, form: str) -> None:
+def expect_damage_named(store: Store, samples: Samples, key: str, part: str, form: Form) -> None:
     """verify and get both tell, get quarantines, and a put makes it whole."""
     report = verify(store)
     assert [(p.stage, p.key) for p in report.problems] == [("features", key)]
@@ -52,13 +56,13 @@ def expect_damage_named(store, samples, key: str, part: str, form: str) -> None:
     assert part in message
     assert "\n" not in message
     assert not store.has("features", key)
-    assert len(list((store.root / "quarantine").glob(f"features-{key}-*"))) >= 1
+    assert len(list((Path(store.root) / "quarantine").glob(f"features-{key}-*"))) >= 1
     samples.put(store, form=form)
     assert verify(store).problems == ()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_flipped_bit_in_any_file_is_found(store, samples, form):
+def test_a_flipped_bit_in_any_file_is_found(store: Store, samples: Samples, form: Form) -> None:
     rng = random.Random(0)
     key = samples.put(store, form=form)
     names = [path.relative_to(store.path("features", key)) for path in files(store, key)]
@@ -71,7 +75,7 @@ def test_a_flipped_bit_in_any_file_is_found(store, samples, form):
             expect_damage_named(store, samples, key, str(name), form)
 
 
-def test_every_bit_of_the_record_counts(store, samples):
+def test_every_bit_of_the_record_counts(store: Store, samples: Samples) -> None:
     # "1e-05" and "1E-05", 'é' as \u00e9 and \u00E9: one value, one flipped bit apart
     recipe = Recipe("features", 1, {"C": 1e-05, "name": "é"}, {})
     store.put(recipe, Payload({"boxes": np.zeros((1, 4), np.float32)}, {"image": "a.jpg"}, "hdf5"))
@@ -87,7 +91,7 @@ def test_every_bit_of_the_record_counts(store, samples):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("how", ["lost", "cut", "grown", "empty"])
-def test_a_file_lost_or_of_another_length_is_found(store, samples, form, how):
+def test_a_file_lost_or_of_another_length_is_found(store: Store, samples: Samples, form: Form, how: str) -> None:
     key = samples.put(store, form=form)
     for name in [path.relative_to(store.path("features", key)) for path in files(store, key)]:
         path = store.path("features", key) / name
@@ -99,7 +103,7 @@ def test_a_file_lost_or_of_another_length_is_found(store, samples, form, how):
         expect_damage_named(store, samples, key, str(name), form)
 
 
-def test_the_image_is_named_even_if_the_record_is_damaged(store, samples):
+def test_the_image_is_named_even_if_the_record_is_damaged(store: Store, samples: Samples) -> None:
     key = samples.put(store, 12)
     path = store.path("features", key) / "object.json"
     overwrite(path, path.read_bytes().replace(b'"form"', b'"farm"'))
@@ -113,7 +117,7 @@ def test_the_image_is_named_even_if_the_record_is_damaged(store, samples):
         store.get("features", key)
 
 
-def test_damage_to_one_array_does_not_touch_the_reading_of_another(store, samples):
+def test_damage_to_one_array_does_not_touch_the_reading_of_another(store: Store, samples: Samples) -> None:
     key = samples.put(store)
     flip(store.path("features", key) / "data.zarr" / "fc7" / "c" / "0" / "0", 100)
     assert len(store.get("features", key, ["boxes", "is_gt"]).arrays["boxes"]) == 40
@@ -121,7 +125,7 @@ def test_damage_to_one_array_does_not_touch_the_reading_of_another(store, sample
         store.get_rows("features", key, "fc7", 0, 1)
 
 
-def test_rows_are_read_past_damage_in_other_chunks(store):
+def test_rows_are_read_past_damage_in_other_chunks(store: Store) -> None:
     recipe = Recipe("features", 1, {}, {})
     rows = np.arange(600, dtype=np.float32)[:, None].repeat(4096, axis=1)
     key = store.put(recipe, Payload({"fc7": rows}, {}, "zarr"))
@@ -133,7 +137,7 @@ def test_rows_are_read_past_damage_in_other_chunks(store):
         store.get_rows("features", key, "fc7", 100, 257)
 
 
-def test_an_object_under_another_key_is_found(store, samples):
+def test_an_object_under_another_key_is_found(store: Store, samples: Samples) -> None:
     key, other = samples.put(store, 1), samples.recipe(2).key
     store.path("features", other).parent.mkdir(parents=True, exist_ok=True)
     store.path("features", key).rename(store.path("features", other))
@@ -142,18 +146,18 @@ def test_an_object_under_another_key_is_found(store, samples):
         store.get("features", other)
 
 
-def test_verify_names_what_does_not_belong(store, samples):
+def test_verify_names_what_does_not_belong(store: Store, samples: Samples) -> None:
     key = samples.put(store)
     (store.path("features", key) / "data.zarr" / "extra").write_text("x")
-    (store.root / "objects" / "notes.txt").write_text("x")
-    (store.root / "objects" / "features" / key[:2] / "copy").mkdir()
+    (Path(store.root) / "objects" / "notes.txt").write_text("x")
+    (Path(store.root) / "objects" / "features" / key[:2] / "copy").mkdir()
     problems = [str(problem) for problem in verify(store).problems]
     assert len(problems) == 3
     assert f"features object {key} (image 000000.jpg): data.zarr/extra: does not belong to the object" in problems
     assert sum("does not belong to the store" in problem for problem in problems) == 2
 
 
-def test_verify_reads_one_stage_reports_progress_and_quarantines_if_asked(store, samples):
+def test_verify_reads_one_stage_reports_progress_and_quarantines_if_asked(store: Store, samples: Samples) -> None:
     keys = [samples.put(store, i, "hdf5") for i in range(3)]
     samples.put(store, 1, "hdf5", "detect")
     flip(store.path("features", keys[1]) / "data.h5", 999)
@@ -168,15 +172,15 @@ def test_verify_reads_one_stage_reports_progress_and_quarantines_if_asked(store,
     assert verify(store).checked.objects == 3
 
 
-def test_a_broken_object_in_the_way_of_a_put_is_moved_aside(store, samples):
+def test_a_broken_object_in_the_way_of_a_put_is_moved_aside(store: Store, samples: Samples) -> None:
     key = samples.put(store)
     (store.path("features", key) / "object.json").unlink()
     assert samples.put(store) == key
     assert verify(store).problems == ()
-    assert len(list((store.root / "quarantine").iterdir())) == 1
+    assert len(list((Path(store.root) / "quarantine").iterdir())) == 1
 
 
-def test_an_object_of_a_newer_format_is_not_called_damaged(store, samples):
+def test_an_object_of_a_newer_format_is_not_called_damaged(store: Store, samples: Samples) -> None:
     key = samples.put(store)
     path = store.path("features", key) / "object.json"
     body = {**json.loads(path.read_bytes()), "format": 4}
@@ -190,7 +194,9 @@ def test_an_object_of_a_newer_format_is_not_called_damaged(store, samples):
     assert "update the program" in str(report.problems[0])
 
 
-def test_an_unreadable_object_is_told_but_not_moved(public_dir, samples, unprivileged):
+def test_an_unreadable_object_is_told_but_not_moved(
+    public_dir: Path, samples: Samples, unprivileged: Callable[[], AbstractContextManager[None]]
+) -> None:
     store = Store(public_dir / "store")
     keys = sorted(samples.put(store, i, "hdf5") for i in range(2))
     (store.path("features", keys[0]) / "data.h5").chmod(0)
@@ -202,7 +208,9 @@ def test_an_unreadable_object_is_told_but_not_moved(public_dir, samples, unprivi
     assert store.missing("features", keys) == set()
 
 
-def test_damage_in_a_read_only_store_is_told_without_a_move(public_dir, samples, unprivileged):
+def test_damage_in_a_read_only_store_is_told_without_a_move(
+    public_dir: Path, samples: Samples, unprivileged: Callable[[], AbstractContextManager[None]]
+) -> None:
     store = Store(public_dir / "store")
     key = samples.put(store, form="hdf5")
     flip(store.path("features", key) / "data.h5", 5)
@@ -211,10 +219,10 @@ def test_damage_in_a_read_only_store_is_told_without_a_move(public_dir, samples,
     assert store.has("features", key)
 
 
-def test_a_reference_with_a_flipped_bit_stops_gc_and_is_told_by_verify(store, samples):
+def test_a_reference_with_a_flipped_bit_stops_gc_and_is_told_by_verify(store: Store, samples: Samples) -> None:
     key = samples.put(store)
     name = store.register(Artifact("features", 1, {}, {}, ((1, key),), {"dataset": "a"}))
-    path = store.root / name
+    path = Path(store.root) / name
     data = path.read_bytes()
     at = data.index(key.encode())
     overwrite(

@@ -1,15 +1,18 @@
 """Objects whose checksums are right and whose content means harm: refused in one line, with nothing outside read."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from store_samples import Samples
 
 from cache import Artifact, CorruptObjectError, Payload, Recipe, Store, StoreError
 from cache.maintenance import verify
+from cache.recipe import Form
 from cache.record import FileSpec, crc32c, sealed
 
 HUGE = [10**15, 4]
@@ -29,7 +32,7 @@ def seal(store: Store, key: str, changes: dict[str, Any], files: dict[str, bytes
 
 
 @pytest.mark.parametrize("name", ["../../../../../secret", "data.zarr/../../../../../../secret", "ABSOLUTE"])
-def test_a_record_names_no_file_outside_its_object(store, samples, tmp_path, name):
+def test_a_record_names_no_file_outside_its_object(store: Store, samples: Samples, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"not yours")
     key = samples.put(store)
@@ -51,7 +54,9 @@ def test_a_record_names_no_file_outside_its_object(store, samples, tmp_path, nam
         {"shape": [40, 4], "dtype": "(1000000000,)<f8"},
     ],
 )
-def test_a_record_declares_no_array_that_was_not_written(store, samples, form, array):
+def test_a_record_declares_no_array_that_was_not_written(
+    store: Store, samples: Samples, form: Form, array: dict[str, Any]
+) -> None:
     key = samples.put(store, form=form)
     seal(store, key, {"arrays": {"boxes": array}}, {})
     with pytest.raises(CorruptObjectError, match="damaged"):
@@ -76,7 +81,7 @@ def zarr_meta(store: Store, key: str, **changes: Any) -> dict[str, bytes]:
         {"node_type": "group"},
     ],
 )
-def test_zarr_metadata_other_than_ours_is_damage(store, samples, changes):
+def test_zarr_metadata_other_than_ours_is_damage(store: Store, samples: Samples, changes: dict[str, Any]) -> None:
     key = samples.put(store)
     seal(store, key, {}, zarr_meta(store, key, **changes))
     with pytest.raises(CorruptObjectError, match="not as it is written here"):
@@ -102,7 +107,9 @@ CHUNKED = np.zeros((600, 4096), np.float32)
         ({"shape": [600, 4096 * 1024]}, {}, "shape is"),
     ],
 )
-def test_a_shard_declares_no_chunk_that_was_not_written(store, array, file, what):
+def test_a_shard_declares_no_chunk_that_was_not_written(
+    store: Store, array: dict[str, Any], file: dict[str, Any], what: str
+) -> None:
     key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": CHUNKED}, {}, "zarr"))
     body = json.loads((store.path("features", key) / "object.json").read_bytes())
     assert body["arrays"]["fc7"]["chunk_rows"] == 16
@@ -114,7 +121,7 @@ def test_a_shard_declares_no_chunk_that_was_not_written(store, array, file, what
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_chunk_in_a_shard_that_declares_another_size_is_not_decompressed(store, whole):
+def test_a_chunk_in_a_shard_that_declares_another_size_is_not_decompressed(store: Store, whole: bool) -> None:
     key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": CHUNKED}, {}, "zarr"))
     name = "data.zarr/fc7/c/0/0"
     specs = json.loads((store.path("features", key) / "object.json").read_bytes())["files"]
@@ -127,7 +134,7 @@ def test_a_chunk_in_a_shard_that_declares_another_size_is_not_decompressed(store
         store.get("features", key) if whole else store.get_rows("features", key, "fc7", 3, 5)
 
 
-def test_a_chunk_that_declares_another_size_is_not_decompressed(store, samples):
+def test_a_chunk_that_declares_another_size_is_not_decompressed(store: Store, samples: Samples) -> None:
     key = samples.put(store)
     name = "data.zarr/boxes/c/0/0"
     frame = b"\x28\xb5\x2f\xfd" + bytes([0b11100000]) + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00"
@@ -155,7 +162,9 @@ def bomb(file: h5py.File, other: Path) -> None:
 
 
 @pytest.mark.parametrize("fill", [link_outside, keep_outside, virtual, bomb])
-def test_an_hdf5_payload_reads_no_other_file_and_no_more_than_it_holds(store, samples, tmp_path, fill):
+def test_an_hdf5_payload_reads_no_other_file_and_no_more_than_it_holds(
+    store: Store, samples: Samples, tmp_path: Path, fill: Callable[..., Any]
+) -> None:
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
         file["x"] = np.zeros((40, 4), np.float32)
@@ -167,7 +176,7 @@ def test_an_hdf5_payload_reads_no_other_file_and_no_more_than_it_holds(store, sa
         store.get("features", key, ["boxes"])
 
 
-def test_brackets_within_brackets_are_refused_in_one_line(tmp_path):
+def test_brackets_within_brackets_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_bytes(b"[" * 100_000)
     with pytest.raises(StoreError, match="not a store description"):
         Store(tmp_path)

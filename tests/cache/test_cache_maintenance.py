@@ -2,9 +2,12 @@
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from store_samples import Samples
 
 from cache import Artifact, Store, StoreError, digest_json
 from cache import files as _fs
@@ -32,7 +35,7 @@ def kept(store: Store) -> set[str]:
 
 
 @pytest.fixture
-def keys(store, samples) -> list[str]:
+def keys(store: Store, samples: Samples) -> list[str]:
     """Three objects, none used lately."""
     keys = [samples.put(store, i) for i in range(3)]
     for key in keys:
@@ -40,7 +43,7 @@ def keys(store, samples) -> list[str]:
     return keys
 
 
-def test_an_empty_store_has_nothing(store):
+def test_an_empty_store_has_nothing(store: Store) -> None:
     assert list(iter_objects(store)) == []
     assert find(store, "ab") == []
     summary = summarise(store)
@@ -48,7 +51,7 @@ def test_an_empty_store_has_nothing(store):
     assert gc(store, [], dry_run=False).removals == ()
 
 
-def test_objects_are_listed_with_their_size_and_image(store, samples, keys):
+def test_objects_are_listed_with_their_size_and_image(store: Store, samples: Samples, keys: list[str]) -> None:
     detection = samples.put(store, 5, "hdf5", "detect")
     listed = list(iter_objects(store))
     assert [(info.stage, info.key) for info in listed] == [
@@ -57,15 +60,15 @@ def test_objects_are_listed_with_their_size_and_image(store, samples, keys):
     ]
     assert {info.image for info in listed} == {"000000.jpg", "000001.jpg", "000002.jpg", "000005.jpg"}
     for info in listed:
-        assert info.nbytes == disk(info.path)
-        assert info.files == sum(path.is_file() for path in info.path.rglob("*"))
+        assert info.nbytes == disk(Path(info.path))
+        assert info.files == sum(path.is_file() for path in Path(info.path).rglob("*"))
         assert abs(info.created - time.time()) < 600
     assert [info.key for info in iter_objects(store, "detect")] == [detection]
     with pytest.raises(StoreError, match="stage"):
         list(iter_objects(store, "../x"))
 
 
-def test_find_by_the_beginning_of_a_key(store, keys):
+def test_find_by_the_beginning_of_a_key(store: Store, keys: list[str]) -> None:
     assert [info.key for info in find(store, keys[1])] == [keys[1]]
     assert keys[0] in {info.key for info in find(store, keys[0][:1])}
     assert find(store, digest_json("other")) == []
@@ -74,7 +77,7 @@ def test_find_by_the_beginning_of_a_key(store, keys):
             find(store, bad)
 
 
-def test_summary_by_stage_and_by_artifact(store, samples, keys):
+def test_summary_by_stage_and_by_artifact(store: Store, samples: Samples, keys: list[str]) -> None:
     samples.put(store, 5, "hdf5", "detect")
     sizes = {info.key: info.nbytes for info in iter_objects(store)}
     absent = digest_json("absent")
@@ -90,7 +93,7 @@ def test_summary_by_stage_and_by_artifact(store, samples, keys):
     assert summary.unreferenced == {"detect": summary.stages["detect"], "features": Usage(1, sizes[keys[2]])}
 
 
-def test_gc_is_a_dry_run_unless_told(store, keys):
+def test_gc_is_a_dry_run_unless_told(store: Store, keys: list[str]) -> None:
     report = gc(store, [artifact(keys[0])])
     assert report.dry_run
     assert {removal.entry.key for removal in report.removals} == {keys[1], keys[2]}
@@ -100,23 +103,23 @@ def test_gc_is_a_dry_run_unless_told(store, keys):
     assert kept(store) == set(keys)
 
 
-def test_gc_keeps_what_a_given_or_a_registered_artifact_names(store, keys):
+def test_gc_keeps_what_a_given_or_a_registered_artifact_names(store: Store, keys: list[str]) -> None:
     store.register(artifact(keys[1]))
     report = gc(store, [artifact(keys[0])], dry_run=False)
     assert [removal.entry.key for removal in report.removals] == [keys[2]]
     assert kept(store) == {keys[0], keys[1]}
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list((Path(store.root) / "tmp").iterdir()) == []
 
 
-def test_the_same_key_of_another_stage_is_another_object(store, keys):
+def test_the_same_key_of_another_stage_is_another_object(store: Store, keys: list[str]) -> None:
     gc(store, [artifact(*keys, stage="detect")], dry_run=False)
     assert kept(store) == set()
 
 
-def test_gc_of_the_workspace_only_drops_other_experiments_with_their_references(store, keys):
+def test_gc_of_the_workspace_only_drops_other_experiments_with_their_references(store: Store, keys: list[str]) -> None:
     mine, other = artifact(keys[0]), artifact(keys[1], dataset="other")
     paths = {a: store.register(a) for a in (mine, other)}
-    for path in map(store.root.joinpath, paths.values()):
+    for path in map(Path(store.root).joinpath, paths.values()):
         age(path)
     report = gc(store, [mine], dry_run=False, workspace_only=True)
     assert report.by_kind["reference"].objects == 1
@@ -124,7 +127,7 @@ def test_gc_of_the_workspace_only_drops_other_experiments_with_their_references(
     assert store.references() == {paths[mine]: mine}
 
 
-def test_gc_spares_what_is_young_or_was_found_present_lately(store, samples, keys):
+def test_gc_spares_what_is_young_or_was_found_present_lately(store: Store, samples: Samples, keys: list[str]) -> None:
     young = samples.put(store, 9)
     assert store.missing("features", [keys[0]]) == set()
     samples.put(store, 1)
@@ -134,14 +137,14 @@ def test_gc_spares_what_is_young_or_was_found_present_lately(store, samples, key
     assert gc(store, [], dry_run=False, grace_s=-1).by_kind["features"].objects == 3
 
 
-def test_gc_sweeps_old_leftovers_only(store, keys):
-    tmp, quarantine = store.root / "tmp", store.root / "quarantine"
+def test_gc_sweeps_old_leftovers_only(store: Store, keys: list[str]) -> None:
+    tmp, quarantine = Path(store.root) / "tmp", Path(store.root) / "quarantine"
     store.register(artifact(*keys))
     leftovers = [tmp / "abc", tmp / "def", quarantine / "features-x", quarantine / "features-y"]
     for folder in leftovers:
         folder.mkdir(parents=True)
         (folder / "data.h5").write_bytes(b"x" * 100)
-    partials = [store.root / ".store.json.ab.partial", store.root / "refs" / ".f.json.cd.partial"]
+    partials = [Path(store.root) / ".store.json.ab.partial", Path(store.root) / "refs" / ".f.json.cd.partial"]
     for partial in partials:
         partial.write_bytes(b"y" * 10)
     for path in (leftovers[0], leftovers[2], *partials):
@@ -156,15 +159,17 @@ def test_gc_sweeps_old_leftovers_only(store, keys):
     assert kept(store) == set(keys)
 
 
-def test_gc_removes_nothing_if_a_reference_cannot_be_read(store, keys):
-    (store.root / "refs").mkdir()
-    (store.root / "refs" / "features-x.json").write_text("{")
+def test_gc_removes_nothing_if_a_reference_cannot_be_read(store: Store, keys: list[str]) -> None:
+    (Path(store.root) / "refs").mkdir()
+    (Path(store.root) / "refs" / "features-x.json").write_text("{")
     with pytest.raises(StoreError, match=r"features-x\.json: not JSON"):
         gc(store, [], dry_run=False)
     assert kept(store) == set(keys)
 
 
-def test_gc_without_permission_is_one_line(public_dir, samples, unprivileged):
+def test_gc_without_permission_is_one_line(
+    public_dir: Path, samples: Samples, unprivileged: Callable[[], AbstractContextManager[None]]
+) -> None:
     store = Store(public_dir / "store")
     key = samples.put(store)
     age(store.path("features", key))
@@ -173,29 +178,31 @@ def test_gc_without_permission_is_one_line(public_dir, samples, unprivileged):
     assert store.has("features", key)
 
 
-def test_registering_twice_keeps_one_reference(store, keys):
+def test_registering_twice_keeps_one_reference(store: Store, keys: list[str]) -> None:
     assert store.register(artifact(*keys)) == store.register(artifact(*keys))
     assert list(store.references().values()) == [artifact(*keys)]
 
 
-def test_gc_leaves_what_a_living_process_is_writing(store, samples):
+def test_gc_leaves_what_a_living_process_is_writing(store: Store, samples: Samples) -> None:
     samples.put(store)
     own, dead = _fs.own_name(), f"{_fs.own_name().partition('-')[0]}-99999999-{_fs.random_name()}"
     for name in (own, dead, "of-an-older-version"):
-        (store.root / "tmp" / name).mkdir()
-        (store.root / "refs").mkdir(exist_ok=True)
-        (store.root / "refs" / f".x.json.{name}.partial").write_bytes(b"{")
+        (Path(store.root) / "tmp" / name).mkdir()
+        (Path(store.root) / "refs").mkdir(exist_ok=True)
+        (Path(store.root) / "refs" / f".x.json.{name}.partial").write_bytes(b"{")
     gc(store, [], dry_run=False, grace_s=-1)
-    assert [path.name for path in (store.root / "tmp").iterdir()] == [own]
-    assert [path.name for path in (store.root / "refs").iterdir()] == [f".x.json.{own}.partial"]
+    assert [path.name for path in (Path(store.root) / "tmp").iterdir()] == [own]
+    assert [path.name for path in (Path(store.root) / "refs").iterdir()] == [f".x.json.{own}.partial"]
 
 
-def test_what_another_process_left_unsynced_is_made_durable_when_it_is_found(store, samples, monkeypatch):
+def test_what_another_process_left_unsynced_is_made_durable_when_it_is_found(
+    store: Store, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = samples.put(store)
-    synced = []
+    synced: list[Path] = []
     monkeypatch.setattr(_fs, "sync", synced.append)
     assert store.missing("features", [key]) == set()
-    objects = store.root / "objects"
+    objects = Path(store.root) / "objects"
     assert set(synced) == {objects / "features" / key[:2], objects / "features", objects, store.root}
     synced.clear()
     assert store.missing("features", ["0" * 64]) == {"0" * 64}

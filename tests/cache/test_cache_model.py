@@ -31,7 +31,7 @@ def recipe(i: int) -> Recipe:
 
 
 def payload(i: int) -> Payload:
-    return Payload({"boxes": np.full((i, 4), i, np.float32)}, {"image": f"{i}.jpg"}, ("hdf5", "zarr")[i % 2])  # type: ignore[arg-type]
+    return Payload({"boxes": np.full((i, 4), i, np.float32)}, {"image": f"{i}.jpg"}, ("hdf5", "zarr")[i % 2])
 
 
 class StoreMachine(RuleBasedStateMachine):

@@ -4,14 +4,17 @@ import json
 import pickle
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_samples import Samples
 
 from cache import Artifact, CorruptObjectError, Payload, Recipe, Store, StoreError
-from cache import environment as environment_module
 from cache.environment import LIBRARIES, NAMES, Environment, present
 from cache.listing import environments
 from cache.maintenance import verify
@@ -68,7 +71,7 @@ def other(**changes: str) -> Environment:
 
 @given(environment=ENVIRONMENTS, named=st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_a_record_gives_back_the_environment_it_was_written_with(environment, named):
+def test_a_record_gives_back_the_environment_it_was_written_with(environment: Environment, named: bool) -> None:
     recipe = RECIPE.in_environment(environment.digest) if named else RECIPE
     record = object_files(recipe, PAYLOAD, environment)["object.json"]
     found = ObjectRecord.from_bytes(record)
@@ -80,14 +83,14 @@ def test_a_record_gives_back_the_environment_it_was_written_with(environment, na
     assert json.loads(record)["environment"] == environment.as_json()
 
 
-def test_an_old_record_is_read_as_before():
+def test_an_old_record_is_read_as_before() -> None:
     found = ObjectRecord.from_bytes(OLD_RECORD)
     assert (found.environment, found.recipe.key, found.to_bytes()) == (None, OLD_KEY, OLD_RECORD)
     assert environment_in(OLD_RECORD) is None
     assert RECIPE.key == OLD_KEY  # a key that nothing is added to stays
 
 
-def test_an_old_object_is_read_verified_and_copied_wherever_it_lies(root, tmp_path):
+def test_an_old_object_is_read_verified_and_copied_wherever_it_lies(root: str, tmp_path: Path) -> None:
     store, here = Store(root), Store(tmp_path / "here")
     files = object_files(RECIPE, PAYLOAD, None)
     store.take_in("proposals", OLD_KEY, files)
@@ -99,7 +102,7 @@ def test_an_old_object_is_read_verified_and_copied_wherever_it_lies(root, tmp_pa
     assert here.export("proposals", OLD_KEY) == files
 
 
-def test_an_object_keeps_its_environment_wherever_it_is_copied(root, tmp_path, samples):
+def test_an_object_keeps_its_environment_wherever_it_is_copied(root: str, tmp_path: Path, samples: Samples) -> None:
     store, there = Store(root), Store(tmp_path / "there")
     gpu = other(device="cuda NVIDIA H200")
     keys = [store.put(samples.recipe(0), samples.payload(0)), store.put(samples.recipe(1), samples.payload(1), gpu)]
@@ -111,7 +114,7 @@ def test_an_object_keeps_its_environment_wherever_it_is_copied(root, tmp_path, s
         assert verify(one).problems == ()
 
 
-def test_any_flipped_bit_of_the_environment_is_found(store, samples):
+def test_any_flipped_bit_of_the_environment_is_found(store: Store, samples: Samples) -> None:
     key = samples.put(store, form="hdf5")
     path = store.path("features", key) / "object.json"
     good = path.read_bytes()
@@ -141,14 +144,14 @@ def test_any_flipped_bit_of_the_environment_is_found(store, samples):
         {"format": 2},
     ],
 )
-def test_an_environment_that_nobody_wrote_is_damage(changes):
+def test_an_environment_that_nobody_wrote_is_damage(changes: dict[str, Any]) -> None:
     body = json.loads(object_files(RECIPE, PAYLOAD, present())["object.json"]) | changes
     del body["checksum"]
     with pytest.raises(DamagedRecordError):
         ObjectRecord.from_bytes(sealed(body))
 
 
-def test_a_key_names_the_environment_where_it_is_asked_to(store):
+def test_a_key_names_the_environment_where_it_is_asked_to(store: Store) -> None:
     gpu = other(device="cuda NVIDIA H200")
     named = [RECIPE.in_environment(one.digest) for one in (present(), gpu)]
     assert len({RECIPE.key, *(recipe.key for recipe in named)}) == 3
@@ -166,7 +169,7 @@ def test_a_key_names_the_environment_where_it_is_asked_to(store):
         RECIPE.in_environment("cpu")
 
 
-def test_the_present_environment_names_every_library_and_imports_none():
+def test_the_present_environment_names_every_library_and_imports_none() -> None:
     code = (
         "import sys; from cache.environment import present; print(sorted(present().as_json()));"
         "print([name for name in ('torch', 'torchvision', 'cv2', 'PIL', 'numba') if name in sys.modules])"
@@ -177,28 +180,28 @@ def test_the_present_environment_names_every_library_and_imports_none():
     assert present("cuda X") == other(device="cuda X")
 
 
-def test_versions_are_those_of_the_distributions_that_are_installed(monkeypatch):
+def test_versions_are_those_of_the_distributions_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"opencv-python": "4.10.0.84", "opencv-contrib-python-headless": "5.0.0.93", "torch": "2.8.0+cu128"}
 
     def version(name: str) -> str:
         if name not in installed:
-            raise environment_module.metadata.PackageNotFoundError
+            raise metadata.PackageNotFoundError
         return installed[name]
 
-    monkeypatch.setattr(environment_module.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     found = present.__wrapped__("cpu").as_json()
     assert (found["opencv"], found["torch"]) == ("5.0.0.93 and 4.10.0.84", "2.8.0+cu128")
     assert (found["numba"], found["device"]) == ("not installed", "cpu")
 
 
-def test_differences_come_in_the_order_in_which_they_are_shown():
+def test_differences_come_in_the_order_in_which_they_are_shown() -> None:
     there = other(opencv="4.10.0.84", torch="2.0", device="cuda A", zlib="1")
     assert present().differing(there) == ["torch", "opencv", "device", "zlib"]
     assert there.differing(there) == []
     assert [part.split()[0] for part in str(present()).split(", ")] == list(NAMES)
 
 
-def test_of_many_objects_an_even_sample_is_looked_at(store, monkeypatch):
+def test_of_many_objects_an_even_sample_is_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     old = object_files(RECIPE, PAYLOAD, None)["object.json"]
     new = object_files(RECIPE, PAYLOAD, present())["object.json"]
     keys = [f"{i:064x}" for i in range(5000)]

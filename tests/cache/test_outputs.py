@@ -122,7 +122,9 @@ def test_what_came_while_a_run_took_its_time_stays(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["a", "B", "sub/a", "sub/é"]), st.binary(max_size=4)), max_size=8))
-def test_ours_may_be_replaced_by_any_later_run(tmp_path_factory: pytest.TempPathFactory, runs: list[tuple]) -> None:
+def test_ours_may_be_replaced_by_any_later_run(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[str, bytes]]
+) -> None:
     folder = tmp_path_factory.mktemp("out")
     for name, data in runs:
         out = opened(folder)

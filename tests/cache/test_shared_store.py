@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_samples import Samples
 
 from cache import Artifact, Store
 from cache.maintenance import gc, verify
@@ -44,7 +45,7 @@ def claim(store: Store, key: str) -> str:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_whatever_is_written_is_the_groups_too(tmp_path: Path, samples: Any, umask: int) -> None:
+def test_whatever_is_written_is_the_groups_too(tmp_path: Path, samples: Samples, umask: int) -> None:
     store = Store(shared_folder(tmp_path / "store"))
     before = os.umask(umask)
     try:
@@ -64,7 +65,7 @@ def test_whatever_is_written_is_the_groups_too(tmp_path: Path, samples: Any, uma
         assert mode & stat.S_IRWXO == (0o777 & ~umask & (0o5 if stat.S_ISDIR(mode) else 0o4)), path
 
 
-def test_without_setgid_the_umask_decides(tmp_path: Path, samples: Any) -> None:
+def test_without_setgid_the_umask_decides(tmp_path: Path, samples: Samples) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store").chmod(0o775)
     store = Store(tmp_path / "store")
@@ -76,7 +77,7 @@ def test_without_setgid_the_umask_decides(tmp_path: Path, samples: Any) -> None:
     assert stat.S_IMODE(store.path("features", key).stat().st_mode) == 0o700
 
 
-def test_two_that_make_the_same_folder(tmp_path: Path, samples: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_that_make_the_same_folder(tmp_path: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     store, real = Store(shared_folder(tmp_path / "store")), Path.rename
 
     def other_first(self: Path, target: Path) -> Path:
@@ -93,7 +94,7 @@ def test_two_that_make_the_same_folder(tmp_path: Path, samples: Any, monkeypatch
 
 
 @two_users
-def test_two_users_do_everything_to_each_others_objects(public_dir: Path, samples: Any) -> None:
+def test_two_users_do_everything_to_each_others_objects(public_dir: Path, samples: Samples) -> None:
     root = shared_folder(public_dir / "store")
     os.chown(root, 0, GROUP)
     root.chmod(0o2775)

@@ -7,11 +7,14 @@ import random
 import threading
 import time
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import s3fs
 import zarr
+from store_samples import Samples
 
 from cache import (
     Artifact,
@@ -25,10 +28,11 @@ from cache import (
 )
 from cache.listing import find, iter_objects, summarise
 from cache.maintenance import gc, verify
+from cache.recipe import Form
 from cache.transfer import copy
 from cache.url import UrlBackend
 
-FORMS = ("hdf5", "zarr")
+FORMS: tuple[Form, ...] = ("hdf5", "zarr")
 
 
 def artifact(*keys: str, stage: str = "features") -> Artifact:
@@ -51,7 +55,7 @@ def damage(store: Store, key: str, seed: int = 0, stage: str = "features") -> st
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_put_is_got(root, samples, form):
+def test_what_is_put_is_got(root: str, samples: Samples, form: Form) -> None:
     store, payload = Store(root), samples.payload(form=form, rows=5000)
     assert store.missing("features", [samples.recipe().key]) == {samples.recipe().key}
     with pytest.raises(MissingObjectError, match="has no features object"):
@@ -74,7 +78,7 @@ def test_what_is_put_is_got(root, samples, form):
     assert verify(store).problems == ()
 
 
-def test_stores_hold_the_same_files_wherever_they_are(root, samples, tmp_path):
+def test_stores_hold_the_same_files_wherever_they_are(root: str, samples: Samples, tmp_path: Path) -> None:
     here, there = Store(tmp_path / "here"), Store(root)
     for i, form in enumerate(FORMS):
         key = samples.put(here, i, form)
@@ -82,7 +86,7 @@ def test_stores_hold_the_same_files_wherever_they_are(root, samples, tmp_path):
         assert here.export("features", key) == there.export("features", key)
 
 
-def test_an_archive_opens_by_itself(samples, tmp_path):
+def test_an_archive_opens_by_itself(samples: Samples, tmp_path: Path) -> None:
     store, payload = Store("memory://own/archive"), samples.payload()
     key = store.put(samples.recipe(), payload)
     path = tmp_path / "object.zip"
@@ -92,21 +96,22 @@ def test_an_archive_opens_by_itself(samples, tmp_path):
         assert archive.namelist()[0] == "object.json"
         assert json.loads(archive.read("object.json"))["attrs"] == dict(payload.attrs)
     with zarr.storage.ZipStore(path, mode="r") as files:
-        group = zarr.open_group(files, path="data.zarr", mode="r")
+        group: Any = zarr.open_group(files, path="data.zarr", mode="r")
         np.testing.assert_array_equal(group["fc7"][:], payload.arrays["fc7"])
     assert store.describe("features", key)["payload"] == f"memory://own/archive/objects/features/{key[:2]}/{key}.zip"
 
 
-def test_a_slice_of_a_large_object_reads_little_more_than_its_share(samples, s3_bucket):
+def test_a_slice_of_a_large_object_reads_little_more_than_its_share(samples: Samples, s3_bucket: str) -> None:
     store = Store(f"{s3_bucket}/slices")
     noise = np.random.default_rng(0).integers(0, 2**16, (16_384, 1024), np.uint16)  # 32 MiB that do not shrink
     key = store.put(samples.recipe(), Payload({"fc7": noise}, {"image": "a"}, "zarr"))
-    read = []
-    fs = store.backend._opened[0]
+    read: list[int] = []
+    assert isinstance(store.backend, UrlBackend)
+    fs: Any = store.backend._opened[0]
     whole = fs.cat_file
 
-    def counted(path, start=None, end=None, **options):
-        data = whole(path, start=start, end=end, **options)
+    def counted(path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        data: bytes = whole(path, start=start, end=end, **options)
         read.append(len(data))
         return data
 
@@ -120,7 +125,7 @@ def test_a_slice_of_a_large_object_reads_little_more_than_its_share(samples, s3_
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_any_flipped_bit_is_found_named_and_put_right(root, samples, form):
+def test_any_flipped_bit_is_found_named_and_put_right(root: str, samples: Samples, form: Form) -> None:
     store = Store(root)
     for seed in range(30 if isinstance(store.root, str) else 10):
         key = samples.put(store, 0, form)
@@ -131,7 +136,7 @@ def test_any_flipped_bit_is_found_named_and_put_right(root, samples, form):
     assert summarise(store).quarantine.objects == seed + 1
 
 
-def test_a_reader_takes_damage_out_of_the_way(root, samples):
+def test_a_reader_takes_damage_out_of_the_way(root: str, samples: Samples) -> None:
     store = Store(root)
     key = samples.put(store)
     entry = store.backend.entry("features", key)
@@ -149,7 +154,7 @@ def test_a_reader_takes_damage_out_of_the_way(root, samples):
     assert store.get("features", key).attrs["image"] == "000000.jpg"
 
 
-def test_listing_and_finding(root, samples):
+def test_listing_and_finding(root: str, samples: Samples) -> None:
     store = Store(root)
     keys = sorted(samples.put(store, i) for i in range(3))
     other = samples.put(store, 0, stage="proposals")
@@ -167,7 +172,7 @@ def test_listing_and_finding(root, samples):
     assert summary.artifacts[0].missing == 0
 
 
-def test_gc_removes_what_nothing_names_and_nobody_used(root, samples):
+def test_gc_removes_what_nothing_names_and_nobody_used(root: str, samples: Samples) -> None:
     store = Store(root)
     named, claimed, unused = (samples.put(store, i) for i in range(3))
     store.register(artifact(named))
@@ -185,13 +190,13 @@ def test_gc_removes_what_nothing_names_and_nobody_used(root, samples):
     assert store.has("features", named)
 
 
-def test_gc_spares_what_a_run_claims_meanwhile(root, samples, monkeypatch):
+def test_gc_spares_what_a_run_claims_meanwhile(root: str, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(root)
     keys = [samples.put(store, i) for i in range(2)]
     time.sleep(2.1)
     listed = store.backend.leftovers
 
-    def a_run_begins():
+    def a_run_begins() -> Any:
         Store(root).register(artifact(keys[1]))
         return listed()
 
@@ -201,7 +206,7 @@ def test_gc_spares_what_a_run_claims_meanwhile(root, samples, monkeypatch):
     assert store.has("features", keys[1])
 
 
-def test_a_newer_store_is_refused_and_a_stray_is_named(root, samples):
+def test_a_newer_store_is_refused_and_a_stray_is_named(root: str, samples: Samples) -> None:
     store = Store(root)
     samples.put(store)
     store.backend.write("objects/features/zz/README", b"?")
@@ -213,7 +218,7 @@ def test_a_newer_store_is_refused_and_a_stray_is_named(root, samples):
         Store(root)
 
 
-def test_writers_of_one_key_race_harmlessly(root, samples):
+def test_writers_of_one_key_race_harmlessly(root: str, samples: Samples) -> None:
     store, go = Store(root), threading.Barrier(8)
     keys: list[str] = []
 
@@ -232,7 +237,7 @@ def test_writers_of_one_key_race_harmlessly(root, samples):
     assert store.get("features", keys[0]).attrs["count"] == 40
 
 
-def test_push_and_pull_bring_back_every_byte(root, samples, tmp_path):
+def test_push_and_pull_bring_back_every_byte(root: str, samples: Samples, tmp_path: Path) -> None:
     mine, remote, yours = Store(tmp_path / "mine"), Store(root), Store(tmp_path / "yours")
     keys = [samples.put(mine, i, FORMS[i % 2]) for i in range(5)]
     wanted = artifact(*keys[:4])
@@ -248,7 +253,7 @@ def test_push_and_pull_bring_back_every_byte(root, samples, tmp_path):
     assert verify(yours).problems == verify(remote).problems == ()
 
 
-def test_damage_and_gaps_do_not_spread(root, samples, tmp_path):
+def test_damage_and_gaps_do_not_spread(root: str, samples: Samples, tmp_path: Path) -> None:
     source, target = Store(tmp_path / "source"), Store(root)
     keys = [samples.put(source, i) for i in range(3)]
     damage(source, keys[0], seed=1)
@@ -261,12 +266,15 @@ def test_damage_and_gaps_do_not_spread(root, samples, tmp_path):
     assert list(target.references().values()) == [artifact(keys[1])]  # the other is not whole here
 
 
-def test_a_copy_that_is_cut_off_goes_on(root, samples, tmp_path, monkeypatch):
+def test_a_copy_that_is_cut_off_goes_on(
+    root: str, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = Store(tmp_path / "source"), Store(root)
     keys = [samples.put(source, i) for i in range(6)]
-    written, whole = [], Store.take_in
+    written: list[str] = []
+    whole = Store.take_in
 
-    def failing(self, stage, key, files):
+    def failing(self: Store, stage: str, key: str, files: Any) -> None:
         if len(written) == 2:
             raise StoreError("the connection is gone")
         written.append(key)
@@ -282,7 +290,7 @@ def test_a_copy_that_is_cut_off_goes_on(root, samples, tmp_path, monkeypatch):
     assert list(target.references().values()) == [artifact(*keys)]
 
 
-def test_an_object_is_taken_in_only_under_its_own_name(root, samples, tmp_path):
+def test_an_object_is_taken_in_only_under_its_own_name(root: str, samples: Samples, tmp_path: Path) -> None:
     source, target = Store(tmp_path / "source"), Store(root)
     key = samples.put(source)
     files = source.export("features", key)
@@ -293,7 +301,9 @@ def test_an_object_is_taken_in_only_under_its_own_name(root, samples, tmp_path):
     assert summarise(target).stages == {}
 
 
-def test_no_server_no_bucket_and_no_such_protocol_are_one_line(samples, monkeypatch, s3_bucket):
+def test_no_server_no_bucket_and_no_such_protocol_are_one_line(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch, s3_bucket: str
+) -> None:
     with pytest.raises(StoreError, match=r"store nosuch://x: neither a folder nor PROTOCOL://BUCKET/FOLDER"):
         samples.put(Store("nosuch://x"))
     with pytest.raises(StoreError, match=r"s3://no-such-bucket/a: .* while writing features object .* of image 0"):
@@ -310,7 +320,7 @@ def test_no_server_no_bucket_and_no_such_protocol_are_one_line(samples, monkeypa
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_zip_is_what_python_reads(samples):
+def test_zip_is_what_python_reads(samples: Samples) -> None:
     store = Store("memory://zips/x")
     key = samples.put(store, form="hdf5")
     files = store.export("features", key)
@@ -318,7 +328,7 @@ def test_zip_is_what_python_reads(samples):
         assert {name: archive.read(name) for name in archive.namelist()} == files
 
 
-def test_a_file_url_is_a_folder_and_a_half_visible_place_is_refused(samples, tmp_path):
+def test_a_file_url_is_a_folder_and_a_half_visible_place_is_refused(samples: Samples, tmp_path: Path) -> None:
     key = samples.put(Store(f"file://{tmp_path}/store"))
     assert Store(tmp_path / "store").has("features", key)
     for url in ("sftp://host/a", "ftp://host/a", "memory://", "simplecache::s3://a/b"):
@@ -326,7 +336,7 @@ def test_a_file_url_is_a_folder_and_a_half_visible_place_is_refused(samples, tmp
             Store(url)
 
 
-def test_an_empty_or_cut_archive_is_damage(root, samples):
+def test_an_empty_or_cut_archive_is_damage(root: str, samples: Samples) -> None:
     store = Store(root)
     if not isinstance(store.root, str):
         pytest.skip("a folder's objects are no archives")
@@ -341,12 +351,14 @@ def test_an_empty_or_cut_archive_is_damage(root, samples):
         samples.put(store)
 
 
-def test_an_object_that_goes_between_its_record_and_its_files_is_missing(root, samples, monkeypatch):
+def test_an_object_that_goes_between_its_record_and_its_files_is_missing(
+    root: str, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(root)
     key = samples.put(store)
     files = store.backend.files
 
-    def gone(found, names):
+    def gone(found: Any, names: Any) -> Any:
         store.backend.remove(store.backend.entry("features", key))
         return files(found, names)
 
@@ -356,20 +368,21 @@ def test_an_object_that_goes_between_its_record_and_its_files_is_missing(root, s
     assert summarise(store).quarantine.objects == 0
 
 
-def test_a_file_too_large_for_an_archive_is_refused(monkeypatch, samples):
+def test_a_file_too_large_for_an_archive_is_refused(monkeypatch: pytest.MonkeyPatch, samples: Samples) -> None:
     monkeypatch.setattr("cache.url._MAX_FILE_BYTES", 1000)
     with pytest.raises(StoreError, match=r"too many for an archive; keep this object in a folder"):
         samples.put(Store("memory://large/x"))
 
 
-def test_verify_at_a_url_fetches_each_object_once(samples, monkeypatch):
+def test_verify_at_a_url_fetches_each_object_once(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(f"memory://verify-{random.random()}/x")
     keys = [samples.put(store, i) for i in range(2)]
     keys.append(store.put(samples.recipe(2), samples.payload(2, rows=30_000)))
     nbytes = {key: len(store.backend.read(store.backend.entry("features", key).name)) for key in keys}
-    call, fetched = UrlBackend._call, {key: [] for key in keys}
+    call: Any = UrlBackend._call
+    fetched: dict[str, list[int]] = {key: [] for key in keys}
 
-    def counting(self, method, name, *args, **options):
+    def counting(self: UrlBackend, method: str, name: str, *args: Any, **options: Any) -> Any:
         data = call(self, method, name, *args, **options)
         if method == "cat_file" and name.startswith("objects/"):
             fetched[name[-68:-4]].append(len(data))
@@ -382,7 +395,7 @@ def test_verify_at_a_url_fetches_each_object_once(samples, monkeypatch):
     assert max(nbytes.values()) > 10 * head
 
 
-def test_an_empty_slice_asks_for_nothing(root):
+def test_an_empty_slice_asks_for_nothing(root: str) -> None:
     store = Store(root)
     rows = np.random.default_rng(0).random((600, 400)).astype(np.float32)
     key = store.put(Recipe("features", 1, {}, {}), Payload({"fc7": rows}, {}, "zarr"))

@@ -49,7 +49,7 @@ def remember_stage() -> None:
         current[:] = [node.name]
         method(self, node, *rest)
 
-    context.RunContext.__init__ = starting  # type: ignore[method-assign]
+    context.RunContext.__init__ = starting  # type: ignore[method-assign,assignment]
 
 
 def on_event(event: str, arguments: tuple[Any, ...]) -> None:

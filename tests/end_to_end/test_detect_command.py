@@ -46,11 +46,11 @@ def test_it_writes_the_pipelines_coco_results(
             theirs = [entry for entry in stored if entry["image_id"] == image_id]
             assert len(mine) == len(theirs) > 0
             assert {entry["file_name"] for entry in mine} == {str(path)}
-            rows = [
+            first, second = [
                 sorted((entry["category_id"], entry["score"], *entry["bbox"]) for entry in entries)
                 for entries in (mine, theirs)
             ]
-            np.testing.assert_allclose(*rows, atol=0.05)
+            np.testing.assert_allclose(first, second, atol=0.05)
 
 
 def test_it_draws_what_reaches_the_score_and_nothing_else(

@@ -2,16 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "store.md"
 
 
-def test_the_documented_way_to_features(finished, monkeypatch):
+def test_the_documented_way_to_features(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    names: dict = {}
+    names: dict[str, Any] = {}
     exec(code.replace("1000, 1064", "3, 9"), names)  # the test's images have fewer regions
     view = names["view"]
     features = np.concatenate([image.features for image in view])

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from small_objects import Samples
 from tiny_project import (
     CLASSIFYING,
     COMBINING,
@@ -22,9 +22,6 @@ from tiny_project import (
     make_project,
     rcnn_command,
 )
-
-from cache import Payload, Recipe, Store
-from cache.recipe import Form
 
 
 @pytest.fixture(scope="session")
@@ -77,19 +74,6 @@ def server() -> Iterator[StageServer]:
     server = StageServer()
     yield server
     server.close()
-
-
-class Samples:
-    """Recipes and objects of a store, small."""
-
-    @staticmethod
-    def recipe(i: int = 0, stage: str = "features") -> Recipe:
-        return Recipe(stage, 1, {}, {"image": i})
-
-    @classmethod
-    def put(cls, store: Store, i: int = 0, form: Form = "hdf5") -> str:
-        values = np.random.default_rng(i).standard_normal((40, 8)).astype(np.float16)
-        return store.put(cls.recipe(i), Payload({"fc7": values}, {"image": f"{i}.jpg", "count": 40}, form))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def _patch_os(tell: Callable[..., None]) -> None:
         tell("write", _path_of(fd), data=bytes(data))
         return real_write(fd, data)
 
-    def fsync(fd: int) -> None:
+    def fsync(fd: Any) -> None:
         tell("fsync", _path_of(fd))
         real_fsync(fd)
 

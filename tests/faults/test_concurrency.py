@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_objects import Samples
 from tiny_project import ROOT
 
 from cache import Artifact, Store
@@ -123,8 +124,8 @@ def test_processes_share_a_store_while_others_read_verify_and_collect(crowd: Cro
     assert rounds > 1
     assert len(list(iter_objects(crowd.store))) == n + 3 * writers
     assert verify(crowd.store).problems == ()
-    assert list((crowd.store.root / "tmp").iterdir()) == []
-    assert not (crowd.store.root / "quarantine").exists()
+    assert list((Path(crowd.store.root) / "tmp").iterdir()) == []
+    assert not (Path(crowd.store.root) / "quarantine").exists()
 
 
 def test_gc_spares_what_a_run_longer_than_the_grace_period_has_made(crowd: Crowd) -> None:
@@ -142,7 +143,7 @@ def test_gc_spares_what_a_run_longer_than_the_grace_period_has_made(crowd: Crowd
 
 
 def test_a_run_that_is_through_while_its_claim_is_read_keeps_its_objects(
-    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, samples: type[Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, key = crowd.store, samples.put(crowd.store)
     os.utime(store.path("features", key), (1, 1))
@@ -150,18 +151,19 @@ def test_a_run_that_is_through_while_its_claim_is_read_keeps_its_objects(
     read_bytes = Path.read_bytes
 
     def through_just_before(path: Path) -> bytes:
-        if path == claim:
+        if path == Path(store.root) / claim:
             store.register(Artifact("features", 1, {}, {}, ((1, key),), {}))
             store.unregister(claim)
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", through_just_before)
     report = gc(store, [], dry_run=False)
+    assert claim not in store.references(), "the run was not through while gc was at work"
     assert (report.removals, report.referenced) == ((), 1)
 
 
 def test_what_is_used_while_gc_removes_it_is_given_back(
-    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, samples: type[Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run finds the object present between gc's last look at it and the removal."""
     store, key = crowd.store, samples.put(crowd.store)
@@ -179,11 +181,11 @@ def test_what_is_used_while_gc_removes_it_is_given_back(
         assert gc(store, [], dry_run=False).removals == ()
     assert found == [set()]
     assert store.check("features", key) == []
-    assert list((store.root / "tmp").iterdir()) == []
+    assert list((Path(store.root) / "tmp").iterdir()) == []
 
 
 def test_an_object_that_appears_while_it_is_asked_for_is_not_taken_for_damaged(
-    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, samples: type[Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process's rename falls between the reader's failed open and its look at the folder."""
     store, key = crowd.store, samples.recipe().key
@@ -198,11 +200,11 @@ def test_an_object_that_appears_while_it_is_asked_for_is_not_taken_for_damaged(
 
     monkeypatch.setattr(Path, "read_bytes", not_there_yet)
     assert store.get("features", key).attrs["image"] == "0.jpg"
-    assert not (store.root / "quarantine").exists()
+    assert not (Path(store.root) / "quarantine").exists()
 
 
 def test_what_gc_took_before_it_was_marked_is_missing(
-    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, samples: type[Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """gc removes the object the moment a run looks for it: it is computed anew, never believed to be there."""
     store, key = crowd.store, samples.put(crowd.store)
@@ -220,7 +222,7 @@ def test_what_gc_took_before_it_was_marked_is_missing(
 
 @pytest.mark.parametrize("offset_s", [-10 * 86400.0, 0.0])
 def test_gc_goes_by_the_claim_where_the_clock_jumps_forward_in_a_run(
-    crowd: Crowd, samples: Any, monkeypatch: pytest.MonkeyPatch, offset_s: float
+    crowd: Crowd, samples: type[Samples], monkeypatch: pytest.MonkeyPatch, offset_s: float
 ) -> None:
     """Ten days back, or not at all, and then ten days ahead: what a run has claimed stays, what nobody has goes."""
     store, now = crowd.store, time.time()
@@ -234,7 +236,7 @@ def test_gc_goes_by_the_claim_where_the_clock_jumps_forward_in_a_run(
     assert store.has("features", key)
 
 
-def test_a_time_to_come_is_young_and_is_put_right_when_the_object_is_used(crowd: Crowd, samples: Any) -> None:
+def test_a_time_to_come_is_young_and_is_put_right_when_the_object_is_used(crowd: Crowd, samples: type[Samples]) -> None:
     store, key = crowd.store, samples.put(crowd.store)
     folder, then = store.path("features", key), time.time() + 10 * 86400.0
     os.utime(folder, (then, then))

@@ -121,7 +121,7 @@ def test_the_harness_notices_what_it_looks_for(project: Path, undisturbed: Path)
     record = next((project / "artifacts/objects/detect").glob("*/*/object.json"))
     again = record.with_name("again")
     again.write_bytes(record.read_bytes())
-    written = kill.whole_objects(project)
+    written = whole_objects(project)
     again.replace(record)
     with pytest.raises(kill.PromiseBroken, match="written again"):
         kill.check_restart(project, "", {"detect": 3}, written)

@@ -11,12 +11,11 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
 _LIMIT_S = 300  # of a whole program: a guard against hanging, many times what it takes
 
 
 @pytest.fixture(scope="session")
-def program() -> Program:
+def program() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``python`` with arguments in the folder ``cwd``, on one thread and with its memory arenas kept few."""
 
     def run(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":

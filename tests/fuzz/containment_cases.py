@@ -111,7 +111,9 @@ def _manifest(inside: Path, outside: Path) -> Callable[[], object]:
     from manifests.files import sha256_of
 
     _put(inside / "a.png", outside / "secret.png")
-    record = ImageRecord(1, "a.png", 12, 10, sha256_of(image_bytes()), "train", np.zeros((0, 4)), np.zeros(0))
+    record = ImageRecord(
+        1, "a.png", 12, 10, sha256_of(image_bytes()), "train", np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    )
     return lambda: ImageSource(inside).read(record)
 
 
@@ -138,7 +140,9 @@ def _proposals(how: str) -> Case:
         from manifests import ImageRecord
         from stages.proposals.file import read_proposal_file
 
-        images = [ImageRecord(1, "a.png", 12, 10, "0" * 64, "train", np.zeros((0, 4)), np.zeros(0))]
+        images = [
+            ImageRecord(1, "a.png", 12, 10, "0" * 64, "train", np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+        ]
         if how == "npz":
             boxes = npy(np.array([[0, 0, 5, 5.0]]))
             names = (f"{outside}/new.npy", "../outside/new.npy", "boxes/../../outside/new.npy", "boxes/a.npy")

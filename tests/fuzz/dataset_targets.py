@@ -5,6 +5,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _ENTITIES = b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;">]>
 _OUTSIDE = b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><annotation>&x;</annotation>'
 
 _IMAGE = {"id": 1, "file_name": "a.png", "width": 12, "height": 10}
-_COCO = {
+_COCO: dict[str, Any] = {
     "images": [_IMAGE, {**_IMAGE, "id": 2, "file_name": "b.png"}],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}
@@ -92,10 +93,13 @@ def _reading(reader: str, root: Path, file: Path) -> Callable[[bytes], None]:
     read = getattr(manifests, reader)
     both = [manifests.ReadOptions(on_error=how, max_pixels=_MAX_PIXELS) for how in ("stop", "skip")]
 
+    def check(options: Any, _: bytes) -> None:
+        _registered(read(root, options)[0])
+
     def run(data: bytes) -> None:
         file.write_bytes(data)
         for options in both:
-            tolerant(lambda _, options=options: _registered(read(root, options)[0]))(b"")
+            tolerant(partial(check, options))(b"")
 
     return run
 
@@ -139,17 +143,20 @@ def _yolo(file: str) -> Callable[[Path], Callable[[bytes], None]]:
 
 
 def _manifest(root: Path) -> Callable[[bytes], None]:
-    from manifests import ImageSource
+    from manifests import ImageRecord, ImageSource
 
     _images(root / "images")
     source, file = ImageSource(root / "images"), root / "manifest.json"
+
+    def pixels_of(record: ImageRecord, _: bytes) -> None:
+        source.read(record)
 
     def read(data: bytes) -> None:
         file.write_bytes(data)
         dataset = load_dataset(file)
         save_dataset(dataset, file)
         for record in dataset.images[:3]:
-            tolerant(lambda _, record=record: source.read(record))(b"")
+            tolerant(partial(pixels_of, record))(b"")
 
     return tolerant(read)
 
@@ -159,7 +166,7 @@ def _manifest_seeds() -> list[bytes]:
 
     sha = {"sha256": sha256_of(image_bytes()), "split": "train", "splits": ["train"]}
     info = {"info": {"name": "d", "manifest_version": 1}}
-    return [json.dumps(info | _COCO | {"images": [i | sha for i in _COCO["images"]]}).encode()]  # type: ignore[operator]
+    return [json.dumps(info | _COCO | {"images": [i | sha for i in _COCO["images"]]}).encode()]
 
 
 def _source(root: Path) -> Callable[[bytes], None]:

@@ -19,7 +19,7 @@ def _proposals(suffix: str) -> Callable[[Path], Callable[[bytes], None]]:
         from stages.proposals.file import read_proposal_file
 
         boxes = np.zeros((0, 4), np.float32)
-        images = [ImageRecord(i, f"{i:06d}.jpg", 20, 10, _SHA, "train", boxes, np.zeros(0)) for i in (1, 2)]
+        images = [ImageRecord(i, f"{i:06d}.jpg", 20, 10, _SHA, "train", boxes, np.zeros(0, np.int64)) for i in (1, 2)]
         file = root / f"boxes{suffix}"
 
         def read(data: bytes) -> None:

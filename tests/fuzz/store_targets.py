@@ -76,7 +76,7 @@ class _Object:
     def write(self, files: Mapping[str, bytes]) -> None:
         """Make these the object's files."""
         if not self.folder.is_dir():  # in quarantine since the case before
-            shutil.rmtree(self.store.root / "quarantine", ignore_errors=True)
+            shutil.rmtree(Path(self.store.root) / "quarantine", ignore_errors=True)
             self._written = {}
         for name, data in files.items():
             if self._written.get(name) != data:
@@ -133,7 +133,9 @@ def _record_seeds() -> list[bytes]:
     arrays += [sealed(body | {"arrays": {"boxes": {"shape": [2, 4], "dtype": dtype}}}) for dtype in dtypes]
     names = [sealed(body | {"arrays": {name: body["arrays"]["boxes"]}}) for name in ("../boxes", "/boxes", "")]
     chunked = body["arrays"]["fc7"]
-    rows = [sealed(body | {"arrays": {"fc7": chunked | {"chunk_rows": n}}}) for n in (1, -1, 10**9, True, 0.5, [])]
+    counts: tuple[Any, ...] = (1, -1, 10**9, True, 0.5, [])
+    rows = [sealed(body | {"arrays": {"fc7": chunked | {"chunk_rows": n}}}) for n in counts]
+    environments: tuple[Any, ...]
     environments = ({}, None, [], {"torch": 2}, {"torch": "x" * 10**6}, {"": "1"}, {"a": "b\n"}, {"a": {"b": "c"}})
     named = [sealed(body | {"environment": environment}) for environment in environments]
     named += [sealed(body | {"format": 2}), sealed(body | {"recipe": body["recipe"] | {"environment": "0" * 64}})]

@@ -1,7 +1,9 @@
 """Names and links that lead out of a dataset or a store are not followed, neither to read nor to write or delete."""
 
 import json
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +47,23 @@ TOLD = {
 
 
 @pytest.fixture(scope="module")
-def found(program, tmp_path_factory) -> dict[str, Any]:
+def found(
+    program: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What was touched and said, by case; all run in one process."""
     done = program(HERE / "watched.py", *CASES, cwd=tmp_path_factory.mktemp("watched"))
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "open_outside"])
-def test_nothing_outside_is_touched_and_the_user_is_told(found, name: str) -> None:
+def test_nothing_outside_is_touched_and_the_user_is_told(found: dict[str, Any], name: str) -> None:
     assert found[name]["touched"] == []
     assert next(text for start, text in TOLD.items() if name.startswith(start)) in found[name]["said"]
 
 
-def test_the_watch_sees_what_is_opened_and_written(found) -> None:
+def test_the_watch_sees_what_is_opened_and_written(found: dict[str, Any]) -> None:
     touched = found["open_outside"]["touched"]
     assert "inotify saw outside/ opened or changed" in touched
     assert any(line.startswith("os.mkdir") for line in touched)

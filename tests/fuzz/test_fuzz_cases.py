@@ -4,6 +4,8 @@ The cases are the same in each run. More of them: ``python tests/fuzz/cases.py T
 """
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,7 @@ print("no fault")
 
 
 @pytest.mark.parametrize("name", all_targets())
-def test_only_clear_errors(program, tmp_path: Path, name: str) -> None:
+def test_only_clear_errors(program: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, name: str) -> None:
     done = program(HERE / "cases.py", name, "--cases", CASES, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     assert json.loads(done.stdout.splitlines()[-1])["cases"] >= CASES
@@ -47,7 +49,9 @@ def test_only_clear_errors(program, tmp_path: Path, name: str) -> None:
         ("time.sleep(60)", "Timeout (0:00:02)!"),
     ],
 )
-def test_a_fault_of_each_kind_is_found(program, tmp_path: Path, fault: str, said: str) -> None:
+def test_a_fault_of_each_kind_is_found(
+    program: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, fault: str, said: str
+) -> None:
     done = program("-c", SCRIPT.format(fault=fault), cwd=tmp_path)
     assert done.returncode == 1
     assert said in done.stderr

@@ -50,8 +50,10 @@ def _weights(root: Path) -> Callable[[bytes], None]:
 def _weights_seeds() -> list[bytes]:
     """Headers as this package writes them, with the tensors' values left out: what is checked comes before them."""
     meta = {"format": "rcnn-weights-1", "architecture": "small", "n_outputs": "3", "pool5_grid": "null"}
-    spec = {"side_px": 64, "color_order": "rgb", "value_range": 1.0, "mean": [0.5] * 3, "std": [0.25] * 3}
-    inputs = [{}, {"side_px": 10**6}, {"side_px": -1}, {"mean": "abc"}, {"std": [0, 0, 0]}, {"value_range": 0}]
+    spec: dict[str, Any] = {"side_px": 64, "color_order": "rgb", "value_range": 1.0, "mean": [0.5] * 3}
+    spec["std"] = [0.25] * 3
+    wrong: tuple[tuple[str, Any], ...] = (("side_px", 10**6), ("side_px", -1), ("mean", "abc"), ("std", [0, 0, 0]))
+    inputs: list[dict[str, Any]] = [{}, *({name: value} for name, value in wrong), {"value_range": 0}]
     metas = [meta | {"input": json.dumps(spec | change)} for change in inputs]
     metas += [metas[0] | change for change in ({"n_outputs": "-1"}, {"n_outputs": "9" * 30}, {"pool5_grid": "[1]"})]
     metas += [metas[0] | change for change in ({"pool5_grid": "1e9"}, {"architecture": "vgg16"}, {"input": "[" * 3000})]

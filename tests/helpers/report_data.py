@@ -1,5 +1,8 @@
 """A small run with awkward names, as the page sees it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from manifests import Dataset, ImageRecord
@@ -10,7 +13,7 @@ EVIL = "<script>alert('x')</script>"
 CLASSES = ("cat", EVIL, "never")
 
 
-def metrics():
+def metrics() -> dict[str, Any]:
     part = {
         "voc2007": {"mAP": 0.5, "AP": {"cat": 0.6, EVIL: 0.4, "never": None}},
         "voc2010": {"mAP": 0.52, "mAP_low": 0.4, "mAP_high": 0.61, "AP": {"cat": 0.7, EVIL: 0.34, "never": None}},
@@ -27,12 +30,12 @@ def metrics():
     }
 
 
-def record(image_id, split, boxes, labels):
+def record(image_id: int, split: str, boxes: Any, labels: Sequence[int]) -> ImageRecord:
     name = f"<b>&{image_id}.jpg"
     return ImageRecord(image_id, name, 120, 90, "0" * 64, split, np.array(boxes, np.float32), np.array(labels))
 
 
-def data(**changes):
+def data(**changes: Any) -> PageData:
     tested = [
         record(1, "test", [[10, 10, 50, 60], [60, 20, 100, 80]], [0, 1]),
         record(2, "test", [[5, 5, 40, 40]], [0]),
@@ -92,7 +95,9 @@ def data(**changes):
         "seed": 3,
         "pixels": lambda r: np.full((r.height, r.width, 3), 40 * r.id, np.uint8),
         "found": lambda r: Found(
-            np.array([[10, 10, 50, 60], [60, 20, 100, 80]], np.float32), np.float32([1.5, 0.1]), np.array([0, 1])
+            np.array([[10, 10, 50, 60], [60, 20, 100, 80]], np.float32),
+            np.array([1.5, 0.1], np.float32),
+            np.array([0, 1]),
         ),
     }
     return PageData(**{**values, **changes})

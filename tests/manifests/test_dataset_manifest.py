@@ -4,11 +4,14 @@ import contextlib
 import io
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_arrays import as_boxes, as_labels
 from pycocotools.coco import COCO
 
 from cache import StoreFullError
@@ -16,8 +19,8 @@ from manifests import Dataset, DatasetError, ImageRecord, load_dataset, save_dat
 from manifests.manifest_json import dataset_from_json, dataset_to_json
 
 
-def record(**changes) -> ImageRecord:
-    values = {
+def record(**changes: Any) -> ImageRecord:
+    values: dict[str, Any] = {
         "id": 4,
         "file_name": "sub/a.jpg",
         "width": 640,
@@ -38,15 +41,15 @@ def record(**changes) -> ImageRecord:
     return ImageRecord(**(values | changes))
 
 
-def dataset(**changes) -> Dataset:
-    bare = ImageRecord(9, "b.jpg", 10, 20, "f" * 64, "test", np.zeros((0, 4)), [])
+def dataset(**changes: Any) -> Dataset:
+    bare = ImageRecord(9, "b.jpg", 10, 20, "f" * 64, "test", as_boxes([]), as_labels([]))
     return Dataset(
         **({"name": "d", "classes": ("cat", "dog"), "images": (record(), bare), "category_ids": (3, 8)} | changes)
     )
 
 
-def test_record_fills_in_what_is_not_given():
-    bare = ImageRecord(1, "x/y.jpeg", 3, 2, "0" * 64, "all", [[0, 0, 1, 1]], [0])
+def test_record_fills_in_what_is_not_given() -> None:
+    bare = ImageRecord(1, "x/y.jpeg", 3, 2, "0" * 64, "all", as_boxes([[0, 0, 1, 1]]), as_labels([0]))
     assert bare.name == "y"
     assert bare.splits == ("all",)
     assert bare.boxes.dtype == np.float32
@@ -54,10 +57,10 @@ def test_record_fills_in_what_is_not_given():
     assert [bare.difficult.tolist(), bare.truncated.tolist(), bare.crowd.tolist()] == [[False]] * 3
     assert bare.areas.tolist() == [1.0]
     with pytest.raises(ValueError, match="2 labels"):
-        ImageRecord(1, "x", 3, 2, "0" * 64, "all", [[0, 0, 1, 1]], [0, 1])
+        ImageRecord(1, "x", 3, 2, "0" * 64, "all", as_boxes([[0, 0, 1, 1]]), as_labels([0, 1]))
 
 
-def test_save_and_load(tmp_path):
+def test_save_and_load(tmp_path: Path) -> None:
     before = dataset()
     save_dataset(before, tmp_path / "new" / "m.json")
     after = load_dataset(tmp_path / "new" / "m.json")
@@ -68,7 +71,7 @@ def test_save_and_load(tmp_path):
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "new" / "m.json").read_bytes()
 
 
-def test_pycocotools_reads_it(tmp_path):
+def test_pycocotools_reads_it(tmp_path: Path) -> None:
     save_dataset(dataset(), tmp_path / "m.json")
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(tmp_path / "m.json"))
@@ -85,10 +88,10 @@ coordinate = st.floats(0, 5000, width=32)
 
 @given(st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), max_size=8))
 @settings(max_examples=150, deadline=None)
-def test_boxes_survive_to_the_last_bit(corners):
+def test_boxes_survive_to_the_last_bit(corners: list[tuple[float, ...]]) -> None:
     ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners if a != c and b != d]
     boxes = np.array(ordered, np.float32).reshape(-1, 4)
-    image = ImageRecord(1, "a.jpg", 5000, 5000, "0" * 64, "train", boxes, [0] * len(boxes))
+    image = ImageRecord(1, "a.jpg", 5000, 5000, "0" * 64, "train", boxes, as_labels([0] * len(boxes)))
     before = Dataset("d", ("cat",), (image,))
     data = dataset_to_json(before)
     after = dataset_from_json(data, "m.json")
@@ -96,7 +99,7 @@ def test_boxes_survive_to_the_last_bit(corners):
     assert dataset_to_json(after) == data
 
 
-def test_split_uses_every_split_an_image_is_in():
+def test_split_uses_every_split_an_image_is_in() -> None:
     d = dataset()
     assert d.splits == ("test", "train", "trainval")
     assert [image.id for image in d.split("trainval")] == [4]
@@ -104,7 +107,7 @@ def test_split_uses_every_split_an_image_is_in():
         d.split("val")
 
 
-def test_image_by_id_and_name():
+def test_image_by_id_and_name() -> None:
     d = dataset()
     assert d.image(9).file_name == d.image("b").file_name == d.image("b.jpg").file_name == "b.jpg"
     with pytest.raises(DatasetError, match="no image 5"):
@@ -114,7 +117,7 @@ def test_image_by_id_and_name():
         dataset(images=(record(), twin)).image("a")
 
 
-def broken(**edits) -> bytes:
+def broken(**edits: Any) -> bytes:
     """The manifest with values replaced: key ``images.0.width`` style, ``...`` deletes."""
     document = json.loads(dataset_to_json(dataset()))
     for key, value in edits.items():
@@ -168,13 +171,13 @@ def broken(**edits) -> bytes:
         (broken(info=3), "info: "),
     ],
 )
-def test_violations_of_the_schema(data, match):
+def test_violations_of_the_schema(data: bytes, match: str) -> None:
     with pytest.raises(DatasetError, match=match) as caught:
         dataset_from_json(data, "m.json")
     assert all(line.startswith("m.json: ") for line in caught.value.problems)
 
 
-def test_all_violations_at_once_but_not_without_end():
+def test_all_violations_at_once_but_not_without_end() -> None:
     with pytest.raises(DatasetError) as caught:
         dataset_from_json(
             broken(annotations__0__category_id=1, images__1__split="val", categories__0__name="dog"), "m.json"
@@ -187,16 +190,16 @@ def test_all_violations_at_once_but_not_without_end():
     assert len(caught.value.problems) == 51
 
 
-def test_a_missing_manifest(tmp_path):
+def test_a_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file"):
         load_dataset(tmp_path / "m.json")
 
 
-def test_a_failed_write_leaves_the_old_manifest(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_dataset(dataset(), tmp_path / "m.json")
     before = (tmp_path / "m.json").read_bytes()
 
-    def no_space(_):
+    def no_space(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
@@ -207,7 +210,7 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
-def test_a_manifest_and_the_folders_above_it_get_the_umasks_permissions(tmp_path, umask):
+def test_a_manifest_and_the_folders_above_it_get_the_umasks_permissions(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         save_dataset(dataset(), tmp_path / "a/b/m.json")

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from manifests import (
 )
 
 
-def test_import_load_and_refresh(make_voc, tmp_path):
+def test_import_load_and_refresh(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root, artifacts = make_voc(), tmp_path / "artifacts"
     options = ReadOptions(classes=("dog", "cat"), on_error="skip", seed=5)
     done = import_dataset("voc", root, "mine", options, artifacts)
@@ -35,7 +38,7 @@ def test_import_load_and_refresh(make_voc, tmp_path):
     assert [i.name for i in refresh("mine", artifacts).dataset.images] == ["b"]
 
 
-def test_a_project_can_be_moved(make_voc, tmp_path):
+def test_a_project_can_be_moved(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     make_voc(folder="project/data/voc")
     import_dataset("voc", tmp_path / "project/data/voc", "mine", ReadOptions(), tmp_path / "project/artifacts")
     shutil.move(tmp_path / "project", tmp_path / "moved")
@@ -45,25 +48,25 @@ def test_a_project_can_be_moved(make_voc, tmp_path):
     assert len(refresh("mine", artifacts).dataset.images) == 2
 
 
-def test_a_failed_import_registers_nothing(make_voc, tmp_path):
+def test_a_failed_import_registers_nothing(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc({"a": "<annotation"}, splits={})
     with pytest.raises(DatasetError):
         import_dataset("voc", root, "mine", ReadOptions(), tmp_path / "artifacts")
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_notes_are_kept(make_coco, tmp_path):
+def test_notes_are_kept(make_coco: Callable[..., Path], tmp_path: Path) -> None:
     done = import_dataset("coco", make_coco(), "mine", ReadOptions(), tmp_path)
     assert "the source has no splits" in done.source.notes[0]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x" * 65])
-def test_names(make_voc, tmp_path, name):
+def test_names(make_voc: Callable[..., Path], tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError, match="dataset name"):
         import_dataset("voc", make_voc(), name, ReadOptions(), tmp_path)
 
 
-def test_what_is_not_there(make_voc, tmp_path):
+def test_what_is_not_there(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="format 'kitti' is unknown; choose one of: voc, coco, yolo"):
         import_dataset("kitti", make_voc(), "mine", ReadOptions(), tmp_path)
     with pytest.raises(DatasetError, match="no such file or folder"):
@@ -72,7 +75,7 @@ def test_what_is_not_there(make_voc, tmp_path):
         load_registered("mine", tmp_path)
 
 
-def test_a_made_dataset_is_not_refreshed(make_voc, tmp_path):
+def test_a_made_dataset_is_not_refreshed(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     dataset = import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path).dataset
     register(dataset, tmp_path, {}, tmp_path, source_format="scenes")
     with pytest.raises(DatasetError, match=r"was made \(scenes\)"):
@@ -82,14 +85,14 @@ def test_a_made_dataset_is_not_refreshed(make_voc, tmp_path):
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"root": 3, "path": null, "notes": [], "options": {}, "format": ""}']
 )
-def test_a_damaged_source(make_voc, tmp_path, text):
+def test_a_damaged_source(make_voc: Callable[..., Path], tmp_path: Path, text: str) -> None:
     import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path)
     (tmp_path / "datasets/mine/source.json").write_text(text)
     with pytest.raises(DatasetError, match=r"source\.json: is damaged .*import dataset mine again"):
         load_registered("mine", tmp_path)
 
 
-def test_options_of_another_version(make_voc, tmp_path):
+def test_options_of_another_version(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path)
     file = tmp_path / "datasets/mine/source.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"options": {"colour": 1}}))
@@ -98,12 +101,12 @@ def test_options_of_another_version(make_voc, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"fractions": "ab"}, {"classes": 3}, {"seed": {}, "tolerance_px": "x"}])
-def test_options_of_another_type(change):
+def test_options_of_another_type(change: dict[str, Any]) -> None:
     with pytest.raises(DatasetError, match="are not understood"):
         ReadOptions.from_json(ReadOptions().to_json() | change)
 
 
-def test_all_bad_options_at_once():
+def test_all_bad_options_at_once() -> None:
     with pytest.raises(DatasetError) as caught:
         ReadOptions(classes=("a", "a"), on_error="x", fractions={"train": 0.5}, tolerance_px=-1, max_pixels=0)
     assert [line.split(":")[0] for line in caught.value.problems] == [
@@ -117,7 +120,7 @@ def test_all_bad_options_at_once():
         ReadOptions(fractions={"train": 1.5, "test": -0.5})
 
 
-def test_a_removed_image_is_restored_or_refreshed_away(make_yolo, tmp_path):
+def test_a_removed_image_is_restored_or_refreshed_away(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
     box = "0 .5 .5 .5 .5"
     root = make_yolo({"a": box, "b": box}, "train: images\nnames: [cat]")
     artifacts = tmp_path / "artifacts"
@@ -132,7 +135,7 @@ def test_a_removed_image_is_restored_or_refreshed_away(make_yolo, tmp_path):
     assert refreshed.source.notes == ("1 label file has no image (such as labels/a.txt)",)
 
 
-def test_images_are_checked_when_read(make_voc, tmp_path):
+def test_images_are_checked_when_read(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     dataset = import_dataset("voc", make_voc(), "mine", ReadOptions(), tmp_path / "artifacts").dataset
     source = ImageSource.registered(tmp_path / "artifacts/datasets/mine")
     record = dataset.images[0]

@@ -3,10 +3,12 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from manifests import DatasetError, decode_image
@@ -15,7 +17,7 @@ from manifests.images import decode
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
 
-def encoded(image: Image.Image, form: str = "PNG", **save) -> bytes:
+def encoded(image: Image.Image, form: str = "PNG", **save: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **save)
     return buffer.getvalue()
@@ -32,18 +34,25 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
-def test_rgb_is_read_exactly(form):
+def test_rgb_is_read_exactly(form: str) -> None:
     decoded = decode_image(encoded(Image.fromarray(RGB), form), "x")
     assert decoded.dtype == np.uint8
     assert decoded.flags.c_contiguous
     np.testing.assert_array_equal(decoded, RGB)
 
 
+def opencvs(data: bytes) -> NDArray[np.uint8]:
+    """What OpenCV decodes: uint8 [H, W, 3], BGR."""
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert found is not None
+    return found.astype(np.uint8)
+
+
 @pytest.mark.parametrize("quality", [30, 95])
-def test_jpeg_agrees_with_opencv(quality):
+def test_jpeg_agrees_with_opencv(quality: int) -> None:
     smooth = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)
     data = encoded(Image.fromarray(smooth), "JPEG", quality=quality)
-    theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    theirs = opencvs(data)[:, :, ::-1]
     assert np.abs(decode_image(data, "x").astype(int) - theirs).max() <= 3
 
 
@@ -64,7 +73,7 @@ ORIENTED = {
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", ORIENTED)
-def test_exif_orientation(orientation, form):
+def test_exif_orientation(orientation: int, form: str) -> None:
     stored = (np.array([[1, 2, 3], [4, 5, 6]], np.uint8) * 40).repeat(8, 0).repeat(8, 1)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -77,19 +86,19 @@ def test_exif_orientation(orientation, form):
     assert np.abs(decoded.astype(int) - seen[:, :, None]).max() <= 2
 
 
-def test_damaged_exif_is_no_orientation():
+def test_damaged_exif_is_no_orientation() -> None:
     data = encoded(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     assert decode_image(data, "x").shape == RGB.shape
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_grayscale_and_two_level(mode):
+def test_grayscale_and_two_level(mode: str) -> None:
     gray = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
     decoded = decode_image(encoded(Image.fromarray(gray).convert(mode)), "x")
     np.testing.assert_array_equal(decoded, np.stack([gray] * 3, 2))
 
 
-def test_16_bit_grayscale_keeps_the_high_byte():
+def test_16_bit_grayscale_keeps_the_high_byte() -> None:
     values = np.array([[0, 255, 256, 65535], [0x1234, 0x80FF, 0x7F00, 257 * 99]], np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     decoded = decode_image(png(4, 2, 16, 0, rows), "x")
@@ -97,20 +106,20 @@ def test_16_bit_grayscale_keeps_the_high_byte():
     np.testing.assert_array_equal(decoded, np.stack([expected] * 3, 2))
 
 
-def test_16_bit_colour_from_8_bit_comes_back_exactly():
+def test_16_bit_colour_from_8_bit_comes_back_exactly() -> None:
     rows = b"".join(b"\0" + (row.astype(np.uint16) * 257).astype(">u2").tobytes() for row in RGB)
     np.testing.assert_array_equal(decode_image(png(7, 5, 16, 2, rows), "x"), RGB)
 
 
 @pytest.mark.parametrize("form", ["TIFF", "PPM"])
-def test_16_bit_of_other_formats(form):
+def test_16_bit_of_other_formats(form: str) -> None:
     gray = np.array([[0, 0x1234], [0xFFFF, 0x8000]], np.uint16)
     pnm = b"P5 2 2 65535\n" + gray.astype(">u2").tobytes()
     data = pnm if form == "PPM" else encoded(Image.fromarray(gray), form)
     np.testing.assert_array_equal(decode_image(data, "x")[:, :, 1], [[0, 0x12], [0xFF, 0x80]])
 
 
-def test_palette_with_and_without_transparency():
+def test_palette_with_and_without_transparency() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
@@ -119,14 +128,14 @@ def test_palette_with_and_without_transparency():
 
 
 @pytest.mark.parametrize("alpha", [0, 64, 128, 255])
-def test_transparency_is_composited_on_white(alpha):
+def test_transparency_is_composited_on_white(alpha: int) -> None:
     pixels = np.dstack([RGB, np.full(RGB.shape[:2], alpha, np.uint8)])
     expected = RGB * (alpha / 255) + 255 * (1 - alpha / 255)
     decoded = decode_image(encoded(Image.fromarray(pixels)), "x")
     assert np.abs(decoded - expected).max() <= 1
 
 
-def test_gray_with_alpha():
+def test_gray_with_alpha() -> None:
     image = Image.new("LA", (2, 1))
     image.putpixel((0, 0), (100, 0))
     image.putpixel((1, 0), (100, 255))
@@ -134,7 +143,7 @@ def test_gray_with_alpha():
 
 
 @pytest.mark.parametrize("form", ["TIFF", "JPEG"])
-def test_cmyk(form):
+def test_cmyk(form: str) -> None:
     """Pillow writes JPEG's CMYK inverted, with Adobe's marker, as Photoshop does."""
     cmyk = np.zeros((16, 16, 4), np.uint8) + np.array([200, 100, 20, 60], np.uint8)
     data = encoded(Image.frombytes("CMYK", (16, 16), cmyk.tobytes()), form)
@@ -142,22 +151,22 @@ def test_cmyk(form):
     assert np.abs(decode_image(data, "x")[8, 8] - expected).max() <= 2
     if form == "JPEG":
         assert b"Adobe" in data
-        theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[8, 8, ::-1]
+        theirs = opencvs(data)[8, 8, ::-1]
         assert np.abs(decode_image(data, "x")[8, 8].astype(int) - theirs).max() <= 2
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP"])
-def test_one_pixel(form):
+def test_one_pixel(form: str) -> None:
     np.testing.assert_array_equal(decode_image(encoded(Image.new("RGB", (1, 1), "white"), form), "x"), [[[255] * 3]])
 
 
-def test_first_frame_of_an_animation():
+def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (4, 3), colour) for colour in ((255, 0, 0), (0, 255, 0))]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(decode_image(data, "x"), np.full((3, 4, 3), [255, 0, 0]))
 
 
-def test_multi_picture_jpeg_of_phones():
+def test_multi_picture_jpeg_of_phones() -> None:
     data = encoded(Image.new("RGB", (8, 8), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))])
     assert decode_image(data, "x").shape == (8, 8, 3)
 
@@ -168,9 +177,9 @@ def test_multi_picture_jpeg_of_phones():
     [(form, cut) for form in ("TIFF", "WEBP") for cut in (1, 40, 0.5, 0.9)]
     + [(form, cut) for form in ("PNG", "GIF", "JPEG") for cut in (40, 0.5, 0.9)],
 )
-def test_truncated(form, cut):
+def test_truncated(form: str, cut: float) -> None:
     data = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)), form)
-    length = len(data) - cut if cut >= 1 else int(len(data) * (1 - cut))
+    length = len(data) - int(cut) if cut >= 1 else int(len(data) * (1 - cut))
     with pytest.raises(DatasetError, match=r"^cut\.img: .*; .*") as caught:
         decode_image(data[:length], "cut.img")
     assert len(caught.value.problems) == 1
@@ -188,12 +197,12 @@ def test_truncated(form, cut):
         (encoded(Image.new("LAB", (2, 2)), "TIFF"), "'LAB'"),
     ],
 )
-def test_refused(data, match):
+def test_refused(data: bytes, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         decode_image(data, "x.jpg")
 
 
-def test_decompression_bomb_is_refused_undecoded():
+def test_decompression_bomb_is_refused_undecoded() -> None:
     data = png(100_000, 100_000, 8, 0, b"\0" * 100)
     with pytest.raises(DatasetError, match="pixels allowed"):
         decode_image(data, "bomb.png")
@@ -217,7 +226,9 @@ def entropy(data: bytes, rows_left: float) -> bytes:
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_jpeg_without_its_end_is_taken_where_little_is_lost(progressive, subsampling, orientation):
+def test_a_jpeg_without_its_end_is_taken_where_little_is_lost(
+    progressive: bool, subsampling: int, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(photograph(), "JPEG", progressive=progressive, subsampling=subsampling, exif=exif, quality=90)
@@ -242,7 +253,7 @@ def test_a_jpeg_without_its_end_is_taken_where_little_is_lost(progressive, subsa
             decode(cut, "x")
 
 
-def test_a_progressive_jpeg_without_its_last_scans_is_refused():
+def test_a_progressive_jpeg_without_its_last_scans_is_refused() -> None:
     data = encoded(photograph(), "JPEG", progressive=True)
     scans = [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"]
     assert len(scans) > 4
@@ -251,14 +262,14 @@ def test_a_progressive_jpeg_without_its_last_scans_is_refused():
             decode(data[:end], "x")
 
 
-def test_a_jpeg_says_how_much_is_lost_where_that_is_too_much():
+def test_a_jpeg_says_how_much_is_lost_where_that_is_too_much() -> None:
     data = encoded(photograph(), "JPEG")
     with pytest.raises(DatasetError, match=r"; the last \d+ of its 1280 rows are missing, wholly .*\); replace"):
         decode(entropy(data, 0.5), "x")
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP", b"tEXt"])
-def test_a_png_with_large_texts_or_profiles_is_read(kind):
+def test_a_png_with_large_texts_or_profiles_is_read(kind: bytes) -> None:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -281,6 +292,6 @@ def test_a_png_with_large_texts_or_profiles_is_read(kind):
         (b"\n<!DOCTYPE html><html></html>", "form but a web page, as a failed download leaves it"),
     ],
 )
-def test_what_another_file_is_is_said(data, match):
+def test_what_another_file_is_is_said(data: bytes, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         decode_image(data, "x.jpg")

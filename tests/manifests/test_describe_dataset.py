@@ -1,19 +1,26 @@
 """The tables' numbers by hand, and the contact sheet's pixels."""
 
 import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from plain_arrays import as_boxes, as_labels
 
 from manifests import Dataset, DatasetError, ImageRecord, ImageSource, ReadOptions, import_dataset
 from manifests.describe import class_colour, contact_sheet, describe
 
 
-def test_counts_and_sizes():
-    def image(number: int, splits: tuple[str, ...], boxes: list, labels: list, **flags) -> ImageRecord:
+def test_counts_and_sizes() -> None:
+    def image(
+        number: int, splits: tuple[str, ...], boxes: Sequence[Sequence[float]], labels: list[int], **flags: Any
+    ) -> ImageRecord:
         name = f"{number}.jpg"
-        return ImageRecord(number, name, 100 * number, 50, "0" * 64, splits[0], boxes, labels, splits=splits, **flags)
+        shown = as_boxes(boxes), as_labels(labels)
+        return ImageRecord(number, name, 100 * number, 50, "0" * 64, splits[0], *shown, splits=splits, **flags)
 
     square = [[0, 0, side, side] for side in (31, 32, 96)]
     dataset = Dataset(
@@ -36,7 +43,7 @@ def test_counts_and_sizes():
     assert "image width 100 to 300 px (median 200), height 50 to 50 px (median 50)" in describe(dataset)
 
 
-def test_contact_sheet_draws_boxes_in_class_colours(make_voc, tmp_path):
+def test_contact_sheet_draws_boxes_in_class_colours(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     dataset = import_dataset("voc", make_voc(), "d", ReadOptions(), tmp_path).dataset
     png = contact_sheet(dataset, ImageSource.registered(tmp_path / "datasets/d"), n=5)
     sheet = np.asarray(Image.open(io.BytesIO(png)))

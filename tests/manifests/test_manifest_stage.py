@@ -1,11 +1,15 @@
 """The manifest stage: which images and classes a run uses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_arrays import as_boxes, as_flags, as_labels
 from pydantic import ValidationError
 from stage_context import StageContext
 
@@ -20,9 +24,8 @@ BOX = [[0, 0, 5, 5]]
 
 def image(number: int, splits: str, labels: list[int], sha: str = "") -> ImageRecord:
     names = tuple(splits.split())
-    return ImageRecord(
-        number, f"{number}.jpg", 10, 10, (sha or str(number)) * 64, names[0], BOX * len(labels), labels, splits=names
-    )
+    boxes, digest = as_boxes(BOX * len(labels)), (sha or str(number)) * 64
+    return ImageRecord(number, f"{number}.jpg", 10, 10, digest, names[0], boxes, as_labels(labels), splits=names)
 
 
 DATASET = Dataset(
@@ -38,7 +41,7 @@ DATASET = Dataset(
 )
 
 
-def test_splits_get_the_names_train_and_test():
+def test_splits_get_the_names_train_and_test() -> None:
     chosen = select(DATASET, "trainval", "test", None)
     assert [(i.id, i.split, i.splits) for i in chosen.images] == [
         (1, "train", ("train",)),
@@ -49,7 +52,7 @@ def test_splits_get_the_names_train_and_test():
     assert chosen.classes == DATASET.classes
 
 
-def test_a_list_of_splits_is_their_union_and_each_is_a_part_of_train():
+def test_a_list_of_splits_is_their_union_and_each_is_a_part_of_train() -> None:
     chosen = select(DATASET, ["val", "train"], "test", None)
     assert [(i.id, i.split, i.splits) for i in chosen.images] == [
         (1, "train", ("train", "train/train")),
@@ -68,7 +71,7 @@ def test_a_list_of_splits_is_their_union_and_each_is_a_part_of_train():
     assert [i.id for i in training_images(nested, "train")] == [1]
 
 
-def test_a_list_gives_the_images_that_its_union_gives():
+def test_a_list_gives_the_images_that_its_union_gives() -> None:
     """What is trained on, and its order, does not depend on how the splits are named; nor does anything made of it."""
     listed, single = (select(DATASET, train, "test", None) for train in (("train", "val"), "trainval"))
     assert [replace(i, splits=()) for i in listed.images] == [replace(i, splits=()) for i in single.images]
@@ -76,7 +79,7 @@ def test_a_list_gives_the_images_that_its_union_gives():
 
 
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True), min_size=1, max_size=6))
-def test_any_choice_of_splits_is_a_loop_over_the_images(splits):
+def test_any_choice_of_splits_is_a_loop_over_the_images(splits: list[list[str]]) -> None:
     images = tuple(image(n, " ".join(names), [0]) for n, names in enumerate(splits, 1))
     dataset = Dataset("d", ("cat",), (*images, image(9, "test", [0])))
     there = [name for name in "abcd" if any(name in i.splits for i in images)]
@@ -115,12 +118,14 @@ def test_any_choice_of_splits_is_a_loop_over_the_images(splits):
         ),
     ],
 )
-def test_splits_that_are_not_trained_on(named, train, lines):
+def test_splits_that_are_not_trained_on(
+    named: tuple[str, ...] | str | None, train: str | tuple[str, ...], lines: list[str]
+) -> None:
     assert list(unlisted(named, train, "svm.images")) == lines
 
 
 @pytest.mark.parametrize("group", ["finetune", "svm", "bbox"])
-def test_tasks_are_checked_before_anything_is_computed(group):
+def test_tasks_are_checked_before_anything_is_computed(group: str) -> None:
     with pytest.raises(ParamsError) as caught:
         parse_params({"manifest": {"train": ["a", "b"]}, group: {"images": "c"}})
     assert str(caught.value).splitlines() == [
@@ -130,7 +135,7 @@ def test_tasks_are_checked_before_anything_is_computed(group):
     parse_params({"manifest": {"train": ["a", "b"]}, group: {"images": ["b", "a"]}})
 
 
-def test_classes_are_kept_in_the_order_asked_for():
+def test_classes_are_kept_in_the_order_asked_for() -> None:
     chosen = select(DATASET, "train", "val", ["dog", "cat"])
     assert (chosen.classes, chosen.category_ids) == (("dog", "cat"), (5, 3))
     assert [i.labels.tolist() for i in chosen.images] == [[1, 0], [0]]
@@ -192,14 +197,14 @@ def test_classes_are_kept_in_the_order_asked_for():
         ),
     ],
 )
-def test_errors(train, test, classes, lines):
+def test_errors(train: str | list[str], test: str, classes: list[str] | None, lines: list[str]) -> None:
     with pytest.raises(StageError) as caught:
         select(DATASET, train, test, classes)
     assert str(caught.value).splitlines() == lines
 
 
-def test_crowd_regions_are_no_positives():
-    crowd = ImageRecord(1, "1.jpg", 10, 10, "1" * 64, "train", BOX, [0], crowd=[True])
+def test_crowd_regions_are_no_positives() -> None:
+    crowd = ImageRecord(1, "1.jpg", 10, 10, "1" * 64, "train", as_boxes(BOX), as_labels([0]), crowd=as_flags([True]))
     with pytest.raises(StageError, match="class 'cat' has no object"):
         select(Dataset("d", ("cat",), (crowd, image(2, "test", [0]))), "train", "test", None)
 
@@ -216,25 +221,25 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_settings_are_strict(bad):
+def test_settings_are_strict(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ManifestSettings(**bad)
 
 
 @pytest.fixture
-def context(make_voc, tmp_path):
+def context(make_voc: Callable[..., Path], tmp_path: Path) -> StageContext:
     import_dataset("voc", make_voc(), "toy", ReadOptions(), tmp_path / "artifacts")
     return StageContext(tmp_path, "manifest", {})
 
 
-def test_run(context):
+def test_run(context: StageContext) -> None:
     context.run()
     written = load_dataset(context.output("manifest"))
     assert written.splits == ("test", "train")
     assert context.log.infos == ["toy: 1 train and 1 test images, 2 classes"]
 
 
-def test_run_with_a_list_of_splits(context):
+def test_run_with_a_list_of_splits(context: StageContext) -> None:
     context.run()
     single = context.output("manifest").read_bytes()
     context.change(manifest=ManifestSettings(train=("train",)))
@@ -244,7 +249,7 @@ def test_run_with_a_list_of_splits(context):
     assert single.replace(b'["train"]', b'["train", "train/train"]') == context.output("manifest").read_bytes()
 
 
-def test_run_names_every_changed_file(context, tmp_path):
+def test_run_names_every_changed_file(context: StageContext, tmp_path: Path) -> None:
     (tmp_path / "voc/JPEGImages/a.jpg").write_bytes(b"x")
     (tmp_path / "voc/JPEGImages/b.jpg").unlink()
     with pytest.raises(DatasetError) as caught:
@@ -253,7 +258,7 @@ def test_run_names_every_changed_file(context, tmp_path):
     assert not context.output("manifest").exists()
 
 
-def test_run_warns_of_pictures_in_both_splits(context, tmp_path):
+def test_run_warns_of_pictures_in_both_splits(context: StageContext, tmp_path: Path) -> None:
     images = tmp_path / "voc/JPEGImages"
     (images / "b.jpg").write_bytes((images / "a.jpg").read_bytes())
     import_dataset("voc", tmp_path / "voc", "toy", ReadOptions(), tmp_path / "artifacts")

@@ -31,7 +31,7 @@ NFC, NFD = "étude", unicodedata.normalize("NFD", "étude")
         ("", ""),
     ],
 )
-def test_plain_names(written, plain):
+def test_plain_names(written: str, plain: str) -> None:
     assert plain_name(written) == plain
     assert plain_name(plain) == plain
 
@@ -66,22 +66,22 @@ FILES = ["a.jpg", "cam1/f_1.jpg", "cam2/f_1.jpg", "cam1/only.JPG", f"{NFD}.png",
         ("", None),
     ],
 )
-def test_the_file_that_a_name_means(text, found):
+def test_the_file_that_a_name_means(text: str, found: str | None) -> None:
     assert NameIndex(FILES).find(text) == found
 
 
-def test_a_name_that_may_mean_two_files_says_which():
+def test_a_name_that_may_mean_two_files_says_which() -> None:
     assert NameIndex(FILES).candidates("f_1") == ["cam1/f_1.jpg", "cam2/f_1.jpg"]
     assert NameIndex(["A.jpg", "a.JPG"]).find("a.jpg") is None
     assert NameIndex(["A.jpg", "a.JPG", "a.jpg"]).find("a.jpg") == "a.jpg"
 
 
-def test_without_folders_only_the_spelling_may_differ():
+def test_without_folders_only_the_spelling_may_differ() -> None:
     index = NameIndex(FILES, folders=False)
     assert [index.find(name) for name in ("only.jpg", "CAM1/only.jpg", "cam2/a.jpg")] == [None, "cam1/only.JPG", None]
 
 
-def test_a_loose_match_never_takes_the_file_of_an_exact_one():
+def test_a_loose_match_never_takes_the_file_of_an_exact_one() -> None:
     assert match_names(["A", "a"], ["a"], folders=True) == {"a": "a"}
     assert match_names(["A", "B"], ["a", "b"], folders=True) == {"A": "a", "B": "b"}
     assert match_names(["Ab", "aB"], ["ab"], folders=True) == {}  # which of the two is not known
@@ -92,14 +92,14 @@ _NAME = st.text(st.sampled_from("aAbé1 ._"), min_size=1, max_size=5).map(str.st
 
 @given(st.lists(_NAME, unique=True, max_size=8), st.lists(_NAME, unique=True, max_size=8))
 @settings(deadline=None)
-def test_matches_are_one_to_one_and_keep_every_exact_one(wanted, files):
+def test_matches_are_one_to_one_and_keep_every_exact_one(wanted: list[str], files: list[str]) -> None:
     found = match_names(wanted, files, folders=True)
     assert len(set(found.values())) == len(found)
     assert set(found.values()) <= set(files)
     assert all(found[name] == name for name in set(wanted) & set(files))
 
 
-def test_only_endings_of_pictures_and_annotations_are_endings():
+def test_only_endings_of_pictures_and_annotations_are_endings() -> None:
     assert [without_ending(name) for name in ("d/a.JPG", "a.xml", "a.b", "v1.2", "a.heic")] == [
         "d/a",
         "a",
@@ -109,5 +109,5 @@ def test_only_endings_of_pictures_and_annotations_are_endings():
     ]
 
 
-def test_names_are_shown_with_their_spaces():
+def test_names_are_shown_with_their_spaces() -> None:
     assert shown_names(["dog", " cat", "hot  dog", "a, b"]) == "dog, ' cat', 'hot  dog', 'a, b'"

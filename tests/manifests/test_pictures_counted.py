@@ -36,7 +36,7 @@ def is_seen(name: str) -> bool:
     return name.lower().endswith(suffixes) and not parts[-1].startswith("._") and "__MACOSX" not in parts
 
 
-def voc(root: Path, tree: Tree, listed: bool) -> Dataset:
+def voc(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
     put(root, {f"JPEGImages/{name}": BYTES[data] for name, (data, _) in tree.items()})
     put(root, {"Annotations/z.xml": voc_xml(voc_object("cat", (1, 1, 9, 9))), "JPEGImages/z.jpg": GOOD[3]})
     named = [name.rpartition(".")[0] for name, (_, annotated) in tree.items() if annotated]
@@ -46,7 +46,7 @@ def voc(root: Path, tree: Tree, listed: bool) -> Dataset:
     return read_voc(root, ReadOptions(on_error="skip"))
 
 
-def beside(root: Path, tree: Tree, listed: bool) -> Dataset:
+def beside(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
     put(root, {name: BYTES[data] for name, (data, _) in tree.items()})
     put(root, {"z.xml": voc_xml(voc_object("cat", (1, 1, 9, 9))), "z.jpg": GOOD[3]})
     named = [name.rpartition(".")[0] for name, (_, annotated) in tree.items() if annotated]
@@ -54,7 +54,7 @@ def beside(root: Path, tree: Tree, listed: bool) -> Dataset:
     return read_voc(root, ReadOptions(on_error="skip"))
 
 
-def yolo(root: Path, tree: Tree, listed: bool) -> Dataset:
+def yolo(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
     put(root, {f"images/{name}": BYTES[data] for name, (data, _) in tree.items()})
     put(root, {"images/z.jpg": GOOD[3], "labels/z.txt": "0 .5 .5 .5 .5", "classes.txt": "cat"})
     named = [name for name, (_, annotated) in tree.items() if annotated]
@@ -65,7 +65,7 @@ def yolo(root: Path, tree: Tree, listed: bool) -> Dataset:
     return read_yolo(root, ReadOptions(on_error="skip"))
 
 
-def coco(root: Path, tree: Tree, listed: bool) -> Dataset:
+def coco(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
     put(root, {f"images/{name}": BYTES[data] for name, (data, _) in tree.items()} | {"images/z.jpg": GOOD[3]})
     names = ["z.jpg", *(name for name, (_, annotated) in tree.items() if annotated)]
     images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
@@ -75,7 +75,7 @@ def coco(root: Path, tree: Tree, listed: bool) -> Dataset:
     return read_coco(root, ReadOptions(on_error="skip"))
 
 
-def folders(root: Path, tree: Tree, listed: bool) -> Dataset:
+def folders(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
     put(root, {name: BYTES[data] for name, (data, _) in tree.items()})
     put(root, {"cam 1/z.jpg": GOOD[3], "cam 2/z.jpg": GOOD[2]})
     return read_folders(root, ReadOptions(on_error="skip", per_class=2 if listed else None))
@@ -84,7 +84,9 @@ def folders(root: Path, tree: Tree, listed: bool) -> Dataset:
 @pytest.mark.parametrize("layout", [voc, beside, yolo, coco, folders])
 @settings(deadline=None, max_examples=40)
 @given(tree=trees, listed=st.booleans())
-def test_seen_is_taken_and_left_out(layout: Callable[..., tuple[Dataset, Path, list[str]]], tree: Tree, listed: bool):
+def test_seen_is_taken_and_left_out(
+    layout: Callable[..., tuple[Dataset, Path, list[str]]], tree: Tree, listed: bool
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         try:
@@ -114,7 +116,7 @@ def counted(note: str) -> int:
     return (int(number[1]) if number else 1) + (int(more[1]) if more else 0)
 
 
-def test_a_listing_sorts_names_of_folders_and_archives_alike(tmp_path: Path):
+def test_a_listing_sorts_names_of_folders_and_archives_alike(tmp_path: Path) -> None:
     names = [f"{folder}{name}" for folder in FOLDERS for name in FILES]
     put(tmp_path / "x", dict.fromkeys(names, b""))
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
@@ -129,7 +131,7 @@ def test_a_listing_sorts_names_of_folders_and_archives_alike(tmp_path: Path):
     assert listed.seen == set(filter(is_seen, names))
 
 
-def test_what_is_passed_over_is_said(tmp_path: Path):
+def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     put(
         tmp_path / "x",
         dict.fromkeys(("a.jpg", "b.heic", "sub/c.HEIC", "d.avif", ".e.png", ".ipynb_checkpoints/a.jpg"), b""),
@@ -143,7 +145,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path):
     ]
 
 
-def test_listings_are_moved_and_joined():
+def test_listings_are_moved_and_joined() -> None:
     one, other = (
         Listing(("a.jpg",), (), ("x.txt",), ()),
         Listing(("a.jpg", "b.jpg"), ("c.heic",), (), (), ("l",), (("d", "no"),)),

@@ -4,6 +4,9 @@ import contextlib
 import io
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ IMAGE = {"id": 7, "file_name": "a.jpg", "width": 40, "height": 30}
 
 
 @pytest.mark.parametrize("given", ["folder", "file"])
-def test_ids_crowd_and_segmentation_are_kept(make_coco, given):
+def test_ids_crowd_and_segmentation_are_kept(make_coco: Callable[..., Path], given: str) -> None:
     root = make_coco()
     dataset, images, _ = read_coco(root if given == "folder" else root / "instances.json")
     assert images == (root / "images").resolve()
@@ -32,7 +35,7 @@ def test_ids_crowd_and_segmentation_are_kept(make_coco, given):
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools under numpy 2
-def test_round_trip_through_pycocotools(make_coco, tmp_path):
+def test_round_trip_through_pycocotools(make_coco: Callable[..., Path], tmp_path: Path) -> None:
     root = make_coco()
     save_dataset(read_coco(root)[0], tmp_path / "m.json")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -46,7 +49,7 @@ def test_round_trip_through_pycocotools(make_coco, tmp_path):
         np.testing.assert_array_equal(ours.annToMask(mine), theirs.annToMask(other))
 
 
-def test_our_own_manifest_keeps_its_splits(make_coco, tmp_path):
+def test_our_own_manifest_keeps_its_splits(make_coco: Callable[..., Path], tmp_path: Path) -> None:
     root = make_coco()
     images = [IMAGE | {"split": "val", "splits": ["trainval", "val"]}]
     images.append(IMAGE | {"id": 3, "file_name": "b.jpg", "split": "test", "splits": ["test"]})
@@ -60,13 +63,13 @@ def test_our_own_manifest_keeps_its_splits(make_coco, tmp_path):
     assert notes == []
 
 
-def make_coco_again(root, **parts):
+def make_coco_again(root: Path, **parts: Any) -> Path:
     document = json.loads((root / "instances.json").read_text()) | parts
     (root / "instances.json").write_text(json.dumps(document))
     return root
 
 
-def test_one_file_per_split_as_coco_lays_them_out(make_coco):
+def test_one_file_per_split_as_coco_lays_them_out(make_coco: Callable[..., Path]) -> None:
     root = make_coco()
     (root / "annotations").mkdir()
     for number, (name, image_id, file_name) in enumerate((("train2017", 7, "a.jpg"), ("val2017", 3, "b.jpg"))):
@@ -86,7 +89,7 @@ def test_one_file_per_split_as_coco_lays_them_out(make_coco):
     ]
 
 
-def test_one_folder_per_split_with_repeating_ids(make_coco):
+def test_one_folder_per_split_with_repeating_ids(make_coco: Callable[..., Path]) -> None:
     root = make_coco()
     (root / "instances.json").unlink()
     for name, file_name in (("train", "a.jpg"), ("valid", "b.jpg")):
@@ -110,7 +113,7 @@ def test_one_folder_per_split_with_repeating_ids(make_coco):
         read_coco(root)
 
 
-def test_images_elsewhere(make_coco, tmp_path):
+def test_images_elsewhere(make_coco: Callable[..., Path], tmp_path: Path) -> None:
     root = make_coco()
     shutil.move(root / "images", tmp_path / "elsewhere")
     with pytest.raises(DatasetError, match=r"its images \(such as 'a.jpg'\) are not beside it"):
@@ -121,7 +124,7 @@ def test_images_elsewhere(make_coco, tmp_path):
         read_coco(root, ReadOptions(images=str(tmp_path / "nowhere")))
 
 
-def test_class_list(make_coco):
+def test_class_list(make_coco: Callable[..., Path]) -> None:
     root = make_coco()
     dataset, _, _ = read_coco(root, ReadOptions(classes=("dog", "cat")))
     assert (dataset.classes, dataset.category_ids) == (("dog", "cat"), (5, 2))
@@ -130,7 +133,7 @@ def test_class_list(make_coco):
         read_coco(root, ReadOptions(classes=("cow",)))
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "bbox": ({"annotations": [ANNOTATION | {"bbox": [1, 2, 3]}]}, "annotation 1: bbox .* is not four numbers"),
     "bbox text": ({"annotations": [ANNOTATION | {"bbox": [1, 2, 3, "4"]}]}, "is not four numbers"),
     "bbox nan": ({"annotations": [ANNOTATION | {"bbox": [1, 2, float("nan"), 4]}]}, "is not four numbers|not finite"),
@@ -171,7 +174,7 @@ BAD = {
     ),
     "zero byte": ({"images": [IMAGE, IMAGE | {"id": 8, "file_name": "a\0b"}], "annotations": []}, "zero byte"),
 }
-FATAL = {
+FATAL: dict[str, tuple[dict[str, Any], str]] = {
     "category twice": ({"categories": [{"id": 5, "name": "dog"}] * 2}, "category 5 'dog' occurs more than once"),
     "category name twice": (
         {"categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "dog"}]},
@@ -184,7 +187,7 @@ FATAL = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_entries(make_coco, case):
+def test_bad_entries(make_coco: Callable[..., Path], case: str) -> None:
     parts, match = BAD[case]
     if "annotations" in parts:  # one good object beside the bad one, as a dataset without any is refused as such
         image_id = 3 if any(i["id"] == 3 for i in parts.get("images", [{"id": 3}])) else 7
@@ -203,7 +206,9 @@ def test_bad_entries(make_coco, case):
 @pytest.mark.parametrize(
     "change", [{"bbox": [1, 2, 3]}, {"category_id": 1}, {"iscrowd": 2}, {"id": None}, {"bbox": None, "image_id": "7"}]
 )
-def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_coco, change):
+def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(
+    make_coco: Callable[..., Path], change: dict[str, Any]
+) -> None:
     lost = ANNOTATION | {"id": 9} | change
     options = ReadOptions(on_error="skip")
     other = ANNOTATION | {"id": 99, "image_id": 3}
@@ -213,7 +218,7 @@ def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_coco, chan
     assert left_out in notes
 
 
-def test_skip_says_which_image_lost_some_of_its_objects(make_coco):
+def test_skip_says_which_image_lost_some_of_its_objects(make_coco: Callable[..., Path]) -> None:
     root = make_coco(annotations=[ANNOTATION, ANNOTATION | {"id": 9, "category_id": 1}])
     dataset, _, notes = read_coco(root, ReadOptions(on_error="skip"))
     assert [len(image.boxes) for image in dataset.images] == [1, 0]
@@ -222,14 +227,14 @@ def test_skip_says_which_image_lost_some_of_its_objects(make_coco):
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 @pytest.mark.parametrize("case", FATAL)
-def test_bad_files(make_coco, case, on_error):
+def test_bad_files(make_coco: Callable[..., Path], case: str, on_error: str) -> None:
     parts, match = FATAL[case]
     with pytest.raises(DatasetError, match=match):
         read_coco(make_coco(**parts), ReadOptions(on_error=on_error))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, "\0"])
-def test_json_that_is_none(make_coco, text):
+def test_json_that_is_none(make_coco: Callable[..., Path], text: str) -> None:
     root = make_coco()
     (root / "instances.json").write_text(text)
     with pytest.raises(
@@ -239,7 +244,7 @@ def test_json_that_is_none(make_coco, text):
     assert len(caught.value.problems) == 1
 
 
-def test_no_or_several_files(make_coco):
+def test_no_or_several_files(make_coco: Callable[..., Path]) -> None:
     root = make_coco()
     (root / "instances.json").rename(root / "x.json")
     assert len(read_coco(root)[0].images) == 2
@@ -259,7 +264,9 @@ def test_no_or_several_files(make_coco):
         ("annotations", {"segmentation": [[float("nan"), 1, 2, 3, 4, 5]]}, "annotation .*holds NaN or infinity"),
     ],
 )
-def test_what_no_manifest_can_hold_registers_nothing(make_coco, tmp_path, row, change, message):
+def test_what_no_manifest_can_hold_registers_nothing(
+    make_coco: Callable[..., Path], tmp_path: Path, row: str, change: dict[str, Any], message: str
+) -> None:
     root = make_coco()
     document = json.loads((root / "instances.json").read_text())
     for image in document["images"]:

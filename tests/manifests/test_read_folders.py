@@ -9,7 +9,7 @@ import tempfile
 import tracemalloc
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def shown(dataset: Dataset) -> set[tuple[str, str, str]]:
 
 
 @FORMS
-def test_splits_classes_and_pixels_are_those_of_the_tree(form, tmp_path: Path) -> None:
+def test_splits_classes_and_pixels_are_those_of_the_tree(form: Callable[..., Any], tmp_path: Path) -> None:
     beside = {"README.md": b"text", "train/cat/._1.jpg": b"macOS", "__MACOSX/train/cat/1.jpg": b"macOS"}
     dataset, root, notes = read_folders(form(tmp_path / "x", TREE | beside))
     assert dataset.classes == ("cat", "dog")
@@ -90,7 +90,7 @@ def test_splits_classes_and_pixels_are_those_of_the_tree(form, tmp_path: Path) -
 
 
 @FORMS
-def test_manifest_keeps_classes_and_a_second_reading_gives_the_same(form, tmp_path: Path) -> None:
+def test_manifest_keeps_classes_and_a_second_reading_gives_the_same(form: Callable[..., Any], tmp_path: Path) -> None:
     path = form(tmp_path / "x", TREE)
     made = import_dataset("folders", path, "pets", ReadOptions(), tmp_path / "artifacts")
     folder = tmp_path / "artifacts/datasets/pets"
@@ -103,7 +103,9 @@ def test_manifest_keeps_classes_and_a_second_reading_gives_the_same(form, tmp_pa
 
 
 @FORMS
-def test_outer_folders_are_passed_and_splits_drawn_where_there_are_none(form, tmp_path: Path) -> None:
+def test_outer_folders_are_passed_and_splits_drawn_where_there_are_none(
+    form: Callable[..., Any], tmp_path: Path
+) -> None:
     flat = {f"all/pets/{label}/{i}.jpg": jpeg(seed=i) for label in ("a", "b") for i in range(20)}
     dataset, _, notes = read_folders(form(tmp_path / "x", flat), ReadOptions(fractions={"train": 0.5, "test": 0.5}))
     assert dataset.classes == ("a", "b")
@@ -123,7 +125,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 @FORMS
-def test_a_source_that_is_gone_is_one_line(form, tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_one_line(form: Callable[..., Any], tmp_path: Path) -> None:
     path = form(tmp_path / "x", TREE)
     dataset, _, _ = read_folders(path)
     opened = ImageSource(path)
@@ -156,7 +158,7 @@ def test_choice_is_of_so_many_per_class_and_split_and_by_the_seed(tmp_path: Path
 
 
 @FORMS
-def test_damaged_and_misplaced_files_are_all_named_or_skipped(form, tmp_path: Path) -> None:
+def test_damaged_and_misplaced_files_are_all_named_or_skipped(form: Callable[..., Any], tmp_path: Path) -> None:
     bad = {
         "train/cat/broken.jpg": TREE["train/cat/1.jpg"][:60],
         "train/cat/empty.png": b"",
@@ -287,11 +289,18 @@ assert os.lseek(archive._opened.fp.fileno(), 0, os.SEEK_CUR) == place
     subprocess.run([sys.executable, "-c", code, path], check=True)  # of its own: pytest has threads
 
 
-def test_a_closed_archive_lets_go_of_its_file_and_opens_it_again(tmp_path: Path, monkeypatch) -> None:
+def test_a_closed_archive_lets_go_of_its_file_and_opens_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = Archive(as_zip(tmp_path, TREE))
     opened: list[zipfile.ZipFile] = []
     make = zipfile.ZipFile
-    monkeypatch.setattr("manifests.files.zipfile.ZipFile", lambda path: opened.append(make(path)) or opened[-1])
+
+    def noting(path: Path) -> zipfile.ZipFile:
+        opened.append(make(path))
+        return opened[-1]
+
+    monkeypatch.setattr("manifests.files.zipfile.ZipFile", noting)
     archive.close()
     for number in (1, 2):
         assert archive.read("test/dog/9.jpg") == TREE["test/dog/9.jpg"]

@@ -1,6 +1,7 @@
 """VOC's forms, its box convention, and every way a VOC folder can be wrong."""
 
 import tracemalloc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ XML = "<annotation><size><width>40</width><height>30</height></size>{}</annotati
 BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
 
 
-def one(name: str = "cat", box=(1, 1, 10, 10), extra: str = "") -> str:
+def one(name: str = "cat", box: Iterable[object] = (1, 1, 10, 10), extra: str = "") -> str:
     return f"<object><name>{name}</name>{extra}{BOX.format(*box)}</object>"
 
 
-def test_a_plain_folder(make_voc):
+def test_a_plain_folder(make_voc: Callable[..., Path]) -> None:
     dataset, root, notes = read_voc(make_voc())
     assert dataset.classes == ("cat", "dog")
     assert [(i.id, i.name, i.split, i.width, i.height) for i in dataset.images] == [
@@ -35,13 +36,13 @@ def test_a_plain_folder(make_voc):
 
 
 @pytest.mark.parametrize("given_path", ["VOC2007", ".", ".."])
-def test_a_devkit_or_its_parent(make_voc, given_path):
+def test_a_devkit_or_its_parent(make_voc: Callable[..., Path], given_path: str) -> None:
     folder = make_voc(folder="VOCdevkit/VOC2007")
     path = {"VOC2007": folder, ".": folder.parent, "..": folder.parent.parent}[given_path]
     assert read_voc(path)[0].name == "VOC2007"
 
 
-def test_several_devkits_are_not_guessed_among(make_voc):
+def test_several_devkits_are_not_guessed_among(make_voc: Callable[..., Path]) -> None:
     devkit = make_voc(folder="VOCdevkit/VOC2007").parent
     make_voc(folder="VOCdevkit/VOC2012")
     with pytest.raises(DatasetError, match=r"several VOC datasets; give the path of one: .*VOC2007, .*VOC2012"):
@@ -50,7 +51,7 @@ def test_several_devkits_are_not_guessed_among(make_voc):
         find_voc_folder(devkit / "VOC2007" / "Annotations")
 
 
-def test_forms_of_2007_2010_and_2012(make_voc):
+def test_forms_of_2007_2010_and_2012(make_voc: Callable[..., Path]) -> None:
     part = f"<part><name>head</name>{BOX.format(2, 2, 4, 4)}</part><actions><jumping>1</jumping></actions>"
     xml = {
         "y2007": XML.format(
@@ -70,14 +71,14 @@ def test_forms_of_2007_2010_and_2012(make_voc):
     assert y2012.boxes.tolist() == [[0.5, 1.25, 10.75, 20.5]]
 
 
-def test_images_of_any_extension(make_voc):
+def test_images_of_any_extension(make_voc: Callable[..., Path]) -> None:
     root = make_voc(images={})
     Image.new("RGB", (40, 30)).save(root / "JPEGImages" / "a.PNG")
     Image.new("L", (40, 30)).save(root / "JPEGImages" / "b.bmp")
     assert [i.file_name for i in read_voc(root)[0].images] == ["a.PNG", "b.bmp"]
 
 
-def test_splits(make_voc):
+def test_splits(make_voc: Callable[..., Path]) -> None:
     xml = {i: XML.format(one()) for i in "abcd"}
     splits = {
         "train": "a\n",
@@ -103,12 +104,12 @@ def test_splits(make_voc):
     assert len(notes) == 3
 
 
-def test_an_image_in_test_and_train_is_noted(make_voc):
+def test_an_image_in_test_and_train_is_noted(make_voc: Callable[..., Path]) -> None:
     _, _, notes = read_voc(make_voc(splits={"train": "a\nb\n", "test": "b\n"}))
     assert notes == ["b.jpg: is in split test and also in train"]
 
 
-def test_a_split_by_seed_moves_no_other_image(make_voc):
+def test_a_split_by_seed_moves_no_other_image(make_voc: Callable[..., Path]) -> None:
     xml = {f"i{n}": XML.format(one()) for n in range(40)}
     options = ReadOptions(fractions={"train": 0.5, "val": 0.25, "test": 0.25}, seed=3)
     few, _, notes = read_voc(make_voc(dict(list(xml.items())[:30]), splits={}, folder="few"), options)
@@ -125,7 +126,7 @@ corner = st.integers(1, 500)
 
 @given(corner, corner, st.integers(2, 500), st.integers(2, 500))
 @settings(deadline=None)
-def test_box_convention(xmin, ymin, width, height):
+def test_box_convention(xmin: int, ymin: int, width: int, height: int) -> None:
     """A 1-based inclusive box covers the same pixels as the slice that we make of it."""
     xmax, ymax = xmin + width - 1, ymin + height - 1
     x1, y1, x2, y2 = from_voc_corners(xmin, ymin, xmax, ymax)
@@ -135,7 +136,7 @@ def test_box_convention(xmin, ymin, width, height):
     assert (x2 - x1) * (y2 - y1) == width * height
 
 
-def test_class_list_gives_order_and_refuses_others(make_voc):
+def test_class_list_gives_order_and_refuses_others(make_voc: Callable[..., Path]) -> None:
     dataset, _, _ = read_voc(make_voc(), ReadOptions(classes=("dog", "cat", "cow")))
     assert dataset.classes == ("dog", "cat", "cow")
     assert dataset.images[0].labels.tolist() == [1, 0]
@@ -150,7 +151,9 @@ def test_class_list_gives_order_and_refuses_others(make_voc):
     ("box", "kept"),
     [((0, 0, 10, 10), [0, 0, 10, 10]), ((-1, 1, 10, 10), [0, 0, 10, 10]), ((31, 21, 42, 32), [30, 20, 40, 30])],
 )
-def test_a_small_overhang_is_clipped_with_a_note(make_voc, box, kept):
+def test_a_small_overhang_is_clipped_with_a_note(
+    make_voc: Callable[..., Path], box: tuple[int, ...], kept: list[int]
+) -> None:
     dataset, _, notes = read_voc(make_voc({"a": XML.format(one(box=box))}, splits={"train": "a"}))
     assert dataset.images[0].boxes.tolist() == [kept]
     assert notes == ["1 boxes stuck out of their image by rounding and were clipped to it"]
@@ -191,7 +194,7 @@ BAD_XML = {
 
 
 @pytest.mark.parametrize("case", BAD_XML)
-def test_bad_annotation(make_voc, case):
+def test_bad_annotation(make_voc: Callable[..., Path], case: str) -> None:
     text, match = BAD_XML[case]
     root = make_voc({"a": text, "b": XML.format(one())})
     with pytest.raises(DatasetError, match=match) as caught:
@@ -204,7 +207,7 @@ def test_bad_annotation(make_voc, case):
     assert dataset.image("b").boxes.tolist() == [[0, 0, 10, 10]]
 
 
-def test_an_entity_bomb_costs_nothing(make_voc):
+def test_an_entity_bomb_costs_nothing(make_voc: Callable[..., Path]) -> None:
     root = make_voc({"a": ENTITIES})
     tracemalloc.start()
     with pytest.raises(DatasetError):
@@ -213,14 +216,14 @@ def test_an_entity_bomb_costs_nothing(make_voc):
     tracemalloc.stop()
 
 
-def test_a_size_of_0_is_no_statement(make_voc):
+def test_a_size_of_0_is_no_statement(make_voc: Callable[..., Path]) -> None:
     assert (
         len(read_voc(make_voc({"a": XML.replace("40", "0").replace("30", "0").format(one())}, splits={}))[0].images)
         == 1
     )
 
 
-def test_all_problems_in_one_report(make_voc):
+def test_all_problems_in_one_report(make_voc: Callable[..., Path]) -> None:
     xml = {
         "a": XML.format(one(box=(9, 9, 1, 1))),
         "b": XML.format(one()),
@@ -251,7 +254,7 @@ def test_all_problems_in_one_report(make_voc):
     assert len(caught.value.problems) == 8
 
 
-def test_skip_leaves_out_bad_images_and_fails_when_none_is_left(make_voc):
+def test_skip_leaves_out_bad_images_and_fails_when_none_is_left(make_voc: Callable[..., Path]) -> None:
     root = make_voc()
     (root / "JPEGImages" / "a.jpg").write_bytes(b"hello")
     dataset, _, notes = read_voc(root, ReadOptions(on_error="skip"))
@@ -263,7 +266,7 @@ def test_skip_leaves_out_bad_images_and_fails_when_none_is_left(make_voc):
     assert len(caught.value.problems) == 3
 
 
-def test_a_bad_image_does_not_hide_what_is_wrong_with_its_boxes(make_voc):
+def test_a_bad_image_does_not_hide_what_is_wrong_with_its_boxes(make_voc: Callable[..., Path]) -> None:
     root = make_voc({"a": XML.format(one(box=(5, 5, 2, 9))), "b": XML.format(one())})
     (root / "JPEGImages" / "a.jpg").write_bytes(b"hello")
     with pytest.raises(DatasetError) as caught:
@@ -273,7 +276,7 @@ def test_a_bad_image_does_not_hide_what_is_wrong_with_its_boxes(make_voc):
     assert "is not an image" in caught.value.problems[1]
 
 
-def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc):
+def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc: Callable[..., Path]) -> None:
     good = one()
     root = make_voc(
         {
@@ -290,7 +293,7 @@ def test_skip_leaves_out_an_image_of_which_no_box_is_left(make_voc):
     assert any(note.endswith("from the file names: train 2 images") for note in notes)
 
 
-def test_an_unlisted_class_is_summed_up_after_three(make_voc):
+def test_an_unlisted_class_is_summed_up_after_three(make_voc: Callable[..., Path]) -> None:
     unlisted = one() + one(name="owl")
     root = make_voc({name: XML.format(unlisted) for name in "abcdef"}, splits={})
     with pytest.raises(DatasetError) as caught:
@@ -304,15 +307,17 @@ def test_an_unlisted_class_is_summed_up_after_three(make_voc):
     ("seed", "drawn"),
     [(0, "split test got 0 of 10 images, a share of 0 where 0.2 was asked for: "), (3, None)],
 )
-def test_a_drawn_split_far_from_what_was_asked_is_noted(make_voc, seed, drawn):
+def test_a_drawn_split_far_from_what_was_asked_is_noted(
+    make_voc: Callable[..., Path], seed: int, drawn: str | None
+) -> None:
     root = make_voc({f"{i}": XML.format(one()) for i in range(10)}, splits={})
     notes = [note for note in read_voc(root, ReadOptions(seed=seed))[2] if "asked" in note]
     assert len(notes) == bool(drawn)
-    assert all(note.startswith(drawn) and "--seed or --test-fraction" in note for note in notes)
+    assert all(note.startswith(drawn or "") and "--seed or --test-fraction" in note for note in notes)
 
 
 @pytest.mark.parametrize("objects", ["<object><name>cat</name></object>", one(name=" "), one(box=(1, 1, "ten", 10))])
-def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_voc, objects):
+def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_voc: Callable[..., Path], objects: str) -> None:
     xml = {"a": XML.format(objects), "b": XML.format(objects + one()), "c": XML.format(""), "d": "<annotation>"}
     dataset, _, notes = read_voc(make_voc(xml, splits={}), ReadOptions(on_error="skip"))
     assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
@@ -321,12 +326,12 @@ def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(make_voc, objec
     assert "left out: Annotations/d.xml: the whole image d.jpg: its annotation cannot be read" in notes
 
 
-def test_an_empty_dataset(make_voc):
+def test_an_empty_dataset(make_voc: Callable[..., Path]) -> None:
     with pytest.raises(DatasetError, match="the dataset has no images"):
         read_voc(make_voc({}, splits={}))
 
 
-def test_links_out_of_the_folder_are_refused(make_voc, tmp_path):
+def test_links_out_of_the_folder_are_refused(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc()
     outside = tmp_path / "outside.jpg"
     (root / "JPEGImages" / "a.jpg").rename(outside)
@@ -340,7 +345,7 @@ def test_links_out_of_the_folder_are_refused(make_voc, tmp_path):
     assert "b.jpg: " in text
 
 
-def test_folders_that_are_links_are_fine(make_voc, tmp_path):
+def test_folders_that_are_links_are_fine(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc()
     for name in ("JPEGImages", "Annotations"):
         (root / name).rename(tmp_path / name)
@@ -348,7 +353,7 @@ def test_folders_that_are_links_are_fine(make_voc, tmp_path):
     assert len(read_voc(root)[0].images) == 2
 
 
-def test_annotations_that_link_out_of_their_folder_are_refused(make_voc, tmp_path):
+def test_annotations_that_link_out_of_their_folder_are_refused(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     root = make_voc()
     (root / "Annotations" / "a.xml").rename(tmp_path / "secret.xml")
     (root / "Annotations" / "a.xml").symlink_to(tmp_path / "secret.xml")
@@ -356,12 +361,12 @@ def test_annotations_that_link_out_of_their_folder_are_refused(make_voc, tmp_pat
         read_voc(root)
 
 
-def test_a_link_of_the_whole_folder_is_fine(make_voc, tmp_path):
+def test_a_link_of_the_whole_folder_is_fine(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(make_voc())
     assert len(read_voc(tmp_path / "link")[0].images) == 2
 
 
-def test_an_unreadable_image(make_voc, monkeypatch):
+def test_an_unreadable_image(make_voc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """By a patch rather than file modes, as root may read everything."""
     read = Path.read_bytes
 
@@ -376,7 +381,7 @@ def test_an_unreadable_image(make_voc, monkeypatch):
         read_voc(root)
 
 
-def test_a_folder_in_an_images_place(make_voc):
+def test_a_folder_in_an_images_place(make_voc: Callable[..., Path]) -> None:
     root = make_voc()
     (root / "JPEGImages" / "a.jpg").unlink()
     (root / "JPEGImages" / "a.jpg").mkdir()
@@ -384,14 +389,14 @@ def test_a_folder_in_an_images_place(make_voc):
         read_voc(root)
 
 
-def test_split_files_that_are_no_text(make_voc):
+def test_split_files_that_are_no_text(make_voc: Callable[..., Path]) -> None:
     root = make_voc()
     (root / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(DatasetError, match=r"ImageSets/Main/train\.txt: is not UTF-8"):
         read_voc(root)
 
 
-def test_the_same_picture_in_two_splits_is_noted(make_voc):
+def test_the_same_picture_in_two_splits_is_noted(make_voc: Callable[..., Path]) -> None:
     root = make_voc()
     (root / "JPEGImages" / "b.jpg").write_bytes((root / "JPEGImages" / "a.jpg").read_bytes())
     assert read_voc(root)[2] == ["b.jpg: is the same picture as a.jpg, across the splits train and test"]
@@ -399,7 +404,7 @@ def test_the_same_picture_in_two_splits_is_noted(make_voc):
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("stated", ["stored", "upright"])
-def test_boxes_of_exif_turned_images(make_voc, orientation, stated):
+def test_boxes_of_exif_turned_images(make_voc: Callable[..., Path], orientation: int, stated: str) -> None:
     """One bright rectangle: wherever EXIF puts it, the box must be around it.
 
     Orientations that swap width and height tell by the stated size which frame the box is in; others are upright.
@@ -436,6 +441,6 @@ def test_boxes_of_exif_turned_images(make_voc, orientation, stated):
     assert sum(expected in note for note in notes) == 1
 
 
-def test_a_plain_doctype_is_harmless(make_voc):
+def test_a_plain_doctype_is_harmless(make_voc: Callable[..., Path]) -> None:
     root = make_voc({"a": "<!DOCTYPE annotation>" + XML.format(one())}, splits={})
     assert len(read_voc(root)[0].images) == 1

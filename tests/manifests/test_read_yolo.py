@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from manifests.readers.yolo import label_file
 YAML = "train: images/train\nval: images/val\nnames: {0: cat, 1: dog}\n"
 
 
-def test_boxes_are_fractions_of_the_image(make_yolo):
+def test_boxes_are_fractions_of_the_image(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": "1 0.5 0.5 0.25 0.4\n0 0.05 0.05 0.1 0.1\n\n", "b": None}, classes="cat\ndog\n")
     dataset, folder, notes = read_yolo(root)
     a, b = dataset.images
@@ -24,7 +26,7 @@ def test_boxes_are_fractions_of_the_image(make_yolo):
     assert notes[1].startswith("the source has no splits: ")
 
 
-def test_labels_without_an_image_and_images_without_labels_are_noted(make_yolo):
+def test_labels_without_an_image_and_images_without_labels_are_noted(make_yolo: Callable[..., Path]) -> None:
     box = "0 .5 .5 .5 .5"
     root = make_yolo({"train/a": box, "train/b": box, "train/c": None, "val/d": None, "val/e": box}, YAML)
     assert (
@@ -38,7 +40,7 @@ def test_labels_without_an_image_and_images_without_labels_are_noted(make_yolo):
     assert "2 label files have no image (such as labels/train/b.txt)" in read_yolo(root)[2]
 
 
-def test_only_labels_of_no_image_at_all_are_without_one(make_yolo):
+def test_only_labels_of_no_image_at_all_are_without_one(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": "0 .5 .5 .5 .5", "b": "0 .5 .5 .5 .5"}, "train: list.txt\nnames: [cat]")
     (root / "list.txt").write_text("images/a.jpg\n")
     left_out = [
@@ -56,7 +58,7 @@ def test_only_labels_of_no_image_at_all_are_without_one(make_yolo):
 
 
 @pytest.mark.parametrize("names", ["{0: cat, 1: dog}", "[cat, dog]"])
-def test_data_yaml(make_yolo, names):
+def test_data_yaml(make_yolo: Callable[..., Path], names: str) -> None:
     root = make_yolo(
         {"train/a": "0 .5 .5 .5 .5", "val/b": "1 .5 .5 .5 .5"},
         YAML.split("names", maxsplit=1)[0] + f"names: {names}\nnc: 2",
@@ -70,12 +72,12 @@ def test_data_yaml(make_yolo, names):
     assert read_yolo(root / "data.yaml")[0] == dataset
 
 
-def test_split_folders_without_a_description(make_yolo):
+def test_split_folders_without_a_description(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"train/a": "0 .5 .5 .5 .5", "test/b": "0 .5 .5 .5 .5"}, classes="cat")
     assert read_yolo(root)[0].splits == ("test", "train")
 
 
-def test_exporters_paths_and_list_files(make_yolo):
+def test_exporters_paths_and_list_files(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": "0 .5 .5 .5 .5", "b": "0 .5 .5 .5 .5"})
     (root / "train").mkdir()
     shutil.move(root / "images", root / "train" / "images")
@@ -89,7 +91,7 @@ def test_exporters_paths_and_list_files(make_yolo):
     assert "data.yaml: path '..' is not a folder below" in notes[0]
 
 
-def test_polygons(make_yolo):
+def test_polygons(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": "0 0.25 0.5 0.5 0.9 0.75 0.1"}, classes="cat")
     image = read_yolo(root)[0].images[0]
     np.testing.assert_allclose(image.boxes, [[10, 3, 30, 27]], atol=1e-5)
@@ -106,7 +108,7 @@ def test_polygons(make_yolo):
         ("all/a.jpg", "all/a.txt"),
     ],
 )
-def test_label_file(image, label):
+def test_label_file(image: str, label: str) -> None:
     assert label_file(image) == label
 
 
@@ -129,7 +131,7 @@ def test_label_file(image, label):
         ("0 0 0 20 0 20 15", "YOLO's are fractions of the image's width and height"),
     ],
 )
-def test_bad_lines(make_yolo, line, match):
+def test_bad_lines(make_yolo: Callable[..., Path], line: str, match: str) -> None:
     root = make_yolo({"a": f"0 .5 .5 .5 .5\n{line}\n"}, classes="cat\ndog")
     with pytest.raises(DatasetError, match=rf"^labels/a\.txt: line 2: .*{match}.*; "):
         read_yolo(root)
@@ -139,7 +141,7 @@ def test_bad_lines(make_yolo, line, match):
 @pytest.mark.parametrize(
     "line", ["2 .5 .5 .5 .5", "0 .5 .5 .5", "a cat", "\0\1\ufffd\x02", "0 .5 .5 0 .5", "0 3 3 .1 .1"]
 )
-def test_skip_leaves_out_an_image_that_lost_all_of_its_objects(make_yolo, line):
+def test_skip_leaves_out_an_image_that_lost_all_of_its_objects(make_yolo: Callable[..., Path], line: str) -> None:
     root = make_yolo({"a": line, "b": f"{line}\n0 .5 .5 .5 .5", "c": "", "d": f"{line}\n{line}"}, classes="cat\ndog")
     dataset, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
     assert [(i.name, len(i.boxes)) for i in dataset.images] == [("b", 1), ("c", 0)]
@@ -149,7 +151,7 @@ def test_skip_leaves_out_an_image_that_lost_all_of_its_objects(make_yolo, line):
 
 
 @pytest.mark.parametrize("line", ["2 .5 .5 .5 .5", "0 20 15 5 6", "0 .5 .5"])
-def test_one_cause_in_many_files_is_summed_up_after_three(make_yolo, line):
+def test_one_cause_in_many_files_is_summed_up_after_three(make_yolo: Callable[..., Path], line: str) -> None:
     good, described = "0 .5 .5 .5 .5", "train: images\nnames: [cat, dog]"
     labels = dict.fromkeys("abcdef", f"{line}\n{line}") | {"y": f"{good}\n7 1 1 1 1", "z": good}
     root = make_yolo(labels, described)
@@ -169,12 +171,12 @@ def test_one_cause_in_many_files_is_summed_up_after_three(make_yolo, line):
     assert f"left out: labels/c.txt: {whole}" in notes
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_label(make_yolo):
+def test_a_byte_order_mark_is_no_part_of_the_first_label(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": "\ufeff0 .5 .5 .5 .5"}, classes="cat")
     assert read_yolo(root)[0].images[0].labels.tolist() == [0]
 
 
-def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo):
+def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": None, "b": "0 .5 .5 .5 .5"}, classes="cat")
     (root / "labels" / "a.txt").mkdir()
     dataset, _, notes = read_yolo(root, ReadOptions(on_error="skip"))
@@ -199,12 +201,12 @@ def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo):
         ("train: images\nnames: !!python/object/apply:os.system ['true']", "not well-formed YAML"),
     ],
 )
-def test_bad_description(make_yolo, yaml, match):
+def test_bad_description(make_yolo: Callable[..., Path], yaml: str, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         read_yolo(make_yolo({"a": "0 .5 .5 .5 .5"}, yaml))
 
 
-def test_list_files_cannot_leave_the_folder(make_yolo):
+def test_list_files_cannot_leave_the_folder(make_yolo: Callable[..., Path]) -> None:
     root = make_yolo({"a": "0 .5 .5 .5 .5"}, "train: list.txt\nnames: [cat]")
     (root / "list.txt").write_text("images/a.jpg\n../../etc/passwd\n/etc/passwd\n")
     with pytest.raises(DatasetError) as caught:
@@ -212,7 +214,7 @@ def test_list_files_cannot_leave_the_folder(make_yolo):
     assert [line.split(": '")[0] for line in caught.value.problems] == ["list.txt: line 2", "list.txt: line 3"]
 
 
-def test_no_class_names_or_images(make_yolo, tmp_path):
+def test_no_class_names_or_images(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
     root = make_yolo({"a": "0 .5 .5 .5 .5"})
     with pytest.raises(DatasetError, match=r"no data\.yaml and no classes\.txt; .* by --classes"):
         read_yolo(root)
@@ -223,7 +225,7 @@ def test_no_class_names_or_images(make_yolo, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 3000 + "/a.jpg", "\ud800.jpg"])
-def test_names_that_no_file_can_have(make_yolo, name):
+def test_names_that_no_file_can_have(make_yolo: Callable[..., Path], name: str) -> None:
     described = json.dumps({"train": "list.txt", "val": name, "path": name, "names": ["cat"]})
     root = make_yolo({"a": ""}, described)
     (root / "list.txt").write_bytes(f"images/{name}\n".encode("utf-8", "replace"))
@@ -231,7 +233,7 @@ def test_names_that_no_file_can_have(make_yolo, name):
         read_yolo(root)
 
 
-def test_files_that_link_out_of_the_dataset_are_refused(make_yolo, tmp_path):
+def test_files_that_link_out_of_the_dataset_are_refused(make_yolo: Callable[..., Path], tmp_path: Path) -> None:
     root = make_yolo({"a": "0 0.5 0.5 0.4 0.4"}, "train: images\nnames: [cat]\n")
     for name in ("labels/a.txt", "data.yaml"):
         (root / name).rename(tmp_path / "secret")

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pycocotools.coco import COCO
@@ -17,14 +18,14 @@ pytestmark = [
 ]
 
 
-def test_raccoon(tmp_path):
+def test_raccoon(tmp_path: Path) -> None:
     done = import_dataset("voc", DATA / "raccoon", "raccoon", ReadOptions(), tmp_path)
     assert {split: len(done.dataset.split(split)) for split in done.dataset.splits} == {"test": 50, "train": 150}
     assert sum(len(image.boxes) for image in done.dataset.images) == 217
     assert sum("same picture" in note for note in done.source.notes) == 4
 
 
-def test_bccd(tmp_path):
+def test_bccd(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         read_voc(DATA / "bccd")
     assert [line.split(":")[0] for line in caught.value.problems] == [
@@ -38,7 +39,7 @@ def test_bccd(tmp_path):
     assert next(row for row in rows if row[:1] == ["RBC"])[5] == "4153"
 
 
-def test_coco128(tmp_path):
+def test_coco128(tmp_path: Path) -> None:
     done = import_dataset("coco", DATA / "coco128", "coco128", ReadOptions(), tmp_path)
     with contextlib.redirect_stdout(io.StringIO()):
         ours = COCO(str(tmp_path / "datasets/coco128/manifest.json"))
@@ -46,7 +47,7 @@ def test_coco128(tmp_path):
     assert ours.getCatIds() == theirs.getCatIds()
     assert sorted(ours.getImgIds()) == sorted(theirs.getImgIds())
 
-    def rows(coco: COCO) -> list[tuple]:
+    def rows(coco: COCO) -> list[tuple[Any, ...]]:
         return sorted(
             (a["image_id"], a["category_id"], *(round(v, 3) for v in a["bbox"]), a["area"], a["iscrowd"])
             for a in coco.anns.values()

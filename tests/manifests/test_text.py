@@ -16,18 +16,18 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\u
 @pytest.mark.parametrize("encoding", MARKED)
 @given(TEXT)
 @settings(deadline=None, max_examples=30)
-def test_any_text_with_a_mark_is_read_as_it_was_written(encoding, text):
+def test_any_text_with_a_mark_is_read_as_it_was_written(encoding: str, text: str) -> None:
     assert decode_text(MARKED[encoding] + text.encode(encoding), "x") == text
 
 
 @given(TEXT)
 @settings(deadline=None, max_examples=50)
-def test_utf_8_needs_no_mark(text):
+def test_utf_8_needs_no_mark(text: str) -> None:
     assert decode_text(text.encode(), "x") == text
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
-def test_utf_16_without_a_mark_is_known_by_its_zeros(encoding):
+def test_utf_16_without_a_mark_is_known_by_its_zeros(encoding: str) -> None:
     assert decode_text("dog\ncat\n".encode(encoding), "x") == "dog\ncat\n"
 
 
@@ -43,13 +43,13 @@ def test_utf_16_without_a_mark_is_known_by_its_zeros(encoding):
         (b"caf\xe9", "byte 0xe9 in line 1"),
     ],
 )
-def test_other_encodings_are_refused_and_nothing_is_replaced(data, match):
+def test_other_encodings_are_refused_and_nothing_is_replaced(data: bytes, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         decode_text(data, "classes.txt")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_lines_of_all_systems_and_of_joined_files(end):
+def test_lines_of_all_systems_and_of_joined_files(end: str) -> None:
     assert text_lines(f"a b{end}\ufeffc\u2028d{end}") == ["a b", "c\u2028d", ""]
 
 
@@ -58,7 +58,7 @@ XML = '<?xml version="1.0" encoding="{}"?><Annotation xmlns="http://x"><Object><
 
 @pytest.mark.parametrize("declared", ["utf-8", "UTF-8", "utf-16", "gb2312", "GBK", "gb18030"])
 @pytest.mark.parametrize("before", ["", "\n  "])
-def test_xml_is_in_its_declared_encoding_and_its_names_are_plain(declared, before):
+def test_xml_is_in_its_declared_encoding_and_its_names_are_plain(declared: str, before: str) -> None:
     text = XML.format(declared).replace("é", "")
     data = (before + text).encode("utf-8" if declared.lower().startswith("utf") else declared)
     root = parse_xml(data, "a.xml")
@@ -66,7 +66,7 @@ def test_xml_is_in_its_declared_encoding_and_its_names_are_plain(declared, befor
 
 
 @pytest.mark.parametrize("encoding", ["big5", "shift_jis", "euc-kr", "latin-1", "windows-1252", "utf-16", "utf-8-sig"])
-def test_xml_in_other_encodings(encoding):
+def test_xml_in_other_encodings(encoding: str) -> None:
     name = {"latin-1": "café", "windows-1252": "café", "euc-kr": "개", "shift_jis": "犬"}.get(encoding, "狗")
     declared = {"utf-8-sig": "utf-8"}.get(encoding, encoding)
     data = f'<?xml version="1.0" encoding="{declared}"?><a><b>{name}</b></a>'.encode(encoding)
@@ -85,13 +85,13 @@ def test_xml_in_other_encodings(encoding):
         (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "declares entities"),
     ],
 )
-def test_xml_that_is_refused(data, match):
+def test_xml_that_is_refused(data: bytes, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         parse_xml(data, "a.xml")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_json_in_any_unicode_encoding(encoding):
+def test_json_in_any_unicode_encoding(encoding: str) -> None:
     assert parse_json('{"a": "狗"}'.encode(encoding), "x") == {"a": "狗"}
 
 
@@ -99,7 +99,7 @@ WORDS = ["yes", "no", "on", "off", "true", "False", "NULL", "~", "007", "0x1F", 
 WORDS += [".5", "2024-01-02", "=", "inf", ".nan", "y"]
 
 
-def test_yaml_words_are_what_is_written():
+def test_yaml_words_are_what_is_written() -> None:
     assert parse_yaml(f"names: [{', '.join(WORDS)}]".encode(), "x") == {"names": WORDS}
     assert parse_yaml("\n".join(f"- {word}" for word in WORDS).encode("utf-16"), "x") == WORDS
     assert parse_yaml(b"a: &a {b: 1}\nc: {<<: *a, '2': no}\nd:\n", "x") == {
@@ -110,13 +110,13 @@ def test_yaml_words_are_what_is_written():
 
 
 @pytest.mark.parametrize("text", ["{", "a: !!python/object/apply:os.system ['true']", "a: *b", "[" * 3000])
-def test_yaml_that_is_refused(text):
+def test_yaml_that_is_refused(text: str) -> None:
     with pytest.raises(DatasetError, match=r"x\.yaml: is not well-formed YAML"):
         parse_yaml(text.encode(), "x.yaml")
 
 
 @pytest.mark.parametrize("name", ["2007", "012", "1_000", "no", "On", "1e5", "2024-01-02", "null", "0o17", "1.5e3"])
-def test_a_dataset_named_like_a_number_or_a_word_is_printed_in_quotes(name):
+def test_a_dataset_named_like_a_number_or_a_word_is_printed_in_quotes(name: str) -> None:
     from ruamel.yaml import YAML  # DVC's
 
     printed = f"dataset: {as_yaml(name)}"
@@ -125,6 +125,6 @@ def test_a_dataset_named_like_a_number_or_a_word_is_printed_in_quotes(name):
 
 
 @pytest.mark.parametrize("name", ["scenes", "voc2007", "a_1", "e5", "Node", "yesterday"])
-def test_other_dataset_names_need_no_quotes(name):
+def test_other_dataset_names_need_no_quotes(name: str) -> None:
     assert as_yaml(name) == name
     assert yaml.safe_load(f"dataset: {name}") == {"dataset": name}

@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def devkit(root: Path, ids: str = "abc", lists: Mapping[str, str | bytes] | None
 
 # --- VOC ---
 
-LISTS = {
+LISTS: dict[str, str | bytes] = {
     "plain": "a\nb\n",
     "extension": "a.jpg\nb.JPG\n",
     "another extension": "a.png\nb.xml\n",
@@ -52,33 +52,33 @@ LISTS = {
 
 
 @pytest.mark.parametrize("form", LISTS)
-def test_voc_lists(tmp_path, form):
+def test_voc_lists(tmp_path: Path, form: str) -> None:
     dataset, _, _ = read_voc(devkit(tmp_path, lists={"train.txt": LISTS[form], "TEST.TXT": "c"}))
     assert splits(dataset) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "TEST"}
 
 
-def test_voc_names_with_spaces_and_accents(tmp_path):
+def test_voc_names_with_spaces_and_accents(tmp_path: Path) -> None:
     put(tmp_path, {f"JPEGImages/{i}.jpg": jpeg() for i in ("my photo 1", "my  photo 2", NFD)})
     put(tmp_path, {f"Annotations/{i}.xml": CUP for i in ("my photo 1", "my photo 2", NFC)})
     put(tmp_path, {"ImageSets/Main/train.txt": f'my photo 1\n"my photo 2"\n{NFC}\n'})
     assert sorted(splits(read_voc(tmp_path)[0]).values()) == ["train"] * 3
 
 
-def test_voc_lists_of_single_classes_alone(tmp_path):
+def test_voc_lists_of_single_classes_alone(tmp_path: Path) -> None:
     lists = {"cup_train.txt": "a.jpg 1\nb.jpg -1\n", "my_cup_train.txt": "a 0\n", "cup_val.txt": "c.jpg\t1\n"}
     dataset, _, notes = read_voc(devkit(tmp_path, lists=lists))
     assert splits(dataset) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "val"}
     assert any(note.startswith("ImageSets/Main has lists of single classes only") for note in notes)
 
 
-def test_voc_lists_that_are_not_read_are_named(tmp_path):
+def test_voc_lists_that_are_not_read_are_named(tmp_path: Path) -> None:
     lists = {"train.txt": "a", "cup_test.txt": "b 1", "../all.txt": "a"}
     notes = read_voc(devkit(tmp_path, lists=lists))[2]
     assert any(note.startswith("ImageSets/Main/cup_test.txt: is the list of one class") for note in notes)
     assert any(note.startswith("ImageSets/all.txt: is not read") for note in notes)
 
 
-def test_voc_a_line_that_may_be_two_images_is_a_problem(tmp_path):
+def test_voc_a_line_that_may_be_two_images_is_a_problem(tmp_path: Path) -> None:
     ids = ("cam1/f", "cam2/f")
     with pytest.raises(DatasetError, match=r"train\.txt line 1: 'f' is not one image id"):
         read_voc(devkit(tmp_path, ids, {"train.txt": "f"}))  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ VOC_LAYOUTS: dict[str, tuple[dict[str, str], list[str]]] = {
 
 
 @pytest.mark.parametrize("layout", VOC_LAYOUTS)
-def test_voc_layouts(tmp_path, layout):
+def test_voc_layouts(tmp_path: Path, layout: str) -> None:
     pairs, expected = VOC_LAYOUTS[layout]
     put(tmp_path, {name: jpeg(seed=n) for n, name in enumerate(pairs)} | dict.fromkeys(pairs.values(), CUP))
     dataset, root, _ = read_voc(tmp_path)
@@ -119,7 +119,7 @@ def test_voc_layouts(tmp_path, layout):
 
 
 @pytest.mark.parametrize("stated", ["{}", "C:\\Users\\me\\{}", "/home/u/{}", "{}.png"])
-def test_voc_folders_of_any_names_and_annotations_of_any_names(tmp_path, stated):
+def test_voc_folders_of_any_names_and_annotations_of_any_names(tmp_path: Path, stated: str) -> None:
     put(tmp_path / "p", {f"{i}.jpg": jpeg(seed=n) for n, i in enumerate("ab")})
     xml = {f"x_{i}.xml": CUP.replace("x.jpg", stated.format(f"{i}.jpg").replace(".jpg.png", ".png")) for i in "ab"}
     put(tmp_path / "q", xml)
@@ -142,19 +142,19 @@ def test_voc_folders_of_any_names_and_annotations_of_any_names(tmp_path, stated)
         (None, {"images": ".", "annotations": "nowhere"}, r"no such folder; correct --annotations"),
     ],
 )
-def test_voc_folders_that_are_missing(path, options, match):
+def test_voc_folders_that_are_missing(path: None, options: dict[str, Any], match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         read_voc(path, ReadOptions(**options))
 
 
 @pytest.mark.parametrize("beside", ["a.xml", "a.txt", "a.json", "Thumbs.db", ".DS_Store", "._a.jpg", "._b.xml"])
-def test_voc_files_beside_pictures_are_none(tmp_path, beside):
+def test_voc_files_beside_pictures_are_none(tmp_path: Path, beside: str) -> None:
     root = devkit(tmp_path)
     put(root, {f"JPEGImages/{beside}": "x", f"Annotations/{'a.txt' if beside == 'a.xml' else beside}": "x"})
     assert names(read_voc(root)[0]) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
-def test_voc_annotations_set_aside_are_noted(tmp_path):
+def test_voc_annotations_set_aside_are_noted(tmp_path: Path) -> None:
     notes = read_voc(put(devkit(tmp_path), {"Annotations/old/a.xml": CUP}))[2]
     assert "1 annotations in sub-folders have no image and are left out (such as Annotations/old/a.xml)" in notes
 
@@ -174,7 +174,7 @@ XML_FORMS = {
 
 
 @pytest.mark.parametrize("form", XML_FORMS)
-def test_voc_xml_forms(tmp_path, form):
+def test_voc_xml_forms(tmp_path: Path, form: str) -> None:
     dataset, _, _ = read_voc(put(devkit(tmp_path, "a"), {"Annotations/a.xml": XML_FORMS[form]}))
     assert dataset.classes == ("cup",)
     assert [len(image.boxes) for image in dataset.images] == [1]
@@ -190,7 +190,7 @@ def test_voc_xml_forms(tmp_path, form):
         ("<a>" * 5000 + "</a>" * 5000, "its root is <a>"),
     ],
 )
-def test_voc_xml_of_another_form_is_not_an_empty_one(tmp_path, xml, match):
+def test_voc_xml_of_another_form_is_not_an_empty_one(tmp_path: Path, xml: str, match: str) -> None:
     with pytest.raises(DatasetError, match=rf"Annotations/a\.xml: {match}"):
         read_voc(put(devkit(tmp_path), {"Annotations/a.xml": xml}))
 
@@ -242,10 +242,11 @@ YOLO_LAYOUTS: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("layout", YOLO_LAYOUTS)
-def test_yolo_layouts(tmp_path, layout):
+def test_yolo_layouts(tmp_path: Path, layout: str) -> None:
     files = YOLO_LAYOUTS[layout]
     (picture, label), *rest = files.items()
-    put(tmp_path, {picture: jpeg(), label: LINE} | dict(rest))
+    contents: dict[str, str | bytes] = {picture: jpeg(), label: LINE, **dict(rest)}
+    put(tmp_path, contents)
     if layout == "utf-16":
         (tmp_path / "classes.txt").write_bytes("cup".encode("utf-16"))
     dataset, _, _ = read_yolo(tmp_path)
@@ -254,8 +255,9 @@ def test_yolo_layouts(tmp_path, layout):
 
 
 @pytest.mark.parametrize("form", [form for form in LISTS if form not in ("folders", "backslashes")])
-def test_yolo_lists(tmp_path, form):
-    text = LISTS[form] if isinstance(LISTS[form], bytes) else LISTS[form].encode()  # type: ignore[union-attr]
+def test_yolo_lists(tmp_path: Path, form: str) -> None:
+    listed = LISTS[form]
+    text = listed if isinstance(listed, bytes) else listed.encode()
     put(tmp_path, {f"images/{i}.jpg": jpeg(seed=n) for n, i in enumerate("ab")})
     put(tmp_path, {"labels/a.txt": LINE, "data.yaml": "train: list.txt\nnames: [cup]", "list.txt": text})
     assert names(read_yolo(tmp_path)[0]) == ["images/a.jpg", "images/b.jpg"]
@@ -265,13 +267,13 @@ def test_yolo_lists(tmp_path, form):
     "line",
     ["images/my a.jpg", '"images/my a.jpg"', "images\\my a.jpg", "/x/y/images/MY A.jpg", "my a", "data/my a.jpg"],
 )
-def test_yolo_list_lines(tmp_path, line):
+def test_yolo_list_lines(tmp_path: Path, line: str) -> None:
     put(tmp_path, {"images/my a.jpg": jpeg(), "labels/my a.txt": LINE})
     put(tmp_path, {"data.yaml": "train: list.txt\nnames: [cup]", "list.txt": line})
     assert names(read_yolo(tmp_path)[0]) == ["images/my a.jpg"]
 
 
-def test_yolo_pictures_beside_folders_are_taken_or_told(tmp_path):
+def test_yolo_pictures_beside_folders_are_taken_or_told(tmp_path: Path) -> None:
     put(
         tmp_path, {f"images/{i}.jpg": jpeg(seed=n) for n, i in enumerate("abc")} | {"images/unsure/d.jpg": jpeg(seed=9)}
     )
@@ -286,7 +288,7 @@ def test_yolo_pictures_beside_folders_are_taken_or_told(tmp_path):
     assert "pictures: 4 seen, 1 taken, 3 left out" in notes
 
 
-def test_yolo_lists_beside_images_are_named_where_they_are_not_read(tmp_path):
+def test_yolo_lists_beside_images_are_named_where_they_are_not_read(tmp_path: Path) -> None:
     put(tmp_path, {"images/a.jpg": jpeg(), "labels/a.txt": LINE, "classes.txt": "cup", "train.txt": "images/a.jpg"})
     assert "train.txt: is not read, as there is an images/; a data.yaml can name it" in read_yolo(tmp_path)[2]
 
@@ -305,7 +307,7 @@ YAML_NAMES = {
 
 @pytest.mark.parametrize("written", YAML_NAMES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_yolo_class_names_are_as_written(tmp_path, written, encoding):
+def test_yolo_class_names_are_as_written(tmp_path: Path, written: str, encoding: str) -> None:
     classes = YAML_NAMES[written]
     put(tmp_path, {"images/a.jpg": jpeg(), "labels/a.txt": LINE})
     put(tmp_path, {"data.yaml": f"train: images\nnc: {len(classes)}\nnames: {written}".encode(encoding)})
@@ -313,26 +315,26 @@ def test_yolo_class_names_are_as_written(tmp_path, written, encoding):
 
 
 @pytest.mark.parametrize("names_text", ["[a, '']", "{0: a, 1: ' '}", "{0: a, 00: b}", "cup", "[[a]]"])
-def test_yolo_class_names_that_are_none(tmp_path, names_text):
+def test_yolo_class_names_that_are_none(tmp_path: Path, names_text: str) -> None:
     put(tmp_path, {"images/a.jpg": jpeg(), "data.yaml": f"train: images\nnames: {names_text}"})
     with pytest.raises(DatasetError, match=r"data\.yaml: names "):
         read_yolo(tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["cp950", "latin-1", "cp1252"])
-def test_yolo_classes_in_no_unicode_are_refused(tmp_path, encoding):
+def test_yolo_classes_in_no_unicode_are_refused(tmp_path: Path, encoding: str) -> None:
     put(tmp_path, {"images/a.jpg": jpeg(), "classes.txt": ("名" if encoding == "cp950" else "café").encode(encoding)})
     with pytest.raises(DatasetError, match=r"^classes\.txt: is not UTF-8 text"):
         read_yolo(tmp_path)
 
 
 @pytest.mark.parametrize("number", ["0", "0.0", "0.000000e+00", "00"])
-def test_yolo_class_numbers(tmp_path, number):
+def test_yolo_class_numbers(tmp_path: Path, number: str) -> None:
     put(tmp_path, {"images/a.jpg": jpeg(), "labels/a.txt": f"{number} 5e-1 .5 0.5 0.5", "classes.txt": "cup"})
     assert len(read_yolo(tmp_path)[0].images[0].boxes) == 1
 
 
-def test_yolo_decimal_commas_are_named(tmp_path):
+def test_yolo_decimal_commas_are_named(tmp_path: Path) -> None:
     put(tmp_path, {"images/a.jpg": jpeg(), "labels/a.txt": "0 0,5 0,5 0,1 0,1", "classes.txt": "cup"})
     with pytest.raises(DatasetError, match="write decimal points, not commas"):
         read_yolo(tmp_path)
@@ -343,7 +345,7 @@ def test_yolo_decimal_commas_are_named(tmp_path):
 
 def coco(root: Path, **changes: Any) -> Path:
     """Two pictures with an object each; keywords change every image, annotation or category."""
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "images": [{"id": i, "file_name": f"{n}.jpg"} for i, n in ((1, "a"), (2, "b"))],
         "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 9, 9]} for i in (1, 2)],
         "categories": [{"id": 1, "name": "cup"}],
@@ -370,12 +372,12 @@ def coco(root: Path, **changes: Any) -> Path:
         {"categories": {"id": "1"}},
     ],
 )
-def test_coco_fields(tmp_path, changes):
+def test_coco_fields(tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = read_coco(coco(tmp_path / "plain"), name="x")[0]
     assert dataset_to_json(read_coco(coco(tmp_path / "changed", **changes), name="x")[0]) == dataset_to_json(plain)
 
 
-def test_coco_ids_as_texts_are_one_note(tmp_path):
+def test_coco_ids_as_texts_are_one_note(tmp_path: Path) -> None:
     root = coco(tmp_path, images=lambda row: {"id": str(row["id"])})
     assert sum("ids as texts" in note for note in read_coco(root)[2]) <= 3
     with pytest.raises(DatasetError) as caught:
@@ -390,7 +392,7 @@ def test_coco_ids_as_texts_are_one_note(tmp_path):
         *("C:\\x\\{}.jpg", "/home/u/images/{}.jpg", "other/{}.jpg"),
     ],
 )
-def test_coco_file_names(tmp_path, form):
+def test_coco_file_names(tmp_path: Path, form: str) -> None:
     root = coco(tmp_path, images=lambda row: {"file_name": form.format(row["file_name"][0])})
     dataset, images, _ = read_coco(root)
     assert [(images / name).relative_to(tmp_path).as_posix() for name in names(dataset)] == [
@@ -407,20 +409,20 @@ def test_coco_file_names(tmp_path, form):
         ("c.jpg", "there is no such file"),
     ],
 )
-def test_coco_file_names_that_are_refused(tmp_path, name, match):
+def test_coco_file_names_that_are_refused(tmp_path: Path, name: str, match: str) -> None:
     root = coco(tmp_path, images=lambda row: {"file_name": "b.jpg" if row["id"] == 2 else name})
     with pytest.raises(DatasetError, match=match):
         read_coco(root)
 
 
 @pytest.mark.parametrize(("name", "label"), [(7, "7"), (1.5, "1.5"), (" cup", " cup"), ("hot  dog", "hot  dog")])
-def test_coco_class_names(tmp_path, name, label):
+def test_coco_class_names(tmp_path: Path, name: float | str, label: str) -> None:
     dataset = read_coco(coco(tmp_path, categories={"name": name}))[0]
     assert dataset.classes == (label,)
 
 
 @pytest.mark.parametrize("group", ["tableware", "cup"])
-def test_coco_roboflows_group_is_no_class(tmp_path, group):
+def test_coco_roboflows_group_is_no_class(tmp_path: Path, group: str) -> None:
     root = coco(tmp_path, categories={"supercategory": group})
     document = json.loads((root / "instances.json").read_text())
     document["categories"].insert(0, {"id": 0, "name": group, "supercategory": "none"})
@@ -459,12 +461,12 @@ def _voc(root: Path, broken: Mapping[str, str | bytes]) -> Any:
         (read_folders, {"cat/a.jpg": LFS, "dog/a.jpg": jpeg()}),
     ],
 )
-def test_git_lfs_pointers_are_named(tmp_path, reader, files):
+def test_git_lfs_pointers_are_named(tmp_path: Path, reader: Callable[..., Any], files: dict[str, Any]) -> None:
     with pytest.raises(DatasetError, match="is a Git LFS pointer, not the file itself; run `git lfs pull`"):
         reader(put(tmp_path, files))
 
 
-def test_many_pointers_are_three_lines(tmp_path):
+def test_many_pointers_are_three_lines(tmp_path: Path) -> None:
     root = devkit(tmp_path, "abcdefgh")
     put(root, {f"JPEGImages/{i}.jpg": LFS for i in "abcdefgh"})
     with pytest.raises(DatasetError) as caught:
@@ -487,12 +489,14 @@ def test_many_pointers_are_three_lines(tmp_path):
         ),
     ],
 )
-def test_a_dataset_without_any_object_is_refused(tmp_path, reader, files, on_error):
+def test_a_dataset_without_any_object_is_refused(
+    tmp_path: Path, reader: Callable[..., Any], files: dict[str, Any], on_error: str
+) -> None:
     with pytest.raises(DatasetError, match="no object was found for any of its 1 images"):
         reader(put(tmp_path, files), ReadOptions(on_error=on_error))
 
 
-def test_refusals_say_whether_skip_would_pass_over_them(tmp_path):
+def test_refusals_say_whether_skip_would_pass_over_them(tmp_path: Path) -> None:
     root = put(devkit(tmp_path), {"JPEGImages/a.jpg": b""})
     with pytest.raises(DatasetError) as caught:
         read_voc(root)
@@ -510,7 +514,7 @@ def test_refusals_say_whether_skip_would_pass_over_them(tmp_path):
     assert caught.value.hint == ""  # nothing would be left
 
 
-def test_classes_that_hardly_differ_and_those_without_an_object_are_named(tmp_path):
+def test_classes_that_hardly_differ_and_those_without_an_object_are_named(tmp_path: Path) -> None:
     root = devkit(tmp_path)
     put(
         root,
@@ -530,7 +534,7 @@ def test_classes_that_hardly_differ_and_those_without_an_object_are_named(tmp_pa
     )
 
 
-def test_dvcs_links_say_how_to_get_the_files(tmp_path):
+def test_dvcs_links_say_how_to_get_the_files(tmp_path: Path) -> None:
     root = devkit(tmp_path / "set")
     cache = put(tmp_path, {".dvc/cache/files/md5/00/11": (root / "JPEGImages/a.jpg").read_bytes()})
     (root / "JPEGImages/a.jpg").unlink()

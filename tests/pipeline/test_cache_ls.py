@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cache import Artifact, Payload, Recipe, Store
+from cache.backend import Entry, Stat
 from cache.environment import present
 from cache.folder import FolderBackend
 from cache.record import object_files
@@ -37,8 +38,17 @@ def ls(project: Path, *arguments: str) -> tuple[int, str]:
 def test_only_that_datasets_objects_each_reference_read_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     read, stat = FolderBackend.read, FolderBackend.stat
-    monkeypatch.setattr(FolderBackend, "read", lambda self, name: seen.append(name) or read(self, name))
-    monkeypatch.setattr(FolderBackend, "stat", lambda self, entry: seen.append(entry.key) or stat(self, entry))
+
+    def noting_read(self: FolderBackend, name: str) -> bytes:
+        seen.append(name)
+        return read(self, name)
+
+    def noting_stat(self: FolderBackend, entry: Entry) -> Stat:
+        seen.append(entry.key)
+        return stat(self, entry)
+
+    monkeypatch.setattr(FolderBackend, "read", noting_read)
+    monkeypatch.setattr(FolderBackend, "stat", noting_stat)
     code, out = ls(project, "features", "--dataset", "cats")
     assert code == 0
     assert sorted(line.split()[1] for line in out.splitlines()[1:]) == ["cats0.jpg", "cats1.jpg", "cats2.jpg"]

@@ -101,7 +101,9 @@ def test_metrics_of_another_form_are_one_line(run: Run, project: Path, text: str
         (OSError(errno.EFBIG, "File too large"), "file too large; free some space"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(run: Run, project: Path, monkeypatch, error: OSError, line: str) -> None:
+def test_what_the_system_refuses_is_one_line(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, line: str
+) -> None:
     def refused(*args: object) -> None:
         raise error
 
@@ -112,7 +114,7 @@ def test_what_the_system_refuses_is_one_line(run: Run, project: Path, monkeypatc
     assert err.count("\n") == 1
 
 
-def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypatch) -> None:
+def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
@@ -121,7 +123,7 @@ def test_an_error_of_ours_keeps_its_traceback(run: Run, project: Path, monkeypat
         run("-C", project, "run", "svm")
 
 
-def test_a_store_at_an_address_that_is_none(run: Run, project: Path, monkeypatch) -> None:
+def test_a_store_at_an_address_that_is_none(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RCNN_STORE", "nosuch://x")
     code, out, err = run("-C", project, "cache", "verify")
     assert (code, out) == (2, "")
@@ -335,7 +337,9 @@ def test_pull_from_nowhere_is_one_line(run: Run, project: Path) -> None:
     assert err == f"rcnn: {project}/nowhere: there is no store here; check the address\n"
 
 
-def test_a_store_that_would_end_with_the_process_is_refused(run: Run, project: Path, monkeypatch) -> None:
+def test_a_store_that_would_end_with_the_process_is_refused(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RCNN_STORE", "memory://x/y")
     code, _, err = run("-C", project, "cache", "verify")
     assert code == 2

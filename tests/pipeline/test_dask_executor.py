@@ -50,7 +50,6 @@ class Toy(Compute):
     """``before``, then an object of what the task has."""
 
     before: Action = lambda task: None
-    on_device: bool = False
 
     def __call__(self, task: ImageTask) -> Payload:
         self.before(task)
@@ -58,12 +57,17 @@ class Toy(Compute):
         return Payload({"x": np.full(3, value, np.float32)}, {"count": 3, "image": task.image.file_name}, "hdf5")
 
 
+class OnDevice(Toy):
+    on_device = True
+
+
 class Hooked(Reporter):
     """Progress and messages, for a test to look at and to act on."""
 
     def __init__(self, hook: Callable[[int], None] = lambda done: None) -> None:
         super().__init__("toy", io.StringIO())
-        self.hook, self.lines = hook, []
+        self.hook = hook
+        self.lines: list[str] = []
 
     def info(self, message: str) -> None:
         self.lines.append(message)
@@ -95,7 +99,7 @@ def run(
 
 
 def files(store: Store) -> dict[str, bytes]:
-    root = store.root / "objects"
+    root = Path(store.root) / "objects"
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
@@ -134,7 +138,7 @@ def test_workers_see_one_gpu_each_and_one_thread(
         while len(set(note.read_text().splitlines())) < 2:  # until both workers have one
             time.sleep(0.01)
 
-    run(Store(tmp_path / "store"), [task(i, i) for i in range(4)], Toy(look, on_device=True))
+    run(Store(tmp_path / "store"), [task(i, i) for i in range(4)], OnDevice(look))
     assert set(note.read_text().splitlines()) == {"3 1", "GPU-b 1"}
 
 
@@ -155,14 +159,15 @@ def test_a_full_disk_stops_at_once(tmp_path: Path, task: MakeTask, cluster: Loca
     def full(task: ImageTask) -> None:
         raise StoreFullError("no space left")
 
-    reached = []
+    reached: list[int] = []
     with pytest.raises(StoreFullError, match="no space"):
         run(Store(tmp_path), [task(i, i) for i in range(200)], Toy(full), cluster, Hooked(reached.append))
     assert reached == [0]
     deadline = time.monotonic() + 20
-    while cluster.scheduler.tasks and time.monotonic() < deadline:  # what was on its way is taken back
+    scheduler: Any = cluster.scheduler
+    while scheduler.tasks and time.monotonic() < deadline:  # what was on its way is taken back
         time.sleep(0.05)
-    assert not cluster.scheduler.tasks
+    assert not scheduler.tasks
 
 
 def test_a_bug_names_the_image_and_the_remote_line(tmp_path: Path, task: MakeTask, cluster: LocalCluster) -> None:
@@ -216,8 +221,9 @@ def test_the_work_travels_once_per_worker(tmp_path: Path, task: MakeTask, cluste
 
 
 def test_few_tasks_are_on_their_way(tmp_path: Path, task: MakeTask, cluster: LocalCluster) -> None:
-    known = []
-    log = Hooked(lambda done: known.append(len(cluster.scheduler.tasks)))
+    known: list[int] = []
+    scheduler: Any = cluster.scheduler
+    log = Hooked(lambda done: known.append(len(scheduler.tasks)))
     run(Store(tmp_path), [task(i, i) for i in range(60)], Toy(), cluster, log)
     assert 2 < max(known) <= 2 * dask_flight._AHEAD + 2  # those that just came through may still be known
 
@@ -244,8 +250,9 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, task: MakeTask, 
 def test_a_worker_that_does_not_come_back(tmp_path: Path, task: MakeTask, cluster: LocalCluster) -> None:
     """Killed with whatever would start it again; the others take its images."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-nanny"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     worker = subprocess.Popen([*command, "--no-dashboard"], env=os.environ | {"DOOMED": "1"}, cwd=tmp_path, **quiet)
+    scheduler: Any = cluster.scheduler
     flag = tmp_path / "flag"
 
     def act(task: ImageTask) -> None:
@@ -257,7 +264,7 @@ def test_a_worker_that_does_not_come_back(tmp_path: Path, task: MakeTask, cluste
 
     try:
         deadline = time.monotonic() + 60
-        while len(cluster.scheduler.workers) < 3 and time.monotonic() < deadline:
+        while len(scheduler.workers) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         _, tally = run(Store(tmp_path / "store"), [task(i, i) for i in range(12)], Toy(act), cluster)
     finally:
@@ -431,7 +438,7 @@ class Elsewhere(Store):
     """A store that is another folder on the workers."""
 
     def __reduce__(self) -> Any:
-        return Store, (self.root / "elsewhere",)
+        return Store, (Path(self.root) / "elsewhere",)
 
 
 def test_a_worker_with_another_folder_at_the_stores_path(

@@ -140,7 +140,7 @@ class OfNumbers(Extractor):
 
 @pytest.mark.parametrize("n", [0, 1, 511, 512, 513, 1500])
 def test_features_come_in_whole_batches_and_are_told(n: int) -> None:
-    boxes = np.arange(4 * n, dtype=np.float32).reshape(n, 4) / 8
+    boxes = np.arange(4 * n, dtype=np.float32).reshape(n, 4) / np.float32(8)
     extract, told = OfNumbers(batch=20), []
     blank = np.zeros((4, 4, 3), np.uint8)
     found = features_in_parts(extract, blank, boxes, "float16", lambda *part: told.append(part))

@@ -13,7 +13,7 @@ from pipeline.detectors import Layout, detector_names
 from pipeline.graph import nodes_of
 from pipeline.params import SHARED, load_params, own_groups, read_kind, schema
 from stages.contract import Node
-from stages.graph import CLASSIFICATION, KINDS, ROOT, SAVED, STAGES, at, root_nodes
+from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SAVED, STAGES, at, root_nodes
 
 PROJECT = Path(__file__).parents[2]
 SHIPPED = [Layout(PROJECT, name) for name in detector_names(PROJECT)[1:]]
@@ -79,7 +79,7 @@ def test_one_stage_is_one_file_s() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_input_is_made_by_an_earlier_node(kind: str) -> None:
     detector = ROOT if kind == ROOT else "mine"
-    nodes = [at(one, detector) for one in (*dvc_files.HEAD, *KINDS[kind].places, *CLASSIFICATION)]
+    nodes = [at(one, detector) for one in (*HEAD, *KINDS[kind].places, *CLASSIFICATION)]
     made: set[str] = set()
     for node in nodes:
         for path in node.inputs.values():

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from cache.errors import InterruptedRun, StageError
 from pipeline.executor import Executor, Tally
 from pipeline.local import LocalRunner
 from pipeline.progress import Reporter
-from stages import stopwatch
 from stages.contract import Compute, ImageTask
 from stages.stopwatch import part
 
@@ -43,7 +43,11 @@ class Toy(Compute):
 
 
 def run(
-    store: Store, tasks: list[ImageTask], function=payload, workers: int = 3, log: Reporter | None = None
+    store: Store,
+    tasks: list[ImageTask],
+    function: Callable[[ImageTask], Payload] = payload,
+    workers: int = 3,
+    log: Reporter | None = None,
 ) -> tuple[list[str], Tally]:
     tally = Tally()
     executor = Executor(store, LocalRunner(workers), log or Reporter("toy", io.StringIO()), tally)
@@ -54,7 +58,7 @@ def test_seconds_of_the_parts_are_medians_over_the_computed_images(
     tmp_path: Path, task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     took = {0: 60.0, 1: 1.0, 2: 3.0, 3: 2.0, 4: 5.0}  # the first compiles something
 
     def compute(t: ImageTask) -> Payload:

@@ -24,7 +24,7 @@ def copy(request: pytest.FixtureRequest, project: Path) -> Path:
             path.parent.mkdir(parents=True)
             Image.fromarray(np.full((30, 40, 3), len(name), np.uint8)).save(path)
     import_dataset("folders", project / "data", "pets", ReadOptions(), project / "artifacts")
-    folder = project / request.param
+    folder: Path = project / request.param
     folder.mkdir(parents=True)
     shutil.copy(project / "params.yaml", folder)
     return folder

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ DEFERRED = {
     "pipeline/environments.py": {"stages.networks.forward"},
     "stages/classification/picture_svms.py": {"sklearn.exceptions", "sklearn.svm"},
     "stages/features/export.py": {"pyarrow", "pyarrow.parquet"},
-    "stages/features/featureset.py": {"dask", "dask.array"},
+    "stages/features/featureset.py": {"dask.array", "dask.delayed"},
     "stages/networks/weights.py": {"safetensors"},
     "stages/proposals/file.py": {"h5py"},
     "stages/proposals/methods.py": {
@@ -155,11 +156,22 @@ def test_nothing_imports_a_stage() -> None:
 
 
 def test_imports_stand_at_the_top_but_for_those_that_are_listed() -> None:
-    found = defaultdict(set)
+    found: defaultdict[str, set[str]] = defaultdict(set)
     for name, path in SOURCES.items():
         for node in statements(TREES[name], inside=True):
             found[path.relative_to(ROOT).as_posix()] |= imported(name, node)
     assert dict(found) == DEFERRED
+
+
+def test_mypy_sees_every_module_that_tests_import_by_its_bare_name() -> None:
+    """It leaves these folders out but for what is imported from them, and for the modules that pyproject.toml lists."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    tree = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")]
+    nodes = [node for one in tree for node in ast.walk(one)]
+    seen = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    seen |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)} | set(settings["modules"])
+    beside = {path.stem for folder in settings["mypy_path"] for path in (ROOT / folder).glob("*.py")}
+    assert {name for name in beside if name != "conftest" and not name.startswith("test_")} <= seen
 
 
 def test_only_the_pipeline_knows_click_and_dvc() -> None:

@@ -1,6 +1,7 @@
 """params.yaml: strict, and every problem named with the nearest name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipeline.params import load_params, parse_params
 
 
 def test_defaults_are_complete() -> None:
-    params = parse_params({})
+    params: Any = parse_params({})  # its groups are made from the stages' declarations
     assert params.dataset == "scenes"
     assert params.svm.C == 0.001
     spp = params.features.spp
@@ -62,16 +63,16 @@ def test_a_rate_drops_every_so_many_iterations_or_at_those_listed(group: str) ->
     for step in (7, [30, 60]):
         settings = getattr(parse_params({group: {"step": step}}), group)
         assert settings.model_dump(mode="json")["step"] == step  # what a checkpoint's identity has
-    wrong = {
+    wrong: dict[object, str] = {
         "x": "step = 'x': input should be a valid integer, unable to parse string as an integer",
         0: "step = 0: input should be greater than or equal to 1",
         (): "step = []: list should have at least 1 item after validation, not 0",
         (5, 0): "step.1 = 0: input should be greater than or equal to 1",
         (5, 5): "step: each iteration must be after the one before; list them in order",
     }
-    for step, said in wrong.items():
+    for bad, said in wrong.items():
         with pytest.raises(ParamsError) as error:
-            parse_params({group: {"step": list(step) if isinstance(step, tuple) else step}}, "p.yaml")
+            parse_params({group: {"step": list(bad) if isinstance(bad, tuple) else bad}}, "p.yaml")
         assert str(error.value) == f"p.yaml: {group}.{said}"
 
 
@@ -144,5 +145,6 @@ def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 
 def test_settings_are_frozen() -> None:
+    params: Any = parse_params({})
     with pytest.raises(ValueError, match="frozen"):
-        parse_params({}).svm.C = 2
+        params.svm.C = 2

@@ -15,7 +15,7 @@ def start(project: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_second_run_of_a_stage_waits_for_the_first(tmp_path):
+def test_the_second_run_of_a_stage_waits_for_the_first(tmp_path: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["scenes"].update(n_train=20, n_test=3, classification_train=30, classification_val=10)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from stages import stopwatch
 from stages.features.crops import Crop, Extractor
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.features.views import CENTRE, FULL, ViewNetwork
@@ -21,7 +20,7 @@ from stages.stopwatch import collected, part, switch
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A clock that stands still; call it to let seconds pass."""
     now = [100.0]
-    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def wait(seconds: float) -> None:
         now[0] += seconds

@@ -31,7 +31,7 @@ class ConvPass:
         """
         pixels = torch.from_numpy(scaled_image(image, self.spec, scale_px)).to(self.device, self.dtype)
         with part("conv", self.device):
-            fmap = self.conv(pixels)[self.conv5]
+            fmap: Tensor = self.conv(pixels)[self.conv5]
         fmap = fmap[0].permute(1, 2, 0).float().contiguous()
         if bool(fmap.isnan().any()):
             raise StageError(

@@ -22,7 +22,8 @@ def choose_scales(
     paper's target is 224; the authors' code has 13 * 16 = 208.
     """
     wanted = np.floor(target_side_px * image_side_px / np.sqrt(area(boxes)) + 0.5)
-    return np.abs(np.asarray(scales_px, np.float64) - wanted[:, None]).argmin(axis=1)
+    nearest: NDArray[np.int64] = np.abs(np.asarray(scales_px, np.float64) - wanted[:, None]).argmin(axis=1)
+    return nearest
 
 
 def cell_windows(

@@ -71,7 +71,10 @@ def histograms(
     bins: BinImage, labels: NDArray[np.int32], sizes: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Counts per region: colour float32 [n, 75] (rows sum to 3 size) and texture [n, 240] (rows sum to 24 size)."""
-    return _histograms(bins.color, bins.texture, labels.ravel(), sizes)
+    colour: NDArray[np.float32]
+    texture: NDArray[np.float32]
+    colour, texture = _histograms(bins.color, bins.texture, labels.ravel(), sizes)
+    return colour, texture
 
 
 @njit("uint8[:,::1](float32[:,:,::1], float32[:,:,::1])", cache=True, nogil=True)

@@ -81,7 +81,8 @@ def segment(graph: PixelGraph, k: float, min_px: int) -> Segmentation:
 
 def adjacency(labels: NDArray[np.int32], n: int) -> NDArray[np.int32]:
     """int32 [H, W] labels -> int32 [m, 2], each pair a < b of 4-connected neighbouring regions once, sorted by a."""
-    return _adjacency(labels, n)
+    pairs: NDArray[np.int32] = _adjacency(labels, n)
+    return pairs
 
 
 @njit("uint16[:,:,::1](float32[:,:,::1])", cache=True, nogil=True)
@@ -123,9 +124,9 @@ def _sort_edges(weights):  # type: ignore[no-untyped-def]
             for d in range(4):
                 if (d != 1 and x == width - 1) or (d in (1, 2) and y == height - 1) or (d == 3 and y == 0):
                     continue
-                w = np.int64(weights[d, y, x])
-                order[place[w]] = edge + np.uint32(d)
-                place[w] += 1
+                weight = np.int64(weights[d, y, x])
+                order[place[weight]] = edge + np.uint32(d)
+                place[weight] += 1
     return order, starts
 
 

@@ -4,13 +4,16 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
 
-from manifests import DatasetError, ImageSource, load_dataset
+from manifests import Dataset, DatasetError, ImageSource, load_dataset
 from manifests.scenes import CLASSES, SceneOptions
 from manifests.scenes.dataset import TEST_IDS_FROM, make_scene, write_scenes
 from manifests.scenes.glyphs import BLOCKS, CLASSIFICATION_BLOCKS, GlyphBank, glyph_bank
@@ -19,12 +22,12 @@ SMALL = SceneOptions(n_train=5, n_test=3, classification_train=40, classificatio
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     folder = tmp_path_factory.mktemp("scenes")
     return folder, write_scenes(folder, SMALL)
 
 
-def digests(folder):
+def digests(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -32,19 +35,19 @@ def digests(folder):
     }
 
 
-def test_same_options_same_bytes(made, tmp_path):
+def test_same_options_same_bytes(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     write_scenes(tmp_path, SMALL)
     assert digests(tmp_path) == digests(made[0])
 
 
-def test_another_seed_other_scenes(made, tmp_path):
+def test_another_seed_other_scenes(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     write_scenes(tmp_path, replace(SMALL, seed=1))
     ours, others = digests(made[0]), digests(tmp_path)
     assert ours.keys() == others.keys()
     assert not set(ours.values()) & set(others.values())
 
 
-def test_the_number_of_scenes_changes_no_scene(made, tmp_path):
+def test_the_number_of_scenes_changes_no_scene(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     folder, dataset = made
     more = write_scenes(tmp_path, replace(SMALL, n_train=7, n_test=2, classification_train=50))
     for split, count in (("train", 5), ("test", 2)):
@@ -55,7 +58,7 @@ def test_the_number_of_scenes_changes_no_scene(made, tmp_path):
     np.testing.assert_array_equal(a["images"][40:], b["images"][50:])
 
 
-def test_a_smaller_run_removes_what_it_does_not_make_and_nothing_else(tmp_path):
+def test_a_smaller_run_removes_what_it_does_not_make_and_nothing_else(tmp_path: Path) -> None:
     write_scenes(tmp_path, replace(SMALL, classification_train=1))
     (tmp_path / "images" / "mine.jpg").write_bytes(b"kept")
     write_scenes(tmp_path, replace(SMALL, n_train=2, classification_train=1))
@@ -66,7 +69,7 @@ def test_a_smaller_run_removes_what_it_does_not_make_and_nothing_else(tmp_path):
     ]
 
 
-def test_manifest_reads_back_and_names_every_image(made):
+def test_manifest_reads_back_and_names_every_image(made: tuple[Path, Dataset]) -> None:
     folder, dataset = made
     assert load_dataset(folder / "manifest.json") == dataset
     assert dataset.classes == CLASSES
@@ -76,14 +79,14 @@ def test_manifest_reads_back_and_names_every_image(made):
         assert source.read(record).shape == (240, 320, 3)
 
 
-def test_manifest_is_coco_json(made):
+def test_manifest_is_coco_json(made: tuple[Path, Dataset]) -> None:
     folder, dataset = made
     coco = COCO(folder / "manifest.json")
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
     assert len(coco.getAnnIds()) == sum(len(r.labels) for r in dataset.images)
 
 
-def test_written_pixels_and_records_are_the_scene_s(made):
+def test_written_pixels_and_records_are_the_scene_s(made: tuple[Path, Dataset]) -> None:
     """JPEG at quality 95 changes a pixel by a few grey levels; the boxes are the scene's own."""
     folder, dataset = made
     for record in dataset.images[:2] + dataset.images[-1:]:
@@ -96,13 +99,13 @@ def test_written_pixels_and_records_are_the_scene_s(made):
         assert record.truncated.tolist() == [o.truncated for o in one.objects]
 
 
-def test_source_says_how_it_was_made(made):
+def test_source_says_how_it_was_made(made: tuple[Path, Dataset]) -> None:
     source = json.loads((made[0] / "source.json").read_text())
     assert (source["root"], source["format"]) == (".", "scenes")
     assert SceneOptions(**source["options"]) == SMALL
 
 
-def test_classification_set_has_true_labels_and_training_glyphs_only(made):
+def test_classification_set_has_true_labels_and_training_glyphs_only(made: tuple[Path, Dataset]) -> None:
     with np.load(made[0] / "classification.npz", allow_pickle=False) as file:
         arrays = dict(file)
     assert arrays["images"].shape == (60, 72, 72, 3)
@@ -119,14 +122,14 @@ def test_classification_set_has_true_labels_and_training_glyphs_only(made):
     assert arrays["images"].std(axis=(1, 2, 3)).min() > 3  # none is blank
 
 
-def test_photographs_of_the_test_part_are_not_in_training(monkeypatch):
+def test_photographs_of_the_test_part_are_not_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call for a background or a piece of one asks for its own split's part."""
     from manifests.scenes import digits, distractors, scene
     from manifests.scenes.photographs import photo_crop
 
-    asked = []
+    asked: list[str] = []
 
-    def spy(rng, split, *args, **kwargs):
+    def spy(rng: np.random.Generator, split: str, *args: Any, **kwargs: Any) -> NDArray[np.float32]:
         asked.append(split)
         return photo_crop(rng, split, *args, **kwargs)
 
@@ -140,7 +143,7 @@ def test_photographs_of_the_test_part_are_not_in_training(monkeypatch):
         assert len(asked) > 8  # pieces of photographs also
 
 
-def test_classes_flags_and_counts_are_balanced():
+def test_classes_flags_and_counts_are_balanced() -> None:
     """120 small scenes: every class within a factor of its share, both flags present."""
     options = replace(SMALL, width_px=160, height_px=120, object_min_px=16, object_max_px=40)
     scenes = [make_scene(split, i, glyph_bank(), options) for split in ("train", "test") for i in range(60)]
@@ -153,7 +156,7 @@ def test_classes_flags_and_counts_are_balanced():
     assert min(numbers) >= 1 and max(numbers) == options.objects_max
 
 
-def test_contradicting_options_are_all_named_at_once(tmp_path):
+def test_contradicting_options_are_all_named_at_once(tmp_path: Path) -> None:
     options = replace(SMALL, objects_min=9, object_max_px=200, blur_probability=1.5)
     with pytest.raises(DatasetError) as error:
         write_scenes(tmp_path / "new", options)

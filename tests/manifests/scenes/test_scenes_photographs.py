@@ -2,28 +2,29 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
 from manifests.scenes import photographs
 from manifests.scenes.photographs import PARTS, part, photo_crop
 
 
-def test_photographs_are_scikit_learns():
+def test_photographs_are_scikit_learns() -> None:
     for ours, theirs in zip(photographs.photographs(), load_sample_images().images, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_parts_share_no_column_and_keep_a_jpeg_block_apart():
+def test_parts_share_no_column_and_keep_a_jpeg_block_apart() -> None:
     (a, b), (c, d) = PARTS["train"], PARTS["test"]
     assert 0 <= a < b < c < d <= 640
     assert c - b >= 8
 
 
 @pytest.mark.parametrize("split", list(PARTS))
-def test_crops_see_their_own_part_only(split, monkeypatch):
+def test_crops_see_their_own_part_only(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the other part painted over, the crops are the same, and different once the own part is painted."""
 
-    def crops(painted):
+    def crops(painted: str) -> list[NDArray[np.float32]]:
         left, right = PARTS[painted]
         images = tuple(image.copy() for image in load_sample_images().images)
         for image in images:
@@ -46,13 +47,13 @@ def test_crops_see_their_own_part_only(split, monkeypatch):
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (40, 90), (7, 3), (1, 1)])
-def test_crop_has_the_form_asked_for(width, height):
+def test_crop_has_the_form_asked_for(width: int, height: int) -> None:
     crop = photo_crop(np.random.default_rng(0), "test", width, height)
     assert crop.shape == (height, width, 3)
     assert crop.dtype == np.float32
     assert 0 <= crop.min() <= crop.max() <= 1
 
 
-def test_parts_have_the_photograph_s_height():
+def test_parts_have_the_photograph_s_height() -> None:
     assert part(0, "train").shape == (427, 344, 3)
     assert part(1, "test").shape == (427, 288, 3)

@@ -1,6 +1,7 @@
 """The stage entry: its parameters are the generator's, and it writes where its declaration says."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from manifests.scenes import SceneOptions
 from stages.scenes.settings import ScenesSettings
 
 
-def test_defaults_are_the_generator_s():
+def test_defaults_are_the_generator_s() -> None:
     assert ScenesSettings().model_dump() == asdict(SceneOptions())
     assert ScenesSettings().options() == SceneOptions()
 
@@ -26,12 +27,12 @@ def test_defaults_are_the_generator_s():
         ({"n_tests": 5}, "n_tests"),
     ],
 )
-def test_bad_values_are_refused_by_name(values, named):
+def test_bad_values_are_refused_by_name(values: dict[str, float], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         ScenesSettings(**values)
 
 
-def test_run_writes_the_declared_manifest_and_reports_every_scene(tmp_path):
+def test_run_writes_the_declared_manifest_and_reports_every_scene(tmp_path: Path) -> None:
     settings = ScenesSettings(n_train=2, n_test=1, classification_train=10, classification_val=10)
     context = StageContext(tmp_path, "scenes", {"scenes": settings})
     context.run()

@@ -1,6 +1,8 @@
 """Training box regressors: pairs, the whole recipe against scikit-learn, memory, and classes without objects."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,14 +67,14 @@ def test_the_whole_recipe_against_scikit_learn(per_object: int) -> None:
     scale = 1.7
     model = train_box_regressors(images, ["a", "b"], scale, SETTINGS, Messages())
     for j in range(2):
-        x, y = [], []
+        xs, ys = [], []
         for image in images:
             gt = image.boxes[image.is_gt]
             overlaps = iou(image.boxes, gt)
             rows = [r for r in range(len(image.boxes)) if overlaps[r].max() > 0.6 and overlaps[r].argmax() == j]
-            x.append(image.features[rows].astype(np.float64) * scale)
-            y.append(encode(image.boxes[rows], np.repeat(gt[j : j + 1], len(rows), axis=0)))
-        x, y = np.concatenate(x), np.concatenate(y)
+            xs.append(image.features[rows].astype(np.float64) * scale)
+            ys.append(encode(image.boxes[rows], np.repeat(gt[j : j + 1], len(rows), axis=0)))
+        x, y = np.concatenate(xs), np.concatenate(ys)
         x1 = np.concatenate([x, np.ones((len(x), 1))], axis=1)
         values, vectors = np.linalg.eigh(np.cov(y.T, bias=True))
         whiten = vectors @ np.diag((values + 0.001) ** -0.5) @ vectors.T
@@ -97,10 +99,10 @@ def test_regression_brings_unseen_boxes_nearer() -> None:
 
 
 def test_memory_changes_passes_and_not_the_result() -> None:
-    class Counted(list):
+    class Counted(list[Any]):
         passes = 0
 
-        def __iter__(self):
+        def __iter__(self) -> Iterator[Any]:
             Counted.passes += 1
             return super().__iter__()
 

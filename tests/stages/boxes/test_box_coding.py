@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_arrays import as_boxes
 from torchvision.models.detection._utils import BoxCoder
 
 from stages.boxes.coding import MAX_LOG_SCALE, decode, encode
@@ -17,7 +18,7 @@ def random_boxes(seed: int, n: int = 50) -> np.ndarray:
 
 
 def test_by_hand() -> None:
-    t = encode([[10, 20, 30, 60]], [[20, 20, 60, 60]])
+    t = encode(as_boxes([[10, 20, 30, 60]]), as_boxes([[20, 20, 60, 60]]))
     np.testing.assert_allclose(t, [[(40 - 20) / 20, 0, np.log(2), 0]])
 
 
@@ -49,4 +50,4 @@ def test_zero_transform_stays_put_even_for_one_pixel() -> None:
 
 def test_boxes_without_area_are_refused() -> None:
     with pytest.raises(ValueError, match="positive width"):
-        encode([[0, 0, 0, 5]], [[0, 0, 5, 5]])
+        encode(as_boxes([[0, 0, 0, 5]]), as_boxes([[0, 0, 5, 5]]))

@@ -12,7 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from network_parts import trunk_of
+from numpy.typing import NDArray
 from PIL import Image
+from plain_arrays import as_boxes, as_labels
 from stage_context import StageContext
 
 from cache.errors import StageError
@@ -74,7 +77,7 @@ class World(StageContext):
         self._dataset, self.image = made.dataset, ImageSource(made.source.root).read
         self.network = build("small", 7, pyramid=pyramid, generator=torch.Generator().manual_seed(2)).eval()
         with torch.no_grad():
-            self.network.trunk.classifier[-1].weight.mul_(8)  # so that views disagree
+            trunk_of(self.network).classifier[-1].weight.mul_(8)  # so that views disagree
         self.outputs = ("zoo", *reversed(CLASSES))
         self.save_weights(self.outputs)
 
@@ -93,7 +96,7 @@ def slow_report(world: World, short_side: int) -> dict[str, dict[str, float]]:
     wrong: dict[str, list[tuple[bool, bool]]] = {"1_crop": [], "10_crops": [], "1_full": [], "8_crops_2_full": []}
     columns = [world.outputs.index(label) for label in CLASSES]
     for file in sorted((world.root / "pictures/test").rglob("*.png")):
-        image = (np.asarray(Image.open(file), np.float32) / 255 - 0.5) / 0.25
+        image: NDArray[Any] = (np.asarray(Image.open(file), np.float32) / 255 - 0.5) / 0.25
         h, w = image.shape[:2]
         shape = (int(w * short_side / min(h, w) + 0.5), int(h * short_side / min(h, w) + 0.5))
         image = cv2.resize(image, shape, interpolation=cv2.INTER_LINEAR)
@@ -169,7 +172,7 @@ def test_weights_of_other_classes_and_datasets_with_boxes_are_refused(tmp_path: 
     world.save_weights(None)
     with pytest.raises(StageError, match=r"weights\.safetensors: does not say what its outputs are"):
         world.run()
-    boxed = ImageRecord(1, "a.png", 9, 9, "0" * 64, "test", [[0, 0, 5, 5]], [0])
+    boxed = ImageRecord(1, "a.png", 9, 9, "0" * 64, "test", as_boxes([[0, 0, 5, 5]]), as_labels([0]))
     world._dataset = Dataset("d", ("x",), (boxed,))
     with pytest.raises(StageError, match="dataset d has boxes and not one class per picture"):
         world.run()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_arrays import as_boxes, as_flags, as_labels
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.preprocessing import normalize
 from sklearn.svm import SVC
@@ -36,9 +37,11 @@ NAMES = ("ant", "bee", "cow")
 
 def test_pictures_show_their_class_or_those_of_their_objects() -> None:
     box = [1, 1, 3, 3]
-    boxed = ImageRecord(1, "a", 9, 9, "0" * 64, "train", [box] * 4, [0, 2, 2, 1], difficult=[0, 1, 0, 1])
-    bare = ImageRecord(2, "b", 9, 9, "0" * 64, "train", [], [])
-    own = ImageRecord(3, "c", 9, 9, "0" * 64, "train", [], [], category=1)
+    boxed = ImageRecord(
+        1, "a", 9, 9, "0" * 64, "train", as_boxes([box] * 4), as_labels([0, 2, 2, 1]), difficult=as_flags([0, 1, 0, 1])
+    )
+    bare = ImageRecord(2, "b", 9, 9, "0" * 64, "train", as_boxes([]), as_labels([]))
+    own = ImageRecord(3, "c", 9, 9, "0" * 64, "train", as_boxes([]), as_labels([]), category=1)
     expected = [[1, 0, 1, -1], [-1, -1, -1, -1], [-1, 1, -1, -1]]
     np.testing.assert_array_equal(picture_labels([boxed, bare, own], 4), expected)
 
@@ -276,11 +279,12 @@ def test_crops_of_a_network_without_a_pyramid_may_be_of_conv_layers(tmp_path: Pa
 def test_pictures_of_a_detection_dataset_show_their_objects(tmp_path: Path) -> None:
     world = World(tmp_path, layers=("fc7",))
     expected = world.report()["fc7"]
-    as_boxes = [
-        ImageRecord(r.id, r.file_name, r.width, r.height, r.sha256, r.split, [[0, 0, 5, 5]], [r.category])
+    box = as_boxes([[0, 0, 5, 5]])
+    boxed = [
+        ImageRecord(r.id, r.file_name, r.width, r.height, r.sha256, r.split, box, as_labels([r.category or 0]))
         for r in world._dataset.images
     ]
-    world._dataset = Dataset("toy", NAMES, tuple(as_boxes))
+    world._dataset = Dataset("toy", NAMES, tuple(boxed))
     assert world.report()["fc7"] == expected
     world.change(classify_svm=ClassifySvmSettings(protocol="splits"))
     with pytest.raises(StageError, match=r"splits needs one class per picture, toy has boxes; set it to voc"):

@@ -71,9 +71,9 @@ def test_the_order_of_detectors_does_not_matter(seed: int, n: int, random: objec
 
 
 def test_of_equal_scores_the_first_detectors_comes_first() -> None:
-    here, there = np.float32([[0, 0, 10, 10]]), np.float32([[1, 1, 11, 11]])
-    first = Candidates(here, here, np.float32([0.5]), np.array([0]))
-    second = Candidates(there, there, np.float32([0.5]), np.array([0]))
+    here, there = np.array([[0, 0, 10, 10]], np.float32), np.array([[1, 1, 11, 11]], np.float32)
+    first = Candidates(here, here, np.array([0.5], np.float32), np.array([0]))
+    second = Candidates(there, there, np.array([0.5], np.float32), np.array([0]))
     assert rows(suppressed(union([first, second]), 0.3).bbox) == [(0, 0.5, 0, 0, 10, 10)]
     assert rows(suppressed(union([second, first]), 0.3).bbox) == [(0, 0.5, 1, 1, 11, 11)]
 
@@ -95,8 +95,8 @@ def test_a_detector_with_itself_is_as_alone(seed: int, times: int, rank_factor: 
 
 
 def test_a_better_window_of_one_suppresses_the_others() -> None:
-    here = np.float32([[0, 0, 10, 10]])
-    near = np.float32([[0, 0, 10, 9]])
-    sure = Candidates(here, here, np.float32([0.9]), np.array([1]))
-    unsure = Candidates(near, near, np.float32([0.2]), np.array([1]))
+    here = np.array([[0, 0, 10, 10]], np.float32)
+    near = np.array([[0, 0, 10, 9]], np.float32)
+    sure = Candidates(here, here, np.array([0.9], np.float32), np.array([1]))
+    unsure = Candidates(near, near, np.array([0.2], np.float32), np.array([1]))
     assert rows(suppressed(union([unsure, sure]), 0.3).bbox) == [(1, float(np.float32(0.9)), 0, 0, 10, 10)]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from plain_arrays import as_boxes, as_labels
 
 from cache import Payload, Recipe, Store
 from manifests import ImageRecord
@@ -52,7 +53,15 @@ def image(seed: int, n: int = 60) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return features, boxes
 
 
-def detect_image(features, boxes, svm, bbox, width, height, settings) -> ImageDetections:
+def detect_image(
+    features: dict[str, np.ndarray],
+    boxes: np.ndarray,
+    svm: Classifier,
+    bbox: BoxRegressor,
+    width: int,
+    height: int,
+    settings: DetectSettings,
+) -> ImageDetections:
     """As the stage does."""
     return suppressed(candidates_of(features, boxes, svm, bbox, width, height, settings), settings.nms_iou)
 
@@ -66,7 +75,14 @@ def survivors(found: list[tuple[float, int, np.ndarray]], nms_iou: float) -> lis
     return kept
 
 
-def slow(features, boxes, svm, bbox, settings, regress: bool) -> list[tuple[int, float, list[float]]]:
+def slow(
+    features: dict[str, np.ndarray],
+    boxes: np.ndarray,
+    svm: Classifier,
+    bbox: BoxRegressor,
+    settings: DetectSettings,
+    regress: bool,
+) -> list[tuple[int, float, list[float]]]:
     """Class by class, region by region, in the authors' two orders.
 
     VOC: above the threshold, best 100, saved; then regress, clip, suppress in the evaluation.
@@ -143,7 +159,7 @@ def test_a_new_image_as_in_the_pipeline(order: Order, tmp_path: Path) -> None:
     svm, bbox = detector(1)
     settings = DetectSettings(order=order, max_per_class=4, nms_iou=0.2)
     windows = ProposalsSettings(method="sliding_window", min_side_px=4, sliding_window={"scales_px": (12, 30)})
-    record = ImageRecord(1, "a.png", WIDTH, HEIGHT, "0" * 64, "test", np.zeros((0, 4)), np.zeros(0))
+    record = ImageRecord(1, "a.png", WIDTH, HEIGHT, "0" * 64, "test", as_boxes([]), as_labels([]))
 
     def features_of(pixels: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         turned = np.sin(boxes @ np.arange(40).reshape(4, 10) / 7).astype(np.float32)

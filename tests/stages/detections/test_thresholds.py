@@ -10,7 +10,9 @@ from stages.detections.thresholds import ThresholdRule, dataset_thresholds
 
 def streaming(images: list[np.ndarray], rank: int, max_per_image: int) -> tuple[float | None, list[list[float]]]:
     """One class as the authors go: keep scores above the threshold so far, raise it once more than ``rank`` are in."""
-    threshold, top, kept = -np.inf, [], []
+    threshold = -np.inf
+    top: list[float] = []
+    kept: list[list[float]] = []
     for scores in images:
         found = sorted((s for s in scores.tolist() if s > threshold), reverse=True)[:max_per_image]
         kept.append(found)

@@ -1,6 +1,8 @@
 """Exported files, read back with numpy and pyarrow alone, against the objects."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -41,7 +43,7 @@ def outputs(tmp_path: Path) -> OutputFolder:
     return folder
 
 
-def test_npy_is_the_rows_in_order_with_an_index(view, outputs, tmp_path):
+def test_npy_is_the_rows_in_order_with_an_index(view: LayerView, outputs: OutputFolder, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     assert export_npy(view, outputs, "x.npy", ("cat", "dog"), lambda *at: seen.append(at)) == 7
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -57,7 +59,7 @@ def test_npy_is_the_rows_in_order_with_an_index(view, outputs, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [RECORD, "x.npy", "x.regions.npz"]
 
 
-def test_parquet_holds_the_same(view, outputs, tmp_path):
+def test_parquet_holds_the_same(view: LayerView, outputs: OutputFolder, tmp_path: Path) -> None:
     assert export_parquet(view, outputs, "x.parquet", ("cat", "dog"), lambda *at: None) == 7
     table = pq.read_table(tmp_path / "out/x.parquet")
     boxes = ["x1", "y1", "x2", "y2"]
@@ -72,7 +74,9 @@ def test_parquet_holds_the_same(view, outputs, tmp_path):
 
 
 @pytest.mark.parametrize("export", [export_npy, export_parquet])
-def test_a_failure_leaves_what_was_there(view, outputs, tmp_path, export):
+def test_a_failure_leaves_what_was_there(
+    view: LayerView, outputs: OutputFolder, tmp_path: Path, export: Callable[..., Any]
+) -> None:
     outputs.write("x.npy", b"before")
 
     def fail(done: int, total: int) -> None:

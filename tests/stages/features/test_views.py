@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from network_parts import trunk_of
 from PIL import Image
 
 from cache.errors import StageError
@@ -24,8 +25,12 @@ def by_hand(image: np.ndarray, short_side: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     bgr = image[:, :, ::-1].astype(np.float32)
-    ready = (bgr - np.float32([10, 20, 30])) / np.float32([2, 4, 5])
-    return cv2.resize(ready, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_LINEAR)
+    mean, std = np.array([10, 20, 30], np.float32), np.array([2, 4, 5], np.float32)
+    ready = np.divide(bgr - mean, std, dtype=np.float32)
+    resized: np.ndarray = cv2.resize(
+        ready, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_LINEAR
+    )
+    return resized
 
 
 @pytest.mark.parametrize("shape", [(41, 67), (67, 41), (30, 30)])
@@ -75,7 +80,7 @@ def test_layers_of_all_views_are_the_bare_networks() -> None:
         for i, view in enumerate(views):
             inputs = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))[None]
             np.testing.assert_allclose(found["fc8"][i], network.trunk(inputs)[0].numpy(), atol=2e-4)
-            fmap = network.trunk.features(inputs)
+            fmap = trunk_of(network).features(inputs)
             np.testing.assert_allclose(found["pool5"][i], fmap[0].numpy(), atol=2e-4)
     assert found["fc7"].shape == (5, 512) and found["pool5"].shape == (5, 64 * 10)
 
@@ -98,6 +103,6 @@ def test_what_cannot_be_viewed_is_said() -> None:
 def test_a_network_that_gives_no_numbers_is_named() -> None:
     network = build("small", 2)
     with torch.no_grad():
-        network.trunk.classifier[-1].bias[0] = float("nan")
+        trunk_of(network).classifier[-1].bias[0] = float("nan")
     with pytest.raises(StageError, match="fc8 is not finite"):
         ViewNetwork(network, ("fc8",), 70, [4])(picture())

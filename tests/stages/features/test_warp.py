@@ -7,25 +7,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cache.errors import StageError
-from stages.features.warp import crop_frames, placements, round_half_away, warp_regions
+from stages.features.warp import CropMode, Layout, crop_frames, placements, round_half_away, warp_regions
 from stages.networks.spec import InputSpec
 
 CAFFE = InputSpec(227, "bgr", 255.0, (104.0, 117.0, 123.0))
 TORCH = InputSpec(64, "rgb", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def photograph(seed, height=90, width=120):
+def photograph(seed: int, height: int = 90, width: int = 120) -> NDArray[np.uint8]:
     noise = np.random.default_rng(seed).integers(0, 256, (height // 6, width // 6, 3), np.uint8)
-    return np.clip(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255)
+    return np.asarray(np.clip(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255), np.uint8)
 
 
-def matlab_round(value):
+def matlab_round(value: float) -> int:
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
-def imresize(values, n):
+def imresize(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Matlab's imresize along axis 0, bilinear, antialiasing off: half-pixel centres, edges repeated."""
     m = len(values)
     out = np.zeros((n, *values.shape[1:]))
@@ -37,7 +38,9 @@ def imresize(values, n):
     return out
 
 
-def slow_crop(image, box, spec, mode, p):
+def slow_crop(
+    image: NDArray[np.uint8], box: NDArray[np.float64], spec: InputSpec, mode: CropMode, p: int
+) -> NDArray[np.float64]:
     """rcnn_im_crop.m step by step, 1-based inclusive, float64; [3, side, side]."""
     side, (height, width) = spec.side_px, image.shape[:2]
     im = image.astype(np.float64) * spec.value_range / 255
@@ -46,6 +49,7 @@ def slow_crop(image, box, spec, mode, p):
     im = (im - spec.mean) / spec.std
     x1, y1, x2, y2 = box[0] + 1, box[1] + 1, box[2], box[3]
     window = np.zeros((side, side, 3))
+    frame: tuple[int, ...]
     limits = (1, 1, width, height)
     if p == 0 and mode == "warp":
         x1, y1, x2, y2 = (matlab_round(v) for v in (x1, y1, x2, y2))
@@ -79,15 +83,15 @@ def slow_crop(image, box, spec, mode, p):
     return window.transpose(2, 0, 1)
 
 
-MODES = ["warp", "square", "square_no_context"]
+MODES: list[CropMode] = ["warp", "square", "square_no_context"]
 
 
-def test_rounding_is_matlabs():
+def test_rounding_is_matlabs() -> None:
     values = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 0.49, -0.49, 3.0])
     assert round_half_away(values).tolist() == [1, 2, 3, -1, -2, 0, 0, 3]
 
 
-def test_the_authors_arithmetic():
+def test_the_authors_arithmetic() -> None:
     """[101, 200] (1-based inclusive) with 16 px of context at 227 becomes [93, 209]."""
     frame, visible = crop_frames(np.array([[100, 100, 200, 200]]), 227, mode="warp", context_px=16)
     assert (frame[0] + [1, 1, 0, 0]).tolist() == [93, 93, 209, 209]
@@ -97,7 +101,7 @@ def test_the_authors_arithmetic():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("p", [0, 4, 16])
 @pytest.mark.parametrize("spec", [CAFFE, TORCH], ids=["caffe", "torch"])
-def test_equals_the_slow_version(mode, p, spec):
+def test_equals_the_slow_version(mode: CropMode, p: int, spec: InputSpec) -> None:
     image = photograph(0)
     boxes = np.array(
         [
@@ -125,7 +129,7 @@ def test_equals_the_slow_version(mode, p, spec):
     st.integers(0, 31),
     st.integers(0, 1000),
 )
-def test_equals_the_slow_version_anywhere(corners, mode, p, seed):
+def test_equals_the_slow_version_anywhere(corners: list[float], mode: CropMode, p: int, seed: int) -> None:
     x1, x2 = sorted(corners[:2])
     y1, y2 = sorted(corners[2:])
     box = np.array([x1, y1, x2 + 0.75, y2 + 0.75], np.float32)
@@ -134,7 +138,7 @@ def test_equals_the_slow_version_anywhere(corners, mode, p, seed):
     np.testing.assert_allclose(crop, slow_crop(image, box.astype(np.float64), TORCH, mode, p), rtol=0, atol=1e-4)
 
 
-def test_equals_opencv_inside_the_image():
+def test_equals_opencv_inside_the_image() -> None:
     image = photograph(1)
     box = np.array([[20, 10, 90, 75]], np.float32)
     spec = InputSpec(101, "rgb", 255.0)
@@ -147,7 +151,7 @@ def test_equals_opencv_inside_the_image():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_missing_pixels_are_the_mean(mode):
+def test_missing_pixels_are_the_mean(mode: CropMode) -> None:
     image = np.full((40, 60, 3), 200, np.uint8)
     crop = warp_regions(image, np.array([[0, 0, 20, 30]]), CAFFE, mode=mode)[0]
     assert (crop[:, :16, :16] == 0).all()
@@ -156,7 +160,7 @@ def test_missing_pixels_are_the_mean(mode):
     assert set(np.unique(crop)) == {0.0, *inside.astype(np.float32)}
 
 
-def test_square_keeps_the_aspect_and_no_context_hides_the_rest():
+def test_square_keeps_the_aspect_and_no_context_hides_the_rest() -> None:
     image = np.full((200, 200, 3), 200, np.uint8)
     box = np.array([[90, 60, 110, 140]])
     spec = InputSpec(80, "rgb", 255.0)
@@ -171,7 +175,7 @@ def test_square_keeps_the_aspect_and_no_context_hides_the_rest():
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_mirror_layout_and_out_change_no_value(layout):
+def test_mirror_layout_and_out_change_no_value(layout: Layout) -> None:
     image, spec = photograph(2), CAFFE
     boxes = np.array([[0, 0, 30, 40], [10, 10, 100, 80], [80, 50, 120, 90.0]])
     plain = warp_regions(image, boxes, spec)
@@ -188,7 +192,7 @@ def test_mirror_layout_and_out_change_no_value(layout):
     assert (fresh.strides[1] == 4) == (layout == "nhwc")
 
 
-def test_a_region_alone_has_the_bits_it_has_among_others():
+def test_a_region_alone_has_the_bits_it_has_among_others() -> None:
     """The image is converted whole or region by region, whichever is less work."""
     image = photograph(3)
     boxes = np.array([[5 + i, 3, 60 + i, 70] for i in range(20)])
@@ -197,13 +201,13 @@ def test_a_region_alone_has_the_bits_it_has_among_others():
         assert np.array_equal(warp_regions(image, boxes[i : i + 1], CAFFE)[0], together[i])
 
 
-def test_no_regions():
+def test_no_regions() -> None:
     assert warp_regions(photograph(0), np.zeros((0, 4)), TORCH).shape == (0, 3, 64, 64)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 400), st.integers(1, 400), st.floats(0, 399), st.floats(0, 399), st.sampled_from(MODES))
-def test_source_and_target_stay_inside(width, height, x, y, mode):
+def test_source_and_target_stay_inside(width: int, height: int, x: float, y: float, mode: CropMode) -> None:
     box = np.array([[min(x, width - 1), min(y, height - 1), width, height]])
     source, target = placements(box, width, height, 227, mode=mode, context_px=16)
     assert 0 <= source[0, 0] < source[0, 2] <= width
@@ -213,16 +217,16 @@ def test_source_and_target_stay_inside(width, height, x, y, mode):
 
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [5, 9, 8, 7], [0, 0, np.nan, 4], [0, 0, np.inf, 4]])
-def test_a_box_without_area_is_named(box):
+def test_a_box_without_area_is_named(box: list[float]) -> None:
     with pytest.raises(StageError, match="region 1 has no area or is not finite"):
         warp_regions(photograph(0), np.array([[0, 0, 4, 4], box]), TORCH)
 
 
-def test_context_that_leaves_no_room():
+def test_context_that_leaves_no_room() -> None:
     with pytest.raises(StageError, match="use at most 31"):
         warp_regions(photograph(0), np.array([[0, 0, 4, 4]]), TORCH, context_px=32)
 
 
-def test_out_of_another_shape_is_refused():
+def test_out_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="out must be float32"):
         warp_regions(photograph(0), np.array([[0, 0, 4, 4]]), TORCH, out=np.zeros((2, 3, 64, 64), np.float32))

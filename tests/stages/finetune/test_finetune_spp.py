@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from network_parts import trunk_of
+from plain_arrays import as_labels
 from stage_context import Messages, StageContext
 
 from cache import Artifact, Payload, Recipe
@@ -34,7 +37,7 @@ SHAPES = [(64, 48), (80, 60), (50, 70), (64, 64)]  # width, height
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     with deterministic():
         yield
 
@@ -51,7 +54,7 @@ def picture(index: int) -> np.ndarray:
 
 def record(index: int, split: str = "train", boxes: Any = ()) -> ImageRecord:
     sides = SHAPES[index]
-    return ImageRecord(10 + index, f"{index}.jpg", *sides, f"{index:064x}", split, boxes, [0] * len(boxes))
+    return ImageRecord(10 + index, f"{index}.jpg", *sides, f"{index:064x}", split, boxes, as_labels([0] * len(boxes)))
 
 
 def random_windows(n: int, seed: int = 0) -> Windows:
@@ -93,7 +96,12 @@ def test_a_batch_is_to_the_bit_what_the_features_stage_stores(storage: str) -> N
 def test_windows_of_both_scales_are_among_them() -> None:
     asked: list[tuple[int, int, bool]] = []
     batches = batches_of(network())
-    spied = pooled_windows(network(), lambda name: asked.append(name) or batches.maps[name], SHAPES, SPP, cache_bytes=0)
+
+    def noting(name: tuple[int, int, bool]) -> Any:
+        asked.append(name)
+        return batches.maps[name]
+
+    spied = pooled_windows(network(), noting, SHAPES, SPP, cache_bytes=0)
     spied.batch(random_windows(40))
     assert {scale for _, scale, _ in asked} == {64, 96}
     assert len(asked) == len(set(asked))  # each map once per batch
@@ -104,7 +112,12 @@ def test_between_two_scales_the_smaller_as_the_features_stage_has_it() -> None:
     box = np.array([[3, 4, 3 + side, 4 + side]], np.float32)
     asked: list[tuple[int, int, bool]] = []
     net, batches = network(), batches_of(network())
-    spied = pooled_windows(net, lambda name: asked.append(name) or batches.maps[name], SHAPES, SPP, cache_bytes=0)
+
+    def noting(name: tuple[int, int, bool]) -> Any:
+        asked.append(name)
+        return batches.maps[name]
+
+    spied = pooled_windows(net, noting, SHAPES, SPP, cache_bytes=0)
     found = spied.batch(Windows(np.array([0]), box, np.array([1]))).inputs
     assert asked == [(0, 64, False)]
     np.testing.assert_array_equal(found, SppExtractor(net, ["pool5"], SPP)(picture(0), box)["pool5"].astype(np.float16))
@@ -142,7 +155,7 @@ def test_the_same_as_a_slow_trainer_with_torchs_own_solver(tmp_path: Path, autho
 
     own = without_dropout(network())
     own.new_head(4, torch_generator(5, "finetune", "new layer"))
-    fc6, fc7, fc8 = (own.trunk.classifier[i] for i in (1, 4, 6))
+    fc6, fc7, fc8 = (trunk_of(own).classifier[i] for i in (1, 4, 6))
     torch.nn.init.constant_(fc8.bias, 1.0 if authors else 0.0)
     rates = {fc6: 1.0, fc7: 1.0, fc8: settings.new_layer_lr}
     groups = [{"params": [f.weight], "lr": 0.01 * k, "weight_decay": 0.0005} for f, k in rates.items()]
@@ -173,7 +186,8 @@ def test_dropout_is_active_and_seeded(tmp_path: Path) -> None:
         training, folder = training_run(settings, 5, 1), Checkpoint(tmp_path / name, {})
         fine_tune(net, windows, none, batches_of(net), settings, training, folder, Messages(), n_classes=3)
         assert not any(module.training for module in net.modules())
-        return net.trunk.classifier[1].weight
+        weight: torch.Tensor = trunk_of(net).classifier[1].weight
+        return weight
 
     first, again = trained("a", network()), trained("b", network())
     free = trained("c", without_dropout(network()))
@@ -202,7 +216,7 @@ class Project(StageContext):
         self.log = Messages(stop_at)
         records = [record(i, boxes=[[5, 5, 35, 30]]) for i in range(len(SHAPES))]
         for i in range(test):
-            other = {"id": 20 + i, "file_name": f"test{i}.jpg", "split": "test", "splits": ("test",)}
+            other: dict[str, Any] = {"id": 20 + i, "file_name": f"test{i}.jpg", "split": "test", "splits": ("test",)}
             records.append(dataclasses.replace(records[i], **other))
         save_dataset(Dataset("toy", ("cat",), tuple(records)), self.place("manifest"))
         boxes = np.array([[6, 6, 35, 30], [20, 5, 45, 30], [40, 0, 48, 30], [0, 32, 30, 45]], np.float32)
@@ -216,11 +230,11 @@ def test_the_stage_leaves_the_convolutions_and_publishes_its_maps(tmp_path: Path
     project = Project(tmp_path)
     project.run()
     before, after = load_weights(project.input("weights")), load_weights(project.output("weights"))
-    for name, value in before.trunk.features.state_dict().items():
-        assert torch.equal(value, after.trunk.features.state_dict()[name])
+    for name, value in trunk_of(before).features.state_dict().items():
+        assert torch.equal(value, trunk_of(after).features.state_dict()[name])
     assert weights_digest(before, ["pool5"]) == weights_digest(after, ["pool5"])
-    assert not torch.equal(before.trunk.classifier[1].weight, after.trunk.classifier[1].weight)
-    assert not torch.equal(before.trunk.classifier[4].weight, after.trunk.classifier[4].weight)
+    assert not torch.equal(trunk_of(before).classifier[1].weight, trunk_of(after).classifier[1].weight)
+    assert not torch.equal(trunk_of(before).classifier[4].weight, trunk_of(after).classifier[4].weight)
     assert after.n_outputs == 2
     assert after.pyramid == LEVELS
     entries, summary = project.listed("maps").entries, project.listed("maps").summary
@@ -334,7 +348,7 @@ def test_a_network_that_does_not_fit_is_one_line_before_anything_is_computed(
 def test_maps_too_large_for_float16_are_named() -> None:
     net = network()
     with torch.no_grad():
-        net.trunk.features[0].weight.mul_(1e7)
+        trunk_of(net).features[0].weight.mul_(1e7)
     with pytest.raises(StageError, match=r"0\.jpg: conv5 at 64 px reaches .*set features\.storage to float32"):
         batches_of(net)
     batches_of(net, "float32")
@@ -364,9 +378,9 @@ def test_a_new_head_is_trained(tmp_path: Path) -> None:
     after = load_weights(tmp_path / "artifacts/finetune/weights.safetensors")
     assert (after.fc, after.n_outputs) == ((16, 8), 2)
     for i in (1, 4):
-        assert not torch.equal(made.trunk.classifier[i].weight, after.trunk.classifier[i].weight)
-    for name, value in made.trunk.features.state_dict().items():
-        assert torch.equal(value, after.trunk.features.state_dict()[name])
+        assert not torch.equal(trunk_of(made).classifier[i].weight, trunk_of(after).classifier[i].weight)
+    for name, value in trunk_of(made).features.state_dict().items():
+        assert torch.equal(value, trunk_of(after).features.state_dict()[name])
 
 
 def test_averages_are_not_fine_tuned_on() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_arrays import as_boxes
 from safetensors import safe_open
 from stage_context import Messages, StageContext
 
@@ -26,7 +27,13 @@ class FakeContext(StageContext):
     """Three images with one object each, three proposals per image."""
 
     def __init__(self, root: Path, stop_at: int | None = None, without_objects: bool = False, **changes: Any) -> None:
-        values = {"iterations": 6, "fg_per_batch": 2, "bg_per_batch": 3, "eval_every": 3, "checkpoint_every": 2}
+        values: dict[str, Any] = {
+            "iterations": 6,
+            "fg_per_batch": 2,
+            "bg_per_batch": 3,
+            "eval_every": 3,
+            "checkpoint_every": 2,
+        }
         values["held_out_fraction"] = 0.1
         groups = {"finetune": FinetuneSettings(**(values | changes)), "features": FeaturesSettings(context_px=4)}
         super().__init__(root, "finetune", groups, seed=3)
@@ -45,8 +52,9 @@ class FakeContext(StageContext):
 
 
 def record(number: int, objects: list[list[int]], **changes: Any) -> ImageRecord:
-    values = {"file_name": f"{number}.jpg", "width": 64, "height": 48, "sha256": f"{number:064x}", "split": "train"}
-    return ImageRecord(number, boxes=objects, **(values | {"labels": [0] * len(objects)} | changes))
+    values: dict[str, Any] = {"file_name": f"{number}.jpg", "width": 64, "height": 48, "split": "train"}
+    values["sha256"] = f"{number:064x}"
+    return ImageRecord(number, boxes=as_boxes(objects), **(values | {"labels": [0] * len(objects)} | changes))
 
 
 def boxes_of(boxes: np.ndarray) -> Payload:
@@ -71,7 +79,9 @@ def test_writes_a_network_of_n_plus_one_outputs_and_its_curve(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("accuracy", "warned"), [(0.0, True), (0.09, True), (0.5, False), (float("nan"), False)])
-def test_warns_when_nothing_was_learned(tmp_path: Path, monkeypatch, accuracy: float, warned: bool) -> None:
+def test_warns_when_nothing_was_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accuracy: float, warned: bool
+) -> None:
     found = FineTuned([{"iteration": 6, "train_loss": 1.0}], accuracy)
     monkeypatch.setattr("stages.finetune.stage.fine_tune", lambda *args, **kwargs: found)
     for fraction, which in ((0.1, "held-out"), (0.0, "training")):

@@ -22,7 +22,7 @@ from stages.finetune.windows import Windows
 def pool(n_fg: int, n_bg: int) -> Windows:
     labels = np.r_[np.arange(n_fg) % 3 + 1, np.zeros(n_bg, int)]
     n = len(labels)
-    return Windows(np.arange(n) % 5, np.tile(np.float32([0, 0, 4, 4]), (n, 1)), labels.astype(np.int64))
+    return Windows(np.arange(n) % 5, np.tile(np.array([0, 0, 4, 4], np.float32), (n, 1)), labels.astype(np.int64))
 
 
 def test_batch_composition_is_the_papers() -> None:

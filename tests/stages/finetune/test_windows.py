@@ -1,6 +1,7 @@
 """Which windows are foreground and background."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_crowd_is_no_object_and_what_lies_in_it_is_dropped() -> None:
     np.testing.assert_array_equal(labels, [3, 0, 0])
 
 
-def record(ident: int, gt: np.ndarray, labels: list[int], difficult: list[bool]) -> SimpleNamespace:
+def record(ident: int, gt: np.ndarray, labels: list[int], difficult: list[bool]) -> Any:
     return SimpleNamespace(
         id=ident, boxes=gt, labels=np.array(labels), crowd=np.zeros(len(gt), bool), difficult=np.array(difficult)
     )

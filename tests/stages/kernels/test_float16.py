@@ -32,7 +32,7 @@ def test_both_ways_in_compiled_code(convert: str) -> None:
     one = getattr(float16, convert)
 
     @njit
-    def all_of(bits, out):
+    def all_of(bits, out):  # type: ignore[no-untyped-def]
         for i in range(bits.size):
             out[i] = one(bits[i])
 

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from stages.kernels.linear import FEW, linear
 
 
-def operands(rows, length, vectors, dtype, seed=0):
+def operands(
+    rows: int, length: int, vectors: int, dtype: type[np.floating], seed: int = 0
+) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     return rng.standard_normal((rows, length)).astype(dtype), rng.standard_normal((vectors, length)).astype(np.float32)
 
@@ -21,7 +24,9 @@ def operands(rows, length, vectors, dtype, seed=0):
     dtype=st.sampled_from([np.float16, np.float32]),
     seed=st.integers(0, 99),
 )
-def test_equals_the_product_in_float64(rows, length, vectors, dtype, seed):
+def test_equals_the_product_in_float64(
+    rows: int, length: int, vectors: int, dtype: type[np.floating], seed: int
+) -> None:
     x, weights = operands(rows, length, vectors, dtype, seed)
     found = linear(x, weights)
     assert found.dtype == np.float32
@@ -32,7 +37,9 @@ def test_equals_the_product_in_float64(rows, length, vectors, dtype, seed):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_a_scores_bits_do_not_depend_on_the_rows_and_vectors_beside_it(dtype):
+def test_a_scores_bits_do_not_depend_on_the_rows_and_vectors_beside_it(
+    dtype: type[np.floating],
+) -> None:
     x, weights = operands(23, 77, 11, dtype)
     whole = linear(x, weights)
     for row in range(23):
@@ -41,14 +48,14 @@ def test_a_scores_bits_do_not_depend_on_the_rows_and_vectors_beside_it(dtype):
     np.testing.assert_array_equal(linear(x[3:18], weights[2:9]), whole[3:18, 2:9])
 
 
-def test_rows_that_are_not_contiguous():
+def test_rows_that_are_not_contiguous() -> None:
     x, weights = operands(20, 90, 3, np.float16)
     np.testing.assert_array_equal(
         linear(x[::3, ::2], weights[:, ::2]), linear(x[::3, ::2].copy(), weights[:, ::2].copy())
     )
 
 
-def test_what_is_not_a_number_stays_so():
+def test_what_is_not_a_number_stays_so() -> None:
     x, weights = operands(5, 40, 2, np.float16)
     x[2, 7], x[4, 3] = np.nan, np.inf
     found = linear(x, weights)

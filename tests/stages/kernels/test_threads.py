@@ -10,18 +10,18 @@ from stages.kernels.threads import Threads
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_results_in_the_order_of_the_arguments(workers, count):
+def test_results_in_the_order_of_the_arguments(workers: int, count: int) -> None:
     with Threads(workers) as threads:
         assert threads.map(lambda a, b: (a, b), range(count), "abcdefg"[:count]) == list(
             zip(range(count), "abcdefg", strict=False)
         )
 
 
-def test_the_caller_works_too_beside_the_others():
+def test_the_caller_works_too_beside_the_others() -> None:
     """Three calls that wait for each other come to an end only in three threads at once, one of them the caller's."""
     meeting = threading.Barrier(3, timeout=20)
 
-    def call(_):
+    def call(_: int) -> threading.Thread:
         meeting.wait()
         return threading.current_thread()
 
@@ -31,16 +31,16 @@ def test_the_caller_works_too_beside_the_others():
     assert threading.current_thread() in met
 
 
-def test_one_worker_is_the_caller():
+def test_one_worker_is_the_caller() -> None:
     with Threads(1) as threads:
         assert set(threads.map(lambda _: threading.current_thread(), range(4))) == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("failing", [0, 3])
-def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing):
-    at_work = []
+def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing: int) -> None:
+    at_work: list[int] = []
 
-    def call(i):
+    def call(i: int) -> None:
         at_work.append(i)
         try:
             time.sleep(0.01)
@@ -57,10 +57,11 @@ def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing):
 
 
 @pytest.mark.parametrize("callers", [True, False])
-def test_after_an_exception_in_any_thread_no_further_call_is_begun(callers):
-    met, begun = threading.Barrier(2, timeout=20), []
+def test_after_an_exception_in_any_thread_no_further_call_is_begun(callers: bool) -> None:
+    met = threading.Barrier(2, timeout=20)
+    begun: list[int] = []
 
-    def call(i):
+    def call(i: int) -> None:
         begun.append(i)
         if i < 2:
             met.wait()  # one call in each thread

@@ -6,12 +6,15 @@ import hashlib
 import http.server
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from network_parts import trunk_of
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
@@ -19,7 +22,7 @@ from cache.errors import StageError
 from manifests import decode_image
 from stages.features.warp import warp_regions
 from stages.networks.initial import initial_network
-from stages.networks.network import build
+from stages.networks.network import Network, build
 from stages.networks.settings import InputSettings, NetworkSettings
 from stages.networks.spec import InputSpec
 from stages.networks.weights import save_weights
@@ -28,16 +31,17 @@ SHARED = Path(__file__).parents[3] / "../shared"
 
 
 @pytest.fixture(scope="module")
-def small():
+def small() -> Network:
     return build("small", 7, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def squeezenet_tensors(n_outputs=6):
+def squeezenet_tensors(n_outputs: int = 6) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return torchvision.models.squeezenet1_0(num_classes=n_outputs).state_dict()
+    tensors: dict[str, torch.Tensor] = torchvision.models.squeezenet1_0(num_classes=n_outputs).state_dict()
+    return tensors
 
 
-def test_a_safetensors_file_with_its_input_convention(tmp_path):
+def test_a_safetensors_file_with_its_input_convention(tmp_path: Path) -> None:
     tensors = squeezenet_tensors()
     save_file(tensors, tmp_path / "sq.safetensors")
     convention = InputSettings(color_order="bgr", value_range=255, mean=(104, 117, 123), side_px=227)
@@ -60,7 +64,7 @@ def test_a_safetensors_file_with_its_input_convention(tmp_path):
         ({"classifier.1.bias": torch.zeros(0)}, "classifier.1.bias has 0 values, one per output"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path, change, message):
+def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, torch.Tensor | None], message: str) -> None:
     tensors = {k: v for k, v in {**squeezenet_tensors(), **change}.items() if v is not None}
     save_file(tensors, tmp_path / "sq.safetensors")
     with pytest.raises(StageError) as caught:
@@ -70,13 +74,13 @@ def test_what_does_not_fit_is_named(tmp_path, change, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_many_misfits_are_counted(small, tmp_path):
+def test_many_misfits_are_counted(small: Network, tmp_path: Path) -> None:
     save_file({"classifier.1.bias": torch.zeros(4)}, tmp_path / "w.safetensors")
     with pytest.raises(StageError, match="and 46 more"):
         initial_network(NetworkSettings(name="squeezenet1_0", weights="w.safetensors"), tmp_path)
 
 
-def test_weights_of_another_network(small, tmp_path):
+def test_weights_of_another_network(small: Network, tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", small)
     with pytest.raises(StageError, match=r"weights of small, network.name is alexnet"):
         initial_network(NetworkSettings(name="alexnet", weights="w.safetensors"), tmp_path)
@@ -85,7 +89,7 @@ def test_weights_of_another_network(small, tmp_path):
         initial_network(NetworkSettings(name="alexnet", weights="x.safetensors"), tmp_path)
 
 
-def test_a_side_that_the_network_cannot_take_is_an_error(small, tmp_path):
+def test_a_side_that_the_network_cannot_take_is_an_error(small: Network, tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", small)
     settings = NetworkSettings(name="small", weights="w.safetensors", input=InputSettings(side_px=100))
     with pytest.raises(StageError, match=r"side_px: small cannot take crops of 100 px \(.*its own are 64 px") as caught:
@@ -93,12 +97,12 @@ def test_a_side_that_the_network_cannot_take_is_an_error(small, tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_input_convention_without_given_weights_is_not_ignored():
+def test_an_input_convention_without_given_weights_is_not_ignored() -> None:
     with pytest.raises(ValidationError, match=r"with network\.weights: pretrain set it to null"):
         NetworkSettings(input=InputSettings())
 
 
-def test_a_file_that_is_not_there_or_none_of_its_kind_is_one_line(tmp_path):
+def test_a_file_that_is_not_there_or_none_of_its_kind_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("weights")
     (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     told = {"text": "not a readable safetensors file", "none": "no such weights file", "lfs": "run `git lfs pull`"}
@@ -108,7 +112,7 @@ def test_a_file_that_is_not_there_or_none_of_its_kind_is_one_line(tmp_path):
 
 
 @pytest.fixture
-def weights_server(tmp_path, monkeypatch):
+def weights_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file server that has random SqueezeNet weights where torchvision looks for its own."""
     served, hub = tmp_path / "served", tmp_path / "hub"
     served.mkdir()
@@ -117,7 +121,7 @@ def weights_server(tmp_path, monkeypatch):
     (served / "plain.pth").rename(served / f"squeezenet1_0-{digest}.pth")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
+        def log_message(self, *args: object) -> None:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
@@ -135,16 +139,16 @@ def weights_server(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_a_torchvision_weights_name_is_downloaded(weights_server):
+def test_a_torchvision_weights_name_is_downloaded(weights_server: Path) -> None:
     settings = NetworkSettings(name="squeezenet1_0", weights="IMAGENET1K_V1")
     network = initial_network(settings, Path())
     expected = squeezenet_tensors(1000)
-    assert torch.equal(network.trunk.features[0].weight, expected["features.0.weight"])
+    assert torch.equal(trunk_of(network).features[0].weight, expected["features.0.weight"])
     assert network.input == InputSpec(224, "rgb", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert network.pool5_grid == 3
 
 
-def test_a_failed_or_damaged_download_is_one_line(weights_server):
+def test_a_failed_or_damaged_download_is_one_line(weights_server: Path) -> None:
     settings = NetworkSettings(name="squeezenet1_0", weights="IMAGENET1K_V1")
     (file,) = weights_server.iterdir()
     whole = file.read_bytes()
@@ -160,12 +164,12 @@ def test_a_failed_or_damaged_download_is_one_line(weights_server):
 
 
 @pytest.mark.parametrize("name", ["w.pth", "folder/model.PT", "net.ckpt"])
-def test_a_pickle_is_not_read(name):
+def test_a_pickle_is_not_read(name: str) -> None:
     with pytest.raises(StageError, match=rf"network\.weights: {name} is a pickle.*safetensors"):
         initial_network(NetworkSettings(name="squeezenet1_0", weights=name), Path())
 
 
-def test_an_unknown_weights_name():
+def test_an_unknown_weights_name() -> None:
     with pytest.raises(StageError, match=r"no 'IMAGENET' for squeezenet1_0; there are IMAGENET1K_V1"):
         initial_network(NetworkSettings(name="squeezenet1_0", weights="IMAGENET"), Path())
     with pytest.raises(StageError, match="torchvision has no network small"):
@@ -187,7 +191,7 @@ IMAGENET_LABELS = {
 }
 
 
-def large_objects(folder, limit):
+def large_objects(folder: Path, limit: int) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.float64]]]:
     """(class name, image, box) of coco128's large objects that ImageNet has labels for, in file order."""
     instances = json.loads((folder / "instances.json").read_text())
     names = {c["id"]: c["name"] for c in instances["categories"]}
@@ -201,7 +205,7 @@ def large_objects(folder, limit):
 
 
 @pytest.mark.shared
-def test_the_real_weights_know_what_they_see():
+def test_the_real_weights_know_what_they_see() -> None:
     """Real SqueezeNet on coco128's objects: right far more often than chance, and than with colours swapped."""
     file = SHARED / "weights/squeezenet1_0_imagenet.safetensors"
     folder = SHARED / "data/coco128"
@@ -214,7 +218,7 @@ def test_the_real_weights_know_what_they_see():
     objects = list(large_objects(folder, 12))
     crops = np.concatenate([warp_regions(image, box, network.input) for _, image, box in objects])
 
-    def right(x):
+    def right(x: NDArray[np.float32]) -> int:
         with torch.inference_mode():
             found = network(torch.from_numpy(x).to(memory_format=torch.channels_last)).argmax(1).tolist()
         return sum(label in IMAGENET_LABELS[name] for (name, _, _), label in zip(objects, found, strict=True))

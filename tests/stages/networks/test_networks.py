@@ -3,33 +3,38 @@
 import copy
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 import torchvision
+from network_parts import trunk_of
+from torch import memory_format
 
 from cache.errors import StageError
 from stages.networks.architectures import ARCHITECTURES, NAMED_LAYERS, ArchitectureName
 from stages.networks.caffenet import CrossChannelNorm
-from stages.networks.network import build
+from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings
 from stages.networks.spec import InputSpec
 from stages.networks.weights import load_weights, save_weights
 
+Networks = Callable[[ArchitectureName], Network]
 TWINS = ["alexnet", "squeezenet1_0", "resnet50"]
 
 
-def seeded(seed=0):
+def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
-def networks():
+def networks() -> Networks:
     """Networks that are costly to make, shared; tests do not change them."""
-    made = {}
+    made: dict[str, Network] = {}
 
-    def get(name):
+    def get(name: ArchitectureName) -> Network:
         if name not in made:
             made[name] = build(name, 11, generator=seeded()).eval()
         return made[name]
@@ -37,13 +42,13 @@ def networks():
     return get
 
 
-def crops(network, n=2, seed=0):
+def crops(network: Network, n: int = 2, seed: int = 0) -> torch.Tensor:
     side = network.input.side_px
     return torch.randn(n, 3, side, side, generator=seeded(seed))
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -60,13 +65,13 @@ def one_thread():
         ("resnet50", {"pool5": 2048, "fc8": 11}),
     ],
 )
-def test_named_layers(networks, name, dims):
+def test_named_layers(networks: Networks, name: ArchitectureName, dims: dict[str, int]) -> None:
     network = networks(name)
     assert network.layers == tuple(dims)
     assert {layer: network.feature_dim(layer) for layer in dims} == dims
 
 
-def test_parameters_name_the_architectures_and_their_layers_and_need_no_torch():
+def test_parameters_name_the_architectures_and_their_layers_and_need_no_torch() -> None:
     assert get_args(ArchitectureName) == tuple(ARCHITECTURES)
     for name, architecture in ARCHITECTURES.items():
         assert NetworkSettings(name=name).named_layers == tuple(architecture.nodes)
@@ -75,18 +80,18 @@ def test_parameters_name_the_architectures_and_their_layers_and_need_no_torch():
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 
 
-def test_vgg16_has_its_published_size():
+def test_vgg16_has_its_published_size() -> None:
     network = build("vgg16", 1000, device="meta")
     assert sum(p.numel() for p in network.parameters()) == 138_357_544
     assert network.feature_dim("pool5") == 512 * 7 * 7
     assert network.feature_dim("fc7") == 4096
 
 
-def test_caffenet_is_the_published_network():
+def test_caffenet_is_the_published_network() -> None:
     network = build("caffenet", 1000, device="meta")
     assert sum(p.numel() for p in network.parameters()) == 60_965_224
     shapes = []
-    for module in network.trunk.features:
+    for module in trunk_of(network).features:
         if isinstance(module, torch.nn.Conv2d | torch.nn.MaxPool2d):
             module.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
     network(torch.empty(1, 3, 227, 227, device="meta"))
@@ -100,20 +105,20 @@ def test_caffenet_is_the_published_network():
         (256, 13, 13),
         (256, 6, 6),
     ]
-    groups = [m.groups for m in network.trunk.features if isinstance(m, torch.nn.Conv2d)]
+    groups = [m.groups for m in trunk_of(network).features if isinstance(m, torch.nn.Conv2d)]
     assert groups == [1, 2, 1, 2, 2]
-    order = [type(m).__name__ for m in network.trunk.features][:4]
+    order = [type(m).__name__ for m in trunk_of(network).features][:4]
     assert order == ["Conv2d", "ReLU", "MaxPool2d", "CrossChannelNorm"]
 
 
-def test_caffe_pooling_rounds_up():
+def test_caffe_pooling_rounds_up() -> None:
     """On a 14 x 14 map Caffe's 3/2 pooling gives 7 cells (floor would give 6)."""
-    pool = build("caffenet", 2, device="meta").trunk.features[2]
+    pool = trunk_of(build("caffenet", 2, device="meta")).features[2]
     assert pool(torch.empty(1, 1, 14, 14)).shape[-1] == 7
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_normalisation_equals_torchs(layout):
+def test_normalisation_equals_torchs(layout: memory_format) -> None:
     x = (torch.randn(2, 24, 5, 7, generator=seeded()) * 100).to(memory_format=layout)
     expected = torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)(x)
     torch.testing.assert_close(CrossChannelNorm()(x), expected, rtol=1e-6, atol=1e-6)
@@ -123,10 +128,11 @@ def test_normalisation_equals_torchs(layout):
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_takes_a_torchvision_state_dict_and_gives_its_outputs(networks, name):
+def test_takes_a_torchvision_state_dict_and_gives_its_outputs(networks: Networks, name: ArchitectureName) -> None:
     twin = torchvision.models.get_model(name, weights=None, num_classes=11).eval()
     for module in twin.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
             module.running_mean.normal_(generator=seeded(1))
     network = copy.deepcopy(networks(name))
     network.trunk.load_state_dict(twin.state_dict())
@@ -136,9 +142,9 @@ def test_takes_a_torchvision_state_dict_and_gives_its_outputs(networks, name):
         assert torch.equal(network.extract(x, ["fc8"])["fc8"], twin(x))
 
 
-def activations(network, x, modules):
+def activations(network: Network, x: torch.Tensor, modules: Iterable[str]) -> dict[str, torch.Tensor]:
     """Outputs of modules as forward hooks see them, before anything later can change them."""
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     hooks = [
         network.trunk.get_submodule(m).register_forward_hook(lambda _, __, o, m=m: seen.__setitem__(m, o.clone()))
         for m in modules
@@ -158,7 +164,7 @@ def activations(network, x, modules):
         ("caffenet", {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4"}),
     ],
 )
-def test_layers_are_what_hooks_see(networks, name, modules):
+def test_layers_are_what_hooks_see(networks: Networks, name: ArchitectureName, modules: dict[str, str]) -> None:
     network = networks(name)
     x = crops(network)
     seen = activations(network, x, modules.values())
@@ -171,7 +177,7 @@ def test_layers_are_what_hooks_see(networks, name, modules):
 
 
 @pytest.mark.parametrize(("name", "module", "grid"), [("squeezenet1_0", "features.12", 3), ("resnet50", "layer4", 1)])
-def test_pool5_is_the_averaged_last_map(networks, name, module, grid):
+def test_pool5_is_the_averaged_last_map(networks: Networks, name: ArchitectureName, module: str, grid: int) -> None:
     network = copy.deepcopy(networks(name))
     x = crops(network, 1)
     last = activations(network, x, [module])[module]
@@ -185,7 +191,9 @@ def test_pool5_is_the_averaged_last_map(networks, name, module, grid):
             torch.testing.assert_close(network.extract(x, ["pool5"])["pool5"][0], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_node_before_an_in_place_relu_keeps_its_negative_values(networks):
+def test_a_node_before_an_in_place_relu_keeps_its_negative_values(
+    networks: Networks,
+) -> None:
     network = networks("alexnet")
     x = crops(network, 1)
     conv5 = activations(network, x, ["features.10"])["features.10"]
@@ -195,29 +203,29 @@ def test_a_node_before_an_in_place_relu_keeps_its_negative_values(networks):
     torch.testing.assert_close(found["features.10"], conv5.flatten(1))
 
 
-def test_pool5_needs_no_fully_connected_layer(networks):
+def test_pool5_needs_no_fully_connected_layer(networks: Networks) -> None:
     assert not any("classifier" in name for name in networks("alexnet").graph(["pool5"]).state_dict())
 
 
 @pytest.mark.parametrize(("asked", "near"), [("fc9", "fc"), ("pool_5", "pool5"), ("feature.10", "features.10")])
-def test_an_unknown_layer_names_the_nearest(networks, asked, near):
+def test_an_unknown_layer_names_the_nearest(networks: Networks, asked: str, near: str) -> None:
     with pytest.raises(StageError, match=rf"\(did you mean .*'{near}") as caught:
         networks("alexnet").extract(crops(networks("alexnet"), 1), [asked])
     assert "pool5, fc6, fc7" in str(caught.value)
     assert len(str(caught.value)) < 250
 
 
-def test_a_layer_that_nothing_is_like_gets_no_hint(networks):
+def test_a_layer_that_nothing_is_like_gets_no_hint(networks: Networks) -> None:
     with pytest.raises(StageError, match="has no layer 'zzz'; its named layers are pool5, fc6, fc7"):
         networks("alexnet").node("zzz")
 
 
-def test_an_unknown_network_names_the_nearest():
+def test_an_unknown_network_names_the_nearest() -> None:
     with pytest.raises(StageError, match="did you mean 'alexnet'"):
         build("alexnett", 10)
 
 
-def test_random_weights_come_from_the_generator_alone():
+def test_random_weights_come_from_the_generator_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -228,7 +236,7 @@ def test_random_weights_come_from_the_generator_alone():
 
 
 @pytest.mark.parametrize("name", ["small", "squeezenet1_0"])
-def test_a_new_head(name):
+def test_a_new_head(name: str) -> None:
     network = build(name, 5, generator=seeded()).eval()
     x = crops(network)
     with torch.no_grad():
@@ -249,14 +257,14 @@ def test_a_new_head(name):
     assert torch.equal(next(again.classifier_parameters()), weight)
 
 
-def test_new_logits_may_be_negative_where_the_architecture_cuts_them(tmp_path):
+def test_new_logits_may_be_negative_where_the_architecture_cuts_them(tmp_path: Path) -> None:
     """SqueezeNet has a ReLU after its last layer: with it, a class whose logits start below 0 would never be learnt."""
     network = build("squeezenet1_0", 5, generator=seeded()).eval()
     x = crops(network)
     with torch.no_grad():
         assert network(x).min() >= 0
         network.new_head(3, seeded(3))
-        trunk = network.trunk
+        trunk = trunk_of(network)
         expected = trunk.classifier[1](trunk.features(x)).mean((2, 3))  # dropout does nothing in evaluation
         assert expected.min() < 0
         torch.testing.assert_close(network(x), expected)
@@ -267,21 +275,21 @@ def test_new_logits_may_be_negative_where_the_architecture_cuts_them(tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
 
 
-def test_extract_refuses_training_mode():
+def test_extract_refuses_training_mode() -> None:
     network = build("small", 5, generator=seeded())
     with pytest.raises(RuntimeError, match="evaluation mode"):
         network.extract(crops(network), ["fc7"])
 
 
-def test_reading_layers_leaves_the_modes_alone():
+def test_reading_layers_leaves_the_modes_alone() -> None:
     network = build("small", 5, generator=seeded()).train()
-    network.trunk.features[0].eval()
+    trunk_of(network).features[0].eval()
     modes = [m.training for m in network.modules()]
     network.graph(["fc7"])
     assert [m.training for m in network.modules()] == modes
 
 
-def test_a_copy_is_whole_and_independent():
+def test_a_copy_is_whole_and_independent() -> None:
     network = build("small", 5, generator=seeded()).eval()
     x = crops(network)
     with torch.no_grad():
@@ -289,18 +297,18 @@ def test_a_copy_is_whole_and_independent():
         twin = copy.deepcopy(network)
         assert torch.equal(twin.extract(x, ["fc6"])["fc6"], before)
         assert not any(m.training for m in twin.modules())
-        twin.trunk.features[0].weight.zero_()
+        trunk_of(twin).features[0].weight.zero_()
         assert not torch.equal(twin.extract(x, ["fc6"])["fc6"], before)
         assert torch.equal(network.extract(x, ["fc6"])["fc6"], before)
 
 
-def test_input_spec_survives_json():
+def test_input_spec_survives_json() -> None:
     for architecture in ARCHITECTURES.values():
         assert InputSpec.from_json(architecture.input.as_json()) == architecture.input
     with pytest.raises(ValueError, match="three values"):
         InputSpec.from_json({**ARCHITECTURES["small"].input.as_json(), "mean": [1.0]})
 
 
-def test_settings_cover_every_architecture():
+def test_settings_cover_every_architecture() -> None:
     for name in ARCHITECTURES:
         assert NetworkSettings(name=name).name == name

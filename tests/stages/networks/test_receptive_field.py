@@ -1,7 +1,10 @@
 """Cells of feature maps: by hand for ZF-5, and for every network against the pixels that do change a cell."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from network_parts import trunk_of
 from torch import nn
 
 from cache.errors import StageError
@@ -18,11 +21,11 @@ PUBLISHED = {  # stride and receptive field of conv5
 }
 
 
-def geometry(name):
+def geometry(name: str) -> Geometry:
     return map_geometry(build(name, 5, device="meta"))
 
 
-def test_zf5_as_the_authors_have_it():
+def test_zf5_as_the_authors_have_it() -> None:
     """A stride of 16 and the first centre at pixel 20; without its normalisations, which see a cell on each side."""
     axis = geometry("zf5").x
     assert geometry("zf5").y == axis
@@ -31,19 +34,19 @@ def test_zf5_as_the_authors_have_it():
 
 
 @pytest.mark.parametrize(("name", "stride", "field"), [(n, *v) for n, v in PUBLISHED.items()])
-def test_published_receptive_fields(name, stride, field):
+def test_published_receptive_fields(name: str, stride: int, field: int) -> None:
     axis = geometry(name).y
     assert (axis.stride, axis.last - axis.first + 1) == (stride, field)
 
 
-def conv_part(name):
+def conv_part(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's part up to conv5 with random weights, none of the rest: [1, 3, h, w] -> [1, c, y, x]."""
     network = build(name, 5, device="meta")
     if name == "zf5":  # a maximum hides what its normalisation lowers; a mean over the same window does not
         for at in (3, 7):
-            pool = network.trunk.features[at]
+            pool = trunk_of(network).features[at]
             mean = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
-            network.trunk.features[at] = mean
+            trunk_of(network).features[at] = mean
     conv = network.graph([network.conv5]).to_empty(device="cpu").eval()
     generator = torch.Generator().manual_seed(0)
     for module in conv.modules():
@@ -60,7 +63,7 @@ def conv_part(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_cells_see_exactly_their_receptive_field(name):
+def test_cells_see_exactly_their_receptive_field(name: str) -> None:
     """Pixels at either end of a cell's field change it and those beyond do not; along both axes."""
     axis = geometry(name).x
     run = conv_part(name)
@@ -81,20 +84,20 @@ def test_cells_see_exactly_their_receptive_field(name):
                 assert bool(differs[cell]) == seen, (pixel, first, last)
 
 
-def test_a_window_that_is_not_square():
+def test_a_window_that_is_not_square() -> None:
     image = Axis()
     assert image.slid(3, 2, 1) == Axis(2, -1, 1)
     assert image.slid(3, 2, 1).slid(5, 1, 0, dilation=2) == Axis(2, -1, 1 + 8 * 2)
     network = build("small", 5, device="meta")
-    network.trunk.features[0] = nn.Conv2d(3, 32, (5, 3), stride=(2, 1), padding=(2, 0), device="meta")
+    trunk_of(network).features[0] = nn.Conv2d(3, 32, (5, 3), stride=(2, 1), padding=(2, 0), device="meta")
     found = map_geometry(network)
     assert (found.y.stride, found.x.stride) == (8, 4)
     assert found.y != found.x
     assert isinstance(found, Geometry)
 
 
-def test_a_layer_of_unknown_reach_is_named():
+def test_a_layer_of_unknown_reach_is_named() -> None:
     network = build("small", 5, device="meta")
-    network.trunk.features[2] = nn.AvgPool2d(3, 2)
+    trunk_of(network).features[2] = nn.AvgPool2d(3, 2)
     with pytest.raises(StageError, match="not known how far a AvgPool2d of network small sees"):
         map_geometry(network)

@@ -1,15 +1,18 @@
 """New fully connected layers behind any network's conv5 (``network.fc``)."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from network_parts import trunk_of
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from cache.errors import StageError
 from stages.features.spp.split import split
-from stages.networks.architectures import ARCHITECTURES
+from stages.networks.architectures import ARCHITECTURES, HeadPlace
 from stages.networks.initial import initial_network
 from stages.networks.network import add_fc_head, build
 from stages.networks.settings import NetworkSettings
@@ -19,12 +22,18 @@ LEVELS, FC = (1, 3), (24, 16)
 NAMES = list(ARCHITECTURES)
 
 
+def place_of(name: str) -> HeadPlace:
+    place = ARCHITECTURES[name].place
+    assert place is not None
+    return place
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
+def test_layers_follow_one_another_as_in_a_hand_made_chain(name: str) -> None:
     network = build(name, 5, generator=seeded(), pyramid=LEVELS, fc=FC).eval()
     assert (
         network.layers
@@ -37,7 +46,7 @@ def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
     pool = torch.nn.functional.adaptive_max_pool2d
     pooled = torch.cat([pool(fmap, n).flatten(1) for n in LEVELS], 1)
     torch.testing.assert_close(got["pool5"], pooled)
-    weights = dict(network.trunk.get_submodule(ARCHITECTURES[name].place.fc).named_parameters())
+    weights = dict(network.trunk.get_submodule(place_of(name).fc).named_parameters())
     sized = pooled / pooled.square().mean(1, keepdim=True).add(1e-6).sqrt()
     fc6 = torch.relu(sized @ weights["1.weight"].T + weights["1.bias"])
     fc7 = torch.relu(fc6 @ weights["4.weight"].T + weights["4.bias"])
@@ -50,10 +59,10 @@ def test_layers_follow_one_another_as_in_a_hand_made_chain(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_new_layers_start_as_said_and_give_features_of_size_one(name):
+def test_new_layers_start_as_said_and_give_features_of_size_one(name: str) -> None:
     network = build(name, 50, generator=seeded(), pyramid=LEVELS, fc=(512, 256)).eval()
-    fc = network.trunk.get_submodule(ARCHITECTURES[name].place.fc)
-    for i, inputs in ((1, ARCHITECTURES[name].place.channels * 10), (4, 512)):
+    fc: Any = network.trunk.get_submodule(place_of(name).fc)
+    for i, inputs in ((1, place_of(name).channels * 10), (4, 512)):
         assert float(fc[i].weight.detach().std()) == pytest.approx((2 / inputs) ** 0.5, rel=0.02)
         assert not fc[i].bias.any()
     assert float(fc[7].weight.detach().std()) == pytest.approx(0.01, rel=0.03)
@@ -63,13 +72,13 @@ def test_new_layers_start_as_said_and_give_features_of_size_one(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_places_channels_are_those_of_conv5(name):
+def test_the_places_channels_are_those_of_conv5(name: str) -> None:
     network = build(name, 5, device="meta")
     fmap = network.graph([network.conv5])(torch.empty(1, 3, 64, 64, device="meta"))[network.conv5]
-    assert fmap.shape[1] == ARCHITECTURES[name].place.channels
+    assert fmap.shape[1] == place_of(name).channels
 
 
-def test_a_file_rebuilds_the_head(tmp_path):
+def test_a_file_rebuilds_the_head(tmp_path: Path) -> None:
     network = build("squeezenet1_0", 5, generator=seeded(), pyramid=LEVELS, fc=FC).eval()
     save_weights(tmp_path / "w.safetensors", network)
     back = load_weights(tmp_path / "w.safetensors")
@@ -90,24 +99,26 @@ def test_a_file_rebuilds_the_head(tmp_path):
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "zf5"])
 @pytest.mark.parametrize("own", [True, False])
-def test_given_weights_keep_their_convolutions_and_the_seed_makes_the_rest(tmp_path, own, name):
+def test_given_weights_keep_their_convolutions_and_the_seed_makes_the_rest(
+    tmp_path: Path, own: bool, name: str
+) -> None:
     plain = build(name, 7, generator=seeded()).eval()
     path = tmp_path / "plain.safetensors"
     save_weights(path, plain) if own else save_file(plain.trunk.state_dict(), path)
     settings = NetworkSettings(name=name, weights=path.name, pyramid=LEVELS, fc=FC)
     made = [add_fc_head(initial_network(settings, tmp_path), LEVELS, FC, seeded(s)) for s in (3, 3, 4)]
     assert made[0].n_outputs == 7
-    before = plain.trunk.features.state_dict()
-    for tensor, value in made[0].trunk.features.state_dict().items():
+    before = trunk_of(plain).features.state_dict()
+    for tensor, value in trunk_of(made[0]).features.state_dict().items():
         assert torch.equal(value, before[tensor])
-    first, again, other = (network.trunk.classifier.state_dict() for network in made)
+    first, again, other = (trunk_of(network).classifier.state_dict() for network in made)
     assert all(torch.equal(first[tensor], again[tensor]) for tensor in first)
     assert not torch.equal(first["1.weight"], other["1.weight"])
     conv5 = [network.conv5 for network in (plain, made[0])]
     assert weights_digest(plain, conv5[:1]) == weights_digest(made[0], conv5[1:])
 
 
-def test_new_layers_take_the_place_of_a_head_with_another_pyramid(tmp_path):
+def test_new_layers_take_the_place_of_a_head_with_another_pyramid(tmp_path: Path) -> None:
     trained = build("zf5", 7, generator=seeded(), pyramid=(1, 2)).eval()
     save_weights(tmp_path / "w.safetensors", trained)
     settings = NetworkSettings(name="zf5", weights="w.safetensors", pyramid=LEVELS, fc=FC)
@@ -118,14 +129,14 @@ def test_new_layers_take_the_place_of_a_head_with_another_pyramid(tmp_path):
     assert torch.equal(made.graph([made.conv5])(x)[made.conv5], conv5)
 
 
-def test_split_takes_it(tmp_path):
+def test_split_takes_it(tmp_path: Path) -> None:
     network = build("squeezenet1_0", 5, generator=seeded(), pyramid=(1, 2, 3, 6), fc=FC).eval()
     parts = split(network, ["pool5", "fc7"], (1, 2, 3, 6), 200)
     assert dict(parts.dims) == {"pool5": 25_600, "fc7": 16}
 
 
 @pytest.mark.parametrize("fc", ["3", "[]", "[0, 1]", "[8]", "[8, 8, 8]", "[8, 16385]", "[true, 1]", '{"a": 1}'])
-def test_damaged_metadata_of_the_head(tmp_path, fc):
+def test_damaged_metadata_of_the_head(tmp_path: Path, fc: str) -> None:
     path = tmp_path / "w.safetensors"
     network = build("squeezenet1_0", 5, generator=seeded(), pyramid=LEVELS, fc=FC)
     save_weights(path, network)
@@ -136,7 +147,7 @@ def test_damaged_metadata_of_the_head(tmp_path, fc):
         load_weights(path)
 
 
-def test_settings_of_the_head_that_contradict():
+def test_settings_of_the_head_that_contradict() -> None:
     with pytest.raises(ValidationError, match=r"network\.pyramid: squeezenet1_0 has no fc6.*set network\.fc"):
         NetworkSettings(name="squeezenet1_0", pyramid=(1, 2))
     with pytest.raises(ValidationError, match=r"network\.fc: needs a pyramid"):

@@ -2,24 +2,27 @@
 
 import copy
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from network_parts import trunk_of
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cache.errors import StageError
-from stages.networks.network import build
+from stages.networks.network import Network, build
 from stages.networks.spec import InputSpec
 from stages.networks.weights import load_weights, save_weights, weights_digest
 
 
 @pytest.fixture(scope="module")
-def small():
+def small() -> Network:
     return build("small", 7, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def test_a_file_rebuilds_the_network(small, tmp_path):
+def test_a_file_rebuilds_the_network(small: Network, tmp_path: Path) -> None:
     network = copy.deepcopy(small)
     network.pool5_grid, network.input = 2, InputSpec(48, "bgr", 255.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     save_weights(tmp_path / "w.safetensors", network, {"stage": "test"})
@@ -35,38 +38,38 @@ def test_a_file_rebuilds_the_network(small, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
 
 
-def test_loaded_weights_outlive_their_file(small, tmp_path):
+def test_loaded_weights_outlive_their_file(small: Network, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_weights(path, small)
     network = load_weights(path)
     path.write_bytes(b"\0" * path.stat().st_size)
-    assert torch.equal(network.trunk.features[0].weight, small.trunk.features[0].weight)
+    assert torch.equal(trunk_of(network).features[0].weight, trunk_of(small).features[0].weight)
 
 
-def test_the_digest_covers_just_what_a_layer_needs(small):
+def test_the_digest_covers_just_what_a_layer_needs(small: Network) -> None:
     digests = {layer: weights_digest(small, [layer]) for layer in small.layers}
     assert len(set(digests.values())) == 4
     assert all(len(d) == 64 for d in digests.values())
     changed = copy.deepcopy(small)
     changed.new_head(3, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        changed.trunk.classifier[4].bias[0] += 1  # fc7
+        trunk_of(changed).classifier[4].bias[0] += 1  # fc7
     same = {layer for layer in small.layers if weights_digest(changed, [layer]) == digests[layer]}
     assert same == {"pool5", "fc6"}
     assert weights_digest(small, ["fc7", "pool5"]) == weights_digest(small, ["pool5", "fc7"])
     first = copy.deepcopy(small)
     with torch.no_grad():
-        first.trunk.features[0].weight[0, 0, 0, 0] += 1e-6
+        trunk_of(first).features[0].weight[0, 0, 0, 0] += 1e-6
     assert not {weights_digest(first, [layer]) for layer in small.layers} & set(digests.values())
 
 
-def test_the_digest_is_of_values_not_of_memory(small):
+def test_the_digest_is_of_values_not_of_memory(small: Network) -> None:
     other = copy.deepcopy(small).to(memory_format=torch.channels_last)
     other.graph(["fc6"])
     assert weights_digest(other, ["fc7"]) == weights_digest(small, ["fc7"])
 
 
-def test_pickles_and_other_files_are_refused(tmp_path):
+def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.safetensors")
     (tmp_path / "text.safetensors").write_text("weights")
     (tmp_path / "empty.safetensors").write_bytes(b"")
@@ -93,7 +96,7 @@ def test_pickles_and_other_files_are_refused(tmp_path):
         {"input": {"mean": [0, float("nan"), 0]}},
     ],
 )
-def test_figures_that_no_network_has_take_no_memory(small, tmp_path, change):
+def test_figures_that_no_network_has_take_no_memory(small: Network, tmp_path: Path, change: dict[str, Any]) -> None:
     spec = (
         {**small.input.as_json(), **change["input"]} if isinstance(change.get("input"), dict) else small.input.as_json()
     )
@@ -104,7 +107,7 @@ def test_figures_that_no_network_has_take_no_memory(small, tmp_path, change):
         load_weights(tmp_path / "w.safetensors")
 
 
-def test_damaged_metadata(small, tmp_path):
+def test_damaged_metadata(small: Network, tmp_path: Path) -> None:
     tensors = small.trunk.state_dict()
     meta = {"format": "rcnn-weights-1", "architecture": "small", "n_outputs": "many", "pool5_grid": "null"}
     save_file(tensors, tmp_path / "w.safetensors", meta)
@@ -112,7 +115,7 @@ def test_damaged_metadata(small, tmp_path):
         load_weights(tmp_path / "w.safetensors")
 
 
-def test_the_digest_tells_rectified_logits_from_others():
+def test_the_digest_tells_rectified_logits_from_others() -> None:
     cut = build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0)).eval()
     free = copy.deepcopy(cut)
     free.drop_rectifier()
@@ -120,7 +123,7 @@ def test_the_digest_tells_rectified_logits_from_others():
     assert weights_digest(cut, ["pool5"]) == weights_digest(free, ["pool5"])
 
 
-def of_constants(network):
+def of_constants(network: Network) -> Network:
     """Give the network weights that no version of a random generator changes."""
     with torch.no_grad():
         for i, tensor in enumerate(network.trunk.state_dict().values()):
@@ -144,11 +147,13 @@ def of_constants(network):
         ("zf5", ["fc6"], {"pyramid": (1, 2)}, "531eed885524847afbb1f0adba861fabb8846d595c0aefc86f0bb7f35d0bf980"),
     ],
 )
-def test_digests_of_networks_without_fc_are_those_that_stores_have(name, layers, options, digest):
+def test_digests_of_networks_without_fc_are_those_that_stores_have(
+    name: str, layers: list[str], options: dict[str, Any], digest: str
+) -> None:
     assert weights_digest(of_constants(build(name, 3, **options)), layers) == digest
 
 
-def test_the_digest_tells_new_fc_layers_and_their_pyramid_from_the_architectures_own():
+def test_the_digest_tells_new_fc_layers_and_their_pyramid_from_the_architectures_own() -> None:
     fc = (512, 512)  # as large as the architecture's own, so that every tensor has the same name and shape
     own = of_constants(build("small", 3, pyramid=(3, 4)))
     new = of_constants(build("small", 3, pyramid=(3, 4), fc=fc))

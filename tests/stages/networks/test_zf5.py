@@ -1,10 +1,13 @@
 """ZF-5 as its paper and its authors' files have it, and the pyramid in the place of any network's pool5."""
 
 import json
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from network_parts import trunk_of
 from pydantic import ValidationError
 
 from cache.errors import StageError
@@ -15,22 +18,22 @@ from stages.networks.weights import load_weights, save_weights
 from stages.networks.zf5 import WithinChannelNorm
 
 
-def seeded(seed=0):
+def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_filters_strides_and_paddings():
+def test_filters_strides_and_paddings() -> None:
     network = build("zf5", 1000, device="meta")
     shapes = []
-    for module in network.trunk.features:
+    for module in trunk_of(network).features:
         if isinstance(module, torch.nn.Conv2d | torch.nn.MaxPool2d):
             module.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
     network(torch.empty(1, 3, 224, 224, device="meta"))
     maps = [(96, 110), (96, 55), (256, 26), (256, 13), (384, 13), (384, 13), (256, 13), (256, 6)]
     assert shapes == [(c, n, n) for c, n in maps]
-    kernels = [m.kernel_size[0] for m in network.trunk.features if isinstance(m, torch.nn.Conv2d)]
+    kernels = [m.kernel_size[0] for m in trunk_of(network).features if isinstance(m, torch.nn.Conv2d)]
     assert kernels == [7, 5, 3, 3, 3]
-    order = [type(m).__name__ for m in network.trunk.features][:4]
+    order = [type(m).__name__ for m in trunk_of(network).features][:4]
     assert order == ["Conv2d", "ReLU", "WithinChannelNorm", "MaxPool2d"]
     assert {layer: network.feature_dim(layer) for layer in network.layers} == {
         "pool5": 9216,
@@ -47,30 +50,32 @@ def test_filters_strides_and_paddings():
     }
 
 
-def test_weights_start_as_in_the_authors_file():
+def test_weights_start_as_in_the_authors_file() -> None:
     """Zeiler_conv5.prototxt: all weights N(0, 0.01); biases 0, 1, 0, 1, 1 in the convolutions, 1 in fc6, fc7, fc8."""
     trunk = build("zf5", 5, generator=seeded()).trunk
     layers = [m for m in trunk.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    assert [set(layer.bias.tolist()) for layer in layers] == [{b} for b in (0, 1, 0, 1, 1, 1, 1, 1)]
+    assert [set(cast(torch.Tensor, layer.bias).tolist()) for layer in layers] == [{b} for b in (0, 1, 0, 1, 1, 1, 1, 1)]
     for layer in layers:
         n = layer.weight.numel()
         assert abs(layer.weight.std().item() - 0.01) < 0.01 * 4 / (2 * n) ** 0.5
-    caffenet = build("caffenet", 5, generator=seeded()).trunk  # the paper's R-CNN: fc6, fc7 N(0, 0.005), fc8 bias 0
+    caffenet = trunk_of(build("caffenet", 5, generator=seeded()))  # the paper's R-CNN: fc6, fc7 N(0, 0.005), fc8 bias 0
     assert [caffenet.classifier[i].weight.std().item() for i in (0, 3)] == pytest.approx([0.005, 0.005], rel=0.01)
     assert (caffenet.classifier[6].bias == 0).all()
 
 
 @pytest.mark.parametrize(("bias", "expected"), [(None, 1.0), (0.0, 0.0), (2.5, 2.5)])
-def test_a_new_last_layer_starts_at_the_architectures_own_bias_where_none_is_given(bias, expected):
+def test_a_new_last_layer_starts_at_the_architectures_own_bias_where_none_is_given(
+    bias: float | None, expected: float
+) -> None:
     network = build("zf5", 5, generator=seeded())
     network.new_head(3, seeded(), bias)
-    assert network.trunk.classifier[6].bias.tolist() == [expected] * 3
+    assert trunk_of(network).classifier[6].bias.tolist() == [expected] * 3
     small = build("small", 5, generator=seeded())
     small.new_head(3, seeded(), bias)
-    assert small.trunk.classifier[6].bias.tolist() == [0.0 if bias is None else bias] * 3
+    assert trunk_of(small).classifier[6].bias.tolist() == [0.0 if bias is None else bias] * 3
 
 
-def test_normalisation_value_by_value():
+def test_normalisation_value_by_value() -> None:
     x = torch.randn(2, 3, 5, 4, generator=seeded()) * 300
     expected = np.empty(x.shape)
     for (b, c, y, x_), value in np.ndenumerate(x.double().numpy()):
@@ -85,7 +90,7 @@ def test_normalisation_value_by_value():
 
 
 @pytest.mark.parametrize(("name", "side"), [("zf5", 224), ("alexnet", 224), ("caffenet", 227), ("vgg16", 224)])
-def test_fc6_takes_the_pyramid(name, side):
+def test_fc6_takes_the_pyramid(name: str, side: int) -> None:
     network = build(name, 7, device="meta", pyramid=(1, 2, 3, 6))
     channels = 512 if name == "vgg16" else 256
     assert network.feature_dim("pool5") == channels * 50
@@ -93,18 +98,18 @@ def test_fc6_takes_the_pyramid(name, side):
     assert network(torch.empty(2, 3, side - 44, side + 30, device="meta")).shape == (2, 7)  # any size
 
 
-def test_its_pyramid_is_trained_with_its_own_start():
+def test_its_pyramid_is_trained_with_its_own_start() -> None:
     plain, spp = (build("small", 5, generator=seeded(), pyramid=p) for p in (None, (1, 2, 3, 6)))
     again = build("small", 5, generator=seeded(), pyramid=(1, 2, 3, 6))
-    assert torch.equal(spp.trunk.classifier[1].weight, again.trunk.classifier[1].weight)
-    assert torch.equal(spp.trunk.features[0].weight, plain.trunk.features[0].weight)
-    spread, expected = (float(n.trunk.classifier[1].weight.detach().std()) for n in (spp, plain))
+    assert torch.equal(trunk_of(spp).classifier[1].weight, trunk_of(again).classifier[1].weight)
+    assert torch.equal(trunk_of(spp).features[0].weight, trunk_of(plain).features[0].weight)
+    spread, expected = (float(trunk_of(n).classifier[1].weight.detach().std()) for n in (spp, plain))
     assert spread == pytest.approx(expected, rel=0.01)
     spp(torch.randn(2, 3, 64, 64, generator=seeded())).sum().backward()
     assert all(p.grad is not None for p in spp.parameters())
 
 
-def test_a_file_rebuilds_the_pyramid(tmp_path):
+def test_a_file_rebuilds_the_pyramid(tmp_path: Path) -> None:
     network = build("small", 5, generator=seeded(), pyramid=(1, 3)).eval()
     path = tmp_path / "w.safetensors"
     save_weights(path, network)
@@ -118,7 +123,7 @@ def test_a_file_rebuilds_the_pyramid(tmp_path):
         initial_network(NetworkSettings(weights="w.safetensors"), tmp_path)
 
 
-def test_weights_without_a_pyramid_do_not_fit_one(tmp_path):
+def test_weights_without_a_pyramid_do_not_fit_one(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(build("small", 5, generator=seeded()).trunk.state_dict(), tmp_path / "plain.safetensors")
@@ -128,7 +133,7 @@ def test_weights_without_a_pyramid_do_not_fit_one(tmp_path):
 
 
 @pytest.mark.parametrize("pyramid", ["3", "[]", "[0]", "[1e3]", "[33]", "[true]", "[1,1,1,1,1,1,1,1,1]", '{"a": 1}'])
-def test_damaged_metadata(tmp_path, pyramid):
+def test_damaged_metadata(tmp_path: Path, pyramid: str) -> None:
     from safetensors.torch import load_file, save_file
 
     path = tmp_path / "w.safetensors"
@@ -140,7 +145,7 @@ def test_damaged_metadata(tmp_path, pyramid):
         load_weights(path)
 
 
-def test_settings_that_contradict():
+def test_settings_that_contradict() -> None:
     with pytest.raises(ValidationError, match=r"network\.pyramid: squeezenet1_0 has no fc6"):
         NetworkSettings(name="squeezenet1_0", pyramid=(1, 2))
     with pytest.raises(ValidationError, match="exclude each other"):

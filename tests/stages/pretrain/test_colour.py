@@ -29,7 +29,7 @@ def pictures() -> LabelledPictures:
 
 def test_axes_are_the_components_of_the_pixels_trained_on() -> None:
     axes = colour_axes(pictures(), np.random.default_rng(0))
-    pixels = np.concatenate([image.reshape(-1, 3) for image in pictures().images[:10]]) / 255
+    pixels = np.concatenate([pictures().images[i].reshape(-1, 3) for i in range(10)]) / 255
     np.testing.assert_allclose(axes.T @ axes, np.cov(pixels.T, bias=True), rtol=1e-9)  # lengths and directions
     np.testing.assert_allclose(axes @ axes.T, np.diag((axes**2).sum(1)), atol=1e-12)  # at right angles
     assert (axes.sum(1) > 0).all()

@@ -155,7 +155,7 @@ def test_sizes_alternate_by_epoch_in_one_set_of_weights(tmp_path: Path, monkeypa
 
 
 def test_multi_size_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    sizes = {"pyramid": (1, 2), "sizes_px": (64, 48), "iterations": 14}
+    sizes: dict[str, Any] = {"pyramid": (1, 2), "sizes_px": (64, 48), "iterations": 14}
     straight, curve = fit(tmp_path / "a", **sizes)
     with pytest.raises(InterruptedError):
         fit(tmp_path / "b", Messages(12), **sizes)  # the checkpoint of iteration 10 lies in the second epoch
@@ -192,7 +192,7 @@ def test_crop_bounds_are_in_order() -> None:
 def test_recoloured_pictures_are_all_twelve_variants() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     variants = [p[:, :, list(order)] for p in (picture, 255 - picture) for order in permutations(range(3))]
-    found = Counter()
+    found: Counter[int] = Counter()
     for image in recolour([picture] * 600, np.random.default_rng(1)):
         [which] = [k for k, variant in enumerate(variants) if np.array_equal(image, variant)]
         found[which] += 1
@@ -203,10 +203,11 @@ def test_recoloured_pictures_are_all_twelve_variants() -> None:
 def test_dropout_is_back_after_training_without_it(tmp_path: Path) -> None:
     network, _ = fit(tmp_path, iterations=1)
     assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.5, 0.5]
-    assert not np.allclose(*(fit(tmp_path, iterations=1, dropout=d)[1][0]["train_loss"] for d in (False, True)))
+    without, with_it = (fit(tmp_path, iterations=1, dropout=d)[1][0]["train_loss"] for d in (False, True))
+    assert not np.allclose(without, with_it)
 
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "images": np.zeros((4, 8, 8, 3), np.uint8),
     "labels": np.array([0, 1, 0, 1]),
     "train": np.array([True, True, False, False]),

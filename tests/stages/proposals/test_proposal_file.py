@@ -2,27 +2,31 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_arrays import as_boxes, as_labels
 
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.proposals.file import read_proposal_file
 
 
-def record(i, name, width=100, height=80):
-    return ImageRecord(i, f"sub/{name}.jpg", width, height, "0" * 64, "train", np.zeros((0, 4)), [])
+def record(i: int, name: str, width: int = 100, height: int = 80) -> ImageRecord:
+    return ImageRecord(i, f"sub/{name}.jpg", width, height, "0" * 64, "train", as_boxes([]), as_labels([]))
 
 
 IMAGES = (record(11, "cat"), record(12, "dog"), record(13, "000012"))
 BOXES = np.array([[0, 0, 10, 20], [5.5, 6, 100, 80]])
 
 
-def write(path, arrays):
+def write(path: Path, arrays: Mapping[str, Any]) -> Path:
     if path.suffix == ".h5":
         with h5py.File(path, "w") as file:
             for name, array in arrays.items():
@@ -41,7 +45,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
-def test_names_ids_scores_and_empty_entries(tmp_path, suffix):
+def test_names_ids_scores_and_empty_entries(tmp_path: Path, suffix: str) -> None:
     found = read_proposal_file(write(tmp_path / f"p{suffix}", GOOD), IMAGES)
     assert found[11].tolist() == BOXES[::-1].tolist()
     assert found[12].tolist() == [[0, 0, 10, 20], [5, 6, 100, 80]]
@@ -50,7 +54,7 @@ def test_names_ids_scores_and_empty_entries(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
-def test_all_problems_are_in_one_report(tmp_path, suffix):
+def test_all_problems_are_in_one_report(tmp_path: Path, suffix: str) -> None:
     bad = {
         "boxes/cat": np.array([[0, 0, 10, 20], [np.nan, 0, 1, 1], [9, 9, 9, 20], [0, 0, 101, 20]]),
         "boxes/dog": np.zeros((3, 5)),
@@ -90,31 +94,31 @@ def test_all_problems_are_in_one_report(tmp_path, suffix):
         ({"scores/cat": np.array([b"a", b"b"])}, "scores are"),
     ],
 )
-def test_one_wrong_entry(tmp_path, suffix, change, message):
+def test_one_wrong_entry(tmp_path: Path, suffix: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(StageError, match=message):
         read_proposal_file(write(tmp_path / f"p{suffix}", GOOD | change), IMAGES)
 
 
-def test_images_of_a_split_that_is_not_used_are_passed_over(tmp_path):
+def test_images_of_a_split_that_is_not_used_are_passed_over(tmp_path: Path) -> None:
     path = write(tmp_path / "p.npz", GOOD | {"boxes/of the val split": BOXES * 1000})
     notes: list[str] = []
     assert set(read_proposal_file(path, IMAGES, notes.append)) == {11, 12, 13}
     assert notes == ["1 entries of the proposal file name no image of this run, e.g. 'boxes/of the val split'"]
 
 
-def test_an_entry_that_could_be_two_images(tmp_path):
+def test_an_entry_that_could_be_two_images(tmp_path: Path) -> None:
     images = (record(11, "12"), record(12, "dog"))
     with pytest.raises(StageError, match=r"'boxes/12' could be sub/12\.jpg or sub/dog\.jpg; use ids"):
         read_proposal_file(write(tmp_path / "p.npz", {"boxes/12": BOXES}), images)
 
 
-def test_rounding_outside_is_cut(tmp_path):
+def test_rounding_outside_is_cut(tmp_path: Path) -> None:
     boxes = np.array([[-0.004, 0, 100.004, 80]])
     found = read_proposal_file(write(tmp_path / "p.npz", {"boxes/11": boxes}), IMAGES[:1])
     assert found[11].tolist() == [[0, 0, 100, 80]]
 
 
-def test_not_a_proposal_file(tmp_path):
+def test_not_a_proposal_file(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("boxes")
     with pytest.raises(StageError, match="neither HDF5 nor npz"):
         read_proposal_file(tmp_path / "p.txt", IMAGES)
@@ -122,7 +126,7 @@ def test_not_a_proposal_file(tmp_path):
         read_proposal_file(tmp_path / "missing.h5", IMAGES)
 
 
-def test_pickles_and_foreign_members_are_refused(tmp_path):
+def test_pickles_and_foreign_members_are_refused(tmp_path: Path) -> None:
     objects = np.empty((2, 4), object)
     objects[:] = 1
     with pytest.raises(StageError, match="boxes are object, not numbers"):
@@ -133,7 +137,7 @@ def test_pickles_and_foreign_members_are_refused(tmp_path):
         read_proposal_file(tmp_path / "z.npz", IMAGES)
 
 
-def test_a_header_that_promises_too_much_is_not_read(tmp_path):
+def test_a_header_that_promises_too_much_is_not_read(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 4)})
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
@@ -146,7 +150,7 @@ def test_a_header_that_promises_too_much_is_not_read(tmp_path):
         read_proposal_file(tmp_path / "b.h5", IMAGES[:1])
 
 
-def test_links_out_of_an_hdf5_file_are_refused(tmp_path):
+def test_links_out_of_an_hdf5_file_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "other.h5", {"boxes/cat": BOXES})
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file.create_group("boxes")["cat"] = h5py.ExternalLink("other.h5", "/boxes/cat")
@@ -162,7 +166,9 @@ def test_links_out_of_an_hdf5_file_are_refused(tmp_path):
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), suffix=st.sampled_from([".h5", ".npz"]))
-def test_damaged_files_give_clear_errors_only(tmp_path_factory, data, suffix):
+def test_damaged_files_give_clear_errors_only(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
+) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     content = bytearray(write(folder / f"p{suffix}", GOOD).read_bytes())
     for _ in range(data.draw(st.integers(1, 5))):

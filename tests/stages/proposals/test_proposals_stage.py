@@ -1,10 +1,14 @@
 """The stage's entry over a real store: objects, keys, summary, and what is computed again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from plain_arrays import as_boxes, as_labels
 from stage_context import StageContext
 
 from cache.errors import StageError
@@ -13,39 +17,41 @@ from stages.proposals.masks import region_mask
 from stages.proposals.methods import all_found
 from stages.proposals.settings import ProposalsSettings
 
+Pictures = Sequence[tuple[ImageRecord, NDArray[np.uint8] | None]]
+
 
 class Context(StageContext):
     """With pictures that are held in memory."""
 
-    def __init__(self, root: Path, images, seed=0, **settings):
+    def __init__(self, root: Path, images: Pictures, seed: int = 0, **settings: Any) -> None:
         super().__init__(root, "proposals", {"proposals": ProposalsSettings(**settings)}, seed)
         self.images = {record.id: (record, pixels) for record, pixels in images}
 
-    def dataset(self):
+    def dataset(self) -> Dataset:
         return Dataset("d", ("x",), tuple(record for record, _ in self.images.values()))
 
-    def image(self, record):
+    def image(self, record: ImageRecord) -> Any:
         return self.images[record.id][1]
 
 
-def pictures():
+def pictures() -> list[tuple[ImageRecord, NDArray[np.uint8]]]:
     """A picture with a disc on noise, and one too small for any proposal."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(90, 110, (60, 80, 3), np.uint8)
     y, x = np.mgrid[:60, :80]
     pixels[(y - 30) ** 2 + (x - 40) ** 2 < 15**2] = (200, 40, 40)
-    disc = ImageRecord(7, "disc.png", 80, 60, "a" * 64, "train", [[25.5, 15.5, 55, 45]], [0])
-    dot = ImageRecord(9, "dot.png", 5, 5, "b" * 64, "train", [[1, 1, 4, 4]], [0])
+    disc = ImageRecord(7, "disc.png", 80, 60, "a" * 64, "train", as_boxes([[25.5, 15.5, 55, 45]]), as_labels([0]))
+    dot = ImageRecord(9, "dot.png", 5, 5, "b" * 64, "train", as_boxes([[1, 1, 4, 4]]), as_labels([0]))
     return [(disc, pixels), (dot, np.zeros((5, 5, 3), np.uint8))]
 
 
-def run(root, images, **settings):
+def run(root: Path, images: Pictures, **settings: Any) -> Context:
     context = Context(root, images, **settings)
     context.run()
     return context
 
 
-def test_objects_summary_and_masks(tmp_path):
+def test_objects_summary_and_masks(tmp_path: Path) -> None:
     context = run(tmp_path, pictures())
     keys, summary = context.listed().keys, context.listed().summary
     assert list(keys) == [7, 9]
@@ -62,7 +68,7 @@ def test_objects_summary_and_masks(tmp_path):
     assert context.log.warnings == ["dot.png: no proposals; the image is kept with zero boxes"]
 
 
-def test_only_what_changed_is_computed_again(tmp_path):
+def test_only_what_changed_is_computed_again(tmp_path: Path) -> None:
     images = pictures()
     first = run(tmp_path, images)
     assert first.computed == [7, 9]
@@ -70,16 +76,16 @@ def test_only_what_changed_is_computed_again(tmp_path):
     again = run(tmp_path, images)
     assert again.computed == []
     assert again.listed() == listed
-    third = ImageRecord(11, "more.png", 80, 60, "c" * 64, "test", [[0, 0, 9, 9]], [0])
+    third = ImageRecord(11, "more.png", 80, 60, "c" * 64, "test", as_boxes([[0, 0, 9, 9]]), as_labels([0]))
     assert run(tmp_path, [*images, (third, images[0][1])]).computed == [11]
     assert run(tmp_path, images, sliding_window={"stride": 0.5}).computed == []
     assert run(tmp_path, images, k=(50,)).computed == [7, 9]
     assert run(tmp_path, images, seed=1).computed == [7, 9]
 
 
-def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
+def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path: Path) -> None:
     path = tmp_path / "boxes.npz"
-    arrays = {"boxes/7": np.array([[25, 15, 55, 45], [0, 0, 9, 9]]), "boxes/dot": np.zeros((0, 4))}
+    arrays: dict[str, Any] = {"boxes/7": np.array([[25, 15, 55, 45], [0, 0, 9, 9]]), "boxes/dot": np.zeros((0, 4))}
     np.savez(path, **arrays)
     options = {"method": "file", "file": {"path": str(path)}}
     first = run(tmp_path / "store", pictures(), **options)
@@ -93,9 +99,9 @@ def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path):
 
 
 @pytest.mark.parametrize("resize", [None, 120])
-def test_what_a_cap_costs_is_told_from_the_object(tmp_path, resize):
+def test_what_a_cap_costs_is_told_from_the_object(tmp_path: Path, resize: int | None) -> None:
     """All regions are told again from an object that keeps a few boxes: as many, and the same, as without a cap."""
-    options = {"resize_width_px": resize, "min_side_px": 7, "k": (20, 40)}
+    options: dict[str, Any] = {"resize_width_px": resize, "min_side_px": 7, "k": (20, 40)}
     (disc, _), dot = pictures()
     patches = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8).repeat(10, axis=0).repeat(10, axis=1)
     images = [(disc, patches), dot]
@@ -105,6 +111,7 @@ def test_what_a_cap_costs_is_told_from_the_object(tmp_path, resize):
     assert len(stored[0]["boxes"]) > 2 == len(stored[1]["boxes"])
     settings = ProposalsSettings(max_proposals=2, **options)
     found = all_found(context.images[7][0], stored[1], settings, 0, None)
+    assert found is not None
     assert sorted(found.tolist()) == sorted(stored[0]["boxes"].tolist())
     whole, cut = (one.listed().summary["splits"]["train"] for one in (everything, context))
     assert cut["cap"]["found"] == whole["boxes"] == whole["cap"]["found"]
@@ -117,7 +124,9 @@ def test_what_a_cap_costs_is_told_from_the_object(tmp_path, resize):
     assert f"2 was reached in 1 of 2 images: {cut['boxes']} of {whole['boxes']} boxes kept, recall lost" in line
 
 
-def test_a_width_for_large_pictures_is_named_before_anything_is_computed(tmp_path, monkeypatch):
+def test_a_width_for_large_pictures_is_named_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     large = [(replace(record, width=1200), pixels) for record, pixels in pictures()]
     context = Context(tmp_path, large)
     monkeypatch.setattr(context, "compute_images", lambda *_: pytest.fail("stop here"))
@@ -126,20 +135,20 @@ def test_a_width_for_large_pictures_is_named_before_anything_is_computed(tmp_pat
     assert ["1200" in line and "resize_width_px: 500" in line for line in context.log.warnings] == [True]
 
 
-def test_sliding_windows_need_no_pixels(tmp_path):
+def test_sliding_windows_need_no_pixels(tmp_path: Path) -> None:
     images = [(record, None) for record, _ in pictures()]
     context = run(tmp_path, images, method="sliding_window", sliding_window={"scales_px": (24,), "stride": 0.1})
     assert context.listed().summary["splits"]["train"]["overall"]["recall_0.5"] == 0.5
 
 
-def test_method_file_without_a_path(tmp_path):
+def test_method_file_without_a_path(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"proposals\.file\.path is not set"):
         run(tmp_path, pictures(), method="file")
 
 
-def test_a_dataset_without_boxes_is_refused_in_one_line(tmp_path):
+def test_a_dataset_without_boxes_is_refused_in_one_line(tmp_path: Path) -> None:
     context = Context(tmp_path, [])
-    shown = ImageRecord(1, "a.png", 5, 5, "b" * 64, "train", [], [], category=0)
+    shown = ImageRecord(1, "a.png", 5, 5, "b" * 64, "train", as_boxes([]), as_labels([]), category=0)
     context.images = {1: (shown, np.zeros((5, 5, 3), np.uint8))}
     with pytest.raises(
         StageError, match=r"^dataset d has one class per picture and no boxes, .*classification/dvc\.yaml"

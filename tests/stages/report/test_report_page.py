@@ -1,5 +1,8 @@
 """The page as a whole, made from a small run with awkward names."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from page_checks import parsed, self_contained
@@ -13,8 +16,8 @@ from stages.report.page import page
 from stages.report.settings import ReportSettings
 
 
-def test_environments_are_a_table_that_says_when_there_are_several_or_none_is_known():
-    def shown(**counts):
+def test_environments_are_a_table_that_says_when_there_are_several_or_none_is_known() -> None:
+    def shown(**counts: Any) -> str:
         environments = {stage: Environments(of, sum(of.values()), sum(of.values())) for stage, of in counts.items()}
         return page(data(environments=environments))
 
@@ -37,7 +40,7 @@ def test_environments_are_a_table_that_says_when_there_are_several_or_none_is_kn
     assert "200 of 250 looked at" in html and "an even sample" in html
 
 
-def test_page_is_whole_and_self_contained():
+def test_page_is_whole_and_self_contained() -> None:
     html = page(data())
     checker = self_contained(html)
     targets = {link[1:] for link in checker.links if link.startswith("#")}
@@ -45,7 +48,7 @@ def test_page_is_whole_and_self_contained():
     assert {"scores", "pr", "mistakes", "proposals", "mining", "timings", "parameters", "digests"} <= targets
 
 
-def test_page_escapes_every_name():
+def test_page_escapes_every_name() -> None:
     html = page(data())
     assert "<script" not in html
     assert "&lt;script&gt;" in html
@@ -54,7 +57,7 @@ def test_page_escapes_every_name():
     assert "toy & <co>" in "".join(parsed(html).text)
 
 
-def test_page_shows_scores_parameters_and_kinds():
+def test_page_shows_scores_parameters_and_kinds() -> None:
     text = " ".join(parsed(page(data())).text)
     for expected in (
         "alexnet, weights: IMAGENET1K_V1; features from pool5, fc7.",
@@ -71,19 +74,19 @@ def test_page_shows_scores_parameters_and_kinds():
         assert expected in text, expected
 
 
-def test_page_is_the_same_each_time():
+def test_page_is_the_same_each_time() -> None:
     assert page(data()) == page(data())
 
 
 @pytest.mark.parametrize(("method", "expected"), [("warp", "R-CNN on"), ("spp", "SPP-net on")])
-def test_the_page_names_the_method(method, expected):
+def test_the_page_names_the_method(method: str, expected: str) -> None:
     parameters = {**data().parameters, "features": {"layers": ["fc7"], "method": method}}
     text = " ".join(parsed(page(data(parameters=parameters))).text)
     assert expected in text
     assert ("He et al. 2014" in text) == (method == "spp")
 
 
-def test_parts_that_did_not_run_are_said():
+def test_parts_that_did_not_run_are_said() -> None:
     html = page(
         data(
             mining=[],
@@ -112,7 +115,7 @@ def test_parts_that_did_not_run_are_said():
         assert expected in text, expected
 
 
-def test_without_annotations_the_page_shows_what_was_found_and_no_score():
+def test_without_annotations_the_page_shows_what_was_found_and_no_score() -> None:
     bare = [record(image_id, "test", np.zeros((0, 4)), []) for image_id in (1, 2)]
     none = metrics()
     none["protocol"] |= {"objects": 0, "difficult": 0, "crowd": 0}
@@ -129,14 +132,14 @@ def test_without_annotations_the_page_shows_what_was_found_and_no_score():
     assert "1 found" in text and "annotated objects are dashed" not in text and "score at least 0.5" in text
 
 
-def test_pre_training_has_no_windows():
+def test_pre_training_has_no_windows() -> None:
     curve = data().finetune
     assert "all windows" in page(data()) and "all pictures" not in page(data())
     pictures = page(data(pretrain=curve, finetune=[]))
     assert "all pictures" in pictures and "all windows" not in pictures
 
 
-def test_a_curve_without_held_out_values_is_that_of_training_alone():
+def test_a_curve_without_held_out_values_is_that_of_training_alone() -> None:
     told = "Nothing was kept aside to measure on"
     assert told not in page(data())
     rows = [{**row, "val_accuracy": ""} for row in data().finetune]
@@ -147,7 +150,7 @@ def test_a_curve_without_held_out_values_is_that_of_training_alone():
         assert text.count("loss, nats") == 1
 
 
-def test_examples_keep_to_their_limit():
+def test_examples_keep_to_their_limit() -> None:
     assert page(data()).count("<figcaption>&lt;b&gt;&amp;") == 2 + 4
     few = page(data(settings=ReportSettings(max_examples=3, random_images=1)))
     assert few.count("<figcaption>&lt;b&gt;&amp;") == 1 + 3
@@ -155,18 +158,18 @@ def test_examples_keep_to_their_limit():
     assert none.count("data:image/jpeg") == 0
 
 
-def test_only_the_commonest_classes_are_shown():
+def test_only_the_commonest_classes_are_shown() -> None:
     one = data(settings=ReportSettings(max_classes=1))
     assert one.shown_classes() == ["cat"]
     assert "The 1 classes with most test objects; 2 more" in " ".join(parsed(page(one)).text)
     assert data().shown_classes() == list(CLASSES)
 
 
-def test_whole_images_show_the_detections_worth_showing():
+def test_whole_images_show_the_detections_worth_showing() -> None:
     assert page(data()).count(": 1 found, ") == 2
 
 
-def test_a_page_without_any_score_is_still_a_page():
+def test_a_page_without_any_score_is_still_a_page() -> None:
     values = metrics()
     for part in (values, values["no_bbox"]):
         part["voc2007"] = {"mAP": None, "AP": dict.fromkeys(CLASSES)}
@@ -177,7 +180,7 @@ def test_a_page_without_any_score_is_still_a_page():
     assert "–" in " ".join(parsed(page(data(metrics=values, pr=[], errors=[]))).text)
 
 
-def test_tables_without_rows_or_columns(tmp_path):
+def test_tables_without_rows_or_columns(tmp_path: Path) -> None:
     path = tmp_path / "mining.csv"
     path.write_text("class,fit\n")
     assert read_rows(path, ("class", "fit")) == []
@@ -186,11 +189,11 @@ def test_tables_without_rows_or_columns(tmp_path):
     assert np.isnan(numbers([{"a": ""}], "a")[0])
 
 
-def test_another_seed_draws_other_images():
+def test_another_seed_draws_other_images() -> None:
     one = ReportSettings(random_images=1, max_examples=0)
     assert len({page(data(seed=seed, settings=one)) for seed in range(8)}) == 2
 
 
-def test_settings_bound_the_page():
+def test_settings_bound_the_page() -> None:
     with pytest.raises(ValueError, match="picture_px"):
         ReportSettings(picture_px=10_000)

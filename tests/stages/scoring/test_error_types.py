@@ -1,11 +1,14 @@
 """Kinds of false positives, hand-made, and the examples chosen for the report."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from evaluation_cases import detections_of, random_case, truth_of
 
 from stages.scoring.examples import examples
-from stages.scoring.matching import match
-from stages.scoring.mistakes import Verdict, count_errors, diagnose, similarity
+from stages.scoring.matching import Matches, match
+from stages.scoring.mistakes import Diagnosis, Verdict, count_errors, diagnose, similarity
+from stages.scoring.objects import FlatDetections, GroundTruth
 
 CAT, DOG, CAR = 0, 1, 2
 CLASSES = ("cat", "dog", "car")
@@ -34,12 +37,14 @@ FOUND = detections_of(
 )
 
 
-def diagnosed(truth=TRUTH, found=FOUND, sets=(("cat", "dog"),)):
+def diagnosed(
+    truth: GroundTruth = TRUTH, found: FlatDetections = FOUND, sets: Sequence[Sequence[str]] = (("cat", "dog"),)
+) -> tuple[Matches, Diagnosis]:
     matches = match(found, truth, 0.5)
     return matches, diagnose(found, matches, truth, similarity(CLASSES, sets))
 
 
-def test_every_kind_is_told_apart():
+def test_every_kind_is_told_apart() -> None:
     _, diagnosis = diagnosed()
     assert [Verdict(k).name for k in diagnosis.verdict] == [
         "RIGHT",
@@ -54,13 +59,13 @@ def test_every_kind_is_told_apart():
     assert diagnosis.confused.tolist() == [-1, -1, -1, DOG, CAR, -1, -1, -1]
 
 
-def test_unknown_names_make_nothing_similar():
+def test_unknown_names_make_nothing_similar() -> None:
     _, diagnosis = diagnosed(sets=(("cat", "tiger"),))
     assert Verdict.SIMILAR not in diagnosis.verdict
     assert diagnosis.verdict[3] == Verdict.OTHER
 
 
-def test_counts_are_of_the_best_detections_without_ignored_ones():
+def test_counts_are_of_the_best_detections_without_ignored_ones() -> None:
     matches, diagnosis = diagnosed()
     cats = [c for c in count_errors(matches, TRUTH, diagnosis) if c.label == CAT]
     assert [(c.multiple, c.ranked) for c in cats] == [(0.25, 1), (0.5, 1), (1.0, 2), (2.0, 4), (4.0, 7)]
@@ -68,7 +73,7 @@ def test_counts_are_of_the_best_detections_without_ignored_ones():
     assert (last.right, last.localisation, last.similar, last.other, last.background) == (1, 2, 1, 1, 2)
 
 
-def test_counts_add_up_on_random_cases():
+def test_counts_add_up_on_random_cases() -> None:
     truth, found = random_case(8, n_images=30)
     matches, diagnosis = diagnosed(truth, found)
     rows = list(count_errors(matches, truth, diagnosis))
@@ -78,7 +83,7 @@ def test_counts_add_up_on_random_cases():
     assert sum(c.right for c in rows if c.multiple == 4.0) <= matches.right.sum()
 
 
-def test_examples_show_best_worst_and_missed():
+def test_examples_show_best_worst_and_missed() -> None:
     matches, diagnosis = diagnosed()
     coverage = np.array([0.9, 0.1, 0.2, 0.3, 0.45])
     shown = examples(FOUND, matches, TRUTH, diagnosis, coverage, [17, 18], CLASSES, limit=2)
@@ -89,7 +94,7 @@ def test_examples_show_best_worst_and_missed():
     assert shown["dog"]["wrong"] == []
 
 
-def test_examples_take_other_images_first():
+def test_examples_take_other_images_first() -> None:
     truth = truth_of([(0, 0, (0, 0, 9, 9))], 3, 3)
     far = (50, 50, 60, 60)
     found = detections_of([(0, 0, far, 0.9), (0, 0, far, 0.8), (1, 0, far, 0.7), (2, 0, far, 0.6)])

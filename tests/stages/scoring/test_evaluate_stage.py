@@ -3,11 +3,15 @@
 import contextlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from evaluation_cases import random_case, slow_aps, slow_voc_flags
+from plain_arrays import as_boxes, as_labels
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from stage_context import StageContext
@@ -16,39 +20,47 @@ from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
 from stages.scoring.metrics import has_ground_truth, scores_table
+from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, thresholds
 from stages.scoring.settings import EvaluateSettings
 
 CLASSES = ("cat", "hot dog", "a/b")
-UNMARKED = dict.fromkeys(("difficult", "truncated", "crowd"), None) | {"details": ()}
+UNMARKED: dict[str, Any] = dict.fromkeys(("difficult", "truncated", "crowd"), None) | {"details": ()}
 
 
 class Context(StageContext):
     """Eight test images of random detections."""
 
-    def __init__(self, root, limits=None, annotated=True):
+    def __init__(self, root: Path, limits: dict[str, Any] | None = None, annotated: bool = True) -> None:
         super().__init__(root, "evaluate", {"evaluate": EvaluateSettings(n_bootstrap=20)}, seed=3)
         truth, found = random_case(7, n_images=8, difficult=0.0)
         images = [self._image(truth, i) for i in range(8)]
         if not annotated:
-            images = [replace(image, boxes=[], labels=[], **UNMARKED) for image in images]
-        untested = ImageRecord(99, "train.jpg", 400, 400, "1" * 64, "train", np.zeros((0, 4)), np.zeros(0))
+            images = [replace(image, boxes=as_boxes([]), labels=as_labels([]), **UNMARKED) for image in images]
+        untested = ImageRecord(99, "train.jpg", 400, 400, "1" * 64, "train", as_boxes([]), as_labels([]))
         self.data = Dataset("toy", CLASSES, (untested, *images), (4, 2, 9))
         save_dataset(self.data, self.place("manifest"))
-        limits = {"thresholds": limits or dict.fromkeys(CLASSES)}
-        self._list("detections", "detect", images, lambda i: self._found(found, i), limits)
+        summary = {"thresholds": limits or dict.fromkeys(CLASSES)}
+        self._list("detections", "detect", images, lambda i: self._found(found, i), summary)
         self._list("proposals", "proposals", images[1:], lambda i: {"boxes": found.boxes[found.image == i]}, {})
 
-    def _image(self, truth, i):
+    def _image(self, truth: GroundTruth, i: int) -> ImageRecord:
         at = truth.image == i
         return ImageRecord(10 + i, f"im {i}.jpg", 400, 400, "0" * 64, "test", truth.boxes[at], truth.labels[at])
 
-    def _found(self, found, i):
+    def _found(self, found: FlatDetections, i: int) -> dict[str, np.ndarray]:
         at = found.image == i
         arrays = {"boxes": found.boxes[at], "scores": found.scores[at], "labels": found.labels[at]}
         return {f"{prefix}.{name}": array for prefix in ("bbox", "no_bbox") for name, array in arrays.items()}
 
-    def _list(self, name, stage, images, arrays, summary):
+    def _list(
+        self,
+        name: str,
+        stage: str,
+        images: list[ImageRecord],
+        arrays: Callable[[int], dict[str, np.ndarray]],
+        summary: dict[str, Any],
+    ) -> None:
         entries = []
         for image in images:
             payload = Payload(arrays(image.id - 10), {"image": image.file_name, "count": 1}, "hdf5")
@@ -56,7 +68,7 @@ class Context(StageContext):
         Artifact(stage, 1, {}, {}, tuple(entries), summary).write(self.place(name))
 
 
-def test_stage_writes_every_output_and_a_table(tmp_path):
+def test_stage_writes_every_output_and_a_table(tmp_path: Path) -> None:
     ctx = Context(tmp_path)
     ctx.run()
     assert all(ctx.output(name).exists() for name in ctx.node.outputs)
@@ -74,7 +86,7 @@ def test_stage_writes_every_output_and_a_table(tmp_path):
     }
 
 
-def test_voc_ap_is_at_the_overlap_asked_for(tmp_path):
+def test_voc_ap_is_at_the_overlap_asked_for(tmp_path: Path) -> None:
     ctx = Context(tmp_path)
     truth, found = random_case(7, n_images=8, difficult=0.0)
     for min_iou in (0.5, 0.8):
@@ -89,7 +101,7 @@ def test_voc_ap_is_at_the_overlap_asked_for(tmp_path):
         assert metrics["protocol"]["voc_iou"] == min_iou
 
 
-def test_results_and_manifest_give_pycocotools_the_same_score(tmp_path):
+def test_results_and_manifest_give_pycocotools_the_same_score(tmp_path: Path) -> None:
     ctx = Context(tmp_path)
     ctx.run()
     metrics = json.loads(ctx.output("scores").read_text())
@@ -104,7 +116,7 @@ def test_results_and_manifest_give_pycocotools_the_same_score(tmp_path):
     assert metrics["coco"]["AP50"] == pytest.approx(evaluation.stats[1], abs=1e-12)
 
 
-def test_without_annotations_the_results_are_the_same_and_every_score_is_null(tmp_path):
+def test_without_annotations_the_results_are_the_same_and_every_score_is_null(tmp_path: Path) -> None:
     """What a server asks for is written as ever; metrics.json says why it holds nothing."""
     both = {}
     for name in ("annotated", "not"):
@@ -134,13 +146,13 @@ def test_without_annotations_the_results_are_the_same_and_every_score_is_null(tm
 
 
 @pytest.mark.parametrize("kind", ["objects", "difficult", "crowd"])
-def test_any_annotated_object_is_ground_truth(kind):
+def test_any_annotated_object_is_ground_truth(kind: str) -> None:
     none = dict.fromkeys(("objects", "difficult", "crowd"), 0)
     assert not has_ground_truth(none)
     assert has_ground_truth(none | {kind: 1})
 
 
-def test_two_runs_give_equal_bytes(tmp_path):
+def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
     texts = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -150,7 +162,7 @@ def test_two_runs_give_equal_bytes(tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_thresholds_of_the_summary_are_applied(tmp_path):
+def test_thresholds_of_the_summary_are_applied(tmp_path: Path) -> None:
     ctx = Context(tmp_path, {"cat": 1.0, "hot dog": None, "a/b": 1e9})
     ctx.run()
     results = json.loads((ctx.output("results") / "coco_bbox.json").read_text())
@@ -160,7 +172,7 @@ def test_thresholds_of_the_summary_are_applied(tmp_path):
     assert scores[9] == []
 
 
-def test_detections_of_another_dataset_are_refused(tmp_path):
+def test_detections_of_another_dataset_are_refused(tmp_path: Path) -> None:
     ctx = Context(tmp_path)
     with pytest.raises(StageError, match="image 12, which it does not have"):
         evaluated_images(Dataset("toy", CLASSES, ctx.data.images[:3]), ctx.artifact("detections"))

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -11,7 +13,7 @@ from evaluation_cases import detections_of, random_case, truth_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stages.scoring.evaluation import evaluate
+from stages.scoring.evaluation import Evaluation, evaluate
 from stages.scoring.files import comp4_lines, comp4_names, comp4_table, voc_image_ids
 from stages.scoring.metrics import scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
@@ -21,7 +23,7 @@ from stages.scoring.settings import EvaluateSettings
 CLASSES = ("cat", "dog", "<b>")
 
 
-def evaluated(seed=21, n_bootstrap=50, classes=CLASSES, **case):
+def evaluated(seed: int = 21, n_bootstrap: int = 50, classes: Sequence[str] = CLASSES, **case: Any) -> Evaluation:
     truth, found = random_case(seed, **case)
     rng = np.random.default_rng(1)
     plain = FlatDetections(found.image, found.labels, found.boxes + np.float32(4), found.scores)
@@ -37,7 +39,7 @@ def evaluated(seed=21, n_bootstrap=50, classes=CLASSES, **case):
     )
 
 
-def test_metrics_hold_the_keys_that_are_promised():
+def test_metrics_hold_the_keys_that_are_promised() -> None:
     metrics = json.loads(evaluated().files["scores"])
     for part in (metrics, metrics["no_bbox"]):
         values = [part["voc2007"]["mAP"], part["voc2010"]["mAP"], part["coco"]["AP"], part["coco"]["AP50"]]
@@ -50,11 +52,11 @@ def test_metrics_hold_the_keys_that_are_promised():
     assert gain["mAP_low"] <= gain["mAP"] <= gain["mAP_high"]
 
 
-def test_equal_input_gives_equal_bytes():
+def test_equal_input_gives_equal_bytes() -> None:
     assert evaluated().files == evaluated().files
 
 
-def test_a_class_without_objects_is_null_and_said():
+def test_a_class_without_objects_is_null_and_said() -> None:
     truth = truth_of([(0, 0, (0, 0, 30, 30)), (0, 1, (0, 0, 30, 30), True)], 1, 3)
     found = detections_of([(0, 0, (0, 0, 30, 30), 1.0), (0, 1, (0, 0, 30, 30), 1.0)])
     result = evaluate(
@@ -77,7 +79,7 @@ def test_a_class_without_objects_is_null_and_said():
     assert "1 images, 1 objects" in table
 
 
-def test_no_image_with_objects_gives_null_not_an_error():
+def test_no_image_with_objects_gives_null_not_an_error() -> None:
     found = detections_of([(0, 0, (0, 0, 9, 9), 1.0)])
     result = evaluate(
         {"bbox": found, "no_bbox": found},
@@ -93,7 +95,7 @@ def test_no_image_with_objects_gives_null_not_an_error():
     assert "nothing is scored" in scores_table(result.metrics)
 
 
-def test_pr_table_rebuilds_the_area():
+def test_pr_table_rebuilds_the_area() -> None:
     result = evaluated()
     rows = list(csv.DictReader(io.StringIO(result.files["pr"])))
     for name in CLASSES:
@@ -106,7 +108,7 @@ def test_pr_table_rebuilds_the_area():
         assert area == pytest.approx(result.metrics["voc2010"]["AP"][name], abs=1e-12)
 
 
-def test_comp4_round_trip():
+def test_comp4_round_trip() -> None:
     _, found = random_case(2, n_images=4)
     names = ["a", "b", "c", "d"]
     rows = []
@@ -114,19 +116,19 @@ def test_comp4_round_trip():
         for line in comp4_lines(found, label, names).splitlines():
             name, score, x1, y1, x2, y2 = line.split()
             box = (float(x1) - 1, float(y1) - 1, float(x2), float(y2))
-            rows.append((names.index(name), label, np.float32(box), np.float32(score)))
+            rows.append((names.index(name), label, np.array(box, np.float32), np.float32(score)))
     order = np.lexsort((-found.scores, found.labels))
     assert [r[0] for r in rows] == found.image[order].tolist()
     assert np.array_equal([r[3] for r in rows], found.scores[order])
     assert np.array_equal([r[2] for r in rows], found.boxes[order])
 
 
-def test_comp4_is_one_based_inclusive():
+def test_comp4_is_one_based_inclusive() -> None:
     found = detections_of([(0, 0, (0, 0, 500, 375), 0.5)])
     assert comp4_lines(found, 0, ["000001"]) == "000001 0.5 1.0 1.0 500.0 375.0\n"
 
 
-def test_names_of_classes_and_images_are_safe_in_files():
+def test_names_of_classes_and_images_are_safe_in_files() -> None:
     assert comp4_names(["aeroplane", "hot dog"]) == ["comp4_det_test_aeroplane.txt", "comp4_det_test_hot dog.txt"]
     assert comp4_table(["aeroplane", "hot dog"]) is None
     assert "/" not in comp4_names(["../x/y"])[0]
@@ -139,7 +141,7 @@ def test_names_of_classes_and_images_are_safe_in_files():
 @example(["狗" * 28, "é" * 41, "x" * 237, "x" * 236 + "y"])
 @example(["Dog", "dog", "DOG", "cat"])
 @settings(deadline=None)
-def test_every_class_has_a_file_of_its_own_and_is_found_by_the_table(classes):
+def test_every_class_has_a_file_of_its_own_and_is_found_by_the_table(classes: list[str]) -> None:
     names = comp4_names(classes)
     assert len({name.casefold() for name in names}) == len(classes)
     assert all(len(name.encode()) <= 143 and "/" not in name and "\0" not in name for name in names)
@@ -150,27 +152,27 @@ def test_every_class_has_a_file_of_its_own_and_is_found_by_the_table(classes):
         assert json.loads(table) == dict(zip(names, classes, strict=True))
 
 
-def test_thresholds_keep_equal_scores():
+def test_thresholds_keep_equal_scores() -> None:
     found = detections_of([(0, 0, (0, 0, 9, 9), 0.5), (0, 1, (0, 0, 9, 9), 0.5), (0, 1, (0, 0, 9, 9), 0.25)])
     kept = found.above(np.array([0.75, 0.5]))
     assert (kept.labels.tolist(), kept.scores.tolist()) == ([1], [0.5])
 
 
-def test_proposal_recall_leaves_out_difficult_objects():
+def test_proposal_recall_leaves_out_difficult_objects() -> None:
     truth = truth_of([(0, 0, (0, 0, 10, 10)), (0, 1, (0, 0, 10, 10), True), (1, 0, (0, 0, 10, 10))], 2, 2)
     boxes = [np.array([[0, 0, 10, 6], [0, 0, 2, 2]], np.float32), np.zeros((0, 4), np.float32)]
     best = proposal_overlaps(truth, boxes)
     assert best == pytest.approx([0.6, 0.6, 0.0])
     overall, each = class_coverage(truth, best)
-    assert overall.n_objects == 2
+    assert overall is not None and overall.n_objects == 2
     assert overall.recall[:4] == (0.5, 0.5, 0.5, 0.0)
     assert overall.mean_best_overlap == pytest.approx(0.3)
     assert each[1] is None
 
 
-def test_flattening_keeps_images_without_objects():
+def test_flattening_keeps_images_without_objects() -> None:
     class Image:
-        def __init__(self, n):
+        def __init__(self, n: int) -> None:
             self.boxes = np.arange(4 * n, dtype=np.float32).reshape(n, 4)
             self.labels, self.difficult, self.crowd = np.ones(n, np.int64), np.zeros(n, bool), np.zeros(n, bool)
 

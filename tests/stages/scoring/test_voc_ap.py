@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from stages.scoring.matching import match
+from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.voc import Curve, area_ap, best_f1_score, curve, eleven_point_ap, mean_ap
 
 A, B, FAR = (0, 0, 10, 10), (20, 20, 40, 40), (60, 60, 80, 80)
 
 
-def ap_of(found, truth, label=0):
+def ap_of(found: FlatDetections, truth: GroundTruth, label: int = 0) -> tuple[float, float]:
     one = curve(found, match(found, truth, 0.5), truth, label)
+    assert one is not None
     return area_ap(one.recall, one.precision), eleven_point_ap(one.recall, one.precision)
 
 
-def test_hand_computed_case_with_difficult_duplicate_and_exact_half():
+def test_hand_computed_case_with_difficult_duplicate_and_exact_half() -> None:
     truth = truth_of(
         [(0, 0, A), (0, 0, B), (0, 0, (100, 0, 110, 10), True), (1, 0, A), (1, 1, B)], n_images=2, n_classes=2
     )
@@ -42,7 +44,7 @@ def test_hand_computed_case_with_difficult_duplicate_and_exact_half():
     assert eleven == pytest.approx((4 * 1 + 3 * 2 / 3) / 11)
 
 
-def test_just_below_half_is_wrong():
+def test_just_below_half_is_wrong() -> None:
     """(8193 * 8193 - 1) / 2 = 8192 * 4097: an IoU that is less than one half, but not after rounding to float32."""
     truth = truth_of([(0, 0, (0, 0, 8193, 8193))], 1, 1)
     found = detections_of([(0, 0, (0, 0, 8192, 4097), 1.0)])
@@ -51,14 +53,14 @@ def test_just_below_half_is_wrong():
     assert not matches.right.any()
 
 
-def test_only_the_nearest_object_counts():
+def test_only_the_nearest_object_counts() -> None:
     """VOCevaldet never falls back to the second-best object, unlike COCO's matching."""
     truth = truth_of([(0, 0, (0, 0, 10, 10)), (0, 0, (3, 0, 13, 10))], 1, 1)
     found = detections_of([(0, 0, (0, 0, 10, 10), 0.9), (0, 0, (1, 0, 11, 10), 0.8)])
     assert match(found, truth, 0.5).right.tolist() == [True, False]
 
 
-def test_equal_scores_keep_input_order():
+def test_equal_scores_keep_input_order() -> None:
     truth = truth_of([(0, 0, A), (1, 0, A)], 2, 1)
     first_right = detections_of([(0, 0, A, 0.5), (1, 0, FAR, 0.5)])
     first_wrong = detections_of([(0, 0, FAR, 0.5), (1, 0, A, 0.5)])
@@ -66,7 +68,7 @@ def test_equal_scores_keep_input_order():
     assert ap_of(first_wrong, truth)[0] == pytest.approx(0.25)
 
 
-def test_eleven_points_take_equal_ratios_as_equal():
+def test_eleven_points_take_equal_ratios_as_equal() -> None:
     recall = np.arange(1, 11) / 10  # 3/10 < 0.30000000000000004, the devkit's third step
     precision = np.linspace(1, 0.1, 10)
     assert eleven_point_ap(recall, precision) == pytest.approx((precision.sum() + 1) / 11)
@@ -74,7 +76,7 @@ def test_eleven_points_take_equal_ratios_as_equal():
 
 @given(st.integers(0, 10_000), st.sampled_from([0.3, 0.5, 0.75]))
 @settings(deadline=None, max_examples=25)
-def test_equals_the_devkits_loops(seed, min_iou):
+def test_equals_the_devkits_loops(seed: int, min_iou: float) -> None:
     truth, found = random_case(seed, crowd=0.05)
     matches = match(found, truth, min_iou)
     for label in range(truth.n_classes):
@@ -87,12 +89,13 @@ def test_equals_the_devkits_loops(seed, min_iou):
         if not n_objects:
             assert one is None
             continue
+        assert one is not None
         area, eleven = slow_aps(flags, n_objects)
         assert area_ap(one.recall, one.precision) == pytest.approx(area, abs=1e-12)
         assert eleven_point_ap(one.recall, one.precision) == pytest.approx(eleven, abs=1e-12)
 
 
-def test_long_lists_are_matched_in_runs(monkeypatch):
+def test_long_lists_are_matched_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, found = random_case(5, n_images=40)
     whole = match(found, truth, 0.5)
     monkeypatch.setattr("stages.scoring.matching._PAIRS_AT_ONCE", 3)
@@ -102,7 +105,7 @@ def test_long_lists_are_matched_in_runs(monkeypatch):
     assert np.array_equal(whole.right, parts.right)
 
 
-def test_perfect_nothing_and_no_objects():
+def test_perfect_nothing_and_no_objects() -> None:
     truth = truth_of([(0, 0, A), (1, 0, B)], 2, 2)
     perfect = detections_of([(0, 0, A, 0.1), (1, 0, B, 0.9)])
     nothing = detections_of([])
@@ -115,7 +118,7 @@ def test_perfect_nothing_and_no_objects():
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(0, 5))
 @settings(deadline=None, max_examples=60)
-def test_best_f1_is_that_of_scikit_learn(right, missed):
+def test_best_f1_is_that_of_scikit_learn(right: list[bool], missed: int) -> None:
     scores = np.linspace(2, -1, len(right))
     flags, n_objects = np.array(right, bool), sum(right) + missed
     found = np.cumsum(flags)

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from stages.svm import dual
 from stages.svm.dual import Start, fit_dual, from_scratch
 from stages.svm.liblinear import fit_liblinear
-from stages.svm.problem import Solution, SvmProblem
+from stages.svm.problem import DualSolution, SvmProblem
 from stages.svm.rows import Rows, squared_norms
 from stages.svm.settings import SvmSettings
 
@@ -34,12 +34,16 @@ def rows_of(positives: np.ndarray, negatives: np.ndarray, scale: float = 1.0) ->
     return Rows(positives, negatives, np.arange(len(negatives)), norms, scale)
 
 
-def solve(positives: np.ndarray, negatives: np.ndarray, options: SvmSettings = TIGHT, scale: float = 1.0) -> Solution:
+def solve(
+    positives: np.ndarray, negatives: np.ndarray, options: SvmSettings = TIGHT, scale: float = 1.0
+) -> DualSolution:
     rows = rows_of(positives, negatives, scale)
     return fit_dual(rows, from_scratch(rows), SvmProblem.of(options), options.gap, seed=0)
 
 
-def primal(w: np.ndarray, b: float, positives: np.ndarray, negatives: np.ndarray, scale: float, options) -> float:
+def primal(
+    w: np.ndarray, b: float, positives: np.ndarray, negatives: np.ndarray, scale: float, options: SvmSettings
+) -> float:
     xp, xn = positives.astype(np.float64) * scale, negatives.astype(np.float64) * scale
     return SvmProblem.of(options).objective(w, b, xp @ w + b, xn @ w + b).total
 
@@ -60,7 +64,9 @@ problems = st.tuples(
     st.sampled_from([0.5, 2.0, 7.0]),
     st.sampled_from([0.1, 10.0]),
 )
-def test_objective_is_liblinears_and_scikit_learns(drawn, scale: float, c: float, weight: float, bias: float) -> None:
+def test_objective_is_liblinears_and_scikit_learns(
+    drawn: tuple[int, int, int, type], scale: float, c: float, weight: float, bias: float
+) -> None:
     positives, negatives = problem(*drawn)
     options = SvmSettings(C=c, positive_weight=weight, bias=bias, gap=1e-5, tolerance=1e-6)
     ours = solve(positives, negatives, options, scale)
@@ -158,7 +164,8 @@ def test_weights_a_little_off_the_multipliers_are_told_apart(part: str) -> None:
     positives, negatives = problem(4)
     rows, done = rows_of(positives, negatives), solve(positives, negatives)
     off = 1e-4 * np.sqrt(done.w @ done.w + (done.b / TIGHT.bias) ** 2)
-    w, b = (done.w + off / np.sqrt(len(done.w)), done.b) if part == "w" else (done.w, done.b + off * TIGHT.bias)
+    w = done.w + off / np.sqrt(len(done.w)) if part == "w" else done.w
+    b = done.b if part == "w" else float(done.b + off * TIGHT.bias)
     wrong = done.scores + 0.5
     misled = fit_dual(rows, Start(done.multipliers, wrong, 0 * wrong, w, b), PROBLEM, TIGHT.gap, seed=0)
     np.testing.assert_allclose(misled.scores, done.scores, atol=1e-5)

@@ -1,6 +1,7 @@
 """Near duplicates among the negatives: against a loop over all pairs, class by class, and in the mining."""
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ from stages.svm.mining import train_svms
 from stages.svm.settings import SvmSettings
 
 
-def by_loop(boxes, is_gt, negative, most_iou):
+def by_loop(boxes: np.ndarray, is_gt: np.ndarray, negative: np.ndarray, most_iou: float) -> np.ndarray:
     """Class by class, row by row: kept unless it overlaps one that was kept before it."""
     kept = np.zeros_like(negative)
     overlaps = iou(boxes, boxes)
@@ -34,7 +35,7 @@ def by_loop(boxes, is_gt, negative, most_iou):
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([1, 3, 63, 64, 65, 130]), st.floats(0.05, 0.95))
-def test_the_same_as_a_loop_over_all_pairs(seed, classes, most_iou):
+def test_the_same_as_a_loop_over_all_pairs(seed: int, classes: int, most_iou: float) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(0, 40))
     corner = rng.integers(0, 12, (n, 2))
@@ -51,12 +52,12 @@ def test_the_same_as_a_loop_over_all_pairs(seed, classes, most_iou):
 ROW = np.array([[x, 0, x + 10, 10] for x in range(5)], np.float32)
 
 
-def test_only_what_is_kept_drops_others():
+def test_only_what_is_kept_drops_others() -> None:
     kept = distinct_negatives(ROW, np.zeros(5, bool), np.ones((5, 1), bool), 0.7)[:, 0]
     assert kept.tolist() == [True, False, True, False, True]
 
 
-def test_classes_do_not_see_each_other_and_ground_truth_stays():
+def test_classes_do_not_see_each_other_and_ground_truth_stays() -> None:
     negative = np.ones((5, 2), bool)
     negative[0, 1] = False  # too near an object of the second class: it drops none of that class's
     kept = distinct_negatives(ROW, np.zeros(5, bool), negative, 0.7)
@@ -67,7 +68,7 @@ def test_classes_do_not_see_each_other_and_ground_truth_stays():
 
 @settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40))
-def test_an_overlap_of_exactly_so_many_tenths_is_not_above(tenths, width, height):
+def test_an_overlap_of_exactly_so_many_tenths_is_not_above(tenths: int, width: int, height: int) -> None:
     """One box in another of ten times its width: k tenths of the area, however large; multiplied out many would go."""
     boxes = np.array([[0, 0, 10 * width, height], [0, 0, tenths * width, height]], np.float32)
     assert distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), tenths / 10).all()
@@ -75,13 +76,13 @@ def test_an_overlap_of_exactly_so_many_tenths_is_not_above(tenths, width, height
         assert not distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), tenths / 10 - 1e-9)[1, 0]
 
 
-def test_an_overlap_of_exactly_the_limit_stays():
+def test_an_overlap_of_exactly_the_limit_stays() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5]], np.float32)
     assert distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), 0.5).all()
     assert not distinct_negatives(boxes, np.zeros(2, bool), np.ones((2, 1), bool), 0.49)[1, 0]
 
 
-def authors_responses(box, scales, target, min_side):
+def authors_responses(box: list[float], scales: Sequence[int], target: int, min_side: int) -> tuple[int, ...]:
     """One region in 1-based pixels, as ZF-5 sees it: the best scale's number and the cells (FACTS.md sections 10, 16).
 
     Neither are crossed cells brought together nor cells beyond the map brought into it.
@@ -95,13 +96,15 @@ def authors_responses(box, scales, target, min_side):
     return best, *low, *high
 
 
-def round_half_up(value):
+def round_half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from([(480,), (480, 576, 688, 864, 1200)]))
-def test_of_equal_cells_the_first_of_all_rows_as_in_the_authors_loop(seed, classes, scales):
+def test_of_equal_cells_the_first_of_all_rows_as_in_the_authors_loop(
+    seed: int, classes: int, scales: tuple[int, ...]
+) -> None:
     rng = np.random.default_rng(seed)
     n, width, height = int(rng.integers(0, 40)), 300, 220
     corner = rng.integers(0, 180, (n, 2)) // rng.choice([1, 20])
@@ -125,7 +128,7 @@ def test_of_equal_cells_the_first_of_all_rows_as_in_the_authors_loop(seed, class
         np.testing.assert_array_equal(found, np.array(expected, bool).reshape(n, classes))
 
 
-def test_regions_of_one_window_may_have_unlike_responses():
+def test_regions_of_one_window_may_have_unlike_responses() -> None:
     """Both reach past the map's right edge, by one cell and by several; and both lie between two cells."""
     summary = {"method": "spp", "network": "zf5", "scales_px": [480], "target_side_px": None}
     boxes = np.array([[400, 0, 478, 100], [400, 0, 640, 100], [400, 0, 640, 100]], np.float32)
@@ -136,12 +139,12 @@ def test_regions_of_one_window_may_have_unlike_responses():
     assert (windows == windows[0]).all()
 
 
-def test_features_of_cropped_regions_have_no_cells():
+def test_features_of_cropped_regions_have_no_cells() -> None:
     with pytest.raises(StageError, match=r"drop_equal: regions have cells with features\.method: spp alone"):
         spp_responses({"network": "caffenet"}, {})
 
 
-def test_no_overlap_at_all_is_asked_for_by_0():
+def test_no_overlap_at_all_is_asked_for_by_0() -> None:
     overlaps = np.array([[0, 1e-6], [0.3, 0], [0, 0]], np.float32)
     image = SimpleNamespace(overlaps=overlaps)
     assert negatives(image, SvmSettings(negative_iou=0)).tolist() == [[True, False], [False, True], [True, True]]
@@ -164,7 +167,7 @@ class Image:
 
 
 @pytest.mark.parametrize("solver", ["dual", "liblinear"])
-def test_mining_sees_the_distinct_negatives_only(solver):
+def test_mining_sees_the_distinct_negatives_only(solver: str) -> None:
     images = [Image(i) for i in range(3)]
     options = SvmSettings(solver=solver, margin=-1e6, evict_below=-1e6)
     all_of_them, records = train_svms(images, ("a", "b"), 1.0, options, 0, Messages())
@@ -181,7 +184,7 @@ def test_mining_sees_the_distinct_negatives_only(solver):
     assert not np.array_equal(distinct.weights, all_of_them.weights)
 
 
-def test_mining_drops_equal_cells_where_asked():
+def test_mining_drops_equal_cells_where_asked() -> None:
     images = [Image(i) for i in range(3)]
     options = SvmSettings(margin=-1e6, evict_below=-1e6)
     _, every = train_svms(images, ("a", "b"), 1.0, options, 0, Messages())
@@ -191,13 +194,13 @@ def test_mining_drops_equal_cells_where_asked():
     assert counts == [{3 * 31}, {3 * 16}]
 
 
-def test_the_limit_is_checked():
+def test_the_limit_is_checked() -> None:
     for wrong in (0, 1, -0.1):
         with pytest.raises(ValueError, match="duplicate_iou"):
             SvmSettings(duplicate_iou=wrong)
 
 
-def test_a_region_cannot_be_positive_and_negative():
+def test_a_region_cannot_be_positive_and_negative() -> None:
     with pytest.raises(ValueError, match=r"svm.positive_iou \(0.2\) must not be below svm.negative_iou \(0.3\)"):
         SvmSettings(positive_iou=0.2)
     SvmSettings(positive_iou=0.3)

@@ -31,7 +31,9 @@ def _fit(positives: np.ndarray, negatives: np.ndarray, scale: float, settings: S
     return fit_liblinear(rows, SvmProblem.of(settings), settings.tolerance, seed)
 
 
-def _value(w, b, positives, negatives, scale, settings):
+def _value(
+    w: np.ndarray, b: float, positives: np.ndarray, negatives: np.ndarray, scale: float, settings: SvmSettings
+) -> float:
     xp, xn = positives.astype(np.float64) * scale, negatives.astype(np.float64) * scale
     return SvmProblem.of(settings).objective(w, b, xp @ w + b, xn @ w + b).total
 
@@ -53,12 +55,12 @@ def test_same_bits_as_liblinears_wrapper() -> None:
     assert ours.converged and ours.iterations > 0
 
 
-def test_objective_is_what_liblinear_prints(capfd) -> None:
+def test_objective_is_what_liblinear_prints(capfd: pytest.CaptureFixture[str]) -> None:
     """It prints the dual's objective, which at the optimum is the primal's, negated."""
     positives, negatives = _rows(6)
     x, y = np.concatenate([positives, negatives]).astype(np.float64), [1.0] * len(positives) + [-1.0] * len(negatives)
     liblinearutil.train(y, sparse.csr_matrix(x), "-s 3 -c 0.01 -w1 2 -B 10 -e 1e-6")
-    dual = float(re.search(r"Objective value = (\S+)", capfd.readouterr().out)[1])
+    dual = float(re.findall(r"Objective value = (\S+)", capfd.readouterr().out)[0])
     ours = _fit(positives, negatives, 1.0, TIGHT, seed=0)
     assert _value(ours.w, ours.b, positives, negatives, 1.0, TIGHT) == pytest.approx(-dual, rel=1e-4)
 

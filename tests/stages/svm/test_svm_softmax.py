@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cache.errors import StageError
-from stages.networks.network import build
+from stages.networks.network import Network, build
 from stages.networks.weights import save_weights
 from stages.svm.classifier import Classifier
 from stages.svm.softmax import softmax_classifier
@@ -35,7 +35,7 @@ def test_svm_scores_are_the_documented_formula() -> None:
     np.testing.assert_allclose(scores, (x.astype(np.float64) * 0.7) @ w.T + b, rtol=1e-5, atol=1e-6)
 
 
-def network(name: str, n_outputs: int):
+def network(name: str, n_outputs: int) -> Network:
     return build(name, n_outputs, generator=torch.Generator().manual_seed(0)).eval()
 
 

@@ -1,5 +1,7 @@
 """The SGD step against Caffe's formula written out in numpy and against torch.optim."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,7 @@ def test_steps_are_caffes_formula_with_a_rate_that_drops() -> None:
     for iteration in range(6):
         gradients(network, iteration)
         for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
             by, gradient = multipliers[name], parameter.grad.numpy()
             regularised = gradient + 0.0005 * by.decay * weights[name]
             velocity[name] = 0.9 * velocity[name] + schedule.rate(iteration) * by.rate * regularised
@@ -96,12 +99,13 @@ def test_steps_are_torchs_while_the_rate_is_constant() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_parameter_without_gradient_stays(momentum: float) -> None:
     network = two_layers()
-    before = network[0].weight.detach().clone()
+    first: Any = network[0]
+    before = first.weight.detach().clone()
     solver = MomentumSGD(network, caffe_multipliers(network), momentum=momentum, weight_decay=0.1)
     gradients(network, 0)
-    network[0].weight.grad = None
+    first.weight.grad = None
     solver.step(0.1)
-    assert torch.equal(network[0].weight, before)
+    assert torch.equal(first.weight, before)
 
 
 def test_the_multipliers_of_the_other_authors() -> None:

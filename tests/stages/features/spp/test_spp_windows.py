@@ -5,6 +5,7 @@ import math
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from stages.features.spp.windows import cell_windows, choose_scales
 from stages.networks.network import build
@@ -13,7 +14,10 @@ from stages.networks.receptive_field import Axis, Geometry, map_geometry
 ZF = map_geometry(build("zf5", 5, device="meta"))
 
 
-def authors_cells(low, high, scale, min_side, extent):
+Case = tuple[int, int, NDArray[np.float32], int]  # width, height, boxes, scale
+
+
+def authors_cells(low: float, high: float, scale: int, min_side: int, extent: int) -> tuple[int, int]:
     """1-based inclusive pixels of the image to 1-based inclusive cells."""
     low, high = ((b - 1) * (scale - 1) / (min_side - 1) + 1 for b in (low, high))
     left = math.floor((low - 21 + 6.5) / 16 + 0.5) + 1
@@ -24,7 +28,7 @@ def authors_cells(low, high, scale, min_side, extent):
 
 
 @st.composite
-def images_with_boxes(draw):
+def images_with_boxes(draw: st.DrawFn) -> Case:
     width, height = draw(st.integers(2, 700)), draw(st.integers(2, 700))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     x, y = (np.sort(rng.integers(0, side + 1, (40, 2)), 1) for side in (width, height))
@@ -35,7 +39,7 @@ def images_with_boxes(draw):
 
 @given(images_with_boxes())
 @settings(max_examples=100, deadline=None)
-def test_cells_of_zf5_are_the_authors(case):
+def test_cells_of_zf5_are_the_authors(case: Case) -> None:
     width, height, boxes, scale = case
     side = min(width, height)
     shape = (max(1, round(height * scale / side) // 16 - 1), max(1, round(width * scale / side) // 16 - 1))
@@ -46,7 +50,7 @@ def test_cells_of_zf5_are_the_authors(case):
         assert window == [top - 1, left - 1, bottom, right]
 
 
-def test_cells_whose_centres_lie_in_the_region():
+def test_cells_whose_centres_lie_in_the_region() -> None:
     """Of a map with cells at 10, 30, 50, ...: stretched by 1.9 px, half a stride less 6.5 sixteenths of one."""
     geometry = Geometry(Axis(20, 0, 20), Axis(20, 0, 20))
     cases = {
@@ -66,17 +70,17 @@ def test_cells_whose_centres_lie_in_the_region():
         assert (window[0], window[2]) == (0, 12)
 
 
-def test_an_image_of_one_pixel():
+def test_an_image_of_one_pixel() -> None:
     assert cell_windows(np.array([[0, 0, 1, 1]], np.float32), 1, 480, ZF, (30, 30)).tolist() == [[0, 0, 1, 1]]
 
 
-def test_no_regions():
+def test_no_regions() -> None:
     nothing = np.zeros((0, 4), np.float32)
     assert cell_windows(nothing, 100, 480, ZF, (30, 40)).shape == (0, 4)
     assert choose_scales(nothing, 100, (480, 688), 224).shape == (0,)
 
 
-def test_the_scale_at_which_a_region_has_the_pixels_wanted():
+def test_the_scale_at_which_a_region_has_the_pixels_wanted() -> None:
     scales = (480, 576, 688, 864, 1200)
     sides = {360: 480, 500: 480, 170: 480, 130: 576, 120: 576, 110: 688, 90: 864, 70: 1200, 10: 1200}
     for side, expected in sides.items():  # in an image with a shorter side of 333 px
@@ -86,13 +90,13 @@ def test_the_scale_at_which_a_region_has_the_pixels_wanted():
         assert min(scales, key=lambda s: abs(s - wanted)) == expected
 
 
-def test_of_two_scales_equally_near_the_first():
+def test_of_two_scales_equally_near_the_first() -> None:
     box = np.array([[0, 0, 100, 100]], np.float32)
     assert choose_scales(box, 100, (150, 250), 200).tolist() == [0]
     assert choose_scales(box, 100, (149, 250), 200).tolist() == [1]
 
 
-def test_the_scale_wanted_is_rounded():
+def test_the_scale_wanted_is_rounded() -> None:
     box = np.array([[0, 0, 100, 100]], np.float32)
     # 200.5 is rounded up to 201, which is nearer to 251 than to 150
     assert choose_scales(box, 401, (150, 251), 50).tolist() == [1]

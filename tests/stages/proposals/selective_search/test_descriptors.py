@@ -1,12 +1,13 @@
 """Histograms of regions against plain numpy."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.proposals.selective_search.descriptors import GRADIENT_MAX, bin_image, gradients, histograms
 
 
-def some_regions(seed=0):
+def some_regions(seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]:
     rng = np.random.default_rng(seed)
     pixels = np.ascontiguousarray(rng.integers(0, 256, (24, 31, 3), np.uint8))
     pixels[:8] = 120  # flat: all of its texture in bin 0
@@ -14,7 +15,7 @@ def some_regions(seed=0):
     return pixels, np.ascontiguousarray(labels), np.bincount(labels.ravel()).astype(np.int32)
 
 
-def test_color_histogram():
+def test_color_histogram() -> None:
     pixels, labels, sizes = some_regions()
     color, _ = histograms(bin_image(pixels), labels, sizes)
     for i in range(4):
@@ -23,7 +24,7 @@ def test_color_histogram():
             np.testing.assert_array_equal(color[i, 25 * c : 25 * c + 25], np.bincount(bins, minlength=25))
 
 
-def test_texture_histogram_counts_eight_half_wave_orientations_per_channel():
+def test_texture_histogram_counts_eight_half_wave_orientations_per_channel() -> None:
     pixels, labels, sizes = some_regions()
     gx, gy = (g.astype(np.float64) for g in gradients(pixels))
     _, texture = histograms(bin_image(pixels), labels, sizes)
@@ -42,19 +43,19 @@ def test_texture_histogram_counts_eight_half_wave_orientations_per_channel():
                     assert texture[i, first : first + 10].sum() == sizes[i]
 
 
-def test_gradients_are_gaussian_derivatives_of_the_image_in_unit_range():
+def test_gradients_are_gaussian_derivatives_of_the_image_in_unit_range() -> None:
     pixels, _, _ = some_regions(1)
     gx, gy = gradients(pixels)
     blurred = pixels.astype(float) / 255
     for ours, order in ((gx, (0, 1, 0)), (gy, (1, 0, 0))):
         expected = gaussian_filter(blurred, (0.8, 0.8, 0), order=order, mode="nearest", radius=(4, 4, 0))
         np.testing.assert_allclose(ours, expected.transpose(2, 0, 1), atol=0.02)
-    ramp = np.ascontiguousarray(np.broadcast_to(np.arange(0, 200, 5, np.uint8)[None, :, None], (30, 40, 3)))
+    ramp = np.ascontiguousarray(np.broadcast_to(np.arange(0, 200, 5).astype(np.uint8)[None, :, None], (30, 40, 3)))
     np.testing.assert_allclose(gradients(ramp)[0][:, :, 5:-5], 5 / 255, rtol=1e-5)
     np.testing.assert_allclose(gradients(ramp)[1], 0, atol=1e-6)
 
 
-def test_counts_add_up():
+def test_counts_add_up() -> None:
     pixels, labels, sizes = some_regions(2)
     color, texture = histograms(bin_image(pixels), labels, sizes)
     np.testing.assert_array_equal(color.sum(axis=1), 3 * sizes)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.proposals.selective_search.descriptors import bin_image, histograms
-from stages.proposals.selective_search.grouping import group
+from stages.proposals.selective_search.grouping import Strategy, group
 from stages.proposals.selective_search.segmentation import Segmentation, adjacency, pixel_graph, segment
 
 TERMS = {
@@ -16,15 +17,17 @@ TERMS = {
 }
 
 
-def slow_group(labels, color, texture, terms):
+def slow_group(
+    labels: NDArray[np.int32], color: NDArray[np.float32], texture: NDArray[np.float32], terms: str
+) -> list[tuple[tuple[int, int], float, int]]:
     """Merge pairs until one region is left; every similarity is computed anew from pixel masks at every step."""
     n = labels.max() + 1
     masks = {i: labels == i for i in range(n)}
     counts = {i: (color[i].astype(float), texture[i].astype(float)) for i in range(n)}
     pairs = {(int(a), int(b)) for a, b in adjacency(labels, n)}
-    merges = []
+    merges: list[tuple[tuple[int, int], float, int]] = []
 
-    def similarity(a, b):
+    def similarity(a: int, b: int) -> float:
         both = masks[a] | masks[b]
         ys, xs = np.nonzero(both)
         box = (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
@@ -34,7 +37,7 @@ def slow_group(labels, color, texture, terms):
             "s": 1 - both.sum() / labels.size,
             "f": 1 - (box - both.sum()) / labels.size,
         }
-        return np.mean([values[t] for t in terms])
+        return float(np.mean([values[t] for t in terms]))
 
     similarities = {pair: similarity(*pair) for pair in pairs}
     while similarities:
@@ -51,7 +54,7 @@ def slow_group(labels, color, texture, terms):
     return merges
 
 
-def small_photo(seed):
+def small_photo(seed: int) -> tuple[Segmentation, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=(40, 46, 3)), (3, 3, 0)) + 0.03 * rng.normal(size=(40, 46, 3))
     pixels = np.ascontiguousarray(((field - field.min()) / np.ptp(field) * 255).astype(np.uint8))
@@ -61,7 +64,7 @@ def small_photo(seed):
 
 @pytest.mark.parametrize("strategy", ["color_texture_size_fill", "texture_size_fill"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_merges_like_the_slow_version(strategy, seed):
+def test_merges_like_the_slow_version(strategy: Strategy, seed: int) -> None:
     regions, (color, texture) = small_photo(seed)
     n = len(regions.sizes)
     assert n > 20
@@ -73,7 +76,7 @@ def test_merges_like_the_slow_version(strategy, seed):
 
 
 @pytest.mark.parametrize("strategy", ["fill", "size"])
-def test_strategies_with_ties_merge_a_most_similar_pair_every_time(strategy):
+def test_strategies_with_ties_merge_a_most_similar_pair_every_time(strategy: Strategy) -> None:
     regions, (color, texture) = small_photo(3)
     n = len(regions.sizes)
     tree = group(regions, adjacency(regions.labels, n), color, texture, strategy)
@@ -83,13 +86,13 @@ def test_strategies_with_ties_merge_a_most_similar_pair_every_time(strategy):
     sizes = dict(enumerate(regions.sizes.tolist()))
     boxes = dict(enumerate(regions.boxes.tolist()))
 
-    def joined(a, b):
+    def joined(a: int, b: int) -> list[int]:
         return [*np.minimum(boxes[a][:2], boxes[b][:2]), *np.maximum(boxes[a][2:], boxes[b][2:])]
 
-    def similarity(a, b):
+    def similarity(a: int, b: int) -> float:
         x1, y1, x2, y2 = joined(a, b)
         both = sizes[a] + sizes[b]
-        return 1 - (both if strategy == "size" else (x2 - x1) * (y2 - y1) - both) / regions.labels.size
+        return float(1 - (both if strategy == "size" else (x2 - x1) * (y2 - y1) - both) / regions.labels.size)
 
     for c in range(n, 2 * n - 1):
         a, b = map(int, np.flatnonzero(tree.parents == c))
@@ -106,7 +109,7 @@ def test_strategies_with_ties_merge_a_most_similar_pair_every_time(strategy):
         assert tree.boxes[c].tolist() == boxes[c]
 
 
-def test_one_region_has_a_tree_of_one_node():
+def test_one_region_has_a_tree_of_one_node() -> None:
     regions = Segmentation(np.zeros((4, 5), np.int32), np.array([20], np.int32), np.array([[0, 0, 5, 4]], np.int32))
     color, texture = np.zeros((1, 75), np.float32), np.zeros((1, 240), np.float32)
     tree = group(regions, np.empty((0, 2), np.int32), color, texture, "color_texture_size_fill")
@@ -114,7 +117,7 @@ def test_one_region_has_a_tree_of_one_node():
     assert tree.boxes.tolist() == [[0, 0, 5, 4]]
 
 
-def test_the_histograms_given_are_not_changed():
+def test_the_histograms_given_are_not_changed() -> None:
     regions, (color, texture) = small_photo(4)
     before = color.copy(), texture.copy()
     group(regions, adjacency(regions.labels, len(regions.sizes)), color, texture, "color_texture_size_fill")

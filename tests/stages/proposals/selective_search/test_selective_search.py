@@ -1,16 +1,18 @@
 """Selective search as a whole: ranking, size filter, resizing, determinism, region masks."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stages.proposals.masks import region_arrays, region_mask
 from stages.proposals.ranking import image_rng, order_candidates, to_image, working_size
-from stages.proposals.selective_search.search import candidates, grow, selective_search
+from stages.proposals.selective_search.search import Proposals, candidates, grow, selective_search
 
 FAST = {
     "k": (50, 100),
@@ -24,17 +26,17 @@ FAST = {
 }
 
 
-def photo(height, width, seed=0):
+def photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=(height, width, 3)), (5, 5, 0)) + 0.01 * rng.normal(size=(height, width, 3))
     return np.ascontiguousarray(((field - field.min()) / np.ptp(field) * 255).astype(np.uint8))
 
 
-def search(pixels, seed=0, **changes):
+def search(pixels: NDArray[np.uint8], seed: int = 0, **changes: Any) -> Proposals:
     return selective_search(pixels, np.random.default_rng(seed), **{**FAST, **changes})
 
 
-def test_candidates_are_all_merges_of_all_hierarchies_and_the_leaves_once():
+def test_candidates_are_all_merges_of_all_hierarchies_and_the_leaves_once() -> None:
     forests = grow(photo(60, 70), (50, 100), ("hsv", "lab"), ("color_texture_size_fill", "texture_size_fill"), 0.8)
     boxes, priorities, regions = candidates(forests)
     counts = [len(f.segmentation.sizes) for f in forests]
@@ -53,18 +55,19 @@ def test_candidates_are_all_merges_of_all_hierarchies_and_the_leaves_once():
     assert roots == [[0, 0, 70, 60]] * 8
 
 
-def test_ranking_filters_dedupes_and_sorts_by_random_priority():
+def test_ranking_filters_dedupes_and_sorts_by_random_priority() -> None:
     class Fixed:
-        def random(self, n):
+        def random(self, n: int) -> NDArray[np.float64]:
             return np.array([0.9, 0.5, 0.1, 0.5, 0.2])
 
+    rng: Any = Fixed()
     boxes = np.array([[0, 0, 30, 30], [0, 0, 19, 40], [5, 5, 30, 30], [0, 0, 30, 30], [0, 0, 20, 20]])
     priorities = np.array([1.0, 1.0, 20.0, 3.0, 5.0])  # products: .9, .5 (too narrow), 2, 1.5 (repeats the first), 1
-    assert order_candidates(boxes, priorities, Fixed(), 20, 10).tolist() == [0, 4, 2]
-    assert order_candidates(boxes, priorities, Fixed(), 20, 2).tolist() == [0, 4]
+    assert order_candidates(boxes, priorities, rng, 20, 10).tolist() == [0, 4, 2]
+    assert order_candidates(boxes, priorities, rng, 20, 2).tolist() == [0, 4]
 
 
-def test_resizing_and_mapping_back_follow_the_authors_arithmetic():
+def test_resizing_and_mapping_back_follow_the_authors_arithmetic() -> None:
     assert working_size(1000, 501, 500) == (500, 251)
     assert working_size(250, 100, 500) == (500, 200)
     assert working_size(333, 77, None) == (333, 77)
@@ -74,13 +77,13 @@ def test_resizing_and_mapping_back_follow_the_authors_arithmetic():
     assert to_image(np.array([[0, 0, 500, 500]]), 250, 250, 500).tolist() == [[0, 0, 250, 250]]
 
 
-def test_the_order_depends_on_the_seed_and_the_image_only():
+def test_the_order_depends_on_the_seed_and_the_image_only() -> None:
     a, b = "1f" * 32, "2f" * 32
     assert image_rng(3, a).random() == image_rng(3, a).random()
     assert len({image_rng(seed, sha).random() for seed in (3, 4) for sha in (a, b)}) == 4
 
 
-def test_threads_and_other_images_change_nothing():
+def test_threads_and_other_images_change_nothing() -> None:
     images = [photo(90, 110, seed) for seed in range(3)]
     alone = [search(image, seed=i) for i, image in enumerate(images)]
     with ThreadPoolExecutor(4) as pool:
@@ -100,7 +103,9 @@ def test_threads_and_other_images_change_nothing():
     resize=st.sampled_from([None, 64]),
     limit=st.integers(1, 80),
 )
-def test_boxes_are_inside_large_enough_distinct_and_repeatable(height, width, seed, side, resize, limit):
+def test_boxes_are_inside_large_enough_distinct_and_repeatable(
+    height: int, width: int, seed: int, side: int, resize: int | None, limit: int
+) -> None:
     pixels = photo(height, width, seed)
     changes = {"min_side_px": side, "resize_width_px": resize, "max_proposals": limit, "k": (20,), "colors": ("lab",)}
     found = search(pixels, seed, **changes)
@@ -117,7 +122,7 @@ def test_boxes_are_inside_large_enough_distinct_and_repeatable(height, width, se
 
 
 @pytest.mark.parametrize("resize", [None, 120])
-def test_the_mask_of_a_region_fills_its_box(resize):
+def test_the_mask_of_a_region_fills_its_box(resize: int | None) -> None:
     pixels = photo(75, 100, 1)
     found = search(pixels, resize_width_px=resize, k=(20, 50))
     arrays = region_arrays(found)
@@ -131,7 +136,7 @@ def test_the_mask_of_a_region_fills_its_box(resize):
         np.testing.assert_array_equal(to_image(box, 100, 75, found.shape[1])[0], found.boxes[i])
 
 
-def test_masks_of_a_merge_are_the_union_of_its_parts():
+def test_masks_of_a_merge_are_the_union_of_its_parts() -> None:
     arrays = region_arrays(search(photo(60, 80, 2), min_side_px=1, k=(20,)))
     n = arrays["hierarchies"][0, 2]
     parents = arrays["parents"][: 2 * n - 1]
@@ -144,26 +149,26 @@ def test_masks_of_a_merge_are_the_union_of_its_parts():
     assert masks[-1].all()
 
 
-def test_a_mask_out_of_range_is_an_error():
+def test_a_mask_out_of_range_is_an_error() -> None:
     with pytest.raises(IndexError, match="proposal 9 of 0"):
         region_mask({"boxes": np.zeros((0, 4))}, 9)
 
 
-def test_a_uniform_image_has_one_proposal_and_a_single_pixel_none():
+def test_a_uniform_image_has_one_proposal_and_a_single_pixel_none() -> None:
     assert search(np.full((40, 50, 3), 9, np.uint8)).boxes.tolist() == [[0, 0, 50, 40]]
     assert search(np.full((1, 1, 3), 9, np.uint8)).boxes.shape == (0, 4)
     arrays = region_arrays(search(np.full((1, 1, 3), 9, np.uint8)))
     assert arrays["labels"].shape == (4, 1, 1)
 
 
-def test_the_least_region_is_k_or_the_parameter():
+def test_the_least_region_is_k_or_the_parameter() -> None:
     pixels = photo(60, 70)
     own = search(pixels, k=(20,)).forests[0].segmentation.sizes
     given = search(pixels, k=(20,), min_region_px=200).forests[0].segmentation.sizes
     assert 20 <= own.min() < 200 <= given.min()
 
 
-def test_quality_mode_adds_hierarchies():
+def test_quality_mode_adds_hierarchies() -> None:
     pixels = photo(60, 70)
     more = search(
         pixels,
