@@ -106,3 +106,17 @@ def test_own_places_are_the_middle_of_the_pixels_that_move_a_cell() -> None:
     found = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
     expected = places.x0 + places.stride_x * x, places.y0 + places.stride_y * y
     assert found == pytest.approx(expected, abs=1)  # max pooling and ReLU hide a pixel at a field's rim
+
+
+def test_the_head_sees_as_far_as_the_paper_says() -> None:
+    """228 px for VGG16."""
+    axis = map_geometry(build("vgg16", 2, device="meta")).x.slid(3, 1, 1)
+    assert axis.last - axis.first + 1 == 228
+
+
+def test_a_strip_has_one_column_of_cells() -> None:
+    """An image of 20 x 2,000 px."""
+    grid = Anchors((16,), (1,)).grid((125, 1), VGG)
+    assert len(grid) == 125
+    np.testing.assert_array_equal(grid[:, 1], 16.0 * np.arange(125))
+    assert inside(grid, 20, 2000, 0).all() and not inside(grid, 15, 2000, 0).any()

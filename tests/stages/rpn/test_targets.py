@@ -202,3 +202,15 @@ def test_statistics_of_parts_are_those_of_all() -> None:
     for few in ([], [np.ones((2, 4))]):
         mean, std = transform_statistics(few)
         assert mean.tolist() == [float(len(few))] * 4 and std.tolist() == [1.0] * 4
+
+
+def test_the_limits_themselves() -> None:
+    """IoUs of 1, 7/10, below it, 3/10 and below it with one object: from 0.7 on positive, below 0.3 negative."""
+    anchors = np.array([[0, 0, 10, high] for high in (10, 7, 6.9, 3, 2.9)])
+    found = label_anchors(anchors, np.array([[0, 0, 10, 10]], float), 10, 10, LabelRule())
+    assert found.labels.tolist() == [1, 1, -1, -1, 0]
+    # another object's best is positive below the limit, and two that tie both are
+    anchors = np.array([[0, 0, 10, 10], [20, 0, 30, 4], [20, 6, 30, 10], [20, 0, 30, 3]], float)
+    found = label_anchors(anchors, np.array([[0, 0, 10, 10], [20, 0, 30, 10]], float), 30, 10, LabelRule())
+    assert found.labels.tolist() == [1, 1, 1, -1]
+    assert found.objects[found.positive].tolist() == [0, 1, 1]
