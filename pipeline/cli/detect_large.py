@@ -10,7 +10,8 @@ from cache.text import format_bytes
 from manifests.images import DEFAULT_MAX_PIXELS, upright_size
 from pipeline.progress import format_seconds
 from stages.contract import Log
-from stages.detector import Detector, Report
+from stages.detections.search import Report
+from stages.detector import Detector
 
 TOGETHER_BYTES = 2 * 2**30  # for all pictures that are worked on at a time; one that needs more is worked on alone
 _LARGE_PX = 8_000_000  # looked at for regions: about a minute, 0.8 GB

@@ -63,7 +63,8 @@ def first_kept(boxes: NDArray[Any], threshold: float, most: int | None = None) -
     """
     sides = np.ascontiguousarray(np.asarray(boxes, np.float64).reshape(-1, 4).T)
     m = sides.shape[1]
-    return _kept(sides, np.array([m]), threshold, m if most is None else most)
+    kept: NDArray[np.int64] = _kept(sides, np.array([m]), threshold, m if most is None else most)
+    return kept
 
 
 _GROUP = 32  # kept boxes compared at once, without a branch; then it is asked whether one of them suppresses

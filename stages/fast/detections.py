@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stages.boxes.coding import decode
 from stages.boxes.geometry import clip
-from stages.detections.candidates import best_rows
 from stages.detections.suppression import BoxSet, Candidates, ImageDetections, suppressed
+from stages.kernels.selection import best_rows
 
 SCORE_FLOOR = 0.05  # py-faster-rcnn's test_net: scores at or below it are no detections
 NMS_IOU = 0.3

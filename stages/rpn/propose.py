@@ -139,4 +139,5 @@ def mean_sizes(boxes: NDArray[Any], shapes: Rows, n_shapes: int) -> NDArray[np.f
     sides = sides[:, 2:] - sides[:, :2]
     sums = np.stack([np.bincount(shapes, weights=sides[:, k], minlength=n_shapes) for k in (0, 1)], axis=1)
     counts = np.bincount(shapes, minlength=n_shapes)[:, None]
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return means

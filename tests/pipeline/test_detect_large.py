@@ -16,7 +16,8 @@ from PIL import Image
 from manifests.images import upright_size
 from pipeline.cli.detect_large import Room, Watch, note_of_large
 from stages import detector as detectors
-from stages.detector import Detector, features_in_parts
+from stages.detections.search import features_in_parts
+from stages.detector import Detector
 from stages.features.crops import Extractor
 from stages.proposals.settings import ProposalsSettings
 

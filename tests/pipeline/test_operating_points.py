@@ -3,25 +3,19 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cache import Artifact
 from cache.errors import StageError
 from stages.detector import Detector, _Files, _operating_points, _Parts
-from stages.svm.classifier import Classifier
 
-CLASSIFIER = Classifier("svm", "fc7", ("cat", "dog"), 1.0, np.ones((2, 2), np.float32), np.ones(2, np.float32))
 MADE = Artifact("detect", 1, {}, {}, (), {})
 
 
 def detector(project: Path) -> Detector:
     """One that knows its classifier and its scores alone."""
-    others = dict.fromkeys(
-        ("proposals", "seed", "extract", "regressor", "settings", "storage", "kept_from", "category_ids")
-    )
     points = _operating_points(_Files(project, "rcnn"), MADE)
-    return Detector(_Parts(classifier=CLASSIFIER, points=points, **others))  # type: ignore[arg-type]
+    return Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}))  # type: ignore[arg-type]
 
 
 def shown(project: Path) -> list[dict[str, float]]:

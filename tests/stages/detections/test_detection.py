@@ -20,9 +20,9 @@ from stages.boxes.nms import class_nms
 from stages.contract import ImageTask
 from stages.detections.candidates import candidates_of, layers_needed
 from stages.detections.detect_stage import DetectCompute, key_params
+from stages.detections.search import ProposalSearch, RegionSearch, tell_nobody
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import CANDIDATES, ImageDetections, suppressed
-from stages.detector import Detector, _Parts
 from stages.features.objects import narrow
 from stages.proposals.methods import proposals_of
 from stages.proposals.settings import ProposalsSettings
@@ -172,11 +172,10 @@ def test_a_new_image_as_in_the_pipeline(order: Order, tmp_path: Path) -> None:
     key = store.put(Recipe("features", 1, {}, {}), Payload(arrays, {}, "zarr"))
     task = ImageTask(record, Recipe("detect", 1, {}, {}), {"features": key})
     cached = DetectCompute(store, ("fc7", "pool5"), svm, bbox, settings)(task).arrays
-    fresh = Detector(
-        _Parts(windows, 0, features_of, svm, bbox, settings, "float16", None, {}, {})  # type: ignore[arg-type]
-    )
-    for prefix in ("bbox", "no_bbox"):
-        found = fresh._boxes(np.zeros((HEIGHT, WIDTH, 3), np.uint8), record.sha256, prefix == "bbox")
+    proposals = ProposalSearch(windows, 0)
+    fresh = RegionSearch(proposals, features_of, svm, bbox, settings, "float16")  # type: ignore[arg-type]
+    both = fresh(np.zeros((HEIGHT, WIDTH, 3), np.uint8), record.sha256, tell_nobody)
+    for prefix, found in (("bbox", both.bbox), ("no_bbox", both.no_bbox)):
         for name in ("boxes", "scores", "labels"):
             np.testing.assert_array_equal(getattr(found, name), cached[f"{prefix}.{name}"])
         assert len(found)
