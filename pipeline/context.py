@@ -183,6 +183,15 @@ class RunContext:
         executor = Executor(self.store, self._runner(), self.log, self.tally, self.device, self._notice)
         return executor.compute(tasks, compute, unit=unit)
 
+    def stored(self, tasks: Sequence[ImageTask], compute: type[Compute]) -> list[str | None]:
+        recipes = [self.named(task.recipe, on_device=compute.on_device) for task in tasks]
+        lacking = {
+            key
+            for stage in {one.stage for one in recipes}
+            for key in self.store.missing(stage, [one.key for one in recipes if one.stage == stage])
+        }
+        return [None if one.key in lacking else one.key for one in recipes]
+
     def named(self, recipe: Recipe, *, on_device: bool) -> Recipe:
         """Return the recipe with this process's environment, where ``store.environment`` makes that part of the key.
 
@@ -207,11 +216,12 @@ class RunContext:
 
         return DaskRunner(execution, self.log, images=self._images.root if self._images else None)
 
-    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
+    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> bool:
         stage = self.node.stage
         recipe = self.named(Recipe(stage.name, stage.version, params, inputs), on_device=stage.on_device)
         files = {name: Path(self.node.outputs[name]).name for name in stage.trained}
-        if self.store.has(stage.name, recipe.key):
+        there = self.store.has(stage.name, recipe.key)
+        if there:
             arrays = self.store.get(stage.name, recipe.key).arrays
             for name, file in files.items():
                 atomic_write(self.output(name), arrays[file].tobytes())
@@ -221,6 +231,7 @@ class RunContext:
             train()
             self._keep_trained(recipe, files)
         self.publish("trained", [(0, recipe.key)], {"files": sorted(files.values())})
+        return not there
 
     def _keep_trained(self, recipe: Recipe, files: Mapping[str, str]) -> None:
         """Put the files just trained into the store by their names; one that may only be read stays as it is."""

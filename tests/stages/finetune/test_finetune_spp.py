@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,23 @@ def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> No
     after = Project(tmp_path)
     after.run()
     assert after.computed == []
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_weights_that_the_store_has_need_no_map_and_no_proposals(tmp_path: Path, mirror: bool) -> None:
+    first = Project(tmp_path, mirror=mirror)
+    first.run()
+    maps, weights = first.listed("maps"), first.output("weights").read_bytes()
+    assert first.tally.computed == 1  # the weights; StageContext counts the maps apart
+    again = Project(tmp_path, mirror=mirror)
+    again.run()
+    assert again.listed("maps").entries == maps.entries  # gc spares them as before
+    shutil.rmtree(again.store.path("finetune", maps.entries[1][1]))
+    shutil.rmtree(tmp_path / "store/objects/proposals")
+    again.run()
+    assert again.listed("maps").entries == (maps.entries[0], *maps.entries[2:])
+    assert (again.computed, again.tally.computed) == ([], 0)
+    assert again.output("weights").read_bytes() == weights
 
 
 def test_maps_are_of_the_precision_trained_at(tmp_path: Path) -> None:
