@@ -30,8 +30,8 @@ from manifests import ImageRecord, ImageSource
 from pipeline.executor import Executor, Tally
 from pipeline.local import LocalRunner
 from stages.contract import ImageTask
+from stages.features.objects import FeaturesCompute
 from stages.features.settings import FeaturesSettings
-from stages.features.stage import FeaturesCompute
 from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings

@@ -15,7 +15,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask
+from stages.contract import Compute, Context, ImageTask, image_attrs
 from stages.features.featureset import FeatureSet
 from stages.svm.classifier import Classifier, read_classifier
 
@@ -135,10 +135,8 @@ def _payload(record: ImageRecord, found: Candidates, nms_iou: float, svm: Classi
 
     kept = suppressed(found, nms_iou)
     attrs: dict[str, Any] = {
-        "image": record.file_name,
-        "image_sha256": record.sha256,
+        **image_attrs(record, len(kept.bbox)),
         "box_convention": BOX_CONVENTION,
-        "count": len(kept.bbox),
         "classes": list(svm.classes),
         "classifier": svm.kind,
         "layers": [svm.layer, bbox.layer],

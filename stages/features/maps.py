@@ -20,7 +20,7 @@ from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, ImageTask, ReadImage
+from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.networks.forward import DTYPES, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.weights import weights_digest
@@ -89,11 +89,9 @@ class MapsCompute(Compute):
             }
         attrs = {
             **self.made_of,
-            "image": record.file_name,
-            "image_sha256": record.sha256,
+            **image_attrs(record, len(maps)),
             "box_convention": BOX_CONVENTION,
             "order": "row, column, channel; after the ReLU",
-            "count": len(maps),
         }
         return Payload(maps, attrs, "zarr")
 

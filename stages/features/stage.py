@@ -8,63 +8,21 @@ An object's key holds all that its bits depend on and nothing else: not the spli
 workers; and of the weights only the tensors before the stored layers.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from cache import Artifact, Payload, Recipe, Store
+from cache import Artifact, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.contract import Compute, Context, ImageTask, Node, ReadImage
+from stages.contract import Context, ImageTask, Node
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 
-from .crops import Extractor
-from .method import described, extractor_of, lengths
-from .objects import ground_truth_digest, payload, regions_of
+from .method import described, lengths
+from .objects import FeaturesCompute, ground_truth_digest
 from .settings import FeaturesSettings
-from .spp.extraction import SppExtractor
 
 RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  # names of the object's other arrays
-
-
-@dataclass(frozen=True)
-class FeaturesCompute(Compute):
-    """One image's regions to their features. The extractor is made where it computes: the device is known there."""
-
-    on_device = True
-    store: Store
-    read_image: ReadImage
-    network: Network
-    settings: FeaturesSettings
-    network_settings: NetworkSettings
-    device: str
-    n_classes: int
-    described: Mapping[str, Any]
-
-    @cached_property
-    def extract(self) -> Extractor | SppExtractor:
-        """On the device of this process."""
-        return extractor_of(self.network, self.described["layers"], self.settings, self.network_settings, self.device)
-
-    def prepare(self) -> None:
-        """Move the network to the device."""
-        _ = self.extract
-
-    def __call__(self, task: ImageTask) -> Payload:
-        """The features of the image's ground truth and proposals."""
-
-        record = task.image
-        ((stage, key),) = task.reads.items()
-        proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
-        regions = regions_of(record, proposals, self.n_classes)
-        try:
-            features = self.extract(self.read_image(record), regions.boxes)
-        except StageError as error:
-            raise StageError(f"{record.file_name}: {error}") from error
-        return payload(record, regions, features, self.settings.storage, self.described)
 
 
 def run(ctx: Context) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.contract import Compute, ImageTask, ReadImage
+from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.networks.forward import ForwardPass, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.pixels import scaled_image
@@ -163,5 +163,4 @@ class ViewsCompute(Compute):
             layers = self.views(self.read_image(record))
         except StageError as error:
             raise StageError(f"{record.file_name}: {error}") from error
-        attrs = {"image": record.file_name, "image_sha256": record.sha256, "count": len(self.described["views"])}
-        return Payload(layers, {**self.described, **attrs}, "hdf5")
+        return Payload(layers, {**self.described, **image_attrs(record, len(self.described["views"]))}, "hdf5")

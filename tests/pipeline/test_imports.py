@@ -152,6 +152,19 @@ def test_nothing_imports_a_stage() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_benchmark_imports_a_stage() -> None:
+    """What is measured is the algorithm, as whoever imports it has it."""
+    found = {
+        (path.name, module)
+        for path in (ROOT / "benchmarks").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+    }
+    assert ("bench_scale.py", "stages.proposals.methods.key_params") in found
+    assert not {(name, module) for name, module in found if module.startswith("stages.") and module.endswith("stage")}
+
+
 def test_imports_stand_at_the_top_but_for_those_that_are_listed() -> None:
     found = defaultdict(set)
     for name, path in SOURCES.items():
