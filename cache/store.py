@@ -1,6 +1,6 @@
 """The content-addressed store: immutable objects named by their keys, in a folder or at a URL.
 
-ChunkLayout under the root: ``store.json`` (format version), ``objects/<stage>/<key[:2]>/<key>`` (see ``folder`` and
+Layout under the root: ``store.json`` (format version), ``objects/<stage>/<key[:2]>/<key>`` (see ``folder`` and
 ``url``), ``tmp/`` (objects being written), ``quarantine/`` (damaged objects), ``refs/`` (artifact manifests of every
 run, so that gc knows them).
 """

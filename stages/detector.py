@@ -89,7 +89,7 @@ class Detector:
         return self._parts.category_ids
 
     def shown_from(self, *, box_regression: bool = True) -> Mapping[str, float]:
-        """Per class the score from which a detection is worth showing.
+        """Return each class's score from which a detection is worth showing.
 
         It balances precision and recall best on the test split (largest F1), as the evaluation of this detector found.
         For a class without a curve: an SVM's decision boundary, 0, or half of all probability; and for all classes
@@ -106,7 +106,7 @@ class Detector:
 
     @property
     def kept_from(self) -> Mapping[str, float]:
-        """Per class the score from which the pipeline keeps a detection for evaluation (``detect.rank_factor``)."""
+        """Return each class's score from which the pipeline keeps a detection to evaluate (``detect.rank_factor``)."""
         return self._parts.kept_from
 
     @classmethod
@@ -170,7 +170,7 @@ class Detector:
         *,
         min_score: float | None = None,
         box_regression: bool = True,
-        report: Report = _tell_nobody,
+        report: Report | None = None,
     ) -> list[Detection]:
         """Detect objects, best first.
 
@@ -184,7 +184,7 @@ class Detector:
         shape or type.
         """
         pixels, digest = _pixels(image)
-        found = self._boxes(pixels, digest, box_regression, report)
+        found = self._boxes(pixels, digest, box_regression, report or _tell_nobody)
         shown = self.shown_from(box_regression=box_regression)
         least = [shown[name] if min_score is None else min_score for name in self.classes]
         order = np.argsort(-found.scores, kind="stable")

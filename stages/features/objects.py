@@ -93,7 +93,7 @@ def payload(
     regions: Regions,
     features: Mapping[str, NDArray[np.float32]],
     storage: str,
-    described: Mapping[str, Any],
+    made_of: Mapping[str, Any],
 ) -> Payload:
     """The stored form: one array per layer beside the rows' boxes and overlaps, with attributes that explain them."""
     layers = {name: narrow(values, storage, name, record.file_name) for name, values in features.items()}
@@ -105,13 +105,13 @@ def payload(
         "overlaps": regions.overlaps,
     }
     attrs = {
-        **described,
+        **made_of,
         **image_attrs(record, len(regions.boxes)),
         "box_convention": BOX_CONVENTION,
         "rows": "ground truth first, then proposals, best first",
         "ground_truth_count": int(regions.is_gt.sum()),
         "layers": {name: int(values.shape[1]) for name, values in layers.items()},
-        "feature_order": _PYRAMID_ORDER if described.get("method") == "spp" else _ORDER,
+        "feature_order": _PYRAMID_ORDER if made_of.get("method") == "spp" else _ORDER,
     }
     return Payload({**rows, **layers}, attrs, "zarr")
 
@@ -128,12 +128,12 @@ class FeaturesCompute(Compute):
     network_settings: NetworkSettings
     device: str
     n_classes: int
-    described: Mapping[str, Any]
+    made_of: Mapping[str, Any]
 
     @cached_property
     def extract(self) -> Extractor | SppExtractor:
-        """On the device of this process."""
-        return extractor_of(self.network, self.described["layers"], self.settings, self.network_settings, self.device)
+        """The extractor, on the device of this process."""
+        return extractor_of(self.network, self.made_of["layers"], self.settings, self.network_settings, self.device)
 
     def prepare(self) -> None:
         """Move the network to the device."""
@@ -141,7 +141,6 @@ class FeaturesCompute(Compute):
 
     def __call__(self, task: ImageTask) -> Payload:
         """The features of the image's ground truth and proposals."""
-
         record = task.image
         ((stage, key),) = task.reads.items()
         proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
@@ -150,4 +149,4 @@ class FeaturesCompute(Compute):
             features = self.extract(self.read_image(record), regions.boxes)
         except StageError as error:
             raise StageError(f"{record.file_name}: {error}") from error
-        return payload(record, regions, features, self.settings.storage, self.described)
+        return payload(record, regions, features, self.settings.storage, self.made_of)

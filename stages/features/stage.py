@@ -18,7 +18,7 @@ from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 
-from .method import described, lengths
+from .method import features_made_of, lengths
 from .objects import FeaturesCompute, ground_truth_digest
 from .settings import FeaturesSettings
 
@@ -27,7 +27,6 @@ RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  #
 
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks."""
-
     settings = ctx.settings(FeaturesSettings)
     dataset, n_classes = ctx.dataset(), len(ctx.dataset().classes)
     network = _network(ctx)
@@ -37,7 +36,7 @@ def run(ctx: Context) -> None:
             raise StageError(f"features.layers: {layer!r} is the name of another array; choose another layer")
     proposals = ctx.artifact("proposals")
     dims = lengths(network, layers, settings)
-    made_of = described(settings, ctx.settings(NetworkSettings), network, layers)
+    made_of = features_made_of(settings, ctx.settings(NetworkSettings), network, layers)
     compute = FeaturesCompute(
         ctx.store, ctx.image, network, settings, ctx.settings(NetworkSettings), ctx.device, n_classes, made_of
     )
@@ -49,7 +48,6 @@ def run(ctx: Context) -> None:
 
 def _network(ctx: Context) -> Network:
     """The fine-tuned network, with pool5 on the grid that the parameters ask for now."""
-
     settings = ctx.settings(NetworkSettings)
     network = load_weights(ctx.input("weights"))
     if network.name != settings.name:
@@ -61,7 +59,7 @@ def _network(ctx: Context) -> Network:
     return network
 
 
-def _task(record: ImageRecord, proposals: Artifact, described: dict[str, Any], n_classes: int, node: Node) -> ImageTask:
+def _task(record: ImageRecord, proposals: Artifact, made_of: dict[str, Any], n_classes: int, node: Node) -> ImageTask:
 
     if record.id not in proposals.keys:
         raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
@@ -72,4 +70,4 @@ def _task(record: ImageRecord, proposals: Artifact, described: dict[str, Any], n
         "ground_truth": ground_truth_digest(record),
         "n_classes": n_classes,
     }
-    return ImageTask(record, Recipe(node.stage.name, node.version, described, inputs), {proposals.stage: key})
+    return ImageTask(record, Recipe(node.stage.name, node.version, made_of, inputs), {proposals.stage: key})

@@ -25,7 +25,7 @@ from manifests.select import training_images
 from stages.boxes.geometry import Boxes
 from stages.contract import Context
 from stages.features.maps import STAGE as MAPS
-from stages.features.maps import MapsCompute, described, map_name, map_task
+from stages.features.maps import MapsCompute, map_name, map_task, maps_made_of
 from stages.features.objects import ground_truth_digest
 from stages.features.settings import RegionSettings
 from stages.features.spp.extraction import Spp
@@ -204,7 +204,7 @@ def _pooled(
     records = training_images(ctx.dataset(), settings.images)
     mirrored = set(np.unique(training.images).tolist()) if settings.mirror else set()
     wanted = np.unique(np.concatenate([training.images, held_out.images])).tolist()
-    made_of = described(network, spp.scales_px, settings.precision, regions.storage)
+    made_of = maps_made_of(network, spp.scales_px, settings.precision, regions.storage)
     tasks = [map_task(records[index], made_of, mirrored=index in mirrored) for index in wanted]
     computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
     ctx.publish("maps", [(records[i].id, key) for i, key in zip(wanted, computed, strict=True)], made_of)
@@ -226,8 +226,9 @@ def _publish_kept_maps(ctx: Context, regions: RegionSettings, network: Network, 
     if regions.method != "spp":
         ctx.publish("maps", [], {})
         return
-    made_of = described(network, Spp(**dict(regions.spp)).scales_px, settings.precision, regions.storage)
-    records, kept = training_images(ctx.dataset(), settings.images), {}
+    made_of = maps_made_of(network, Spp(**dict(regions.spp)).scales_px, settings.precision, regions.storage)
+    records = training_images(ctx.dataset(), settings.images)
+    kept: dict[int, str] = {}
     for side in (not settings.mirror, settings.mirror):  # those held out have no mirror images
         tasks = [map_task(record, made_of, mirrored=side) for record in records]
         keys = ctx.stored(tasks, MapsCompute)

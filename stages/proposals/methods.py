@@ -56,7 +56,7 @@ def prepare(settings: ProposalsSettings) -> None:
 def file_boxes(
     settings: ProposalsSettings, images: Sequence[ImageRecord], note: Callable[[str], None]
 ) -> dict[int, Boxes] | None:
-    """For method ``file``, the boxes of all images by id; None for the others."""
+    """Read the boxes of all images by id, for method ``file``; None for the others."""
     if settings.method != "file":
         return None
     if settings.file.path is None:

@@ -27,7 +27,6 @@ from .settings import ProposalsSettings
 
 def compute(task: ImageTask, pixels: NDArray[np.uint8] | None, settings: ProposalsSettings, seed: int) -> Payload:
     """One image's object; a pure function of its arguments. ``pixels`` is None where the method needs none."""
-
     arrays, attrs = proposals_of(task.image, pixels, settings, seed, task.args.get("boxes"))
     return Payload(
         arrays,
@@ -51,7 +50,6 @@ class ProposalsCompute(Compute):
 
     def prepare(self) -> None:
         """Fail early, or compile once rather than in every thread."""
-
         prepare(self.settings)
 
     def __call__(self, task: ImageTask) -> Payload:
@@ -62,7 +60,6 @@ class ProposalsCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Compute the proposals that the store lacks, and report how well they cover the objects."""
-
     settings = ctx.settings(ProposalsSettings)
     dataset = ctx.dataset()
     if not dataset.has_boxes:

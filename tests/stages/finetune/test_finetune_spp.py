@@ -15,7 +15,7 @@ from stage_context import Messages, StageContext
 from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
-from stages.features.maps import MapsCompute, described, map_name, map_task
+from stages.features.maps import MapsCompute, map_name, map_task, maps_made_of
 from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.finetune.batches import PooledWindows, checked_length, mirrored_boxes, pooled_windows
@@ -69,7 +69,7 @@ def picture_of(which: ImageRecord) -> np.ndarray:
 
 def batches_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledWindows:
     """Batches of maps computed as the stage computes them."""
-    made_of = described(net, SPP.scales_px, "float32", storage)
+    made_of = maps_made_of(net, SPP.scales_px, "float32", storage)
     compute = MapsCompute(picture_of, net, "cpu", made_of)
     objects = [compute(map_task(record(i), made_of, mirrored=True)).arrays for i in range(len(SHAPES))]
     return pooled_windows(net, lambda name: objects[name[0]][map_name(*name[1:])], SHAPES, SPP, cache_bytes=cache_bytes)
@@ -365,7 +365,7 @@ def test_maps_too_large_for_float16_are_named() -> None:
 
 def test_what_computes_maps_can_be_sent_to_other_processes() -> None:
     net = network()
-    compute = MapsCompute(picture_of, net, "cpu", described(net, SPP.scales_px, "float32", "float16"))
+    compute = MapsCompute(picture_of, net, "cpu", maps_made_of(net, SPP.scales_px, "float32", "float16"))
     sent = pickle.loads(pickle.dumps(compute))
     task = map_task(record(1), compute.made_of, mirrored=True)
     here, there = compute(task).arrays, sent(task).arrays
