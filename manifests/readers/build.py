@@ -1,4 +1,4 @@
-"""From what a reader found in its source to a checked dataset, for all formats."""
+"""Making a checked dataset of what a reader found in its source, for all formats."""
 
 import hashlib
 import os
@@ -119,7 +119,7 @@ def _usable_names(root: Path, found: Sequence[FoundImage], findings: Findings) -
 def _splits(
     found: Sequence[FoundImage], options: ReadOptions, findings: Findings
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """By file name: the image's own split, and all splits that it is in."""
+    """Return, by file name, the image's own split and all splits that it is in."""
     if not any(image.splits for image in found):
         drawn = {image.file_name: drawn_split(image.file_name, options.seed, options.fractions) for image in found}
         return {name: (split, (split,)) for name, split in drawn.items()}
@@ -254,5 +254,5 @@ def drawn_split(file_name: str, seed: int, fractions: Mapping[str, float]) -> st
 
 
 def most_specific(splits: Sequence[str], image_counts: Counter[str]) -> str:
-    """Of the splits one image is in, the one with the fewest images: VOC's ``train`` rather than ``trainval``."""
+    """Choose the split of one image's that has the fewest images: VOC's ``train`` rather than ``trainval``."""
     return min(splits, key=lambda name: (image_counts[name], name))

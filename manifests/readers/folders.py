@@ -113,7 +113,7 @@ def _outer_folders(paths: Sequence[tuple[str, ...]]) -> int:
 
 
 def _choice(pictures: Sequence[_Picture], options: ReadOptions, findings: Findings) -> list[_Picture]:
-    """At most ``per_class`` pictures of each split and class: those whose names have the smallest seeded hashes."""
+    """Choose at most ``per_class`` pictures of each split and class: the smallest seeded hashes of their names."""
     if options.per_class is None:
         return list(pictures)
     groups: dict[tuple[str, str], list[_Picture]] = defaultdict(list)

@@ -62,7 +62,7 @@ class ReadOptions:
             raise DatasetError(problems)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, for ``source.json``."""
+        """Return the options as JSON values, for ``source.json``."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
 

@@ -4,8 +4,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import yaml
+from stage_context import Messages
+
+from pipeline.detectors import Layout
+from pipeline.leftovers import alone
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,3 +35,28 @@ def test_the_second_run_of_a_stage_waits_for_the_first(tmp_path: Path) -> None:
     folder = tmp_path / "artifacts/datasets/scenes"
     assert len(list((folder / "images").iterdir())) == 23
     assert (folder / "manifest.json").exists()
+
+
+def test_runs_of_one_detector_wait_for_each_other_and_for_no_other_detectors(tmp_path: Path) -> None:
+    root, mine, yours = (Layout(tmp_path, name) for name in ("rcnn", "mine", "yours"))
+    log, through = Messages(), Event()
+
+    def second(node: str) -> None:
+        with alone(mine, node, log):
+            through.set()
+
+    # the proposals are every detector's: who asks for another's waits for the root's
+    for first, node in ((mine, "svm"), (root, "proposals")):
+        log.infos.clear()
+        through.clear()
+        thread = Thread(target=second, args=(node,))
+        with alone(first, node, log):
+            with alone(yours, "svm", log), alone(root, "svm", log), alone(mine, "bbox", log):
+                assert log.infos == []
+            thread.start()
+            while not log.infos:
+                time.sleep(0.01)
+            assert "waiting for it to end" in log.infos[0]
+            assert not through.wait(0.1)
+        thread.join()
+        assert through.is_set()
