@@ -170,7 +170,7 @@ class Detector:
         *,
         min_score: float | None = None,
         box_regression: bool = True,
-        report: Report = _tell_nobody,
+        report: Report | None = None,
     ) -> list[Detection]:
         """Detect objects, best first.
 
@@ -184,7 +184,7 @@ class Detector:
         shape or type.
         """
         pixels, digest = _pixels(image)
-        found = self._boxes(pixels, digest, box_regression, report)
+        found = self._boxes(pixels, digest, box_regression, report or _tell_nobody)
         shown = self.shown_from(box_regression=box_regression)
         least = [shown[name] if min_score is None else min_score for name in self.classes]
         order = np.argsort(-found.scores, kind="stable")
