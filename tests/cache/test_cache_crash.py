@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 from cache import Store, StoreError, StoreFullError, atomic_write
 from cache.listing import iter_objects
@@ -35,7 +36,7 @@ def python(code: str, *args: object, **options) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, err
     return out
 

@@ -164,11 +164,11 @@ def test_gc_removes_nothing_if_a_reference_cannot_be_read(store, keys):
     assert kept(store) == set(keys)
 
 
-def test_gc_without_permission_is_one_line(public_dir, samples, unprivileged):
+def test_gc_without_permission_is_one_line(public_dir, samples, read_only):
     store = Store(public_dir / "store")
     key = samples.put(store)
     age(store.path("features", key))
-    with unprivileged(), pytest.raises(StoreError, match=f"Permission denied while removing {key}"):
+    with read_only(store.root), pytest.raises(StoreError, match=f"Permission denied while removing {key}"):
         gc(Store(store.root), [], dry_run=False)
     assert store.has("features", key)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
-_LIMIT_S = 300  # of a whole program: a guard against hanging, many times what it takes
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def program() -> Program:
         environment = os.environ | one | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
         )
 
     return run
