@@ -21,6 +21,7 @@ from manifests.source import ImageSource
 from .checks import ImageFile, ObjectChecks
 from .findings import Findings, FoundImage, FoundObject
 from .options import ReadOptions
+from .unannotated import without_objects
 
 _FAR = 0.5  # of a split's share: a drawn one that is off by more is noted
 
@@ -61,6 +62,8 @@ def build_dataset(
     _note_repeated_pictures(records, findings)
     dataset = Dataset(name, tuple(categories), tuple(records), tuple(categories.values()))
     _note_classes(dataset, findings)
+    if has_objects and dataset.has_boxes and any(image.splits for image in found):
+        without_objects(dataset, findings)
     _note_left_out(listing, claimed, {record.file_name for record in records}, findings)
     return dataset, findings.conclude(passable=has_objects)
 
@@ -171,6 +174,7 @@ def _record(
         crowd=np.array([item.crowd for item in objects], bool),
         details=tuple(item.details for item in objects),
         category=None if image.category is None else label_of[image.category],
+        annotated=image.annotated,
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from cache.errors import DatasetError
 from manifests.dataset import Dataset
 from manifests.files import Archive, why_unsafe
 from manifests.listing import Listing, list_pictures, sort_names
@@ -36,6 +37,8 @@ def read_folders(
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
+    if options.unannotated:
+        raise DatasetError("unannotated: is for datasets with boxes; in class folders the folder is the annotation")
     root = Path(path).resolve()
     listing = _safe(sort_names(_members(root)) if root.is_file() else list_pictures(root), root, findings)
     for closed, why in listing.closed:
