@@ -272,8 +272,8 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     if source.path.is_dir():
         return source.path
     inner = [source.folder_name] if source.folder_name else []
-    if (plain := _PART.sub("", source.folder_name or "")) != (source.folder_name or ""):
-        inner.append(plain)
+    if (whole := _PART.sub("", source.folder_name or "")) != (source.folder_name or ""):
+        inner.append(whole)
     if options.images is not None:
         given = Path(options.images).resolve()
         if not given.is_dir():
@@ -282,8 +282,8 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     else:
         tops = (beside / "images", beside, above / "images", above)
         places = [top / part for top in tops for part in inner] + list(tops)
-    names = [row.get("file_name") for row in content.images[:_PROBED]]
-    plain = [name for text in names if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
+    written = [row.get("file_name") for row in content.images[:_PROBED]]
+    plain = [name for text in written if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
     hits = {place: sum(exists(place / name) for name in plain) for place in places}
     best = max(places, key=lambda place: hits[place])
     if not hits[best]:  # in another case or Unicode form, or in other folders

@@ -53,7 +53,7 @@ def _read_only(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def read_only():
+def read_only() -> Callable[[Path], AbstractContextManager[None]]:
     """A context in which nobody may write into a folder and those below it, root and their owner included."""
     return _read_only
 

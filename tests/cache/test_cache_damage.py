@@ -214,7 +214,7 @@ def test_damage_in_a_read_only_store_is_told_without_a_move(
     store = Store(public_dir / "store")
     key = samples.put(store, form="hdf5")
     flip(store.path("features", key) / "data.h5", 5)
-    with read_only(store.root), pytest.raises(CorruptObjectError, match="could not be moved to quarantine"):
+    with read_only(public_dir / "store"), pytest.raises(CorruptObjectError, match="could not be moved to quarantine"):
         Store(store.root).get("features", key)
     assert store.has("features", key)
 

@@ -173,7 +173,7 @@ def test_gc_without_permission_is_one_line(
     store = Store(public_dir / "store")
     key = samples.put(store)
     age(store.path("features", key))
-    with read_only(store.root), pytest.raises(StoreError, match=f"Permission denied while removing {key}"):
+    with read_only(public_dir / "store"), pytest.raises(StoreError, match=f"Permission denied while removing {key}"):
         gc(Store(store.root), [], dry_run=False)
     assert store.has("features", key)
 

@@ -85,7 +85,7 @@ def yolo_empty_files(root: Path, annotated: Sequence[bool]) -> Path:
     return put(root, {f"labels/test/{name}.txt": "\n" for name in bare})
 
 
-READ = {
+READ: dict[Make, Callable[..., tuple[Dataset, Path, list[str]]]] = {
     voc_list: read_voc,
     voc_folders: read_voc,
     coco: read_coco,

@@ -69,8 +69,7 @@ def test_runs_of_one_detector_wait_for_each_other_and_for_no_other_detectors(tmp
             with alone(yours, "svm", log), alone(root, "svm", log), alone(mine, "bbox", log):
                 assert log.infos == []
             thread.start()
-            while not log.infos:
-                time.sleep(0.01)
+            wait_until(lambda: bool(log.infos), "it says that it waits")
             assert "waiting for it to end" in log.infos[0]
             assert not through.wait(0.1)
         thread.join()
