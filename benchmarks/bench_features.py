@@ -30,8 +30,8 @@ from manifests import ImageRecord, ImageSource
 from pipeline.executor import Executor, Tally
 from pipeline.local import LocalRunner
 from stages.contract import ImageTask
+from stages.features.objects import FeaturesCompute
 from stages.features.settings import FeaturesSettings
-from stages.features.stage import FeaturesCompute
 from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings
@@ -169,7 +169,7 @@ def ours(bare: Bare, folder: Path) -> float:
     store = Store(folder / "store")
     records = photographs(folder)
     network = random_network(bare.name)
-    described = {"layers": [bare.layer], "network": bare.name}
+    made_of = {"layers": [bare.layer], "network": bare.name}
     compute = FeaturesCompute(
         store,
         ImageSource(folder).read,
@@ -178,14 +178,14 @@ def ours(bare: Bare, folder: Path) -> float:
         NetworkSettings(name=bare.name, dtype=bare.dtype, batch=bare.batch),
         bare.device,
         20,
-        described,
+        made_of,
     )
     tasks = []
     for record in records:
         attrs = {"image": record.file_name, "count": REGIONS}
         boxes = Payload({"boxes": proposals(record)}, attrs, "hdf5")
         key = store.put(Recipe("proposals", 1, {}, {"i": record.id}), boxes)
-        tasks.append(ImageTask(record, Recipe("features", 1, described, {"i": record.id}), {"proposals": key}))
+        tasks.append(ImageTask(record, Recipe("features", 1, made_of, {"i": record.id}), {"proposals": key}))
     with deterministic():
         compute.prepare()
         executor = Executor(store, LocalRunner(CORES), harness.Quiet(), Tally())

@@ -22,8 +22,8 @@ import numpy as np
 from cache import Artifact, Payload, Recipe, Store
 from manifests import ImageRecord
 from stages.graph import PROPOSALS
+from stages.proposals.methods import key_params
 from stages.proposals.settings import ProposalsSettings
-from stages.proposals.stage import key_params
 
 LINKS = 50_000  # ext4 allows 65,000 names of one file
 

@@ -39,7 +39,7 @@ _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkLayout:
     """Place of an array in its file: as one chunk (``rows`` 0), or as a shard of chunks of ``rows`` rows each.
 
     ``sizes`` are the bytes of the shard's compressed chunks, which lie one after another from the file's start.
@@ -86,7 +86,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def to_zarr(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Layout]]:
+def to_zarr(
+    arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]
+) -> tuple[dict[str, bytes], dict[str, ChunkLayout]]:
     """Write checked arrays and attributes: ``{"data.zarr/<path>": bytes}``, and each array's place in its file.
 
     The same payload gives the same bytes.
@@ -97,7 +99,7 @@ def to_zarr(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tup
     layouts, shards = {}, {}
     for name in sorted(arrays):
         array, text = arrays[name], arrays[name].dtype.kind == "U"
-        layout = Layout(array.shape, array.dtype, _chunk_rows(array))
+        layout = ChunkLayout(array.shape, array.dtype, _chunk_rows(array))
         fill = "" if text else float("nan") if array.dtype.kind == "f" else 0
         stored = group.create_array(
             name,
@@ -111,7 +113,7 @@ def to_zarr(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> tup
         )
         if layout.rows:
             shards[data_file(name, array.shape)], sizes = _shard(array, layout.rows, fill)
-            layout = Layout(array.shape, array.dtype, layout.rows, sizes)
+            layout = ChunkLayout(array.shape, array.dtype, layout.rows, sizes)
         elif array.size:
             stored[...] = array.astype(np.dtypes.StringDType()) if text else array
         layouts[name] = layout
@@ -140,7 +142,7 @@ def _shard(array: NDArray[Any], rows: int, fill: Any) -> tuple[bytes, tuple[int,
 
 
 def from_zarr(
-    files: Mapping[str, bytes], layouts: Mapping[str, Layout], rows: slice = slice(None), *, whole: bool = True
+    files: Mapping[str, bytes], layouts: Mapping[str, ChunkLayout], rows: slice = slice(None), *, whole: bool = True
 ) -> dict[str, NDArray[Any]]:
     """Read arrays as they were written; with ``rows``, only those rows.
 
@@ -163,7 +165,7 @@ def from_zarr(
     return out
 
 
-def _by_zarr(files: Mapping[str, bytes], name: str, layout: Layout, rows: slice) -> NDArray[Any]:
+def _by_zarr(files: Mapping[str, bytes], name: str, layout: ChunkLayout, rows: slice) -> NDArray[Any]:
     zarr = _module()
     if 0 not in layout.shape:
         check_chunk(name, files[data_file(name, layout.shape)], math.prod(layout.chunk_shape), layout.dtype)
@@ -174,7 +176,7 @@ def _by_zarr(files: Mapping[str, bytes], name: str, layout: Layout, rows: slice)
     return np.asarray(group[name][rows] if layout.shape else group[name][()], layout.dtype)
 
 
-def _from_chunk(data: bytes, name: str, layout: Layout) -> NDArray[Any]:
+def _from_chunk(data: bytes, name: str, layout: ChunkLayout) -> NDArray[Any]:
     from numcodecs.zstd import decompress
 
     check_chunk(name, data, math.prod(layout.shape), layout.dtype)
@@ -183,7 +185,7 @@ def _from_chunk(data: bytes, name: str, layout: Layout) -> NDArray[Any]:
     return out
 
 
-def _from_shard(data: bytes, name: str, layout: Layout, rows: slice, whole: bool) -> NDArray[Any]:
+def _from_shard(data: bytes, name: str, layout: ChunkLayout, rows: slice, whole: bool) -> NDArray[Any]:
     from numcodecs.zstd import decompress
 
     height, tail = layout.rows, layout.shape[1:]
@@ -221,7 +223,7 @@ def _chunk_rows(array: NDArray[Any]) -> int:
     return rows if rows < len(array) else 0
 
 
-def shard_shape(layout: Layout) -> tuple[int, ...]:
+def shard_shape(layout: ChunkLayout) -> tuple[int, ...]:
     """Shape of what the array's one file holds: whole chunks."""
     shape = layout.chunk_shape
     return (-(-layout.shape[0] // layout.rows) * layout.rows, *shape[1:]) if layout.rows else shape

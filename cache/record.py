@@ -256,10 +256,10 @@ class ObjectRecord:
                 wanted[_zarr.data_file(name, layout.shape)] = span
         return wanted
 
-    def _layout(self, name: str) -> _zarr.Layout:
+    def _layout(self, name: str) -> _zarr.ChunkLayout:
         spec = self.arrays[name]
         file = self.files.get(_zarr.data_file(name, spec.shape))
-        return _zarr.Layout(spec.shape, np.dtype(spec.dtype), spec.chunk_rows, file.chunk_nbytes if file else ())
+        return _zarr.ChunkLayout(spec.shape, np.dtype(spec.dtype), spec.chunk_rows, file.chunk_nbytes if file else ())
 
     def decode(self, files: Mapping[str, bytes], names: list[str], rows: slice | None = None) -> dict[str, Any]:
         """Read arrays from the checked contents of ``files_of``; DamagedRecordError where they hold something else."""
@@ -321,7 +321,7 @@ def object_files(recipe: Recipe, payload: Payload, environment: Environment | No
     return {**files, RECORD_FILE: record.to_bytes()}
 
 
-def _encoded(payload: Payload) -> tuple[dict[str, bytes], dict[str, _zarr.Layout]]:
+def _encoded(payload: Payload) -> tuple[dict[str, bytes], dict[str, _zarr.ChunkLayout]]:
     if payload.form == "zarr":
         return _zarr.to_zarr(payload.arrays, payload.attrs)
     return _hdf5.to_hdf5(payload.arrays, payload.attrs), {}

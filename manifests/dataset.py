@@ -21,6 +21,7 @@ class ImageRecord:
     ``splits``: every split the source puts the image in, ``split`` (the most specific one) among them.
     ``details``: per object what else the source says and we keep: ``occluded``, ``pose``, ``segmentation``, ``area``.
     ``category``: the class of the whole picture (an index like the labels), in a dataset that has no boxes.
+    ``annotated``: False of an image that nobody has looked for objects in, so that it has none and may show many.
     """
 
     id: int
@@ -37,6 +38,7 @@ class ImageRecord:
     splits: tuple[str, ...] = ()
     details: tuple[Mapping[str, Any], ...] = ()
     category: int | None = None
+    annotated: bool = True
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -52,6 +54,8 @@ class ImageRecord:
         wrong = [f"{length} {key}" for key, length in lengths.items() if length != n]
         if wrong:
             raise ValueError(f"{self.file_name}: {n} boxes but {', '.join(wrong)}")
+        if n and not self.annotated:
+            raise ValueError(f"{self.file_name}: {n} boxes, but it is said not to be annotated")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageRecord):

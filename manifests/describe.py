@@ -32,7 +32,7 @@ def describe(dataset: Dataset) -> str:
     parts = [
         f"dataset {dataset.name}: {len(dataset.images)} images, {len(dataset.classes)} classes, "
         f"{sum(len(image.boxes) for image in dataset.images)} objects",
-        _table(_count_rows(dataset)),
+        "\n".join([_table(_count_rows(dataset)), *_unannotated(dataset)]),
         "box size: square root of the area, px; small below 32, large from 96 (COCO)",
         _table(_size_rows(dataset)),
         _image_sizes(dataset.images),
@@ -58,6 +58,11 @@ def _count_rows(dataset: Dataset) -> list[list[str]]:
         rows.append([label, *(count(members[split]) for split in splits), count(dataset.images), *flags])
     everywhere = str(len(dataset.images))
     return [*rows, ["images", *(str(len(members[split])) for split in splits), everywhere, "", "", ""]]
+
+
+def _unannotated(dataset: Dataset) -> list[str]:
+    counts = {name: sum(not image.annotated for image in dataset.split(name)) for name in dataset.splits}
+    return [f"split {name}: nobody has annotated its {count} images" for name, count in counts.items() if count]
 
 
 def _picture_rows(dataset: Dataset) -> list[list[str]]:

@@ -173,7 +173,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without Pillow's warnings about headers and EXIF, which do not name the file and whose cases we handle.
+    """Silence Pillow's warnings about headers and EXIF, which do not name the file and whose cases we handle.
 
     Locked, since Python swaps the warning filters of the whole process; not held while pixels are decoded.
     """

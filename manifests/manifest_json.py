@@ -1,8 +1,8 @@
 """The manifest's JSON form: COCO's, plus what detection needs to know and COCO leaves out.
 
-Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits`` and, in a dataset
-of one class per picture, ``category_id``; per annotation ``difficult`` and ``truncated`` (0/1) and, where the source
-has them, ``occluded``, ``pose``, ``segmentation``.
+Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits``, in a dataset
+of one class per picture ``category_id`` and, of one that nobody has annotated, ``annotated: false``; per annotation
+``difficult`` and ``truncated`` (0/1) and, where the source has them, ``occluded``, ``pose``, ``segmentation``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
@@ -21,7 +21,8 @@ from cache.errors import DatasetError
 from .dataset import Dataset, ImageRecord
 from .files import read_bytes, why_unsafe, write_with_folders
 
-MANIFEST_VERSION = 2  # 2: one class per picture; a dataset with boxes is still written as 1
+# 2: one class per picture; 3: images that nobody has annotated. The lowest that says all is written.
+MANIFEST_VERSION = 3
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
 _Flag = Annotated[int, Field(ge=0, le=1)]
 _DETAILS = ("occluded", "pose", "segmentation")
@@ -45,6 +46,7 @@ class _Image(_Part):
     split: Annotated[str, Field(min_length=1)]
     splits: Annotated[list[str], Field(min_length=1)]
     category_id: int | None = None
+    annotated: bool = True
 
 
 class _Annotation(_Part):
@@ -96,11 +98,12 @@ def dataset_to_json(dataset: Dataset) -> bytes:
             {"id": record.id, "file_name": record.file_name, "width": record.width, "height": record.height}
             | {"sha256": record.sha256, "split": record.split, "splits": list(record.splits)}
             | ({} if record.category is None else {"category_id": dataset.category_ids[record.category]})
+            | ({} if record.annotated else {"annotated": False})
         )
         for annotation in _annotations(record, dataset.category_ids):
             annotations.append({"id": len(annotations) + 1} | annotation)
     categories = [{"id": i, "name": c} for i, c in zip(dataset.category_ids, dataset.classes, strict=True)]
-    info = {"name": dataset.name, "manifest_version": 1 if dataset.has_boxes else MANIFEST_VERSION}
+    info = {"name": dataset.name, "manifest_version": _version(dataset)}
     parts = [f'"info": {_line(info)}'] + [
         f'"{key}": [' + ",".join("\n" + _line(row) for row in rows) + "\n]"
         for key, rows in (("images", images), ("annotations", annotations), ("categories", categories))
@@ -111,6 +114,12 @@ def dataset_to_json(dataset: Dataset) -> bytes:
     except UnicodeEncodeError as error:
         near = text[max(0, error.start - 40) : error.end + 20]
         raise DatasetError(f"dataset {dataset.name}: {near!a} holds half a surrogate pair; correct the text") from None
+
+
+def _version(dataset: Dataset) -> int:
+    if not all(record.annotated for record in dataset.images):
+        return 3
+    return 1 if dataset.has_boxes else 2
 
 
 def _line(value: Mapping[str, Any]) -> str:
@@ -227,6 +236,8 @@ def _inconsistencies(document: _Document) -> Iterator[str]:
                 f"{where}: bbox {annotation.bbox} is empty or not inside its {owner.width} x {owner.height} image "
                 f"{owner.file_name}; correct it"
             )
+        if owner is not None and not owner.annotated:
+            yield f"{where}: its image {owner.file_name!r} is said not to be annotated; drop one of the two"
 
 
 def _unclear_classes(document: _Document, categories: set[int]) -> Iterator[str]:
@@ -263,6 +274,7 @@ def _record(image: _Image, annotations: list[_Annotation], class_of: dict[int, i
         crowd=np.array([a.iscrowd for a in annotations], bool),
         details=tuple(_details(a) for a in annotations),
         category=None if image.category_id is None else class_of[image.category_id],
+        annotated=image.annotated,
     )
 
 

@@ -123,7 +123,7 @@ def _last_but_ending(name: str) -> str:
 
 
 def _nearest_folders(name: str, found: Sequence[str]) -> Sequence[str]:
-    """Of files of one name those whose folders agree with it for the most parts, from the last one on."""
+    """Choose the files of one name whose folders agree with it for the most parts, from the last one on."""
 
     def shared(file: str) -> int:
         ours, theirs = (list(map(same_name, reversed(PurePosixPath(n).parts[:-1]))) for n in (name, file))

@@ -26,8 +26,8 @@ def select(dataset: Dataset, train: str | Sequence[str], test: str, classes: Seq
             negatives), or pictures of these, where a picture has one class; None keeps all. Category ids stay.
 
     Raises:
-        StageError: one line per problem: a split or class that does not exist, an image in both splits, a class without
-            an object in ``train``.
+        StageError: one line per problem: a split or class that does not exist, an image in both splits, a ``train``
+            that nobody has annotated, a class without an object in it.
     """
     chosen = dataset if classes is None else _with_classes(dataset, classes)
     named = _names(train)
@@ -39,6 +39,12 @@ def select(dataset: Dataset, train: str | Sequence[str], test: str, classes: Seq
     ]
     if problems:
         raise StageError("\n".join(problems))
+    bare = [name for name in named if any(not image.annotated for image in dataset.split(name))]
+    if bare:
+        raise StageError(
+            f"manifest.train: split {bare[0]!r} of dataset {dataset.name} was imported as one that nobody has "
+            "annotated (--unannotated), so that nothing can be learnt from it; name another"
+        )
     both = [image.file_name for image in chosen.images if set(named) & set(image.splits) and test in image.splits]
     if both:
         raise StageError(

@@ -37,10 +37,11 @@ from .detectors import Layout
 from .environments import Notice, environment_here
 from .executor import Executor, Runner, Tally
 from .graph import nodes_before
+from .lists import Lists, NewLists
 from .local import LocalRunner
 from .params import Params
 from .progress import Reporter
-from .read_only import register_if_allowed, require_all
+from .read_only import require_all
 from .timings import read_timings
 
 PARTIAL = ".partial"  # the folder beside outputs in which they are written
@@ -68,10 +69,12 @@ def registered_folder(project: Path, dataset: str) -> Path:
 class RunContext:
     """Gives one node what its stage declared, and nothing else; its outputs appear only when it has succeeded.
 
-    ``nodes`` are all of its detector's, by name.
+    ``nodes`` are all of its detector's, by name; ``lists`` takes its lists of objects (by default: new ones).
     """
 
-    def __init__(self, node: Node, layout: Layout, params: Params, nodes: Mapping[str, Node]) -> None:
+    def __init__(
+        self, node: Node, layout: Layout, params: Params, nodes: Mapping[str, Node], lists: Lists | None = None
+    ) -> None:
         self.node = node
         self.layout = layout
         self.nodes = nodes
@@ -80,7 +83,8 @@ class RunContext:
         self.log = Reporter(node.name if layout.is_root else f"{layout.name} {node.name}")
         self.tally = Tally()
         self.published: str | None = None  # digest of the artifact manifest
-        self._claims: list[str] = []
+        self._lists = lists or NewLists(self.log)
+        self._writes = False  # whether the stage has asked where to write
         self._after_commit: list[Callable[[], None]] = []
         self.device = params.execution.device
         self.workers = params.execution.workers or default_workers()
@@ -146,6 +150,7 @@ class RunContext:
     def output(self, name: str) -> Path:
         path = self._declared(self.node.outputs, name)
         partial = self._partial(path)
+        self._writes = True
         make_dirs(partial.parent)
         return partial
 
@@ -178,6 +183,15 @@ class RunContext:
         executor = Executor(self.store, self._runner(), self.log, self.tally, self.device, self._notice)
         return executor.compute(tasks, compute, unit=unit)
 
+    def stored(self, tasks: Sequence[ImageTask], compute: type[Compute]) -> list[str | None]:
+        recipes = [self.named(task.recipe, on_device=compute.on_device) for task in tasks]
+        lacking = {
+            key
+            for stage in {one.stage for one in recipes}
+            for key in self.store.missing(stage, [one.key for one in recipes if one.stage == stage])
+        }
+        return [None if one.key in lacking else one.key for one in recipes]
+
     def named(self, recipe: Recipe, *, on_device: bool) -> Recipe:
         """Return the recipe with this process's environment, where ``store.environment`` makes that part of the key.
 
@@ -188,15 +202,11 @@ class RunContext:
         return recipe.in_environment(environment_here(self.device if on_device else None).digest)
 
     def claim(self, tasks: Sequence[ImageTask]) -> None:
-        """Register what is about to be computed, so that gc spares it for as long as the run takes.
-
-        The claim of a killed run stays; the same run started again takes it over. Raises StorePermissionError where
-        this user may only read the store.
-        """
+        """Say what is about to be computed. Raises StorePermissionError where this user may only read the store."""
         entries = tuple((task.image.id, task.recipe.key) for task in tasks)
         summary = {"dataset": self._params.dataset}
         coming = Artifact(self.node.stage.name, self.node.version, {}, {}, entries, summary)
-        self._claims.append(self.store.register(coming.as_claim()))
+        self._lists.claim(self.store, coming)
 
     def _runner(self) -> Runner:
         execution = self._params.execution
@@ -206,11 +216,12 @@ class RunContext:
 
         return DaskRunner(execution, self.log, images=self._images.root if self._images else None)
 
-    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
+    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> bool:
         stage = self.node.stage
         recipe = self.named(Recipe(stage.name, stage.version, params, inputs), on_device=stage.on_device)
         files = {name: Path(self.node.outputs[name]).name for name in stage.trained}
-        if self.store.has(stage.name, recipe.key):
+        there = self.store.has(stage.name, recipe.key)
+        if there:
             arrays = self.store.get(stage.name, recipe.key).arrays
             for name, file in files.items():
                 atomic_write(self.output(name), arrays[file].tobytes())
@@ -220,6 +231,7 @@ class RunContext:
             train()
             self._keep_trained(recipe, files)
         self.publish("trained", [(0, recipe.key)], {"files": sorted(files.values())})
+        return not there
 
     def _keep_trained(self, recipe: Recipe, files: Mapping[str, str]) -> None:
         """Put the files just trained into the store by their names; one that may only be read stays as it is."""
@@ -238,15 +250,9 @@ class RunContext:
 
     def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
         artifact = self.made(entries, summary)
-        if self.tally.computed:
-            self.store.register(artifact)
-        else:
-            register_if_allowed(self.store, artifact, self.log)
-        for claim in self._claims:
-            self.store.unregister(claim)
+        self._lists.publish(self.store, artifact, lambda: self.output(name), computed=self.tally.computed > 0)
         if name != "trained":
             self.published = artifact.digest
-        artifact.write(self.output(name))
 
     def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:
         """The artifact manifest of these results, with the parameters and inputs that hold at present."""
@@ -262,7 +268,8 @@ class RunContext:
     def begin_anew(self) -> None:
         """Forget what the stage has counted and written so far; what it computed is in the store."""
         self.tally.reused = 0
-        self.discard_partial()
+        if self._writes:  # else what lies half-written is another run's
+            self.discard_partial()
 
     def discard_partial(self) -> None:
         """Remove whatever a failed or killed run of this stage left half-written, its own temporaries included."""

@@ -6,19 +6,17 @@ records. The manifest stays as it is, so that DVC sees no change.
 """
 
 import time
-from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 from cache import Artifact, CorruptObjectError, MissingObjectError, ObjectError, StorePermissionError
 from cache.errors import StageError
 from pipeline import timings
-from stages.contract import ImageTask, Node
+from stages.contract import Node
 from stages.detections.saved import IMPORTED
 
 from .context import RunContext
-from .detectors import Layout
+from .lists import OtherResultError, RecordedList
 from .params import Params
 from .read_only import lacks
 
@@ -74,22 +72,24 @@ class Mending:
             ) from met
         if maker is None:
             raise met
-        refill = _Refill(maker, context.layout, self.params, context.nodes)
-        keys = set(refill.recorded.keys.values())
-        if met.key not in keys or not refill.is_due():
+        recorded = Artifact.read(context.layout.project / maker.outputs[_MANIFEST])
+        refill = RunContext(maker, context.layout, self.params, context.nodes, RecordedList(recorded))
+        store, keys = refill.store, set(recorded.keys.values())
+        is_due = refill.made(recorded.entries, recorded.summary) == recorded  # so that running gives the same
+        if met.key not in keys or not is_due:
             raise met
-        if not isinstance(met, CorruptObjectError) and refill.store.missing(met.stage, keys) == keys:
+        if not isinstance(met, CorruptObjectError) and store.missing(met.stage, keys) == keys:
             raise met
         context.log.warning(
             f"{what}; computing again what the store lacks of {maker.name}, whose parameters and inputs are unchanged"
         )
         try:
-            refill.store.register(refill.recorded)
+            store.register(recorded)
         except StorePermissionError as refused:
-            raise lacks(refill.store, maker.name, len(refill.store.missing(maker.name, keys))) from refused
+            raise lacks(store, maker.name, len(store.missing(maker.name, keys))) from refused
         try:
             self.run(refill)
-        except _OtherResultError:
+        except OtherResultError:
             raise met from None
 
 
@@ -105,32 +105,3 @@ def _maker(context: RunContext, stage: str) -> Node | None:
         if node.stage.name == stage and is_read and set(node.outputs) == {_MANIFEST}:
             return node
     return None
-
-
-class _OtherResultError(Exception):
-    """A stage that was run again for its objects would now publish another manifest."""
-
-
-class _Refill(RunContext):
-    """Runs a node for its objects alone. Its output stays as it is: ``recorded``, which protects them from gc, too."""
-
-    def __init__(self, node: Node, layout: Layout, params: Params, nodes: Mapping[str, Node]) -> None:
-        super().__init__(node, layout, params, nodes)
-        self.recorded = Artifact.read(self._path(node.outputs[_MANIFEST]))
-
-    def is_due(self) -> bool:
-        """Whether parameters, inputs and code version are those of ``recorded``, so that running gives the same."""
-        return self.made(self.recorded.entries, self.recorded.summary) == self.recorded
-
-    def claim(self, tasks: Sequence[ImageTask]) -> None:
-        """Claim nothing: the registered manifest ``recorded`` already protects these objects from gc, and a claim of a
-        killed run would stay."""
-
-    def begin_anew(self) -> None:
-        """Forget what was counted. What lies half-written is not this run's: it writes no output."""
-        self.tally.reused = 0
-
-    def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
-        """Check that the results are those of ``recorded``, which is left untouched."""
-        if self.made(entries, summary) != self.recorded:
-            raise _OtherResultError

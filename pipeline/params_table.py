@@ -90,7 +90,7 @@ def _type(annotation: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """As one writes it in YAML."""
+    """Return the value as one writes it in YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):

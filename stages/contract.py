@@ -37,6 +37,11 @@ class ImageTask:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
+def image_attrs(record: ImageRecord, count: int) -> dict[str, Any]:
+    """Return the attributes that every image's object has; ``count`` is how many regions (maps, views) it holds."""
+    return {"image": record.file_name, "image_sha256": record.sha256, "count": count}
+
+
 class Compute(Protocol):
     """Computes one image's object; a subclass is a small frozen dataclass of what that needs.
 
@@ -179,14 +184,23 @@ class Context(Protocol):
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         """Compute what the store lacks, where ``execution`` says; returns one key per task, in order."""
 
-    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> None:
+    def stored(self, tasks: Sequence[ImageTask], compute: type[Compute]) -> list[str | None]:
+        """Tell which objects the store has: each task's key as ``compute_images`` names it, None where it lacks it."""
+
+    def trained(self, params: Mapping[str, Any], inputs: Mapping[str, Any], train: Callable[[], None]) -> bool:
         """Take the outputs that the stage declares as trained from the store, or train them and put them there.
+
+        Whatever the training alone needs is to be read and computed in ``train``: a stage whose result is in the store
+        reads no object and computes none.
 
         Args:
             params: parameters that the result depends on, and only those.
             inputs: digests of what it is trained from, by name: of the training images alone, so that another test
                 image trains nothing.
             train: writes every output in ``Stage.trained``; called where the store has no such result.
+
+        Returns:
+            Whether ``train`` was called.
         """
 
     def after_commit(self, action: Callable[[], None]) -> None:

@@ -74,7 +74,7 @@ class Detector:
         return self._parts.category_ids
 
     def shown_from(self, *, box_regression: bool = True) -> Mapping[str, float]:
-        """Per class the score from which a detection is worth showing.
+        """Return each class's score from which a detection is worth showing.
 
         It balances precision and recall best on the test split (largest F1), as the evaluation of this detector found.
         For a class without a curve: an SVM's decision boundary, 0, or half of all probability; and for all classes
@@ -91,7 +91,7 @@ class Detector:
 
     @property
     def kept_from(self) -> Mapping[str, float]:
-        """Per class the score from which the pipeline keeps a detection for evaluation (``detect.rank_factor``)."""
+        """Return each class's score from which the pipeline keeps a detection to evaluate (``detect.rank_factor``)."""
         return self._parts.kept_from
 
     @classmethod

@@ -76,7 +76,7 @@ SplitNames = Annotated[
 
 
 class TrainSettings(Settings):
-    """That parameter of group ``manifest`` that says which splits are trained on."""
+    """The parameter of group ``manifest`` that says which splits are trained on."""
 
     whole: ClassVar[bool] = False
 

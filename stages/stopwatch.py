@@ -54,7 +54,7 @@ def part(name: str, device: "torch.device | None" = None) -> Iterator[None]:
 
 
 def switch(name: str | None, device: "torch.device | None" = None) -> str | None:
-    """From now on time is ``name``'s, inside the present :func:`part`; returns whose it was."""
+    """Count the time from now on as ``name``'s, inside the present :func:`part`; returns whose it was."""
     watch = _WATCH.get()
     if watch is None:
         return None

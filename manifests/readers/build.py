@@ -1,4 +1,4 @@
-"""From what a reader found in its source to a checked dataset, for all formats."""
+"""Making a checked dataset of what a reader found in its source, for all formats."""
 
 import hashlib
 import os
@@ -21,6 +21,7 @@ from manifests.source import ImageSource
 from .checks import ImageFile, ObjectChecks
 from .findings import Findings, FoundImage, FoundObject
 from .options import ReadOptions
+from .unannotated import without_objects
 
 _FAR = 0.5  # of a split's share: a drawn one that is off by more is noted
 
@@ -61,6 +62,8 @@ def build_dataset(
     _note_repeated_pictures(records, findings)
     dataset = Dataset(name, tuple(categories), tuple(records), tuple(categories.values()))
     _note_classes(dataset, findings)
+    if has_objects and dataset.has_boxes and any(image.splits for image in found):
+        without_objects(dataset, findings)
     _note_left_out(listing, claimed, {record.file_name for record in records}, findings)
     return dataset, findings.conclude(passable=has_objects)
 
@@ -119,7 +122,7 @@ def _usable_names(root: Path, found: Sequence[FoundImage], findings: Findings) -
 def _splits(
     found: Sequence[FoundImage], options: ReadOptions, findings: Findings
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """By file name: the image's own split, and all splits that it is in."""
+    """Return, by file name, the image's own split and all splits that it is in."""
     if not any(image.splits for image in found):
         drawn = {image.file_name: drawn_split(image.file_name, options.seed, options.fractions) for image in found}
         return {name: (split, (split,)) for name, split in drawn.items()}
@@ -171,6 +174,7 @@ def _record(
         crowd=np.array([item.crowd for item in objects], bool),
         details=tuple(item.details for item in objects),
         category=None if image.category is None else label_of[image.category],
+        annotated=image.annotated,
     )
 
 
@@ -254,5 +258,5 @@ def drawn_split(file_name: str, seed: int, fractions: Mapping[str, float]) -> st
 
 
 def most_specific(splits: Sequence[str], image_counts: Counter[str]) -> str:
-    """Of the splits one image is in, the one with the fewest images: VOC's ``train`` rather than ``trainval``."""
+    """Choose the split of one image's that has the fewest images: VOC's ``train`` rather than ``trainval``."""
     return min(splits, key=lambda name: (image_counts[name], name))

@@ -18,13 +18,16 @@ from manifests.values import read_flag, read_integer
 from .build import build_dataset
 from .findings import Findings, FoundImage, FoundObject
 from .options import ReadOptions
+from .unannotated import take_unannotated
 
+_IMAGES_ONLY = "image_info_"  # how COCO calls a file without annotations
+_PART = re.compile(r"-[a-z]+(?=(19|20)\d\d$)")  # test-dev2017 is a part of test2017 and lies in its folder
 _PROBED = 20  # images looked for when guessing the image folder
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One JSON file; ``split`` is None where it does not stand for one."""
+    """One JSON file, or the folder of a split without any; ``split`` is None where it does not stand for one."""
 
     path: Path
     folder_name: str | None  # what COCO calls the split's image folder, e.g. train2017
@@ -56,17 +59,23 @@ def read_coco(
     ``<split>/_annotations.coco.json`` or a single JSON file. Images are looked for beside it unless ``options.images``
     names their folder. One file without a ``split`` per image is split by seed; a file written by this package
     keeps its splits. Image and category ids stay the source's; segmentations (polygons, RLE) are kept as they are.
+    A split of ``options.unannotated`` needs no annotations and categories in its JSON, is also read from
+    ``image_info_<split>.json``, and where it has no JSON is the pictures in the folder of its name.
     DatasetError holds all problems of the dataset.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
-    sources = _sources(Path(path))
-    contents = [_content(source, findings) for source in sources]
+    sources = _sources(Path(path), options)
+    contents = [_content(source, options, findings) for source in sources if source.path.is_file()]
+    first = 1 + max((row["id"] for content in contents if content is not None for row in content.images), default=0)
+    contents += _pictures([source.path for source in sources if source.path.is_dir()], first)
     readable = [(s, c) for s, c in zip(sources, contents, strict=True) if c is not None]
     if not readable:
         findings.conclude()
     readable = _without_groups(readable, options, findings)
-    categories = _categories([c for _, c in readable], options, findings)
+    bare = [source.split in options.unannotated and not content.categories for source, content in readable]
+    named = [c for (_, c), without in zip(readable, bare, strict=True) if not without]
+    categories = _categories(named or [c for _, c in readable], options, findings)
     folders = [_image_folder(source, content, options) for source, content in readable]
     root = folders[0] if len(folders) == 1 else _common_parent(folders)
     listings = {folder: list_pictures(folder) for folder in dict.fromkeys(folders)}
@@ -74,22 +83,45 @@ def read_coco(
     for (source, content), folder in zip(readable, folders, strict=True):
         files = _image_files(content, folder, listings[folder], source.path.name, findings)
         prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-        found += _found_images(source, content, files, prefix, findings)
+        found += _found_images(source, content, files, prefix, options, findings)
     if len(readable) > 1 and max(Counter(image.id for image in found).values(), default=0) > 1:
         findings.note("image ids repeat from file to file, so the images are numbered anew")
         found = [replace(image, id=None) for image in found]
+    found = take_unannotated(found, options, findings)
     default_name = sources[0].path.stem if Path(path).is_file() else Path(path).resolve().name
     listing = Listing.joined([one.under(folder.relative_to(root).as_posix()) for folder, one in listings.items()])
     dataset, notes = build_dataset(name or default_name, root, found, categories, options, findings, listing)
     return dataset, root, notes
 
 
-def _sources(path: Path) -> list[_Source]:
+def _sources(path: Path, options: ReadOptions) -> list[_Source]:
+    """The JSON files with objects, then those that list the images of splits without, then folders of such splits."""
+    sources = _instances(path)
+    if path.is_file():
+        return sources
+    root = path.resolve()
+    listed = sorted(file for place in ("annotations", ".") for file in root.glob(f"{place}/{_IMAGES_ONLY}*.json"))
+    for split in options.unannotated:
+        if split in {source.split or _split_name(source.folder_name) for source in sources}:
+            continue
+        files = [file for file in listed if _split_name(_folder_name(file)) == split]
+        folders = [top / split for top in (root, root / "images") if (top / split).is_dir()]
+        for place in files or folders[:1]:
+            name = _folder_name(place) if files else split
+            sources.append(_Source(resolve_inside(root, place.relative_to(root).as_posix()), name, split))
+    sources.sort(key=lambda source: source.path.is_dir())
+    if len(sources) > 1:
+        sources = [replace(one, split=one.split or _split_name(one.folder_name)) for one in sources]
+    return sources
+
+
+def _instances(path: Path) -> list[_Source]:
     if path.is_file():
         return [_Source(path.resolve(), _folder_name(path), None)]
     for pattern in ("annotations/instances_*.json", "instances*.json", "*/_annotations.coco.json", "*.json"):
         root = path.resolve()
-        visible = [file for file in sorted(root.glob(pattern)) if not any(map(is_hidden, file.relative_to(root).parts))]
+        all_files = [file for file in sorted(root.glob(pattern)) if not file.name.startswith(_IMAGES_ONLY)]
+        visible = [file for file in all_files if not any(map(is_hidden, file.relative_to(root).parts))]
         files = [resolve_inside(root, file.relative_to(root).as_posix()) for file in visible]
         if len(files) == 1:
             return [_Source(files[0], _folder_name(files[0]), None)]
@@ -105,6 +137,8 @@ def _folder_name(path: Path) -> str | None:
     """``instances_train2017.json`` -> ``train2017``; ``train/_annotations.coco.json`` -> ``train``."""
     if path.name == "_annotations.coco.json":
         return path.parent.name
+    if path.name.startswith(_IMAGES_ONLY):
+        return path.stem.removeprefix(_IMAGES_ONLY)
     return path.stem.split("_", 1)[1] if "_" in path.stem else None
 
 
@@ -114,7 +148,17 @@ def _split_name(folder_name: str | None) -> str:
     return "val" if plain == "valid" else plain
 
 
-def _content(source: _Source, findings: Findings) -> _Content | None:
+def _pictures(folders: Sequence[Path], first_id: int) -> list[_Content]:
+    """The pictures of folders without a JSON, numbered from ``first_id`` on."""
+    out = []
+    for folder in folders:
+        names = list_pictures(folder).pictures
+        out.append(_Content([{"id": first_id + i, "file_name": name} for i, name in enumerate(names)], [], {}, {}, []))
+        first_id += len(names)
+    return out
+
+
+def _content(source: _Source, options: ReadOptions, findings: Findings) -> _Content | None:
     name = source.path.name
     try:
         raw = parse_json(read_bytes(source.path, name), name)
@@ -122,7 +166,15 @@ def _content(source: _Source, findings: Findings) -> _Content | None:
         findings.fatal(error)
         return None
     lists = {key: raw.get(key) if isinstance(raw, dict) else None for key in ("images", "annotations", "categories")}
+    if isinstance(raw, dict) and source.split in options.unannotated:
+        lists |= {key: [] for key in ("annotations", "categories") if lists[key] is None}
     missing = [key for key, rows in lists.items() if not isinstance(rows, list)]
+    if missing == ["annotations"] and name.startswith(_IMAGES_ONLY):
+        findings.fatal(
+            f"{name}: lists images only; import the folder in which the JSON to train on is, too, with --unannotated "
+            f"{_split_name(_folder_name(source.path))}"
+        )
+        return None
     if missing:
         findings.fatal(f"{name}: has no list {', '.join(missing)}; is it COCO's instances form? export it as that")
         return None
@@ -217,7 +269,11 @@ def _categories(contents: Sequence[_Content], options: ReadOptions, findings: Fi
 def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> Path:
     """The folder that holds the images of one JSON file: the given one, or the best of the usual places."""
     beside, above = source.path.parent, source.path.parent.parent
+    if source.path.is_dir():
+        return source.path
     inner = [source.folder_name] if source.folder_name else []
+    if (whole := _PART.sub("", source.folder_name or "")) != (source.folder_name or ""):
+        inner.append(whole)
     if options.images is not None:
         given = Path(options.images).resolve()
         if not given.is_dir():
@@ -226,8 +282,8 @@ def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> P
     else:
         tops = (beside / "images", beside, above / "images", above)
         places = [top / part for top in tops for part in inner] + list(tops)
-    names = [row.get("file_name") for row in content.images[:_PROBED]]
-    plain = [name for text in names if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
+    written = [row.get("file_name") for row in content.images[:_PROBED]]
+    plain = [name for text in written if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
     hits = {place: sum(exists(place / name) for name in plain) for place in places}
     best = max(places, key=lambda place: hits[place])
     if not hits[best]:  # in another case or Unicode form, or in other folders
@@ -270,13 +326,26 @@ def _common_parent(folders: Sequence[Path]) -> Path:
 
 
 def _found_images(
-    source: _Source, content: _Content, files: Mapping[str, str], prefix: str, findings: Findings
+    source: _Source,
+    content: _Content,
+    files: Mapping[str, str],
+    prefix: str,
+    options: ReadOptions,
+    findings: Findings,
 ) -> list[FoundImage]:
     name = source.path.name
+    split_each = source.split is None and all(_own_splits(row) for row in content.images)
+    splits_of = {
+        row["id"]: _own_splits(row) if split_each else (source.split,) if source.split else () for row in content.images
+    }
+    unread = {image_id for image_id, splits in splits_of.items() if options.leaves_unread(splits)}
+    annotated = {read_integer(row.get("image_id")) for row in content.annotations}
     objects: dict[int, list[FoundObject]] = {row["id"]: [] for row in content.images}
     unreadable = Counter(map(read_integer, content.unreadable))
     seen: set[int] = set()
     for row in content.annotations:
+        if read_integer(row.get("image_id")) in unread:
+            continue
         where = f"annotation {row['id']}"
         try:
             if row["id"] in seen:
@@ -293,13 +362,11 @@ def _found_images(
             findings.problem(f"{name}: {where}: {error}", str(error))
             unreadable[read_integer(row.get("image_id"))] += 1
     found = []
-    split_each = source.split is None and all(_own_splits(row) for row in content.images)
     for row in content.images:
         file_name = row.get("file_name")
         if not isinstance(file_name, str):
             findings.problem(f"{name}: image {row['id']} has no file_name; add it or remove the image")
             continue
-        splits = _own_splits(row) if split_each else (source.split,) if source.split else ()
         found.append(
             FoundImage(
                 file_name=prefix + files[file_name],
@@ -307,8 +374,10 @@ def _found_images(
                 objects=objects[row["id"]],
                 id=row["id"],
                 stated=_stated_size(row),
-                splits=splits,
+                splits=splits_of[row["id"]],
                 unreadable=unreadable[row["id"]],
+                annotated=row.get("annotated") is not False,
+                unread=row["id"] in unread & annotated,
             )
         )
     return found

@@ -109,7 +109,8 @@ class FoundImage:
     ``where`` names its annotation, for messages; ``stated`` is the source's width and height. ``relative``: boxes and
     polygons are fractions of the upright image's width and height (YOLO), not pixels. ``category`` is the class of the
     whole picture, in a source without boxes. ``unreadable`` counts the objects that the source has besides ``objects``,
-    each of them a problem already.
+    each of them a problem already. ``annotated``: whether somebody has looked for objects; where not, there being none
+    says nothing. ``unread``: it has annotations, which are left out as the options say.
     """
 
     file_name: str
@@ -121,3 +122,5 @@ class FoundImage:
     relative: bool = False
     category: str | None = None
     unreadable: int = 0
+    annotated: bool = True
+    unread: bool = False

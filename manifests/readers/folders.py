@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from cache.errors import DatasetError
 from manifests.dataset import Dataset
 from manifests.files import Archive, why_unsafe
 from manifests.listing import Listing, list_pictures, sort_names
@@ -36,6 +37,8 @@ def read_folders(
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
+    if options.unannotated:
+        raise DatasetError("unannotated: is for datasets with boxes; in class folders the folder is the annotation")
     root = Path(path).resolve()
     listing = _safe(sort_names(_members(root)) if root.is_file() else list_pictures(root), root, findings)
     for closed, why in listing.closed:
@@ -113,7 +116,7 @@ def _outer_folders(paths: Sequence[tuple[str, ...]]) -> int:
 
 
 def _choice(pictures: Sequence[_Picture], options: ReadOptions, findings: Findings) -> list[_Picture]:
-    """At most ``per_class`` pictures of each split and class: those whose names have the smallest seeded hashes."""
+    """Choose at most ``per_class`` pictures of each split and class: the smallest seeded hashes of their names."""
     if options.per_class is None:
         return list(pictures)
     groups: dict[tuple[str, str], list[_Picture]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """How a dataset is read: the options common to all source formats."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +11,8 @@ from manifests.images import DEFAULT_MAX_PIXELS, HARD_MAX_PIXELS
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "test": 0.2}
 # Folders of these names, in any case, are splits.
 SPLIT_NAMES = frozenset({"train", "training", "trainval", "val", "valid", "validation", "test", "testing"})
+# Of these those that are there to be trained on.
+TRAIN_NAMES = frozenset({"train", "training", "trainval"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class ReadOptions:
         tools that write VOC files 0-based or one too far give up to 2.
     max_pixels: width x height above which an image is refused undecoded, as decompression bombs must be.
     per_class: of a tree of class folders, at most so many pictures of each class and split, drawn by ``seed``.
+    unannotated: splits of whose pictures none is annotated, to test on only (VOC's lists since 2010 name pictures
+        without XML, COCO's ``image_info_SPLIT.json`` has no annotations). One that has an object is refused, so that
+        no split is annotated in part without anybody's knowing.
+    ignore_annotations: what objects the splits ``unannotated`` have all the same is left out, unread (of VOC's test
+        pictures since 2010 some have boxes for the layout and action tasks alone).
     """
 
     classes: tuple[str, ...] | None = None
@@ -39,10 +46,13 @@ class ReadOptions:
     tolerance_px: float = 2.0
     max_pixels: int = DEFAULT_MAX_PIXELS
     per_class: int | None = None
+    unannotated: tuple[str, ...] = ()
+    ignore_annotations: bool = False
 
     def __post_init__(self) -> None:
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "unannotated", tuple(self.unannotated))
         problems = []
         if self.on_error not in ("stop", "skip"):
             problems.append(f"on_error: {self.on_error!r} is unknown; choose 'stop' or 'skip'")
@@ -58,11 +68,28 @@ class ReadOptions:
             problems.append(f"max_pixels: {self.max_pixels} is not in [1, {HARD_MAX_PIXELS}], the decoder's own limit")
         if self.per_class is not None and self.per_class < 1:
             problems.append(f"per_class: {self.per_class} is not 1 or more")
+        names = list(self.unannotated)
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
+            problems.append(f"unannotated: {names} has an empty name or one twice; name each split once")
+        elif trained := [name for name in names if name.lower() in TRAIN_NAMES]:
+            problems.append(
+                f"unannotated: {trained[0]!r} is a split to train on, which needs annotations; name splits to test on"
+            )
+        if self.ignore_annotations and not self.unannotated:
+            problems.append("ignore_annotations: is for the splits named by unannotated, and none is; name them")
         if problems:
             raise DatasetError(problems)
 
+    def is_unannotated(self, splits: Sequence[str]) -> bool:
+        """Whether an image of these splits is in one that is said to have no annotations."""
+        return not set(splits).isdisjoint(self.unannotated)
+
+    def leaves_unread(self, splits: Sequence[str]) -> bool:
+        """Whether the annotations of an image of these splits are not to be read, if it has any."""
+        return self.ignore_annotations and self.is_unannotated(splits)
+
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, for ``source.json``."""
+        """Return the options as JSON values, for ``source.json``."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
 
@@ -70,10 +97,11 @@ class ReadOptions:
     def from_json(cls, values: Mapping[str, Any]) -> "ReadOptions":
         """The inverse of :meth:`to_json`."""
         try:
-            if not isinstance(values.get("fractions", {}), Mapping) or not isinstance(
-                values.get("classes"), list | None
+            lists = (values.get("classes"), values.get("unannotated"))
+            if not isinstance(values.get("fractions", {}), Mapping) or not all(
+                isinstance(v, list | None) for v in lists
             ):
-                raise TypeError("fractions or classes are of another type")
+                raise TypeError("fractions, classes or unannotated are of another type")
             return cls(**values)
         except (TypeError, ValueError, OverflowError) as error:
             raise DatasetError(

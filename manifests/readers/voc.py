@@ -1,6 +1,6 @@
 """Reads PASCAL VOC: a devkit, or pictures and XML files as labelling tools lay them out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -13,7 +13,8 @@ from manifests.text import parse_xml
 
 from .build import build_dataset
 from .findings import Findings, FoundImage
-from .options import ReadOptions
+from .options import TRAIN_NAMES, ReadOptions
+from .unannotated import take_unannotated
 from .voc_layout import VocLayout, find_layout
 from .voc_lists import Find, read_lists
 from .voc_xml import find_objects, read_object, stated_pictures, stated_size
@@ -28,6 +29,7 @@ def read_voc(
     and XML files of their names, in one folder or in several. ``options.images`` and ``options.annotations`` name the
     two folders instead. An annotation whose own name is no picture's belongs to the picture that is named inside it.
     Splits are the lists of ImageSets/Main, or else folders called train, valid, test; images in no split are left out.
+    Images of the splits ``options.unannotated`` need no annotation.
     Classes are those found, sorted by name (VOC's own order), unless ``options.classes`` names them.
     DatasetError holds all problems of the dataset.
     """
@@ -37,15 +39,18 @@ def read_voc(
     samples = _samples(layout, findings)
     splits = {} if layout.lists is None else read_lists(layout.lists, _finder(samples), findings)
     listed_in = {image_id: split for split, ids in reversed(splits.items()) for image_id in ids}
-    wanted = _wanted(layout, samples, listed_in, findings)
     members = {split: set(ids) for split, ids in (splits or layout.folder_splits()).items()}
+    bare = set[str]().union(*(ids for split, ids in members.items() if options.is_unannotated([split])))
+    wanted = _wanted(layout, samples, listed_in, bare, findings)
     found = []
     for image_id in sorted(wanted):
         listed = f" (listed in ImageSets/Main/{listed_in[image_id]}.txt)" if image_id in listed_in else ""
         image_splits = tuple(split for split, ids in members.items() if image_id in ids)
-        image = _found_image(layout, samples.get(image_id, _Sample(image_id)), image_splits, listed, findings)
+        sample = samples.get(image_id, _Sample(image_id))
+        image = _found_image(layout, sample, image_splits, listed, options, findings)
         if image is not None:
             found.append(image)
+    found = take_unannotated(found, options, findings)
     classes = options.classes or sorted({item.label for image in found for item in image.objects})
     categories = {label: i for i, label in enumerate(classes, start=1)}
     name = name or (layout.root.parent if layout.standard else layout.root).name
@@ -108,9 +113,13 @@ def _finder(samples: Mapping[str, _Sample]) -> Find:
 
 
 def _wanted(
-    layout: VocLayout, samples: Mapping[str, _Sample], listed: Mapping[str, str], findings: Findings
+    layout: VocLayout,
+    samples: Mapping[str, _Sample],
+    listed: Mapping[str, str],
+    unannotated: Collection[str],
+    findings: Findings,
 ) -> set[str]:
-    """Ids of the images to take: those listed, or where nothing is listed those with an annotation.
+    """Ids of the images to take: those listed, or where nothing is listed those with an annotation or ``unannotated``.
 
     Everything else is noted. An annotation without a picture is wanted too, and then told as a problem; not so in a
     sub-folder of a devkit's annotations, where people put others aside.
@@ -127,14 +136,19 @@ def _wanted(
         if aside:
             example = layout.xml_name(min(str(sample.annotation) for sample in aside))
             findings.note(f"{len(aside)} annotations in sub-folders have no image and are left out (such as {example})")
-        wanted = annotated.keys() - {sample.image_id for sample in aside}
+        wanted = (annotated.keys() - {sample.image_id for sample in aside}) | set(unannotated)
     bare = {s.picture for s in samples.values() if s.picture and s.annotation is None and s.image_id not in wanted}
     findings.left_out(bare, f"{len(bare)} images without an annotation file are left out")
     return wanted
 
 
 def _found_image(
-    layout: VocLayout, sample: _Sample, splits: tuple[str, ...], listed: str, findings: Findings
+    layout: VocLayout,
+    sample: _Sample,
+    splits: tuple[str, ...],
+    listed: str,
+    options: ReadOptions,
+    findings: Findings,
 ) -> FoundImage | None:
     """An image to take; None where something is missing, which becomes a problem."""
     where = layout.xml_name(sample.annotation or f"{sample.image_id}.xml")
@@ -147,8 +161,13 @@ def _found_image(
         )
         return None
     findings.told.add(sample.picture)
+    if options.leaves_unread(splits) or (sample.annotation is None and options.is_unannotated(splits)):
+        return FoundImage(sample.picture, where, (), splits=splits, unread=sample.annotation is not None)
     if sample.annotation is None:
-        findings.problem(f"{where}: there is no such file{listed}; add it or remove the id from the split")
+        advice = "add it or remove the id from the split"
+        if split := next((split for split in splits if split.lower() not in TRAIN_NAMES), None):
+            advice += f", or import with --unannotated {split} where none of it is annotated"
+        findings.problem(f"{where}: there is no such file{listed}; {advice}", "no such annotation")
         return None
     try:
         root, elements = _objects(layout, sample.annotation, where)

@@ -16,6 +16,7 @@ from manifests.values import read_integer, read_number
 from .build import build_dataset
 from .findings import Findings, FoundImage, FoundObject
 from .options import ReadOptions
+from .unannotated import take_unannotated
 from .yolo_layout import YoloLayout, find_layout
 
 _MOST_FRACTION = 2.0  # of an image's side: no box that is merely a little wrong has more
@@ -29,7 +30,8 @@ def read_yolo(
     ``path`` is a ``data.yaml``, darknet's ``obj.data``, or a folder with one; or a folder with ``classes.txt`` and
     images/ and labels/ (whose subfolders, if any, are the splits), with folders or lists of the splits, or with
     pictures and labels beside each other. An image without a label file has no objects, as YOLO means it. A label line
-    of more than five numbers is a polygon; it is kept as segmentation, and its bounds are the box.
+    of more than five numbers is a polygon; it is kept as segmentation, and its bounds are the box. The label files of
+    the splits ``options.unannotated``, if there are any, are empty, or not read.
     DatasetError holds all problems of the dataset.
     """
     options = options or ReadOptions()
@@ -37,10 +39,14 @@ def read_yolo(
     layout = find_layout(Path(path).resolve(), options, findings)
     files = _split_files(layout, findings)
     labels = _labels(layout, files)
-    read = [_found_image(layout, file, labels.get(file), splits, findings) for file, splits in sorted(files.items())]
-    found = [image for image in read if image is not None]
+    read = [
+        _found_image(layout, file, labels.get(file), splits, options, findings)
+        for file, splits in sorted(files.items())
+    ]
+    found = take_unannotated([image for image in read if image is not None], options, findings)
     lists = {entry for entries in layout.places.values() for entry in entries}
-    _note_unpaired(layout, labels, files, {PurePosixPath(entry).name for entry in lists}, findings)
+    annotated = [file for file, splits in files.items() if not options.is_unannotated(splits)]
+    _note_unpaired(layout, labels, annotated, {PurePosixPath(entry).name for entry in lists}, findings)
     chosen = options.classes or tuple(layout.classes)
     categories = {label: i for i, label in enumerate(chosen, start=1)}
     name = name or layout.root.name
@@ -148,9 +154,16 @@ def _note_unpaired(
 
 
 def _found_image(
-    layout: YoloLayout, file_name: str, label: str | None, splits: tuple[str, ...], findings: Findings
+    layout: YoloLayout,
+    file_name: str,
+    label: str | None,
+    splits: tuple[str, ...],
+    options: ReadOptions,
+    findings: Findings,
 ) -> FoundImage | None:
     where = label or label_file(file_name)
+    if options.leaves_unread(splits):
+        return FoundImage(file_name, where, (), splits=splits, relative=True, unread=label is not None)
     objects = []
     unreadable = 0
     if label is not None:

@@ -51,7 +51,7 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
     @click.pass_obj
     def command(project: Path, /, path: Path | None, name: str, **options: Any) -> None:
         read = ReadOptions(
-            classes=_classes(options["classes"]),
+            classes=_names(options["classes"]),
             on_error=options["on_error"],
             images=_folder(options.get("images")),
             annotations=_folder(options.get("annotations")),
@@ -59,6 +59,8 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             seed=options["seed"],
             tolerance_px=options.get("tolerance_px", ReadOptions.tolerance_px),
             per_class=options.get("per_class"),
+            unannotated=_names(options.get("unannotated")) or (),
+            ignore_annotations=options.get("ignore_annotations", False),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
@@ -69,8 +71,8 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
         _say(import_dataset(source_format, path, name, read, project / "artifacts"))
 
 
-def _classes(text: str | None) -> tuple[str, ...] | None:
-    """Class names from ``dog, "cat, small"``: spaces around a name are none of it, quotes hold a comma."""
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """Names from ``dog, "cat, small"``: spaces around a name are none of it, quotes hold a comma."""
     if not text:
         return None
     return tuple(name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip())
@@ -106,6 +108,12 @@ _SHARED: Mapping[str, Decorator] = {
     "--images": click.option(
         "--images", type=click.Path(path_type=Path), help="Folder of the images, if not in a usual place."
     ),
+    "--ignore-annotations": click.option(
+        "--ignore-annotations", is_flag=True, help="Leave out what is annotated in the splits of --unannotated."
+    ),
+    "--unannotated": click.option(
+        "--unannotated", metavar="SPLITS", help="Comma-separated: splits to test on that nobody has annotated."
+    ),
     "--classes": click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
     "--on-error": click.option(
         "--on-error",
@@ -129,7 +137,7 @@ _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with
 _import_command(
     "folders",
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
-    ("--tolerance-px", "--images"),
+    ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations"),
     click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
 )
 

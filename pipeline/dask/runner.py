@@ -64,7 +64,7 @@ def _installed(client: Client, plugin: WorkPlugin) -> Iterator[None]:
 
 
 def _check_code(client: Client) -> None:
-    """That what the plugin is made of can be imported everywhere; asked by what every Python has."""
+    """Check that what the plugin is made of can be imported everywhere; asked by what every Python has."""
     workers = asked(client, client.run, find_spec, dask_worker.__name__, on_error="return")
     scheduler = {f"the scheduler {address_of(client)}": find_on_scheduler(client, dask_worker.__name__)}
     answers = {f"worker {worker}": answer for worker, answer in workers.items()} | scheduler

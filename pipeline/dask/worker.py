@@ -79,7 +79,7 @@ def compute_here(name: str, task: ImageTask) -> tuple[str, Outcome]:
 
 
 def _portable(outcome: Outcome) -> Outcome:
-    """With an error that can travel, and says where it came from."""
+    """Return the outcome with an error that can travel, and says where it came from."""
     error = outcome.error
     if error is None:
         return outcome

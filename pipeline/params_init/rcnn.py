@@ -21,6 +21,8 @@ _CONTEXT_PX = 16  # the paper's, of CAFFE_SIDE_PX
 _ILSVRC_WIDTH_PX = 500
 _NARROW_PX = 300  # ours: below it selective search finds a third of what it finds at 500 px (docs/own-data.md)
 _REGIONS = 2000  # of an image, about
+# Windows of a mini-batch, positive and background: the paper's, and what the authors' code has for O-Net.
+_WINDOWS, _WINDOWS_OF_O_NET = (32, 96), (6, 18)
 
 
 def rcnn_choices(task: Task) -> Choices:
@@ -43,6 +45,8 @@ def _data(choices: Choices, task: Task) -> None:
         f"dataset: {task.dataset.name}, {classes} class{'es' if classes > 1 else ''}; trained on {train} ({counts[0]} "
         f"images), scored on {test} ({counts[1]}){how}"
     )
+    if not any(image.annotated for image in task.dataset.split("test")):
+        choices.say(f"scores: none, since nobody has annotated {test}; reports/results will have what was found there")
     known = set(task.dataset.classes)
     groups = [[name for name in group if name in known] for group in EvaluateSettings().similar_classes]
     choices.put("evaluate.similar_classes", [group for group in groups if len(group) > 1], "for the error analysis")
@@ -104,12 +108,15 @@ def _finetune(choices: Choices, task: Task) -> None:
     """Choose the schedule by the number of training images, and the rates by where the weights come from."""
     images = len(task.dataset.split("train"))
     if task.preset == "paper":
-        iterations, step, windows = 70_000, 20_000, (32, 96)
+        iterations, step = 70_000, 20_000
+        windows = _WINDOWS_OF_O_NET if task.settings.name == "vgg16" else _WINDOWS
         why = "the paper's 70,000 iterations, the rate divided by 10 every 20,000: hours on a GPU, weeks on a CPU"
+        if windows != _WINDOWS:
+            why += f"; {sum(windows)} windows each, {windows[0]} of them positive, as in the authors' code for O-Net"
     else:
         each, least, most = (2, 100, 300) if task.preset == "small" else (4, 300, 20_000)
         iterations = min(max(each * images, least), most)
-        step, windows = max(1, 2 * iterations // 3), (8, 24) if task.preset == "small" else (32, 96)
+        step, windows = max(1, 2 * iterations // 3), (8, 24) if task.preset == "small" else _WINDOWS
         why = (
             f"{iterations} iterations of {sum(windows)} windows, {each} an image between {least} and {most} (ours; "
             "the paper: 70,000 of 128, a step every 20,000)"
@@ -119,8 +126,10 @@ def _finetune(choices: Choices, task: Task) -> None:
     own = task.preset == "paper"
     choices.put("finetune.iterations", iterations, "the paper's" if own else "ours, by the images; the paper: 70000")
     choices.put("finetune.step", step, "the authors' code's" if own else "ours; the authors' code: 20000; or a list")
-    for name, here, paper in (("fg", windows[0], 32), ("bg", windows[1], 96)):
-        choices.put(f"finetune.{name}_per_batch", here, "the paper's" if here == paper else f"ours; the paper: {paper}")
+    for name, here, paper in zip(("fg", "bg"), windows, _WINDOWS, strict=True):
+        whose = "the authors' code's, for O-Net" if own else "ours"
+        comment = "the paper's" if here == paper else f"{whose}; the paper: {paper}"
+        choices.put(f"finetune.{name}_per_batch", here, comment)
     choices.put("finetune.eval_every", every)
     choices.put("finetune.checkpoint_every", every)
     mirror = task.dataset.name != BUILT_IN
@@ -153,8 +162,11 @@ def _models(choices: Choices, task: Task) -> None:
 
 
 def _detections(choices: Choices, task: Task) -> None:
-    """Choose the limits before suppression, which count regions: more where a class is crowded."""
-    own = DetectSettings()
+    choose_limits(choices, task, DetectSettings())
+
+
+def choose_limits(choices: Choices, task: Task, own: DetectSettings) -> None:
+    """Choose how many candidates of a class are kept: the authors' ``own`` limits, more where a class is crowded."""
     means = objects_per_image(task.dataset.split("train"), len(task.dataset.classes))
     most = max(means, default=0.0)
     if most * CANDIDATES_PER_OBJECT[own.order] <= min(own.max_per_class, own.rank_factor):
@@ -166,16 +178,18 @@ def _detections(choices: Choices, task: Task) -> None:
         choices.put("detect.max_per_class", own.max_per_class)
         choices.put("detect.rank_factor", own.rank_factor)
         choices.say(
-            f"detections: the authors' limits, {own.max_per_class} regions and rank {own.rank_factor}, made for a few "
+            f"detections: the authors' limits, {own.max_per_class} an image and rank {own.rank_factor}, made for a few "
             f"objects an image; class {crowded}: expect many to be missed"
         )
         return
     limit = candidates_wanted(most, own.order)
     choices.put("detect.max_per_class", max(limit, own.max_per_class))
     choices.put("detect.rank_factor", max(limit, own.rank_factor))
+    what, kept = "regions, many per object", f"{limit} regions of a class enter suppression (ours)"
+    if own.order == "suppress_then_cut":
+        what, kept = "boxes, about two per object", f"{limit} boxes of a class are kept after suppression (ours)"
     choices.say(
-        f"detections: {limit} regions of a class enter suppression (ours): class {crowded}, and the authors' "
-        f"{own.max_per_class} and {own.rank_factor} count regions, many per object"
+        f"detections: {kept}: class {crowded}, and the authors' {own.max_per_class} and {own.rank_factor} count {what}"
     )
 
 

@@ -2,15 +2,18 @@
 
 from typing import Any
 
+from stages.detections.settings import DetectSettings
 from stages.networks.architectures import ARCHITECTURES
 from stages.networks.settings import NetworkSettings
 
-from .rcnn import rcnn_choices
+from .rcnn import choose_limits, rcnn_choices
 from .task import Choices, Task
 
 _SCALES_PX = {1: [688], 5: [480, 576, 688, 864, 1200]}  # SPP-net's detectors
 _SMALL_SCALES_PX = [160, 240, 360, 540, 810]  # the same, for a network of 64 px
 _LEVELS = [1, 2, 3, 6]
+# The authors' (spp_test.m). Their limit on a class's rank is on the last class alone: what counts is 100 an image.
+_DETECT = DetectSettings(order="suppress_then_cut", score_floor=-1.5, rank_factor=100)
 
 
 def sppnet_choices(task: Task) -> Choices:
@@ -33,6 +36,9 @@ def sppnet_choices(task: Task) -> Choices:
     choices.put("bbox.layer", "pool5")
     choices.put("bbox.ridge_lambda", 4000, "the authors' code's")
     choices.put("bbox.min_iou", 0.5, "the authors' code's")
+    choices.put("detect.order", _DETECT.order, "the authors' code's")
+    choices.put("detect.score_floor", _DETECT.score_floor, "the authors' code's")
+    choose_limits(choices, task, _DETECT)
     for name in ("svm.memory_limit_mb", "bbox.memory_limit_mb"):
         choices.put(name, rcnn_choices(task).values[name])
     choices.say(
@@ -62,6 +68,9 @@ def _spp_network(choices: Choices, task: Task) -> NetworkSettings:
     demo = task.from_scratch and task.settings.name == "small" and task.preset != "paper"
     choices.put("finetune.lr", 0.01 if demo else 0.001, "ours; the authors' code: 0.001" if demo else "")
     choices.put("finetune.new_layer_lr", 1, "the authors' code's")
+    choices.put("finetune.new_layer_bias", 1, "the authors' code's")
+    choices.put("finetune.decay_biases", True, "the authors' code's")
+    choices.put("finetune.sampling", "blocks", "the authors' code's")
     choices.put("finetune.bg_iou_low", 0.1, "the paper's")
     choices.put("finetune.fg_per_batch", 32, "the paper's")
     choices.put("finetune.bg_per_batch", 96, "the paper's")

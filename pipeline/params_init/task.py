@@ -98,7 +98,9 @@ def chosen_splits(dataset: Dataset, train: str | None, test: str | None) -> tupl
                 f"{', '.join(dataset.splits)}"
             )
     usable = [name for name in dataset.splits if any(len(image.boxes) for image in dataset.split(name))]
+    bare = [name for name in dataset.splits if not any(image.annotated for image in dataset.split(name))]
     test = test or next((name for name in ("test", "val") if name in usable), None)
+    test = test or next((name for name in ("test", "val") if name in bare), None)
     before = ("train",) if test == "val" else ("trainval", "train")
     train = train or next((name for name in before if name in usable), None)
     if train is None or test is None:

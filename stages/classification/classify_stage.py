@@ -12,7 +12,7 @@ from cache.documents import json_text
 from cache.errors import StageError
 from manifests import Dataset
 from stages.contract import Context
-from stages.features.views import ViewsCompute, check_views, described, task_of
+from stages.features.views import ViewsCompute, check_views, task_of, views_made_of
 from stages.networks.settings import ArithmeticSettings
 from stages.networks.weights import class_names, load_weights
 
@@ -25,7 +25,6 @@ _PARTS = 8, 7  # the paper's 256 px for crops of 224
 
 def run(ctx: Context) -> None:
     """Compute the logits that the store lacks, average them, and count the errors."""
-
     settings = ctx.settings(ClassifySettings)
     dataset = _classification(ctx.dataset())
     network = load_weights(ctx.input("weights"))
@@ -35,7 +34,7 @@ def run(ctx: Context) -> None:
     views = sorted({view for name in methods for view in METHODS[name]})
     side = settings.short_side_px or round(network.input.side_px * _PARTS[0] / _PARTS[1])
     check_views(network, side, views, NAME)
-    made_of = described(network, ["fc8"], ctx.settings(ArithmeticSettings).dtype, side, views)
+    made_of = views_made_of(network, ["fc8"], ctx.settings(ArithmeticSettings).dtype, side, views)
     records = dataset.split("test")
     tasks = [task_of(record, NAME, ctx.node.version, made_of) for record in records]
     keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
@@ -54,7 +53,6 @@ def _classification(dataset: Dataset) -> Dataset:
 
 def _columns(ctx: Context, dataset: Dataset) -> list[int]:
     """The network's output for each class of the dataset."""
-
     path = ctx.input("weights")
     names = class_names(path)
     lacking = [label for label in dataset.classes if names is None or label not in names]

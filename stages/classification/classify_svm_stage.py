@@ -16,7 +16,7 @@ from cache.documents import json_text
 from cache.errors import StageError
 from manifests import Dataset
 from stages.contract import Context
-from stages.features.views import CENTRE, FULL, ViewsCompute, check_views, described, task_of
+from stages.features.views import CENTRE, FULL, ViewsCompute, check_views, task_of, views_made_of
 from stages.networks.network import Network
 from stages.networks.settings import ArithmeticSettings
 from stages.networks.weights import load_weights
@@ -29,7 +29,6 @@ NAME = "classify_svm"
 
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks, then train and judge SVMs on each layer."""
-
     settings = ctx.settings(ClassifySvmSettings)
     dataset = ctx.dataset()
     if settings.protocol == "splits" and dataset.has_boxes:
@@ -42,7 +41,7 @@ def run(ctx: Context) -> None:
     side = settings.short_side_px or network.input.side_px
     check_views(network, side, views, NAME)
     layers = computed_layers(network, settings.layers, full=full)
-    made_of = described(network, layers, ctx.settings(ArithmeticSettings).dtype, side, views)
+    made_of = views_made_of(network, layers, ctx.settings(ArithmeticSettings).dtype, side, views)
     tasks = [task_of(record, NAME, ctx.node.version, made_of) for record in dataset.images]
     keys = ctx.compute_images(tasks, ViewsCompute(ctx.image, network, made_of, ctx.device), unit="views")
     results = {layer: _judge(ctx, settings, dataset, network, layer, keys) for layer in settings.layers}
@@ -56,7 +55,6 @@ def _judge(
     ctx: Context, settings: ClassifySvmSettings, dataset: Dataset, network: Network, layer: str, keys: list[str]
 ) -> dict[str, Any]:
     """The figures of one layer."""
-
     features = _features(ctx, network, layer, keys)
     labels = picture_labels(dataset.images, len(dataset.classes))
     if settings.protocol == "voc":
@@ -76,7 +74,6 @@ def _judge(
 
 def _features(ctx: Context, network: Network, layer: str, keys: list[str]) -> NDArray[np.float32]:
     """One layer of all pictures, float32 [n, d], each of length 1."""
-
     name = layer.partition("/")[0]
     rows: NDArray[np.float32] | None = None
     for i, key in enumerate(keys):

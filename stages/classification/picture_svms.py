@@ -112,7 +112,7 @@ def splits(
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; None where none is."""
+    """Average those that are known; None where none is."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

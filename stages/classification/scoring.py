@@ -1,4 +1,4 @@
-"""From the views' logits to error rates: softmax, averaged over a method's views, and the rank of the true class."""
+"""Error rates from the views' logits: softmax, averaged over a method's views, and the rank of the true class."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Parameters of group ``classify_svm``: which features of a picture, and how SVMs on them are judged."""
+"""Parameters of groups ``classify_svm`` and ``classify``: which views of a picture, and how they are judged."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-
 
 
 class ClassifySvmSettings(Settings):
-    """Of the classification pipeline (docs/classification.md); the detector's ``dvc repro`` does not read it."""
+    """Group ``classify_svm`` of params.yaml, for classification (docs/classification.md); no detector reads it."""
 
     layers: Annotated[tuple[LayerName, ...], AfterValidator(distinct)] = Field(
         ("pool5", "fc6", "fc7"),
@@ -44,7 +44,7 @@ Method = Literal["1_crop", "10_crops", "1_full", "8_crops_2_full"]
 
 
 class ClassifySettings(Settings):
-    """Of the classification pipeline (docs/classification.md); the detector's ``dvc repro`` does not read it."""
+    """Group ``classify`` of params.yaml, for classification (docs/classification.md); no detector reads it."""
 
     views: Annotated[tuple[Method, ...], AfterValidator(distinct)] | None = Field(
         None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask
+from stages.contract import Compute, Context, ImageTask, image_attrs
 
 from .saved import IMPORTED, check_fit, checked, detector_input, detector_of, read_saved, same_images
 from .settings import CombineSettings
@@ -36,10 +36,8 @@ class CombineCompute(Compute):
         scored = [Candidates(*(arrays[name] for name in CANDIDATES)) for arrays in stored]
         found = suppressed(union(scored), self.nms_iou)
         attrs = {
-            "image": task.image.file_name,
-            "image_sha256": task.image.sha256,
+            **image_attrs(task.image, len(found.bbox)),
             "box_convention": BOX_CONVENTION,
-            "count": len(found.bbox),
             "classes": list(self.classes),
             "classifier": self.classifier,
             "regressed": self.regressed,

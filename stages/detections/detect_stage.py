@@ -15,7 +15,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask
+from stages.contract import Compute, Context, ImageTask, image_attrs
 from stages.features.featureset import FeatureSet
 from stages.svm.classifier import Classifier, read_classifier
 
@@ -37,7 +37,6 @@ class DetectCompute(Compute):
 
     def __call__(self, task: ImageTask) -> Payload:
         """The image's detections."""
-
         ((stage, key),) = task.reads.items()
         arrays = self.store.get(stage, key, ["boxes", "is_gt", *self.layers]).arrays
         proposals = ~arrays["is_gt"]
@@ -49,7 +48,6 @@ class DetectCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Detect on the images that the store lacks, then find the thresholds over all of them."""
-
     settings = ctx.settings(DetectSettings)
     dataset, artifact = ctx.dataset(), ctx.artifact("features")
     svm, bbox = read_classifier(ctx.input("svm")), read_box_regressor(ctx.input("bbox"))
@@ -91,7 +89,6 @@ def _tasks(
     ctx: Context, images: Sequence[ImageRecord], features: Artifact, settings: DetectSettings
 ) -> list[ImageTask]:
     """One task per image; ``features`` lists the images' features."""
-
     params = key_params(settings)
     models = {"svm": digest_file(ctx.input("svm")), "bbox": digest_file(ctx.input("bbox"))}
     tasks = []
@@ -135,10 +132,8 @@ def _payload(record: ImageRecord, found: Candidates, nms_iou: float, svm: Classi
 
     kept = suppressed(found, nms_iou)
     attrs: dict[str, Any] = {
-        "image": record.file_name,
-        "image_sha256": record.sha256,
+        **image_attrs(record, len(kept.bbox)),
         "box_convention": BOX_CONVENTION,
-        "count": len(kept.bbox),
         "classes": list(svm.classes),
         "classifier": svm.kind,
         "layers": [svm.layer, bbox.layer],

@@ -10,6 +10,7 @@ import numpy as np
 from cache import Artifact, Payload, Recipe, digest_array
 from manifests import Dataset, ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
+from stages.contract import image_attrs
 
 from .saved import IMPORTED
 from .suppression import BoxSet, Candidates, ImageDetections
@@ -69,10 +70,8 @@ def imported_objects(
 
 def _payload(record: ImageRecord, found: BoxSet, dataset: Dataset, origin: Origin) -> Payload:
     attrs: dict[str, Any] = {
-        "image": record.file_name,
-        "image_sha256": record.sha256,
+        **image_attrs(record, len(found)),
         "box_convention": BOX_CONVENTION,
-        "count": len(found),
         "classes": list(dataset.classes),
         "classifier": origin.classifier,
         "regressed": origin.regressed,

@@ -35,7 +35,7 @@ class ThresholdRule:
                 self._merge(int(j))
 
     def thresholds(self) -> list[float | None]:
-        """Per class: keep detections scoring at or above; None where the class has no more than that many."""
+        """Return each class's least score to keep; None where the class has no more detections than are kept."""
         for j in range(len(self._scores)):
             self._merge(j)
         return [float(s[self._rank - 1]) if len(s) > self._rank else None for s in self._scores]

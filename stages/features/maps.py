@@ -20,7 +20,7 @@ from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, ImageTask, ReadImage
+from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.networks.forward import DTYPES, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.weights import weights_digest
@@ -36,7 +36,7 @@ def map_name(scale_px: int, mirrored: bool) -> str:
     return f"{'mirrored' if mirrored else 'conv5'}_{scale_px}"
 
 
-def described(network: Network, scales_px: Sequence[int], arithmetic: str, storage: str) -> dict[str, Any]:
+def maps_made_of(network: Network, scales_px: Sequence[int], arithmetic: str, storage: str) -> dict[str, Any]:
     """Everything but the image that the maps' bits depend on: of the network only what comes before conv5."""
     return {
         "network": network.name,
@@ -56,7 +56,7 @@ def map_task(record: ImageRecord, made_of: Mapping[str, Any], *, mirrored: bool)
 
 @dataclass(frozen=True)
 class MapsCompute(Compute):
-    """conv5 of one image at every scale, [y, x, c] each. ``made_of`` is :func:`described`'s."""
+    """conv5 of one image at every scale, [y, x, c] each. ``made_of`` is :func:`maps_made_of`'s."""
 
     on_device = True
     read_image: ReadImage
@@ -66,7 +66,7 @@ class MapsCompute(Compute):
 
     @cached_property
     def conv_pass(self) -> ConvPass:
-        """On the device of this process."""
+        """The convolutional layers, on the device of this process."""
         device, dtype = torch.device(device_of(self.device)), DTYPES[self.made_of["arithmetic"]]
         own = copy.deepcopy(self.network).eval().requires_grad_(False)
         conv = own.graph([own.conv5]).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,11 +89,9 @@ class MapsCompute(Compute):
             }
         attrs = {
             **self.made_of,
-            "image": record.file_name,
-            "image_sha256": record.sha256,
+            **image_attrs(record, len(maps)),
             "box_convention": BOX_CONVENTION,
             "order": "row, column, channel; after the ReLU",
-            "count": len(maps),
         }
         return Payload(maps, attrs, "zarr")
 

@@ -40,7 +40,7 @@ def lengths(network: Network, layers: Sequence[str], settings: FeaturesSettings)
     return {layer: dims[layer] for layer in layers}
 
 
-def described(
+def features_made_of(
     settings: FeaturesSettings, network_settings: NetworkSettings, network: Network, layers: list[str]
 ) -> dict[str, Any]:
     """Everything but the image that a feature's bits depend on: part of the key, and kept as attributes."""

@@ -1,16 +1,25 @@
-"""One image's feature object: which rows it has, what it holds, and the key that names it."""
+"""One image's feature object: which rows it has, what it holds, how it is computed, and what its key names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import Payload, digest_array
+from cache import Payload, Store, digest_array
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION, CROWD_COVER, Boxes, class_overlaps, cover
+from stages.contract import Compute, ImageTask, ReadImage, image_attrs
+from stages.networks.network import Network
+from stages.networks.settings import NetworkSettings
+
+from .crops import Extractor
+from .method import extractor_of
+from .settings import FeaturesSettings
+from .spp.extraction import SppExtractor
 
 _ORDER = "channel, row, column; after the ReLU; unscaled"
 _PYRAMID_ORDER = "pool5: levels in their order, in each channel, row, column; after the ReLU; unscaled"
@@ -84,7 +93,7 @@ def payload(
     regions: Regions,
     features: Mapping[str, NDArray[np.float32]],
     storage: str,
-    described: Mapping[str, Any],
+    made_of: Mapping[str, Any],
 ) -> Payload:
     """The stored form: one array per layer beside the rows' boxes and overlaps, with attributes that explain them."""
     layers = {name: narrow(values, storage, name, record.file_name) for name, values in features.items()}
@@ -96,14 +105,48 @@ def payload(
         "overlaps": regions.overlaps,
     }
     attrs = {
-        **described,
-        "image": record.file_name,
-        "image_sha256": record.sha256,
+        **made_of,
+        **image_attrs(record, len(regions.boxes)),
         "box_convention": BOX_CONVENTION,
         "rows": "ground truth first, then proposals, best first",
-        "count": len(regions.boxes),
         "ground_truth_count": int(regions.is_gt.sum()),
         "layers": {name: int(values.shape[1]) for name, values in layers.items()},
-        "feature_order": _PYRAMID_ORDER if described.get("method") == "spp" else _ORDER,
+        "feature_order": _PYRAMID_ORDER if made_of.get("method") == "spp" else _ORDER,
     }
     return Payload({**rows, **layers}, attrs, "zarr")
+
+
+@dataclass(frozen=True)
+class FeaturesCompute(Compute):
+    """One image's regions to their features. The extractor is made where it computes: the device is known there."""
+
+    on_device = True
+    store: Store
+    read_image: ReadImage
+    network: Network
+    settings: FeaturesSettings
+    network_settings: NetworkSettings
+    device: str
+    n_classes: int
+    made_of: Mapping[str, Any]
+
+    @cached_property
+    def extract(self) -> Extractor | SppExtractor:
+        """The extractor, on the device of this process."""
+        return extractor_of(self.network, self.made_of["layers"], self.settings, self.network_settings, self.device)
+
+    def prepare(self) -> None:
+        """Move the network to the device."""
+        _ = self.extract
+
+    def __call__(self, task: ImageTask) -> Payload:
+        """The features of the image's ground truth and proposals."""
+        record = task.image
+        ((stage, key),) = task.reads.items()
+        proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
+        regions = regions_of(record, proposals, self.n_classes)
+        try:
+            features = self.extract(self.read_image(record), regions.boxes)
+        except StageError as error:
+            raise StageError(f"{record.file_name}: {error}") from error
+        return payload(record, regions, features, self.settings.storage, self.made_of)

@@ -8,68 +8,25 @@ An object's key holds all that its bits depend on and nothing else: not the spli
 workers; and of the weights only the tensors before the stored layers.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from cache import Artifact, Payload, Recipe, Store
+from cache import Artifact, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.contract import Compute, Context, ImageTask, Node, ReadImage
+from stages.contract import Context, ImageTask, Node
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
 
-from .crops import Extractor
-from .method import described, extractor_of, lengths
-from .objects import ground_truth_digest, payload, regions_of
+from .method import features_made_of, lengths
+from .objects import FeaturesCompute, ground_truth_digest
 from .settings import FeaturesSettings
-from .spp.extraction import SppExtractor
 
 RESERVED = frozenset({"boxes", "is_gt", "gt_class", "difficult", "overlaps"})  # names of the object's other arrays
 
 
-@dataclass(frozen=True)
-class FeaturesCompute(Compute):
-    """One image's regions to their features. The extractor is made where it computes: the device is known there."""
-
-    on_device = True
-    store: Store
-    read_image: ReadImage
-    network: Network
-    settings: FeaturesSettings
-    network_settings: NetworkSettings
-    device: str
-    n_classes: int
-    described: Mapping[str, Any]
-
-    @cached_property
-    def extract(self) -> Extractor | SppExtractor:
-        """On the device of this process."""
-        return extractor_of(self.network, self.described["layers"], self.settings, self.network_settings, self.device)
-
-    def prepare(self) -> None:
-        """Move the network to the device."""
-        _ = self.extract
-
-    def __call__(self, task: ImageTask) -> Payload:
-        """The features of the image's ground truth and proposals."""
-
-        record = task.image
-        ((stage, key),) = task.reads.items()
-        proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
-        regions = regions_of(record, proposals, self.n_classes)
-        try:
-            features = self.extract(self.read_image(record), regions.boxes)
-        except StageError as error:
-            raise StageError(f"{record.file_name}: {error}") from error
-        return payload(record, regions, features, self.settings.storage, self.described)
-
-
 def run(ctx: Context) -> None:
     """Compute the features that the store lacks."""
-
     settings = ctx.settings(FeaturesSettings)
     dataset, n_classes = ctx.dataset(), len(ctx.dataset().classes)
     network = _network(ctx)
@@ -79,7 +36,7 @@ def run(ctx: Context) -> None:
             raise StageError(f"features.layers: {layer!r} is the name of another array; choose another layer")
     proposals = ctx.artifact("proposals")
     dims = lengths(network, layers, settings)
-    made_of = described(settings, ctx.settings(NetworkSettings), network, layers)
+    made_of = features_made_of(settings, ctx.settings(NetworkSettings), network, layers)
     compute = FeaturesCompute(
         ctx.store, ctx.image, network, settings, ctx.settings(NetworkSettings), ctx.device, n_classes, made_of
     )
@@ -91,7 +48,6 @@ def run(ctx: Context) -> None:
 
 def _network(ctx: Context) -> Network:
     """The fine-tuned network, with pool5 on the grid that the parameters ask for now."""
-
     settings = ctx.settings(NetworkSettings)
     network = load_weights(ctx.input("weights"))
     if network.name != settings.name:
@@ -103,7 +59,7 @@ def _network(ctx: Context) -> Network:
     return network
 
 
-def _task(record: ImageRecord, proposals: Artifact, described: dict[str, Any], n_classes: int, node: Node) -> ImageTask:
+def _task(record: ImageRecord, proposals: Artifact, made_of: dict[str, Any], n_classes: int, node: Node) -> ImageTask:
 
     if record.id not in proposals.keys:
         raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
@@ -114,4 +70,4 @@ def _task(record: ImageRecord, proposals: Artifact, described: dict[str, Any], n
         "ground_truth": ground_truth_digest(record),
         "n_classes": n_classes,
     }
-    return ImageTask(record, Recipe(node.stage.name, node.version, described, inputs), {proposals.stage: key})
+    return ImageTask(record, Recipe(node.stage.name, node.version, made_of, inputs), {proposals.stage: key})

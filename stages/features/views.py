@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.contract import Compute, ImageTask, ReadImage
+from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.networks.forward import ForwardPass, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.pixels import scaled_image
@@ -107,7 +107,7 @@ class ViewNetwork:
         return features
 
 
-def described(
+def views_made_of(
     network: Network, layers: Sequence[str], dtype: str, short_side_px: int, views: Sequence[int]
 ) -> dict[str, Any]:
     """Everything but the picture that the layers' bits depend on: part of the key, and kept as attributes."""
@@ -131,18 +131,18 @@ def task_of(record: ImageRecord, stage: str, version: int, made_of: dict[str, An
 
 @dataclass(frozen=True)
 class ViewsCompute(Compute):
-    """One picture to the layers of its views, as :func:`described` says; float32 [n views, d] by the layer's name."""
+    """One picture to the layers of its views, as :func:`views_made_of` says; float32 [n views, d] by layer."""
 
     on_device = True
     read_image: ReadImage
     network: Network
-    described: dict[str, Any]
+    made_of: dict[str, Any]
     device: str
 
     @cached_property
     def views(self) -> ViewNetwork:
-        """On the device of this process."""
-        made_of = self.described
+        """The network, on the device of this process."""
+        made_of = self.made_of
         return ViewNetwork(
             self.network,
             made_of["layers"],
@@ -163,5 +163,4 @@ class ViewsCompute(Compute):
             layers = self.views(self.read_image(record))
         except StageError as error:
             raise StageError(f"{record.file_name}: {error}") from error
-        attrs = {"image": record.file_name, "image_sha256": record.sha256, "count": len(self.described["views"])}
-        return Payload(layers, {**self.described, **attrs}, "hdf5")
+        return Payload(layers, {**self.made_of, **image_attrs(record, len(self.made_of["views"]))}, "hdf5")

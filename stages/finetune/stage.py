@@ -25,7 +25,7 @@ from manifests.select import training_images
 from stages.boxes.geometry import Boxes
 from stages.contract import Context
 from stages.features.maps import STAGE as MAPS
-from stages.features.maps import MapsCompute, described, map_name, map_task
+from stages.features.maps import MapsCompute, map_name, map_task, maps_made_of
 from stages.features.objects import ground_truth_digest
 from stages.features.settings import RegionSettings
 from stages.features.spp.extraction import Spp
@@ -66,37 +66,51 @@ def run(ctx: Context) -> None:
             ctx.publish(name, [], {})
         return
     regions, network = ctx.settings(RegionSettings), load_weights(ctx.input("weights"))
-    training, held_out = _labelled_windows(ctx, settings)
-    check_windows(training, ctx.log)
-    if regions.method == "spp":
-        batches: WindowBatches = _pooled(ctx, regions, network, settings, training, held_out)
-    else:
-        batches = _warped(ctx, regions, network, settings)
-        ctx.publish("maps", [], {})
     params, inputs = _made_from(ctx, settings, regions)
-    checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
+    identity = {"version": ctx.node.version, **params, **inputs}
 
     def train() -> None:
-        classes = ctx.dataset().classes
-        found = fine_tune(
-            network.to(device_of(ctx.device)),
-            training,
-            held_out,
-            batches,
-            settings,
-            training_run(settings, ctx.seed, ctx.workers),
-            checkpoint,
-            ctx.log,
-            n_classes=len(classes),
-        )
-        if found.recognised < LEARNED:
-            ctx.log.warning(_nothing_learned(found.recognised, "held-out" if len(held_out) else "training"))
-        meta = {"stage": "finetune", **class_names_meta(classes), "background_output": "0"}
-        save_weights(ctx.output("weights"), network, meta)
-        write_curve(ctx.output("curve"), CURVE_COLUMNS, found.curve)
-        ctx.after_commit(checkpoint.remove)
+        training, held_out = _labelled_windows(ctx, settings)
+        check_windows(training, ctx.log)
+        batches: WindowBatches
+        if regions.method == "spp":
+            batches = _pooled(ctx, regions, network, settings, training, held_out)
+        else:
+            batches = _warped(ctx, regions, network, settings)
+            ctx.publish("maps", [], {})
+        _fine_tune(ctx, network, training, held_out, batches, Checkpoint(ctx.work_dir(), identity))
 
-    ctx.trained(params, inputs, train)
+    if not ctx.trained(params, inputs, train):
+        _publish_kept_maps(ctx, regions, network, settings)
+
+
+def _fine_tune(
+    ctx: Context,
+    network: Network,
+    training: Windows,
+    held_out: Windows,
+    batches: WindowBatches,
+    checkpoint: Checkpoint,
+) -> None:
+    """Train the network, and write the weights and the curve."""
+    settings, classes = ctx.settings(FinetuneSettings), ctx.dataset().classes
+    found = fine_tune(
+        network.to(device_of(ctx.device)),
+        training,
+        held_out,
+        batches,
+        settings,
+        training_run(settings, ctx.seed, ctx.workers),
+        checkpoint,
+        ctx.log,
+        n_classes=len(classes),
+    )
+    if found.recognised < LEARNED:
+        ctx.log.warning(_nothing_learned(found.recognised, "held-out" if len(held_out) else "training"))
+    meta = {"stage": "finetune", **class_names_meta(classes), "background_output": "0"}
+    save_weights(ctx.output("weights"), network, meta)
+    write_curve(ctx.output("curve"), CURVE_COLUMNS, found.curve)
+    ctx.after_commit(checkpoint.remove)
 
 
 def _made_from(
@@ -105,7 +119,7 @@ def _made_from(
     """Return the parameters and the digests of inputs that the trained weights depend on: of training images alone."""
     dataset, proposals = ctx.dataset(), ctx.artifact("proposals")
     records = training_images(dataset, settings.images)
-    images = [[record.sha256, ground_truth_digest(record), proposals.keys[record.id]] for record in records]
+    images = [[record.sha256, ground_truth_digest(record), _key(proposals, record)] for record in records]
     params = {
         "seed": ctx.seed,
         "finetune": settings.model_dump(mode="json", exclude=NO_RESULT | {"images"}),  # these are among the inputs
@@ -190,7 +204,7 @@ def _pooled(
     records = training_images(ctx.dataset(), settings.images)
     mirrored = set(np.unique(training.images).tolist()) if settings.mirror else set()
     wanted = np.unique(np.concatenate([training.images, held_out.images])).tolist()
-    made_of = described(network, spp.scales_px, settings.precision, regions.storage)
+    made_of = maps_made_of(network, spp.scales_px, settings.precision, regions.storage)
     tasks = [map_task(records[index], made_of, mirrored=index in mirrored) for index in wanted]
     computed = ctx.compute_images(tasks, MapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
     ctx.publish("maps", [(records[i].id, key) for i, key in zip(wanted, computed, strict=True)], made_of)
@@ -202,6 +216,24 @@ def _pooled(
         return store.get(MAPS, keys[index], [array]).arrays[array]
 
     return pooled_windows(network, read, _shapes(records), spp, cache_bytes=settings.image_cache_mb << 20)
+
+
+def _publish_kept_maps(ctx: Context, regions: RegionSettings, network: Network, settings: FinetuneSettings) -> None:
+    """Publish output ``maps`` where nothing was trained: the maps that the store has of the training images.
+
+    So gc spares them for the next training, and no map is computed for weights that are there.
+    """
+    if regions.method != "spp":
+        ctx.publish("maps", [], {})
+        return
+    made_of = maps_made_of(network, Spp(**dict(regions.spp)).scales_px, settings.precision, regions.storage)
+    records = training_images(ctx.dataset(), settings.images)
+    kept: dict[int, str] = {}
+    for side in (not settings.mirror, settings.mirror):  # those held out have no mirror images
+        tasks = [map_task(record, made_of, mirrored=side) for record in records]
+        keys = ctx.stored(tasks, MapsCompute)
+        kept |= {record.id: key for record, key in zip(records, keys, strict=True) if key is not None}
+    ctx.publish("maps", [(record.id, kept[record.id]) for record in records if record.id in kept], made_of)
 
 
 def _shapes(records: Sequence[ImageRecord]) -> list[tuple[int, int]]:

@@ -66,7 +66,6 @@ def _widen(value):  # type: ignore[no-untyped-def]  # numba wants the signature 
 @cache
 def _converts_float16() -> bool:
     """Return whether the processor that numba compiles for converts float16 itself: x86 since 2012, 64-bit ARM."""
-
     if os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES"):  # for another processor than this
         return False
     if platform.machine().lower() in ("aarch64", "arm64"):

@@ -68,7 +68,7 @@ def load_weights(path: Path, device: str = "cpu") -> Network:
 
 
 def network_in(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Network:
-    """As :func:`load_weights`, of what :func:`open_weights` has read."""
+    """Build the network of what :func:`open_weights` has read, as :func:`load_weights` does."""
     try:
         network = network_of(meta)
     except (KeyError, TypeError, ValueError, RecursionError) as error:

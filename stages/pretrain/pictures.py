@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import digest_file
+from cache import digest_file, digest_json
 from cache.errors import StageError
 from cache.untrusted import npz_arrays
 from manifests import Dataset, ImageRecord, ImageSource, load_dataset
@@ -49,7 +49,8 @@ def registered_pictures(folder: Path, split: str, held_out: float, seed: int) ->
     ``split``, of which about the share ``held_out``, drawn by ``seed``, is not trained on.
 
     Returns:
-        The pictures, and the SHA-256 (hex) of the file that defines them.
+        The pictures, and the SHA-256 (hex) of what is read of the dataset: of ``classification.npz``; or of the
+        classes and the split's pictures and labels, so that what other splits hold trains nothing again.
 
     Raises StageError where there is neither, DatasetError for a split that there is not.
     """
@@ -64,7 +65,8 @@ def registered_pictures(folder: Path, split: str, held_out: float, seed: int) ->
             " torchvision weights name or a .safetensors file, or put a classification.npz (images uint8 [n, s, s, 3],"
             " labels, train) into the dataset's folder in artifacts/datasets"
         )
-    return _from_dataset(dataset, ImageSource.registered(folder), split, held_out, seed), digest_file(manifest)
+    read = {"classes": list(dataset.classes), "pictures": [[one.sha256, one.category] for one in dataset.split(split)]}
+    return _from_dataset(dataset, ImageSource.registered(folder), split, held_out, seed), digest_json(read)
 
 
 def read_classification(path: Path) -> LabelledPictures:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +17,26 @@ from .settings import ProposalsSettings
 from .sliding_window import sliding_windows
 
 NEEDS_PIXELS = frozenset({"selective_search", "opencv"})
+_COMMON = ("method", "max_proposals")
+_PER_METHOD = {
+    "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma", "min_region_px"),
+    "opencv": ("min_side_px", "resize_width_px", "opencv"),
+    "sliding_window": ("min_side_px", "sliding_window"),
+    "file": (),
+}
 
 Result = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+
+
+def key_params(settings: ProposalsSettings, seed: int) -> dict[str, Any]:
+    """Return the parameters that the chosen method's result depends on."""
+    everything = settings.model_dump(mode="json")
+    params = {name: everything[name] for name in (*_COMMON, *_PER_METHOD[settings.method])}
+    if settings.method != "file":
+        params["seed"] = seed
+    if settings.method == "opencv":
+        params["opencv_version"] = cv2.__version__
+    return params
 
 
 def prepare(settings: ProposalsSettings) -> None:
@@ -37,7 +56,7 @@ def prepare(settings: ProposalsSettings) -> None:
 def file_boxes(
     settings: ProposalsSettings, images: Sequence[ImageRecord], note: Callable[[str], None]
 ) -> dict[int, Boxes] | None:
-    """For method ``file``, the boxes of all images by id; None for the others."""
+    """Read the boxes of all images by id, for method ``file``; None for the others."""
     if settings.method != "file":
         return None
     if settings.file.path is None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,44 +17,22 @@ from cache import Payload, Recipe, digest_array
 from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import BOX_CONVENTION, Boxes
-from stages.contract import Compute, Context, ImageTask, Node, ReadImage
+from stages.contract import Compute, Context, ImageTask, Node, ReadImage, image_attrs
 
 from .cost import large_pictures
-from .methods import NEEDS_PIXELS, all_found, file_boxes, prepare, proposals_of
+from .methods import NEEDS_PIXELS, all_found, file_boxes, key_params, prepare, proposals_of
 from .recall import ImageBoxes, recall_summary
 from .settings import ProposalsSettings
-
-_COMMON = ("method", "max_proposals")
-_PER_METHOD = {
-    "selective_search": ("min_side_px", "resize_width_px", "k", "colors", "strategies", "sigma", "min_region_px"),
-    "opencv": ("min_side_px", "resize_width_px", "opencv"),
-    "sliding_window": ("min_side_px", "sliding_window"),
-    "file": (),
-}
-
-
-def key_params(settings: ProposalsSettings, seed: int) -> dict[str, Any]:
-    """The parameters that the chosen method's result depends on."""
-    everything = settings.model_dump(mode="json")
-    params = {name: everything[name] for name in (*_COMMON, *_PER_METHOD[settings.method])}
-    if settings.method != "file":
-        params["seed"] = seed
-    if settings.method == "opencv":
-        params["opencv_version"] = cv2.__version__
-    return params
 
 
 def compute(task: ImageTask, pixels: NDArray[np.uint8] | None, settings: ProposalsSettings, seed: int) -> Payload:
     """One image's object; a pure function of its arguments. ``pixels`` is None where the method needs none."""
-
     arrays, attrs = proposals_of(task.image, pixels, settings, seed, task.args.get("boxes"))
     return Payload(
         arrays,
         {
-            "image": task.image.file_name,
-            "image_sha256": task.image.sha256,
+            **image_attrs(task.image, len(arrays["boxes"])),
             "box_convention": BOX_CONVENTION,
-            "count": len(arrays["boxes"]),
             "method": settings.method,
             **attrs,
         },
@@ -73,7 +50,6 @@ class ProposalsCompute(Compute):
 
     def prepare(self) -> None:
         """Fail early, or compile once rather than in every thread."""
-
         prepare(self.settings)
 
     def __call__(self, task: ImageTask) -> Payload:
@@ -84,7 +60,6 @@ class ProposalsCompute(Compute):
 
 def run(ctx: Context) -> None:
     """Compute the proposals that the store lacks, and report how well they cover the objects."""
-
     settings = ctx.settings(ProposalsSettings)
     dataset = ctx.dataset()
     if not dataset.has_boxes:

@@ -12,7 +12,6 @@ from .settings import ScenesSettings
 
 def run(ctx: Context) -> None:
     """Generate the dataset's folder."""
-
     settings = ctx.settings(ScenesSettings)
     folder = ctx.output("folder")
     dataset = write_scenes(

@@ -64,7 +64,6 @@ def run(ctx: Context) -> None:
 
 def write_mining_log(path: Path, records: list[FitRecord]) -> None:
     """One CSV row per fit, for ``dvc plots``; the header alone where nothing was mined (softmax)."""
-
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(FitRecord)], lineterminator="\n")
     writer.writeheader()

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import other_user
 import pytest
 from store_samples import Samples
 
 from cache import Store
-
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -32,22 +31,31 @@ def public_dir() -> Iterator[Path]:
         yield Path(name)
 
 
-@contextmanager
-def _unprivileged() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.fixture
 def unprivileged() -> Callable[[], AbstractContextManager[None]]:
     """A context in which file permissions hold, even where the tests run as root."""
-    return _unprivileged
+    return other_user.unprivileged
+
+
+@contextmanager
+def _read_only(folder: Path) -> Iterator[None]:
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    modes = [path.stat().st_mode for path in folders]
+    for path in folders:
+        path.chmod(0o555)
+    try:
+        with other_user.unprivileged():
+            yield
+    finally:
+        for path, mode in zip(folders, modes, strict=True):
+            if path.exists():
+                path.chmod(mode)
+
+
+@pytest.fixture
+def read_only() -> Callable[[Path], AbstractContextManager[None]]:
+    """A context in which nobody may write into a folder and those below it, root and their owner included."""
+    return _read_only
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from store_samples import Samples
+from waiting import HANG_S
 
 from cache import Store, StoreError, StoreFullError, atomic_write
 from cache.listing import iter_objects
@@ -40,7 +41,7 @@ def python(code: str, *args: object, **options: Any) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, err
     return out
 

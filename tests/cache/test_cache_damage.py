@@ -209,12 +209,12 @@ def test_an_unreadable_object_is_told_but_not_moved(
 
 
 def test_damage_in_a_read_only_store_is_told_without_a_move(
-    public_dir: Path, samples: Samples, unprivileged: Callable[[], AbstractContextManager[None]]
+    public_dir: Path, samples: Samples, read_only: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     store = Store(public_dir / "store")
     key = samples.put(store, form="hdf5")
     flip(store.path("features", key) / "data.h5", 5)
-    with unprivileged(), pytest.raises(CorruptObjectError, match="could not be moved to quarantine"):
+    with read_only(public_dir / "store"), pytest.raises(CorruptObjectError, match="could not be moved to quarantine"):
         Store(store.root).get("features", key)
     assert store.has("features", key)
 

@@ -168,12 +168,12 @@ def test_gc_removes_nothing_if_a_reference_cannot_be_read(store: Store, keys: li
 
 
 def test_gc_without_permission_is_one_line(
-    public_dir: Path, samples: Samples, unprivileged: Callable[[], AbstractContextManager[None]]
+    public_dir: Path, samples: Samples, read_only: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     store = Store(public_dir / "store")
     key = samples.put(store)
     age(store.path("features", key))
-    with unprivileged(), pytest.raises(StoreError, match=f"Permission denied while removing {key}"):
+    with read_only(public_dir / "store"), pytest.raises(StoreError, match=f"Permission denied while removing {key}"):
         gc(Store(store.root), [], dry_run=False)
     assert store.has("features", key)
 

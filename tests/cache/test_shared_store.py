@@ -1,13 +1,16 @@
 """A store that belongs to a group: every user may do everything, whatever each one's umask."""
 
+import importlib
 import os
 import stat
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from other_user import become_for_good
 from store_samples import Samples
 
 from cache import Artifact, Store
@@ -22,9 +25,7 @@ def as_user(user: int, umask: int, action: Callable[[], Any]) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            os.setgroups([GROUP])
-            os.setgid(user)
-            os.setuid(user)
+            become_for_good(user, [GROUP])
             os.umask(umask)
             action()
         except BaseException:
@@ -134,3 +135,25 @@ def test_two_users_do_everything_to_each_others_objects(public_dir: Path, sample
     assert Store(root).path("features", damaged).stat().st_uid == BERT
     assert {path.stat().st_gid for path in root.rglob("*")} == {GROUP}
     as_user(ANNA, 0o077, clear)
+
+
+@two_users
+def test_another_user_loads_modules_of_a_folder_that_it_cannot_enter(
+    tmp_path: Path, unprivileged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the checkout, or Python, lies in root's home; files it can read as little as ever."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    folder.chmod(0o700)
+    (folder / "rcnn_outer.py").write_text("import rcnn_inner\n")
+    (folder / "rcnn_inner.py").write_text("value = 7\n")
+    monkeypatch.syspath_prepend(folder)
+    with unprivileged():
+        assert importlib.import_module("rcnn_outer").rcnn_inner.value == 7
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("rcnn_other")
+        with pytest.raises(PermissionError):
+            (folder / "rcnn_inner.py").read_text()
+    assert os.geteuid() == 0
+    for name in ("rcnn_outer", "rcnn_inner"):
+        monkeypatch.delitem(sys.modules, name)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from waiting import HANG_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("proposals", "features", "detect")
@@ -71,15 +73,18 @@ def stop(project: Path, send: Callable[[subprocess.Popen[str]], None]) -> Stoppe
     child = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | mark, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 60
-    while child.poll() is None and not any((project / "artifacts").glob("objects/proposals/*/*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    send(child)
-    _, said = child.communicate(timeout=60)
-    while marked(str(project)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    there = project / "artifacts"
+    try:
+        wait_until(
+            lambda: child.poll() is not None or any(there.glob("objects/proposals/*/*")), "a first object", poll_s=0.002
+        )
+        send(child)
+        _, said = child.communicate(timeout=HANG_S)
+        wait_until(lambda: not marked(str(project)), "all processes gone")
+    finally:  # whatever was asserted: nothing is left at work beside the tests that follow
+        for pid in marked(str(project)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     return Stopped(child.returncode, said, len(list((project / "artifacts").glob("objects/proposals/*/*/object.json"))))
 
 

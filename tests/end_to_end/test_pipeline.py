@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from waiting import wait_until
 
 from cache import Artifact, Store
 from cache.errors import StageError
@@ -117,11 +117,8 @@ def test_a_killed_run_goes_on_where_it_was(project: Path, finished: Path, run_rc
     shutil.rmtree(project / "artifacts/objects/features")
     command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", "features"]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while child.poll() is None and time.monotonic() < deadline:
-        if any((project / "artifacts/objects").glob("features/*/*")):
-            break
-        time.sleep(0.002)
+    there = project / "artifacts/objects"
+    wait_until(lambda: child.poll() is not None or any(there.glob("features/*/*")), "a first object", poll_s=0.002)
     child.send_signal(signal.SIGKILL)
     child.wait()
     left = len(list((project / "artifacts/objects").glob("features/*/*")))

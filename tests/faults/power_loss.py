@@ -64,7 +64,8 @@ def check_stage(
     done = server.run(project, "run", stage, root=project, record=scratch / "record")
     assert done.status == 0, done.said
     record = read_record(scratch / "record")
-    counts, kept = Counts(len(record)), []
+    counts = Counts(len(record))
+    kept: list[State] = []
     for number, (call, paths, data) in enumerate(record):
         disk.apply(call, paths, data)
         for state in disk.states(rng, states):
@@ -95,9 +96,10 @@ def wrong_in(state: State) -> list[str]:
         if not node.is_dir and content != node.meant:
             problems.append(f"{path} holds {len(content)} bytes, not what was meant")
         elif node.is_dir and _one_thing(path):
-            below = set(_names_below(state, path))
-            if below != node.meant:
-                problems.append(f"{path} lacks {sorted((node.meant or set()) - below)}")
+            below, meant = frozenset(_names_below(state, path)), node.meant
+            assert not isinstance(meant, bytes)  # a folder's are names
+            if below != meant:
+                problems.append(f"{path} lacks {sorted((meant or frozenset()) - below)}")
         if path.endswith(("/manifest.json", "/trained.json")) or path.startswith("artifacts/refs/"):
             problems += [f"{path} names {key}, which is not there" for key in _absent(state, content)]
     return problems

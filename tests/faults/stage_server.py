@@ -21,13 +21,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
 import h5py  # noqa: F401 - this and the next to have them before the first fork
+import other_user
 import shim
 import sklearn.svm  # noqa: F401
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 import zarr  # noqa: F401
 
+import cache
+import manifests
+import pipeline
 import stages
 from pipeline import cli
 
@@ -54,8 +60,7 @@ def _in_child(request: dict[str, Any], counted: int) -> int:
     if "umask" in request:
         os.umask(request["umask"])
     if "euid" in request:
-        os.setegid(request["euid"])
-        os.seteuid(request["euid"])
+        other_user.become(request["euid"])
     if "root" in request:
         shim.install(Path(request["root"]), _watcher(request, counted))
     if "fsize" in request:
@@ -97,8 +102,10 @@ def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
 
 
 def main() -> None:
-    for module in pkgutil.walk_packages(stages.__path__, "stages."):
-        importlib.import_module(module.name)
+    for package in (stages, manifests, cache, pipeline):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.startswith("pipeline.dask"):  # which takes seconds, and no test of this folder runs it
+                importlib.import_module(module.name)
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-_LIMIT_S = 300  # of a whole program: a guard against hanging, many times what it takes
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def program() -> Callable[..., subprocess.CompletedProcess[str]]:
         environment = os.environ | one | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
         )
 
     return run

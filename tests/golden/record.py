@@ -1,6 +1,7 @@
-"""Run the tiny project of ``params.yaml`` beside this file, and record what each stage made of it.
+"""Run the tiny projects and record what each stage made of them: ``python -m tests.golden.record``.
 
-python -m tests.golden.record
+``params.yaml`` beside this file is the one project: the built-in dataset through R-CNN, detections made up and
+imported, the two joined, and compared. The other is its variant with class folders, for classification.
 """
 
 import json
@@ -10,25 +11,92 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
 
 from stages.graph import HEAD, KINDS
-from tests.golden.results import RECORDED, results_of
+from tests.golden.results import JOINED, RECORDED, results_of
 
 ROOT = Path(__file__).parents[2]
-STAGES = [one.name for one in (*HEAD, *KINDS["rcnn"].places)]
+_PARAMS = Path(__file__).with_name("params.yaml")
+_CLASSES = ("ant", "bee", "cow", "dog")
+# Every command of a project in one process: starting one takes longer than most stages.
+_RUN = """import json, sys
+from pipeline.cli import cli
+for line in json.load(sys.stdin):
+    cli(line, standalone_mode=False)"""
 
 
-def run_tiny(project: Path) -> Path:
-    """Run every stage in the folder ``project``, which must be empty; returns it."""
-    shutil.copyfile(Path(__file__).with_name("params.yaml"), project / "params.yaml")
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), "run", *STAGES]
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # sums in one order
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | one_thread, check=False)
+def run_tiny(folder: Path) -> dict[str, Any]:
+    """Run every stage in an empty folder; returns what :func:`~tests.golden.results.results_of` tells of them."""
+    detectors, pictures = folder / "detectors", folder / "pictures"
+    return results_of(_run_detectors(detectors), _run_pictures(pictures))
+
+
+def _run_detectors(project: Path) -> Path:
+    project.mkdir()
+    shutil.copyfile(_PARAMS, project / "params.yaml")
+    _commands(project, ["run", *(one.name for one in (*HEAD, *KINDS["rcnn"].places))])
+    results = project / "theirs.json"
+    results.write_text(json.dumps(_made_up(project)))
+    _commands(
+        project,
+        ["detections", "import", "coco", str(results), "--name", "theirs", "--scores", "svm"],
+        ["detector", "add", JOINED, "--kind", "combined", "--of", "rcnn,theirs"],
+        ["-d", JOINED, "run", "combine"],
+        ["compare", "rcnn", JOINED],
+    )
+    return project
+
+
+def _made_up(project: Path) -> list[dict[str, Any]]:
+    """Make another program's detections: the test objects, each moved by up to a fifth of its side and scored."""
+    rng = np.random.default_rng(4)
+    manifest = json.loads((project / "artifacts/manifest/manifest.json").read_text())
+    tested = {image["id"]: image for image in manifest["images"] if image["split"] == "test"}
+    found = []
+    for one in manifest["annotations"]:
+        if image := tested.get(one["image_id"]):
+            (x, y, w, h), (dx, dy, score) = one["bbox"], rng.uniform(-0.2, 0.2, 3)
+            x, y = min(max(x + dx * w, 0), image["width"] - w), min(max(y + dy * h, 0), image["height"] - h)
+            found.append({**{name: one[name] for name in ("image_id", "category_id")}, "bbox": [x, y, w, h]})
+            found[-1]["score"] = float(score)
+    return found
+
+
+def _run_pictures(project: Path) -> Path:
+    project.mkdir()
+    params = yaml.safe_load(_PARAMS.read_text()) | {"dataset": "pictures"}
+    params["classify_svm"]["layers"] = ["pool5", "fc7"]
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    rng = np.random.default_rng(5)
+    for i in range(48):
+        file = project / "own" / ("test" if i % 3 == 0 else "train") / _CLASSES[i % 4] / f"{i}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        blobs = rng.integers(0, 120, (4, 5, 3), np.uint8)
+        blobs[..., i % 3] += np.uint8(i % 4 * 45)  # classes have something of their own
+        Image.fromarray(blobs).resize((80 - i // 2, 66 + i // 3), Image.Resampling.NEAREST).save(file)
+    _commands(
+        project,
+        ["dataset", "import", "folders", str(project / "own"), "--name", "pictures"],
+        ["run", "manifest", "pretrain", "classify", "classify_svm"],
+    )
+    return project
+
+
+def _commands(project: Path, *lines: list[str]) -> None:
+    """Run ``rcnn`` with each line of arguments, in one thread, so that sums have one order."""
+    given = json.dumps([["-C", str(project), *line] for line in lines])
+    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command, env = [sys.executable, "-c", _RUN], os.environ | one_thread
+    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return project
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        RECORDED.write_text(json.dumps(results_of(run_tiny(Path(folder))), indent=1) + "\n", encoding="utf-8")
+        RECORDED.write_text(json.dumps(run_tiny(Path(folder)), indent=1) + "\n", encoding="utf-8")

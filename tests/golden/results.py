@@ -1,10 +1,8 @@
-"""What each stage made on a tiny input, as a few numbers: to record them, and to compare with those recorded.
-
-python -m tests.golden.results PROJECT      records what the finished tiny PROJECT holds (see CONTRIBUTING.md)
-"""
+"""What each stage made on a tiny input, as a few numbers: to record them, and to compare with those recorded."""
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,30 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.numpy import load_file
 
 from cache import Artifact, Store
-from stages.graph import root_nodes
+from stages.graph import KINDS, STAGES, at, place, root_nodes
 
 RECORDED = Path(__file__).with_name("results.json")
+JOINED = "joined"  # the tiny project's detector of kind combined
 _SHOWN = 6  # values kept of an array, evenly spread, beside its mean and deviation
-# Trainings add up what processors round differently; the rest differs in last bits only.
+# Trainings add up what processors round differently, pictures are coded by libraries of several versions; the rest
+# differs in last bits only. Of the pictures that classification tests one or two may fall on the other side.
 TOLERANCE = {
+    "scenes": 5e-2,
     "pretrain": 2e-2,
     "finetune": 2e-2,
     "features": 2e-2,
     "svm": 5e-2,
     "bbox": 5e-2,
     "detect": 5e-2,
+    "combine": 5e-2,
     "evaluate": 5e-2,
+    "classify": 0.15,
+    "classify_svm": 0.15,
+    "compare": 5e-2,
 }
 EXACT = 1e-6
 
@@ -44,20 +50,22 @@ def summary_of(array: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def results_of(project: Path) -> dict[str, Any]:
-    """Summarise the outputs of every stage of a finished project, with the stage's version."""
-    store, found = Store(project / "artifacts"), {}
-    for name, node in root_nodes().items():
-        outputs = {output: project / path for output, path in node.outputs.items() if output != "trained"}
-        if not all(path.exists() for path in outputs.values()):
-            continue
+def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
+    """Summarise the outputs of every stage of the two finished projects, with the stage's version."""
+    joined = {one.name: at(one, JOINED) for one in KINDS["combined"].places}
+    nodes = dict(root_nodes()) | {"combine": joined["combine"], "compare": at(place(STAGES["compare"]))}
+    found = {}
+    for name, stage in STAGES.items():
+        project = pictures if name in {"classify", "classify_svm"} else detectors
+        store = Store(project / "artifacts")
+        outputs = {output: project / path for output, path in nodes[name].outputs.items() if output != "trained"}
         parts = {output: part for output, path in outputs.items() if (part := _part(path, store)) is not None}
-        found[name] = {"version": node.version, "outputs": parts}
+        found[name] = {"version": stage.version, "outputs": parts}
     return found
 
 
 def _part(path: Path, store: Store) -> Any:
-    """Summarise one output; None for what shows times or is made from others alone (the page)."""
+    """Summarise one output; None for one that holds nothing else than others do."""
     if path.is_dir():
         return _folder(path)
     summaries: dict[str, Callable[[], Any]] = {
@@ -65,6 +73,10 @@ def _part(path: Path, store: Store) -> Any:
         ".h5": lambda: _model(path),
         ".csv": lambda: _table(path),
         "scores.json": lambda: _scores(path),
+        "classification.json": lambda: _shares(json.loads(path.read_text())),
+        "classification_svm.json": lambda: _shares(json.loads(path.read_text())),
+        "comparison.json": lambda: _comparison(path),
+        ".html": lambda: _page(path),
         "manifest.json": lambda: _objects(path, store),
     }
     made = summaries.get(path.name) or summaries.get(path.suffix)
@@ -72,8 +84,17 @@ def _part(path: Path, store: Store) -> Any:
 
 
 def _folder(path: Path) -> Any:
+    """Count a folder's pictures and lists; summarise its first and last picture, and the classification set."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in {".jpg", ".txt"})
-    return {"files": len(files)}
+    pictures = [file for file in files if file.suffix == ".jpg"]
+    ends = {"first": pictures[0], "last": pictures[-1]} if pictures else {}
+    parts: dict[str, Any] = {"files": len(files)}
+    parts |= {which: summary_of(np.asarray(Image.open(file))) for which, file in ends.items()}
+    if (classification := path / "classification.npz").exists():
+        with np.load(classification) as arrays:
+            numbers = [name for name in sorted(arrays) if arrays[name].dtype.kind in "biu"]
+            parts |= {name: summary_of(arrays[name]) for name in numbers}
+    return parts
 
 
 def _model(path: Path) -> Any:
@@ -90,6 +111,27 @@ def _table(path: Path) -> Any:
 def _scores(path: Path) -> Any:
     scores = json.loads(path.read_text())
     return {"mAP": scores["voc2010"]["mAP"], "AP": scores["coco"]["AP"]}
+
+
+def _shares(report: Any) -> Any:
+    """Return a report's figures, which are in per cent, as parts of 1; whole numbers and words as they are."""
+    if isinstance(report, dict):
+        return {name: _shares(value) for name, value in report.items()}
+    return report / 100 if isinstance(report, float) else report
+
+
+def _comparison(path: Path) -> Any:
+    figures = json.loads(path.read_text())
+    kept = ("voc2007", "voc2010", "coco", "difference")
+    detectors = {
+        name: {one: figure[one] for one in kept if one in figure} for name, figure in figures["detectors"].items()
+    }
+    return {"classes": figures["classes"], "protocol": figures["protocol"], "detectors": detectors}
+
+
+def _page(path: Path) -> Any:
+    """Name the sections of a page; its figures are other outputs'."""
+    return {"sections": re.findall(r"<h2>(.*?)</h2>", path.read_text())}
 
 
 def _objects(path: Path, store: Store) -> Any:

@@ -164,7 +164,12 @@ def broken(**edits: Any) -> bytes:
         (broken(annotations__0__difficult=True), r"annotations\.0\.difficult"),
         (broken(categories__0__id=8), "category id 8 occurs more than once"),
         (broken(categories__0__name="dog"), "category name 'dog' occurs more than once"),
-        (broken(info__manifest_version=3), "newer version"),
+        (broken(info__manifest_version=4), "newer version"),
+        (
+            broken(images__0__annotated=False, images__1__annotated=False),
+            "annotation 1: its image .* is said not to be",
+        ),
+        (broken(images__0__annotated=0), r"images\.0\.annotated: .*valid boolean"),
         (broken(images__0__category_id=3), r"image 9 'b\.jpg': category_id None is not in categories"),
         (broken(images__0__category_id=3, images__1__category_id=3), "some images have a category_id, and there are"),
         (broken(info=...), "info: Field required"),

@@ -203,6 +203,19 @@ def test_errors(train: str | list[str], test: str, classes: list[str] | None, li
     assert str(caught.value).splitlines() == lines
 
 
+@pytest.mark.parametrize("train", ["pool", ("train", "pool")])
+def test_a_split_that_nobody_has_annotated_is_tested_on_and_never_trained_on(train: str | tuple[str, ...]) -> None:
+    bare = (image(5, "pool", []), image(6, "pool", []))
+    dataset = replace(DATASET, images=(*DATASET.images, *(replace(one, annotated=False) for one in bare)))
+    tested = select(dataset, "trainval", "pool", None).split("test")
+    assert [(i.id, i.annotated) for i in tested] == [(5, False), (6, False)]
+    with pytest.raises(StageError) as caught:
+        select(dataset, train, "test", None)
+    assert str(caught.value).startswith(
+        "manifest.train: split 'pool' of dataset d was imported as one that nobody has "
+    )
+
+
 def test_crowd_regions_are_no_positives() -> None:
     crowd = ImageRecord(1, "1.jpg", 10, 10, "1" * 64, "train", as_boxes(BOX), as_labels([0]), crowd=as_flags([True]))
     with pytest.raises(StageError, match="class 'cat' has no object"):

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from waiting import HANG_S
 
 from pipeline.dask import cluster as dask_cluster
 from pipeline.dask.cluster import connected
@@ -22,7 +23,7 @@ def test_the_link_is_of_a_page_that_shows_something() -> None:
     with connect(said):
         line, link = said.getvalue().rstrip("\n").split(" dashboard ")
         assert line == "features: dask: 1 workers, 1 threads;"
-        with urlopen(link, timeout=30) as page:
+        with urlopen(link, timeout=HANG_S) as page:
             assert page.status == 200
             text = page.read().decode()
     assert "Task Stream" in text

@@ -19,6 +19,7 @@ import cloudpickle
 import numpy as np
 import pytest
 from distributed import LocalCluster
+from waiting import HANG_S, wait_until
 
 from cache import Payload, Store, StoreFullError
 from cache.errors import ExecutionError, InterruptedRun, StageError
@@ -163,11 +164,8 @@ def test_a_full_disk_stops_at_once(tmp_path: Path, task: MakeTask, cluster: Loca
     with pytest.raises(StoreFullError, match="no space"):
         run(Store(tmp_path), [task(i, i) for i in range(200)], Toy(full), cluster, Hooked(reached.append))
     assert reached == [0]
-    deadline = time.monotonic() + 20
     scheduler: Any = cluster.scheduler
-    while scheduler.tasks and time.monotonic() < deadline:  # what was on its way is taken back
-        time.sleep(0.05)
-    assert not scheduler.tasks
+    wait_until(lambda: not scheduler.tasks, "what was on its way is taken back")
 
 
 def test_a_bug_names_the_image_and_the_remote_line(tmp_path: Path, task: MakeTask, cluster: LocalCluster) -> None:
@@ -263,9 +261,7 @@ def test_a_worker_that_does_not_come_back(tmp_path: Path, task: MakeTask, cluste
             time.sleep(0.01)
 
     try:
-        deadline = time.monotonic() + 60
-        while len(scheduler.workers) < 3 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: len(scheduler.workers) == 3 or worker.poll() is not None, "a third worker")
         _, tally = run(Store(tmp_path / "store"), [task(i, i) for i in range(12)], Toy(act), cluster)
     finally:
         worker.kill()
@@ -306,7 +302,7 @@ def test_a_slow_worker_does_not_hold_the_others(tmp_path: Path, task: MakeTask, 
     others = [t.recipe.key for t in tasks[1:]]
 
     def act(task: ImageTask) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + HANG_S
         while task.image.id == 0 and store.missing("toy", others):
             if time.monotonic() > deadline:
                 raise StageError("the others did not go on")
@@ -321,7 +317,7 @@ from distributed import LocalCluster
 if __name__ == "__main__":
     cluster = LocalCluster(n_workers=1, dashboard_address=None, silence_logs=logging.CRITICAL)
     print(cluster.scheduler_address, flush=True)
-    time.sleep(600)
+    time.sleep(3600)
 """
 
 
@@ -333,10 +329,20 @@ def test_a_scheduler_that_goes_away(tmp_path: Path, task: MakeTask, capfd: pytes
     assert scheduler.stdout is not None
     with scheduler:
         address = scheduler.stdout.readline().strip()
-        store, tasks = Store(tmp_path / "store"), [task(i, i) for i in range(40)]
+        store, tasks, gone = Store(tmp_path / "store"), [task(i, i) for i in range(40)], tmp_path / "gone"
+
+        def act(task: ImageTask) -> None:
+            while task.image.id >= 20:  # so that some are not through, however late the scheduler is killed
+                time.sleep(0.01)
+                if gone.exists():
+                    os._exit(1)
+
         log = Hooked(lambda done: scheduler.kill() if done == 5 else None)
-        with pytest.raises(ExecutionError) as error:
-            run(store, tasks, Toy(lambda task: time.sleep(0.02)), address, log)
+        try:
+            with pytest.raises(ExecutionError) as error:
+                run(store, tasks, Toy(act), address, log)
+        finally:
+            gone.touch()
     assert f"the Dask scheduler at {address} went away" in str(error.value)
     assert "run the same command" in str(error.value)
     assert len(str(error.value).splitlines()) == 1

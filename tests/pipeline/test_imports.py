@@ -1,14 +1,18 @@
 """The laws of imports: down the packages, down the floors of ``stages/``, no circle, at the top of the file."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from stages.graph import STAGES
 
 ROOT = Path(__file__).parents[2]
 ABOVE = {  # what each package may import of the others
@@ -137,6 +141,26 @@ def test_rooms_lie_on_floors() -> None:
     assert not wrong
 
 
+def test_the_floors_are_those_of_the_architecture_page() -> None:
+    """Every room and file of ``stages/`` stands in the drawing, and none below one that it may import."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    drawing = text.split("a file imports only from floors below its own:")[1].split("```")[1]
+    rows = drawing.splitlines()
+    at = {
+        room: next((i for i, row in enumerate(rows) if re.search(rf"(  |, ){room}(\.py)?( |,|$)", row)), None)
+        for rooms in FLOORS
+        for room in rooms
+    }
+    assert None not in at.values(), at
+    floors = [[row for room in rooms if (row := at[room]) is not None] for rooms in FLOORS]
+    assert all(max(above) <= min(below) for below, above in pairwise(floors)), at
+
+
+def test_no_room_is_named_after_who_uses_it() -> None:
+    drawers = {"common", "utils", "util", "helpers", "helper", "misc", "shared", "tools"}
+    assert not {name for name in SOURCES if drawers & set(name.split("."))}
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     left = {name: ours(name, inside=False) for name in SOURCES}
     while free := {name for name, needs in left.items() if not needs & left.keys()}:
@@ -153,6 +177,64 @@ def test_nothing_imports_a_stage() -> None:
         if one.endswith("stage")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_only_stages_know_a_context() -> None:
+    """Every other file is functions that can be called without a project."""
+    knowing = {
+        name
+        for name in SOURCES
+        if name.startswith("stages.")
+        for node in statements(TREES[name], inside=False)
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "Context" for alias in node.names)
+    }
+    assert knowing == {name for name in SOURCES if name.startswith("stages.") and name.endswith("stage")}
+    assert knowing == {stage.run.partition(":")[0] for stage in STAGES.values()}
+
+
+def test_the_page_of_all_stages_is_light() -> None:
+    needs = {one for one in ours("stages.graph", inside=False) if one.startswith("stages.")}
+    assert {one for one in needs if not one.endswith(".settings")} == {"stages.contract"}
+
+
+def test_there_is_one_of_each() -> None:
+    """One IoU, one suppression, one atomic write, one nearest-name hint."""
+    functions = defaultdict(set)
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                functions[node.name].add(name)
+    assert functions["iou"] == functions["paired_iou"] == {"stages.boxes.geometry"}
+    assert {name for one in functions for name in functions[one] if re.search(r"(^|_)nms(_|$)", one)} == {
+        "stages.boxes.nms"
+    }
+    assert functions["atomic_write"] == {"cache.files"}
+    hinting = {
+        name for name in TREES for one in statements(TREES[name], inside=False) if "difflib" in imported(name, one)
+    }
+    assert hinting == {"cache.text"} == functions["nearest"]
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places = defaultdict(set)
+    for name, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].add(name)
+    assert not {one: names for one, names in places.items() if len(names) > 1}
+
+
+def test_no_benchmark_imports_a_stage() -> None:
+    """What is measured is the algorithm, as whoever imports it has it."""
+    found = {
+        (path.name, module)
+        for path in (ROOT / "benchmarks").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+    }
+    assert ("bench_scale.py", "stages.proposals.methods.key_params") in found
+    assert not {(name, module) for name, module in found if module.startswith("stages.") and module.endswith("stage")}
 
 
 def test_imports_stand_at_the_top_but_for_those_that_are_listed() -> None:

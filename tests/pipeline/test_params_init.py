@@ -99,6 +99,22 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
     assert tuning.iterations == iterations[preset]
 
 
+def test_a_split_that_nobody_has_annotated_is_scored_on_only_where_there_is_no_other(project: Path) -> None:
+    folder = voc_folder(project.parent / "bare", {"train": 4, "val": 2, "test": 2})
+    for xml in (folder / "ImageSets/Main/test.txt").read_text().split():
+        (folder / f"Annotations/{xml}.xml").unlink()
+    options = ReadOptions(unannotated=("test",))
+    import_dataset("voc", folder, "pets", options, project / "artifacts")
+    assert not [line for line in init(project, "alexnet", "IMAGENET1K_V1") if line.startswith("scores: ")]
+    assert load_params(Layout(project)).groups.of("manifest", ManifestSettings).test == "val"
+    (folder / "ImageSets/Main/val.txt").unlink()
+    import_dataset("voc", folder, "pets", options, project / "artifacts")
+    said = init(project, "alexnet", "IMAGENET1K_V1")
+    assert load_params(Layout(project)).groups.of("manifest", ManifestSettings).test == "test"
+    what = "scores: none, since nobody has annotated test; reports/results will have what was found there"
+    assert what in said
+
+
 def test_values_that_are_the_papers_are_the_defaults(project: Path) -> None:
     weights_header(project / "w.safetensors", "caffenet", {"input": "BGR, minus (104, 117, 123)"})
     init(project, "caffenet", "w.safetensors", "paper")
@@ -107,6 +123,44 @@ def test_values_that_are_the_papers_are_the_defaults(project: Path) -> None:
         assert groups.of(group, model) == model()
     tuning = groups.of("finetune", FinetuneSettings).model_dump()
     assert tuning == FinetuneSettings().model_dump() | {"image_cache_mb": tuning["image_cache_mb"]}
+
+
+@pytest.mark.parametrize("preset", ["small", "medium", "paper"])
+def test_spp_net_is_fine_tuned_and_detects_as_its_authors_do(project: Path, preset: str) -> None:
+    """Where R-CNN's authors and SPP-net's differ; the shipped file says it too."""
+    weights_header(project / "w.safetensors", "zf5", {"input": "BGR, minus (104, 117, 123)"})
+    init(project, "zf5", "w.safetensors", preset)
+    shipped = yaml.safe_load((ROOT / "detectors/sppnet/params.yaml").read_text())
+    expected = {
+        "rcnn": {"sampling": "replacement", "new_layer_bias": 0, "decay_biases": False, "new_layer_lr": 10}
+        | {"bg_iou_low": 0, "order": "cut_then_suppress", "score_floor": None, "rank_factor": 40, "max_per_class": 100},
+        "sppnet": {"sampling": "blocks", "new_layer_bias": 1, "decay_biases": True, "new_layer_lr": 1}
+        | {"bg_iou_low": 0.1, "order": "suppress_then_cut", "score_floor": -1.5, "rank_factor": 100}
+        | {"max_per_class": 100},
+    }
+    for name, values in expected.items():
+        document = yaml.safe_load(Layout(project, name).params_file.read_text())
+        found = document["finetune"] | document["detect"]
+        assert {key: found[key] for key in values} == values
+    both = shipped["finetune"] | shipped["detect"]
+    assert {key: both[key] for key in expected["sppnet"]} == expected["sppnet"]
+
+
+@pytest.mark.parametrize("network", ["vgg16", "alexnet"])
+def test_the_mini_batch_of_o_net_is_the_authors(project: Path, network: str) -> None:
+    """24 windows, a quarter of them positive, for O-Net (vgg16); 128 for any other network."""
+    windows = {"vgg16": (6, 18), "alexnet": (32, 96)}[network]
+    lines = init(project, network, "IMAGENET1K_V1", "paper")
+    tuning = load_params(Layout(project)).groups.of("finetune", FinetuneSettings)
+    assert (tuning.fg_per_batch, tuning.bg_per_batch) == windows
+    comment = "# the authors' code's, for O-Net; the paper: 96"
+    assert (comment in (project / "params.yaml").read_text()) == (network == "vgg16")
+    said = "24 windows each, 6 of them positive, as in the authors' code for O-Net"
+    assert any(said in line for line in lines) == (network == "vgg16")
+    for preset in ("small", "medium"):
+        init(project, network, "IMAGENET1K_V1", preset)
+        tuning = load_params(Layout(project)).groups.of("finetune", FinetuneSettings)
+        assert tuning.fg_per_batch * 4 == tuning.fg_per_batch + tuning.bg_per_batch in (32, 128)
 
 
 def test_comments_stay_and_say_whose_a_value_is(project: Path) -> None:

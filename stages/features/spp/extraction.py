@@ -132,7 +132,7 @@ class SppExtractor:
         return buffer
 
     def _features(self, batch: Tensor) -> dict[str, NDArray[Any]]:
-        """Of pooled vectors [FC_BATCH, d]: float32 [FC_BATCH, length] per layer."""
+        """Compute the layers of pooled vectors [FC_BATCH, d]: float32 [FC_BATCH, length] each."""
         outputs = {}
         if self._parts.fc is not None:
             with part("fc", self._device):

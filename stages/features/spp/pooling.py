@@ -44,7 +44,7 @@ def pool_windows(
 
 
 def _plan(levels: tuple[int, ...], average: bool) -> NDArray[np.int64]:
-    """In which order levels are pooled, and from what: rows of (n, its first bin, m, the first bin of m).
+    """Plan in which order levels are pooled, and from what: rows of (n, its first bin, m, the first bin of m).
 
     Where n divides another level m, a bin of n is exactly (m / n) squared bins of m: their rows begin at
     floor(i h / n) and end at ceil((i + 1) h / n), and neighbours leave no gap. Else m is 0: from the map itself,

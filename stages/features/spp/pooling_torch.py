@@ -26,7 +26,7 @@ def pool_windows_torch(fmap: Tensor, windows: Tensor, levels: Sequence[int], poo
 
 
 def _maxima(fmap: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
-    """Of rectangles, four of int64 [n, bins]: [n, bins, c]."""
+    """Find the maxima of rectangles, whose four sides are int64 [n, bins] each: [n, bins, c]."""
     h, w, c = fmap.shape
     tall, wide = _exponent(bottom - top), _exponent(right - left)
     most_tall, most_wide = int(tall.max()), int(wide.max())

@@ -1,6 +1,7 @@
 """The stages svm, bbox and detect one after another over a store of made-up features."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +209,18 @@ def test_only_what_a_model_is_trained_from_trains_it_again(
     assert retrained(root, stage, other)
     assert not retrained(root, stage, settings)
     assert (root / f"artifacts/{stage}/model.h5").read_bytes() == first
+
+
+@pytest.mark.parametrize(("stage", "settings"), [("svm", SVM_SETTINGS), ("bbox", BBOX_SETTINGS)])
+def test_a_model_that_the_store_has_needs_no_features(root: Path, stage: str, settings: Settings) -> None:
+    first = run(root, stage, settings)
+    model = first.output("model").read_bytes()
+    assert first.tally.computed == 1
+    shutil.rmtree(root / "store/objects/features")
+    first.output("model").unlink()
+    again = run(root, stage, settings)
+    assert again.output("model").read_bytes() == model
+    assert (again.computed, again.tally.computed) == ([], 0)
 
 
 def test_what_a_detection_depends_on(root: Path) -> None:

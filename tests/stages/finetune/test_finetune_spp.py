@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from stage_context import Messages, StageContext
 from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
-from stages.features.maps import MapsCompute, described, map_name, map_task
+from stages.features.maps import MapsCompute, map_name, map_task, maps_made_of
 from stages.features.settings import FeaturesSettings, SppSettings
 from stages.features.spp.extraction import Spp, SppExtractor
 from stages.finetune.batches import PooledWindows, checked_length, pooled_windows
@@ -71,7 +72,7 @@ def picture_of(which: ImageRecord) -> np.ndarray:
 
 def batches_of(net: Network, storage: str = "float16", cache_bytes: int = 1 << 20) -> PooledWindows:
     """Batches of maps computed as the stage computes them."""
-    made_of = described(net, SPP.scales_px, "float32", storage)
+    made_of = maps_made_of(net, SPP.scales_px, "float32", storage)
     compute = MapsCompute(picture_of, net, "cpu", made_of)
     objects = [compute(map_task(record(i), made_of, mirrored=True)).arrays for i in range(len(SHAPES))]
     return pooled_windows(net, lambda name: objects[name[0]][map_name(*name[1:])], SHAPES, SPP, cache_bytes=cache_bytes)
@@ -267,6 +268,23 @@ def test_other_rates_windows_and_head_compute_no_map_again(tmp_path: Path) -> No
     assert after.computed == []
 
 
+@pytest.mark.parametrize("mirror", [True, False])
+def test_weights_that_the_store_has_need_no_map_and_no_proposals(tmp_path: Path, mirror: bool) -> None:
+    first = Project(tmp_path, mirror=mirror)
+    first.run()
+    maps, weights = first.listed("maps"), first.output("weights").read_bytes()
+    assert first.tally.computed == 1  # the weights; StageContext counts the maps apart
+    again = Project(tmp_path, mirror=mirror)
+    again.run()
+    assert again.listed("maps").entries == maps.entries  # gc spares them as before
+    shutil.rmtree(again.store.path("finetune", maps.entries[1][1]))
+    shutil.rmtree(tmp_path / "store/objects/proposals")
+    again.run()
+    assert again.listed("maps").entries == (maps.entries[0], *maps.entries[2:])
+    assert (again.computed, again.tally.computed) == ([], 0)
+    assert again.output("weights").read_bytes() == weights
+
+
 def test_maps_are_of_the_precision_trained_at(tmp_path: Path) -> None:
     for precision in ("float32", "bfloat16"):
         project = Project(tmp_path, precision=precision, iterations=1)
@@ -356,7 +374,7 @@ def test_maps_too_large_for_float16_are_named() -> None:
 
 def test_what_computes_maps_can_be_sent_to_other_processes() -> None:
     net = network()
-    compute = MapsCompute(picture_of, net, "cpu", described(net, SPP.scales_px, "float32", "float16"))
+    compute = MapsCompute(picture_of, net, "cpu", maps_made_of(net, SPP.scales_px, "float32", "float16"))
     sent = pickle.loads(pickle.dumps(compute))
     task = map_task(record(1), compute.made_of, mirrored=True)
     here, there = compute(task).arrays, sent(task).arrays

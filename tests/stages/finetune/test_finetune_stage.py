@@ -1,6 +1,7 @@
 """The stage's entry with a small context: what it writes, passes on, resumes and refuses."""
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,19 @@ def test_stopped_run_goes_on_only_with_the_same_parameters(tmp_path: Path) -> No
         assert ctx.log.seen[:1] == first, changes
     for name in ("weights", "curve"):
         assert ctx.output(name).read_bytes() == whole.output(name).read_bytes()
+
+
+def test_weights_that_the_store_has_need_no_proposals_and_no_picture(tmp_path: Path) -> None:
+    ctx = FakeContext(tmp_path)
+    ctx.run()
+    weights = ctx.output("weights").read_bytes()
+    shutil.rmtree(tmp_path / "store/objects/proposals")
+    again = StageContext(tmp_path, "finetune", {"finetune": ctx.settings(FinetuneSettings)}, seed=3)  # has no pictures
+    again.change(features=FeaturesSettings(context_px=4))
+    ctx.output("weights").unlink()
+    again.run()
+    assert again.output("weights").read_bytes() == weights
+    assert (again.computed, again.tally.computed, again.listed("maps").entries) == ([], 0, ())
 
 
 def test_no_objects_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from waiting import HANG_S
 
 from stages.kernels.threads import Threads
 
@@ -19,7 +20,7 @@ def test_results_in_the_order_of_the_arguments(workers: int, count: int) -> None
 
 def test_the_caller_works_too_beside_the_others() -> None:
     """Three calls that wait for each other come to an end only in three threads at once, one of them the caller's."""
-    meeting = threading.Barrier(3, timeout=20)
+    meeting = threading.Barrier(3, timeout=HANG_S)
 
     def call(_: int) -> threading.Thread:
         meeting.wait()
@@ -58,7 +59,7 @@ def test_an_exception_reaches_the_caller_once_no_thread_is_at_work(failing: int)
 
 @pytest.mark.parametrize("callers", [True, False])
 def test_after_an_exception_in_any_thread_no_further_call_is_begun(callers: bool) -> None:
-    met = threading.Barrier(2, timeout=20)
+    met = threading.Barrier(2, timeout=HANG_S)
     begun: list[int] = []
 
     def call(i: int) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import pytest
 import torch
+from waiting import HANG_S
 
 from stages.networks.forward import CPU, deterministic
 
@@ -47,24 +48,24 @@ def test_opencvs_number_comes_back_with_the_last_caller_torchs_with_each() -> No
         torch.set_num_threads(2)
         with deterministic():
             inside.set()
-            leave.wait(60)
+            leave.wait(HANG_S)
             during = torch.get_num_threads()
         return during, *counts()
 
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(stay)
-        inside.wait(60)
+        inside.wait(HANG_S)
         with deterministic():
             assert counts() == (1, 1)
         assert counts() == (2, 1)  # the other is still inside
         leave.set()
-        assert other.result(60) == (1, 2, 2)
+        assert other.result(HANG_S) == (1, 2, 2)
     assert counts() == (2, 2)
 
 
 @pytest.mark.parametrize(("device", "most"), [(CPU, 4), (CUDA, 1)])
 def test_on_cuda_one_computes_at_a_time_while_others_may_prepare(device: torch.device, most: int) -> None:
-    together, computing, preparing = threading.Barrier(4), [0], [0]
+    together, at_once, computing, preparing = threading.Barrier(4), threading.Barrier(most), [0], [0]
     seen: list[tuple[int, int]] = []
     lock = threading.Lock()
 
@@ -72,12 +73,13 @@ def test_on_cuda_one_computes_at_a_time_while_others_may_prepare(device: torch.d
         with deterministic():
             with lock:
                 preparing[0] += 1
-            together.wait(60)  # all four prepare at once, on CUDA too
+            together.wait(HANG_S)  # all four prepare at once, on CUDA too
             with deterministic(device), deterministic(device):
                 with lock:
                     computing[0] += 1
                     seen.append((computing[0], preparing[0]))
-                time.sleep(0.05)
+                at_once.wait(HANG_S)  # so many do compute beside each other, however slow the machine is
+                time.sleep(0.05)  # for more to come, if they could
                 with lock:
                     computing[0] -= 1
 

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from network_parts import trunk_of
 from torch import memory_format
+from waiting import HANG_S
 
 from cache.errors import StageError
 from stages.networks.architectures import ARCHITECTURES, NAMED_LAYERS, ArchitectureName
@@ -77,7 +78,7 @@ def test_parameters_name_the_architectures_and_their_layers_and_need_no_torch() 
         assert NetworkSettings(name=name).named_layers == tuple(architecture.nodes)
         assert set(architecture.nodes) <= set(NAMED_LAYERS)
     check = "import sys, stages.networks.settings; assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
-    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=HANG_S)
 
 
 def test_vgg16_has_its_published_size() -> None:

@@ -1,5 +1,6 @@
 """The stage's entry: given weights in their normalised form, training, and a dataset without a classification set."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from stage_context import Messages, StageContext
 
-from cache import digest_file
+from cache import digest_file, digest_json
 from cache.errors import StageError
 from manifests import DatasetError, ReadOptions, decode_image, import_dataset, load_dataset
 from stages.networks.network import build
@@ -84,6 +85,11 @@ def test_a_stopped_run_goes_on_only_with_the_same_parameters(
     assert ctx.log.seen[0] == first
 
 
+def register(tmp_path: Path) -> None:
+    """Import the pictures, or import them again."""
+    import_dataset("folders", tmp_path / "pictures", "toy", ReadOptions(), tmp_path / "artifacts")
+
+
 def class_folders(tmp_path: Path, n: int = 12) -> Path:
     """A registered dataset of two classes, pictures of different sizes; returns its registered folder."""
     rng = np.random.default_rng(0)
@@ -91,7 +97,7 @@ def class_folders(tmp_path: Path, n: int = 12) -> Path:
         file = tmp_path / "pictures" / ("train" if i < n - 2 else "test") / "ab"[i % 2] / f"{i}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20 + i % 9, 33 - i % 9, 3), np.uint8)).save(file)
-    import_dataset("folders", tmp_path / "pictures", "toy", ReadOptions(), tmp_path / "artifacts")
+    register(tmp_path)
     return tmp_path / "artifacts/datasets/toy"
 
 
@@ -109,7 +115,8 @@ def test_class_folders_are_held_out_by_seed_and_never_from_another_split(tmp_pat
     data, digest = registered_pictures(folder, "train", 0.25, seed=1)
     records = load_dataset(folder / "manifest.json").split("train")
     assert len(data.labels) == 40 and (~data.train).sum() == 10
-    assert digest == digest_file(folder / "manifest.json")
+    pictures = [[digest_file(tmp_path / "pictures" / record.file_name), record.category] for record in records]
+    assert digest == digest_json({"classes": ["a", "b"], "pictures": pictures})
     np.testing.assert_array_equal(data.labels, [r.category for r in records])
     for row in (0, 7):
         pixels = decode_image((tmp_path / "pictures" / records[row].file_name).read_bytes(), "x")
@@ -145,6 +152,14 @@ def test_only_what_the_weights_are_trained_from_trains_them_again(tmp_path: Path
     assert not trained()
     assert (tmp_path / "artifacts/pretrain/weights.safetensors").read_bytes() == first
     assert not list((tmp_path / "artifacts/checkpoints/pretrain").iterdir())
+    Image.fromarray(np.full((40, 50, 3), 9, np.uint8)).save(tmp_path / "pictures/test/b/more.png")
+    register(tmp_path)
+    assert not trained()  # the test split's
+    Image.fromarray(np.full((40, 50, 3), 9, np.uint8)).save(tmp_path / "pictures/train/b/more.png")
+    register(tmp_path)
+    assert trained()
+    shutil.rmtree(tmp_path / "pictures")
+    assert not trained()  # and no picture is read
 
 
 def test_one_picture_cannot_be_normalised() -> None:

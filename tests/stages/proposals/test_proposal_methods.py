@@ -16,11 +16,10 @@ from stages.boxes.geometry import iou
 from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 from stages.proposals import opencv
 from stages.proposals.cost import large_pictures
-from stages.proposals.methods import all_found, proposals_of
+from stages.proposals.methods import all_found, key_params, proposals_of
 from stages.proposals.recall import ImageBoxes, recall_summary
 from stages.proposals.settings import ProposalsSettings
 from stages.proposals.sliding_window import sliding_windows
-from stages.proposals.stage import key_params
 
 WINDOWS = {"scales_px": (32, 64), "aspects": (0.5, 1, 2), "stride": 0.25, "min_side_px": 20, "max_proposals": 10**6}
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from waiting import HANG_S
 
 from cache.errors import StageError
 from stages.training.checkpoint import Checkpoint
@@ -131,7 +132,7 @@ run(Path({folder!r}), log=QuietLog(lambda done: os.kill(os.getpid(), signal.SIGK
 
 def test_killed_process_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     script = KILLED.format(root=str(ROOT), here=str(Path(__file__).parent), folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=HANG_S)
     assert done.returncode == -signal.SIGKILL
     log = QuietLog()
     resumed, _ = run(tmp_path, log=log)

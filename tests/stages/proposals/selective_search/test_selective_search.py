@@ -1,6 +1,8 @@
 """Selective search as a whole: ranking, size filter, resizing, determinism, region masks."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,46 @@ def test_ranking_filters_dedupes_and_sorts_by_random_priority() -> None:
     priorities = np.array([1.0, 1.0, 20.0, 3.0, 5.0])  # products: .9, .5 (too narrow), 2, 1.5 (repeats the first), 1
     assert order_candidates(boxes, priorities, rng, 20, 10).tolist() == [0, 4, 2]
     assert order_candidates(boxes, priorities, rng, 20, 2).tolist() == [0, 4]
+
+
+@settings(max_examples=80)
+@given(st.integers(0, 2**32), st.integers(0, 40), st.sampled_from([1, 20]), st.sampled_from([None, 0, 1, 5, 100]))
+def test_ranking_is_the_authors_loop_and_nothing_is_cut_unless_asked(
+    seed: int, n: int, min_side: int, limit: int | None
+) -> None:
+    """selective_search_boxes.m: priority times U(0, 1), rising; then short sides out; then the first of equals."""
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 3, (n, 2)) * 7
+    boxes = np.concatenate([corner, corner + rng.choice([1, 19, 20, 21, 40], (n, 2))], 1).astype(np.int32)
+    priorities = rng.integers(1, 30, n).astype(np.float64)
+    drawn = np.random.default_rng(seed).random(n)
+    expected, rows = [], []
+    for i in sorted(range(n), key=lambda i: priorities[i] * drawn[i]):
+        x1, y1, x2, y2 = boxes[i].tolist()
+        inclusive = (x1 + 1, y1 + 1, x2, y2)  # their 1-based corners
+        if inclusive[2] - inclusive[0] + 1 < min_side or inclusive[3] - inclusive[1] + 1 < min_side:
+            continue
+        if inclusive not in rows:
+            rows.append(inclusive)
+            expected.append(i)
+    found = order_candidates(boxes, priorities, np.random.default_rng(seed), min_side, limit)
+    assert found.tolist() == (expected if limit is None else expected[:limit])
+
+
+@settings(max_examples=80)
+@given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([100, 500]), st.integers(0, 2**32))
+def test_boxes_come_back_by_the_authors_formula(width: int, height: int, searched: int, seed: int) -> None:
+    """(b - 1) * W / 500 + 1 for each 1-based inclusive corner, not rounded; cut to the image, which is ours."""
+    at = working_size(width, height, searched)
+    assert at == (searched, math.ceil(Fraction(height * searched, width)))  # imresize: the other side rounded up
+    rng = np.random.default_rng(seed)
+    x, y = (np.sort(rng.integers(0, side, (6, 2)), axis=1) for side in at)
+    boxes = np.stack([x[:, 0], y[:, 0], x[:, 1] + 1, y[:, 1] + 1], axis=1).astype(np.int32)
+    for box, found in zip(boxes.tolist(), to_image(boxes, width, height, searched).tolist(), strict=True):
+        one_based = (box[0] + 1, box[1] + 1, box[2], box[3])
+        theirs = [(b - 1) * width / searched + 1 for b in one_based]
+        ours = [theirs[0] - 1, theirs[1] - 1, min(theirs[2], width), min(theirs[3], height)]
+        assert found == pytest.approx(ours, rel=1e-6, abs=1e-4)
 
 
 def test_resizing_and_mapping_back_follow_the_authors_arithmetic() -> None:
