@@ -25,13 +25,14 @@ from .network import Shared, load_regions, save_regions
 from .settings import ImageSettings
 from .training import (
     batches,
+    check_objects,
     frozen_of,
     identity,
     image_digests,
-    inputs_of,
+    map_inputs,
+    pixel_inputs,
     schedule_of,
     solver_of,
-    training_records,
     training_run,
 )
 
@@ -43,7 +44,7 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(FastSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     own_convolutions = not ctx.has("maps")
-    records, proposals = training_records(ctx), ctx.artifact("proposals")
+    records, proposals = ctx.dataset().split("train"), ctx.artifact("proposals")
     images = TrainingImages(
         records,
         short_px=scale.short_px,
@@ -53,13 +54,22 @@ def run(ctx: Context) -> None:
     )
     maps = [] if own_convolutions else [ctx.artifact("maps").keys]
     regions = {record.id: _key(proposals, record) for record in records}
-    params = identity(ctx, network, fast=settings.identity(), maps=scale.model_dump(mode="json"))
+    params = identity(
+        network,
+        seed=ctx.seed,
+        node=ctx.node.name,
+        classes=ctx.dataset().classes,
+        device=ctx.device,
+        fast=settings.identity(),
+        maps=scale.model_dump(mode="json"),
+    )
     inputs: dict[str, Any] = {
         "images": digest_json(image_digests(records, regions, *maps)),
         "weights": digest_file(ctx.input("weights")),
     }
+    check_objects(images, "fast")
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
-    loop = training_run(settings, ctx.node.name, "fast", ctx)
+    loop = training_run(settings, ctx.node.name, "fast", seed=ctx.seed, workers=ctx.workers)
 
     def teach() -> None:
         classes = ctx.dataset().classes
@@ -76,11 +86,16 @@ def run(ctx: Context) -> None:
         network.fast.to(device_of(ctx.device))
         model = Shared(network, trunk=own_convolutions, rpn=False, fast=True)
         name = batches(images, entries, settings.images_per_batch, loop)
+        given = (
+            pixel_inputs(ctx.image, network, images, settings.image_cache_mb)
+            if own_convolutions
+            else map_inputs(ctx.store, ctx.artifact("maps"), images, settings.image_cache_mb)
+        )
         curve = train(
             model,
             solver_of(model, frozen_of(network, scale.frozen, trunk=own_convolutions), settings),
             schedule=schedule_of(settings),
-            draw=fast_batches(targets, norm, inputs_of(ctx, network, images, settings), name, loop),
+            draw=fast_batches(targets, norm, given, name, loop),
             loss=fast_terms(pooling, settings.precision),
             run=loop,
             checkpoint=checkpoint,

@@ -39,14 +39,14 @@ from .settings import ImageSettings, JointSettings
 from .training import (
     arithmetic,
     batches,
+    check_objects,
     frozen_of,
     identity,
     image_digests,
-    inputs_of,
     on_device,
+    pixel_inputs,
     schedule_of,
     solver_of,
-    training_records,
     training_run,
 )
 
@@ -138,13 +138,16 @@ def run(ctx: Context) -> None:
         ctx.settings(SuppressionSettings),
     )
     network = load_regions(ctx.input("weights"), scale.layer)
-    records, classes = training_records(ctx), ctx.dataset().classes
+    records, classes = ctx.dataset().split("train"), ctx.dataset().classes
     images = TrainingImages(
         records, short_px=scale.short_px, long_px=scale.long_px, difficult=anchors.difficult, mirror=settings.mirror
     )
     params = identity(
-        ctx,
         network,
+        seed=ctx.seed,
+        node=ctx.node.name,
+        classes=classes,
+        device=ctx.device,
         joint=settings.identity(),
         rpn=anchors.model_dump(mode="json"),
         fast=rois.model_dump(mode="json"),
@@ -152,8 +155,11 @@ def run(ctx: Context) -> None:
         maps=scale.model_dump(mode="json"),
     )
     inputs = {"images": digest_json(image_digests(records)), "weights": digest_file(ctx.input("weights"))}
+    check_objects(images, "rpn")
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
-    loop = training_run(settings, ctx.node.name, "joint", ctx, settings.iter_size)
+    loop = training_run(
+        settings, ctx.node.name, "joint", seed=ctx.seed, workers=ctx.workers, iter_size=settings.iter_size
+    )
 
     def teach() -> None:
         network.add_rpn(rpn_shape(anchors, network), torch_generator(loop.seed, "joint", "new layers of rpn"))
@@ -170,7 +176,7 @@ def run(ctx: Context) -> None:
         model = Shared(network, trunk=True, rpn=True, fast=True)
         rule = targets.loss_rule(entries)
         keep = ProposalRule(settings.before_nms, suppression.nms_iou, settings.after_nms, suppression.min_side_px)
-        given = inputs_of(ctx, network, images, settings)
+        given = pixel_inputs(ctx.image, network, images, settings.image_cache_mb)
         curve = train(
             model,
             solver_of(model, frozen_of(network, scale.frozen, trunk=True), settings),

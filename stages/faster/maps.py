@@ -18,8 +18,7 @@ from torch import Tensor
 from cache import Payload, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, ImageTask, ReadImage
+from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.fast.images import ScaledSize, network_image, scaled_size
 from stages.networks.forward import deterministic, device_of
 from stages.stopwatch import part
@@ -147,11 +146,8 @@ class MapsCompute(Compute):
         size = self.map_pass.size_of(record.width, record.height)
         attrs = {
             **self.made_of,
-            "image": record.file_name,
-            "image_sha256": record.sha256,
-            "box_convention": BOX_CONVENTION,
+            **image_attrs(record, len(maps)),
             "order": "row, column, channel",
             "scaled_px": [size.width, size.height],
-            "count": len(maps),
         }
         return Payload(maps, attrs, "zarr")

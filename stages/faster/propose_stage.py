@@ -15,8 +15,7 @@ import numpy as np
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask, ReadImage
+from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
 from stages.fast.images import scaled_size
 from stages.proposals.recall import ImageBoxes, recall_summary
 from stages.rpn.propose import mean_sizes
@@ -66,10 +65,7 @@ class ProposeCompute(Compute):
         size = self.map_pass.size_of(record.width, record.height)
         found = self.proposer(fmap, size, record.sha256, training=bool(task.args["training"]))
         attrs = {
-            "image": record.file_name,
-            "image_sha256": record.sha256,
-            "box_convention": BOX_CONVENTION,
-            "count": len(found.boxes),
+            **image_attrs(record, len(found.boxes)),
             "method": "rpn",
         }
         return Payload({"boxes": found.boxes, "scores": found.scores, "anchors": found.anchors}, attrs, "hdf5")

@@ -13,8 +13,7 @@ from typing import Any
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.boxes.geometry import BOX_CONVENTION
-from stages.contract import Compute, Context, ImageTask, ReadImage
+from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
 from stages.detections.thresholds import stored_thresholds
 from stages.fast.settings import RoiDetectSettings
 
@@ -65,10 +64,7 @@ class RoiDetectCompute(Compute):
         found = self.scorer.candidates(fmap, size, boxes, record.width, record.height)
         kept = self.scorer.kept(found)
         attrs: dict[str, Any] = {
-            "image": record.file_name,
-            "image_sha256": record.sha256,
-            "box_convention": BOX_CONVENTION,
-            "count": len(kept.bbox),
+            **image_attrs(record, len(kept.bbox)),
             "classes": list(self.classes),
             "classifier": "softmax",
             "layers": ["fc7", "fc7"],

@@ -20,13 +20,14 @@ from .rpn_training import AnchorTargets, fold, reach_lines, rpn_batches, rpn_sha
 from .settings import ImageSettings
 from .training import (
     batches,
+    check_objects,
     frozen_of,
     identity,
     image_digests,
-    inputs_of,
+    map_inputs,
+    pixel_inputs,
     schedule_of,
     solver_of,
-    training_records,
     training_run,
 )
 
@@ -38,7 +39,7 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(RpnSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     own_convolutions = not ctx.has("maps")
-    records = training_records(ctx)
+    records = ctx.dataset().split("train")
     images = TrainingImages(
         records,
         short_px=scale.short_px,
@@ -47,13 +48,22 @@ def run(ctx: Context) -> None:
         mirror=settings.mirror,
     )
     maps = [] if own_convolutions else [ctx.artifact("maps").keys]
-    params = identity(ctx, network, rpn=settings.identity(), maps=scale.model_dump(mode="json"))
+    params = identity(
+        network,
+        seed=ctx.seed,
+        node=ctx.node.name,
+        classes=ctx.dataset().classes,
+        device=ctx.device,
+        rpn=settings.identity(),
+        maps=scale.model_dump(mode="json"),
+    )
     inputs = {
         "images": digest_json(image_digests(records, *maps)),
         "weights": digest_file(ctx.input("weights")),
     }
+    check_objects(images, "rpn")
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
-    loop = training_run(settings, ctx.node.name, "rpn", ctx)
+    loop = training_run(settings, ctx.node.name, "rpn", seed=ctx.seed, workers=ctx.workers)
 
     def teach() -> None:
         network.add_rpn(rpn_shape(settings, network), torch_generator(loop.seed, "rpn", "new layers"))
@@ -66,13 +76,16 @@ def run(ctx: Context) -> None:
         network.rpn.to(device_of(ctx.device))
         model = Shared(network, trunk=own_convolutions, rpn=True, fast=False)
         rule = targets.loss_rule(entries)
+        given = (
+            pixel_inputs(ctx.image, network, images, settings.image_cache_mb)
+            if own_convolutions
+            else map_inputs(ctx.store, ctx.artifact("maps"), images, settings.image_cache_mb)
+        )
         curve = train(
             model,
             solver_of(model, frozen_of(network, scale.frozen, trunk=own_convolutions), settings),
             schedule=schedule_of(settings),
-            draw=rpn_batches(
-                targets, inputs_of(ctx, network, images, settings), batches(images, entries, 1, loop), loop
-            ),
+            draw=rpn_batches(targets, given, batches(images, entries, 1, loop), loop),
             loss=rpn_terms(rule, settings.precision),
             run=loop,
             checkpoint=checkpoint,

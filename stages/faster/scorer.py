@@ -12,8 +12,9 @@ from cache import digest_array, digest_json
 from cache.errors import StageError
 from stages.detections.suppression import Candidates, ImageDetections
 from stages.fast.detections import candidates_of, detections_of
-from stages.fast.head import FastHead
+from stages.fast.head import FastHead, roi_scores
 from stages.fast.images import ScaledSize
+from stages.fast.rois import TargetNorm
 from stages.fast.settings import RoiDetectSettings
 from stages.fast.svd import compressed
 from stages.networks.forward import deterministic, device_of
@@ -33,7 +34,7 @@ def fast_digest(network: RegionNetwork) -> str:
     return digest_json({"norm": digest_array(norm.mean, norm.std), "pooling": pooling, **tensors})
 
 
-def _trained(network: RegionNetwork) -> tuple[FastHead, Any]:
+def _trained(network: RegionNetwork) -> tuple[FastHead, TargetNorm]:
     if network.fast is None or network.norm is None:
         raise StageError("the network holds no trained Fast R-CNN; run `dvc repro`")
     return network.fast, network.norm
@@ -58,36 +59,20 @@ class RoiScorer:
             fmap: the map [y, x, c] or [1, y, x, c] of the image scaled to ``size``.
         """
         regions = np.asarray(boxes, np.float32).reshape(-1, 4)
-        probabilities, transforms = self._scores(as_input(fmap), size, regions)
-        settings = self._settings
-        by_rank = settings.rank_factor is not None
+        with torch.inference_mode(), deterministic(self.device), part("regions", self.device):
+            ready = as_input(fmap).to(self.device)
+            scale = (size.scale_x, size.scale_y)
+            probabilities, transforms = roi_scores(self._head, self._pooling, self._norm, ready, regions, scale)
+        by_rank = self._settings.rank_factor is not None
         return candidates_of(
             probabilities,
-            self._norm.denormalise(transforms),
+            transforms,
             regions,
             width,
             height,
-            score_floor=settings.score_floor,
+            score_floor=self._settings.score_floor,
             max_per_class=MAX_PER_CLASS if by_rank else None,
         )
-
-    def _scores(
-        self, fmap: Tensor, size: ScaledSize, regions: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Probabilities [n, n_classes + 1] and normalised transforms [n, n_classes, 4]; each window of cells once."""
-        n_classes = self._head.n_classes
-        if not len(regions):
-            return np.zeros((0, n_classes + 1), np.float32), np.zeros((0, n_classes, 4), np.float32)
-        scale = (size.scale_x, size.scale_y)
-        rows, which = self._pooling.distinct(regions, scale)
-        with torch.inference_mode(), deterministic(self.device):
-            with part("pooling", self.device):
-                pooled = self._pooling(fmap.to(self.device), regions[rows], scale)
-            with part("fc", self.device):
-                logits, transforms = self._head(pooled)
-                probabilities = logits.softmax(1).cpu().numpy()
-            moved = transforms.cpu().numpy()
-        return probabilities[which], moved[which]
 
     def __call__(
         self, fmap: Tensor | NDArray[Any], size: ScaledSize, boxes: NDArray[np.floating], width: int, height: int

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import Store
+from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import ImageRecord
-from manifests.select import training_images
-from stages.contract import Context
+from stages.contract import ReadImage
 from stages.features.objects import ground_truth_digest
 from stages.finetune.batches import ArrayCache
 from stages.networks.forward import device_of
@@ -20,22 +19,24 @@ from stages.training.loop import TrainingRun, generator
 from stages.training.settings import SolverSettings
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
-from .images import Entry, Inputs, MapInputs, PixelInputs, TrainingImages, in_epochs
+from .images import Entry, MapInputs, PixelInputs, TrainingImages, in_epochs
 from .maps import AS_IT_IS, MIRRORED
 from .network import RegionNetwork, Shared, frozen_parameters
 
 
-def training_run(settings: SolverSettings, node: str, group: str, ctx: Context, iter_size: int = 1) -> TrainingRun:
+def training_run(
+    settings: SolverSettings, node: str, group: str, *, seed: int, workers: int, iter_size: int = 1
+) -> TrainingRun:
     """Return the training loop's view of the parameters of ``group``, whose randomness is that of this node alone."""
     return TrainingRun(
         stage=group,
         iterations=settings.iterations,
         eval_every=settings.eval_every,
         checkpoint_every=settings.checkpoint_every,
-        seed=_seed_of(ctx.seed, node),
+        seed=_seed_of(seed, node),
         iter_size=iter_size,
         train_batch_norm=False,
-        workers=ctx.workers,
+        workers=workers,
     )
 
 
@@ -77,16 +78,16 @@ def on_device(array: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(array).to(device, memory_format=torch.channels_last)
 
 
-def inputs_of(ctx: Context, network: RegionNetwork, images: TrainingImages, settings: SolverSettings) -> Inputs:
-    """Return what gives the network's input of each training image: stored maps where there are, else pixels."""
-    cache_bytes = settings.image_cache_mb << 20
-    if not ctx.has("maps"):
-        read = ctx.image
-        pixels: ArrayCache[int] = ArrayCache(lambda index: read(images.records[index]), cache_bytes)
-        return PixelInputs(pixels, images.sizes, network.network.input)
-    listed, store = ctx.artifact("maps"), ctx.store
+def pixel_inputs(read: ReadImage, network: RegionNetwork, images: TrainingImages, cache_mb: int) -> PixelInputs:
+    """Return what gives each training image's pixels as the network takes them."""
+    pixels: ArrayCache[int] = ArrayCache(lambda index: read(images.records[index]), cache_mb << 20)
+    return PixelInputs(pixels, images.sizes, network.network.input)
+
+
+def map_inputs(store: Store, listed: Artifact, images: TrainingImages, cache_mb: int) -> MapInputs:
+    """Return what gives each training image's stored map; StageError for an image without one."""
     keys = [_key(listed.keys, record) for record in images.records]
-    return MapInputs(ArrayCache(_map_reader(store, listed.stage, keys), cache_bytes))
+    return MapInputs(ArrayCache(_map_reader(store, listed.stage, keys), cache_mb << 20))
 
 
 def _map_reader(store: Store, stage: str, keys: Sequence[str]) -> Callable[[tuple[int, bool]], np.ndarray]:
@@ -113,25 +114,28 @@ def batches(
     return in_epochs(entries, wide, per_batch, lambda epoch: generator(run.seed, run.stage, "epoch", epoch))
 
 
-def training_records(ctx: Context) -> list[ImageRecord]:
-    """Return the images of the train split; StageError where none shows an object."""
-    records = training_images(ctx.dataset(), None)
-    if not any((~record.crowd).any() for record in records):
-        raise StageError(f"{ctx.node.name}: no image of the train split shows an object; annotate some")
-    return records
-
-
-def identity(ctx: Context, network: RegionNetwork, **settings: Any) -> dict[str, Any]:
+def identity(
+    network: RegionNetwork, *, seed: int, node: str, classes: Sequence[str], device: str, **settings: Any
+) -> dict[str, Any]:
     """Return the parameters that a training's result depends on, beside its inputs, as JSON."""
     return {
-        "seed": ctx.seed,
-        "node": ctx.node.name,
+        "seed": seed,
+        "node": node,
         "layer": network.layer,
         **settings,
-        "classes": list(ctx.dataset().classes),
+        "classes": list(classes),
         "torch": torch.__version__,
-        "device": device_of(ctx.device),
+        "device": device_of(device),
     }
+
+
+def check_objects(images: TrainingImages, group: str) -> None:
+    """Raise StageError where no image shows an object to train on."""
+    if not any(len(images.objects(Entry(i, mirrored=False)).boxes) for i in range(len(images.records))):
+        raise StageError(
+            f"{group}: no image of the train split shows an object that is trained on; annotate some, or set "
+            f"{group}.difficult to true if all are marked difficult"
+        )
 
 
 def image_digests(records: Sequence[ImageRecord], *more: dict[int, str]) -> list[list[str]]:
