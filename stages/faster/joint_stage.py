@@ -5,45 +5,30 @@ Writes the network with both heads (``weights.safetensors``) and the curve. Cost
 image and 128 regions, ``joint.iter_size`` times an iteration.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-from torch import Tensor
-
 from cache import digest_file, digest_json
-from stages.boxes.geometry import Boxes
 from stages.contract import Context
-from stages.fast.images import ScaledSize
-from stages.fast.loss import fast_loss
-from stages.fast.pooling import RoiPooling
-from stages.fast.rois import TargetNorm, draw_rois
+from stages.fast.rois import TargetNorm
 from stages.fast.settings import JointRoiSettings
 from stages.networks.forward import device_of
 from stages.networks.weights import class_names_meta
-from stages.rpn.head import margins
-from stages.rpn.loss import LossRule, rpn_loss
-from stages.rpn.propose import ProposalRule, propose
+from stages.rpn.propose import ProposalRule
 from stages.rpn.settings import AnchorSettings, SuppressionSettings
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
-from stages.training.loop import TrainingRun, generator, torch_generator, train
+from stages.training.loop import torch_generator, train
 
-from .fast_training import prepare_fast, rois_of
-from .images import Entry, Inputs, Objects, TrainingImages
+from .fast_training import prepare_fast
+from .images import TrainingImages
+from .joint_training import JointLoss, joint_batches
 from .network import Shared, load_regions, save_regions
-from .proposer import scale_of
-from .rpn_training import AnchorTargets, RpnBatch, fold, reach_lines, rpn_shape
+from .rpn_training import AnchorTargets, fold, reach_lines, rpn_shape
 from .settings import ImageSettings, JointSettings
 from .training import (
-    arithmetic,
     batches,
     check_objects,
     frozen_of,
     identity,
     image_digests,
-    on_device,
     pixel_inputs,
     schedule_of,
     solver_of,
@@ -51,82 +36,6 @@ from .training import (
 )
 
 CURVE_COLUMNS = ("iteration", "train_loss", "train_rpn_cls", "train_rpn_box", "train_cls", "train_box")
-
-
-@dataclass(frozen=True)
-class JointBatch:
-    """One image: what the RPN learns from it, and what its proposals will be labelled by.
-
-    ``anchors`` [n, 4] px of the resized image; ``objects`` in the original's (mirrored where it is); ``rng`` draws the
-    regions.
-    """
-
-    rpn: RpnBatch
-    anchors: np.ndarray
-    size: ScaledSize
-    objects: Objects
-    rng: np.random.Generator
-
-
-def joint_batches(
-    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[Entry, ...]], run: TrainingRun
-) -> Callable[[int], JointBatch]:
-    """Return what makes batch ``number``: one image; called from several threads."""
-
-    def batch(number: int) -> JointBatch:
-        (entry,) = entry_of(number)
-        sample = targets.draw(entry, generator(run.seed, run.stage, "anchors", number))
-        return JointBatch(
-            RpnBatch(inputs(entry), sample),
-            targets.grid(entry.image),
-            targets.images.sizes[entry.image],
-            targets.images.objects(entry),
-            generator(run.seed, run.stage, "regions", number),
-        )
-
-    return batch
-
-
-@dataclass(frozen=True)
-class JointLoss:
-    """The loss of the training loop: ``rpn_cls``, ``rpn_box``, ``cls``, ``box`` of one image."""
-
-    anchor_rule: LossRule
-    proposal_rule: ProposalRule
-    rois: JointRoiSettings
-    norm: TargetNorm
-    pooling: RoiPooling
-    precision: str
-
-    def __call__(self, model: Shared, batch: JointBatch) -> Mapping[str, Tensor]:
-        """Compute the four terms."""
-        assert model.rpn is not None and model.fast is not None
-        device = next(model.parameters()).device
-        with arithmetic(device, self.precision):
-            fmap = model.map_of(on_device(batch.rpn.inputs, device))
-            logits, deltas = model.rpn(fmap)
-        positions = fmap.shape[2] * fmap.shape[3]
-        terms = rpn_loss(logits[0].float(), deltas[0].float(), batch.rpn.sample, self.anchor_rule, positions)
-        drawn = rois_of(batch.objects, self._proposals(logits[0], deltas[0], batch), self.rois)
-        rows = draw_rois(
-            drawn, rois_per_image=self.rois.rois_per_image, fg_fraction=self.rois.fg_fraction, rng=batch.rng
-        )
-        drawn = drawn.take(rows)
-        wanted = self.norm.normalise(drawn.transforms(), drawn.labels)
-        with arithmetic(device, self.precision):
-            pooled = self.pooling(fmap, drawn.boxes, (batch.size.scale_x, batch.size.scale_y))
-            classes, transforms = model.fast(pooled)
-        labels, targets = torch.from_numpy(drawn.labels).to(device), torch.from_numpy(wanted).to(device)
-        return terms | fast_loss(classes.float(), transforms.float(), labels, targets)
-
-    def _proposals(self, logits: Tensor, deltas: Tensor, batch: JointBatch) -> Boxes:
-        """Make the image's proposals of the RPN as it is, in the original's pixels."""
-        rule = self.anchor_rule
-        scores = margins(logits).detach().float().cpu().numpy()
-        moves = deltas.detach().float().cpu().numpy() * np.array(rule.std, np.float32) + np.array(rule.mean, np.float32)
-        size = batch.size
-        found = propose(batch.anchors, scores, moves, size.width, size.height, self.proposal_rule, scale=scale_of(size))
-        return size.unscaled(found.boxes)
 
 
 def run(ctx: Context) -> None:
