@@ -111,7 +111,8 @@ def labelling() -> Figure:
         labels, matched = rpn.assign_targets_to_anchors([anchors], [target])
         rpn.box_coder.encode(matched, [anchors])
         rpn.fg_bg_sampler(labels)
-        return labels[0]
+        first: Tensor = labels[0]
+        return first
 
     def ours() -> NDArray[np.int8]:
         labels = label_anchors(own, objects, WIDTH, HEIGHT, rule)

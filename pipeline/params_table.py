@@ -9,6 +9,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from stages.graph import KINDS, ROOT
+
 from .params import schema
 
 _SIGNS = ((Ge, "ge", "≥ "), (Gt, "gt", "> "), (Le, "le", "≤ "), (Lt, "lt", "< "))
@@ -24,13 +26,13 @@ class Row:
     description: str
 
 
-def rows() -> list[Row]:
-    """All parameters, in the order of params.yaml."""
-    return list(_rows(schema(), ""))
+def rows(kind: str = ROOT) -> list[Row]:
+    """Return all parameters of a kind of detector, in the order of its params.yaml (the root's: of the project's)."""
+    return list(_rows(schema(kind), ""))
 
 
 def markdown() -> str:
-    """docs/parameters.md."""
+    """Make docs/parameters.md: the root's groups, then those of other kinds of detector."""
     lines = [
         "# Parameters",
         "",
@@ -38,15 +40,53 @@ def markdown() -> str:
         "an error that names the nearest. For one experiment: `dvc exp run -S svm.C=0.01`.",
         "",
     ]
-    group = None
-    for row in rows():
-        head = row.name.split(".")[0] if "." in row.name else "general"
-        if head != group:
-            group = head
-            lines += ["", f"## {group}", "", "| parameter | default | values | meaning |", "|---|---|---|---|"]
+    sections: dict[str, list[str]] = {}
+    first: dict[str, list[Row]] = {}
+    for kind in KINDS:
+        for group, own in _groups(kind).items():
+            if group not in first:
+                first[group] = own
+                sections[group] = [*_owners(group), *_table(own)]
+            elif own != first[group]:
+                sections[group] += _difference(kind, own, first[group])
+    for group, section in sections.items():
+        lines += ["", f"## {group}", "", *section]
+    return "\n".join(lines) + "\n"
+
+
+def _owners(group: str) -> list[str]:
+    """Say which kinds of detector have a group that the root has not, and where it stands."""
+    kinds = [f"`{name}`" for name in KINDS if group in _groups(name)]
+    return [] if f"`{ROOT}`" in kinds else [f"In the params.yaml of a detector of kind {_joined(kinds, 'or')}.", ""]
+
+
+def _groups(kind: str) -> dict[str, list[Row]]:
+    """Return a kind's parameters by group."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows(kind):
+        groups.setdefault(row.name.split(".")[0] if "." in row.name else "general", []).append(row)
+    return groups
+
+
+def _difference(kind: str, own: list[Row], first: list[Row]) -> list[str]:
+    """Say what a kind has of a group that the first had otherwise: what it lacks, and what is not the same."""
+    lacking = [f"`{row.name}`" for row in first if row.name not in {one.name for one in own}]
+    lines = ["", f"Kind `{kind}` has no {_joined(lacking, 'or')}."] if lacking else []
+    others = [row for row in own if row not in first]
+    return lines + (["", f"Of kind `{kind}`:", "", *_table(others)] if others else [])
+
+
+def _joined(words: list[str], last: str) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _table(of: list[Row]) -> list[str]:
+    """Make a Markdown table."""
+    lines = ["| parameter | default | values | meaning |", "|---|---|---|---|"]
+    for row in of:
         cells = (f"`{row.name}`", f"`{_show(row.default)}`", row.values, row.description)
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:

@@ -8,8 +8,9 @@ import click
 
 from cache.errors import ParamsError
 from cache.text import format_table, nearest
+from pipeline.params import read_kind
 from pipeline.params_table import markdown, rows
-from pipeline.workspace import open_params
+from pipeline.workspace import current_layout, open_params
 from stages.networks.architectures import ARCHITECTURES
 
 
@@ -36,8 +37,8 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
     if as_markdown:
         click.echo(markdown(), nl=False)
         return
-    values = open_params(project)
-    table = [(r.name, _at(values, r.name), r.default, r.values, r.description) for r in rows()]
+    values, kind = open_params(project), read_kind(current_layout(project))
+    table = [(r.name, _at(values, r.name), r.default, r.values, r.description) for r in rows(kind.name)]
     shown = [row for row in table if row[0].lower().startswith(prefix.lower())]
     if not shown:
         names = [row[0] for row in table]

@@ -1,11 +1,14 @@
 """Parameters of groups ``fast`` and ``roi_detect``: Fast R-CNN's training on regions, and its detections."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from stages.settings import RateDrops, Settings
 from stages.training.settings import SolverSettings
+
+
+Rank = Annotated[int, Field(ge=1, le=4096)]  # of fc6 and fc7, which have at most 4,096 values
 
 
 class RoiSettings(Settings):
@@ -82,7 +85,7 @@ class RoiDetectSettings(Settings):
         description="a class keeps scores down to rank rank_factor x images over the whole split, R-CNN's rule (40; "
         "also the authors' MATLAB program); null: no such limit",
     )
-    svd: tuple[int, int] | None = Field(
+    svd: tuple[Rank, Rank] | None = Field(
         None,
         description="ranks to which fc6 and fc7 are reduced at test by a truncated SVD ([1024, 256]); null: they are "
         "used as they are",

@@ -1,5 +1,6 @@
 """params.yaml: strict, and every problem named with the nearest name."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 
 from cache.errors import ParamsError
 from pipeline.detectors import Layout
-from pipeline.params import load_params, parse_params
+from pipeline.params import load_params, parse_params, schema
+from pipeline.params_table import markdown, rows
+from stages.graph import KINDS
 
 
 def test_defaults_are_complete() -> None:
@@ -148,3 +151,21 @@ def test_settings_are_frozen() -> None:
     params: Any = parse_params({})
     with pytest.raises(ValueError, match="frozen"):
         params.svm.C = 2
+
+
+def test_the_page_of_parameters_has_every_group_of_every_kind_once() -> None:
+    page = markdown()
+    groups = {name for kind in KINDS for name in schema(kind).model_fields} - {"dataset", "seed"}
+    for group in groups:
+        assert page.count(f"\n## {group}\n") == 1, group
+    for kind in KINDS:
+        assert {row.name for row in rows(kind)} <= set(re.findall(r"^\| `([^`]+)`", page, re.MULTILINE))
+
+
+def test_the_page_says_where_a_kind_has_a_group_otherwise() -> None:
+    fast = markdown().partition("\n## fast\n")[2].partition("\n## ")[0]
+    assert "kind `fast`, `faster` or `joint`." in fast
+    assert "Kind `joint` has no `fast.iterations`, " in fast and " or `fast.heads`." in fast
+    own = fast.partition("Of kind `joint`:")[2]
+    assert re.findall(r"^\| `(\S+)` \| `(\S+)`", own, re.MULTILINE) == [("fast.rois_per_image", "128")]
+    assert ("fast.rois_per_image", "64") in re.findall(r"^\| `(\S+)` \| `(\S+)`", fast, re.MULTILINE)

@@ -13,6 +13,7 @@ from stages.fast.head import FastHead, grid_of, roi_scores
 from stages.fast.pooling import RoiPooling
 from stages.fast.rois import TargetNorm
 from stages.networks.network import Network, build
+from stages.networks.pyramid import put_module
 from stages.networks.receptive_field import Axis, Geometry
 
 GRIDS = {"alexnet": 6, "caffenet": 6, "zf5": 6, "vgg16": 7}
@@ -45,7 +46,7 @@ def test_the_networks_of_no_grid() -> None:
         with pytest.raises(StageError, match=rf"zf5 takes a pyramid of levels \[{levels[0]}, .*one level"):
             grid_of(build("zf5", 5, device="meta", pyramid=levels))
     odd = build("zf5", 5, device="meta")
-    odd.trunk.classifier[0] = nn.Linear(256 * 30, 4096, device="meta")
+    put_module(odd.trunk, "classifier.0", nn.Linear(256 * 30, 4096, device="meta"))
     with pytest.raises(StageError, match=r"takes 7680 values, which is no square grid of 256 channels"):
         grid_of(odd)
 
@@ -54,7 +55,7 @@ def test_outputs_are_those_of_layers_chained_by_hand() -> None:
     net = network("zf5", (24, 16))
     head = FastHead(net, 3, seeded(1)).eval()
     pooled = torch.rand(4, 256, 3, 3, generator=seeded(2))
-    fc = dict(net.trunk.classifier.named_parameters())
+    fc = dict(net.trunk.get_submodule("classifier").named_parameters())
     flat = pooled.reshape(4, -1)
     flat = flat / (flat.square().mean(1, keepdim=True) + 1e-6).sqrt()
     fc6 = torch.relu(flat @ fc["1.weight"].T + fc["1.bias"])
@@ -95,7 +96,7 @@ def test_weights_are_shared_and_the_network_keeps_its_last_layer() -> None:
     before = net(x)
     head = FastHead(net, 2, seeded())
     assert torch.equal(net(x), before) and before.shape == (1, 5)
-    own = {p.data_ptr() for p in net.trunk.classifier.parameters()}
+    own = {p.data_ptr() for p in net.trunk.get_submodule("classifier").parameters()}
     shared = [p for p in head.parameters() if p.data_ptr() in own]
     assert len(shared) == 4 and len(list(head.parameters())) == 8  # fc6, fc7; and the two new layers
     with torch.no_grad():
@@ -108,7 +109,8 @@ def test_weights_are_shared_and_the_network_keeps_its_last_layer() -> None:
 def test_dropout_drops_in_training_alone_and_behind_fc7_too(name: str) -> None:
     net = network(name, (2048, 2048))
     head = FastHead(net, 2, seeded())
-    pooled = torch.rand(2, head.fc.get_submodule("classifier.1").in_features // 9, 3, 3, generator=seeded(1))
+    fc6 = next(module for module in head.fc.modules() if isinstance(module, nn.Linear))
+    pooled = torch.rand(2, fc6.in_features // 9, 3, 3, generator=seeded(1))
     shares: list[float] = []
 
     def note(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align, roi_pool
 
-from stages.fast.pooling import RoiPooling
+from stages.fast.pooling import PoolingKind, RoiPooling
 from stages.networks.network import build
 from stages.networks.receptive_field import Axis, Geometry, map_geometry
 
@@ -137,7 +137,7 @@ def test_aligned_as_torchvision_with_gradients(seed: int, k: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["max", "align"])
-def test_rois_that_have_the_same_cells_are_found_and_no_result_changes(kind: str) -> None:
+def test_rois_that_have_the_same_cells_are_found_and_no_result_changes(kind: PoolingKind) -> None:
     boxes = np.array([[16, 0, 65, 49], [20, 3, 62, 52], [16, 0, 65, 49], [0, 0, 30, 30], [24, 0, 65, 49]], np.float32)
     pooling, maps = RoiPooling(7, STRIDE16, kind), fmap(0, 4, 11, 14)
     rows, which = pooling.distinct(boxes)
@@ -149,7 +149,7 @@ def test_rois_that_have_the_same_cells_are_found_and_no_result_changes(kind: str
 
 @given(st.integers(0, 10**6), st.sampled_from(["max", "align"]))
 @settings(deadline=None, max_examples=20)
-def test_distinct_rois_stand_for_all(seed: int, kind: str) -> None:
+def test_distinct_rois_stand_for_all(seed: int, kind: PoolingKind) -> None:
     boxes = np.round(boxes_in(seed, 40, 60, 48) / 8) * 8
     boxes = np.concatenate([boxes, boxes[:5]])
     pooling, maps = RoiPooling(2, STRIDE16, kind), fmap(seed, 3, 6, 8)
@@ -160,7 +160,7 @@ def test_distinct_rois_stand_for_all(seed: int, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["zf5", "vgg16", "alexnet", "caffenet"])
 @pytest.mark.parametrize("kind", ["max", "align"])
-def test_own_cells_are_where_the_network_has_them(name: str, kind: str) -> None:
+def test_own_cells_are_where_the_network_has_them(name: str, kind: PoolingKind) -> None:
     """A RoI of one pixel about the centre of cell (2, 3) pools just that cell."""
     geometry = map_geometry(build(name, 2, device="meta"))
     y, x = (axis.centre + axis.stride * i + 0.5 for axis, i in ((geometry.y, 2), (geometry.x, 3)))

@@ -36,9 +36,10 @@ def test_at_full_rank_nothing_changes(inputs: int, outputs: int) -> None:
 @pytest.mark.parametrize("rank", [1, 5, 11])
 def test_the_error_is_the_values_that_were_left_out(rank: int) -> None:
     whole = layer(30, 12)
-    pair = truncated(whole, rank)
-    assert (pair[0].weight.shape, pair[1].weight.shape) == ((rank, 30), (12, rank))
-    product = (pair[1].weight @ pair[0].weight).detach().numpy()
+    first, second = truncated(whole, rank)
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+    assert (first.weight.shape, second.weight.shape) == ((rank, 30), (12, rank))
+    product = (second.weight @ first.weight).detach().numpy()
     weight = whole.weight.detach().numpy().astype(np.float64)
     values = np.linalg.eigvalsh(weight @ weight.T)[::-1]  # squared singular values (Eckart and Young 1936)
     assert np.square(weight - product).sum() == pytest.approx(values[rank:].sum(), rel=1e-4)

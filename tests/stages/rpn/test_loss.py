@@ -39,7 +39,7 @@ def test_as_torchvision(k: int, positive: int) -> None:
     counts = {"training": 1, "testing": 1}
     nothing = torch.nn.Identity()
     fraction = positive / k + 1e-9  # of the anchors that have a label its sampler then takes every one
-    rpn = RegionProposalNetwork(nothing, nothing, 0.7, 0.3, k, fraction, counts, counts, 0.7)  # type: ignore[arg-type]
+    rpn = RegionProposalNetwork(nothing, nothing, 0.7, 0.3, k, fraction, counts, counts, 0.7)
     cls, box = rpn.compute_loss(logits[:, None], deltas, [labels], [targets])
     ours = rpn_loss(logits, deltas, sample, LossRule(), CELLS)
     torch.testing.assert_close(ours["rpn_cls"], cls, rtol=1e-5, atol=1e-7)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -88,7 +89,7 @@ def test_as_torchvision(seed: int, after: int) -> None:
     rpn = torchvisions(n, after, (32, 64, 128))
     anchors = rpn.anchor_generator(ImageList(torch.zeros(1, 3, 192, 288), [(192, 288)]), [torch.zeros(1, 8, 12, 18)])
     rng = np.random.default_rng(seed)
-    scores = rng.permutation(n).astype(np.float32) / n * 8 - 4
+    scores = (rng.permutation(n) / n * 8 - 4).astype(np.float32)
     deltas = rng.normal(0, 0.3, (n, 4)).astype(np.float32)
     decoded = rpn.box_coder.decode(torch.from_numpy(deltas), anchors).view(1, n, 4)
     theirs, probabilities = rpn.filter_proposals(decoded, torch.from_numpy(scores)[None], [(192, 288)], [n])
@@ -143,8 +144,9 @@ def test_a_random_rank_does_not_look_at_scores() -> None:
     scores, deltas = outputs(0, len(anchors))
     rule = ProposalRule(None, None, 100, rank="random")
 
-    def drawn(scores: np.ndarray) -> list[int]:
-        return propose(anchors, scores, deltas, 288, 192, rule, rng=np.random.default_rng(5)).rows.tolist()
+    def drawn(scores: NDArray[np.float32]) -> list[int]:
+        rows = propose(anchors, scores, deltas, 288, 192, rule, rng=np.random.default_rng(5)).rows
+        return [int(row) for row in rows]
 
     assert drawn(scores) == drawn(-scores)
     assert len(set(drawn(scores))) == 100  # without replacement

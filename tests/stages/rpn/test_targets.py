@@ -130,8 +130,8 @@ def test_the_order_of_objects_does_not_matter(seed: int, m: int) -> None:
     other = label_anchors(ANCHORS, objects[order], WIDTH, HEIGHT, LabelRule())
     np.testing.assert_array_equal(one.labels, other.labels)
     overlaps = iou(ANCHORS[one.positive], objects)
-    picked = [overlaps[np.arange(len(overlaps)), rows[one.positive]] for rows in (one.objects, order[other.objects])]
-    np.testing.assert_array_equal(*picked)  # the same object, or one that ties
+    first, second = (overlaps[np.arange(len(overlaps)), of[one.positive]] for of in (one.objects, order[other.objects]))
+    np.testing.assert_array_equal(first, second)  # the same object, or one that ties
 
 
 @given(st.integers(0, 10**6), st.integers(0, 5))
