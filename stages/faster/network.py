@@ -20,6 +20,7 @@ from cache.errors import StageError
 from stages.fast.head import FastHead, grid_of
 from stages.fast.pooling import Cells, PoolingKind, RoiPooling
 from stages.fast.rois import TargetNorm
+from stages.networks.architectures import ARCHITECTURES
 from stages.networks.network import Network
 from stages.networks.receptive_field import Geometry, map_geometry
 from stages.networks.tensor_file import tensor_file
@@ -96,8 +97,15 @@ class RegionNetwork:
 
     @property
     def grid(self) -> int:
-        """Bins in a row of a pooled region: as many as fc6 takes."""
-        return grid_of(self.network)
+        """Bins in a row of a pooled region: as many as fc6 takes; StageError where fc6 takes another map's channels."""
+        side, place = grid_of(self.network), ARCHITECTURES[self.network.name].place
+        assert place is not None  # grid_of has found a head
+        if self.channels != place.channels:
+            raise StageError(
+                f"maps.layer: {self.layer} of network {self.network.name} has {self.channels} channels, and its fc6 "
+                f"takes {place.channels}; name a node with as many, or set it to null"
+            )
+        return side
 
     @property
     def pooling(self) -> RoiPooling:

@@ -12,6 +12,7 @@ from stages.fast import head as head_module
 from stages.fast.head import FastHead, grid_of, roi_scores
 from stages.fast.pooling import RoiPooling
 from stages.fast.rois import TargetNorm
+from stages.faster.network import cut
 from stages.networks.network import Network, build
 from stages.networks.pyramid import put_module
 from stages.networks.receptive_field import Axis, Geometry
@@ -49,6 +50,14 @@ def test_the_networks_of_no_grid() -> None:
     put_module(odd.trunk, "classifier.0", nn.Linear(256 * 30, 4096, device="meta"))
     with pytest.raises(StageError, match=r"takes 7680 values, which is no square grid of 256 channels"):
         grid_of(odd)
+
+
+def test_another_shared_map_has_the_channels_that_fc6_takes() -> None:
+    assert cut(build("vgg16", 5, device="meta"), "features.22").grid == 7  # conv4_3, 512 channels as conv5_3 has
+    deep = build("resnet50", 5, device="meta", pyramid=(7,), fc=(8, 8))
+    assert cut(deep, None).grid == 7
+    with pytest.raises(StageError, match=r"maps\.layer: layer3\.5\.relu_2 .*has 1024 channels, and its fc6 takes 2048"):
+        _ = cut(deep, "layer3.5.relu_2").grid
 
 
 def test_outputs_are_those_of_layers_chained_by_hand() -> None:
