@@ -20,6 +20,8 @@ CPU = (
     "features",
     "spp",
     "fast",
+    "rpn",
+    "faster",
     "svm",
     "scoring",
     "ridge",

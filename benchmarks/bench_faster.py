@@ -1,9 +1,9 @@
 """Faster R-CNN on one made-up photograph of 400 x 300 px, SqueezeNet's trunk, one thread, beside torchvision's.
 
-torchvision's FasterRCNN is built on the same trunk with the same anchors, limits and fully connected layers (1,024): what
-differs is RoIAlign where ours pools, unless a row says so. A training step is all of it: pixels to the network's input,
-anchors labelled and drawn, forward, backward and the solver's update. The rows about maps compare steps 3 and 4 of the
-alternating training, which start from stored maps, with steps 1 and 2, which compute the convolutions.
+torchvision's FasterRCNN is built on the same trunk with the same anchors, limits and fully connected layers (1,024):
+what differs is RoIAlign where ours pools, unless a row says so. A training step is all of it: pixels to the network's
+input, anchors labelled and drawn, forward, backward and the solver's update. The rows about maps compare steps 3 and 4
+of the alternating training, which start from stored maps, with steps 1 and 2, which compute the convolutions.
 """
 
 from collections import OrderedDict
@@ -118,7 +118,7 @@ def batch_of(pixels: NDArray[np.uint8], images: TrainingImages, of: RegionNetwor
 
 def stepper(of: RegionNetwork, draw: Callable[[int], Any], loss: Callable[[Any, Any], Any], **parts: bool) -> Any:
     """Return what makes one whole training step of the parts."""
-    model = Shared(of, **parts).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Shared(of, **parts).to(memory_format=torch.channels_last)
     model.train()
     solver = solver_of(model, set(), RpnSettings())
     numbers = iter(range(10**6))
@@ -146,7 +146,7 @@ def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator
 
     for pooling, reach in (("max", STEP_REACH), ("align", ALIGN_REACH)):
         of = regions()
-        settings = JointRoiSettings(pooling=pooling)  # type: ignore[arg-type]
+        settings = JointRoiSettings(pooling=pooling)
         norm = TargetNorm.fixed(CLASSES)
         loss = JointLoss(
             LossRule(), ProposalRule(12_000, 0.7, 2000), settings, norm, prepare_fast(of, settings, norm), "float32"
@@ -177,20 +177,14 @@ def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator
 
     theirs, ours = take_turns(their_test, our_test)
     yield figure("test, pixels to detections", "torchvision FasterRCNN", theirs, ours, TEST_REACH)
-    yield bare_figure(of, map_pass, our_test, pixels)
+    yield bare_figure(of, our_test, batch_of(pixels, images, of))
 
 
 @torch.inference_mode()
-def bare_figure(
-    of: RegionNetwork, map_pass: MapPass, our_test: Callable[[], None], pixels: NDArray[np.uint8]
-) -> Figure:
+def bare_figure(of: RegionNetwork, our_test: Callable[[], None], inputs: Inputs) -> Figure:
     """The way from pixels to detections beside the bare products of trunk and heads on tensors that lie ready."""
-    trunk = of.trunk().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scaled = torch.from_numpy(
-        batch_of(
-            pixels, TrainingImages([record()], short_px=SHORT_PX, long_px=LONG_PX, difficult=False, mirror=False), of
-        )(Entry(0, mirrored=False))
-    )
+    trunk = of.trunk().eval().to(memory_format=torch.channels_last)
+    scaled = torch.from_numpy(inputs(Entry(0, mirrored=False)))
     assert of.rpn is not None and of.fast is not None
     rpn, fast = of.rpn.eval(), of.fast.eval()
     fmap = trunk(scaled)[of.node]
