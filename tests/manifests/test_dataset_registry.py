@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,27 +43,6 @@ def test_a_project_can_be_moved(make_voc, tmp_path):
     record = load_registered("mine", artifacts).dataset.images[0]
     assert ImageSource.registered(artifacts / "datasets/mine").read(record).shape == (30, 40, 3)
     assert len(refresh("mine", artifacts).dataset.images) == 2
-
-
-@pytest.mark.parametrize("form", ["voc", "coco", "yolo"])
-def test_nothing_of_the_users_is_written_to(form: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    given = [{"a": "0 .5 .5 .5 .5", "b": None}, None, "cat"] if form == "yolo" else []
-    root: Path = request.getfixturevalue(f"make_{form}")(*given)
-    theirs = root if root.is_dir() else root.parent
-
-    def state() -> dict[str, tuple[int, int, int]]:
-        return {
-            str(path): ((now := path.stat()).st_ino, now.st_mtime_ns, now.st_ctime_ns)
-            for path in (theirs, *theirs.rglob("*"))
-        }
-
-    artifacts = tmp_path.parent / f"{tmp_path.name}-artifacts"
-    before = state()
-    done = import_dataset(form, root, "mine", ReadOptions(), artifacts)
-    refresh("mine", artifacts)
-    for record in done.dataset.images:
-        ImageSource.registered(artifacts / "datasets/mine").read(record)
-    assert len(before) > 3 and state() == before
 
 
 def test_a_failed_import_registers_nothing(make_voc, tmp_path):
