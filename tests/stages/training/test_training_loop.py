@@ -123,7 +123,7 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path: Path, stopped: int) -
 
 KILLED = """
 import os, signal, sys
-sys.path[:0] = [{root!r}, {here!r}]
+sys.path[:0] = [{root!r}, {root!r} + "/tests/helpers", {here!r}]
 from pathlib import Path
 from test_training_loop import QuietLog, run
 run(Path({folder!r}), log=QuietLog(lambda done: os.kill(os.getpid(), signal.SIGKILL) if done == 13 else None))
