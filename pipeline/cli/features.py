@@ -1,4 +1,4 @@
-"""``rcnn features``: look into cached features."""
+"""``rcnn features``: look into cached features, and into stored feature maps."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +8,11 @@ import click
 import numpy as np
 
 from cache import Artifact, Store
+from cache.errors import StageError
 from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import ImageRecord, load_dataset
+from pipeline.params import read_kind
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, open_store, untouchable
 from stages.features.export import export_npy, export_parquet, index_name
@@ -22,7 +24,7 @@ from stages.svm.settings import SvmSettings
 
 @click.group()
 def features() -> None:
-    """Look into cached features."""
+    """Look into cached features, and into stored feature maps."""
 
 
 @features.command()
@@ -32,14 +34,19 @@ def features() -> None:
 def show(project: Path, image_id: str, top: int) -> None:
     """Shape, sparsity and norms of one image's features, and its best-scoring regions per class.
 
+    Of a detector that stores feature maps, Faster R-CNN in four steps, the image's maps: their shape and scale.
+
     IMAGE_ID: the number or the name of an image of the current dataset manifest.
     """
-    artifacts = current_layout(project).artifacts
-    artifact = Artifact.read(artifacts / "features" / "manifest.json")
+    artifacts, kept = current_layout(project).artifacts, _kept(project)
+    artifact = Artifact.read(artifacts / kept / "manifest.json")
     dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
     by_number = image_id.isdigit() and any(image.id == int(image_id) for image in dataset.images)
     record = dataset.image(int(image_id) if by_number else image_id)
     store = open_store(project)
+    if kept == "maps":
+        _show_maps(store, artifact, record)
+        return
     _show_layers(store, artifact, record)
     model = artifacts / "svm" / "model.h5"
     if model.exists() and top:
@@ -82,12 +89,58 @@ def export(
 
 
 def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerView, tuple[str, ...]]:
+    if _kept(project) != "features":
+        raise StageError("features export: this detector stores whole images' maps, not regions' features, to export")
     features = current_layout(project).artifacts / "features" / "manifest.json"
     found = FeatureSet(open_store(project), Artifact.read(features))
     dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
     wanted = layer or open_params(project).groups.of("svm", SvmSettings).layer
     return found.layer(wanted, ids, read_ahead=2), dataset.classes
+
+
+def _kept(project: Path) -> str:
+    """Name the node that stores what this detector's network makes; StageError where none does."""
+    layout = current_layout(project)
+    kind = read_kind(layout)
+    nodes = {place.name for place in kind.places}
+    found = next((name for name in ("features", "maps") if name in nodes), None)
+    if found is None:
+        raise StageError(
+            f"detector {layout.name}: one of kind {kind.name} stores no features; it computes maps as it needs them"
+            if "roi_detect" in nodes
+            else f"detector {layout.name}: one of kind {kind.name} has no features of its own; look at those it joins"
+        )
+    return found
+
+
+def _show_maps(store: Store, artifact: Artifact, record: ImageRecord) -> None:
+    key = artifact.keys[record.id]
+    told = store.describe(artifact.stage, key)
+    attrs = told["attrs"]
+    width, height = attrs["scaled_px"]
+    click.echo(f"image {record.id} {record.file_name}, {record.width}x{record.height}, split {record.split}")
+    click.echo(f"object {told['path']}")
+    click.echo(
+        f"layer {attrs['layer']} of {attrs['network']}, of the image at {width}x{height} "
+        f"({width / record.width:.4g} times as large; maps.short_px {attrs['short_px']}, long_px {attrs['long_px']})"
+    )
+    rows = []
+    for name in told["arrays"]:
+        stored = store.get(artifact.stage, key, [name]).arrays[name]
+        values = as_float32(stored.reshape(-1, stored.shape[-1]))
+        rows.append(
+            (
+                name,
+                f"{' x '.join(map(str, stored.shape))} {stored.dtype}",
+                f"{(values == 0).mean():.1%}",
+                f"{values.mean():.4g}",
+                f"{values.max():.4g}",
+            )
+        )
+    click.echo(
+        format_table(("map", "rows x columns x channels", "zeros", "mean", "largest value"), rows, right=(2, 3, 4))
+    )
 
 
 def _show_layers(store: Store, artifact: Artifact, record: ImageRecord) -> None:

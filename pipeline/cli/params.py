@@ -67,7 +67,7 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace a params.yaml that was edited; the former is kept beside it.")
 @click.pass_obj
 def init(project: Path, /, preset: str | None, force: bool, **asked: str | None) -> None:
-    """Write params.yaml, and detectors/sppnet's, so that all parameters agree with a dataset and a network.
+    """Write params.yaml, and those of detectors/sppnet, fast, faster, joint, to agree with a dataset and a network.
 
     Says what was chosen, why, and whose value it is; without --small or --paper values lie between the two. What
     cannot work is refused here: splits that are not there, a file of another network, a layer that it lacks.
@@ -97,7 +97,8 @@ def init(project: Path, /, preset: str | None, force: bool, **asked: str | None)
             click.echo(f"  {line}", err=True)
     for line in other_detectors(project, made):
         click.echo(line, err=True)
-    click.echo("next: `dvc repro report`; `dvc repro detectors/sppnet/dvc.yaml`", err=True)
+    others = [f"`dvc repro {draft.layout.dvc_file.relative_to(project)}`" for draft in made if not draft.layout.is_root]
+    click.echo("; ".join(["next: `dvc repro report`", *others]), err=True)
 
 
 def _refused(path: Path, differing: list[str]) -> list[str]:

@@ -1,12 +1,12 @@
-"""Write a project's params.yaml, and its SPP-net's, for a dataset and a network (``rcnn params init``).
+"""Write the params.yaml of a project and of its shipped detectors, for a dataset and a network (``rcnn params init``).
 
 Nothing is written before every choice has been checked: the dataset's splits, the header of the weights file, and
-both files as the pipeline will read them.
+all files as the pipeline will read them.
 """
 
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,18 @@ from stages.networks.settings import NetworkSettings
 from stages.networks.weights import open_weights
 
 from .rcnn import rcnn_choices
+from .regions import region_choices
 from .sppnet import sppnet_choices
 from .task import Choices, Convention, Preset, Task, batch_of, chosen_input, chosen_splits, presets_said, unlike
 from .text import differences, with_values
 
-SPPNET = "sppnet"  # the detector that is shipped
+# The detectors that are shipped, by folder; each is of the kind of that name.
+SHIPPED = {
+    "sppnet": "SPP-net",
+    "fast": "Fast R-CNN",
+    "faster": "Faster R-CNN in four steps",
+    "joint": "Faster R-CNN trained at once",
+}
 _SHIPPED = Path(__file__).parents[2]  # whose params.yaml files have the comments
 _KEPT = ("seed", "execution", "store", "scenes")  # of the machine and of the built-in dataset, not of this one
 _SHOWN = 12  # differences named
@@ -68,7 +75,9 @@ class Draft:
 
 
 def drafts(project: Path, request: Request, command: str) -> list[Draft]:
-    """Choose every parameter of R-CNN, and of the project's SPP-net; ParamsError or StageError where it cannot work.
+    """Choose every parameter of R-CNN, and of those ``SHIPPED`` that the project has.
+
+    ParamsError or StageError where it cannot work.
 
     ``command`` stands in the files' first line.
     """
@@ -78,16 +87,26 @@ def drafts(project: Path, request: Request, command: str) -> list[Draft]:
     kept = {name: present[name] for name in (*_KEPT, *_unread(request)) if name in present}
     said = presets_said(request.preset)
     made = [_draft(root, KINDS[ROOT], rcnn_choices(task), kept, f"# Written by `{command}`:\n# {said}.\n")]
-    if SPPNET in detector_names(project) and read_kind(Layout(project, SPPNET)).name == "sppnet":
-        shared = {name: value for name, value in made[0].document.items() if name in SHARED}
+    shared = {name: value for name, value in made[0].document.items() if name in SHARED}
+    for name in (name for name in SHIPPED if name in detector_names(project)):
+        layout = Layout(project, name)
+        if read_kind(layout).name != name:
+            continue
         head = (
-            f"# SPP-net, written by `{command}`:\n# {said}.\n"
+            f"# {SHIPPED[name]}, written by `{command}`:\n# {said}.\n"
             "# What all detectors share stands in the project's own params.yaml.\n"
         )
-        layout = Layout(project, SPPNET)
         own = _present(layout.params_file)
-        kept = shared | {name: own[name] for name in _unread(request) if name in own}
-        made.append(_draft(layout, KINDS["sppnet"], sppnet_choices(task), kept, head))
+        kept = shared | {group: own[group] for group in _unread(request) if group in own}
+        try:
+            choices = sppnet_choices(task) if name == "sppnet" else region_choices(task, project, name)
+        except (ParamsError, StageError) as error:  # no reason to write nothing of the others
+            left = f"{layout.params_file}: left as it is, since it cannot work: {error}"
+            made[-1] = replace(made[-1], reasons=(*made[-1].reasons, left))
+            continue
+        told = {line for draft in made for line in draft.reasons}
+        choices.reasons = [line for line in choices.reasons if line not in told]
+        made.append(_draft(layout, KINDS[name], choices, kept, head))
     return made
 
 

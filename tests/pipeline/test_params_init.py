@@ -1,6 +1,7 @@
 """``rcnn params init``: what it writes fits together, what cannot work is refused, and nothing is lost."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,18 @@ import yaml
 from safetensors.torch import save_file
 from small_files import voc_folder, weights_header
 
-from manifests import ReadOptions, import_dataset
+from manifests import ReadOptions, import_dataset, load_registered
 from pipeline import cli
 from pipeline.detectors import Layout
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
 from pipeline.params_init.drafts import Request, drafts, write
 from pipeline.params_init.text import differences, flow, with_values
 from stages.bbox.settings import BboxSettings
+from stages.fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
+from stages.faster.images import TrainingImages
+from stages.faster.network import cut
+from stages.faster.rpn_training import AnchorTargets, rpn_shape
+from stages.faster.settings import JointSettings, MapsSettings
 from stages.features.settings import FeaturesSettings
 from stages.finetune.settings import FinetuneSettings
 from stages.manifest.settings import ManifestSettings
@@ -28,6 +34,7 @@ from stages.networks.network import build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import save_weights
 from stages.proposals.settings import ProposalsSettings
+from stages.rpn.settings import AnchorSettings, ProposeSettings, RpnSettings
 from stages.svm.settings import SvmSettings
 
 ROOT = Path(__file__).parents[2]
@@ -390,6 +397,141 @@ def test_any_value_reads_back(value: object) -> None:
 def test_differences_name_what_is_gone_and_what_is_new() -> None:
     found = list(differences({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": [4]}, "e": None}))
     assert found == ["a.c: 2 -> [4]", "d: 3 -> -", "e: - -> null"]
+
+
+REGION_KINDS = ("fast", "faster", "joint")
+
+
+def with_region_detectors(project: Path) -> Path:
+    """Give a project the three detectors that pool regions from a shared map, with nothing but their kinds."""
+    for kind in REGION_KINDS:
+        (project / "detectors" / kind).mkdir()
+        (project / "detectors" / kind / "params.yaml").write_text(f"kind: {kind}\n")
+    return project
+
+
+def unreached(project: Path, params: Params) -> list[int]:
+    """Count the training objects that no anchor of a network with these parameters overlaps by more than half."""
+    network, settings = params.groups.of("network", NetworkSettings), params.groups.of("rpn", AnchorSettings)
+    maps = params.groups.of("maps", MapsSettings)
+    shared = cut(build(network.name, 2, pyramid=network.pyramid, fc=network.fc, device="meta"), None)
+    shared.rpn_shape = rpn_shape(settings, shared)
+    dataset = load_registered("pets", project / "artifacts").dataset
+    images = TrainingImages(
+        dataset.split("train"), short_px=maps.short_px, long_px=maps.long_px, difficult=False, mirror=False
+    )
+    return AnchorTargets(shared, images, settings).coverage(len(dataset.classes)).missed.tolist()
+
+
+@pytest.mark.parametrize("preset", ["small", "medium"])
+@pytest.mark.parametrize(
+    ("network", "grid", "fc"),
+    [("squeezenet1_0", 7, (1024, 1024)), ("zf5", 6, None), ("small", 4, None), ("vgg16", 7, None)],
+)
+def test_detectors_on_a_shared_map_get_a_head_and_anchors_that_fit(
+    project: Path, network: str, grid: int, fc: tuple[int, int] | None, preset: str
+) -> None:
+    with_region_detectors(project)
+    weights_header(project / "w.safetensors", network, {"input": "RGB, minus 0.485, by 0.229"})
+    init(project, network, "w.safetensors", preset)
+    for kind in REGION_KINDS:
+        params = load_params(Layout(project, kind))
+        settings = params.groups.of("network", NetworkSettings)
+        assert settings.fc == fc
+        assert cut(build(network, 2, pyramid=settings.pyramid, fc=settings.fc, device="meta"), None).grid == grid
+        maps = params.groups.of("maps", MapsSettings)
+        # images of 120 x 90 px: eight cells by the shorter side, of 8 px for small and of 16 px for the others
+        assert maps.short_px == {"small": 90}.get(network, 128)
+        assert maps.long_px == {"small": 150}.get(network, 213)
+        if kind != "fast":
+            assert unreached(project, params) == [0, 0]
+    paper = {"faster": ("rpn", RpnSettings), "fast": ("fast", FastSettings), "joint": ("joint", JointSettings)}
+    for kind, (group, model) in paper.items():
+        training = load_params(Layout(project, kind)).groups.of(group, model)
+        assert (training.iterations, training.lr) == ({"small": 100, "medium": 600}[preset], 0.001)
+        assert 0 < float(str(training.step)) < training.iterations
+
+
+def test_of_the_papers_preset_all_of_a_shared_maps_values_are_the_defaults(project: Path) -> None:
+    with_region_detectors(project)
+    weights_header(project / "w.safetensors", "zf5", {"input": "BGR, minus (104, 117, 123)"})
+    reasons = init(project, "zf5", "w.safetensors", "paper")
+    groups = {kind: load_params(Layout(project, kind)).groups for kind in REGION_KINDS}
+    for kind in REGION_KINDS:
+        assert groups[kind].of("maps", MapsSettings) == MapsSettings()
+        assert groups[kind].of("roi_detect", RoiDetectSettings) == RoiDetectSettings()
+    for kind in ("faster", "joint"):
+        assert groups[kind].of("propose", ProposeSettings) == ProposeSettings()
+    assert groups["faster"].of("rpn", RpnSettings) == RpnSettings()
+    assert groups["faster"].of("fast", FastSettings) == groups["fast"].of("fast", FastSettings) == FastSettings()
+    assert groups["joint"].of("rpn", AnchorSettings) == AnchorSettings()
+    assert groups["joint"].of("fast", JointRoiSettings) == JointRoiSettings()
+    assert groups["joint"].of("joint", JointSettings) == JointSettings()
+    assert sum(line.startswith("anchors: 128, 256, 512 px (the paper)") for line in reasons) == 1  # told once
+
+
+def test_small_objects_and_crowds_ask_for_more(project: Path, tmp_path: Path) -> None:
+    folder = voc_folder(tmp_path / "crowd", {"train": 2, "test": 1}, width=1200, height=900, objects=120)
+    register(with_region_detectors(project), folder, "pets")
+    reasons = init(project, "alexnet", "IMAGENET1K_V1", "small")
+    groups = load_params(Layout(project, "faster")).groups
+    # 300 px would make the objects of 50 x 40 px ones of 15 px, below two cells of 16 px
+    assert groups.of("maps", MapsSettings).short_px == 600
+    assert groups.of("roi_detect", RoiDetectSettings).max_per_image == 200  # 1.5 x 120, in fifties
+    assert groups.of("propose", ProposeSettings).after_nms == 400  # 3 x 120
+    assert groups.of("propose", ProposeSettings).min_side_px == 16
+    assert any(line.startswith("maps: images scaled to 600 px") and "raised" in line for line in reasons)
+
+
+def test_images_that_hold_no_anchor_are_trained_on_with_crossing_ones(project: Path, tmp_path: Path) -> None:
+    folder = voc_folder(tmp_path / "close", {"train": 2, "test": 1})
+    for file in folder.glob("Annotations/*.xml"):  # an object that is the whole image
+        whole = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>120</xmax><ymax>90</ymax></bndbox>"
+        file.write_text(re.sub(r"<bndbox>.*</bndbox>", whole, file.read_text()))
+    register(with_region_detectors(project), folder, "pets")
+    reasons = init(project, "alexnet", "IMAGENET1K_V1")
+    assert load_params(Layout(project, "joint")).groups.of("rpn", AnchorSettings).border_px is None
+    assert any("in 2 of 2 training images no other lies within" in line for line in reasons)
+
+
+def test_weights_with_another_head_get_a_new_one_or_leave_the_detector_as_it_is(project: Path) -> None:
+    with_region_detectors(project)
+    own = build("small", 4, pyramid=(1, 2), generator=torch.Generator().manual_seed(0))
+    save_weights(project / "own.safetensors", own)
+    reasons = init(project, "small", "own.safetensors")
+    settings = load_params(Layout(project, "joint")).groups.of("network", NetworkSettings)
+    assert (settings.pyramid, settings.fc) == ((7,), (1024, 1024))
+    assert any("comes with an fc6 for a pyramid of [1, 2]" in line for line in reasons)
+    before = (project / "detectors/fast/params.yaml").read_bytes()
+    headed = build("small", 4, pyramid=(1, 2), fc=(16, 16), generator=torch.Generator().manual_seed(0))
+    save_weights(project / "headed.safetensors", headed)
+    reasons = init(project, "small", "headed.safetensors")
+    left = [line for line in reasons if "left as it is, since it cannot work" in line]
+    assert len(left) == 3 and all("pyramid [1, 2]" in line for line in left)
+    assert (project / "detectors/fast/params.yaml").read_bytes() == before
+    assert load_params(Layout(project)).groups.of("network", NetworkSettings).weights == "headed.safetensors"
+
+
+@pytest.mark.slow
+def test_a_detector_on_a_shared_map_runs_up_to_its_proposals_as_written(run: Run, project: Path) -> None:
+    with_region_detectors(project)
+    tensors = build("squeezenet1_0", 5, generator=torch.Generator().manual_seed(0)).trunk.state_dict()
+    save_file(tensors, project / "sq.safetensors", {"input": "BGR, 0-255, minus (104, 117, 123)"})
+    call = ("--dataset", "pets", "--network", "squeezenet1_0", "--weights", "sq.safetensors", "--small", "--force")
+    code, out, err = run("-C", project, "params", "init", *call)
+    assert code == 0 and "`dvc repro detectors/faster/dvc.yaml`" in err, err
+    assert "anchors: " in out and "head: squeezenet1_0 has no fc6" in out
+    file = project / "detectors/faster/params.yaml"
+    document = yaml.safe_load(file.read_text())
+    document["rpn"] |= {"iterations": 2, "step": 1}
+    file.write_text(yaml.safe_dump(document))
+    assert run("-C", project, "run", "manifest")[0] == 0
+    code, _, err = run("-C", project, "-d", "faster", "run", "pretrain", "rpn_1", "propose_1")
+    assert code == 0, err
+    assert "has no anchor" not in err and "have no anchor" not in err
+    found = json.loads((project / "artifacts/detectors/faster/propose_1/manifest.json").read_text())
+    assert found["params"]["maps"]["short_px"] == 128 and found["summary"]["splits"]["test"]["boxes"] > 0
+    assert len(found["summary"]["anchors"]) == 3 * len(document["rpn"]["scales_px"])
 
 
 @pytest.mark.slow
