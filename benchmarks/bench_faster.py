@@ -26,7 +26,7 @@ from manifests import ImageRecord
 from stages.fast.rois import TargetNorm
 from stages.fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
 from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
-from stages.faster.images import Entry, Inputs, MapInputs, PixelInputs, TrainingImages
+from stages.faster.images import ImageSide, Inputs, MapInputs, PixelInputs, TrainingImages
 from stages.faster.joint_training import JointLoss, joint_batches
 from stages.faster.maps import MapPass
 from stages.faster.network import RegionNetwork, RpnShape, Shared, cut
@@ -152,7 +152,7 @@ def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator
             LossRule(), ProposalRule(12_000, 0.7, 2000), settings, norm, prepare_fast(of, settings, norm), "float32"
         )
         targets = AnchorTargets(of, images, ANCHORS)
-        draw = joint_batches(targets, batch_of(pixels, images, of), lambda _: (Entry(0, mirrored=False),), RUN)
+        draw = joint_batches(targets, batch_of(pixels, images, of), lambda _: (ImageSide(0, mirrored=False),), RUN)
         our_step = stepper(of, draw, loss, trunk=True, rpn=True, fast=True)
         theirs, ours = take_turns(their_step, our_step)
         what = "RoI pooling" if pooling == "max" else "RoIAlign"
@@ -184,7 +184,7 @@ def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator
 def bare_figure(of: RegionNetwork, our_test: Callable[[], None], inputs: Inputs) -> Figure:
     """The way from pixels to detections beside the bare products of trunk and heads on tensors that lie ready."""
     trunk = of.trunk().eval().to(memory_format=torch.channels_last)
-    scaled = torch.from_numpy(inputs(Entry(0, mirrored=False)))
+    scaled = torch.from_numpy(inputs(ImageSide(0, mirrored=False)))
     assert of.rpn is not None and of.fast is not None
     rpn, fast = of.rpn.eval(), of.fast.eval()
     fmap = trunk(scaled)[of.node]
@@ -202,7 +202,7 @@ def bare_figure(of: RegionNetwork, our_test: Callable[[], None], inputs: Inputs)
 def maps_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator[Figure]:
     """Steps from stored maps beside steps that compute the convolutions."""
     of = regions()
-    fmap = of.trunk().eval()(torch.from_numpy(batch_of(pixels, images, of)(Entry(0, mirrored=False))))[of.node]
+    fmap = of.trunk().eval()(torch.from_numpy(batch_of(pixels, images, of)(ImageSide(0, mirrored=False))))[of.node]
     stored = fmap[0].permute(1, 2, 0).detach().numpy().astype(np.float16)
     from_maps = MapInputs(ArrayCache(lambda _: stored, 1 << 30))
     targets = AnchorTargets(of, images, ANCHORS)
@@ -214,10 +214,12 @@ def maps_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator[
         steps = []
         for inputs, trunk in ((batch_of(pixels, images, of), True), (from_maps, False)):
             if what == "rpn":
-                draw: Callable[[int], Any] = rpn_batches(targets, inputs, lambda _: (Entry(0, mirrored=False),), RUN)
+                draw: Callable[[int], Any] = rpn_batches(
+                    targets, inputs, lambda _: (ImageSide(0, mirrored=False),), RUN
+                )
                 loss: Callable[[Any, Any], Any] = rpn_terms(LossRule(), "float32")
             else:
-                draw = fast_batches(rois, norm, inputs, lambda _: (Entry(0, mirrored=False),) * 2, RUN)
+                draw = fast_batches(rois, norm, inputs, lambda _: (ImageSide(0, mirrored=False),) * 2, RUN)
                 loss = fast_terms(pooling, "float32")
             steps.append(stepper(of, draw, loss, trunk=trunk, rpn=what == "rpn", fast=what == "fast"))
         whole, from_map = take_turns(*steps)

@@ -22,7 +22,7 @@ from stages.networks.network import Network, build
 from stages.networks.receptive_field import map_geometry
 from stages.networks.settings import NetworkSettings
 from stages.rpn.anchors import Anchors
-from stages.rpn.coverage import Coverage, coverage
+from stages.rpn.coverage import AnchorCoverage, coverage
 
 from .rcnn import rcnn_choices
 from .task import Choices, Task
@@ -199,13 +199,13 @@ def _anchors(choices: Choices, data: _Data, stride: int) -> None:
 
 def _reach(
     data: _Data, boxes: NDArray[np.float64], labels: NDArray[np.int64], stride: int, ratios: tuple[float, ...]
-) -> Coverage:
+) -> AnchorCoverage:
     """Ask what would reach all objects, as if no anchor did yet."""
     n = len(data.task.dataset.classes)
     return coverage(boxes, labels, np.zeros(len(boxes)), n, Anchors((128,), ratios), (stride, stride))
 
 
-def _missed(found: Coverage) -> bool:
+def _missed(found: AnchorCoverage) -> bool:
     return bool((found.unreachable > _OFTEN * found.objects).any())
 
 

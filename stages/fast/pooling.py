@@ -192,7 +192,7 @@ def _raise_to(value: Any, winner: Any, others: Any, number: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def _turn(values: Any, out: Any) -> None:
-    """From [bins, c] to [c, bins]."""
+    """Turn [bins, c] into [c, bins]."""
     for c in range(out.shape[0]):
         for b in range(out.shape[1]):
             out[c, b] = values[b, c]

@@ -17,7 +17,7 @@ from stages.fast.settings import FastSettings, RoiSettings
 from stages.finetune.windows import Limits
 from stages.training.loop import TrainingRun, generator
 
-from .images import Entry, Inputs, Objects, TrainingImages
+from .images import ImageSide, Inputs, Objects, TrainingImages
 from .network import RegionNetwork, Shared
 from .training import arithmetic, on_device
 
@@ -54,10 +54,10 @@ class RoiTargets:
     ) -> None:
         self.images, self._settings, self._n_classes = images, settings, n_classes
         self._rois = [
-            rois_of(images.objects(Entry(i, mirrored=False)), boxes, settings) for i, boxes in enumerate(proposals)
+            rois_of(images.objects(ImageSide(i, mirrored=False)), boxes, settings) for i, boxes in enumerate(proposals)
         ]
 
-    def usable(self) -> list[Entry]:
+    def usable(self) -> list[ImageSide]:
         """Return the entries with a region to learn from; StageError where no region shows an object."""
         if not any((rois.labels > 0).any() for rois in self._rois):
             raise StageError(
@@ -77,7 +77,7 @@ class RoiTargets:
         labels = np.concatenate([rois.labels for rois in self._rois])
         return np.bincount(labels, minlength=self._n_classes + 1)
 
-    def draw(self, entry: Entry, rng: np.random.Generator) -> LabelledRois:
+    def draw(self, entry: ImageSide, rng: np.random.Generator) -> LabelledRois:
         """Draw an image's part of a mini-batch."""
         rois, settings = self._rois[entry.image], self._settings
         rows = draw_rois(rois, rois_per_image=settings.rois_per_image, fg_fraction=settings.fg_fraction, rng=rng)
@@ -89,7 +89,7 @@ def fast_batches(
     targets: RoiTargets,
     norm: TargetNorm,
     inputs: Inputs,
-    entries_of: Callable[[int], tuple[Entry, ...]],
+    entries_of: Callable[[int], tuple[ImageSide, ...]],
     run: TrainingRun,
 ) -> Callable[[int], list[ImageRois]]:
     """Return what makes mini-batch ``number``; called from several threads."""

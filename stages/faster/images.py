@@ -19,7 +19,7 @@ from stages.networks.spec import InputSpec
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageSide:
     """An image as it is trained on once an epoch: its index in the list of images, and whether it is mirrored."""
 
     image: int
@@ -59,17 +59,17 @@ class TrainingImages:
         self._objects = [_objects(record, difficult) for record in records]
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ImageSide]:
         """All of an epoch: every image as it is and, where ``mirror``, mirrored."""
         sides = (False, True) if self.mirror else (False,)
-        return [Entry(image, mirrored) for mirrored in sides for image in range(len(self.records))]
+        return [ImageSide(image, mirrored) for mirrored in sides for image in range(len(self.records))]
 
-    def objects(self, entry: Entry) -> Objects:
+    def objects(self, entry: ImageSide) -> Objects:
         """Return what is annotated in an image or its mirror image."""
         found = self._objects[entry.image]
         return found.mirrored(self.records[entry.image].width) if entry.mirrored else found
 
-    def wide(self, entry: Entry) -> bool:
+    def wide(self, entry: ImageSide) -> bool:
         """Tell whether an image is at least as wide as it is high."""
         record = self.records[entry.image]
         return record.width >= record.height
@@ -82,11 +82,11 @@ def _objects(record: ImageRecord, difficult: bool) -> Objects:
 
 
 def in_epochs(
-    entries: Sequence[Entry],
+    entries: Sequence[ImageSide],
     wide: Sequence[bool],
     per_batch: int,
     rng_of: Callable[[int], np.random.Generator],
-) -> Callable[[int], tuple[Entry, ...]]:
+) -> Callable[[int], tuple[ImageSide, ...]]:
     """Return what gives mini-batch ``number`` of a run: epochs are permutations, as in py-faster-rcnn.
 
     With several images a batch all of one have the same orientation. Where an orientation's images do not fill their
@@ -110,7 +110,7 @@ def in_epochs(
         together = np.concatenate(parts)
         return together[rng.permutation(len(together))]
 
-    def batch(number: int) -> tuple[Entry, ...]:
+    def batch(number: int) -> tuple[ImageSide, ...]:
         chosen = epoch(number // batches_per_epoch)[number % batches_per_epoch]
         return tuple(entries[i] for i in chosen.tolist())
 
@@ -126,7 +126,7 @@ def _batches(order: NDArray[np.int64], per_batch: int) -> NDArray[np.int64]:
 class Inputs(Protocol):
     """Gives what the trained part of the network takes of an image: pixels or the shared map."""
 
-    def __call__(self, entry: Entry) -> NDArray[np.float32]:
+    def __call__(self, entry: ImageSide) -> NDArray[np.float32]:
         """Return [1, c, h, w]; safe to call from several threads."""
 
 
@@ -138,7 +138,7 @@ class PixelInputs:
     sizes: Sequence[ScaledSize]
     spec: InputSpec
 
-    def __call__(self, entry: Entry) -> NDArray[np.float32]:
+    def __call__(self, entry: ImageSide) -> NDArray[np.float32]:
         """Scale the image, or its mirror image: float32 [1, 3, h, w] in channels-last memory."""
         return network_image(self.images[entry.image], self.spec, self.sizes[entry.image], mirror=entry.mirrored)
 
@@ -149,7 +149,7 @@ class MapInputs:
 
     maps: ArrayCache[tuple[int, bool]]
 
-    def __call__(self, entry: Entry) -> NDArray[np.float32]:
+    def __call__(self, entry: ImageSide) -> NDArray[np.float32]:
         """Return the map as float32 [1, c, y, x] in channels-last memory."""
         fmap: NDArray[Any] = self.maps[entry.image, entry.mirrored]
         return np.ascontiguousarray(fmap, np.float32)[None].transpose(0, 3, 1, 2)

@@ -19,7 +19,7 @@ from stages.rpn.propose import ProposalRule, propose
 from stages.training.loop import TrainingRun, generator
 
 from .fast_training import rois_of
-from .images import Entry, Inputs, Objects
+from .images import ImageSide, Inputs, Objects
 from .network import Shared
 from .proposer import scale_of
 from .rpn_training import AnchorTargets, RpnBatch
@@ -42,7 +42,7 @@ class JointBatch:
 
 
 def joint_batches(
-    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[Entry, ...]], run: TrainingRun
+    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[ImageSide, ...]], run: TrainingRun
 ) -> Callable[[int], JointBatch]:
     """Return what makes batch ``number``: one image; called from several threads."""
 

@@ -116,7 +116,7 @@ def as_input(fmap: Tensor | NDArray[Any]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MapsCompute(Compute):
+class SharedMapsCompute(Compute):
     """One image's shared map, [y, x, c], and its mirror image's where the task says so."""
 
     on_device = True
@@ -128,7 +128,7 @@ class MapsCompute(Compute):
 
     @cached_property
     def map_pass(self) -> MapPass:
-        """On the device of this process."""
+        """Return the trunk on the device of this process."""
         return MapPass(self.network, self.settings, self.device)
 
     def prepare(self) -> None:

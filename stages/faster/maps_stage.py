@@ -7,7 +7,7 @@ Cost: one pass of the convolutions per image, two where mirror images are traine
 
 from stages.contract import Context
 
-from .maps import MapsCompute, described, map_task
+from .maps import SharedMapsCompute, described, map_task
 from .network import load_regions
 from .settings import FastMirror, MapsSettings, RpnMirror
 
@@ -19,5 +19,5 @@ def run(ctx: Context) -> None:
     made_of = described(network, settings)
     images = ctx.dataset().images
     tasks = [map_task(record, made_of, mirrored=mirror and record.split == "train") for record in images]
-    keys = ctx.compute_images(tasks, MapsCompute(ctx.image, network, settings, ctx.device, made_of), unit="maps")
+    keys = ctx.compute_images(tasks, SharedMapsCompute(ctx.image, network, settings, ctx.device, made_of), unit="maps")
     ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], made_of)

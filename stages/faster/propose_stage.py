@@ -42,12 +42,12 @@ class ProposeCompute(Compute):
 
     @cached_property
     def proposer(self) -> Proposer:
-        """On the device of this process."""
+        """Return the RPN on the device of this process."""
         return Proposer(self.network, self.settings, self.seed, self.device)
 
     @cached_property
     def map_pass(self) -> MapPass:
-        """On the device of this process."""
+        """Return the trunk on the device of this process."""
         return MapPass(self.network, self.maps, self.device)
 
     def prepare(self) -> None:

@@ -40,12 +40,12 @@ class RoiDetectCompute(Compute):
 
     @cached_property
     def scorer(self) -> RoiScorer:
-        """On the device of this process."""
+        """Return the head on the device of this process."""
         return RoiScorer(self.network, self.settings, self.device)
 
     @cached_property
     def map_pass(self) -> MapPass:
-        """On the device of this process."""
+        """Return the trunk on the device of this process."""
         return MapPass(self.network, self.maps, self.device)
 
     def prepare(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cache.errors import StageError
 from stages.boxes.assignment import assign
 from stages.rpn.anchors import Anchors, Floats, inside
-from stages.rpn.coverage import Coverage, coverage
+from stages.rpn.coverage import AnchorCoverage, coverage
 from stages.rpn.loss import LossRule, paper_rule, rpn_loss
 from stages.rpn.settings import AnchorSettings
 from stages.rpn.targets import (
@@ -25,7 +25,7 @@ from stages.rpn.targets import (
 )
 from stages.training.loop import TrainingRun, generator
 
-from .images import Entry, Inputs, TrainingImages
+from .images import ImageSide, Inputs, TrainingImages
 from .network import RegionNetwork, RpnShape, Shared
 from .training import arithmetic, on_device
 
@@ -64,7 +64,7 @@ class AnchorTargets:
         size = self.images.sizes[image]
         return self.anchors.grid(self._map_shapes[size.height, size.width], self._places)
 
-    def label(self, entry: Entry) -> LabelledAnchors:
+    def label(self, entry: ImageSide) -> LabelledAnchors:
         """Label an image's anchors; StageError naming it where none lies within."""
         size, found = self.images.sizes[entry.image], self.images.objects(entry)
         grid, objects = self.grid(entry.image), size.scaled(found.boxes)
@@ -75,7 +75,7 @@ class AnchorTargets:
             raise StageError(f"{self.images.records[entry.image].file_name}: {error}") from None
         return LabelledAnchors(grid, objects, labels)
 
-    def draw(self, entry: Entry, rng: np.random.Generator) -> MiniBatch:
+    def draw(self, entry: ImageSide, rng: np.random.Generator) -> MiniBatch:
         """Draw the anchors of an image that one step learns from."""
         one, settings = self.label(entry), self._settings
         return draw(
@@ -87,7 +87,7 @@ class AnchorTargets:
             positive_fraction=settings.positive_fraction,
         )
 
-    def usable(self) -> list[Entry]:
+    def usable(self) -> list[ImageSide]:
         """Return the entries with an anchor to learn from; StageError where there is none (``border_px``, scales)."""
         sizes = self.images.sizes
         able = [
@@ -101,11 +101,11 @@ class AnchorTargets:
             )
         return [entry for entry in self.images.entries if able[entry.image]]
 
-    def coverage(self, n_classes: int) -> Coverage:
+    def coverage(self, n_classes: int) -> AnchorCoverage:
         """Count, per class, the objects that no anchor reaches, in the images as they are."""
         objects, labels, best = [], [], []
         for image in range(len(self.images.records)):
-            size, found = self.images.sizes[image], self.images.objects(Entry(image, mirrored=False))
+            size, found = self.images.sizes[image], self.images.objects(ImageSide(image, mirrored=False))
             grid = self.grid(image)
             own = grid[inside(grid, size.width, size.height, self._rule.border_px)]
             boxes = size.scaled(found.boxes)
@@ -118,7 +118,7 @@ class AnchorTargets:
             np.concatenate(objects), np.concatenate(labels), np.concatenate(best), n_classes, self.anchors, stride
         )
 
-    def loss_rule(self, entries: Sequence[Entry]) -> LossRule:
+    def loss_rule(self, entries: Sequence[ImageSide]) -> LossRule:
         """Return how the loss is weighed; by the paper's rule over these entries' own transforms."""
         if self._settings.loss == "authors":
             return LossRule()
@@ -131,7 +131,7 @@ class AnchorTargets:
 
 
 def rpn_batches(
-    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[Entry, ...]], run: TrainingRun
+    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[ImageSide, ...]], run: TrainingRun
 ) -> Callable[[int], RpnBatch]:
     """Return what makes batch ``number``: one image; called from several threads."""
 
@@ -171,7 +171,7 @@ def fold(network: RegionNetwork, rule: LossRule) -> None:
         network.rpn.fold(torch.tensor(rule.mean), torch.tensor(rule.std))
 
 
-def reach_lines(found: Coverage, classes: Sequence[str]) -> list[str]:
+def reach_lines(found: AnchorCoverage, classes: Sequence[str]) -> list[str]:
     """Word a line for each class of which more than a twentieth has no anchor above the IoU, and what would help."""
     lines = []
     for name, objects, missed, never in zip(

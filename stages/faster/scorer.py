@@ -77,7 +77,7 @@ class RoiScorer:
     def __call__(
         self, fmap: Tensor | NDArray[Any], size: ScaledSize, boxes: NDArray[np.floating], width: int, height: int
     ) -> ImageDetections:
-        """As :meth:`candidates`, suppressed."""
+        """Find the detections: those of :meth:`candidates` that suppression leaves."""
         return self.kept(self.candidates(fmap, size, boxes, width, height))
 
     def kept(self, candidates: Candidates) -> ImageDetections:

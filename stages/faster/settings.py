@@ -60,7 +60,7 @@ class JointSettings(SolverSettings):
 
 
 class RpnMirror(Settings):
-    """That parameter of group ``rpn`` that says whether maps of mirror images are needed."""
+    """The parameter of group ``rpn`` that says whether maps of mirror images are needed."""
 
     whole: ClassVar[bool] = False
 
@@ -68,7 +68,7 @@ class RpnMirror(Settings):
 
 
 class FastMirror(Settings):
-    """That parameter of group ``fast`` that says whether maps of mirror images are needed."""
+    """The parameter of group ``fast`` that says whether maps of mirror images are needed."""
 
     whole: ClassVar[bool] = False
 

@@ -19,7 +19,7 @@ from stages.training.loop import TrainingRun, generator
 from stages.training.settings import SolverSettings
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
-from .images import Entry, MapInputs, PixelInputs, TrainingImages, in_epochs
+from .images import ImageSide, MapInputs, PixelInputs, TrainingImages, in_epochs
 from .maps import AS_IT_IS, MIRRORED
 from .network import RegionNetwork, Shared, frozen_parameters
 
@@ -107,8 +107,8 @@ def _key(keys: Any, record: ImageRecord) -> str:
 
 
 def batches(
-    images: TrainingImages, entries: Sequence[Entry], per_batch: int, run: TrainingRun
-) -> Callable[[int], tuple[Entry, ...]]:
+    images: TrainingImages, entries: Sequence[ImageSide], per_batch: int, run: TrainingRun
+) -> Callable[[int], tuple[ImageSide, ...]]:
     """Return what names the images of mini-batch ``number``."""
     wide = [images.wide(entry) for entry in entries]
     return in_epochs(entries, wide, per_batch, lambda epoch: generator(run.seed, run.stage, "epoch", epoch))
@@ -131,7 +131,7 @@ def identity(
 
 def check_objects(images: TrainingImages, group: str) -> None:
     """Raise StageError where no image shows an object to train on."""
-    if not any(len(images.objects(Entry(i, mirrored=False)).boxes) for i in range(len(images.records))):
+    if not any(len(images.objects(ImageSide(i, mirrored=False)).boxes) for i in range(len(images.records))):
         raise StageError(
             f"{group}: no image of the train split shows an object that is trained on; annotate some, or set "
             f"{group}.difficult to true if all are marked difficult"

@@ -31,7 +31,7 @@ def best_rows(scores: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64
 
 @njit(cache=True, nogil=True)
 def _limits(scores: Any, sample: Any, k: int, limits: Any) -> int:
-    """For each class a score that k or some more regions reach; returns the largest number that do.
+    """Find a score for each class that k or some more regions reach; returns the largest number that do.
 
     -inf where all are needed, which NaN is below. scores [N, n]; ``sample`` [N, s], some of them in rising order.
     """

@@ -19,7 +19,7 @@ _ENOUGH = 0.99  # of the objects that some scale reaches; the rest are outliers
 
 
 @dataclass(frozen=True)
-class Coverage:
+class AnchorCoverage:
     """What anchors reach. ``objects`` and ``missed`` int64 [N] count a class's objects, and those without an anchor.
 
     ``scales_px`` would reach nearly all objects (rising; empty where nothing is missed), and ``unreachable`` int64 [N]
@@ -39,7 +39,7 @@ def coverage(
     n_classes: int,
     anchors: Anchors,
     stride: tuple[float, float],
-) -> Coverage:
+) -> AnchorCoverage:
     """Count the objects without an anchor, and suggest scales.
 
     Args:
@@ -58,7 +58,7 @@ def coverage(
         [_reached(sides, anchors, scale, stride) for scale in candidates] or [np.zeros(len(sides), bool)]
     )
     scales = _cover(reached, 1.0 / counts[labels]) if missed.any() else []
-    return Coverage(
+    return AnchorCoverage(
         counts,
         np.bincount(labels[missed], minlength=n_classes),
         np.bincount(labels[missed & ~reached.any(axis=0)], minlength=n_classes),

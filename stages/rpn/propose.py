@@ -40,7 +40,7 @@ class ProposalRule:
 
 
 @dataclass(frozen=True)
-class Proposals:
+class ScaledProposals:
     """Proposals of one image, best first: ``boxes`` float32 [k, 4] px of the resized image, ``scores`` float32 [k].
 
     ``rows`` int64 [k] are the anchors they came from, of a grid in the order (h, w, a).
@@ -69,7 +69,7 @@ def propose(
     *,
     scale: float = 1.0,
     rng: np.random.Generator | None = None,
-) -> Proposals:
+) -> ScaledProposals:
     """Make one image's proposals; none where nothing is left.
 
     Args:
@@ -88,7 +88,7 @@ def propose(
     else:
         kept = first_kept(boxes, rule.nms_iou, rule.after_nms)
     rows = rows[kept]
-    return Proposals(boxes[kept], np.asarray(scores, np.float32)[rows], rows)
+    return ScaledProposals(boxes[kept], np.asarray(scores, np.float32)[rows], rows)
 
 
 def _ranking(scores: NDArray[np.float32], rule: ProposalRule, rng: np.random.Generator | None) -> Callable[[int], Rows]:
