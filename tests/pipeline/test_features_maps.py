@@ -10,7 +10,7 @@ from small_files import voc_folder
 
 from cache import Artifact, Store
 from manifests import ReadOptions, import_dataset, load_dataset
-from stages.faster.maps import MapsCompute, described, map_task
+from stages.faster.maps import SharedMapsCompute, described, map_task
 from stages.faster.network import cut
 from stages.faster.settings import MapsSettings
 from stages.networks.network import build
@@ -33,7 +33,7 @@ def mapped(run: Run, project: Path, tmp_path: Path) -> Path:
     settings, store = MapsSettings(short_px=180, long_px=400), Store(project / "artifacts")
     made_of = described(network, settings)
     read = lambda record: np.full((record.height, record.width, 3), 100, np.uint8)  # noqa: E731
-    compute = MapsCompute(read, network, settings, "cpu", made_of)
+    compute = SharedMapsCompute(read, network, settings, "cpu", made_of)
     entries = []
     for record in load_dataset(project / "artifacts/manifest/manifest.json").images:
         task = map_task(record, made_of, mirrored=record.split == "train")
