@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from stages.settings import RateDrops, Settings
 from stages.training.settings import SolverSettings
 
-
 Rank = Annotated[int, Field(ge=1, le=4096)]  # of fc6 and fc7, which have at most 4,096 values
 
 
