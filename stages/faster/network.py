@@ -32,6 +32,7 @@ from stages.rpn.head import Objectness, RpnHead
 FORMAT = "rcnn-regions-1"
 _FROZEN = {"vgg16": "features.9"}  # py-faster-rcnn's models/: conv1 and conv2, with the pooling behind; others: nothing
 NOTHING = "none"  # ``maps.frozen``
+_MOST_CLASSES = 100_000  # of a file that is to be believed
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,10 @@ def cut(network: Network, layer: str | None) -> RegionNetwork:
 
 
 def _channels(network: Network, layer: str) -> int:
-    shape = _shape(network, layer, 224, 224)
+    try:
+        shape = _shape(network, layer, 224, 224)
+    except RuntimeError:  # what lies behind the pooling takes one size alone
+        shape = ()
     if len(shape) != 4:
         raise StageError(f"maps.layer: {layer} of network {network.name} is no feature map; name a convolution's node")
     return int(shape[1])
@@ -229,20 +233,38 @@ def load_regions(path: Path, layer: str | None = None) -> RegionNetwork:
         raise StageError(f"{path}: holds no network of this pipeline; run the stage that wrote it again")
     try:
         own = network_in(path, _below(tensors, "network/"), json.loads(meta["network"]))
-        found = cut(own, meta["layer"])
+        found = _cut_of(own, meta["layer"])
         generator = torch.Generator().manual_seed(0)  # what is drawn is replaced at once
         if "rpn" in meta:
             found.add_rpn(_shape_of(json.loads(meta["rpn"])), generator).load_state_dict(_below(tensors, "rpn/"))
         if "fast" in meta:
-            n_classes = int(json.loads(meta["fast"])["n_classes"])
+            n_classes = json.loads(meta["fast"])["n_classes"]
+            if type(n_classes) is not int or not 1 <= n_classes <= _MOST_CLASSES:
+                raise ValueError(f"n_classes {n_classes!r}")
             found.pooled_by = _pooled_by(json.loads(meta["fast"])["pooled_by"])
             new_layers(found.add_fast(n_classes, generator)).load_state_dict(_below(tensors, "fast/"))
             norm = _below(tensors, "norm/")
-            found.norm = TargetNorm(norm["mean"].numpy(), norm["std"].numpy()) if norm else None
+            found.norm = _norm(norm["mean"], norm["std"], n_classes) if norm else None
     except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StageError(f"{path}: damaged weights ({reason}); run the stage that wrote it again") from error
     return found
+
+
+def _cut_of(network: Network, layer: str) -> RegionNetwork:
+    """As :func:`cut`, of what a file says: ValueError where that is no map."""
+    try:
+        return cut(network, layer)
+    except StageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _norm(mean: Tensor, std: Tensor, n_classes: int) -> TargetNorm:
+    """Make what box targets were standardised by; ValueError for anything else."""
+    fits = all(one.shape == (n_classes, 4) and bool(torch.isfinite(one).all()) for one in (mean, std))
+    if not fits or not bool((std > 0).all()):
+        raise ValueError("the mean and deviation of box targets are not those of its classes")
+    return TargetNorm(mean.numpy(), std.numpy())
 
 
 def new_layers(head: FastHead) -> nn.ModuleDict:

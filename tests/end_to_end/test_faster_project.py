@@ -1,0 +1,205 @@
+"""Fast R-CNN, Faster R-CNN in four steps and trained at once: a tiny project, and what runs again when.
+
+All runs are of one server, which has imported torch once (tests/faults).
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from cache import Artifact, Store
+from manifests import load_dataset
+from stages.graph import KINDS
+from tests.faults.tiny_project import Answer, StageServer, make_project, tiny_params
+
+DETECTORS = {"plain": "fast", "steps": "faster", "once": "joint"}
+NODES = {name: [one.name for one in KINDS[kind].places] for name, kind in DETECTORS.items()}
+TRAININGS = ("pretrain", "rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
+# The rest of a detector's own parameters is as `rcnn detector add` writes it.
+_SHORT: dict[str, dict[str, Any]] = {
+    "pretrain": {"iterations": 4, "batch": 8, "eval_every": 2, "checkpoint_every": 2},
+    "rpn": {"scales_px": [24, 48], "ratios": [0.5, 1, 2], "border_px": 8, "channels": 16},
+    "propose": {"min_side_px": 4, "train_after_nms": 60, "after_nms": 30, "before_nms": 500},
+    "fast": {"rois_per_image": 16},
+    "maps": {"short_px": 96, "long_px": 160},
+    "roi_detect": {"score_floor": 0.0},
+    "evaluate": {"n_bootstrap": 5},
+}
+_TRAINED = {"iterations": 4, "step": 3, "eval_every": 2, "checkpoint_every": 1}
+
+
+def params_file(project: Path, name: str) -> Path:
+    return project / "detectors" / name / "params.yaml"
+
+
+def change(project: Path, name: str, group: str, **values: Any) -> None:
+    path = params_file(project, name)
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params[group].update(values)
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def weights(project: Path, name: str, node: str) -> bytes:
+    return (project / "artifacts/detectors" / name / node / "weights.safetensors").read_bytes()
+
+
+def done(answer: Answer) -> str:
+    assert answer.status == 0, answer.said
+    return answer.said
+
+
+def computed(said: str) -> dict[str, int]:
+    """How many images each node computed; 1 for one that trained, 0 for one that took it from the store."""
+    found = {}
+    for node, line in re.findall(r"^(?:\w+ )?(\w+): (.*)$", said, re.MULTILINE):
+        if counted := re.match(r"(\d+) images computed", line):
+            found[node] = int(counted[1])
+        elif node in TRAININGS:
+            found[node] = max(found.get(node, 0), 0) if "trained before" in line else found.get(node, 1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StageServer]:
+    server = StageServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def finished(server: StageServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three detectors of one project, to the report. Not to be changed: take ``project``."""
+    project = make_project(tmp_path_factory.mktemp("regions") / "project", tiny_params())
+    done(server.run(project, "run", "scenes", "manifest", "proposals"))
+    for name, kind in DETECTORS.items():
+        done(server.run(project, "detector", "add", name, "--kind", kind))
+        own = yaml.safe_load(params_file(project, name).read_text(encoding="utf-8"))
+        for group in ("rpn", "fast", "joint"):
+            if "iterations" in own.get(group, {}):
+                change(project, name, group, **_TRAINED)
+        for group, values in _SHORT.items():
+            if group in own:
+                change(project, name, group, **values)
+        said = done(server.run(project, "-d", name, "run", *NODES[name]))
+        assert set(computed(said)) >= {node for node in NODES[name] if node in TRAININGS}
+    return project
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    return copy
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_from_the_dataset_to_the_report(finished: Path, name: str) -> None:
+    reports = finished / "reports" / name
+    assert 0 <= json.loads((reports / "scores.json").read_text())["voc2010"]["mAP"] <= 1
+    page = (reports / "index.html").read_text(encoding="utf-8")
+    for node in NODES[name]:
+        if node in TRAININGS[1:]:
+            assert node in page, f"no curve of {node}"
+    found = Artifact.read(finished / f"artifacts/detectors/{name}/roi_detect/manifest.json")
+    assert len(found.keys) == 3  # the test images
+
+
+def test_all_are_compared(server: StageServer, project: Path) -> None:
+    done(server.run(project, "compare", *DETECTORS))
+    figures = json.loads((project / "reports/comparison/comparison.json").read_text())
+    assert set(DETECTORS) <= set(re.findall(r"plain|steps|once", json.dumps(figures)))
+
+
+def test_a_second_run_computes_and_trains_nothing(server: StageServer, project: Path) -> None:
+    for name in DETECTORS:
+        before = {node: weights(project, name, node) for node in NODES[name] if node in TRAININGS}
+        counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
+        assert set(counts) >= set(before) | {"roi_detect"} and not any(counts.values()), counts
+        assert before == {node: weights(project, name, node) for node in before}
+
+
+def test_another_rate_of_fast_runs_no_rpn_of_step_one(server: StageServer, project: Path) -> None:
+    before = {node: weights(project, "steps", node) for node in NODES["steps"] if node in TRAININGS}
+    change(project, "steps", "fast", lr=0.004)
+    counts = computed(done(server.run(project, "-d", "steps", "run", *NODES["steps"])))
+    assert {node: counts[node] for node in ("pretrain", "rpn_1", "propose_1")} == dict.fromkeys(
+        ("pretrain", "rpn_1", "propose_1"), 0
+    )
+    assert counts["maps"] == counts["propose_2"] == 7  # the trunk is another
+    after = {node: weights(project, "steps", node) for node in before}
+    assert {node for node in before if before[node] != after[node]} == {"fast_1", "rpn_2", "fast_2"}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_another_suppression_of_detections_runs_nothing_before(server: StageServer, project: Path, name: str) -> None:
+    change(project, name, "roi_detect", nms_iou=0.6)
+    counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
+    assert counts.pop("roi_detect") == 3
+    assert not any(counts.values()), counts
+
+
+def test_one_more_test_image_is_computed_alone(server: StageServer, project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    params["scenes"]["n_test"] += 1
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    done(server.run(project, "run", "scenes", "manifest", "proposals"))
+    counts = computed(done(server.run(project, "-d", "steps", "run", *NODES["steps"])))
+    images = {"propose_1": 1, "maps": 1, "propose_2": 1, "roi_detect": 1}
+    assert {node: counts[node] for node in images} == images
+    assert not any(counts[node] for node in NODES["steps"] if node in TRAININGS), counts
+
+
+def test_a_training_killed_in_the_midst_ends_with_the_same_bits(
+    server: StageServer, finished: Path, project: Path
+) -> None:
+    shutil.rmtree(project / "artifacts/objects/rpn")
+    checkpoints = project / "artifacts/detectors/steps/checkpoints/rpn_1"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    killed = server.run(
+        project, "-d", "steps", "run", "rpn_1", root=checkpoints, kill_at=60
+    )  # in the second checkpoint
+    assert killed.status == -9
+    assert list(checkpoints.glob("*.safetensors"))
+    said = done(server.run(project, "-d", "steps", "run", "rpn_1"))
+    assert "going on from the checkpoint at iteration" in said
+    assert weights(project, "steps", "rpn_1") == weights(finished, "steps", "rpn_1")
+    assert not list(checkpoints.glob("*.safetensors"))
+
+
+def test_stage_by_stage_gives_the_bits_of_one_process(server: StageServer, finished: Path, project: Path) -> None:
+    for stage in ("rpn", "fast", "maps", "propose", "roi_detect"):
+        shutil.rmtree(project / "artifacts/objects" / stage)
+    shutil.rmtree(project / "artifacts/detectors/steps")
+    for node in NODES["steps"]:
+        done(server.run(project, "-d", "steps", "run", node))
+    for node in ("rpn_1", "fast_1", "rpn_2", "fast_2"):
+        assert weights(project, "steps", node) == weights(finished, "steps", node), node
+    lists = [
+        Artifact.read(folder / "artifacts/detectors/steps/roi_detect/manifest.json") for folder in (project, finished)
+    ]
+    assert lists[0].keys == lists[1].keys
+    scores = [json.loads((folder / "reports/steps/scores.json").read_text()) for folder in (project, finished)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, name: str) -> None:
+    from rcnn import Detector
+
+    dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
+    found = Artifact.read(finished / f"artifacts/detectors/{name}/roi_detect/manifest.json")
+    store, detector = Store(finished / "artifacts"), Detector.load(finished, name=name)
+    for record in dataset.split("test"):
+        stored = store.get(found.stage, found.keys[record.id]).arrays
+        here = detector(finished / "artifacts/datasets/scenes" / record.file_name, min_score=-np.inf)
+        order = np.argsort(-stored["bbox.scores"], kind="stable")
+        assert len(here) == len(order) > 0
+        np.testing.assert_allclose([d.score for d in here], stored["bbox.scores"][order], atol=1e-5)
+        np.testing.assert_allclose([d.box for d in here], stored["bbox.boxes"][order], atol=1e-2)
