@@ -131,6 +131,11 @@ def stepper(of: RegionNetwork, draw: Callable[[int], Any], loss: Callable[[Any, 
     return step
 
 
+def one_image(_: int) -> tuple[ImageSide, ...]:
+    """The photograph, whatever the batch."""
+    return (ImageSide(0, mirrored=False),)
+
+
 def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator[Figure]:
     """The whole network's training step, by either pooling, and its way from pixels to detections."""
     theirs_net = torchvisions(regions())
@@ -152,7 +157,7 @@ def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator
             LossRule(), ProposalRule(12_000, 0.7, 2000), settings, norm, prepare_fast(of, settings, norm), "float32"
         )
         targets = AnchorTargets(of, images, ANCHORS)
-        draw = joint_batches(targets, batch_of(pixels, images, of), lambda _: (ImageSide(0, mirrored=False),), RUN)
+        draw = joint_batches(targets, batch_of(pixels, images, of), one_image, RUN)
         our_step = stepper(of, draw, loss, trunk=True, rpn=True, fast=True)
         theirs, ours = take_turns(their_step, our_step)
         what = "RoI pooling" if pooling == "max" else "RoIAlign"
@@ -219,7 +224,7 @@ def maps_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator[
                 )
                 loss: Callable[[Any, Any], Any] = rpn_terms(LossRule(), "float32")
             else:
-                draw = fast_batches(rois, norm, inputs, lambda _: (ImageSide(0, mirrored=False),) * 2, RUN)
+                draw = fast_batches(rois, norm, inputs, lambda number: one_image(number) * 2, RUN)
                 loss = fast_terms(pooling, "float32")
             steps.append(stepper(of, draw, loss, trunk=trunk, rpn=what == "rpn", fast=what == "fast"))
         whole, from_map = take_turns(*steps)

@@ -214,7 +214,8 @@ def _border(choices: Choices, data: _Data, anchors: Anchors, stride: int) -> Non
     shapes = anchors.shapes()
     sides = shapes[:, 2:] - shapes[:, :2]
     sizes = np.array([data.size_of(record)[:2] for record in data.images], np.float64)
-    fits = (sides[None] + stride <= sizes[:, None]).all(axis=2).any(axis=1)
+    lies_within = (sides[None] + stride <= sizes[:, None]).all(axis=2)  # [images, shapes]
+    fits: NDArray[np.bool_] = lies_within.any(axis=1)
     if (~fits).mean() <= _OFTEN:
         choices.put("rpn.border_px", 0, "the paper's")
     elif data.task.preset == "paper":

@@ -36,6 +36,7 @@ from stages.networks.weights import save_weights
 from stages.proposals.settings import ProposalsSettings
 from stages.rpn.settings import AnchorSettings, ProposeSettings, RpnSettings
 from stages.svm.settings import SvmSettings
+from stages.training.settings import SolverSettings
 
 ROOT = Path(__file__).parents[2]
 TORCHVISION = {"alexnet", "vgg16", "squeezenet1_0", "resnet50"}
@@ -420,7 +421,8 @@ def unreached(project: Path, params: Params) -> list[int]:
     images = TrainingImages(
         dataset.split("train"), short_px=maps.short_px, long_px=maps.long_px, difficult=False, mirror=False
     )
-    return AnchorTargets(shared, images, settings).coverage(len(dataset.classes)).missed.tolist()
+    missed: list[int] = AnchorTargets(shared, images, settings).coverage(len(dataset.classes)).missed.tolist()
+    return missed
 
 
 @pytest.mark.parametrize("preset", ["small", "medium"])
@@ -445,7 +447,11 @@ def test_detectors_on_a_shared_map_get_a_head_and_anchors_that_fit(
         assert maps.long_px == {"small": 150}.get(network, 213)
         if kind != "fast":
             assert unreached(project, params) == [0, 0]
-    paper = {"faster": ("rpn", RpnSettings), "fast": ("fast", FastSettings), "joint": ("joint", JointSettings)}
+    paper: dict[str, tuple[str, type[SolverSettings]]] = {
+        "faster": ("rpn", RpnSettings),
+        "fast": ("fast", FastSettings),
+        "joint": ("joint", JointSettings),
+    }
     for kind, (group, model) in paper.items():
         training = load_params(Layout(project, kind)).groups.of(group, model)
         assert (training.iterations, training.lr) == ({"small": 100, "medium": 600}[preset], 0.001)

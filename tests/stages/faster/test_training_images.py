@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests import ImageRecord
-from stages.faster.images import Entry, MapInputs, TrainingImages, in_epochs
+from stages.faster.images import ImageSide, MapInputs, TrainingImages, in_epochs
 from stages.finetune.batches import ArrayCache
 from tests.helpers.region_networks import pixel_inputs, pixels, region_network, training_images
 
@@ -17,7 +17,7 @@ WIDES = st.lists(st.booleans(), min_size=1, max_size=12)
 
 def batches_of_epochs(wide: list[bool], per_batch: int, epochs: int) -> list[list[tuple[int, ...]]]:
     """Each epoch's batches, as entries' numbers."""
-    entries = [Entry(i, mirrored=False) for i in range(len(wide))]
+    entries = [ImageSide(i, mirrored=False) for i in range(len(wide))]
     batch = in_epochs(entries, wide, per_batch, lambda number: np.random.default_rng([7, number]))
     groups = [len(wide)] if per_batch == 1 else [wide.count(True), wide.count(False)]
     each = sum(-(-n // per_batch) for n in groups)
@@ -45,7 +45,7 @@ def test_images_of_a_batch_have_one_orientation_and_each_comes(wide: list[bool],
 
 
 def test_epochs_differ_and_no_call_depends_on_another() -> None:
-    entries = [Entry(i, mirrored=False) for i in range(20)]
+    entries = [ImageSide(i, mirrored=False) for i in range(20)]
 
     def order() -> list[int]:
         batch = in_epochs(entries, [True] * 20, 1, lambda number: np.random.default_rng([1, number]))
@@ -58,18 +58,23 @@ def test_epochs_differ_and_no_call_depends_on_another() -> None:
 
 
 def test_every_image_comes_as_it_is_and_mirrored() -> None:
-    assert training_images().entries == [Entry(0, False), Entry(1, False), Entry(0, True), Entry(1, True)]
-    assert training_images(mirror=False).entries == [Entry(0, False), Entry(1, False)]
-    assert [training_images().wide(Entry(i, True)) for i in (0, 1)] == [True, False]
+    assert training_images().entries == [
+        ImageSide(0, False),
+        ImageSide(1, False),
+        ImageSide(0, True),
+        ImageSide(1, True),
+    ]
+    assert training_images(mirror=False).entries == [ImageSide(0, False), ImageSide(1, False)]
+    assert [training_images().wide(ImageSide(i, True)) for i in (0, 1)] == [True, False]
 
 
 def test_boxes_of_the_mirror_image_by_hand() -> None:
     images = training_images()
-    found = images.objects(Entry(0, True))
+    found = images.objects(ImageSide(0, True))
     np.testing.assert_array_equal(found.boxes, [[60, 6, 92, 38], [10, 10, 50, 50]])  # of 100 px
     assert found.labels.tolist() == [0, 1]
     again = found.mirrored(100)
-    np.testing.assert_array_equal(again.boxes, images.objects(Entry(0, False)).boxes)
+    np.testing.assert_array_equal(again.boxes, images.objects(ImageSide(0, False)).boxes)
 
 
 @pytest.mark.parametrize(("difficult", "labels"), [(False, [1]), (True, [0, 1])])
@@ -78,21 +83,21 @@ def test_difficult_objects_and_crowds(difficult: bool, labels: list[int]) -> Non
     flags = {"difficult": np.array([True, False, False]), "crowd": np.array([False, False, True])}
     record = ImageRecord(1, "a.png", 50, 50, "0" * 64, "train", boxes, np.array([0, 1, 1]), **flags)
     images = TrainingImages([record], short_px=50, long_px=50, difficult=difficult, mirror=True)
-    found = images.objects(Entry(0, False))
+    found = images.objects(ImageSide(0, False))
     assert found.labels.tolist() == labels
     np.testing.assert_array_equal(found.boxes, boxes[[0, 1] if difficult else [1]])
-    np.testing.assert_array_equal(images.objects(Entry(0, True)).crowds, [[10, 0, 50, 40]])
+    np.testing.assert_array_equal(images.objects(ImageSide(0, True)).crowds, [[10, 0, 50, 40]])
 
 
 def test_the_pixels_of_the_mirror_image_are_those_of_the_flipped_array() -> None:
     network, images = region_network(), training_images()
     inputs = pixel_inputs(network, images)
-    plain, mirrored = inputs(Entry(0, False)), inputs(Entry(0, True))
+    plain, mirrored = inputs(ImageSide(0, False)), inputs(ImageSide(0, True))
     assert plain.shape == mirrored.shape == (1, 3, 96, 160)
     flipped = TrainingImages(images.records, short_px=96, long_px=160, difficult=False, mirror=True)
     by_hand = pixel_inputs(network, flipped)
     given = type(by_hand)(ArrayCache(lambda i: pixels(i)[:, ::-1].copy(), 1 << 20), by_hand.sizes, by_hand.spec)
-    np.testing.assert_array_equal(mirrored, given(Entry(0, False)))
+    np.testing.assert_array_equal(mirrored, given(ImageSide(0, False)))
     assert not np.array_equal(plain, mirrored)
 
 
@@ -100,6 +105,6 @@ def test_a_stored_map_comes_as_the_heads_take_it() -> None:
     stored = {side: np.random.default_rng(side).normal(size=(3, 5, 4)).astype(np.float16) for side in (0, 1)}
     inputs = MapInputs(ArrayCache(lambda name: stored[int(name[1])], 1 << 20))
     for side in (False, True):
-        found = inputs(Entry(0, side))
+        found = inputs(ImageSide(0, side))
         assert (found.shape, str(found.dtype)) == ((1, 4, 3, 5), "float32")
         np.testing.assert_array_equal(found[0, 2], stored[int(side)][:, :, 2].astype(np.float32))

@@ -14,7 +14,7 @@ from stages.boxes.coding import encode
 from stages.fast.rois import draw_rois, labelled_rois
 from stages.fast.settings import FastSettings, JointRoiSettings
 from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms
-from stages.faster.images import Entry, Inputs, MapInputs
+from stages.faster.images import ImageSide, Inputs, MapInputs
 from stages.faster.joint_stage import JointLoss, joint_batches
 from stages.faster.maps import MapPass, as_input
 from stages.faster.network import RegionNetwork, Shared, frozen_parameters
@@ -179,7 +179,7 @@ def test_the_joint_losss_four_terms_are_those_of_the_two_computed_apart() -> Non
     network.fast.eval()
     run, rois = loop("joint"), JointRoiSettings(rois_per_image=16)
     targets = AnchorTargets(network, images, RPN)
-    inputs, entry = pixel_inputs(network, images), Entry(0, mirrored=True)
+    inputs, entry = pixel_inputs(network, images), ImageSide(0, mirrored=True)
     (batch, again) = (joint_batches(targets, inputs, lambda _: (entry,), run)(7) for _ in range(2))
     keep = ProposalRule(200, 0.7, 60, 4.0)
     model = Shared(network, trunk=True, rpn=True, fast=True)
@@ -223,7 +223,10 @@ def test_no_gradient_passes_through_the_proposals_boxes() -> None:
     network, images = region_network(), training_images()
     assert network.rpn is not None and network.norm is not None
     batch = joint_batches(
-        AnchorTargets(network, images, RPN), pixel_inputs(network, images), lambda _: (Entry(0, False),), loop("joint")
+        AnchorTargets(network, images, RPN),
+        pixel_inputs(network, images),
+        lambda _: (ImageSide(0, False),),
+        loop("joint"),
     )(0)
     model = Shared(network, trunk=True, rpn=True, fast=True)
     keep = ProposalRule(200, 0.7, 60, 4.0)

@@ -1,6 +1,6 @@
 """Fast R-CNN, Faster R-CNN in four steps and trained at once: a tiny project, and what runs again when.
 
-All runs are of one server, which has imported torch once (tests/faults).
+All runs are of one server, which has imported torch once.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tiny_project import Answer, StageServer, make_project, tiny_params
 
 from cache import Artifact, Store
 from manifests import load_dataset
 from stages.graph import KINDS
-from tests.faults.tiny_project import Answer, StageServer, make_project, tiny_params
 
 DETECTORS = {"plain": "fast", "steps": "faster", "once": "joint"}
 NODES = {name: [one.name for one in KINDS[kind].places] for name, kind in DETECTORS.items()}
