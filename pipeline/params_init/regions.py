@@ -32,7 +32,8 @@ _CELLS = 2  # ours: nearly all objects are at least so many cells of the map wid
 _MAP_CELLS = 8  # and the map of an image, by its shorter side
 _SMALL_PX = 300  # ours, of the shorter side for a first look
 _LONGER = LONG_PX / SHORT_PX  # the paper's 1000 by 600
-_RATIOS, _MORE_RATIOS = (0.5, 1, 2), (0.25, 0.5, 1, 2, 4)
+_RATIOS: tuple[float, ...] = (0.5, 1, 2)  # the paper's
+_MORE_RATIOS: tuple[float, ...] = (0.25, 0.5, 1, 2, 4)
 _OFTEN = 0.05  # a share of objects, or of images, that is worth a parameter
 _MIN_SIDE_PX = 16  # the authors' code's
 _HALF = 0.7  # a square of so much of an object's side overlaps it by half
@@ -214,8 +215,8 @@ def _border(choices: Choices, data: _Data, anchors: Anchors, stride: int) -> Non
     shapes = anchors.shapes()
     sides = shapes[:, 2:] - shapes[:, :2]
     sizes = np.array([data.size_of(record)[:2] for record in data.images], np.float64)
-    lies_within = (sides[None] + stride <= sizes[:, None]).all(axis=2)  # [images, shapes]
-    fits: NDArray[np.bool_] = lies_within.any(axis=1)
+    narrow: NDArray[np.bool_] = np.logical_and.reduce(sides[None] + stride <= sizes[:, None], axis=2)
+    fits: NDArray[np.bool_] = np.logical_or.reduce(narrow, axis=1)
     if (~fits).mean() <= _OFTEN:
         choices.put("rpn.border_px", 0, "the paper's")
     elif data.task.preset == "paper":

@@ -252,7 +252,7 @@ def load_regions(path: Path, layer: str | None = None) -> RegionNetwork:
 
 
 def _cut_of(network: Network, layer: str) -> RegionNetwork:
-    """As :func:`cut`, of what a file says: ValueError where that is no map."""
+    """Cut a network as :func:`cut` does, where a file says: ValueError where that is no map."""
     try:
         return cut(network, layer)
     except StageError as error:

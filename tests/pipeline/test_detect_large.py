@@ -15,8 +15,8 @@ from PIL import Image
 
 from manifests.images import upright_size
 from pipeline.cli.detect_large import Room, Watch, note_of_large
-from stages import detector as detectors
-from stages.detections.search import features_in_parts
+from stages.detections import search
+from stages.detections.search import ProposalSearch, features_in_parts
 from stages.detector import Detector
 from stages.features.crops import Extractor
 from stages.proposals.settings import ProposalsSettings
@@ -24,7 +24,7 @@ from stages.proposals.settings import ProposalsSettings
 
 def detector(**proposals: Any) -> Detector:
     """A detector of which only the settings of its proposals are there."""
-    return Detector(cast(Any, SimpleNamespace(proposals=ProposalsSettings(**proposals))))
+    return Detector(cast(Any, SimpleNamespace(search=ProposalSearch(ProposalsSettings(**proposals), 0))))
 
 
 def picture(path: Path, width: int, height: int, orientation: int = 1) -> Path:
@@ -151,7 +151,7 @@ def test_features_come_in_whole_batches_and_are_told(n: int) -> None:
 
 
 def test_spp_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors, "_REGIONS_AT_ONCE", 2)
+    monkeypatch.setattr(search, "_REGIONS_AT_ONCE", 2)
     asked = []
 
     def pool(image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:

@@ -421,8 +421,8 @@ def unreached(project: Path, params: Params) -> list[int]:
     images = TrainingImages(
         dataset.split("train"), short_px=maps.short_px, long_px=maps.long_px, difficult=False, mirror=False
     )
-    missed: list[int] = AnchorTargets(shared, images, settings).coverage(len(dataset.classes)).missed.tolist()
-    return missed
+    found = AnchorTargets(shared, images, settings).coverage(len(dataset.classes))
+    return [int(count) for count in found.missed]
 
 
 @pytest.mark.parametrize("preset", ["small", "medium"])
@@ -447,13 +447,12 @@ def test_detectors_on_a_shared_map_get_a_head_and_anchors_that_fit(
         assert maps.long_px == {"small": 150}.get(network, 213)
         if kind != "fast":
             assert unreached(project, params) == [0, 0]
-    paper: dict[str, tuple[str, type[SolverSettings]]] = {
-        "faster": ("rpn", RpnSettings),
-        "fast": ("fast", FastSettings),
-        "joint": ("joint", JointSettings),
-    }
-    for kind, (group, model) in paper.items():
-        training = load_params(Layout(project, kind)).groups.of(group, model)
+    groups = {kind: load_params(Layout(project, kind)).groups for kind in REGION_KINDS}
+    for training in (
+        groups["faster"].of("rpn", RpnSettings),
+        groups["fast"].of("fast", FastSettings),
+        groups["joint"].of("joint", JointSettings),
+    ):
         assert (training.iterations, training.lr) == ({"small": 100, "medium": 600}[preset], 0.001)
         assert 0 < float(str(training.step)) < training.iterations
 

@@ -26,7 +26,7 @@ from stages.faster.proposer import rpn_digest
 from stages.faster.scorer import fast_digest
 from stages.networks.network import build
 from stages.networks.weights import save_weights
-from tests.helpers.region_networks import region_network, seeded
+from region_networks import region_network, seeded
 
 
 def tensors_of(of: RegionNetwork) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from manifests import ImageRecord
 from stages.faster.images import ImageSide, MapInputs, TrainingImages, in_epochs
 from stages.finetune.batches import ArrayCache
-from tests.helpers.region_networks import pixel_inputs, pixels, region_network, training_images
+from region_networks import pixel_inputs, pixels, region_network, training_images
 
 WIDES = st.lists(st.booleans(), min_size=1, max_size=12)
 

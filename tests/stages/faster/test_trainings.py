@@ -28,7 +28,7 @@ from stages.rpn.settings import RpnSettings
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import TrainingRun, generator, train
 from stages.training.settings import SolverSettings
-from tests.helpers.region_networks import (
+from region_networks import (
     CLASSES,
     LONG_PX,
     SHORT_PX,
@@ -38,7 +38,7 @@ from tests.helpers.region_networks import (
     region_network,
     training_images,
 )
-from tests.helpers.stage_context import Messages
+from stage_context import Messages
 
 RPN = RpnSettings(scales_px=(24, 48), iterations=4, lr=0.01, step=2, batch=32)
 FAST = FastSettings(iterations=4, lr=0.01, step=2, rois_per_image=8, images_per_batch=1)
