@@ -36,7 +36,6 @@ from stages.networks.weights import save_weights
 from stages.proposals.settings import ProposalsSettings
 from stages.rpn.settings import AnchorSettings, ProposeSettings, RpnSettings
 from stages.svm.settings import SvmSettings
-from stages.training.settings import SolverSettings
 
 ROOT = Path(__file__).parents[2]
 TORCHVISION = {"alexnet", "vgg16", "squeezenet1_0", "resnet50"}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from region_networks import region_network, seeded
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -26,7 +27,6 @@ from stages.faster.proposer import rpn_digest
 from stages.faster.scorer import fast_digest
 from stages.networks.network import build
 from stages.networks.weights import save_weights
-from region_networks import region_network, seeded
 
 
 def tensors_of(of: RegionNetwork) -> dict[str, torch.Tensor]:

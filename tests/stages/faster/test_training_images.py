@@ -1,16 +1,17 @@
 """The order of training images, their mirror images, and what the network is given of them."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from region_networks import pixel_inputs, pixels, region_network, training_images
 
 from manifests import ImageRecord
 from stages.faster.images import ImageSide, MapInputs, TrainingImages, in_epochs
 from stages.finetune.batches import ArrayCache
-from region_networks import pixel_inputs, pixels, region_network, training_images
 
 WIDES = st.lists(st.booleans(), min_size=1, max_size=12)
 
@@ -80,7 +81,7 @@ def test_boxes_of_the_mirror_image_by_hand() -> None:
 @pytest.mark.parametrize(("difficult", "labels"), [(False, [1]), (True, [0, 1])])
 def test_difficult_objects_and_crowds(difficult: bool, labels: list[int]) -> None:
     boxes = np.array([[0, 0, 9, 9], [5, 5, 30, 30], [0, 0, 40, 40]], np.float32)
-    flags = {"difficult": np.array([True, False, False]), "crowd": np.array([False, False, True])}
+    flags: dict[str, Any] = {"difficult": np.array([True, False, False]), "crowd": np.array([False, False, True])}
     record = ImageRecord(1, "a.png", 50, 50, "0" * 64, "train", boxes, np.array([0, 1, 1]), **flags)
     images = TrainingImages([record], short_px=50, long_px=50, difficult=difficult, mirror=True)
     found = images.objects(ImageSide(0, False))

@@ -1,13 +1,24 @@
 """Trainings of the shared network: what stays to the last bit, what a kill changes, Caffe's update, the joint loss."""
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from network_parts import trunk_of
+from region_networks import (
+    CLASSES,
+    LONG_PX,
+    SHORT_PX,
+    pixel_inputs,
+    pixels,
+    records,
+    region_network,
+    training_images,
+)
+from stage_context import Messages
 from torch.nn import functional
 
 from stages.boxes.coding import encode
@@ -15,7 +26,7 @@ from stages.fast.rois import draw_rois, labelled_rois
 from stages.fast.settings import FastSettings, JointRoiSettings
 from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms
 from stages.faster.images import ImageSide, Inputs, MapInputs
-from stages.faster.joint_stage import JointLoss, joint_batches
+from stages.faster.joint_training import JointLoss, joint_batches
 from stages.faster.maps import MapPass, as_input
 from stages.faster.network import RegionNetwork, Shared, frozen_parameters
 from stages.faster.rpn_training import AnchorTargets, rpn_batches, rpn_terms
@@ -28,17 +39,6 @@ from stages.rpn.settings import RpnSettings
 from stages.training.checkpoint import Checkpoint
 from stages.training.loop import TrainingRun, generator, train
 from stages.training.settings import SolverSettings
-from region_networks import (
-    CLASSES,
-    LONG_PX,
-    SHORT_PX,
-    pixel_inputs,
-    pixels,
-    records,
-    region_network,
-    training_images,
-)
-from stage_context import Messages
 
 RPN = RpnSettings(scales_px=(24, 48), iterations=4, lr=0.01, step=2, batch=32)
 FAST = FastSettings(iterations=4, lr=0.01, step=2, rois_per_image=8, images_per_batch=1)
@@ -71,8 +71,8 @@ def taught(
     settings: SolverSettings = RPN if what == "rpn" else FAST
     name = batches(images, images.entries, 1, run)
     model = Shared(network, trunk=not maps, rpn=what == "rpn", fast=what == "fast")
-    draw: Callable[[int], Any]
-    loss: Callable[[Shared, Any], Any]
+    draw: Any
+    loss: Any
     if what == "rpn":
         draw = rpn_batches(AnchorTargets(network, images, RPN), inputs, name, run)
         loss = rpn_terms(LossRule(), "float32")
@@ -186,7 +186,7 @@ def test_the_joint_losss_four_terms_are_those_of_the_two_computed_apart() -> Non
     terms = JointLoss(LossRule(), keep, rois, network.norm, network.pooling, "float32")(model, batch)
     assert list(terms) == ["rpn_cls", "rpn_box", "cls", "box"]
 
-    fmap = network.network.trunk.features[:12](torch.from_numpy(inputs(entry)))
+    fmap = trunk_of(network.network).features[:12](torch.from_numpy(inputs(entry)))
     logits, deltas = (one[0] for one in network.rpn(fmap))
     sample, size = again.rpn.sample, images.sizes[0]
     drawn = torch.from_numpy(sample.rows)
