@@ -17,7 +17,13 @@ from cache import Artifact, Store
 from stages.graph import KINDS, STAGES, at, place, root_nodes
 
 RECORDED = Path(__file__).with_name("results.json")
-JOINED = "joined"  # the tiny project's detector of kind combined
+# The tiny project's detectors beside R-CNN: of kind combined, faster and joint.
+JOINED, IN_STEPS, AT_ONCE = "joined", "steps", "once"
+# The node of the second that stands for each of its stages.
+_SHARED = {"rpn": "rpn_1", "propose": "propose_1", "fast": "fast_1", "maps": "maps", "roi_detect": "roi_detect"}
+# Their objects' arrays come by score, and scores of a network hardly trained are nearly one: only of what does not
+# depend on the order is something kept.
+_BY_SCORE = {"propose": {"boxes", "scores"}, "roi_detect": {"candidates.bbox", "candidates.scores"}}
 _SHOWN = 6  # values kept of an array, evenly spread, beside its mean and deviation
 # Trainings add up what processors round differently, pictures are coded by libraries of several versions; the rest
 # differs in last bits only. Of the pictures that classification tests one or two may fall on the other side.
@@ -34,8 +40,15 @@ TOLERANCE = {
     "classify": 0.15,
     "classify_svm": 0.15,
     "compare": 5e-2,
+    "rpn": 2e-2,
+    "propose": 5e-2,
+    "fast": 2e-2,
+    "maps": 5e-2,
+    "joint": 2e-2,
+    "roi_detect": 5e-2,
 }
 EXACT = 1e-6
+_KINDS = ((IN_STEPS, "faster"), (AT_ONCE, "joint"))
 
 
 def summary_of(array: NDArray[Any]) -> dict[str, Any]:
@@ -53,7 +66,9 @@ def summary_of(array: NDArray[Any]) -> dict[str, Any]:
 def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
     """Summarise the outputs of every stage of the two finished projects, with the stage's version."""
     joined = {one.name: at(one, JOINED) for one in KINDS["combined"].places}
+    steps, once = ({one.name: at(one, name) for one in KINDS[kind].places} for name, kind in _KINDS)
     nodes = dict(root_nodes()) | {"combine": joined["combine"], "compare": at(place(STAGES["compare"]))}
+    nodes |= {stage: steps[node] for stage, node in _SHARED.items()} | {"joint": once["joint"]}
     found = {}
     for name, stage in STAGES.items():
         project = pictures if name in {"classify", "classify_svm"} else detectors
@@ -145,7 +160,11 @@ def _objects(path: Path, store: Store) -> Any:
     parts: dict[str, Any] = {"objects": len(keys)}
     for which, key in (("first", keys[0]), ("last", keys[-1])) if keys else ():
         arrays = store.get(artifact.stage, key).arrays
-        parts[which] = {name: summary_of(array) for name, array in sorted(arrays.items()) if array.dtype.kind in "fiub"}
+        kept = _BY_SCORE.get(artifact.stage, set(arrays))
+        summaries = {n: summary_of(a) for n, a in sorted(arrays.items()) if a.dtype.kind in "fiub" and n in kept}
+        if artifact.stage in _BY_SCORE:
+            summaries = {name: {k: v for k, v in one.items() if k != "values"} for name, one in summaries.items()}
+        parts[which] = summaries
     return parts
 
 
