@@ -2,14 +2,16 @@
 
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .params import schema
+from stages.graph import KINDS
+
+from .params import own_groups, schema
 
 _SIGNS = ((Ge, "ge", "≥ "), (Gt, "gt", "> "), (Le, "le", "≤ "), (Lt, "lt", "< "))
 
@@ -25,8 +27,28 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """All parameters, in the order of params.yaml."""
-    return list(_rows(schema(), ""))
+    """All parameters, in the order of params.yaml: the root's, and behind them those that only other kinds have.
+
+    Where kinds differ in a default the row has the first one's, and its meaning names the others.
+    """
+    found = {row.name: row for row in _rows(schema(), "")}
+    roots = {name.partition(".")[0] for name in found}
+    for kind in KINDS.values():
+        for group, model in own_groups(kind).items():
+            for row in _rows(model, f"{group}.") if group not in roots else ():
+                former = found.setdefault(row.name, row)
+                if former.default != row.default:
+                    also = f"{former.description} (kind {kind.name}: {_show(row.default)})"
+                    found[row.name] = replace(former, description=also)
+    # a kind's own rows of a group come behind those that it shares with another
+    order = list(dict.fromkeys(name.partition(".")[0] if "." in name else "" for name in found))
+    return sorted(found.values(), key=lambda row: order.index(row.name.partition(".")[0] if "." in row.name else ""))
+
+
+def _only_of(group: str) -> str:
+    """Name the kinds of detector that have a group which the root has not; empty for one that the root has."""
+    kinds = [kind.name for kind in KINDS.values() if group in own_groups(kind)]
+    return "" if group in schema().model_fields else ", ".join(f"`{name}`" for name in kinds)
 
 
 def markdown() -> str:
@@ -43,7 +65,10 @@ def markdown() -> str:
         head = row.name.split(".")[0] if "." in row.name else "general"
         if head != group:
             group = head
-            lines += ["", f"## {group}", "", "| parameter | default | values | meaning |", "|---|---|---|---|"]
+            lines += ["", f"## {group}", ""]
+            if kinds := "" if head == "general" else _only_of(head):
+                lines += [f"In `detectors/NAME/params.yaml` of kind {kinds}.", ""]
+            lines += ["| parameter | default | values | meaning |", "|---|---|---|---|"]
         cells = (f"`{row.name}`", f"`{_show(row.default)}`", row.values, row.description)
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return "\n".join(lines) + "\n"

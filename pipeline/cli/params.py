@@ -116,6 +116,9 @@ def _command(preset: str | None, asked: dict[str, str | None]) -> str:
 
 
 def _at(values: Any, name: str) -> Any:
+    """Return a parameter's value, a dash where this detector has no such parameter."""
     for part in name.split("."):
-        values = getattr(values, part, None)
+        if not hasattr(values, part):
+            return "-"
+        values = getattr(values, part)
     return values

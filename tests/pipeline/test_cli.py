@@ -313,6 +313,17 @@ def test_parameters_page_is_current() -> None:
     assert (ROOT / "docs/parameters.md").read_text(encoding="utf-8") == markdown()
 
 
+def test_params_lists_those_of_other_kinds_too(run: Run, project: Path) -> None:
+    code, out, _ = run("-C", project, "params", "fast.rois")
+    assert code == 0 and "(kind joint: 128)" in out
+    assert out.splitlines()[1].split()[:3] == ["fast.rois_per_image", "-", "64"]  # R-CNN has none
+    assert run("-C", project, "detector", "add", "mine", "--kind", "joint")[0] == 0
+    _, out, _ = run("-C", project, "-d", "mine", "params", "fast.rois")
+    assert out.splitlines()[1].split()[:3] == ["fast.rois_per_image", "128", "64"]
+    _, out, _ = run("-C", project, "-d", "mine", "params", "pretrain.split")
+    assert out.splitlines()[1].split()[:3] == ["pretrain.split", "train", "train"]
+
+
 def test_params_lists_values(run: Run, project: Path) -> None:
     change(project, "svm", C=0.25)
     code, out, _ = run("-C", project, "params", "svm.C")
