@@ -43,7 +43,7 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(FastSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     own_convolutions = not ctx.has("maps")
-    records, proposals = training_records(ctx), ctx.artifact("proposals")
+    records, proposals = training_records(ctx, fast=settings.difficult), ctx.artifact("proposals")
     images = TrainingImages(
         records,
         short_px=scale.short_px,

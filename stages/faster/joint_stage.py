@@ -69,9 +69,16 @@ class JointBatch:
 
 
 def joint_batches(
-    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[Entry, ...]], run: TrainingRun
+    targets: AnchorTargets,
+    shown: TrainingImages,
+    inputs: Inputs,
+    entry_of: Callable[[int], tuple[Entry, ...]],
+    run: TrainingRun,
 ) -> Callable[[int], JointBatch]:
-    """Return what makes batch ``number``: one image; called from several threads."""
+    """Return what makes batch ``number``: one image; called from several threads.
+
+    ``shown`` are the images of ``targets`` with the objects that regions are labelled by (``fast.difficult``).
+    """
 
     def batch(number: int) -> JointBatch:
         (entry,) = entry_of(number)
@@ -80,7 +87,7 @@ def joint_batches(
             RpnBatch(inputs(entry), sample),
             targets.grid(entry.image),
             targets.images.sizes[entry.image],
-            targets.images.objects(entry),
+            shown.objects(entry),
             generator(run.seed, run.stage, "regions", number),
         )
 
@@ -138,9 +145,13 @@ def run(ctx: Context) -> None:
         ctx.settings(SuppressionSettings),
     )
     network = load_regions(ctx.input("weights"), scale.layer)
-    records, classes = training_records(ctx), ctx.dataset().classes
-    images = TrainingImages(
-        records, short_px=scale.short_px, long_px=scale.long_px, difficult=anchors.difficult, mirror=settings.mirror
+    records = training_records(ctx, rpn=anchors.difficult, fast=rois.difficult)
+    classes = ctx.dataset().classes
+    images, shown = (
+        TrainingImages(
+            records, short_px=scale.short_px, long_px=scale.long_px, difficult=one.difficult, mirror=settings.mirror
+        )
+        for one in (anchors, rois)
     )
     params = identity(
         ctx,
@@ -175,7 +186,7 @@ def run(ctx: Context) -> None:
             model,
             solver_of(model, frozen_of(network, scale.frozen, trunk=True), settings),
             schedule=schedule_of(settings),
-            draw=joint_batches(targets, given, batches(images, entries, 1, loop), loop),
+            draw=joint_batches(targets, shown, given, batches(images, entries, 1, loop), loop),
             loss=JointLoss(rule, keep, rois, norm, pooling, settings.precision),
             run=loop,
             checkpoint=checkpoint,

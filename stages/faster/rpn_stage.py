@@ -38,7 +38,7 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(RpnSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     own_convolutions = not ctx.has("maps")
-    records = training_records(ctx)
+    records = training_records(ctx, rpn=settings.difficult)
     images = TrainingImages(
         records,
         short_px=scale.short_px,

@@ -113,11 +113,21 @@ def batches(
     return in_epochs(entries, wide, per_batch, lambda epoch: generator(run.seed, run.stage, "epoch", epoch))
 
 
-def training_records(ctx: Context) -> list[ImageRecord]:
-    """Return the images of the train split; StageError where none shows an object."""
+def training_records(ctx: Context, **difficult: bool) -> list[ImageRecord]:
+    """Return the images of the train split; StageError where none shows an object that is to be learned.
+
+    Args:
+        difficult: by group of parameters, whether difficult objects are (``difficult`` of that group).
+    """
     records = training_images(ctx.dataset(), None)
     if not any((~record.crowd).any() for record in records):
         raise StageError(f"{ctx.node.name}: no image of the train split shows an object; annotate some")
+    for group, counted in difficult.items():
+        if not counted and not any((~(record.crowd | record.difficult)).any() for record in records):
+            raise StageError(
+                f"{ctx.node.name}: all objects of the train split are difficult, and these are not learned; set "
+                f"{group}.difficult to true, or annotate others"
+            )
     return records
 
 
