@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from stages.graph import root_nodes
 from tests.golden.record import STAGES, run_tiny
-from tests.golden.results import EXACT, RECORDED, TOLERANCE, differences, results_of
+from tests.golden.results import EXACT, NODES, RECORDED, TOLERANCE, differences, recorded_nodes, results_of
 
 _STAGES = [name for name in STAGES if name not in {"combine", "report"}]  # one hands on a list, one shows times
+_STAGES += [f"{name}.{node.name}" for name, nodes in NODES.items() for node in nodes]
 _HOW = (
     "If the change is meant, raise the stage's version in stages/graph.py, say so in CHANGELOG.md, and record the new "
     "result: `python -m tests.golden.record`"
@@ -25,7 +25,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object
 def test_the_result_is_the_one_recorded_with_this_version(here: dict[str, dict[str, object]], name: str) -> None:
     recorded = json.loads(RECORDED.read_text())
     assert name in recorded, f"{name}: no result is recorded; `python -m tests.golden.record`"
-    version = root_nodes()[name].version
+    version = recorded_nodes()[name].version
     assert recorded[name]["version"] == version, f"{name}: recorded at another version. {_HOW}"
     moved = differences(here[name]["outputs"], recorded[name]["outputs"], TOLERANCE.get(name, EXACT), name)
     assert not moved, "\n".join([f"{name}: gives another result at the same version {version}. {_HOW}", *moved[:10]])
