@@ -157,7 +157,7 @@ def joint_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator
             LossRule(), ProposalRule(12_000, 0.7, 2000), settings, norm, prepare_fast(of, settings, norm), "float32"
         )
         targets = AnchorTargets(of, images, ANCHORS)
-        draw = joint_batches(targets, batch_of(pixels, images, of), one_image, RUN)
+        draw = joint_batches(targets, images, batch_of(pixels, images, of), one_image, RUN)
         our_step = stepper(of, draw, loss, trunk=True, rpn=True, fast=True)
         theirs, ours = take_turns(their_step, our_step)
         what = "RoI pooling" if pooling == "max" else "RoIAlign"

@@ -48,8 +48,11 @@ def run(ctx: Context) -> None:
     )
     network = load_regions(ctx.input("weights"), scale.layer)
     records, classes = ctx.dataset().split("train"), ctx.dataset().classes
-    images = TrainingImages(
-        records, short_px=scale.short_px, long_px=scale.long_px, difficult=anchors.difficult, mirror=settings.mirror
+    images, shown = (
+        TrainingImages(
+            records, short_px=scale.short_px, long_px=scale.long_px, difficult=one.difficult, mirror=settings.mirror
+        )
+        for one in (anchors, rois)
     )
     params = identity(
         network,
@@ -65,6 +68,7 @@ def run(ctx: Context) -> None:
     )
     inputs = {"images": digest_json(image_digests(records)), "weights": digest_file(ctx.input("weights"))}
     check_objects(images, "rpn")
+    check_objects(shown, "fast")
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(
         settings, ctx.node.name, "joint", seed=ctx.seed, workers=ctx.workers, iter_size=settings.iter_size
@@ -90,7 +94,7 @@ def run(ctx: Context) -> None:
             model,
             solver_of(model, frozen_of(network, scale.frozen, trunk=True), settings),
             schedule=schedule_of(settings),
-            draw=joint_batches(targets, given, batches(images, entries, 1, loop), loop),
+            draw=joint_batches(targets, shown, given, batches(images, entries, 1, loop), loop),
             loss=JointLoss(rule, keep, rois, norm, pooling, settings.precision),
             run=loop,
             checkpoint=checkpoint,

@@ -19,7 +19,7 @@ from stages.rpn.propose import ProposalRule, propose
 from stages.training.loop import TrainingRun, generator
 
 from .fast_training import rois_of
-from .images import ImageSide, Inputs, Objects
+from .images import ImageSide, Inputs, Objects, TrainingImages
 from .network import Shared
 from .proposer import scale_of
 from .rpn_training import AnchorTargets, RpnBatch
@@ -42,9 +42,16 @@ class JointBatch:
 
 
 def joint_batches(
-    targets: AnchorTargets, inputs: Inputs, entry_of: Callable[[int], tuple[ImageSide, ...]], run: TrainingRun
+    targets: AnchorTargets,
+    shown: TrainingImages,
+    inputs: Inputs,
+    entry_of: Callable[[int], tuple[ImageSide, ...]],
+    run: TrainingRun,
 ) -> Callable[[int], JointBatch]:
-    """Return what makes batch ``number``: one image; called from several threads."""
+    """Return what makes batch ``number``: one image; called from several threads.
+
+    ``shown`` are the images of ``targets`` with the objects that regions are labelled by (``fast.difficult``).
+    """
 
     def batch(number: int) -> JointBatch:
         (entry,) = entry_of(number)
@@ -53,7 +60,7 @@ def joint_batches(
             RpnBatch(inputs(entry), sample),
             targets.grid(entry.image),
             targets.images.sizes[entry.image],
-            targets.images.objects(entry),
+            shown.objects(entry),
             generator(run.seed, run.stage, "regions", number),
         )
 

@@ -180,7 +180,7 @@ def test_the_joint_losss_four_terms_are_those_of_the_two_computed_apart() -> Non
     run, rois = loop("joint"), JointRoiSettings(rois_per_image=16)
     targets = AnchorTargets(network, images, RPN)
     inputs, entry = pixel_inputs(network, images), ImageSide(0, mirrored=True)
-    (batch, again) = (joint_batches(targets, inputs, lambda _: (entry,), run)(7) for _ in range(2))
+    (batch, again) = (joint_batches(targets, images, inputs, lambda _: (entry,), run)(7) for _ in range(2))
     keep = ProposalRule(200, 0.7, 60, 4.0)
     model = Shared(network, trunk=True, rpn=True, fast=True)
     terms = JointLoss(LossRule(), keep, rois, network.norm, network.pooling, "float32")(model, batch)
@@ -222,12 +222,9 @@ def test_no_gradient_passes_through_the_proposals_boxes() -> None:
     """The RPN's layers get none of the detector's two terms; the trunk does."""
     network, images = region_network(), training_images()
     assert network.rpn is not None and network.norm is not None
-    batch = joint_batches(
-        AnchorTargets(network, images, RPN),
-        pixel_inputs(network, images),
-        lambda _: (ImageSide(0, False),),
-        loop("joint"),
-    )(0)
+    targets = AnchorTargets(network, images, RPN)
+    inputs = pixel_inputs(network, images)
+    batch = joint_batches(targets, images, inputs, lambda _: (ImageSide(0, False),), loop("joint"))(0)
     model = Shared(network, trunk=True, rpn=True, fast=True)
     keep = ProposalRule(200, 0.7, 60, 4.0)
     loss = JointLoss(LossRule(), keep, JointRoiSettings(), network.norm, network.pooling, "float32")

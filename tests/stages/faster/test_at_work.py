@@ -1,0 +1,154 @@
+"""Proposals and detections of one map against torchvision's operations put together by hand on the same tensors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from network_parts import trunk_of
+from region_networks import CLASSES, LONG_PX, SHORT_PX, SIZES, pixels, region_network
+from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes, roi_align, roi_pool
+
+from stages.fast.images import scaled_size
+from stages.fast.pooling import PoolingKind
+from stages.fast.settings import RoiDetectSettings
+from stages.faster.maps import MapPass, as_input
+from stages.faster.network import RegionNetwork
+from stages.faster.proposer import Proposer
+from stages.faster.scorer import RoiScorer
+from stages.faster.search import SharedSearch
+from stages.faster.settings import MapsSettings
+from stages.rpn.settings import ProposeSettings
+
+WIDTH, HEIGHT = SIZES[0]
+SIZE = scaled_size(WIDTH, HEIGHT, SHORT_PX, LONG_PX)
+MAPS = MapsSettings(short_px=SHORT_PX, long_px=LONG_PX)
+PROPOSE = ProposeSettings(before_nms=400, after_nms=40, min_side_px=4)
+DETECT = RoiDetectSettings()
+SCALES = torch.tensor([SIZE.scale_x, SIZE.scale_y] * 2)
+
+
+def decoded(boxes: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+    """Move boxes [n, 4] by tx, ty, tw, th, as the paper writes it."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 + moves[:, :2] * sides
+    half = sides * moves[:, 2:].clamp(max=float(np.log(1000 / 16))).exp() / 2
+    return torch.cat([centres - half, centres + half], 1)
+
+
+@pytest.fixture(scope="module")
+def network() -> RegionNetwork:
+    made = region_network()
+    made.network.eval()
+    return made
+
+
+def map_of(network: RegionNetwork) -> torch.Tensor:
+    return MapPass(network, MAPS, "cpu")(pixels(0), "image")
+
+
+def proposed(network: RegionNetwork, fmap: torch.Tensor, settings: ProposeSettings) -> tuple[torch.Tensor, Any]:
+    """Proposals in px of the original, by torchvision; and their scores."""
+    assert network.rpn is not None and network.rpn_shape is not None
+    with torch.inference_mode():
+        logits, deltas = network.rpn(as_input(fmap))
+    scores = logits[0, :, 1] - logits[0, :, 0]
+    y, x = fmap.shape[1:3]
+    places = network.places
+    at_x, at_y = places.x0 + places.stride_x * np.arange(x), places.y0 + places.stride_y * np.arange(y)
+    shapes = network.rpn_shape.anchors.shapes()
+    corners = [np.array([cx, cy, cx, cy]) + shape for cy in at_y for cx in at_x for shape in shapes]
+    anchors = torch.from_numpy(np.stack(corners))
+    boxes = clip_boxes_to_image(decoded(anchors, deltas[0].double()), (SIZE.height, SIZE.width))
+    large = remove_small_boxes(boxes, settings.min_side_px * (SIZE.scale_x + SIZE.scale_y) / 2)
+    ranked = large[scores[large].argsort(descending=True, stable=True)][: settings.before_nms]
+    kept = ranked[nms(boxes[ranked].float(), scores[ranked], settings.nms_iou or 1.0)][: settings.after_nms]
+    return boxes[kept] / SCALES, scores[kept]
+
+
+def test_a_map_is_the_networks_own_rounded(network: RegionNetwork) -> None:
+    image = torch.from_numpy(pixels(0)).permute(2, 0, 1)[None].float() / 255
+    resized = torch.nn.functional.interpolate(image, (SIZE.height, SIZE.width), mode="bilinear", align_corners=False)
+    by_hand = trunk_of(network.network).features[:12]((resized - 0.5) / 0.25)[0].permute(1, 2, 0).detach()
+    found = map_of(network)[0]
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), by_hand, rtol=0.03, atol=0.03)
+
+
+def test_proposals_are_torchvisions(network: RegionNetwork) -> None:
+    fmap = map_of(network)
+    found = Proposer(network, PROPOSE, 0, "cpu")(fmap, SIZE, "0" * 64, training=False)
+    boxes, scores = proposed(network, fmap, PROPOSE)
+    assert 10 < len(found.boxes) == len(boxes) <= 40
+    np.testing.assert_allclose(found.boxes, boxes.numpy(), atol=1e-3)
+    np.testing.assert_allclose(found.scores, scores.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["max", "align"])
+def test_detections_are_torchvisions(kind: PoolingKind) -> None:
+    network = region_network(pooled_by=(kind, "authors"))
+    network.network.eval()
+    assert network.fast is not None and network.norm is not None
+    network.fast.eval()
+    fmap = map_of(network)
+    regions = proposed(network, fmap, PROPOSE)[0].float()
+    found = RoiScorer(network, DETECT, "cpu")(fmap, SIZE, regions.numpy(), WIDTH, HEIGHT).bbox
+
+    grid, stride = network.grid, network.geometry.x.stride
+    if kind == "max":
+        ends = ((regions - torch.tensor([0, 0, 1, 1])) * SCALES).float()
+        pooled = roi_pool(as_input(fmap), [ends], grid, 1 / stride)
+    else:
+        pooled = roi_align(as_input(fmap), [(regions * SCALES).float()], grid, 1 / stride, 2, aligned=True)
+    with torch.inference_mode():
+        logits, moves = network.fast(pooled)
+    probabilities = logits.softmax(1)
+    wanted = []
+    for label in range(CLASSES):
+        mean, std = (torch.from_numpy(one[label]) for one in (network.norm.mean, network.norm.std))
+        boxes = decoded(regions.double(), moves[:, label].double() * std + mean)
+        boxes = clip_boxes_to_image(boxes, (HEIGHT, WIDTH)).float()
+        scores = probabilities[:, label + 1]
+        above = torch.nonzero(scores > 0.05).flatten()
+        kept = above[nms(boxes[above], scores[above], 0.3)]
+        wanted += [(label, float(scores[i]), boxes[i].tolist()) for i in kept]
+    assert len(wanted) > 2
+    assert found.labels.tolist() == [label for label, _, _ in wanted]
+    np.testing.assert_allclose(found.scores, [score for _, score, _ in wanted], atol=1e-5)
+    np.testing.assert_allclose(found.boxes, [box for _, _, box in wanted], atol=1e-3)
+
+
+def test_a_new_image_finds_what_its_stored_parts_find(network: RegionNetwork) -> None:
+    proposer, scorer = Proposer(network, PROPOSE, 0, "cpu"), RoiScorer(network, DETECT, "cpu")
+    search = SharedSearch(MapPass(network, MAPS, "cpu"), proposer, scorer)
+    told: list[str] = []
+    found = search(pixels(0), "0" * 64, lambda part, done=0, total=0: told.append(part))
+    fmap = map_of(network)[0].numpy()
+    boxes = proposer(fmap, SIZE, "0" * 64, training=False).boxes
+    stored = scorer(fmap, SIZE, boxes, WIDTH, HEIGHT)
+    assert len(found.bbox) > 0 and told == ["feature map", "looking for regions", "scoring"]
+    np.testing.assert_array_equal(found.bbox.boxes, stored.bbox.boxes)
+    np.testing.assert_array_equal(found.bbox.scores, stored.bbox.scores)
+
+
+def test_an_image_without_proposals_has_no_detections(network: RegionNetwork) -> None:
+    none = PROPOSE.model_copy(update={"min_side_px": 4000.0})
+    proposer, scorer = Proposer(network, none, 0, "cpu"), RoiScorer(network, DETECT, "cpu")
+    found = SharedSearch(MapPass(network, MAPS, "cpu"), proposer, scorer)(pixels(0), "0" * 64, lambda *_: None)
+    for boxes in (found.bbox, found.no_bbox):
+        assert len(boxes) == 0 and boxes.boxes.shape == (0, 4)
+
+
+def test_limits_of_training_images_and_a_random_rank(network: RegionNetwork) -> None:
+    fmap = map_of(network)
+    settings = PROPOSE.model_copy(update={"after_nms": 5, "train_after_nms": 20})
+    counts = [len(Proposer(network, settings, 0, "cpu")(fmap, SIZE, "0" * 64, training=t).boxes) for t in (False, True)]
+    assert counts == [5, 20]
+    random = settings.model_copy(update={"rank": "random"})
+    drawn = [
+        Proposer(network, random, s, "cpu")(fmap, SIZE, d * 64, training=True).boxes for s, d in ((0, "0"), (0, "0"))
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    for seed, digest in ((1, "0"), (0, "1")):
+        other = Proposer(network, random, seed, "cpu")(fmap, SIZE, digest * 64, training=True).boxes
+        assert other.shape != drawn[0].shape or not np.array_equal(other, drawn[0])
