@@ -21,6 +21,7 @@ from stages.training.loop import torch_generator, train
 
 from .fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
 from .images import TrainingImages
+from .lists import maps_of, of_dataset
 from .network import Shared, load_regions, save_regions
 from .settings import ImageSettings
 from .training import (
@@ -44,7 +45,10 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(FastSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     own_convolutions = not ctx.has("maps")
-    records, proposals = ctx.dataset().split("train"), ctx.artifact("proposals")
+    records, proposals = (
+        ctx.dataset().split("train"),
+        of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals")),
+    )
     images = TrainingImages(
         records,
         short_px=scale.short_px,
@@ -52,7 +56,15 @@ def run(ctx: Context) -> None:
         difficult=settings.difficult,
         mirror=settings.mirror,
     )
-    maps = [] if own_convolutions else [ctx.artifact("maps").keys]
+    maps = (
+        []
+        if own_convolutions
+        else [
+            maps_of(
+                ctx.artifact("maps"), network, scale.short_px, scale.long_px, ctx.input("manifest"), ctx.shown("maps")
+            ).keys
+        ]
+    )
     regions = {record.id: _key(proposals, record) for record in records}
     params = identity(
         network,
@@ -73,6 +85,8 @@ def run(ctx: Context) -> None:
 
     def teach() -> None:
         classes = ctx.dataset().classes
+        for width, height in sorted({(size.width, size.height) for size in images.sizes}):
+            network.map_shape(height, width)
         targets = RoiTargets(images, [_boxes(ctx, proposals, regions[r.id]) for r in records], settings, len(classes))
         entries = targets.usable()
         _say_counts(ctx, targets, classes)

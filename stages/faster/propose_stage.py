@@ -21,6 +21,7 @@ from stages.proposals.recall import ImageBoxes, recall_summary
 from stages.rpn.propose import mean_sizes
 from stages.rpn.settings import ProposeSettings
 
+from .lists import maps_of
 from .maps import AS_IT_IS, MapPass, described
 from .network import RegionNetwork, load_regions
 from .proposer import Proposer, rpn_digest
@@ -77,7 +78,11 @@ def run(ctx: Context) -> None:
     network = load_regions(ctx.input("weights"))
     if network.rpn is None:
         raise StageError(f"{ctx.shown('weights')}: holds no region proposal network; run `dvc repro`")
-    stored = ctx.artifact("maps") if ctx.has("maps") else None
+    stored = (
+        maps_of(ctx.artifact("maps"), network, maps.short_px, maps.long_px, ctx.input("manifest"), ctx.shown("maps"))
+        if ctx.has("maps")
+        else None
+    )
     images = ctx.dataset().images
     made_of = described(network, maps) | {"rpn": rpn_digest(network)}
     tasks = [_task(ctx, record, settings, made_of, stored) for record in images]

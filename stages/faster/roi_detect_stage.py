@@ -17,6 +17,7 @@ from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
 from stages.detections.thresholds import stored_thresholds
 from stages.fast.settings import RoiDetectSettings
 
+from .lists import maps_of, of_dataset
 from .maps import AS_IT_IS, STAGE, MapPass, described
 from .network import RegionNetwork, load_regions
 from .scorer import RoiScorer, fast_digest
@@ -83,8 +84,12 @@ def run(ctx: Context) -> None:
             f"{ctx.shown('weights')}: trained for {held} classes, and the dataset has {len(dataset.classes)}; run "
             "`dvc repro`"
         )
-    proposals = ctx.artifact("proposals")
-    stored = ctx.artifact("maps") if ctx.has("maps") else None
+    proposals = of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals"))
+    stored = (
+        maps_of(ctx.artifact("maps"), network, maps.short_px, maps.long_px, ctx.input("manifest"), ctx.shown("maps"))
+        if ctx.has("maps")
+        else None
+    )
     images = dataset.split("test")
     made_of = described(network, maps) | {"fast": fast_digest(network), **_key_params(settings)}
     tasks = [_task(ctx, record, made_of, proposals, stored) for record in images]
@@ -102,8 +107,7 @@ def run(ctx: Context) -> None:
     keys = ctx.compute_images(tasks, compute, unit="detections")
     limits: dict[str, float | None] = dict.fromkeys(dataset.classes)
     if settings.rank_factor is not None:
-        listed = [(ctx.node.stage.name, keys)]
-        limits = stored_thresholds(ctx.store, listed, dataset.classes, settings.rank_factor)
+        limits = stored_thresholds(ctx.store, [(ctx.node.stage.name, keys)], dataset.classes, settings.rank_factor)
     regions = "its own proposals" if proposals.stage == "propose" else "given proposals"
     summary = {
         "detector": f"{network.network.name}, Fast R-CNN on {regions}, {maps.short_px} px",

@@ -15,6 +15,7 @@ from stages.training.curve import write_curve
 from stages.training.loop import torch_generator, train
 
 from .images import TrainingImages
+from .lists import maps_of
 from .network import Shared, load_regions, save_regions
 from .rpn_training import AnchorTargets, fold, reach_lines, rpn_batches, rpn_shape, rpn_terms
 from .settings import ImageSettings
@@ -47,7 +48,15 @@ def run(ctx: Context) -> None:
         difficult=settings.difficult,
         mirror=settings.mirror,
     )
-    maps = [] if own_convolutions else [ctx.artifact("maps").keys]
+    maps = (
+        []
+        if own_convolutions
+        else [
+            maps_of(
+                ctx.artifact("maps"), network, scale.short_px, scale.long_px, ctx.input("manifest"), ctx.shown("maps")
+            ).keys
+        ]
+    )
     params = identity(
         network,
         seed=ctx.seed,
