@@ -203,3 +203,56 @@ def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, 
         assert len(here) == len(order) > 0
         np.testing.assert_allclose([d.score for d in here], stored["bbox.scores"][order], atol=1e-5)
         np.testing.assert_allclose([d.box for d in here], stored["bbox.boxes"][order], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "values", "nodes", "said"),
+    [
+        ("steps", "rpn", {"scales_px": [24, 24]}, ["rpn_1"], "rpn.scales_px: an entry is listed twice"),
+        ("steps", "rpn", {"ratios": [1, 1.0001]}, ["rpn_1"], "1 and 1.0001 rounded as the authors do are both 16 x 16"),
+        (
+            "steps",
+            "rpn",
+            {"scales_px": [400], "border_px": 0},
+            ["rpn_1"],
+            "rpn: no training image has an anchor within",
+        ),
+        ("once", "rpn", {"scales_px": [400], "border_px": 0}, ["joint"], "rpn: no training image has an anchor within"),
+        ("steps", "rpn", {"centres": "authors"}, ["rpn_1"], "rpn.centres: authors are 16 px apart"),
+        ("plain", "maps", {"layer": "classifier.2"}, ["fast"], "classifier.2 of network small is no feature map"),
+        ("plain", "maps", {"frozen": "classifier.2"}, ["fast"], "maps.frozen: classifier.2 does not come before"),
+        ("plain", "roi_detect", {"svd": [0, 5]}, ["roi_detect"], "roi_detect.svd.0 = 0"),
+        ("plain", "fast", {"lr": 10}, ["fast"], "became nan at iteration"),
+        ("steps", "maps", {"short_px": 128}, ["rpn_2"], "maps of another short_px than this step's; run `dvc repro`"),
+        ("steps", "maps", {"short_px": 128}, ["propose_2"], "maps of another short_px than this step's"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    server: StageServer, project: Path, name: str, group: str, values: dict[str, Any], nodes: list[str], said: str
+) -> None:
+    change(project, name, group, **values)
+    answer = server.run(project, "-d", name, "run", *nodes)
+    assert answer.status == 2, answer.said
+    assert said in answer.said.splitlines()[-1] and "Traceback" not in answer.said
+
+
+def test_proposals_of_another_dataset_are_refused(server: StageServer, project: Path) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    params["manifest"]["classes"] = ["one", "seven"]
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    done(server.run(project, "run", "manifest"))
+    for name, node in (("plain", "fast"), ("steps", "fast_1"), ("steps", "rpn_2")):
+        answer = server.run(project, "-d", name, "run", node)
+        assert answer.status == 2, answer.said
+        assert "made of another dataset or of other images; run `dvc repro`" in answer.said.splitlines()[-1]
+    answer = server.run(project, "-d", "plain", "run", "roi_detect")
+    assert answer.status == 2 and "trained for 3 classes, and the dataset has 2" in answer.said.splitlines()[-1]
+
+
+def test_images_without_a_proposal_have_no_detection(server: StageServer, project: Path) -> None:
+    change(project, "once", "propose", min_side_px=4000)
+    said = done(server.run(project, "-d", "once", "run", *NODES["once"]))
+    assert said.count("no proposals; the image is kept with zero boxes") == 7
+    found = Artifact.read(project / "artifacts/detectors/once/roi_detect/manifest.json")
+    store = Store(project / "artifacts")
+    assert [len(store.get(found.stage, key).arrays["bbox.scores"]) for key in found.keys.values()] == [0, 0, 0]
