@@ -11,7 +11,7 @@ from cache.errors import StageError
 
 from .maps import described
 from .network import RegionNetwork
-from .settings import MapsSettings
+from .settings import ImageSettings, MapsSettings
 
 
 def of_dataset(found: Artifact, manifest: Path, shown: str) -> Artifact:
@@ -22,11 +22,15 @@ def of_dataset(found: Artifact, manifest: Path, shown: str) -> Artifact:
 
 
 def maps_of(
-    found: Artifact, network: RegionNetwork, short_px: int, long_px: int, manifest: Path, shown: str
+    found: Artifact, network: RegionNetwork, scale: ImageSettings | MapsSettings, manifest: Path, shown: str
 ) -> Artifact:
-    """Return a list of stored maps as it is; StageError where they are of another network, layer, scale or dataset."""
-    wanted = described(network, MapsSettings(short_px=short_px, long_px=long_px))
-    other = [name for name, value in wanted.items() if name != "storage" and found.summary.get(name) != value]
+    """Return a list of stored maps as it is; StageError where they are of another network, layer, scale or dataset.
+
+    Or of another storage, where ``scale`` says of which: a training names the maps themselves in its key.
+    """
+    storage = scale.storage if isinstance(scale, MapsSettings) else found.summary.get("storage", "float16")
+    wanted = described(network, MapsSettings(short_px=scale.short_px, long_px=scale.long_px, storage=storage))
+    other = [name for name, value in wanted.items() if found.summary.get(name) != value]
     if other:
         raise StageError(
             f"{shown}: maps of another {' and '.join(other)} than this step's; run `dvc repro`, which makes them anew"

@@ -79,7 +79,7 @@ def run(ctx: Context) -> None:
     if network.rpn is None:
         raise StageError(f"{ctx.shown('weights')}: holds no region proposal network; run `dvc repro`")
     stored = (
-        maps_of(ctx.artifact("maps"), network, maps.short_px, maps.long_px, ctx.input("manifest"), ctx.shown("maps"))
+        maps_of(ctx.artifact("maps"), network, maps, ctx.input("manifest"), ctx.shown("maps"))
         if ctx.has("maps")
         else None
     )

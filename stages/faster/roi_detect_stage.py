@@ -86,7 +86,7 @@ def run(ctx: Context) -> None:
         )
     proposals = of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals"))
     stored = (
-        maps_of(ctx.artifact("maps"), network, maps.short_px, maps.long_px, ctx.input("manifest"), ctx.shown("maps"))
+        maps_of(ctx.artifact("maps"), network, maps, ctx.input("manifest"), ctx.shown("maps"))
         if ctx.has("maps")
         else None
     )

@@ -48,15 +48,9 @@ def run(ctx: Context) -> None:
         difficult=settings.difficult,
         mirror=settings.mirror,
     )
-    maps = (
-        []
-        if own_convolutions
-        else [
-            maps_of(
-                ctx.artifact("maps"), network, scale.short_px, scale.long_px, ctx.input("manifest"), ctx.shown("maps")
-            ).keys
-        ]
-    )
+    maps = []
+    if not own_convolutions:
+        maps = [maps_of(ctx.artifact("maps"), network, scale, ctx.input("manifest"), ctx.shown("maps")).keys]
     params = identity(
         network,
         seed=ctx.seed,
