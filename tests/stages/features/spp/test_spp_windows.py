@@ -37,8 +37,8 @@ def images_with_boxes(draw: st.DrawFn) -> Case:
     return width, height, boxes, draw(st.sampled_from((480, 576, 688, 864, 1200)))
 
 
-# The same examples each time: of a pixel that lies exactly between two cells (an image of 79 px at 688, x2 = 14) ours may
-# take the other one, since the scale is rounded before it is multiplied. To be mended with the next version of features.
+# The same examples each time: of a pixel that lies exactly between two cells (an image of 79 px at 688, x2 = 14) ours
+# may take the other one, since the scale is rounded before it multiplies. To be mended with features' next version.
 @given(images_with_boxes())
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_cells_of_zf5_are_the_authors(case: Case) -> None:
