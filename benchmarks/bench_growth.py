@@ -74,7 +74,7 @@ def plans() -> Iterator[Plan]:
 
 
 def measure(plan: Plan, size: Mapping[str, int]) -> dict[str, tuple[float, float]]:
-    """Of each stage the seconds of the stage itself, and the MiB at its process's peak."""
+    """Return, of each stage, its own seconds, and the MiB at its process's peak."""
     with tempfile.TemporaryDirectory() as name:
         project = Path(name)
         plan.make(project, **size)

@@ -59,7 +59,7 @@ def features(rows: int, width: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def payload(layer: np.ndarray[Any, Any], form: str) -> Payload:
-    """As the features stage writes it."""
+    """Make the payload that the features stage would write of this layer [n, d]."""
     n, none = len(layer), np.zeros(len(layer), bool)
     boxes, overlaps = np.zeros((n, 4), np.float32), np.zeros((n, 20), np.float32)
     small = {"boxes": boxes, "overlaps": overlaps, "is_gt": none, "difficult": none, "gt_class": none.astype(np.int64)}

@@ -29,7 +29,7 @@ LINKS = 50_000  # ext4 allows 65,000 names of one file
 
 
 def recipe(i: int) -> Recipe:
-    """As the proposals stage makes it."""
+    """Make the recipe as the proposals stage does."""
     return Recipe(PROPOSALS.name, PROPOSALS.version, key_params(ProposalsSettings(), 3), {"image_sha256": f"{i:064x}"})
 
 

@@ -33,7 +33,7 @@ from stages.features.method import extractor_of
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
 from stages.graph import HEAD, KINDS, ROOT, Kind, at
-from stages.networks.settings import NetworkSettings
+from stages.networks.settings import ArithmeticSettings, NetworkSettings
 from stages.networks.weights import load_weights
 from stages.proposals.methods import prepare
 from stages.proposals.settings import ProposalsSettings
@@ -231,18 +231,17 @@ def _shared(files: _Files, device: str) -> _Parts:
     detect = files.made_with("roi_detect", "proposals", "weights")
     maps = MapsSettings.model_validate(detect.params["maps"])
     settings = RoiDetectSettings.model_validate(detect.params["roi_detect"])
+    dtype = ArithmeticSettings(dtype=detect.params["network.dtype"]).dtype
     network = load_regions(files.read_by("roi_detect", "weights"))
     dataset = load_dataset(files.of("manifest", "manifest"))
     proposals = Artifact.read(files.read_by("roi_detect", "proposals"))
+    regions: Proposer | ProposalSearch
     if proposals.stage == "propose":
         own = ProposeSettings.model_validate(proposals.params["propose"])
-        proposer = Proposer(_rpn_of(files), own, int(proposals.params["seed"]), device)
-        search: SharedSearch = SharedSearch(
-            MapPass(network, maps, device), proposer, RoiScorer(network, settings, device)
-        )
+        regions = Proposer(_rpn_of(files), own, int(proposals.params["seed"]), device, dtype)
     else:
-        given = _proposal_search(files.read_by("roi_detect", "proposals"))
-        search = SharedSearch(MapPass(network, maps, device), given, RoiScorer(network, settings, device))
+        regions = _proposal_search(files.read_by("roi_detect", "proposals"))
+    search = SharedSearch(MapPass(network, maps, device, dtype), regions, RoiScorer(network, settings, device, dtype))
     return _parts(search, files, detect, dataset)
 
 

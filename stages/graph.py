@@ -31,6 +31,7 @@ from .report.settings import ReportSettings
 from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, SuppressionSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
+from .settings import Settings
 from .svm.settings import SvmSettings
 from .svm.settings import check as check_svm
 
@@ -40,11 +41,16 @@ _MANIFEST = "artifacts/manifest/manifest.json"
 _PROPOSALS = "artifacts/proposals/manifest.json"
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
 
-_TRAINED = {
-    "weights": "${node}/weights.safetensors",
-    "curve": "${node}/curve.csv",
-    "trained": "${node}/trained.json",
-}
+
+def _weights(node: str) -> str:
+    """Return the path of a node's network."""
+    return f"${{artifacts}}/{node}/weights.safetensors"
+
+
+def _list(node: str) -> str:
+    """Return the path of a node's list of objects."""
+    return f"${{artifacts}}/{node}/manifest.json"
+
 
 SCENES = Stage(
     name="scenes",
@@ -93,7 +99,7 @@ FINETUNE = Stage(
     settings={"finetune": FinetuneSettings},
     reads={"features": RegionSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": "${artifacts}/pretrain/weights.safetensors"},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": _weights("pretrain")},
     outputs={
         "weights": "${node}/weights.safetensors",
         "curve": "${node}/curve.csv",
@@ -107,11 +113,11 @@ FINETUNE = Stage(
 )
 FEATURES = Stage(
     name="features",
-    version=1,
+    version=2,
     run="stages.features.stage:run",
     settings={"features": FeaturesSettings},
     reads={"network": NetworkSettings},
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": "${artifacts}/finetune/weights.safetensors"},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": _weights("finetune")},
     outputs={"manifest": "${node}/manifest.json"},
     check=check_layers,
 )
@@ -123,8 +129,8 @@ SVM = Stage(
     seeded=True,
     inputs={
         "manifest": _MANIFEST,
-        "features": "${artifacts}/features/manifest.json",
-        "weights": "${artifacts}/finetune/weights.safetensors",
+        "features": _list("features"),
+        "weights": _weights("finetune"),
     },
     outputs={"model": "${node}/model.h5", "mining": "${node}/mining.csv", "trained": "${node}/trained.json"},
     trained=("model", "mining"),
@@ -137,7 +143,7 @@ BBOX = Stage(
     run="stages.bbox.stage:run",
     settings={"bbox": BboxSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "features": "${artifacts}/features/manifest.json"},
+    inputs={"manifest": _MANIFEST, "features": _list("features")},
     outputs={"model": "${node}/model.h5", "trained": "${node}/trained.json"},
     trained=("model",),
     check=check_bbox,
@@ -149,84 +155,63 @@ DETECT = Stage(
     settings={"detect": DetectSettings},
     inputs={
         "manifest": _MANIFEST,
-        "features": "${artifacts}/features/manifest.json",
+        "features": _list("features"),
         "svm": "${artifacts}/svm/model.h5",
         "bbox": "${artifacts}/bbox/model.h5",
     },
     outputs={"manifest": "${node}/manifest.json"},
 )
-RPN = Stage(
-    name="rpn",
-    version=1,
-    run="stages.faster.rpn_stage:run",
-    settings={"rpn": RpnSettings},
-    reads={"maps": ImageSettings},
-    seeded=True,
-    inputs={
-        "manifest": _MANIFEST,
-        "weights": "${artifacts}/pretrain/weights.safetensors",
-        "maps": "${artifacts}/maps/manifest.json",
-    },
-    outputs=_TRAINED,
-    optional=frozenset({"maps"}),
-    trained=("weights", "curve"),
-    on_device=True,
-    plots=("curve",),
+
+
+def _shared_training(
+    name: str, settings: Mapping[str, type[Settings]], reads: Mapping[str, type[Settings]], **inputs: str
+) -> Stage:
+    """Declare a training of a network that is shared: from pixels, or from maps where they are among ``inputs``."""
+    return Stage(
+        name=name,
+        version=1,
+        run=f"stages.faster.{name}_stage:run",
+        settings=settings,
+        reads={"maps": ImageSettings, **reads},
+        seeded=True,
+        inputs={"manifest": _MANIFEST, "weights": _weights("pretrain"), **inputs},
+        outputs={
+            "weights": "${node}/weights.safetensors",
+            "curve": "${node}/curve.csv",
+            "trained": "${node}/trained.json",
+        },
+        optional=frozenset({"maps"} & inputs.keys()),
+        trained=("weights", "curve"),
+        on_device=True,
+        plots=("curve",),
+    )
+
+
+RPN = _shared_training("rpn", {"rpn": RpnSettings}, {}, maps=_list("maps"))
+FAST = _shared_training("fast", {"fast": FastSettings}, {}, proposals=_PROPOSALS, maps=_list("maps"))
+JOINT = _shared_training(
+    "joint",
+    {"rpn": AnchorSettings, "fast": JointRoiSettings, "joint": JointSettings},
+    {"propose": SuppressionSettings},
 )
 PROPOSE = Stage(
     name="propose",
     version=1,
     run="stages.faster.propose_stage:run",
     settings={"propose": ProposeSettings},
-    reads={"maps": MapsSettings},
+    reads={"maps": MapsSettings, "network": ArithmeticSettings},
     seeded=True,
-    inputs={
-        "manifest": _MANIFEST,
-        "weights": "${artifacts}/joint/weights.safetensors",
-        "maps": "${artifacts}/maps/manifest.json",
-    },
+    inputs={"manifest": _MANIFEST, "weights": _weights("joint"), "maps": _list("maps")},
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"maps"}),
-)
-FAST = Stage(
-    name="fast",
-    version=1,
-    run="stages.faster.fast_stage:run",
-    settings={"fast": FastSettings},
-    reads={"maps": ImageSettings},
-    seeded=True,
-    inputs={
-        "manifest": _MANIFEST,
-        "proposals": _PROPOSALS,
-        "weights": "${artifacts}/pretrain/weights.safetensors",
-        "maps": "${artifacts}/maps/manifest.json",
-    },
-    outputs=_TRAINED,
-    optional=frozenset({"maps"}),
-    trained=("weights", "curve"),
-    on_device=True,
-    plots=("curve",),
-)
-JOINT = Stage(
-    name="joint",
-    version=1,
-    run="stages.faster.joint_stage:run",
-    settings={"rpn": AnchorSettings, "fast": JointRoiSettings, "joint": JointSettings},
-    reads={"maps": ImageSettings, "propose": SuppressionSettings},
-    seeded=True,
-    inputs={"manifest": _MANIFEST, "weights": "${artifacts}/pretrain/weights.safetensors"},
-    outputs=_TRAINED,
-    trained=("weights", "curve"),
-    on_device=True,
-    plots=("curve",),
 )
 MAPS = Stage(
     name="maps",
     version=1,
     run="stages.faster.maps_stage:run",
     settings={"maps": MapsSettings},
-    reads={"rpn": RpnMirror, "fast": FastMirror},
-    inputs={"manifest": _MANIFEST, "weights": "${artifacts}/fast_1/weights.safetensors"},
+    reads={"rpn": RpnMirror, "fast": FastMirror, "network": ArithmeticSettings},
+    inputs={"manifest": _MANIFEST, "weights": _weights("fast_1")},
     outputs={"manifest": "${node}/manifest.json"},
 )
 ROI_DETECT = Stage(
@@ -234,12 +219,8 @@ ROI_DETECT = Stage(
     version=1,
     run="stages.faster.roi_detect_stage:run",
     settings={"roi_detect": RoiDetectSettings, "maps": MapsSettings},
-    inputs={
-        "manifest": _MANIFEST,
-        "proposals": _PROPOSALS,
-        "weights": "${artifacts}/fast/weights.safetensors",
-        "maps": "${artifacts}/maps/manifest.json",
-    },
+    reads={"network": ArithmeticSettings},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": _weights("fast"), "maps": _list("maps")},
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"maps"}),
 )
@@ -248,7 +229,7 @@ COMBINE = Stage(
     version=2,
     run="stages.detections.combine_stage:run",
     settings={"combine": CombineSettings},
-    inputs={"manifest": _MANIFEST, "detect": "${artifacts}/detect/manifest.json", "saved": SAVED},
+    inputs={"manifest": _MANIFEST, "detect": _list("detect"), "saved": SAVED},
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"detect"}),
 )
@@ -258,7 +239,7 @@ EVALUATE = Stage(
     run="stages.evaluate.stage:run",
     settings={"evaluate": EvaluateSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "detections": "${artifacts}/combine/manifest.json"},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "detections": _list("combine")},
     outputs={
         "metrics": "${reports}/metrics.json",
         "scores": "${reports}/scores.json",
@@ -272,6 +253,8 @@ EVALUATE = Stage(
     metrics=("metrics",),
     plots=("pr", "recall_iou"),
 )
+# Nodes that train a network that is shared; the report shows their curves in this order.
+_SHARED_TRAININGS = ("rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
 REPORT = Stage(
     name="report",
     version=1,
@@ -281,19 +264,14 @@ REPORT = Stage(
     inputs={
         "manifest": _MANIFEST,
         "proposals": _PROPOSALS,
-        "features": "${artifacts}/features/manifest.json",
-        "detections": "${artifacts}/combine/manifest.json",
+        "features": _list("features"),
+        "detections": _list("combine"),
         "svm": "${artifacts}/svm/model.h5",
         "bbox": "${artifacts}/bbox/model.h5",
         "pretrain": "${artifacts}/pretrain/curve.csv",
         "finetune": "${artifacts}/finetune/curve.csv",
         "mining": "${artifacts}/svm/mining.csv",
-        "rpn_1": "${artifacts}/rpn_1/curve.csv",
-        "fast_1": "${artifacts}/fast_1/curve.csv",
-        "rpn_2": "${artifacts}/rpn_2/curve.csv",
-        "fast_2": "${artifacts}/fast_2/curve.csv",
-        "fast": "${artifacts}/fast/curve.csv",
-        "joint": "${artifacts}/joint/curve.csv",
+        **{node: f"${{artifacts}}/{node}/curve.csv" for node in _SHARED_TRAININGS},
         "scores": "${reports}/scores.json",
         "pr": "${reports}/plots/pr.csv",
         "recall_iou": "${reports}/plots/recall_iou.csv",
@@ -302,8 +280,7 @@ REPORT = Stage(
         "operating_points": "${reports}/operating_points.json",
     },
     outputs={"html": "${reports}/index.html"},
-    optional=frozenset({"features", "svm", "bbox", "pretrain", "finetune", "mining"})
-    | frozenset({"rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint"}),
+    optional=frozenset({"features", "svm", "bbox", "pretrain", "finetune", "mining", *_SHARED_TRAININGS}),
 )
 CLASSIFY = Stage(
     name="classify",
@@ -311,7 +288,7 @@ CLASSIFY = Stage(
     run="stages.classification.classify_stage:run",
     settings={"classify": ClassifySettings},
     reads={"network": ArithmeticSettings},
-    inputs={"manifest": _MANIFEST, "weights": "${artifacts}/pretrain/weights.safetensors"},
+    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
     outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification.json"},
     metrics=("report",),
 )
@@ -322,7 +299,7 @@ CLASSIFY_SVM = Stage(
     settings={"classify_svm": ClassifySvmSettings},
     reads={"network": ArithmeticSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "weights": "${artifacts}/pretrain/weights.safetensors"},
+    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
     outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification_svm.json"},
     metrics=("report",),
 )
@@ -385,21 +362,13 @@ HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
 CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/dvc.yaml
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
-_SHARED_CURVES = frozenset({"rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint"})
+_SHARED_CURVES = frozenset(_SHARED_TRAININGS)
 _MODELS = frozenset({"features", "svm", "bbox"})
 _BY_REGION = (
     *map(place, (PRETRAIN, FINETUNE, FEATURES, SVM, BBOX, DETECT, COMBINE, EVALUATE)),
     place(REPORT, lacks=_SHARED_CURVES),
 )
 _JOINED = (place(COMBINE, lacks=COMBINE.optional), place(EVALUATE), place(REPORT, lacks=REPORT.optional))
-
-
-def _weights(node: str) -> str:
-    return f"${{artifacts}}/{node}/weights.safetensors"
-
-
-def _list(node: str) -> str:
-    return f"${{artifacts}}/{node}/manifest.json"
 
 
 def _scored(proposals: str, *trained: str) -> tuple[Place, ...]:

@@ -41,6 +41,14 @@ class Parameters:
         return model(**{name: getattr(found, name) for name in model.model_fields})
 
 
+def require_order(group: str, settings: Settings, low: str, high: str, *, strict: bool = False) -> None:
+    """Raise ValueError where parameter ``low`` of a group is above ``high``, or, ``strict``, not below it."""
+    below, above = getattr(settings, low), getattr(settings, high)
+    if below > above or (strict and below == above):
+        must = "must be below" if strict else "must not be above"
+        raise ValueError(f"{group}.{low} ({below}) {must} {group}.{high} ({above})")
+
+
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """A field's validator: the values as they are; ValueError where one is listed twice."""
     if len(set(values)) != len(values):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import RateDrops, Settings
+from stages.settings import RateDrops, Settings, require_order
 from stages.training.settings import SolverSettings
 
 Rank = Annotated[int, Field(ge=1, le=4096)]  # of fc6 and fc7, which have at most 4,096 values
@@ -34,10 +34,8 @@ class RoiSettings(Settings):
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> "RoiSettings":
-        if self.bg_iou > self.fg_iou:
-            raise ValueError(f"fast.bg_iou ({self.bg_iou}) must not be above fast.fg_iou ({self.fg_iou})")
-        if self.bg_iou_low >= self.bg_iou:
-            raise ValueError(f"fast.bg_iou_low ({self.bg_iou_low}) must be below fast.bg_iou ({self.bg_iou})")
+        require_order("fast", self, "bg_iou", "fg_iou")
+        require_order("fast", self, "bg_iou_low", "bg_iou", strict=True)
         return self
 
 
@@ -63,7 +61,7 @@ class FastSettings(SolverSettings, RoiSettings):
     heads: Literal["new", "kept"] = Field(
         "new",
         description="last layers of the second training: new ones (py-faster-rcnn), or those of the first (the "
-        "authors' MATLAB program)",
+        "authors' MATLAB program); of no effect where there is one training (kind fast)",
     )
 
 

@@ -8,32 +8,30 @@ stored maps, so that its fully connected layers alone are trained. Writes the ne
 from typing import Any
 
 from cache import Artifact, digest_file, digest_json
-from cache.errors import StageError
-from manifests import ImageRecord
 from stages.boxes.geometry import Boxes
-from stages.contract import Context
+from stages.contract import Context, ReadImage
 from stages.fast.settings import FastSettings
 from stages.networks.forward import device_of
 from stages.networks.weights import class_names_meta
+from stages.proposals.reading import proposals_key
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
-from stages.training.loop import torch_generator, train
+from stages.training.loop import torch_generator
 
 from .fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
-from .images import TrainingImages
-from .lists import maps_of, of_dataset
+from .lists import maps_of, of_dataset, trained_on
 from .network import Shared, load_regions, save_regions
 from .settings import ImageSettings
 from .training import (
+    StoredMaps,
     batches,
     check_objects,
-    frozen_of,
+    fit,
     identity,
     image_digests,
-    map_inputs,
-    pixel_inputs,
-    schedule_of,
-    solver_of,
+    inputs_of,
+    names_of,
+    training_images,
     training_run,
 )
 
@@ -44,22 +42,15 @@ def run(ctx: Context) -> None:
     """Train, or take what was trained before from the store."""
     settings, scale = ctx.settings(FastSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
-    own_convolutions = not ctx.has("maps")
-    records, proposals = (
-        ctx.dataset().split("train"),
-        of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals")),
-    )
-    images = TrainingImages(
-        records,
-        short_px=scale.short_px,
-        long_px=scale.long_px,
-        difficult=settings.difficult,
-        mirror=settings.mirror,
-    )
+    records = ctx.dataset().split("train")
+    proposals = of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals"))
+    images = training_images(records, scale, difficult=settings.difficult, mirror=settings.mirror)
+    source: ReadImage | StoredMaps = ctx.image
     maps = []
-    if not own_convolutions:
-        maps = [maps_of(ctx.artifact("maps"), network, scale, ctx.input("manifest"), ctx.shown("maps")).keys]
-    regions = {record.id: _key(proposals, record) for record in records}
+    if ctx.has("maps"):
+        listed = maps_of(ctx.artifact("maps"), trained_on(network, scale), ctx.input("manifest"), ctx.shown("maps"))
+        source, maps = StoredMaps(ctx.store, listed), [listed.keys]
+    regions = {record.id: proposals_key(proposals, record) for record in records}
     params = identity(
         network,
         seed=ctx.seed,
@@ -89,22 +80,17 @@ def run(ctx: Context) -> None:
         if not kept:
             network.add_fast(len(classes), torch_generator(loop.seed, "fast", "new layers"))
         pooling = prepare_fast(network, settings, norm)
-        network.network.to(device_of(ctx.device))
-        assert network.fast is not None
-        network.fast.to(device_of(ctx.device))
-        model = Shared(network, trunk=own_convolutions, rpn=False, fast=True)
+        network.to(device_of(ctx.device))
         name = batches(images, entries, settings.images_per_batch, loop)
-        given = (
-            pixel_inputs(ctx.image, network, images, settings.image_cache_mb)
-            if own_convolutions
-            else map_inputs(ctx.store, ctx.artifact("maps"), images, settings.image_cache_mb)
-        )
-        curve = train(
-            model,
-            solver_of(model, frozen_of(network, scale.frozen, trunk=own_convolutions), settings),
-            schedule=schedule_of(settings),
+        given = inputs_of(source, network, images, settings.image_cache_mb)
+        curve = fit(
+            network,
+            Shared(network, trunk=not ctx.has("maps"), rpn=False, fast=True),
+            settings,
+            frozen=scale.frozen,
             draw=fast_batches(targets, norm, given, name, loop),
             loss=fast_terms(pooling, settings.precision),
+            images_of=names_of(images, name),
             run=loop,
             checkpoint=checkpoint,
             log=ctx.log,
@@ -114,12 +100,6 @@ def run(ctx: Context) -> None:
         ctx.after_commit(checkpoint.remove)
 
     ctx.trained(params, inputs, teach)
-
-
-def _key(proposals: Artifact, record: ImageRecord) -> str:
-    if record.id not in proposals.keys:
-        raise StageError(f"{record.file_name}: no proposals for this image; run the stage that makes them again")
-    return proposals.keys[record.id]
 
 
 def _boxes(ctx: Context, proposals: Artifact, key: str) -> Boxes:

@@ -15,11 +15,12 @@ from stages.fast.pooling import RoiPooling
 from stages.fast.rois import LabelledRois, TargetNorm, draw_rois, labelled_rois, target_norm
 from stages.fast.settings import FastSettings, RoiSettings
 from stages.finetune.windows import Limits
+from stages.networks.forward import in_precision
 from stages.training.loop import TrainingRun, generator
 
 from .images import ImageSide, Inputs, Objects, TrainingImages
 from .network import RegionNetwork, Shared
-from .training import arithmetic, on_device
+from .training import on_device
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def fast_terms(pooling: RoiPooling, precision: str) -> Callable[[Shared, Sequenc
     def loss(model: Shared, batch: Sequence[ImageRois]) -> Mapping[str, Tensor]:
         assert model.fast is not None
         device = next(model.parameters()).device
-        with arithmetic(device, precision):
+        with in_precision(device, precision):
             pooled = [pooling(model.map_of(on_device(one.inputs, device)), one.rois, one.scale) for one in batch]
             logits, transforms = model.fast(torch.cat(pooled))
         labels = torch.from_numpy(np.concatenate([one.labels for one in batch])).to(device)

@@ -15,10 +15,9 @@ from stages.rpn.propose import ProposalRule
 from stages.rpn.settings import AnchorSettings, SuppressionSettings
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
-from stages.training.loop import torch_generator, train
+from stages.training.loop import torch_generator
 
 from .fast_training import prepare_fast
-from .images import TrainingImages
 from .joint_training import JointLoss, joint_batches
 from .network import Shared, load_regions, save_regions
 from .rpn_training import AnchorTargets, fold, reach_lines, rpn_shape
@@ -26,12 +25,12 @@ from .settings import ImageSettings, JointSettings
 from .training import (
     batches,
     check_objects,
-    frozen_of,
+    fit,
     identity,
     image_digests,
-    pixel_inputs,
-    schedule_of,
-    solver_of,
+    inputs_of,
+    names_of,
+    training_images,
     training_run,
 )
 
@@ -49,10 +48,7 @@ def run(ctx: Context) -> None:
     network = load_regions(ctx.input("weights"), scale.layer)
     records, classes = ctx.dataset().split("train"), ctx.dataset().classes
     images, shown = (
-        TrainingImages(
-            records, short_px=scale.short_px, long_px=scale.long_px, difficult=one.difficult, mirror=settings.mirror
-        )
-        for one in (anchors, rois)
+        training_images(records, scale, difficult=one.difficult, mirror=settings.mirror) for one in (anchors, rois)
     )
     params = identity(
         network,
@@ -83,19 +79,18 @@ def run(ctx: Context) -> None:
         entries = targets.usable()
         for line in reach_lines(targets.coverage(len(classes)), classes):
             ctx.log.warning(line)
-        assert network.rpn is not None and network.fast is not None
-        for part in (network.network, network.rpn, network.fast):
-            part.to(device_of(ctx.device))
-        model = Shared(network, trunk=True, rpn=True, fast=True)
-        rule = targets.loss_rule(entries)
+        network.to(device_of(ctx.device))
+        rule, name = targets.loss_rule(entries), batches(images, entries, 1, loop)
         keep = ProposalRule(settings.before_nms, suppression.nms_iou, settings.after_nms, suppression.min_side_px)
-        given = pixel_inputs(ctx.image, network, images, settings.image_cache_mb)
-        curve = train(
-            model,
-            solver_of(model, frozen_of(network, scale.frozen, trunk=True), settings),
-            schedule=schedule_of(settings),
-            draw=joint_batches(targets, shown, given, batches(images, entries, 1, loop), loop),
+        given = inputs_of(ctx.image, network, images, settings.image_cache_mb)
+        curve = fit(
+            network,
+            Shared(network, trunk=True, rpn=True, fast=True),
+            settings,
+            frozen=scale.frozen,
+            draw=joint_batches(targets, shown, given, name, loop),
             loss=JointLoss(rule, keep, rois, norm, pooling, settings.precision),
+            images_of=names_of(images, name),
             run=loop,
             checkpoint=checkpoint,
             log=ctx.log,

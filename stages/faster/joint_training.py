@@ -13,6 +13,7 @@ from stages.fast.loss import fast_loss
 from stages.fast.pooling import RoiPooling
 from stages.fast.rois import TargetNorm, draw_rois
 from stages.fast.settings import JointRoiSettings
+from stages.networks.forward import in_precision
 from stages.rpn.head import margins
 from stages.rpn.loss import LossRule, rpn_loss
 from stages.rpn.propose import ProposalRule, propose
@@ -23,7 +24,7 @@ from .images import ImageSide, Inputs, Objects, TrainingImages
 from .network import Shared
 from .proposer import scale_of
 from .rpn_training import AnchorTargets, RpnBatch
-from .training import arithmetic, on_device
+from .training import on_device
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class JointLoss:
         """Compute the four terms."""
         assert model.rpn is not None and model.fast is not None
         device = next(model.parameters()).device
-        with arithmetic(device, self.precision):
+        with in_precision(device, self.precision):
             fmap = model.map_of(on_device(batch.rpn.inputs, device))
             logits, deltas = model.rpn(fmap)
         positions = fmap.shape[2] * fmap.shape[3]
@@ -93,7 +94,7 @@ class JointLoss:
         )
         drawn = drawn.take(rows)
         wanted = self.norm.normalise(drawn.transforms(), drawn.labels)
-        with arithmetic(device, self.precision):
+        with in_precision(device, self.precision):
             pooled = self.pooling(fmap, drawn.boxes, (batch.size.scale_x, batch.size.scale_y))
             classes, transforms = model.fast(pooled)
         labels, targets = torch.from_numpy(drawn.labels).to(device), torch.from_numpy(wanted).to(device)

@@ -4,7 +4,9 @@ DVC runs stages in an order in which that cannot be; a stage run by itself, afte
 what does not belong together, and keep it under the key of what does.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cache import Artifact, digest_file
 from cache.errors import StageError
@@ -21,18 +23,23 @@ def of_dataset(found: Artifact, manifest: Path, shown: str) -> Artifact:
     return found
 
 
-def maps_of(
-    found: Artifact, network: RegionNetwork, scale: ImageSettings | MapsSettings, manifest: Path, shown: str
-) -> Artifact:
-    """Return a list of stored maps as it is; StageError where they are of another network, layer, scale or dataset.
+def maps_of(found: Artifact, made_of: Mapping[str, Any], manifest: Path, shown: str) -> Artifact:
+    """Return a list of stored maps as it is; StageError where they were made of something else, or another dataset.
 
-    Or of another storage, where ``scale`` says of which: a training names the maps themselves in its key.
+    Args:
+        made_of: what the maps must be of (:func:`~stages.faster.maps.described`), or those parts that matter.
+        manifest: the dataset manifest.
+        shown: the list's path, for the message.
     """
-    storage = scale.storage if isinstance(scale, MapsSettings) else found.summary.get("storage", "float16")
-    wanted = described(network, MapsSettings(short_px=scale.short_px, long_px=scale.long_px, storage=storage))
-    other = [name for name, value in wanted.items() if found.summary.get(name) != value]
+    other = [name for name, value in made_of.items() if found.summary.get(name) != value]
     if other:
         raise StageError(
             f"{shown}: maps of another {' and '.join(other)} than this step's; run `dvc repro`, which makes them anew"
         )
     return of_dataset(found, manifest, shown)
+
+
+def trained_on(network: RegionNetwork, scale: ImageSettings) -> dict[str, Any]:
+    """Return what stored maps must be of to train on them: a training names the maps in its key, and so the rest."""
+    made_of = described(network, MapsSettings(short_px=scale.short_px, long_px=scale.long_px))
+    return {name: value for name, value in made_of.items() if name not in {"storage", "arithmetic"}}

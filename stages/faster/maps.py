@@ -20,7 +20,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.fast.images import ScaledSize, network_image, scaled_size
-from stages.networks.forward import deterministic, device_of
+from stages.networks.forward import DTYPES, deterministic, device_of
 from stages.stopwatch import part
 
 from .network import RegionNetwork
@@ -30,14 +30,18 @@ STAGE, VERSION = "maps", 1  # of the objects: raise the version when the same in
 AS_IT_IS, MIRRORED = "map", "mirrored"  # an object's arrays
 
 
-def described(network: RegionNetwork, settings: MapsSettings) -> dict[str, Any]:
-    """Everything but the image that a map's bits depend on: of the network only what comes before the map."""
+def described(network: RegionNetwork, settings: MapsSettings, dtype: str = "float32") -> dict[str, Any]:
+    """Everything but the image that a map's bits depend on: of the network only what comes before the map.
+
+    ``dtype`` is the arithmetic's (``network.dtype``).
+    """
     own = network.network
     return {
         "network": own.name,
         "layer": network.layer,
         "weights_digest": network.trunk_digest,
         "input": {name: value for name, value in own.input.as_json().items() if name != "side_px"},
+        "arithmetic": dtype,
         "short_px": settings.short_px,
         "long_px": settings.long_px,
         "storage": settings.storage,
@@ -56,12 +60,13 @@ class MapPass:
     Safe to call from several threads at once.
     """
 
-    def __init__(self, network: RegionNetwork, settings: MapsSettings, device: str) -> None:
-        self.device = torch.device(device_of(device))
+    def __init__(self, network: RegionNetwork, settings: MapsSettings, device: str, dtype: str = "float32") -> None:
+        self.device, self._dtype = torch.device(device_of(device)), DTYPES[dtype]
         self._settings, self._spec, self._node = settings, network.network.input, network.node
         own = copy.deepcopy(network.network).eval().requires_grad_(False)
         graph = own.graph([network.layer])
-        self._trunk = graph.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        form = torch.channels_last
+        self._trunk = graph.to(self.device, self._dtype, memory_format=form)  # type: ignore[call-overload]
 
     def size_of(self, width: int, height: int) -> ScaledSize:
         """The size at which an image of this width and height goes through the network."""
@@ -76,7 +81,7 @@ class MapPass:
         size = self.size_of(width, height)
         scaled = network_image(pixels, self._spec, size)
         with torch.inference_mode(), deterministic(self.device):
-            ready = torch.from_numpy(scaled).to(self.device)
+            ready = torch.from_numpy(scaled).to(self.device, self._dtype)
             with part("conv", self.device):
                 fmap = self._run(ready, image)
         return _rounded(fmap, self._settings.storage, image)
@@ -129,7 +134,7 @@ class SharedMapsCompute(Compute):
     @cached_property
     def map_pass(self) -> MapPass:
         """Return the trunk on the device of this process."""
-        return MapPass(self.network, self.settings, self.device)
+        return MapPass(self.network, self.settings, self.device, self.made_of["arithmetic"])
 
     def prepare(self) -> None:
         """Move the network to the device."""

@@ -6,6 +6,7 @@ Cost: one pass of the convolutions per image, two where mirror images are traine
 """
 
 from stages.contract import Context
+from stages.networks.settings import ArithmeticSettings
 
 from .maps import SharedMapsCompute, described, map_task
 from .network import load_regions
@@ -16,7 +17,7 @@ def run(ctx: Context) -> None:
     """Compute the maps that the store lacks."""
     settings, network = ctx.settings(MapsSettings), load_regions(ctx.input("weights"))
     mirror = ctx.settings(RpnMirror).mirror or ctx.settings(FastMirror).mirror
-    made_of = described(network, settings)
+    made_of = described(network, settings, ctx.settings(ArithmeticSettings).dtype)
     images = ctx.dataset().images
     tasks = [map_task(record, made_of, mirrored=mirror and record.split == "train") for record in images]
     keys = ctx.compute_images(tasks, SharedMapsCompute(ctx.image, network, settings, ctx.device, made_of), unit="maps")

@@ -132,6 +132,12 @@ class RegionNetwork:
         self.norm = None
         return self.fast
 
+    def to(self, device: str) -> None:
+        """Move the network and the heads that there are to a device."""
+        for part in (self.network, self.rpn, self.fast):
+            if part is not None:
+                part.to(device)
+
     def trunk(self) -> nn.Module:
         """Return the layers before the shared map: images [1, 3, h, w] to a dict of one map. Shares the weights."""
         return self.network.graph([self.layer])

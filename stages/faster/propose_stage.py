@@ -17,7 +17,8 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
 from stages.fast.images import scaled_size
-from stages.proposals.recall import ImageBoxes, recall_summary
+from stages.networks.settings import ArithmeticSettings
+from stages.proposals.recall import ImageBoxes, recall_summary, told
 from stages.rpn.propose import mean_sizes
 from stages.rpn.settings import ProposeSettings
 
@@ -40,16 +41,17 @@ class ProposeCompute(Compute):
     settings: ProposeSettings
     seed: int
     device: str
+    dtype: str
 
     @cached_property
     def proposer(self) -> Proposer:
         """Return the RPN on the device of this process."""
-        return Proposer(self.network, self.settings, self.seed, self.device)
+        return Proposer(self.network, self.settings, self.seed, self.device, self.dtype)
 
     @cached_property
     def map_pass(self) -> MapPass:
         """Return the trunk on the device of this process."""
-        return MapPass(self.network, self.maps, self.device)
+        return MapPass(self.network, self.maps, self.device, self.dtype)
 
     def prepare(self) -> None:
         """Move the network to the device."""
@@ -75,19 +77,18 @@ class ProposeCompute(Compute):
 def run(ctx: Context) -> None:
     """Propose for the images that the store lacks, and report how well the proposals cover the objects."""
     settings, maps = ctx.settings(ProposeSettings), ctx.settings(MapsSettings)
+    dtype = ctx.settings(ArithmeticSettings).dtype
     network = load_regions(ctx.input("weights"))
     if network.rpn is None:
         raise StageError(f"{ctx.shown('weights')}: holds no region proposal network; run `dvc repro`")
-    stored = (
-        maps_of(ctx.artifact("maps"), network, maps, ctx.input("manifest"), ctx.shown("maps"))
-        if ctx.has("maps")
-        else None
-    )
+    made_of = described(network, maps, dtype)
+    stored = None
+    if ctx.has("maps"):
+        stored = maps_of(ctx.artifact("maps"), made_of, ctx.input("manifest"), ctx.shown("maps"))
     images = ctx.dataset().images
-    made_of = described(network, maps) | {"rpn": rpn_digest(network)}
-    tasks = [_task(ctx, record, settings, made_of, stored) for record in images]
+    tasks = [_task(ctx, record, settings, {**made_of, "rpn": rpn_digest(network)}, stored) for record in images]
     store = ctx.store if stored is not None else None
-    compute = ProposeCompute(ctx.image, store, network, maps, settings, ctx.seed, ctx.device)
+    compute = ProposeCompute(ctx.image, store, network, maps, settings, ctx.seed, ctx.device, dtype)
     keys = ctx.compute_images(tasks, compute, unit="proposals")
     _publish(ctx, images, keys, network, maps)
 
@@ -128,14 +129,7 @@ def _publish(
 
     splits = recall_summary(ctx.dataset(), read_boxes)
     for split, figures in splits.items():
-        overall = figures["overall"]
-        covered = "no annotated object that they could cover"
-        if overall["objects"]:
-            covered = (
-                f"recall {overall['recall_0.5']} at IoU 0.5, {overall['recall_0.7']} at 0.7, mean best overlap "
-                f"{overall['mean_best_overlap']} ({overall['objects']} objects, difficult and crowd left out)"
-            )
-        ctx.log.info(f"{split}: {figures['mean_boxes']:.0f} per image, {covered}")
+        ctx.log.info(told(split, figures))
     boxes, anchors = (np.concatenate(parts) for parts in zip(*scaled, strict=True))
     summary = {
         "splits": splits,

@@ -12,7 +12,7 @@ from torch import Tensor
 from cache import digest_array, digest_json
 from stages.boxes.geometry import Boxes
 from stages.fast.images import ScaledSize
-from stages.networks.forward import deterministic, device_of
+from stages.networks.forward import deterministic, device_of, in_precision
 from stages.rpn.head import margins
 from stages.rpn.propose import ProposalRule, propose
 from stages.rpn.settings import ProposeSettings
@@ -48,9 +48,11 @@ class Proposer:
     ``seed`` and the image's digest draw the proposals where ``propose.rank`` is random.
     """
 
-    def __init__(self, network: RegionNetwork, settings: ProposeSettings, seed: int, device: str) -> None:
+    def __init__(
+        self, network: RegionNetwork, settings: ProposeSettings, seed: int, device: str, dtype: str = "float32"
+    ) -> None:
         assert network.rpn is not None and network.rpn_shape is not None
-        self.device = torch.device(device_of(device))
+        self.device, self._dtype = torch.device(device_of(device)), dtype
         self._shape, self._settings, self._seed = network.rpn_shape, settings, seed
         self._places = network.places
         self._rpn = copy.deepcopy(network.rpn).eval().requires_grad_(False).to(self.device)
@@ -64,10 +66,9 @@ class Proposer:
         """
         with torch.inference_mode(), deterministic(self.device):
             ready = as_input(fmap).to(self.device)
-            with part("rpn", self.device):
+            with part("rpn", self.device), in_precision(self.device, self._dtype):
                 logits, deltas = self._rpn(ready)
-                scores = margins(logits[0]).cpu().numpy()
-            transforms = deltas[0].cpu().numpy()
+            scores, transforms = margins(logits[0]).float().cpu().numpy(), deltas[0].float().cpu().numpy()
         grid = self._shape.anchors.grid((int(ready.shape[2]), int(ready.shape[3])), self._places)
         rng = generator(self._seed, "propose", image_sha256[:16]) if self._rule(training).rank == "random" else None
         with part("proposals"):

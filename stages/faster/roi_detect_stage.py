@@ -16,6 +16,8 @@ from manifests import ImageRecord
 from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
 from stages.detections.thresholds import stored_thresholds
 from stages.fast.settings import RoiDetectSettings
+from stages.networks.settings import ArithmeticSettings
+from stages.proposals.reading import proposals_key
 
 from .lists import maps_of, of_dataset
 from .maps import AS_IT_IS, STAGE, MapPass, described
@@ -38,16 +40,17 @@ class RoiDetectCompute(Compute):
     settings: RoiDetectSettings
     classes: tuple[str, ...]
     device: str
+    dtype: str
 
     @cached_property
     def scorer(self) -> RoiScorer:
         """Return the head on the device of this process."""
-        return RoiScorer(self.network, self.settings, self.device)
+        return RoiScorer(self.network, self.settings, self.device, self.dtype)
 
     @cached_property
     def map_pass(self) -> MapPass:
         """Return the trunk on the device of this process."""
-        return MapPass(self.network, self.maps, self.device)
+        return MapPass(self.network, self.maps, self.device, self.dtype)
 
     def prepare(self) -> None:
         """Move the network to the device."""
@@ -85,13 +88,12 @@ def run(ctx: Context) -> None:
             "`dvc repro`"
         )
     proposals = of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals"))
-    stored = (
-        maps_of(ctx.artifact("maps"), network, maps, ctx.input("manifest"), ctx.shown("maps"))
-        if ctx.has("maps")
-        else None
-    )
+    dtype = ctx.settings(ArithmeticSettings).dtype
+    of_maps, stored = described(network, maps, dtype), None
+    if ctx.has("maps"):
+        stored = maps_of(ctx.artifact("maps"), of_maps, ctx.input("manifest"), ctx.shown("maps"))
     images = dataset.split("test")
-    made_of = described(network, maps) | {"fast": fast_digest(network), **_key_params(settings)}
+    made_of = of_maps | {"fast": fast_digest(network), **_key_params(settings)}
     tasks = [_task(ctx, record, made_of, proposals, stored) for record in images]
     compute = RoiDetectCompute(
         ctx.image,
@@ -103,6 +105,7 @@ def run(ctx: Context) -> None:
         settings,
         dataset.classes,
         ctx.device,
+        dtype,
     )
     keys = ctx.compute_images(tasks, compute, unit="detections")
     limits: dict[str, float | None] = dict.fromkeys(dataset.classes)
@@ -130,9 +133,7 @@ def _key_params(settings: RoiDetectSettings) -> dict[str, Any]:
 def _task(
     ctx: Context, record: ImageRecord, made_of: Mapping[str, Any], proposals: Artifact, maps: Artifact | None
 ) -> ImageTask:
-    if record.id not in proposals.keys:
-        raise StageError(f"{record.file_name}: no proposals for this image; run the stage that makes them again")
-    key = proposals.keys[record.id]
+    key = proposals_key(proposals, record)
     recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, {"image": record.sha256, "proposals": key})
     reads = {proposals.stage: key} | ({} if maps is None else {maps.stage: maps.keys[record.id]})
     return ImageTask(record, recipe, reads)

@@ -6,29 +6,28 @@ forward and a backward pass of one image an iteration; from maps, of the RPN's o
 """
 
 from cache import digest_file, digest_json
-from stages.contract import Context
+from stages.contract import Context, ReadImage
 from stages.networks.forward import device_of
 from stages.networks.weights import class_names_meta
 from stages.rpn.settings import RpnSettings
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
-from stages.training.loop import torch_generator, train
+from stages.training.loop import torch_generator
 
-from .images import TrainingImages
-from .lists import maps_of
+from .lists import maps_of, trained_on
 from .network import Shared, load_regions, save_regions
 from .rpn_training import AnchorTargets, fold, reach_lines, rpn_batches, rpn_shape, rpn_terms
 from .settings import ImageSettings
 from .training import (
+    StoredMaps,
     batches,
     check_objects,
-    frozen_of,
+    fit,
     identity,
     image_digests,
-    map_inputs,
-    pixel_inputs,
-    schedule_of,
-    solver_of,
+    inputs_of,
+    names_of,
+    training_images,
     training_run,
 )
 
@@ -39,18 +38,13 @@ def run(ctx: Context) -> None:
     """Train, or take what was trained before from the store."""
     settings, scale = ctx.settings(RpnSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
-    own_convolutions = not ctx.has("maps")
     records = ctx.dataset().split("train")
-    images = TrainingImages(
-        records,
-        short_px=scale.short_px,
-        long_px=scale.long_px,
-        difficult=settings.difficult,
-        mirror=settings.mirror,
-    )
+    images = training_images(records, scale, difficult=settings.difficult, mirror=settings.mirror)
+    source: ReadImage | StoredMaps = ctx.image
     maps = []
-    if not own_convolutions:
-        maps = [maps_of(ctx.artifact("maps"), network, scale, ctx.input("manifest"), ctx.shown("maps")).keys]
+    if ctx.has("maps"):
+        listed = maps_of(ctx.artifact("maps"), trained_on(network, scale), ctx.input("manifest"), ctx.shown("maps"))
+        source, maps = StoredMaps(ctx.store, listed), [listed.keys]
     params = identity(
         network,
         seed=ctx.seed,
@@ -74,22 +68,17 @@ def run(ctx: Context) -> None:
         entries = targets.usable()
         for line in reach_lines(targets.coverage(len(ctx.dataset().classes)), ctx.dataset().classes):
             ctx.log.warning(line)
-        network.network.to(device_of(ctx.device))
-        assert network.rpn is not None
-        network.rpn.to(device_of(ctx.device))
-        model = Shared(network, trunk=own_convolutions, rpn=True, fast=False)
-        rule = targets.loss_rule(entries)
-        given = (
-            pixel_inputs(ctx.image, network, images, settings.image_cache_mb)
-            if own_convolutions
-            else map_inputs(ctx.store, ctx.artifact("maps"), images, settings.image_cache_mb)
-        )
-        curve = train(
-            model,
-            solver_of(model, frozen_of(network, scale.frozen, trunk=own_convolutions), settings),
-            schedule=schedule_of(settings),
-            draw=rpn_batches(targets, given, batches(images, entries, 1, loop), loop),
+        network.to(device_of(ctx.device))
+        rule, name = targets.loss_rule(entries), batches(images, entries, 1, loop)
+        given = inputs_of(source, network, images, settings.image_cache_mb)
+        curve = fit(
+            network,
+            Shared(network, trunk=not ctx.has("maps"), rpn=True, fast=False),
+            settings,
+            frozen=scale.frozen,
+            draw=rpn_batches(targets, given, name, loop),
             loss=rpn_terms(rule, settings.precision),
+            images_of=names_of(images, name),
             run=loop,
             checkpoint=checkpoint,
             log=ctx.log,

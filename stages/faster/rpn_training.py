@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache.errors import StageError
 from stages.boxes.assignment import assign
+from stages.networks.forward import in_precision
 from stages.rpn.anchors import Anchors, Floats, inside
 from stages.rpn.coverage import AnchorCoverage, coverage
 from stages.rpn.loss import LossRule, paper_rule, rpn_loss
@@ -27,7 +28,7 @@ from stages.training.loop import TrainingRun, generator
 
 from .images import ImageSide, Inputs, TrainingImages
 from .network import RegionNetwork, RpnShape, Shared
-from .training import arithmetic, on_device
+from .training import on_device
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def rpn_terms(rule: LossRule, precision: str) -> Callable[[Shared, RpnBatch], Ma
     def loss(model: Shared, batch: RpnBatch) -> Mapping[str, Tensor]:
         assert model.rpn is not None
         device = next(model.parameters()).device
-        with arithmetic(device, precision):
+        with in_precision(device, precision):
             fmap = model.map_of(on_device(batch.inputs, device))
             logits, deltas = model.rpn(fmap)
         return rpn_loss(logits[0].float(), deltas[0].float(), batch.sample, rule, fmap.shape[2] * fmap.shape[3])

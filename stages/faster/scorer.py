@@ -17,7 +17,7 @@ from stages.fast.images import ScaledSize
 from stages.fast.rois import TargetNorm
 from stages.fast.settings import RoiDetectSettings
 from stages.fast.svd import compressed
-from stages.networks.forward import deterministic, device_of
+from stages.networks.forward import deterministic, device_of, in_precision
 from stages.stopwatch import part
 
 from .maps import as_input
@@ -43,9 +43,11 @@ def _trained(network: RegionNetwork) -> tuple[FastHead, TargetNorm]:
 class RoiScorer:
     """Finds the detections of an image in its shared map; safe to call from several threads. Copies the head."""
 
-    def __init__(self, network: RegionNetwork, settings: RoiDetectSettings, device: str) -> None:
+    def __init__(
+        self, network: RegionNetwork, settings: RoiDetectSettings, device: str, dtype: str = "float32"
+    ) -> None:
         head, self._norm = _trained(network)
-        self.device = torch.device(device_of(device))
+        self.device, self._dtype = torch.device(device_of(device)), dtype
         self._settings, self._pooling = settings, network.pooling
         own = compressed(head, settings.svd) if settings.svd else copy.deepcopy(head)
         self._head = own.eval().requires_grad_(False).to(self.device)
@@ -62,7 +64,8 @@ class RoiScorer:
         with torch.inference_mode(), deterministic(self.device), part("regions", self.device):
             ready = as_input(fmap).to(self.device)
             scale = (size.scale_x, size.scale_y)
-            probabilities, transforms = roi_scores(self._head, self._pooling, self._norm, ready, regions, scale)
+            with in_precision(self.device, self._dtype):
+                probabilities, transforms = roi_scores(self._head, self._pooling, self._norm, ready, regions, scale)
         by_rank = self._settings.rank_factor is not None
         return candidates_of(
             probabilities,

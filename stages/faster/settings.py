@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import RateDrops, Settings
+from stages.settings import RateDrops, Settings, require_order
 from stages.training.settings import SolverSettings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -29,8 +29,7 @@ class MapsSettings(Settings):
 
     @model_validator(mode="after")
     def _sides_in_order(self) -> "MapsSettings":
-        if self.long_px < self.short_px:
-            raise ValueError(f"maps.long_px ({self.long_px}) must not be below maps.short_px ({self.short_px})")
+        require_order("maps", self, "short_px", "long_px")
         return self
 
 

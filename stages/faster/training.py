@@ -1,27 +1,32 @@
 """What the trainings of a shared network have in common: its solver, the dtype of its arithmetic, its warnings."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.contract import ReadImage
+from stages.contract import Log, ReadImage
 from stages.features.objects import ground_truth_digest
 from stages.finetune.batches import ArrayCache
 from stages.networks.forward import device_of
-from stages.training.loop import TrainingRun, generator
+from stages.training.checkpoint import Checkpoint
+from stages.training.loop import TrainingRun, generator, train
 from stages.training.settings import SolverSettings
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
-from .images import ImageSide, MapInputs, PixelInputs, TrainingImages, in_epochs
+from .images import ImageSide, Inputs, MapInputs, PixelInputs, TrainingImages, in_epochs
 from .maps import AS_IT_IS, MIRRORED
 from .network import RegionNetwork, Shared, frozen_parameters
+from .settings import ImageSettings
+
+B = TypeVar("B")  # whatever a batch is
 
 
 def training_run(
@@ -45,11 +50,6 @@ def _seed_of(seed: int, node: str) -> int:
     return int(generator(seed, node, "training").integers(0, 2**62))
 
 
-def schedule_of(settings: SolverSettings) -> StepSchedule:
-    """Return the learning rate by iteration."""
-    return StepSchedule(settings.lr, settings.gamma, settings.step)
-
-
 def solver_of(model: Shared, frozen: set[str], settings: SolverSettings) -> MomentumSGD:
     """Freeze what ``frozen`` names of the trunk, and return the solver of all else, as py-faster-rcnn has it.
 
@@ -61,49 +61,89 @@ def solver_of(model: Shared, frozen: set[str], settings: SolverSettings) -> Mome
     return MomentumSGD(model, multipliers, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
-def frozen_of(network: RegionNetwork, frozen: str | None, *, trunk: bool) -> set[str]:
-    """Name the trunk's parameters that stay: as ``maps.frozen`` says; none where there is no trunk to train."""
-    return frozen_parameters(network.network, network.layer, frozen) if trunk else set()
+def fit(
+    network: RegionNetwork,
+    model: Shared,
+    settings: SolverSettings,
+    *,
+    frozen: str | None,
+    draw: Callable[[int], B],
+    loss: Callable[[Shared, B], Mapping[str, Tensor]],
+    images_of: Callable[[int], str],
+    run: TrainingRun,
+    checkpoint: Checkpoint,
+    log: Log,
+) -> list[dict[str, float]]:
+    """Train the parts of a network that ``model`` runs, in place; returns the curve (``training.loop.train``'s).
+
+    Args:
+        frozen: ``maps.frozen``; of no effect where the trunk is none of the parts.
+        draw, loss: of the training loop.
+        images_of: names the images of batch ``number``, for the message of a loss that is no number.
+    """
+    stays = set() if model.trunk is None else frozen_parameters(network.network, network.layer, frozen)
+    return train(
+        model,
+        solver_of(model, stays, settings),
+        schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
+        draw=draw,
+        loss=loss,
+        run=run,
+        checkpoint=checkpoint,
+        log=log,
+        batch_name=images_of,
+    )
 
 
-@contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute convolutions and products inside in ``precision``."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
-
-
-def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+def on_device(array: NDArray[np.float32], device: torch.device) -> Tensor:
     """Move what the network takes, pixels or a map [1, c, y, x], to a device, in channels-last memory."""
     return torch.from_numpy(array).to(device, memory_format=torch.channels_last)
 
 
-def pixel_inputs(read: ReadImage, network: RegionNetwork, images: TrainingImages, cache_mb: int) -> PixelInputs:
-    """Return what gives each training image's pixels as the network takes them."""
-    pixels: ArrayCache[int] = ArrayCache(lambda index: read(images.records[index]), cache_mb << 20)
+def training_images(
+    records: Sequence[ImageRecord], scale: ImageSettings, *, difficult: bool, mirror: bool
+) -> TrainingImages:
+    """Return the images of a training at the scale of ``maps``."""
+    sides = {"short_px": scale.short_px, "long_px": scale.long_px}
+    return TrainingImages(records, **sides, difficult=difficult, mirror=mirror)
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """The maps that a training reads in place of pixels: the store, and the list that names them."""
+
+    store: Store
+    listed: Artifact
+
+
+def inputs_of(source: ReadImage | StoredMaps, network: RegionNetwork, images: TrainingImages, cache_mb: int) -> Inputs:
+    """Return what gives the network's input of each training image: its pixels, or its stored map.
+
+    Up to ``cache_mb`` MB (2^20 bytes) of what was read are kept. StageError for an image without a stored map.
+    """
+    limit = cache_mb << 20
+    if isinstance(source, StoredMaps):
+        keys = [_key(source.listed.keys, record) for record in images.records]
+        return MapInputs(ArrayCache(_map_reader(source.store, source.listed.stage, keys), limit))
+    read = source
+    pixels: ArrayCache[int] = ArrayCache(lambda index: read(images.records[index]), limit)
     return PixelInputs(pixels, images.sizes, network.network.input)
 
 
-def map_inputs(store: Store, listed: Artifact, images: TrainingImages, cache_mb: int) -> MapInputs:
-    """Return what gives each training image's stored map; StageError for an image without one."""
-    keys = [_key(listed.keys, record) for record in images.records]
-    return MapInputs(ArrayCache(_map_reader(store, listed.stage, keys), cache_mb << 20))
-
-
-def _map_reader(store: Store, stage: str, keys: Sequence[str]) -> Callable[[tuple[int, bool]], np.ndarray]:
-    def read(name: tuple[int, bool]) -> np.ndarray:
+def _map_reader(store: Store, stage: str, keys: Sequence[str]) -> Callable[[tuple[int, bool]], NDArray[Any]]:
+    def read(name: tuple[int, bool]) -> NDArray[Any]:
         image, mirrored = name
         array = MIRRORED if mirrored else AS_IT_IS
-        found: np.ndarray = store.get(stage, keys[image], [array]).arrays[array]
+        found: NDArray[Any] = store.get(stage, keys[image], [array]).arrays[array]
         return found
 
     return read
 
 
-def _key(keys: Any, record: ImageRecord) -> str:
+def _key(keys: Mapping[int, str], record: ImageRecord) -> str:
     if record.id not in keys:
         raise StageError(f"{record.file_name}: has no stored map; run the stage maps again")
-    return str(keys[record.id])
+    return keys[record.id]
 
 
 def batches(
@@ -112,6 +152,16 @@ def batches(
     """Return what names the images of mini-batch ``number``."""
     wide = [images.wide(entry) for entry in entries]
     return in_epochs(entries, wide, per_batch, lambda epoch: generator(run.seed, run.stage, "epoch", epoch))
+
+
+def names_of(images: TrainingImages, entries_of: Callable[[int], tuple[ImageSide, ...]]) -> Callable[[int], str]:
+    """Return what names the images of batch ``number``, those mirrored as such."""
+
+    def name(number: int) -> str:
+        sides = entries_of(number)
+        return ", ".join(images.records[s.image].file_name + (" (mirrored)" if s.mirrored else "") for s in sides)
+
+    return name
 
 
 def identity(
@@ -138,8 +188,6 @@ def check_objects(images: TrainingImages, group: str) -> None:
         )
 
 
-def image_digests(records: Sequence[ImageRecord], *more: dict[int, str]) -> list[list[str]]:
+def image_digests(records: Sequence[ImageRecord], *more: Mapping[int, str]) -> list[list[str]]:
     """Return what of each image a training depends on: its bytes, its objects, and keys of other stages' objects."""
-    return [
-        [record.sha256, ground_truth_digest(record), *(str(keys[record.id]) for keys in more)] for record in records
-    ]
+    return [[record.sha256, ground_truth_digest(record), *(keys[record.id] for keys in more)] for record in records]

@@ -13,6 +13,9 @@ from .settings import FeaturesSettings
 from .spp.extraction import Spp, SppExtractor
 from .spp.split import split
 
+# Part of an object's key. Where one method gives another result, its number rises, and the stage's, which DVC watches.
+OBJECT_VERSIONS = {"warp": 1, "spp": 2}
+
 
 def extractor_of(
     network: Network,

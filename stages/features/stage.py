@@ -13,12 +13,13 @@ from typing import Any
 from cache import Artifact, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.contract import Context, ImageTask, Node
+from stages.contract import Context, ImageTask
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights
+from stages.proposals.reading import proposals_key
 
-from .method import features_made_of, lengths
+from .method import OBJECT_VERSIONS, features_made_of, lengths
 from .objects import FeaturesCompute, ground_truth_digest
 from .settings import FeaturesSettings
 
@@ -40,7 +41,7 @@ def run(ctx: Context) -> None:
     compute = FeaturesCompute(
         ctx.store, ctx.image, network, settings, ctx.settings(NetworkSettings), ctx.device, n_classes, made_of
     )
-    tasks = [_task(record, proposals, made_of, n_classes, ctx.node) for record in dataset.images]
+    tasks = [_task(record, proposals, made_of, n_classes, ctx.node.stage.name) for record in dataset.images]
     keys = ctx.compute_images(tasks, compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {**made_of, "layers": dims})
@@ -59,15 +60,12 @@ def _network(ctx: Context) -> Network:
     return network
 
 
-def _task(record: ImageRecord, proposals: Artifact, made_of: dict[str, Any], n_classes: int, node: Node) -> ImageTask:
-
-    if record.id not in proposals.keys:
-        raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
-    key = proposals.keys[record.id]
+def _task(record: ImageRecord, proposals: Artifact, made_of: dict[str, Any], n_classes: int, stage: str) -> ImageTask:
+    key, method = proposals_key(proposals, record), made_of.get("method", "warp")
     inputs = {
         "image": record.sha256,
         "proposals": key,
         "ground_truth": ground_truth_digest(record),
         "n_classes": n_classes,
     }
-    return ImageTask(record, Recipe(node.stage.name, node.version, made_of, inputs), {proposals.stage: key})
+    return ImageTask(record, Recipe(stage, OBJECT_VERSIONS[method], made_of, inputs), {proposals.stage: key})

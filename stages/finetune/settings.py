@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import Parameters, RateDrops, Settings, SplitNames, check_images
+from stages.settings import Parameters, RateDrops, Settings, SplitNames, check_images, require_order
 
 
 class FinetuneSettings(Settings):
@@ -93,10 +93,8 @@ class FinetuneSettings(Settings):
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> "FinetuneSettings":
-        if self.bg_iou > self.fg_iou:
-            raise ValueError(f"finetune.bg_iou ({self.bg_iou}) must not be above finetune.fg_iou ({self.fg_iou})")
-        if self.bg_iou_low >= self.bg_iou:
-            raise ValueError(f"finetune.bg_iou_low ({self.bg_iou_low}) must be below finetune.bg_iou ({self.bg_iou})")
+        require_order("finetune", self, "bg_iou", "fg_iou")
+        require_order("finetune", self, "bg_iou_low", "bg_iou", strict=True)
         return self
 
 

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import Artifact, digest_file, digest_json
-from cache.errors import StageError
+from cache import digest_file, digest_json
 from manifests import ImageRecord
 from manifests.select import training_images
 from stages.boxes.geometry import Boxes
@@ -32,6 +31,7 @@ from stages.features.spp.extraction import Spp
 from stages.networks.forward import device_of
 from stages.networks.network import Network
 from stages.networks.weights import class_names_meta, load_weights, save_weights
+from stages.proposals.reading import proposals_key
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
 from stages.training.loop import generator
@@ -119,7 +119,7 @@ def _made_from(
     """Return the parameters and the digests of inputs that the trained weights depend on: of training images alone."""
     dataset, proposals = ctx.dataset(), ctx.artifact("proposals")
     records = training_images(dataset, settings.images)
-    images = [[record.sha256, ground_truth_digest(record), _key(proposals, record)] for record in records]
+    images = [[record.sha256, ground_truth_digest(record), proposals_key(proposals, record)] for record in records]
     params = {
         "seed": ctx.seed,
         "finetune": settings.model_dump(mode="json", exclude=NO_RESULT | {"images"}),  # these are among the inputs
@@ -148,7 +148,7 @@ def _labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows
     records = training_images(dataset, settings.images)
 
     def proposals_of(record: ImageRecord) -> Boxes:
-        boxes: Boxes = ctx.store.get(artifact.stage, _key(artifact, record), ["boxes"]).arrays["boxes"]
+        boxes: Boxes = ctx.store.get(artifact.stage, proposals_key(artifact, record), ["boxes"]).arrays["boxes"]
         return boxes
 
     limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)
@@ -166,12 +166,6 @@ def _labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows
         if not has_any:
             ctx.log.warning(f"class {name!r} has no foreground window: fine-tuning cannot teach it")
     return training, held_out
-
-
-def _key(proposals: Artifact, record: ImageRecord) -> str:
-    if record.id not in proposals.keys:
-        raise StageError(f"{record.file_name}: no proposals for this image; run the stage proposals again")
-    return proposals.keys[record.id]
 
 
 def _warped(ctx: Context, regions: RegionSettings, network: Network, settings: FinetuneSettings) -> WarpedWindows:

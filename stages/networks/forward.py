@@ -106,6 +106,11 @@ class _OpenCvThreads:
 _one_opencv_thread = _OpenCvThreads()
 
 
+def in_precision(device: torch.device, dtype: str) -> torch.autocast:
+    """Return a context in which convolutions and products of float32 weights are computed in ``dtype``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+
+
 class ForwardPass:
     """Computes layers of batches, as :func:`deterministic` says; safe to call from several threads at once.
 

@@ -1,6 +1,6 @@
 """The proposals' report: recall and mean best overlap per split and class, and what a cap on the boxes has cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,17 @@ def recall_summary(dataset: Dataset, read_boxes: Callable[[ImageRecord], ImageBo
     """
     coverage = {record.id: _coverage(record, read_boxes(record)) for record in dataset.images}
     return {s: _summary([coverage[r.id] for r in dataset.split(s)], dataset.classes) for s in dataset.splits}
+
+
+def told(split: str, figures: Mapping[str, Any]) -> str:
+    """Word a split's part of :func:`recall_summary` for the log."""
+    overall, covered = figures["overall"], "no annotated object that they could cover"
+    if overall["objects"]:
+        covered = (
+            f"recall {overall['recall_0.5']} at IoU 0.5, {overall['recall_0.7']} at 0.7, mean best overlap "
+            f"{overall['mean_best_overlap']} ({overall['objects']} objects, difficult and crowd left out)"
+        )
+    return f"{split}: {figures['mean_boxes']:.0f} per image, {covered}"
 
 
 def _coverage(record: ImageRecord, boxes: ImageBoxes) -> _Coverage:

@@ -21,7 +21,7 @@ from stages.contract import Compute, Context, ImageTask, Node, ReadImage, image_
 
 from .cost import large_pictures
 from .methods import NEEDS_PIXELS, all_found, file_boxes, key_params, prepare, proposals_of
-from .recall import ImageBoxes, recall_summary
+from .recall import ImageBoxes, recall_summary, told
 from .settings import ProposalsSettings
 
 
@@ -105,13 +105,7 @@ def _publish(ctx: Context, tasks: Sequence[ImageTask], keys: Sequence[str], sett
 
     summary = recall_summary(ctx.dataset(), read_boxes)
     for split, figures in summary.items():
-        overall, covered = figures["overall"], "no annotated object that they could cover"
-        if overall["objects"]:
-            covered = (
-                f"recall {overall['recall_0.5']} at IoU 0.5, {overall['recall_0.7']} at 0.7, mean best overlap "
-                f"{overall['mean_best_overlap']} ({overall['objects']} objects, difficult and crowd left out)"
-            )
-        ctx.log.info(f"{split}: {figures['mean_boxes']:.0f} per image, {covered}")
+        ctx.log.info(told(split, figures))
         if figures["cap"]["images_cut"]:
             ctx.log.warning(f"{split}: {_cut(figures, settings)}")
     ctx.publish("manifest", list(key_of.items()), {"splits": summary})

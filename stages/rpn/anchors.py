@@ -67,13 +67,13 @@ def _check_rounded(sides: Floats, ratios: tuple[float, ...]) -> None:
         width, height = side
         if not (width and height):
             raise StageError(
-                f"ratios: {ratio:g} rounded as the authors do is {width:g} x {height:g} px at {_BASE_PX} px, a box "
-                "without area; set anchors to exact, or choose a ratio nearer 1"
+                f"rpn.ratios: {ratio:g} rounded as the authors do is {width:g} x {height:g} px at {_BASE_PX} px, a box "
+                "without area; set rpn.anchors to exact, or choose a ratio nearer 1"
             )
         if tuple(side) in first:
             raise StageError(
-                f"ratios: {first[tuple(side)]:g} and {ratio:g} rounded as the authors do are both {width:g} x "
-                f"{height:g} px at {_BASE_PX} px, the same anchors twice; leave one out, or set anchors to exact"
+                f"rpn.ratios: {first[tuple(side)]:g} and {ratio:g} rounded as the authors do are both {width:g} x "
+                f"{height:g} px at {_BASE_PX} px, the same anchors twice; leave one out, or set rpn.anchors to exact"
             )
         first[tuple(side)] = ratio
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stages.settings import Settings, distinct
+from stages.settings import Settings, distinct, require_order
 from stages.training.settings import SolverSettings
 
 Scale = Annotated[float, Field(ge=1, le=4096)]
@@ -64,10 +64,7 @@ class AnchorSettings(Settings):
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> "AnchorSettings":
-        if self.negative_iou > self.positive_iou:
-            raise ValueError(
-                f"rpn.negative_iou ({self.negative_iou}) must not be above rpn.positive_iou ({self.positive_iou})"
-            )
+        require_order("rpn", self, "negative_iou", "positive_iou")
         return self
 
 

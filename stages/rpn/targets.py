@@ -87,8 +87,8 @@ def label_anchors(
     rows = np.flatnonzero(inside(anchors, width, height, rule.border_px))
     if not len(rows):
         raise StageError(
-            f"no anchor lies within a resized image of {width} x {height} px; set border_px to null, which trains on "
-            "anchors that cross its edges too, or add a smaller one to scales_px"
+            f"no anchor lies within a resized image of {width} x {height} px; set rpn.border_px to null, which trains "
+            "on anchors that cross its edges too, or add a smaller one to rpn.scales_px"
         )
     own = np.take(anchors, rows, axis=0)
     found = assign(own, objects)

@@ -84,6 +84,7 @@ def train(
     log: Log,
     weights: Mapping[str, float] | None = None,
     evaluate: Callable[[M], Mapping[str, float]] | None = None,
+    batch_name: Callable[[int], str] | None = None,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place, from the checkpoint where there is one.
 
@@ -98,6 +99,7 @@ def train(
         weights: Factors of terms in the total that is minimised; a term without one counts once.
         evaluate: Gives columns of a curve row, such as ``val_loss``; called with the model in evaluation mode and
             gradients off.
+        batch_name: Says what batch ``i`` is made of, for the message of a loss that is no longer finite.
 
     Returns:
         The curve (:meth:`.curve.Progress.with_row`): a row after the first iteration, after every ``run.eval_every``,
@@ -113,7 +115,7 @@ def train(
         for iteration in range(at.iteration, run.iterations):
             rate = schedule.rate(iteration)
             losses = _forward_backward(model, loss, batches, weights or {}, run, iteration)
-            _check_finite(losses, run, iteration, rate)
+            _check_finite(losses, run, iteration, rate, batch_name)
             solver.step(rate)
             at = at.stepped(losses)
             if at.iteration in (1, run.iterations) or at.iteration % run.eval_every == 0:
@@ -186,12 +188,16 @@ def _evaluated(model: M, evaluate: Callable[[M], Mapping[str, float]]) -> Mappin
     return evaluate(model)
 
 
-def _check_finite(losses: Losses, run: TrainingRun, iteration: int, rate: float) -> None:
-    """Raise StageError, naming the terms, where the loss is no longer a number."""
+def _check_finite(
+    losses: Losses, run: TrainingRun, iteration: int, rate: float, batch_name: Callable[[int], str] | None = None
+) -> None:
+    """Raise StageError, naming the terms and what the batches are made of, where the loss is no longer a number."""
     if not math.isfinite(losses.total):
         broken = [name for name, value in losses.terms.items() if not math.isfinite(value)]
         which = f"'s {' and '.join(broken)}" if broken else ""
+        numbers = range(iteration * run.iter_size, (iteration + 1) * run.iter_size)
+        of = "" if batch_name is None else f", on {', '.join(map(batch_name, numbers))}"
         raise StageError(
             f"{run.stage}: the loss{which} became {losses.total} at iteration {iteration + 1} with learning rate"
-            f" {rate:g}; lower {run.stage}.lr"
+            f" {rate:g}{of}; lower {run.stage}.lr"
         )

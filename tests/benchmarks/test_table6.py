@@ -46,7 +46,7 @@ def papers_cells() -> list[Cell]:
 
 
 def overridden(document: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """As ``dvc exp run -S`` does it."""
+    """Set a parameter as ``dvc exp run -S`` does."""
     for setting in settings:
         name, _, value = setting.partition("=")
         *path, last = name.split(".")

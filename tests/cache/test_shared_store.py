@@ -141,7 +141,7 @@ def test_two_users_do_everything_to_each_others_objects(public_dir: Path, sample
 def test_another_user_loads_modules_of_a_folder_that_it_cannot_enter(
     tmp_path: Path, unprivileged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the checkout, or Python, lies in root's home; files it can read as little as ever."""
+    """Enter folders as if the checkout, or Python, lay in root's home; files are as unreadable as ever."""
     folder = tmp_path / "private"
     folder.mkdir()
     folder.chmod(0o700)

@@ -6,7 +6,6 @@ All runs are of one server, which has imported torch once.
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +63,6 @@ def computed(said: str) -> dict[str, int]:
         elif node in TRAININGS:
             found[node] = max(found.get(node, 0), 0) if "trained before" in line else found.get(node, 1)
     return found
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StageServer]:
-    server = StageServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from dataset_files import imported_pets
 
-from manifests import DatasetError, ImageSource, ReadOptions, import_dataset
+from manifests import DatasetError, ImageSource
 from pipeline.context import store_root
 from pipeline.detectors import Layout
 from pipeline.params import load_params
@@ -18,12 +17,7 @@ REGISTERED = Path("artifacts/datasets/pets")
 @pytest.fixture(params=[".dvc/tmp/exps/standalone/tmpab", ".dvc/tmp/exps/tmpab"])
 def copy(request: pytest.FixtureRequest, project: Path) -> Path:
     """A copy as DVC makes it, of a project with an imported dataset in its folder ``data``."""
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            path = project / "data" / split / name / f"{split}.png"
-            path.parent.mkdir(parents=True)
-            Image.fromarray(np.full((30, 40, 3), len(name), np.uint8)).save(path)
-    import_dataset("folders", project / "data", "pets", ReadOptions(), project / "artifacts")
+    imported_pets(project)
     folder: Path = project / request.param
     folder.mkdir(parents=True)
     shutil.copy(project / "params.yaml", folder)

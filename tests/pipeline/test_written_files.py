@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import imported_pets
 from PIL import Image
 
 from cache import Artifact, Payload, Recipe, Store
@@ -16,13 +17,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def pets(project: Path) -> Path:
     """The folder of an imported dataset's pictures."""
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            path = project / "data" / split / name / f"{split}.png"
-            path.parent.mkdir(parents=True)
-            Image.fromarray(np.full((30, 40, 3), len(name), np.uint8)).save(path)
-    import_dataset("folders", project / "data", "pets", ReadOptions(), project / "artifacts")
-    return project / "data"
+    return imported_pets(project)
 
 
 def detected(project: Path) -> None:

@@ -36,18 +36,19 @@ def cell_windows(
     """The cells of each region: int32 [n, 4], ``y1, x1, y2, x2``, 0-based, last row and column exclusive, not empty.
 
     ``boxes`` [n, 4] are in the image's pixels, whose shorter side is ``image_side_px`` and becomes ``scale_px``;
-    ``map_shape`` is the map's height and width. Pixel b goes to ``b * (scale - 1) / (side - 1)``, and a window has the
+    ``map_shape`` is the map's height and width. Pixel b goes to ``b * (scale - 1) / (side - 1)``, multiplied first, so
+    that one which falls exactly between two cells does so here, too; and a window has the
     cells whose centres lie between its first and last pixel, stretched by half a stride less ``REACH`` on either side:
     for ZF-5 the authors' ``floor((x1 - 21 + 6.5) / 16 + .5) + 1`` to ``ceil((x2 - 21 - 6.5) / 16 - .5) + 1`` of 1-based
     pixels and cells (spm_pool_caffe_mex.cpp). A window between two centres gets the cell halfway; then both ends are
     brought into the map.
     """
     b = np.asarray(boxes, np.float64).reshape(-1, 4)
-    factor = (scale_px - 1) / max(image_side_px - 1, 1)
+    grown, apart = scale_px - 1, max(image_side_px - 1, 1)
     out = np.empty((len(b), 4), np.int32)
     for column, axis, extent in ((0, geometry.y, map_shape[0]), (1, geometry.x, map_shape[1])):
         side = 1 - column  # boxes have x first
-        first, last = b[:, side] * factor, (b[:, side + 2] - 1) * factor
+        first, last = b[:, side] * grown / apart, (b[:, side + 2] - 1) * grown / apart
         out[:, column], out[:, column + 2] = _cells(first, last, axis, extent)
     return out
 
@@ -87,7 +88,7 @@ def responses(
     """
     b = np.asarray(boxes, np.float64).reshape(-1, 4)
     chosen = choose_scales(b, image_side_px, scales_px, target_side_px)
-    factor = (np.asarray(scales_px, np.float64)[chosen] - 1) / max(image_side_px - 1, 1)
-    y1, y2 = _reached(b[:, 1] * factor, (b[:, 3] - 1) * factor, geometry.y)
-    x1, x2 = _reached(b[:, 0] * factor, (b[:, 2] - 1) * factor, geometry.x)
+    grown, apart = np.asarray(scales_px, np.float64)[chosen] - 1, max(image_side_px - 1, 1)
+    y1, y2 = _reached(b[:, 1] * grown / apart, (b[:, 3] - 1) * grown / apart, geometry.y)
+    x1, x2 = _reached(b[:, 0] * grown / apart, (b[:, 2] - 1) * grown / apart, geometry.x)
     return np.stack([chosen, y1, x1, y2, x2], axis=1)

@@ -12,7 +12,7 @@ from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes, roi_al
 from stages.fast.images import scaled_size
 from stages.fast.pooling import PoolingKind
 from stages.fast.settings import RoiDetectSettings
-from stages.faster.maps import MapPass, as_input
+from stages.faster.maps import MapPass, as_input, described
 from stages.faster.network import RegionNetwork
 from stages.faster.proposer import Proposer
 from stages.faster.scorer import RoiScorer
@@ -73,6 +73,27 @@ def test_a_map_is_the_networks_own_rounded(network: RegionNetwork) -> None:
     found = map_of(network)[0]
     assert found.dtype == torch.float16
     torch.testing.assert_close(found.float(), by_hand, rtol=0.03, atol=0.03)
+
+
+def test_the_networks_arithmetic_counts_and_is_part_of_the_key(network: RegionNetwork) -> None:
+    """``network.dtype``: trunk, RPN and head compute in it, to what bfloat16's 8 bits leave of float32's result."""
+    exact, rough = (MapPass(network, MAPS, "cpu", dtype)(pixels(0), "image") for dtype in ("float32", "bfloat16"))
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(rough.float(), exact.float(), rtol=0.1, atol=0.1)
+    assert {described(network, MAPS, dtype)["arithmetic"] for dtype in ("float32", "bfloat16")} == {
+        "float32",
+        "bfloat16",
+    }
+    regions = np.array([[2, 3, 40, 30], [10, 8, 50, 44]], np.float32)
+    for one in (Proposer(network, PROPOSE, 0, "cpu", "bfloat16"), Proposer(network, PROPOSE, 0, "cpu")):
+        assert len(one(exact, SIZE, "0" * 64, training=False).boxes) > 10
+    settings = DETECT.model_copy(update={"score_floor": 0.0})
+    scores = [
+        np.sort(RoiScorer(network, settings, "cpu", dtype).candidates(exact, SIZE, regions, WIDTH, HEIGHT).scores)
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert not np.array_equal(scores[0], scores[1])
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.02)
 
 
 def test_proposals_are_torchvisions(network: RegionNetwork) -> None:

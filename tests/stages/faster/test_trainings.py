@@ -21,6 +21,7 @@ from region_networks import (
 from stage_context import Messages
 from torch.nn import functional
 
+from cache.errors import StageError
 from stages.boxes.coding import encode
 from stages.fast.rois import draw_rois, labelled_rois
 from stages.fast.settings import FastSettings, JointRoiSettings
@@ -28,16 +29,16 @@ from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms
 from stages.faster.images import ImageSide, Inputs, MapInputs
 from stages.faster.joint_training import JointLoss, joint_batches
 from stages.faster.maps import MapPass, as_input
-from stages.faster.network import RegionNetwork, Shared, frozen_parameters
+from stages.faster.network import RegionNetwork, Shared
 from stages.faster.rpn_training import AnchorTargets, rpn_batches, rpn_terms
 from stages.faster.settings import MapsSettings
-from stages.faster.training import batches, schedule_of, solver_of
+from stages.faster.training import batches, fit, names_of, solver_of
 from stages.finetune.batches import ArrayCache
 from stages.rpn.loss import LossRule
 from stages.rpn.propose import ProposalRule, propose
 from stages.rpn.settings import RpnSettings
 from stages.training.checkpoint import Checkpoint
-from stages.training.loop import TrainingRun, generator, train
+from stages.training.loop import TrainingRun, generator
 from stages.training.settings import SolverSettings
 
 RPN = RpnSettings(scales_px=(24, 48), iterations=4, lr=0.01, step=2, batch=32)
@@ -80,17 +81,26 @@ def taught(
         targets = RoiTargets(images, PROPOSALS, FAST, CLASSES)
         norm = targets.norm()
         draw, loss = fast_batches(targets, norm, inputs, name, run), fast_terms(network.pooling, "float32")
-    stays = frozen_parameters(network.network, network.layer, frozen) if not maps else set()
-    train(
+    fit(
+        network,
         model,
-        solver_of(model, stays, settings),
-        schedule=schedule_of(settings),
+        settings,
+        frozen=frozen,
         draw=draw,
         loss=loss,
+        images_of=names_of(images, name),
         run=run,
         checkpoint=Checkpoint(folder, {"of": what}),
         log=log or Messages(),
     )
+
+
+def test_a_loss_that_is_no_number_names_the_images(tmp_path: Path) -> None:
+    network = region_network()
+    assert network.rpn is not None
+    torch.nn.init.constant_(network.rpn.box.bias, float("nan"))
+    with pytest.raises(StageError, match=r"rpn: the loss's rpn_box became nan at iteration 1 .* on \S+\.png.*; lower"):
+        taught(network, "rpn", tmp_path, maps=False)
 
 
 def parts_of(network: RegionNetwork) -> dict[str, dict[str, torch.Tensor]]:

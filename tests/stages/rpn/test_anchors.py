@@ -74,13 +74,13 @@ def test_exact_ones_are_torchvisions_once_rounded() -> None:
 
 @pytest.mark.parametrize("ratio", [2000.0, 1e-4])
 def test_a_ratio_that_rounds_to_nothing_is_refused(ratio: float) -> None:
-    with pytest.raises(StageError, match=f"ratios: {ratio:g} rounded .* without area; set anchors to exact"):
+    with pytest.raises(StageError, match=f"rpn.ratios: {ratio:g} rounded .* without area; set rpn.anchors to exact"):
         Anchors((128,), (1.0, ratio)).shapes()
     assert (Anchors((128,), (1.0, ratio), "exact").shapes()[:, 2:] > 0).all()
 
 
 def test_ratios_that_round_to_one_are_refused() -> None:
-    with pytest.raises(StageError, match=r"ratios: 1 and 1\.01 rounded .* the same anchors twice"):
+    with pytest.raises(StageError, match=r"rpn.ratios: 1 and 1\.01 rounded .* the same anchors twice"):
         Anchors((128,), (1.0, 1.01)).shapes()
     assert len(np.unique(Anchors((128,), (1.0, 1.01), "exact").shapes(), axis=0)) == 2
 
