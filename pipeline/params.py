@@ -211,7 +211,7 @@ def parse_params(
         params = model.model_validate(document)
     except ValidationError as error:
         raise ParamsError("\n".join(_explain(files, source, p, model) for p in _told(error.errors()))) from None
-    problems = list(_contradictions(params, kind))
+    problems = list(dict.fromkeys(_contradictions(params, kind)))  # a stage may stand in several places
     if problems:
         raise ParamsError("\n".join(f"{source}: {problem}" for problem in problems))
     return params

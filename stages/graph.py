@@ -20,6 +20,7 @@ from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
 from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
 from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror
+from .faster.settings import check as check_shared
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
 from .finetune.settings import check as check_finetune
@@ -184,6 +185,7 @@ def _shared_training(
         trained=("weights", "curve"),
         on_device=True,
         plots=("curve",),
+        check=check_shared,
     )
 
 

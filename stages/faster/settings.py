@@ -1,10 +1,12 @@
 """Parameters of groups ``maps`` and ``joint``: the whole image as the shared network takes it, and joint training."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import RateDrops, Settings, require_order
+from stages.networks.settings import NetworkSettings
+from stages.settings import Parameters, RateDrops, Settings, require_order
 from stages.training.settings import SolverSettings
 
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -42,6 +44,12 @@ class ImageSettings(Settings):
     long_px: int = 1000
     layer: str | None = None
     frozen: str | None = None
+
+
+def check(params: Parameters) -> Iterator[str]:
+    """Say so where pool5 is to have a grid: regions are pooled to the one that fc6 takes."""
+    if params.of("network", NetworkSettings).pool5_grid is not None:
+        yield "network.pool5_grid: regions are pooled to the grid that fc6 takes (docs/faster.md); set it to null"
 
 
 class JointSettings(SolverSettings):

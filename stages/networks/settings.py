@@ -57,7 +57,13 @@ class NetworkSettings(Settings):
         "the network's own, if it has any; they are drawn from the seed, so fine-tune them; null: no new ones",
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the forward pass")
-    batch: int = Field(16, ge=1, le=4096, description="crops per forward pass; part of every such feature's key")
+    batch: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="crops per forward pass; part of every such feature's key. Of no effect where whole images pass "
+        "(SPP-net, Fast and Faster R-CNN)",
+    )
 
     @property
     def named_layers(self) -> tuple[str, ...]:

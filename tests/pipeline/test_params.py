@@ -47,6 +47,14 @@ def test_problems_are_named(document: dict[str, object], expected: str) -> None:
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["fast", "faster", "joint"])
+def test_a_grid_that_regions_are_not_pooled_to_is_refused_once(kind: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_params({"network": {"pool5_grid": 3}}, "p.yaml", KINDS[kind])
+    assert str(error.value).startswith("p.yaml: network.pool5_grid: regions are pooled to the grid that fc6 takes")
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_all_problems_in_one_report() -> None:
     with pytest.raises(ParamsError) as error:
         parse_params({"svn": {}, "seed": -1, "execution": {"threads": 2}})
