@@ -27,10 +27,7 @@ class Assignment:
 
 
 def assign(boxes: NDArray[Any], objects: NDArray[Any]) -> Assignment:
-    """Compare every box [n, 4] with every object [m, 4], m or n may be 0.
-
-    (Measured: 20,000 boxes and 300 objects 20 ms, and 3 objects 0.3 ms; the matrix by numpy 600 ms and 3 ms.)
-    """
+    """Compare every box [n, 4] with every object [m, 4], m or n may be 0, without their matrix."""
     sides = np.ascontiguousarray(np.asarray(boxes, np.float64).reshape(-1, 4).T)
     others = np.asarray(objects, np.float64).reshape(-1, 4)
     n = sides.shape[1]
