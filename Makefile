@@ -7,11 +7,13 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-# uv picks torch and torchvision as a matching pair; constraints.txt pins every version.
+# uv picks torch and torchvision as a matching pair; constraints.txt pins every version. Compiled here, once: where
+# PYTHONDONTWRITEBYTECODE is set, as in many containers, each command would compile torch again (3 s).
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+		--editable '.[dev]'
 	touch $(READY)
 
 demo: $(READY)

@@ -12,8 +12,8 @@ from .maps import MapPass
 from .proposer import Proposer
 from .scorer import RoiScorer
 
-# Bytes that a trunk takes at its peak for a pixel of the resized image, beside its weights, and a sixth more. Measured at
-# 600 x 1000 px in float32: VGG-16 520 (its first two maps of 64 channels), ZF-5 490, ResNet-50 265, the demo's 70.
+# Bytes that a trunk takes at its peak for a pixel of the resized image, beside its weights, and a sixth more. Measured
+# at 600 x 1000 px in float32: VGG-16 520 (its first two maps of 64 channels), ZF-5 490, ResNet-50 265, the demo's 70.
 _MAP_BYTES = 600
 
 
