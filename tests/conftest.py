@@ -13,6 +13,15 @@ settings.load_profile("any machine")
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+from warm_rcnn import served
+
+
+@pytest.fixture(scope="session")
+def warm_rcnn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A program that is ``rcnn`` without the seconds that importing torch takes."""
+    with served(tmp_path_factory.mktemp("warm") / "bin" / "rcnn") as script:
+        yield script
+
 
 @pytest.fixture(scope="session")
 def s3_bucket() -> Iterator[str]:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ def small_params() -> dict[str, Any]:
     return params
 
 
-def rcnn(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """``rcnn -C project ARGUMENTS`` in a process of its own."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert not check or done.returncode == 0, done.stderr
-    return done
+@dataclass(frozen=True)
+class Rcnn:
+    """``rcnn -C project ARGUMENTS``, run by a program."""
+
+    program: tuple[str, ...]
+
+    def __call__(self, project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [*self.program, "-C", str(project), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done
 
 
 def write_params(project: Path, params: dict[str, Any]) -> None:
@@ -65,8 +71,14 @@ def project(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_rcnn() -> Callable[..., subprocess.CompletedProcess[str]]:
-    return rcnn
+def run_rcnn(warm_rcnn: Path) -> Rcnn:
+    return Rcnn((str(warm_rcnn),))
+
+
+@pytest.fixture(scope="session")
+def run_new_rcnn() -> Rcnn:
+    """As ``run_rcnn``, in a process that imports everything itself."""
+    return Rcnn((sys.executable, "-c", "from pipeline.cli import main; main()"))
 
 
 @pytest.fixture(scope="session")

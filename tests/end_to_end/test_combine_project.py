@@ -152,12 +152,12 @@ def test_what_is_wrong_is_one_line(two: Path, run_rcnn: Rcnn, put_params: Put, t
     assert (two / "detections/A.json").read_bytes() == (two / DETECT).read_bytes()
 
 
-def test_a_dask_cluster_writes_the_same_bytes(two: Path, run_rcnn: Rcnn, put_params: Put) -> None:
+def test_a_dask_cluster_writes_the_same_bytes(two: Path, run_new_rcnn: Rcnn, put_params: Put) -> None:
     objects = two / "artifacts/objects/combine"
 
     def made(backend: str) -> tuple[str, dict[str, bytes]]:
         change(two, put_params, combine={"detectors": ["A"]}, execution={"backend": backend})
-        said = run_rcnn(two, "run", "combine").stderr
+        said = run_new_rcnn(two, "run", "combine").stderr
         found = {str(p.relative_to(objects)): p.read_bytes() for p in objects.rglob("*") if p.is_file()}
         shutil.rmtree(objects)
         return said, found

@@ -38,10 +38,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_dask_gives_the_bytes_that_threads_gave(
-    finished: Path, emptied: Path, run_rcnn: Callable[..., subprocess.CompletedProcess[str]]
+    finished: Path, emptied: Path, run_new_rcnn: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     began = time.time()
-    done = run_rcnn(emptied, "run", *STAGES)
+    done = run_new_rcnn(emptied, "run", *STAGES)
     assert done.stderr.count(": dask: 2 workers, 2 threads") == 3
     assert all(line.split(":")[0] in STAGES for line in done.stderr.splitlines()), done.stderr  # no other's noise
     for stage in STAGES:
@@ -101,7 +101,7 @@ def test_a_stop_leaves_no_process_and_no_damage(
     emptied: Path,
     send: Callable[[subprocess.Popen[str]], None],
     status: int,
-    run_rcnn: Callable[..., subprocess.CompletedProcess[str]],
+    run_new_rcnn: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     stopped = stop(emptied, send)
     assert stopped.status == status
@@ -112,7 +112,7 @@ def test_a_stop_leaves_no_process_and_no_damage(
         assert told == ["proposals: stopping; what is computed is kept"]
     assert 0 < stopped.n_whole < 15
     shutil.copy(finished / "params.yaml", emptied)  # what is left to do, in threads: quicker to start
-    again = run_rcnn(emptied, "run", "proposals").stderr
+    again = run_new_rcnn(emptied, "run", "proposals").stderr
     assert f"{15 - stopped.n_whole} images computed, {stopped.n_whole} found in the store" in again
     assert files(emptied / "artifacts/objects/proposals") == files(finished / "artifacts/objects/proposals")
 

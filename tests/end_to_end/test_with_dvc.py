@@ -42,14 +42,10 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(warm_rcnn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """``rcnn`` of this checkout on the path, and a home without a person's settings."""
     home = tmp_path_factory.mktemp("home")
-    script = home / "bin" / "rcnn"
-    script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
-    script.chmod(0o755)
-    names = {"PATH": f"{script.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    names = {"PATH": f"{warm_rcnn.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "HOME": str(home)}
     names |= {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_NOSYSTEM": "1"}
     for role in ("AUTHOR", "COMMITTER"):
         names |= {f"GIT_{role}_NAME": "A", f"GIT_{role}_EMAIL": "a@example.org"}
@@ -129,6 +125,7 @@ def test_classification_has_a_pipeline_of_its_own(environment: dict[str, str], t
     params["dataset"] = "pets"
     params["network"]["pyramid"] = [2, 1]
     params["pretrain"] |= {"iterations": 3, "batch": 4, "sizes_px": [64, 48]}
+    params["scenes"] |= {"n_train": 2, "n_test": 2, "classification_train": 20, "classification_val": 20}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     checkout = Checkout(folder, environment)
     checkout("git", "init", "-q")

@@ -116,7 +116,8 @@ class DvcDriver(Driver):
 
     latest = 1.15  # when a stage is through DVC writes down its outputs
 
-    def __init__(self, project: Path, pipeline: Pipeline = DETECTOR) -> None:
+    def __init__(self, project: Path, pipeline: Pipeline = DETECTOR, rcnn: Path | None = None) -> None:
+        """``rcnn``: the program that DVC's commands find; None: one of this checkout, each a process of its own."""
         super().__init__(project, pipeline)
         for name in ("detections", "classification"):
             shutil.copytree(ROOT / name, project / name, dirs_exist_ok=True)
@@ -124,10 +125,11 @@ class DvcDriver(Driver):
             shutil.copy(ROOT / name, project)
         home = project.parent / "home"
         (home / "bin").mkdir(parents=True, exist_ok=True)
-        script = home / "bin" / "rcnn"
-        script.write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
-        script.chmod(0o755)
-        path = f"{script.parent}:{os.environ['PATH']}"
+        if rcnn is None:
+            rcnn = home / "bin" / "rcnn"
+            rcnn.write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
+            rcnn.chmod(0o755)
+        path = f"{rcnn.parent}:{os.environ['PATH']}"
         own = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(home), "DVC_NO_ANALYTICS": "1"}
         self.environment = {**os.environ, **own}
         self.dvc("init", "--no-scm", "-q")

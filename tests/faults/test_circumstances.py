@@ -114,8 +114,8 @@ def test_objects_gone_where_the_parameters_are_no_longer_the_same(project: Path,
     assert f"no features object {key}; run `dvc repro -f -s features`" in the_line(server.run(project, "run", "svm"))
 
 
-def test_dvc_sees_no_change_where_a_gap_was_filled(project: Path, undisturbed: Path) -> None:
-    driver = DvcDriver(project)
+def test_dvc_sees_no_change_where_a_gap_was_filled(project: Path, undisturbed: Path, warm_rcnn: Path) -> None:
+    driver = DvcDriver(project, rcnn=warm_rcnn)
     driver.dvc("repro")
     key = Artifact.read(project / "artifacts/proposals/manifest.json").entries[0][1]
     shutil.rmtree(Store(project / "artifacts").path("proposals", key))

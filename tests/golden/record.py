@@ -6,11 +6,10 @@ folders, for classification.
 """
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from PIL import Image
 
 from stages.graph import HEAD, KINDS
 from tests.golden.results import AT_ONCE, IN_STEPS, JOINED, RECORDED, results_of
+from tests.helpers.warm_rcnn import served
 
 ROOT = Path(__file__).parents[2]
 _PARAMS = Path(__file__).with_name("params.yaml")
@@ -35,26 +35,33 @@ _SHORT: dict[str, dict[str, Any]] = {
     "roi_detect": {"score_floor": 0.0, "nms_iou": 1.0, "max_per_image": None},
 }
 _CLASSES = ("ant", "bee", "cow", "dog")
-# Every command of a project in one process: starting one takes longer than most stages.
-_RUN = """import json, sys
-from pipeline.cli import cli
-for line in json.load(sys.stdin):
-    cli(line, standalone_mode=False)"""
+# So that sums have one order.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_Commands = Callable[..., None]
 
 
 def run_tiny(folder: Path) -> dict[str, Any]:
     """Run every stage in an empty folder; returns what :func:`~tests.golden.results.results_of` tells of them."""
-    detectors, pictures = folder / "detectors", folder / "pictures"
-    return results_of(_run_detectors(detectors), _run_pictures(pictures))
+    with served(folder / "bin" / "rcnn", **_ONE_THREAD) as rcnn:
+
+        def commands(project: Path, *lines: list[str]) -> None:
+            for line in lines:
+                command = [str(rcnn), "-C", str(project), *line]
+                done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+                if done.returncode:
+                    raise RuntimeError(done.stderr)
+
+        detectors = _run_detectors(folder / "detectors", commands)
+        return results_of(detectors, _run_pictures(folder / "pictures", commands))
 
 
-def _run_detectors(project: Path) -> Path:
+def _run_detectors(project: Path, commands: _Commands) -> Path:
     project.mkdir()
     shutil.copyfile(_PARAMS, project / "params.yaml")
-    _commands(project, ["run", *(one.name for one in (*HEAD, *KINDS["rcnn"].places))])
+    commands(project, ["run", *(one.name for one in (*HEAD, *KINDS["rcnn"].places))])
     results = project / "theirs.json"
     results.write_text(json.dumps(_made_up(project)))
-    _commands(
+    commands(
         project,
         ["detections", "import", "coco", str(results), "--name", "theirs", "--scores", "svm"],
         ["detector", "add", JOINED, "--kind", "combined", "--of", "rcnn,theirs"],
@@ -70,7 +77,7 @@ def _run_detectors(project: Path) -> Path:
             known = _SHORT[group] | (_TRAINED if group in {"rpn", "fast", "joint"} else {})
             document[group] |= {key: value for key, value in known.items() if key in document[group]}
         path.write_text(yaml.safe_dump(document))
-        _commands(project, ["-d", name, "run", *nodes])
+        commands(project, ["-d", name, "run", *nodes])
     return project
 
 
@@ -89,7 +96,7 @@ def _made_up(project: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _run_pictures(project: Path) -> Path:
+def _run_pictures(project: Path, commands: _Commands) -> Path:
     project.mkdir()
     params = yaml.safe_load(_PARAMS.read_text()) | {"dataset": "pictures"}
     params["classify_svm"]["layers"] = ["pool5", "fc7"]
@@ -101,22 +108,12 @@ def _run_pictures(project: Path) -> Path:
         blobs = rng.integers(0, 120, (4, 5, 3), np.uint8)
         blobs[..., i % 3] += np.uint8(i % 4 * 45)  # classes have something of their own
         Image.fromarray(blobs).resize((80 - i // 2, 66 + i // 3), Image.Resampling.NEAREST).save(file)
-    _commands(
+    commands(
         project,
         ["dataset", "import", "folders", str(project / "own"), "--name", "pictures"],
         ["run", "manifest", "pretrain", "classify", "classify_svm"],
     )
     return project
-
-
-def _commands(project: Path, *lines: list[str]) -> None:
-    """Run ``rcnn`` with each line of arguments, in one thread, so that sums have one order."""
-    given = json.dumps([["-C", str(project), *line] for line in lines])
-    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command, env = [sys.executable, "-c", _RUN], os.environ | one_thread
-    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
 
 
 if __name__ == "__main__":
