@@ -13,7 +13,7 @@ settings.load_profile("any machine")
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
-from warm_rcnn import served
+from warm_rcnn import served  # noqa: E402 - from the folder just named
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import yaml
@@ -101,7 +102,9 @@ def _line(found: re.Match[str], value: Any, comment: str | None) -> str:
     return f"{text:<{column - 1}} {note}".rstrip() if len(text) < column else f"{text}   {note}".rstrip()
 
 
+@cache
 def _parsed(text: str) -> Any:
+    """The value that YAML reads, not to be changed; ``_ABSENT`` where there is none."""
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):

@@ -1,4 +1,4 @@
-"""``rcnn`` without the seconds that importing torch takes: a process imports everything once and forks for each command.
+"""``rcnn`` without the seconds that importing torch takes: a process imports all once and forks for each command.
 
     python warm_rcnn.py SOCKET       # serves commands until stdin closes
 
