@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from crash_disk import Disk
 from power_loss import check_stage, wrong_in
-from tiny_project import CLASSIFICATION_STAGE_NAMES, StageServer
+from tiny_project import CLASSIFICATION_STAGE_NAMES, REGION_STAGES, StageServer
 
 
 @pytest.mark.parametrize("stage", ["proposals", "finetune", "svm", "evaluate"])
@@ -31,6 +31,15 @@ def test_whatever_classification_did_not_sync_may_be_gone(
     server: StageServer, classified: Path, tmp_path: Path, stage: str
 ) -> None:
     counts = check_stage(server, classified, stage, tmp_path, 2, 1, random.Random(0))
+    assert counts.calls > 40
+    assert counts.reruns == 1
+
+
+@pytest.mark.parametrize("stage", REGION_STAGES)
+def test_whatever_a_region_network_s_stage_did_not_sync_may_be_gone(
+    server: StageServer, finished_regions: Path, tmp_path: Path, stage: str
+) -> None:
+    counts = check_stage(server, finished_regions, stage, tmp_path, 1, 1, random.Random(0))
     assert counts.calls > 40
     assert counts.reruns == 1
 
