@@ -7,7 +7,6 @@ import pytest
 from bit_flips import flip, flip_and_verify
 from tiny_project import (
     CLASSIFICATION_STAGE_NAMES,
-    REGION_STAGES,
     TRAINING,
     StageServer,
     forget,
@@ -98,8 +97,8 @@ def test_a_classification_stage_that_meets_damage_computes_it_again(
     assert results(classifying) == results(classified)
 
 
-# A stage of maps or detections reads none of its own.
-@pytest.mark.parametrize("node", [one for one in REGION_STAGES if not one.endswith(("maps", "roi_detect"))])
+# A stage of maps or detections reads none of its own; the other trainings are as rpn's.
+@pytest.mark.parametrize("node", ["steps/rpn_1", "steps/propose_1"])
 def test_a_region_network_s_stage_that_meets_damage_computes_it_again(
     regions: Path, finished_regions: Path, server: StageServer, node: str
 ) -> None:
@@ -114,9 +113,7 @@ def test_a_region_network_s_stage_that_meets_damage_computes_it_again(
 @pytest.mark.parametrize(
     ("damaged", "index", "file", "reader"),
     [
-        ("steps/propose_1", 0, "data.h5", "steps/fast_1"),
         ("steps/maps", 0, "data.zarr/mirrored/c/0/0/0", "steps/fast_2"),
-        ("steps/maps", -1, "data.zarr/map/c/0/0/0", "steps/propose_2"),
         ("steps/propose_2", -1, "data.h5", "steps/roi_detect"),
         ("once/roi_detect", 0, "data.h5", "once/evaluate"),
     ],

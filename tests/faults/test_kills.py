@@ -28,7 +28,7 @@ from waiting import HANG_S
 
 STAGES = ("scenes", "proposals", "finetune", "features", "detect")
 START_S = 1.0
-_EACH_LATER = 5  # 1st, 5th, 25th ... call
+_EACH_LATER = 8  # 1st, 8th, 64th ... call
 TRIES = 100  # a stage may be through before the signal comes; from then on it comes earlier
 
 
@@ -85,7 +85,7 @@ def kill_at_calls(driver: kill.Driver, server: StageServer, stage: str) -> None:
         if run.status == 0:
             break
         assert run.status == -signal.SIGKILL, run.said
-    assert kills > 2
+    assert kills > 1
 
 
 def test_a_killed_classification_goes_on_and_ends_with_the_same_bits(
