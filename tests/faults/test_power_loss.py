@@ -35,7 +35,7 @@ def test_whatever_classification_did_not_sync_may_be_gone(
     assert counts.reruns == 1
 
 
-@pytest.mark.parametrize("stage", ["steps/rpn_1", "steps/maps", "once/joint"])
+@pytest.mark.parametrize("stage", ["steps/rpn_1", "steps/maps", "steps/roi_detect"])
 def test_whatever_a_region_network_s_stage_did_not_sync_may_be_gone(
     server: StageServer, finished_regions: Path, tmp_path: Path, stage: str
 ) -> None:
