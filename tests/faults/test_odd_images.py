@@ -63,7 +63,8 @@ def use(server: StageServer, project: Path, train: dict[str, Odd], test: dict[st
     (folder / "annotations").mkdir(parents=True)
     for split, images in (("train", train), ("test", test)):
         (folder / f"{split}2017").mkdir()
-        rows, objects = [], []
+        rows: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for name, image in images.items():
             number = len(rows) + 1000 * (split == "test") + 1
             pixels = rng.integers(0, 256, (image.height, image.width, 3), np.uint8)

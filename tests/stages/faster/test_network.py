@@ -174,17 +174,17 @@ def test_an_image_without_a_map_is_named_by_its_size() -> None:
 def test_layer3_of_resnet50_carries_a_detector(tmp_path: Path) -> None:
     """fc6 is drawn anew for its 1,024 channels; fc7 stays; what is written is read back, and scores as by hand."""
     network = build("resnet50", 3, generator=seeded(), fc=(12, 8), pyramid=(2,))
-    fc7 = network.trunk.get_submodule("fc.4").weight.detach().clone()
+    fc7 = network.trunk.get_parameter("fc.4.weight").detach().clone()
     made = cut(network, "layer3")
     assert (made.layer, made.channels, made.geometry.x.stride) == ("layer3.5.relu_2", 1024, 16)
     made.fit_fc6(seeded(1))
     assert made.grid == 2
-    fc6 = made.network.trunk.get_submodule("fc.1").weight
+    fc6 = made.network.trunk.get_parameter("fc.1.weight")
     assert fc6.shape == (12, 1024 * 4)
     assert float(fc6.detach().std()) == pytest.approx((2 / 4096) ** 0.5, rel=0.02)
     made.fit_fc6(seeded(2))  # fits already: fast_2's keeps what fast_1 has trained
-    assert made.network.trunk.get_submodule("fc.1").weight is fc6
-    assert torch.equal(made.network.trunk.get_submodule("fc.4").weight, fc7)
+    assert made.network.trunk.get_parameter("fc.1.weight") is fc6
+    assert torch.equal(made.network.trunk.get_parameter("fc.4.weight"), fc7)
     made.add_rpn(RpnShape(Anchors((32, 64), (1,)), "authors", "softmax", 8), seeded(3))
     made.add_fast(CLASSES, seeded(4))
     made.norm = TargetNorm.fixed(CLASSES)
