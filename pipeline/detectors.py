@@ -68,11 +68,15 @@ def detector_names(project: Path) -> list[str]:
 
 
 def check_new_name(project: Path, name: str) -> None:
-    """ParamsError unless a new detector can have this name."""
+    """ParamsError unless a new detector can have this name.
+
+    A stage's name would read as that stage in a command; that of a kind (``fast``, ``joint``, which are stages too) is
+    what the project's own detector of it is called, and can be had again once that is removed.
+    """
     if not _NAME.fullmatch(name):
         raise ParamsError(f"detector name {name!r}: use letters, digits, '_', '-', at most 64, the first no sign")
     nodes = {one.name for kind in KINDS.values() for one in (*HEAD, *kind.places, *CLASSIFICATION)}
-    reserved = {*nodes, *STAGES, "comparison", "plots", "results"}
+    reserved = {*nodes, *STAGES, "comparison", "plots", "results"} - KINDS.keys()
     if name in reserved or name.lower() in {"artifacts", "checkpoints", "detectors"}:
         raise ParamsError(f"detector name {name!r}: is a stage's or a folder's; choose another")
     if name == ROOT or (project / FOLDER / name).exists():

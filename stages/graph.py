@@ -29,7 +29,7 @@ from .networks.settings import ArithmeticSettings, NetworkSettings
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
 from .report.settings import ReportSettings
-from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, SuppressionSettings
+from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, RpnShapeSettings, SuppressionSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
 from .settings import Settings
@@ -201,7 +201,7 @@ PROPOSE = Stage(
     version=1,
     run="stages.faster.propose_stage:run",
     settings={"propose": ProposeSettings},
-    reads={"maps": MapsSettings, "network": ArithmeticSettings},
+    reads={"rpn": RpnShapeSettings, "maps": MapsSettings, "network": ArithmeticSettings},
     seeded=True,
     inputs={"manifest": _MANIFEST, "weights": _weights("joint"), "maps": _list("maps")},
     outputs={"manifest": "${node}/manifest.json"},

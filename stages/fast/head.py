@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.errors import StageError
-from stages.networks.architectures import ARCHITECTURES
 from stages.networks.network import Network
 from stages.networks.pyramid import put_module
 
@@ -90,13 +89,12 @@ def grid_of(network: Network) -> int:
             f"fc6 of {network.name} takes a pyramid of levels {list(network.pyramid)}, RoIs are pooled to one grid; "
             "set network.pyramid to one level, such as [7], with weights that were trained with it, or with network.fc"
         )
-    place = ARCHITECTURES[network.name].place
-    assert place is not None  # what the table has before any head is put there
+    channels = network.fc6_channels
     taken = next(module for module in fc.modules() if isinstance(module, nn.Linear)).in_features
-    side = isqrt(taken // place.channels)
-    if side * side * place.channels != taken:
+    side = isqrt(taken // channels)
+    if side * side * channels != taken:
         raise StageError(
-            f"fc6 of {network.name} takes {taken} values, which is no square grid of {place.channels} channels; set "
+            f"fc6 of {network.name} takes {taken} values, which is no square grid of {channels} channels; set "
             "network.pyramid: [7] and network.fc: [1024, 1024] to give the network new layers"
         )
     return side

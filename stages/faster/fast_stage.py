@@ -30,6 +30,7 @@ from .training import (
     identity,
     image_digests,
     inputs_of,
+    map_shapes,
     names_of,
     training_images,
     training_run,
@@ -70,14 +71,14 @@ def run(ctx: Context) -> None:
 
     def teach() -> None:
         classes = ctx.dataset().classes
-        for width, height in sorted({(size.width, size.height) for size in images.sizes}):
-            network.map_shape(height, width)
+        map_shapes(network, images)
         targets = RoiTargets(images, [_boxes(ctx, proposals, regions[r.id]) for r in records], settings, len(classes))
         entries = targets.usable()
         _say_counts(ctx, targets, classes)
         kept = settings.heads == "kept" and network.fast is not None and network.fast.n_classes == len(classes)
         norm = network.norm if kept and network.norm is not None else targets.norm()
         if not kept:
+            network.fit_fc6(torch_generator(loop.seed, "fast", "fc6"))
             network.add_fast(len(classes), torch_generator(loop.seed, "fast", "new layers"))
         pooling = prepare_fast(network, settings, norm)
         network.to(device_of(ctx.device))

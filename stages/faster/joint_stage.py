@@ -72,6 +72,7 @@ def run(ctx: Context) -> None:
 
     def teach() -> None:
         network.add_rpn(rpn_shape(anchors, network), torch_generator(loop.seed, "joint", "new layers of rpn"))
+        network.fit_fc6(torch_generator(loop.seed, "joint", "fc6"))
         network.add_fast(len(classes), torch_generator(loop.seed, "joint", "new layers of fast"))
         norm = TargetNorm.fixed(len(classes))
         pooling = prepare_fast(network, rois, norm)

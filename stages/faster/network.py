@@ -20,7 +20,7 @@ from cache.errors import StageError
 from stages.fast.head import FastHead, grid_of
 from stages.fast.pooling import Cells, PoolingKind, RoiPooling
 from stages.fast.rois import TargetNorm
-from stages.networks.architectures import ARCHITECTURES
+from stages.networks.graph import node_names
 from stages.networks.network import Network
 from stages.networks.receptive_field import Geometry, map_geometry
 from stages.networks.tensor_file import tensor_file
@@ -43,6 +43,17 @@ class RpnShape:
     centres: str
     objectness: Objectness
     channels: int
+
+    def described(self) -> dict[str, Any]:
+        """Return what it is by the names of its parameters in group ``rpn``, as JSON."""
+        return {
+            "scales_px": list(self.anchors.scales_px),
+            "ratios": list(self.anchors.ratios),
+            "anchors": self.anchors.rule,
+            "centres": self.centres,
+            "objectness": self.objectness,
+            "channels": self.channels,
+        }
 
 
 @dataclass
@@ -99,12 +110,12 @@ class RegionNetwork:
     @property
     def grid(self) -> int:
         """Bins in a row of a pooled region: as many as fc6 takes; StageError where fc6 takes another map's channels."""
-        side, place = grid_of(self.network), ARCHITECTURES[self.network.name].place
-        assert place is not None  # grid_of has found a head
-        if self.channels != place.channels:
+        side, taken = grid_of(self.network), self.network.fc6_channels
+        if self.channels != taken:
             raise StageError(
                 f"maps.layer: {self.layer} of network {self.network.name} has {self.channels} channels, and its fc6 "
-                f"takes {place.channels}; name a node with as many, or set it to null"
+                f"takes {taken}; name a node with as many, or set network.pyramid: [7] and network.fc: [1024, 1024] "
+                "to give it new layers"
             )
         return side
 
@@ -125,6 +136,15 @@ class RegionNetwork:
         n_anchors = len(shape.anchors)
         self.rpn = RpnHead(self.channels, n_anchors, shape.channels, shape.objectness, generator=generator)
         return self.rpn
+
+    def fit_fc6(self, generator: torch.Generator) -> None:
+        """Draw an fc6 for the shared map's channels, where the network has one of ``network.fc`` for other channels.
+
+        Those are its last map's, as a network that is trained or loaded for classification takes them. Nothing where
+        fc6 is the architecture's own; :attr:`grid` then says what does not fit.
+        """
+        if self.network.fc is not None and self.network.fc6_channels != self.channels:
+            self.network.take_channels(self.channels, generator)
 
     def add_fast(self, n_classes: int, generator: torch.Generator) -> FastHead:
         """Give it new last layers behind its fc7, drawn from the generator, in place of any that it has."""
@@ -170,7 +190,7 @@ def frozen_parameters(network: Network, layer: str, frozen: str | None) -> set[s
     upto = _FROZEN.get(network.name, NOTHING) if frozen is None else frozen
     if upto == NOTHING:
         return set()
-    before = {name for name, _ in network.graph([upto]).named_parameters()}
+    before = {name for name, _ in network.graph([node_named(network, upto)]).named_parameters()}
     own = {name for name, _ in network.graph([layer]).named_parameters()}
     if not before <= own:
         raise StageError(f"maps.frozen: {upto} does not come before the shared map {layer}; name a node before it")
@@ -178,10 +198,19 @@ def frozen_parameters(network: Network, layer: str, frozen: str | None) -> set[s
 
 
 def cut(network: Network, layer: str | None) -> RegionNetwork:
-    """Cut a network at the node ``layer``, None: its last map before pooling. StageError where that is no map."""
-    made = RegionNetwork(network, network.conv5 if layer is None else layer)
+    """Cut a network at the node ``layer``, None: its last map before pooling. StageError where that is no map.
+
+    A module's name (``layer3``) is the last node in it.
+    """
+    made = RegionNetwork(network, network.conv5 if layer is None else node_named(network, layer))
     _ = made.channels
     return made
+
+
+def node_named(network: Network, layer: str) -> str:
+    """Return the node that ``maps.layer`` names: itself, or the last one of the module of that name."""
+    within = [node for node in node_names(network.trunk) if node.startswith(f"{layer}.")]
+    return within[-1] if within else layer
 
 
 def _channels(network: Network, layer: str) -> int:
@@ -218,7 +247,7 @@ def save_regions(path: Path, of: RegionNetwork, extra: Mapping[str, str] | None 
     meta = {**(extra or {}), "format": FORMAT, "layer": of.layer, "network": json.dumps(metadata(of.network))}
     if of.rpn is not None and of.rpn_shape is not None:
         tensors |= {f"rpn/{name}": tensor for name, tensor in of.rpn.state_dict().items()}
-        meta["rpn"] = json.dumps(_described(of.rpn_shape))
+        meta["rpn"] = json.dumps(of.rpn_shape.described())
     if of.fast is not None:
         tensors |= {f"fast/{name}": tensor for name, tensor in new_layers(of.fast).state_dict().items()}
         meta["fast"] = json.dumps({"n_classes": of.fast.n_classes, "pooled_by": of.pooled_by})
@@ -278,19 +307,8 @@ def new_layers(head: FastHead) -> nn.ModuleDict:
     return nn.ModuleDict({"cls_score": head.cls_score, "bbox_pred": head.bbox_pred})
 
 
-def _described(shape: RpnShape) -> dict[str, Any]:
-    return {
-        "scales_px": list(shape.anchors.scales_px),
-        "ratios": list(shape.anchors.ratios),
-        "anchors": shape.anchors.rule,
-        "centres": shape.centres,
-        "objectness": shape.objectness,
-        "channels": shape.channels,
-    }
-
-
 def _shape_of(described: Mapping[str, Any]) -> RpnShape:
-    """Invert :func:`_described`; KeyError, TypeError or ValueError for anything else."""
+    """Invert :meth:`RpnShape.described`; KeyError, TypeError or ValueError for anything else."""
     scales, ratios = (_numbers(described[name]) for name in ("scales_px", "ratios"))
     rule, objectness, channels = described["anchors"], described["objectness"], described["channels"]
     if rule not in ("authors", "exact") or objectness not in ("softmax", "logistic"):

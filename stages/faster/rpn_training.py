@@ -14,7 +14,7 @@ from stages.networks.forward import in_precision
 from stages.rpn.anchors import Anchors, Floats, inside
 from stages.rpn.coverage import AnchorCoverage, coverage
 from stages.rpn.loss import LossRule, paper_rule, rpn_loss
-from stages.rpn.settings import AnchorSettings
+from stages.rpn.settings import AnchorSettings, RpnShapeSettings
 from stages.rpn.targets import (
     AnchorLabels,
     LabelRule,
@@ -28,7 +28,7 @@ from stages.training.loop import TrainingRun, generator
 
 from .images import ImageSide, Inputs, TrainingImages
 from .network import RegionNetwork, RpnShape, Shared
-from .training import on_device
+from .training import map_shapes, on_device
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class AnchorTargets:
         self.anchors, self._places = network.rpn_shape.anchors, network.places
         self._network, self._settings = network, settings
         self._rule = LabelRule(settings.positive_iou, settings.negative_iou, settings.border_px)
-        sizes = {(size.height, size.width) for size in images.sizes}
-        self._map_shapes = {size: network.map_shape(*size) for size in sorted(sizes)}
+        self._map_shapes = map_shapes(network, images)
 
     def grid(self, image: int) -> Floats:
         """Return the anchors of an image, [h * w * A, 4] px of the resized one."""
@@ -158,7 +157,7 @@ def rpn_terms(rule: LossRule, precision: str) -> Callable[[Shared, RpnBatch], Ma
     return loss
 
 
-def rpn_shape(settings: AnchorSettings, network: RegionNetwork) -> RpnShape:
+def rpn_shape(settings: AnchorSettings | RpnShapeSettings, network: RegionNetwork) -> RpnShape:
     """Return the RPN that the parameters describe."""
     anchors = Anchors(tuple(settings.scales_px), tuple(settings.ratios), settings.anchors)
     channels = settings.channels or (512 if network.network.name == "vgg16" else 256)

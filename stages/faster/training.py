@@ -108,6 +108,21 @@ def training_images(
     return TrainingImages(records, **sides, difficult=difficult, mirror=mirror)
 
 
+def map_shapes(network: RegionNetwork, images: TrainingImages) -> dict[tuple[int, int], tuple[int, int]]:
+    """Find rows and columns of the shared map by the height and width of every resized training image.
+
+    StageError naming an image of which nothing is left.
+    """
+    first = {(size.height, size.width): i for i, size in reversed(list(enumerate(images.sizes)))}
+    shapes = {}
+    for (height, width), index in sorted(first.items()):
+        try:
+            shapes[height, width] = network.map_shape(height, width)
+        except StageError as error:
+            raise StageError(f"{images.records[index].file_name}: {error}, or leave the image out") from None
+    return shapes
+
+
 @dataclass(frozen=True)
 class StoredMaps:
     """The maps that a training reads in place of pixels: the store, and the list that names them."""

@@ -18,7 +18,7 @@ from .graph import extraction_graph, fc_graph, node_names
 from .pyramid import put_module, put_pyramid
 from .small import SmallNet
 from .spec import InputSpec
-from .spp_head import LAST_LAYER_STD, put_fc_head
+from .spp_head import LAST_LAYER_STD, put_fc6, put_fc_head
 from .zf5 import ZF5
 
 # The architectures that torchvision does not have.
@@ -50,6 +50,7 @@ class Network(nn.Module):
         self.pyramid = pyramid  # levels of the spatial pyramid in pool5's place
         self.fc = fc  # outputs of an fc6 and fc7 that the architecture does not have by itself
         self.n_outputs = n_outputs
+        self.map_channels: int | None = None  # that fc6 takes, where they are not conv5's
         self.trunk = trunk
         self._architecture = architecture_of(name, fc)
         self.rectified = self._architecture.rectifier is not None  # whether a ReLU cuts negative logits
@@ -169,6 +170,30 @@ class Network(nn.Module):
         put_module(self.trunk, self._architecture.head, new)
         self.n_outputs = n_outputs
         self.drop_rectifier()
+
+    @property
+    def fc6_channels(self) -> int:
+        """Channels of the feature map that fc6 takes."""
+        place = ARCHITECTURES[self.name].place
+        assert place is not None  # what the table has before any head is put there
+        return place.channels if self.map_channels is None else self.map_channels
+
+    def take_channels(self, channels: int, generator: torch.Generator | None) -> None:
+        """Replace the fc6 of ``fc`` by one that takes a map of so many channels; fc7 and the last layer stay.
+
+        The network no longer runs from end to end: something else pools that map. ``StageError`` without ``fc``.
+        """
+        place = ARCHITECTURES[self.name].place
+        if self.fc is None or self.pyramid is None or place is None:
+            raise StageError(
+                f"fc6 of network {self.name} takes the {self.fc6_channels} channels of its last map; set "
+                "network.pyramid: [7] and network.fc: [1024, 1024] to give it new layers"
+            )
+        device = str(next(self.parameters()).device)
+        with _drawn_from(generator):
+            put_fc6(self.trunk, place, channels * sum(n * n for n in self.pyramid), device)
+        self.map_channels = channels
+        self._graphs.clear()
 
     def drop_rectifier(self) -> None:
         """Let logits be negative; nothing where the architecture has no ReLU after its last layer."""

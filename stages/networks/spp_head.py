@@ -42,3 +42,19 @@ def put_fc_head(
     nn.init.normal_(linear[-1].weight, std=LAST_LAYER_STD)
     put_pool(trunk, place.pool5, levels)
     put_module(trunk, place.fc, nn.Sequential(*layers))
+
+
+def put_fc6(trunk: nn.Module, place: HeadPlace, inputs: int, device: str) -> None:
+    """Put another fc6, and the norm before it, into a head of :func:`put_fc_head`: one that takes ``inputs`` values.
+
+    It starts as that one did, drawn from torch's global generator; fc7 and the last layer stay. Changes the trunk.
+    """
+    old = trunk.get_submodule(f"{place.fc}.1")
+    assert isinstance(old, nn.Linear)
+    with torch.device(device):
+        norm = nn.RMSNorm(inputs, eps=1e-6, elementwise_affine=False)
+        new = nn.Linear(inputs, old.out_features)
+    nn.init.kaiming_normal_(new.weight, nonlinearity="relu")
+    nn.init.zeros_(new.bias)
+    put_module(trunk, f"{place.fc}.0", norm.train(old.training))
+    put_module(trunk, f"{place.fc}.1", new.train(old.training))

@@ -166,6 +166,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 _MAX_GRID = 32
+_MAX_CHANNELS = 65_536
 MAX_OUTPUTS = 1_000_000
 
 
@@ -182,6 +183,8 @@ def metadata(network: Network) -> dict[str, str]:
         meta["pyramid"] = json.dumps(network.pyramid)
     if network.fc is not None:
         meta["fc"] = json.dumps(network.fc)
+    if network.map_channels is not None:
+        meta["map_channels"] = str(network.map_channels)
     return meta
 
 
@@ -198,6 +201,11 @@ def network_of(meta: Mapping[str, str]) -> Network:
     network = build(name, n_outputs, pool5_grid=grid, pyramid=pyramid, fc=fc, spec=spec, device="meta")
     if meta.get("rectified") == "false":
         network.drop_rectifier()
+    if "map_channels" in meta:
+        channels = int(meta["map_channels"])
+        if not 1 <= channels <= _MAX_CHANNELS or fc is None:
+            raise ValueError(f"map_channels {channels}")
+        network.take_channels(channels, None)
     return network
 
 

@@ -68,6 +68,19 @@ class AnchorSettings(Settings):
         return self
 
 
+class RpnShapeSettings(Settings):
+    """Those parameters of group ``rpn`` that say what its head is: one trained with others is another head."""
+
+    whole: ClassVar[bool] = False
+
+    scales_px: tuple[float, ...] = (128, 256, 512)
+    ratios: tuple[float, ...] = (0.5, 1, 2)
+    anchors: Literal["authors", "exact"] = "authors"
+    centres: Literal["own", "authors"] = "own"
+    channels: int | None = None
+    objectness: Literal["softmax", "logistic"] = "softmax"
+
+
 class RpnSettings(SolverSettings, AnchorSettings):
     """Group ``rpn`` of a detector trained in steps: the RPN and the schedule of both its trainings."""
 

@@ -13,7 +13,18 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from tiny_project import CLASSIFYING, STAGE_NAMES, StageServer, make_classifying, make_project  # noqa: E402
+from tiny_project import (  # noqa: E402
+    CLASSIFYING,
+    HEAD_NAMES,
+    REGION_KINDS,
+    STAGE_NAMES,
+    StageServer,
+    make_classifying,
+    make_project,
+    make_regions,
+    region_nodes,
+    run_of,
+)
 
 from cache import Store  # noqa: E402
 from cache.listing import entries  # noqa: E402
@@ -48,6 +59,11 @@ def flip_and_verify(store: Store, flips: int, rng: random.Random) -> Counter[str
     return found
 
 
+def _run(server: StageServer, project: Path, stages: tuple[str, ...]) -> None:
+    done = server.run(project, *run_of(*stages))
+    assert done.status == 0, done.said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flips", type=int, default=1000)
@@ -56,17 +72,20 @@ def main() -> None:
     begin, server = time.monotonic(), StageServer()
     with tempfile.TemporaryDirectory(prefix="rcnn-flips-") as name:
         found, rng = Counter[str](), random.Random(options.seed)
-        for make, stages in ((make_project, STAGE_NAMES), (make_classifying, CLASSIFYING)):
-            project = make(Path(name) / make.__name__)
-            done = server.run(project, "run", *stages)
-            assert done.status == 0, done.said
-            # the classification stages get a fifth: two of the five that make an object for each image, and less in it
-            flips = options.flips // 5 if stages is CLASSIFYING else options.flips - options.flips // 5
-            found += flip_and_verify(Store(project / "artifacts"), flips, rng)
+        root, pets, regions = Path(name) / "root", Path(name) / "pets", Path(name) / "regions"
+        _run(server, make_project(root), STAGE_NAMES)
+        _run(server, make_classifying(pets), CLASSIFYING)
+        make_regions(regions)
+        for step in (HEAD_NAMES, *map(region_nodes, REGION_KINDS)):
+            _run(server, regions, step)
+        # the classification stages get a fifth: two of the five that make an object for each image, and less in it
+        shares = {root: 2, pets: 1, regions: 2}
+        for project, share in shares.items():
+            found += flip_and_verify(Store(project / "artifacts"), options.flips * share // 5, rng)
     server.close()
     for what, number in sorted(found.items()):
         print(f"{what:24} {number}")
-    print(f"{found.total()} of {options.flips} flipped bits found, {time.monotonic() - begin:.0f} s")
+    print(f"{found.total()} flipped bits found, {time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """One tiny project, run through every stage once undisturbed; and the helper modules beside it made importable."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,24 +16,56 @@ from small_objects import Samples
 from tiny_project import (
     CLASSIFYING,
     COMBINING,
+    HEAD_NAMES,
+    REGION_KINDS,
     ROOT,
     STAGE_NAMES,
     StageServer,
     combine_with_itself,
     make_classifying,
     make_project,
+    make_regions,
     rcnn_command,
+    region_nodes,
+    run_of,
 )
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder by its name, once for all processes of this run of the tests; the others wait for it.
+
+    Where a test needs a finished project this is the cost of one, whatever the number of processes.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # every process has its own below this one
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, made = base / f"once-{name}" / "project", base / f"once-{name}.made"
+        with (base / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+                fill(folder)
+                made.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def undisturbed(once: Once) -> Path:
     """A project whose stages have all run. Not to be changed: take ``project`` for that."""
-    project = make_project(tmp_path_factory.mktemp("undisturbed") / "project")
-    command = rcnn_command(project, "run", *STAGE_NAMES)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return project
+
+    def fill(folder: Path) -> None:
+        command = rcnn_command(make_project(folder), "run", *STAGE_NAMES)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return once("undisturbed", fill)
 
 
 @pytest.fixture
@@ -52,12 +86,14 @@ def combining(project: Path, server: StageServer) -> Path:
 
 
 @pytest.fixture(scope="session")
-def classified(server: StageServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classified(server: StageServer, once: Once) -> Path:
     """A project whose classification stages have all run. Not to be changed: take ``classifying`` for that."""
-    project = make_classifying(tmp_path_factory.mktemp("classified") / "project")
-    done = server.run(project, "run", *CLASSIFYING)
-    assert done.status == 0, done.said
-    return project
+
+    def fill(folder: Path) -> None:
+        done = server.run(make_classifying(folder), "run", *CLASSIFYING)
+        assert done.status == 0, done.said
+
+    return once("classified", fill)
 
 
 @pytest.fixture
@@ -65,6 +101,27 @@ def classifying(classified: Path, tmp_path: Path) -> Path:
     """A copy of the classified project."""
     copy = tmp_path / "project"
     shutil.copytree(classified, copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def finished_regions(server: StageServer, once: Once) -> Path:
+    """A project with a detector of each of ``REGION_KINDS``, run to the report. Not to be changed: take ``regions``."""
+
+    def fill(folder: Path) -> None:
+        project = make_regions(folder)
+        for step in (HEAD_NAMES, *map(region_nodes, REGION_KINDS)):
+            done = server.run(project, *run_of(*step))
+            assert done.status == 0, done.said
+
+    return once("regions", fill)
+
+
+@pytest.fixture
+def regions(finished_regions: Path, tmp_path: Path) -> Path:
+    """A copy of the project with region networks."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished_regions, copy)
     return copy
 
 

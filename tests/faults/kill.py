@@ -2,15 +2,15 @@
 
     python tests/faults/kill.py --kills 128 --dvc 32 --seed 0
 
-A round is one tiny project taken through the pipeline and killed on the way (SIGKILL to the whole process group, at a
+A round is one tiny project taken through a pipeline and killed on the way (SIGKILL to the whole process group, at a
 random moment of the time the stage took undisturbed, its start included): through the detector's stages, where it
-combines its detections with those that an undisturbed run has saved, or through those of classification/dvc.yaml, each
-stage of either as often as any other. Most rounds start the stages one by one by
-``rcnn run STAGE``; ``--dvc`` of the kills hit ``dvc repro`` of the whole pipeline, some of them when a stage is through
-and DVC itself at work. A kill counts for the stage whose process was alive when the signal was sent; one that came too
-late counts for none and is done again. After every round: no object that was whole before a kill was computed or
-written again, every file is equal bit for bit to the undisturbed run's, ``rcnn cache verify`` finds nothing, and
-``rcnn cache gc --delete --grace 0`` leaves nothing unfinished behind.
+combines its detections with those that an undisturbed run has saved, through those of classification/dvc.yaml, or
+through Faster R-CNN's, in four steps and trained at once; each stage as often as any other. Most rounds start the
+stages one by one by ``rcnn run STAGE``; ``--dvc`` of the kills hit ``dvc repro`` of the whole pipeline, some of them
+when a stage is through and DVC itself at work. A kill counts for the stage whose process was alive when the signal was
+sent; one that came too late counts for none and is done again. After every round: no object that was whole before a
+kill was computed or written again, every file is equal bit for bit to the undisturbed run's, ``rcnn cache verify``
+finds nothing, and ``rcnn cache gc --delete --grace 0`` leaves nothing unfinished behind.
 """
 
 import argparse
@@ -34,6 +34,9 @@ from tiny_project import (  # noqa: E402
     ALL_STAGE_NAMES,
     CLASSIFYING,
     COMBINING,
+    HEAD_NAMES,
+    REGION_KINDS,
+    REGION_NODES,
     ROOT,
     STAGE_NAMES,
     begun_again,
@@ -41,14 +44,18 @@ from tiny_project import (  # noqa: E402
     leftovers,
     make_classifying,
     make_project,
+    make_regions,
+    objects_of,
     rcnn_command,
+    region_nodes,
     results,
+    run_of,
     whole_objects,
 )
 
-_FOUND = re.compile(r"^(\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
+_FOUND = re.compile(r"^((?:\w+ )?\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
 _DVC_REFUSES = 255
-_CUT_LOCK = re.compile(r"(?<!lock file )'(?:\./)?((?:classification/)?dvc\.lock)'")
+_CUT_LOCK = re.compile(r"(?<!lock file )'(?:\./)?((?:classification/|detectors/\w+/)?dvc\.lock)'")
 
 
 class PromiseBroken(Exception):
@@ -71,7 +78,7 @@ class Pipeline:
     """Stages that a project is taken through, in order."""
 
     stages: tuple[str, ...]
-    make: Callable[[Path], Path]  # a project in which none of them has run
+    make: Callable[[Path], Path]  # a project in which none of them has run, but for the head that detectors share
     targets: Mapping[tuple[str, ...], tuple[str, ...]]  # what `dvc repro` is told, by the stages that it then runs
 
 
@@ -85,6 +92,19 @@ CLASSIFICATION = Pipeline(
         CLASSIFYING[-1:]: ("classification/dvc.yaml:classify_svm",),
     },
 )
+
+
+# Fast R-CNN alone has no stage that these have not.
+_SHARING = tuple(name for name in REGION_KINDS if name != "plain")
+REGIONS = Pipeline(
+    (*HEAD_NAMES, *(node for name in _SHARING for node in region_nodes(name))),
+    make_regions,
+    {
+        HEAD_NAMES: ("proposals",),
+        **{region_nodes(name): (f"detectors/{name}/dvc.yaml",) for name in _SHARING},
+    },
+)
+PIPELINES = (DETECTOR, CLASSIFICATION, REGIONS)
 
 
 class Driver:
@@ -103,12 +123,11 @@ class Driver:
 
     def run(self, step: tuple[str, ...], kill: Kill | None = None) -> Ended:
         """Run one of ``steps``, to its end or to the kill."""
-        return run_group(rcnn_command(self.project, "run", *step), ROOT, dict(os.environ), kill)
+        return run_group(rcnn_command(self.project, *run_of(*step)), ROOT, dict(os.environ), kill)
 
     def whole(self) -> dict[str, int]:
-        """Number of whole objects by stage."""
-        objects = self.project / "artifacts/objects"
-        return {stage: len(list((objects / stage).glob("*/*/object.json"))) for stage in ALL_STAGE_NAMES}
+        """Number of whole objects by stage, as what is said of it begins."""
+        return {stage.replace("/", " "): len(objects_of(self.project, stage)) for stage in self.pipeline.stages}
 
 
 class DvcDriver(Driver):
@@ -293,12 +312,14 @@ def main() -> None:
     report, rng, begin = Report(), random.Random(options.seed), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rcnn-kill-") as name:
         for make, n_kills in ((Driver, options.kills - options.dvc), (DvcDriver, options.dvc)):
-            share = round(n_kills * len(CLASSIFYING) / (len(STAGE_NAMES) + len(CLASSIFYING)))
-            for pipeline, n in ((DETECTOR, n_kills - share), (CLASSIFICATION, share)):
+            still, stages = n_kills, sum(len(one.stages) for one in PIPELINES)
+            for pipeline in PIPELINES:
+                n = round(still * len(pipeline.stages) / stages)
+                still, stages = still - n, stages - len(pipeline.stages)
                 folder = Path(name) / make.__name__ / pipeline.stages[-1]
                 run_rounds(folder, make, pipeline, n, options.per_round, rng, report)
-    for place in (*ALL_STAGE_NAMES, BETWEEN):
-        print(f"{place:12} {report.kills[place]} kills")
+    for place in (*ALL_STAGE_NAMES, *REGION_NODES, BETWEEN):
+        print(f"{place:16} {report.kills[place]} kills")
     print(
         f"{report.kills.total()} kills in {report.rounds} rounds of up to {report.objects_final} objects, "
         f"{report.survived} signals came too late, {time.monotonic() - begin:.0f} s; "

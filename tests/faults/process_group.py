@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_project import ALL_STAGE_NAMES
+from tiny_project import ALL_STAGE_NAMES, REGION_KINDS, REGION_NODES
 
 BETWEEN = "dvc itself"  # before, between or after its stages
 _POLL_S = 0.05
+_ORDER = (*ALL_STAGE_NAMES, *REGION_NODES)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _watched(process: subprocess.Popen[bytes], kill: Kill | None) -> tuple[str, 
         stage, now = running_stage(process.pid), time.monotonic()
         if stage:
             seconds[stage] = now - first.setdefault(stage, now)
-            if kill and deadline is None and ALL_STAGE_NAMES.index(stage) >= ALL_STAGE_NAMES.index(kill.stage):
+            if kill and deadline is None and _ORDER.index(stage) >= _ORDER.index(kill.stage):
                 deadline = now + kill.after_s
         if deadline is not None and now >= deadline:
             # stopped first, so that what is found is what is hit
@@ -69,7 +70,10 @@ def _watched(process: subprocess.Popen[bytes], kill: Kill | None) -> tuple[str, 
 
 
 def running_stage(group: int) -> str:
-    """The stage whose ``rcnn run STAGE`` is alive in a process group; "" where there is none."""
+    """The stage whose ``rcnn run STAGE`` is alive in a process group; "" where there is none.
+
+    One of another detector than the root's is named as in ``REGION_NODES``.
+    """
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, _, process_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
@@ -77,6 +81,9 @@ def running_stage(group: int) -> str:
         except (OSError, ValueError):
             continue  # it has just ended
         if int(process_group) == group and state not in "ZX" and "run" in arguments:
-            stage = arguments[arguments.index("run") + 1]
-            return stage if stage in ALL_STAGE_NAMES else ""
+            begun = arguments.index("run")
+            stage, before = arguments[begun + 1], arguments[begun - 1]
+            if before in REGION_KINDS and arguments[begun - 2] == "-d":
+                stage = f"{before}/{stage}"
+            return stage if stage in _ORDER else ""
     return ""

@@ -5,15 +5,25 @@ from pathlib import Path
 
 import pytest
 from bit_flips import flip, flip_and_verify
-from tiny_project import CLASSIFICATION_STAGE_NAMES, TRAINING, StageServer, forget, results
+from tiny_project import (
+    CLASSIFICATION_STAGE_NAMES,
+    TRAINING,
+    StageServer,
+    forget,
+    list_file,
+    node_of,
+    results,
+    run_of,
+)
 
 from cache import Artifact, Store
 
 
-def damage(project: Path, stage: str, file: str, index: int = 0, listed: str = "manifest") -> str:
-    """Flip a bit in the middle of a file of one of a stage's objects; the object's key."""
-    key = Artifact.read(project / f"artifacts/{stage}/{listed}.json").entries[index][1]
-    path = Store(project / "artifacts").path(stage, key) / file
+def damage(project: Path, node: str, file: str, index: int = 0) -> str:
+    """Flip a bit in the middle of a file of one of a node's objects; the object's key."""
+    listed = Artifact.read(project / list_file(node))
+    key = listed.entries[index][1]
+    path = Store(project / "artifacts").path(listed.stage, key) / file
     flip(path, 8 * (path.stat().st_size // 2))
     return key
 
@@ -65,7 +75,7 @@ def test_a_stage_that_meets_damage_of_its_own_computes_it_again(
 def test_a_damaged_trained_object_is_trained_again(
     project: Path, undisturbed: Path, server: StageServer, stage: str
 ) -> None:
-    key = damage(project, stage, "data.h5", listed="trained")
+    key = damage(project, stage, "data.h5")
     again = server.run(project, "run", stage)
     assert again.status == 0, again.said
     assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
@@ -85,3 +95,37 @@ def test_a_classification_stage_that_meets_damage_computes_it_again(
     assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
     assert server.run(classifying, "cache", "gc", "--delete", "--grace", "0").status == 0
     assert results(classifying) == results(classified)
+
+
+# A stage of maps or detections reads none of its own; the other trainings are as rpn's.
+@pytest.mark.parametrize("node", ["steps/rpn_1", "steps/propose_1"])
+def test_a_region_network_s_stage_that_meets_damage_computes_it_again(
+    regions: Path, finished_regions: Path, server: StageServer, node: str
+) -> None:
+    stage, key = node_of(node).stage.name, damage(regions, node, "data.h5")
+    again = server.run(regions, *run_of(node))
+    assert again.status == 0, again.said
+    assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
+    assert server.run(regions, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(regions) == results(finished_regions)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "index", "file", "reader"),
+    [
+        ("steps/maps", 0, "data.zarr/mirrored/c/0/0/0", "steps/fast_2"),
+        ("steps/propose_2", -1, "data.h5", "steps/roi_detect"),
+        ("once/roi_detect", 0, "data.h5", "once/evaluate"),
+    ],
+)
+def test_a_region_network_s_stage_that_reads_a_damaged_object_has_it_made_again(
+    regions: Path, finished_regions: Path, server: StageServer, damaged: str, index: int, file: str, reader: str
+) -> None:
+    stage = node_of(damaged).stage.name
+    key = damage(regions, damaged, file, index)
+    forget(regions, reader)
+    run = server.run(regions, *run_of(reader))
+    assert run.status == 0, run.said
+    assert f"warning: {stage} object {key} was damaged and is in quarantine; computing again" in run.said
+    assert server.run(regions, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(regions) == results(finished_regions)

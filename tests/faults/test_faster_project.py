@@ -12,37 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tiny_project import Answer, StageServer, make_project, tiny_params
+from tiny_project import REGION_KINDS, Answer, StageServer, change, region_nodes
 
 from cache import Artifact, Store
 from manifests import load_dataset
-from stages.graph import KINDS
+from stages.faster.network import cut, load_regions
 
-DETECTORS = {"plain": "fast", "steps": "faster", "once": "joint"}
-NODES = {name: [one.name for one in KINDS[kind].places] for name, kind in DETECTORS.items()}
+NODES = {name: [node.split("/")[1] for node in region_nodes(name)] for name in REGION_KINDS}
 TRAININGS = ("pretrain", "rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
-# The rest of a detector's own parameters is as `rcnn detector add` writes it.
-_SHORT: dict[str, dict[str, Any]] = {
-    "pretrain": {"iterations": 4, "batch": 8, "eval_every": 2, "checkpoint_every": 2},
-    "rpn": {"scales_px": [24, 48], "ratios": [0.5, 1, 2], "border_px": 8, "channels": 16},
-    "propose": {"min_side_px": 4, "train_after_nms": 60, "after_nms": 30, "before_nms": 500},
-    "fast": {"rois_per_image": 16},
-    "maps": {"short_px": 96, "long_px": 160},
-    "roi_detect": {"score_floor": 0.0},
-    "evaluate": {"n_bootstrap": 5},
-}
-_TRAINED = {"iterations": 4, "step": 3, "eval_every": 2, "checkpoint_every": 1}
-
-
-def params_file(project: Path, name: str) -> Path:
-    return project / "detectors" / name / "params.yaml"
-
-
-def change(project: Path, name: str, group: str, **values: Any) -> None:
-    path = params_file(project, name)
-    params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    params[group].update(values)
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def weights(project: Path, name: str, node: str) -> bytes:
@@ -65,33 +42,17 @@ def computed(said: str) -> dict[str, int]:
     return found
 
 
-@pytest.fixture(scope="module")
-def finished(server: StageServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All three detectors of one project, to the report. Not to be changed: take ``project``."""
-    project = make_project(tmp_path_factory.mktemp("regions") / "project", tiny_params())
-    done(server.run(project, "run", "scenes", "manifest", "proposals"))
-    for name, kind in DETECTORS.items():
-        done(server.run(project, "detector", "add", name, "--kind", kind))
-        own = yaml.safe_load(params_file(project, name).read_text(encoding="utf-8"))
-        for group in ("rpn", "fast", "joint"):
-            if "iterations" in own.get(group, {}):
-                change(project, name, group, **_TRAINED)
-        for group, values in _SHORT.items():
-            if group in own:
-                change(project, name, group, **values)
-        said = done(server.run(project, "-d", name, "run", *NODES[name]))
-        assert set(computed(said)) >= {node for node in NODES[name] if node in TRAININGS}
-    return project
+@pytest.fixture
+def finished(finished_regions: Path) -> Path:
+    return finished_regions
 
 
 @pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "project"
-    shutil.copytree(finished, copy)
-    return copy
+def project(regions: Path) -> Path:
+    return regions
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", REGION_KINDS)
 def test_from_the_dataset_to_the_report(finished: Path, name: str) -> None:
     reports = finished / "reports" / name
     assert 0 <= json.loads((reports / "scores.json").read_text())["voc2010"]["mAP"] <= 1
@@ -104,13 +65,13 @@ def test_from_the_dataset_to_the_report(finished: Path, name: str) -> None:
 
 
 def test_all_are_compared(server: StageServer, project: Path) -> None:
-    done(server.run(project, "compare", *DETECTORS))
+    done(server.run(project, "compare", *REGION_KINDS))
     figures = json.loads((project / "reports/comparison/comparison.json").read_text())
-    assert set(DETECTORS) <= set(re.findall(r"plain|steps|once", json.dumps(figures)))
+    assert set(REGION_KINDS) <= set(re.findall(r"plain|steps|once", json.dumps(figures)))
 
 
 def test_a_second_run_computes_and_trains_nothing(server: StageServer, project: Path) -> None:
-    for name in DETECTORS:
+    for name in REGION_KINDS:
         before = {node: weights(project, name, node) for node in NODES[name] if node in TRAININGS}
         counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
         assert set(counts) >= set(before) | {"roi_detect"} and not any(counts.values()), counts
@@ -129,7 +90,7 @@ def test_another_rate_of_fast_runs_no_rpn_of_step_one(server: StageServer, proje
     assert {node for node in before if before[node] != after[node]} == {"fast_1", "rpn_2", "fast_2"}
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", REGION_KINDS)
 def test_another_suppression_of_detections_runs_nothing_before(server: StageServer, project: Path, name: str) -> None:
     change(project, name, "roi_detect", nms_iou=0.6)
     counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
@@ -181,7 +142,7 @@ def test_stage_by_stage_gives_the_bits_of_one_process(server: StageServer, finis
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", REGION_KINDS)
 def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, name: str) -> None:
     from rcnn import Detector
 
@@ -217,6 +178,24 @@ def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, 
         ("plain", "fast", {"lr": 10}, ["fast"], "became nan at iteration"),
         ("steps", "maps", {"short_px": 128}, ["rpn_2"], "maps of another short_px than this step's; run `dvc repro`"),
         ("steps", "maps", {"short_px": 128}, ["propose_2"], "maps of another short_px than this step's"),
+        (
+            "steps",
+            "rpn",
+            {"scales_px": [24, 40]},
+            ["propose_1"],
+            "rpn_1/weights.safetensors: trained with rpn.scales_px [24.0, 48.0] and not [24.0, 40.0], which "
+            "params.yaml says; run `dvc repro`, or `rcnn -d steps run rpn_1` first",
+        ),
+        ("steps", "rpn", {"objectness": "logistic"}, ["propose_2"], "or `rcnn -d steps run rpn_2` first"),
+        ("steps", "maps", {"layer": "features.8"}, ["propose_1"], "maps.layer features.11 and not features.8"),
+        (
+            "once",
+            "rpn",
+            {"ratios": [0.5, 1], "channels": 32},
+            ["propose"],
+            "trained with rpn.ratios [0.5, 1.0, 2.0] and not [0.5, 1.0], rpn.channels 16 and not 32, which params.yaml "
+            "says; run `dvc repro`, or `rcnn -d once run joint` first",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -248,3 +227,16 @@ def test_images_without_a_proposal_have_no_detection(server: StageServer, projec
     found = Artifact.read(project / "artifacts/detectors/once/roi_detect/manifest.json")
     store = Store(project / "artifacts")
     assert [len(store.get(found.stage, key).arrays["bbox.scores"]) for key in found.keys.values()] == [0, 0, 0]
+
+
+def test_a_map_of_other_channels_carries_a_detector(server: StageServer, project: Path) -> None:
+    """``small``'s last map but one, with new fully connected layers behind it."""
+    change(project, "once", "network", fc=[16, 16], pyramid=[2])
+    change(project, "once", "maps", layer="features.9")
+    done(server.run(project, "-d", "once", "run", *NODES["once"]))
+    of = load_regions(project / "artifacts/detectors/once/joint/weights.safetensors")
+    assert (of.layer, of.grid, of.network.fc6_channels) == ("features.9", 2, of.channels)
+    assert of.channels != cut(of.network, None).channels
+    found = Artifact.read(project / "artifacts/detectors/once/roi_detect/manifest.json")
+    store = Store(project / "artifacts")
+    assert all(len(store.get(found.stage, key).arrays["bbox.scores"]) for key in found.keys.values())

@@ -14,11 +14,21 @@ import kill
 import pytest
 import yaml
 from process_group import BETWEEN, Ended, Kill, run_group
-from tiny_project import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, StageServer, forget, results, whole_objects
+from tiny_project import (
+    CLASSIFICATION_STAGE_NAMES,
+    REGION_STAGES,
+    STAGE_NAMES,
+    StageServer,
+    forget,
+    results,
+    run_of,
+    whole_objects,
+)
 from waiting import HANG_S
 
 STAGES = ("scenes", "proposals", "finetune", "features", "detect")
 START_S = 1.0
+_EACH_LATER = 8  # 1st, 8th, 64th ... call
 TRIES = 100  # a stage may be through before the signal comes; from then on it comes earlier
 
 
@@ -65,22 +75,35 @@ def test_a_killed_combine_goes_on_and_ends_with_the_same_bits(combining: Path, t
     kill.check_end(project, expected)
 
 
+def kill_at_calls(driver: kill.Driver, server: StageServer, stage: str) -> None:
+    """Run a stage anew, killed at a file-system call, a later one each time it is started, until it is through."""
+    forget(driver.project, stage)
+    for kills in itertools.count():
+        before, written = driver.whole(), whole_objects(driver.project)
+        run = server.run(driver.project, *run_of(stage), root=driver.project, kill_at=_EACH_LATER**kills)
+        kill.check_restart(driver.project, run.said, before, written)
+        if run.status == 0:
+            break
+        assert run.status == -signal.SIGKILL, run.said
+    assert kills > 1
+
+
 def test_a_killed_classification_goes_on_and_ends_with_the_same_bits(
     classifying: Path, classified: Path, server: StageServer
 ) -> None:
-    """Killed at a file-system call, which is a later one each time the stage is started, until it is through."""
     driver = kill.Driver(classifying, kill.CLASSIFICATION)
     for stage in CLASSIFICATION_STAGE_NAMES:
-        forget(classifying, stage)
-        for kills in itertools.count():
-            before, written = driver.whole(), whole_objects(classifying)
-            run = server.run(classifying, "run", stage, root=classifying, kill_at=3**kills)
-            kill.check_restart(classifying, run.said, before, written)
-            if run.status == 0:
-                break
-            assert run.status == -signal.SIGKILL, run.said
-        assert kills > 3
+        kill_at_calls(driver, server, stage)
     kill.check_end(classifying, results(classified))
+
+
+def test_killed_stages_of_region_networks_go_on_and_end_with_the_same_bits(
+    regions: Path, finished_regions: Path, server: StageServer
+) -> None:
+    driver = kill.Driver(regions, kill.REGIONS)
+    for stage in REGION_STAGES:
+        kill_at_calls(driver, server, stage)
+    kill.check_end(regions, results(finished_regions))
 
 
 def test_a_killed_dvc_repro_goes_on_and_ends_with_the_same_bits(project: Path, undisturbed: Path) -> None:
@@ -98,9 +121,13 @@ def test_only_a_signal_that_meets_a_running_stage_counts(tmp_path: Path, monkeyp
     late = ended("print('through')", HANG_S, "run", "svm")
     assert (late.status, late.said, late.hit) == (0, "through\n", "")
     # a stage from when it has begun on: by its arguments it is none before
-    stage = "[sys.executable, '-c', 'import time; time.sleep(3600)', 'run', 'svm', '--stage-version', '4']"
-    hit = ended(f"import os, sys; print('begun', flush=True); os.execv(sys.executable, {stage})", 0.1)
-    assert (hit.status, hit.said, hit.hit) == (-signal.SIGKILL, "begun\n", "svm")
+    for run, stage in (
+        ("'run', 'svm', '--stage-version', '4'", "svm"),
+        ("'-d', 'steps', 'run', 'rpn_1'", "steps/rpn_1"),
+    ):
+        process = f"[sys.executable, '-c', 'import time; time.sleep(3600)', {run}]"
+        hit = ended(f"import os, sys; print('begun', flush=True); os.execv(sys.executable, {process})", 0.1)
+        assert (hit.status, hit.said, hit.hit) == (-signal.SIGKILL, "begun\n", stage)
     seen = iter(["svm"])  # when the moment of the kill is settled, and no longer when it has come
     monkeypatch.setattr("process_group.running_stage", lambda group: next(seen, ""))
     passed = ended("import time; time.sleep(3600)", 0.0)
@@ -111,6 +138,7 @@ def test_only_a_signal_that_meets_a_running_stage_counts(tmp_path: Path, monkeyp
     ("said", "name"),
     [
         ("'./dvc.lock' validation failed.\n\nrequired key not provided, in schema", "dvc.lock"),
+        ("'detectors/steps/dvc.lock' is invalid.\n\nWhile scanning a simple key", "detectors/steps/dvc.lock"),
         ("'./classification/dvc.lock' is invalid.\n\nWhile scanning a simple key", "classification/dvc.lock"),
         ("ERROR: Unable to read RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted", ".dvc/tmp/rwlock"),
         ("Updating lock file 'classification/dvc.lock'", None),

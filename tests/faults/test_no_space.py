@@ -4,11 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_project import CLASSIFICATION_STAGE_NAMES, STAGE_NAMES, Answer, StageServer, forget, leftovers, results
+from tiny_project import (
+    CLASSIFICATION_STAGE_NAMES,
+    REGION_STAGES,
+    STAGE_NAMES,
+    Answer,
+    StageServer,
+    forget,
+    leftovers,
+    node_of,
+    results,
+    run_of,
+)
 
 from cache import Store
 from cache.maintenance import verify
-from stages.graph import root_nodes
 
 # Writes that fail: 1 is the claim of a stage that computes objects, or the first output; 2 the first of an object or a
 # checkpoint, or the second output; 5 is amid objects, checkpoints or outputs.
@@ -45,20 +55,27 @@ def test_a_full_disk_ends_classification_likewise(
     _check_full_disk(classifying, results(classified), server, stage)
 
 
+@pytest.mark.parametrize("stage", REGION_STAGES)
+def test_a_full_disk_ends_a_region_network_s_stage_likewise(
+    regions: Path, finished_regions: Path, server: StageServer, stage: str
+) -> None:
+    _check_full_disk(regions, results(finished_regions), server, stage)
+
+
 def _check_full_disk(project: Path, expected: dict[str, str], server: StageServer, stage: str) -> None:
     largest = _largest_file(project, stage)
     forget(project, stage)
     kept = results(project)
-    check_refused(project, server.run(project, "run", stage, fsize=largest // 2), "File too large")
+    check_refused(project, server.run(project, *run_of(stage), fsize=largest // 2), "File too large")
     refusals = 1
     for place in PLACES:
-        run = server.run(project, "run", stage, root=project, fail_at=place)
+        run = server.run(project, *run_of(stage), root=project, fail_at=place)
         if run.status:  # else it has so few writes left to do
             check_refused(project, run, "No space left on device")
             refusals += 1
         assert {name: digest for name, digest in results(project).items() if name in kept} == kept
     assert refusals > 1
-    went_on = server.run(project, "run", stage)
+    went_on = server.run(project, *run_of(stage))
     assert went_on.status == 0, went_on.said
     assert results(project) == expected
     assert leftovers(project) == []
@@ -94,9 +111,10 @@ def test_what_was_computed_before_the_disk_was_full_stays_claimed(
 
 def _largest_file(project: Path, stage: str) -> int:
     """Size in bytes of the largest file that a stage writes."""
+    node = node_of(stage)
     folders = [
-        project / "artifacts/objects" / stage,
-        *(project / path for path in root_nodes()[stage].outputs.values()),
+        project / "artifacts/objects" / node.stage.name,
+        *(project / path for path in node.outputs.values()),
     ]
     files = [path for folder in folders for path in (folder.rglob("*") if folder.is_dir() else [folder])]
     return max(path.stat().st_size for path in files if path.is_file())

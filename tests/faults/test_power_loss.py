@@ -35,6 +35,15 @@ def test_whatever_classification_did_not_sync_may_be_gone(
     assert counts.reruns == 1
 
 
+@pytest.mark.parametrize("stage", ["steps/rpn_1", "steps/maps", "steps/roi_detect"])
+def test_whatever_a_region_network_s_stage_did_not_sync_may_be_gone(
+    server: StageServer, finished_regions: Path, tmp_path: Path, stage: str
+) -> None:
+    counts = check_stage(server, finished_regions, stage, tmp_path, 1, 1, random.Random(0))
+    assert counts.calls > 40
+    assert counts.reruns == 1
+
+
 def lost_power(folder: Path, *calls: tuple[str, str], data: bytes = b"12345678") -> set[str]:
     """What may be wrong in the end, if these calls were made in ``folder``."""
     disk = Disk(folder)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,42 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from cache import Artifact
 from manifests import ReadOptions, import_dataset
-from stages.graph import CLASSIFICATION, HEAD, KINDS, root_nodes
+from stages.contract import Node
+from stages.graph import CLASSIFICATION, HEAD, KINDS, at, root_nodes
 
 ROOT = Path(__file__).parents[2]
 STAGE_NAMES = tuple(one.name for one in (*HEAD, *KINDS["rcnn"].places))
 CLASSIFICATION_STAGE_NAMES = tuple(one.name for one in CLASSIFICATION)
 ALL_STAGE_NAMES = tuple(root_nodes())
+HEAD_NAMES = tuple(one.name for one in HEAD)
 # Those whose one object is what they trained.
 TRAINING = tuple(name for name, node in root_nodes().items() if node.stage.trained)
 # The page and the timings show how long the stages took, which no two runs agree in.
-TIMED = ("reports/index.html", "reports/timings.json")
+TIMED = ("index.html", "timings.json")
 # One object per image, in stage order.
 IMAGE_STAGES = ("proposals", "features", "detect")
 # What runs again once detections are saved.
 COMBINING = STAGE_NAMES[STAGE_NAMES.index("combine") :]
 # What `dvc repro classification/dvc.yaml` runs.
 CLASSIFYING = ("manifest", "pretrain", *CLASSIFICATION_STAGE_NAMES)
+# Detectors that share a network's map, by name: their kinds. A node of one is named "steps/rpn_1".
+REGION_KINDS = {"plain": "fast", "steps": "faster", "once": "joint"}
+REGION_NODES = tuple(f"{name}/{one.name}" for name, kind in REGION_KINDS.items() for one in KINDS[kind].places)
+# One node of each stage that these have and R-CNN has not, with maps and without.
+REGION_STAGES = ("steps/rpn_1", "steps/propose_1", "steps/fast_2", "steps/maps", "steps/roi_detect", "once/joint")
+# The rest of a detector's own parameters is as `rcnn detector add` writes it.
+_REGION_PARAMS: dict[str, dict[str, Any]] = {
+    "pretrain": {"iterations": 4, "batch": 8, "eval_every": 2, "checkpoint_every": 2},
+    "rpn": {"scales_px": [24, 48], "ratios": [0.5, 1, 2], "border_px": 8, "channels": 16},
+    "propose": {"min_side_px": 4, "train_after_nms": 60, "after_nms": 30, "before_nms": 500},
+    "fast": {"rois_per_image": 16},
+    "maps": {"short_px": 96, "long_px": 160},
+    "roi_detect": {"score_floor": 0.0},
+    "evaluate": {"n_bootstrap": 5},
+}
+_REGION_SCHEDULE = {"iterations": 4, "step": 3, "eval_every": 2, "checkpoint_every": 1}
 CLASS_FOLDERS = "pets"
 Written = dict[str, tuple[int, int]]
 
@@ -84,6 +104,40 @@ def make_classifying(folder: Path) -> Path:
     return folder
 
 
+def params_file(project: Path, detector: str) -> Path:
+    """The parameters of a detector beside the project's own."""
+    return project / "detectors" / detector / "params.yaml"
+
+
+def change(project: Path, detector: str, group: str, **values: Any) -> None:
+    """Set parameters of a group of a detector beside the project's own."""
+    path = params_file(project, detector)
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params[group].update(values)
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def region_nodes(detector: str) -> tuple[str, ...]:
+    """The own nodes of one of ``REGION_KINDS``, in running order."""
+    return tuple(name for name in REGION_NODES if name.startswith(f"{detector}/"))
+
+
+def make_regions(folder: Path) -> Path:
+    """A project folder with a detector of each of ``REGION_KINDS``, of which nothing has run."""
+    project = make_project(folder)
+    for name, kind in REGION_KINDS.items():
+        command = rcnn_command(project, "detector", "add", name, "--kind", kind)
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        own = yaml.safe_load(params_file(project, name).read_text(encoding="utf-8"))
+        for group in ("rpn", "fast", "joint"):
+            if "iterations" in own.get(group, {}):
+                change(project, name, group, **_REGION_SCHEDULE)
+        for group, values in _REGION_PARAMS.items():
+            if group in own:
+                change(project, name, group, **values)
+    return project
+
+
 def combine_with_itself(project: Path) -> None:
     """Put the detections of a finished project aside, and have ``combine`` join them with these.
 
@@ -103,7 +157,7 @@ def begun_again(finished: Path, folder: Path) -> Path:
     That is the parameters, and the saved detections or the class folders.
     """
     make_project(folder, yaml.safe_load((finished / "params.yaml").read_text(encoding="utf-8")))
-    for name in ("detections", "pictures", f"artifacts/datasets/{CLASS_FOLDERS}"):
+    for name in ("detections", "detectors", "pictures", f"artifacts/datasets/{CLASS_FOLDERS}"):
         if (finished / name).exists():
             shutil.copytree(finished / name, folder / name, dirs_exist_ok=True)
     return folder
@@ -112,6 +166,20 @@ def begun_again(finished: Path, folder: Path) -> Path:
 def rcnn_command(project: Path, *arguments: str) -> list[str]:
     """``rcnn -C project ARGUMENTS`` of this checkout; to be run in ``ROOT``."""
     return [sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(project), *arguments]
+
+
+def node_of(name: str) -> Node:
+    """A node by its name: ``svm`` of the root's detector, ``steps/rpn_1`` of another."""
+    detector, _, node = name.rpartition("/")
+    if not detector:
+        return root_nodes()[name]
+    return at(next(one for one in KINDS[REGION_KINDS[detector]].places if one.name == node), detector)
+
+
+def run_of(*names: str) -> tuple[str, ...]:
+    """The arguments of ``rcnn`` that run nodes of one detector."""
+    detector, nodes = names[0].rpartition("/")[0], [name.rpartition("/")[2] for name in names]
+    return (*(("-d", detector) if detector else ()), "run", *nodes)
 
 
 class StageServer:
@@ -151,7 +219,7 @@ def results(project: Path) -> dict[str, str]:
     for top in ("artifacts", "reports"):
         for path in sorted((project / top).rglob("*")):
             name = path.relative_to(project).as_posix()
-            if path.is_file() and name not in TIMED and not name.endswith(".gitignore"):
+            if path.is_file() and not (top == "reports" and path.name in TIMED) and not name.endswith(".gitignore"):
                 found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
@@ -165,18 +233,54 @@ def whole_objects(project: Path) -> Written:
 def leftovers(project: Path) -> list[str]:
     """What only a run in progress, or one that was killed, has a use for."""
     found = [path for pattern in (".partial", "*.partial", "*.tmp") for path in project.rglob(pattern)]
-    for folder in ("tmp", "checkpoints", "quarantine"):
-        found += [path for path in (project / "artifacts" / folder).rglob("*") if path.is_file()]
+    for folder in ("tmp", "checkpoints", "detectors/*/checkpoints", "quarantine"):
+        found += [path for path in (project / "artifacts").glob(f"{folder}/**/*") if path.is_file()]
     return sorted({path.relative_to(project).as_posix() for path in found if ".dvc" not in path.parts})
 
 
-def forget(project: Path, stage: str) -> None:
-    """Remove a stage's outputs, its objects and what refers to them, as if it had never run."""
-    shutil.rmtree(project / "artifacts/objects" / stage, ignore_errors=True)
-    for reference in (project / "artifacts/refs").glob(f"{stage}-*.json"):
-        reference.unlink()
-    for path in (project / name for name in root_nodes()[stage].outputs.values()):
+def forget(project: Path, name: str) -> None:
+    """Remove a node's outputs, its objects and what refers to them, as if it had never run.
+
+    What another node's list names stays.
+    """
+    node = node_of(name)
+    for path in (project / output for output in node.outputs.values()):
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
+    for folder in _own_folders(project, name):
+        shutil.rmtree(folder)
+    kept = {f"{other.stage}-{other.digest}.json" for other in _other_lists(project, name)}
+    for reference in (project / "artifacts/refs").glob(f"{node.stage.name}-*.json"):
+        if reference.name not in kept:
+            reference.unlink()
+
+
+def objects_of(project: Path, name: str) -> list[Path]:
+    """The folders of a node's whole objects: those of its stage that no other node's list names."""
+    return [folder for folder in _own_folders(project, name) if (folder / "object.json").exists()]
+
+
+def _own_folders(project: Path, name: str) -> list[Path]:
+    others = {key for other in _other_lists(project, name) for _, key in other.entries}
+    folders = (project / "artifacts/objects" / node_of(name).stage.name).glob("*/*")
+    return [folder for folder in folders if folder.name not in others]
+
+
+def list_file(name: str) -> str:
+    """The file in which a node lists its objects."""
+    outputs = node_of(name).outputs
+    return outputs["trained"] if "trained" in outputs else outputs["manifest"]
+
+
+@cache
+def _lists_beside(name: str) -> tuple[str, ...]:
+    """The lists of the other nodes of a node's stage."""
+    stage = node_of(name).stage
+    others = (one for one in (*ALL_STAGE_NAMES, *REGION_NODES) if one != name and node_of(one).stage is stage)
+    return tuple(list_file(one) for one in others if {"trained", "manifest"} & stage.outputs.keys())
+
+
+def _other_lists(project: Path, name: str) -> list[Artifact]:
+    return [Artifact.read(project / path) for path in _lists_beside(name) if (project / path).exists()]

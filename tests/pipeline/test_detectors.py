@@ -127,6 +127,8 @@ def test_what_is_added_for_a_kind_begins_with_one_of_that_kind(rcnn: Run, projec
         ("rcnn", "is taken"),
         ("svm", "is a stage's or a folder's; choose another"),
         ("classify", "is a stage's"),
+        ("maps", "is a stage's"),
+        ("fast_1", "is a stage's"),
         ("proposals", "is a stage's"),
         ("results", "is a stage's or a folder's"),
         ("comparison", "is a stage's or a folder's"),
@@ -149,6 +151,16 @@ def test_every_node_s_folder_is_kept_from_detectors(rcnn: Run, project: Path, mi
     params = load_params(Layout(project))
     for name in nodes_of(Layout(project), params):
         refused(rcnn, project, "detector", "add", name, "--kind", "rcnn")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "detectors").iterdir()))
+def test_what_the_project_ships_can_be_had_again(rcnn: Run, project: Path, name: str) -> None:
+    for _ in range(2):
+        code, _, err = rcnn("detector", "add", name, "--kind", name)
+        assert code == 0, err
+        assert detector_names(project) == ["rcnn", name]
+        assert rcnn("detector", "remove", name, "--delete")[0] == 0
+        assert detector_names(project) == ["rcnn"]
 
 
 def test_a_detector_that_there_is_not(rcnn: Run, project: Path, mine: Layout) -> None:

@@ -58,6 +58,10 @@ def test_another_shared_map_has_the_channels_that_fc6_takes() -> None:
     assert cut(deep, None).grid == 7
     with pytest.raises(StageError, match=r"maps\.layer: layer3\.5\.relu_2 .*has 1024 channels, and its fc6 takes 2048"):
         _ = cut(deep, "layer3.5.relu_2").grid
+    own = cut(build("alexnet", 5, device="meta"), "features.4")
+    own.fit_fc6(seeded())  # which has no layers of network.fc
+    with pytest.raises(StageError, match=r"features\.4 .*192 channels, and its fc6 takes 256; .*network\.fc: \[1024"):
+        _ = own.grid
 
 
 def test_outputs_are_those_of_layers_chained_by_hand() -> None:

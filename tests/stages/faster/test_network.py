@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from region_networks import region_network, seeded
+import torchvision
+from region_networks import CLASSES, region_network, seeded
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cache.errors import StageError
+from stages.fast.head import roi_scores
+from stages.fast.rois import TargetNorm
 from stages.faster.network import (
     RegionNetwork,
+    RpnShape,
     Shared,
     cut,
     frozen_parameters,
@@ -27,6 +31,7 @@ from stages.faster.proposer import rpn_digest
 from stages.faster.scorer import fast_digest
 from stages.networks.network import build
 from stages.networks.weights import save_weights
+from stages.rpn.anchors import Anchors
 
 
 def tensors_of(of: RegionNetwork) -> dict[str, torch.Tensor]:
@@ -96,6 +101,10 @@ def metadata(**values: str) -> Callable[[Path], None]:
     return lambda path: edited(path, lambda _, meta: meta.update(values))
 
 
+def metadata_of_network(**values: str) -> Callable[[Path], None]:
+    return other("network", **values)
+
+
 def without(tensor: str) -> Callable[[Path], None]:
     return lambda path: edited(path, lambda tensors, _: (tensors.pop(tensor), None)[1])
 
@@ -131,6 +140,10 @@ def instead(tensor: str, value: torch.Tensor) -> Callable[[Path], None]:
         without("fast/bbox_pred.bias"),
         without("norm/std"),
         without("network/features.0.weight"),
+        metadata_of_network(map_channels="0"),
+        metadata_of_network(map_channels="32"),
+        metadata_of_network(map_channels="10000000000"),
+        metadata_of_network(map_channels="many"),
         instead("norm/mean", torch.zeros(3, 4, dtype=torch.float64)),
         instead("norm/std", torch.zeros(2, 4, dtype=torch.float64)),
         instead("norm/std", torch.full((2, 4), torch.nan, dtype=torch.float64)),
@@ -156,6 +169,45 @@ def test_an_image_without_a_map_is_named_by_its_size() -> None:
     assert made.map_shape(224, 320) == (13, 19)
     with pytest.raises(StageError, match=r"alexnet has no feature map left of an image scaled to 400 x 5 px"):
         made.map_shape(5, 400)
+
+
+def test_layer3_of_resnet50_carries_a_detector(tmp_path: Path) -> None:
+    """fc6 is drawn anew for its 1,024 channels; fc7 stays; what is written is read back, and scores as by hand."""
+    network = build("resnet50", 3, generator=seeded(), fc=(12, 8), pyramid=(2,))
+    fc7 = network.trunk.get_parameter("fc.4.weight").detach().clone()
+    made = cut(network, "layer3")
+    assert (made.layer, made.channels, made.geometry.x.stride) == ("layer3.5.relu_2", 1024, 16)
+    made.fit_fc6(seeded(1))
+    assert made.grid == 2
+    fc6 = made.network.trunk.get_parameter("fc.1.weight")
+    assert fc6.shape == (12, 1024 * 4)
+    assert float(fc6.detach().std()) == pytest.approx((2 / 4096) ** 0.5, rel=0.02)
+    made.fit_fc6(seeded(2))  # fits already: fast_2's keeps what fast_1 has trained
+    assert made.network.trunk.get_parameter("fc.1.weight") is fc6
+    assert torch.equal(made.network.trunk.get_parameter("fc.4.weight"), fc7)
+    made.add_rpn(RpnShape(Anchors((32, 64), (1,)), "authors", "softmax", 8), seeded(3))
+    made.add_fast(CLASSES, seeded(4))
+    made.norm = TargetNorm.fixed(CLASSES)
+    save_regions(tmp_path / "w.safetensors", made)
+    found = load_regions(tmp_path / "w.safetensors")
+    wanted, got = tensors_of(made), tensors_of(found)
+    assert wanted.keys() == got.keys() and all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+    found.network.eval()
+    shared = Shared(found, trunk=True, rpn=True, fast=True).eval()
+    with torch.inference_mode():
+        fmap = shared.map_of(torch.rand(1, 3, 64, 96, generator=seeded(5)))
+        assert fmap.shape == (1, 1024, *found.map_shape(64, 96)) == (1, 1024, 4, 6)
+        assert found.rpn is not None and found.rpn(fmap)[0].shape[1] == 4 * 6 * 2
+        assert found.fast is not None and found.norm is not None
+        pooled = torchvision.ops.roi_pool(fmap, [torch.tensor([[0.0, 0, 63, 63]])], 2, 1 / 16).flatten(1)
+        probabilities, _ = roi_scores(found.fast, found.pooling, found.norm, fmap, np.array([[0, 0, 64, 64]]))
+        state = {name.removeprefix("network/fc."): value for name, value in got.items()}
+        value = pooled / pooled.square().mean(1, keepdim=True).add(1e-6).sqrt()
+        for layer in (1, 4):
+            value = torch.relu(value @ state[f"{layer}.weight"].T + state[f"{layer}.bias"])
+        logits = value @ got["fast/cls_score.weight"].T + got["fast/cls_score.bias"]
+    np.testing.assert_allclose(probabilities, torch.softmax(logits, 1).numpy(), rtol=1e-5)
 
 
 def test_vggs_first_four_convolutions_stay() -> None:
