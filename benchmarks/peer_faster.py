@@ -52,7 +52,7 @@ import torchvision
 
 from benchmarks.torchvision_faster import Found, Limits, Peer, PeerBatch
 from cache import atomic_write, digest_file, make_dirs
-from cache.errors import USER_ERRORS, ParamsError
+from cache.errors import USER_ERRORS, ParamsError, StageError
 from manifests import ImageRecord
 from manifests.images import Pixels
 from pipeline.context import RunContext, registered_folder
@@ -319,11 +319,16 @@ def theirs_at_work(of: Comparison, seed: int, peer: Peer) -> Callable[[ImageReco
 
 
 def tested(of: Comparison, seed: int, find: Callable[[ImageRecord, Pixels], Found]) -> Figures:
-    """Search the test images, and score what is found by our evaluator."""
+    """Search the test images, and score what is found by our evaluator; StageError where there are none."""
     context = of.of_seed(seed, "joint")
     dataset, read = context.dataset(), context.image
     records = dataset.split("test")
-    found = [find(record, read(record)) for record in records]
+    if not records:
+        raise StageError(f"dataset {dataset.name}: there is no test image to score; set manifest.test")
+    found = []
+    for done, record in enumerate(records, 1):
+        found.append(find(record, read(record)))
+        context.log.progress(done, len(records), "test images")
     return scored(found, records, dataset.classes, of.of("evaluate", EvaluateSettings).voc_iou)
 
 
