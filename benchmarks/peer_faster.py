@@ -72,7 +72,7 @@ from stages.faster.scorer import RoiScorer
 from stages.faster.settings import ImageSettings, JointSettings, MapsSettings
 from stages.faster.training import inputs_of, names_of, training_images, training_run
 from stages.networks.forward import deterministic, device_of
-from stages.networks.settings import ArithmeticSettings
+from stages.networks.settings import ArithmeticSettings, NetworkSettings
 from stages.rpn.settings import AnchorSettings, ProposeSettings
 from stages.scoring.metrics import proposal_metrics, score
 from stages.scoring.objects import FlatDetections, GroundTruth
@@ -165,11 +165,13 @@ class Comparison:
         registered = registered_folder(self.layout.project, self.params.dataset) / "manifest.json"
         groups = self.params.model_dump(mode="json", include=set(_GROUPS))
         groups["joint"] = self.of("joint", JointSettings).identity()
+        weights = self.layout.project / self.of("network", NetworkSettings).weights
         versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "peer": _VERSION}
         return {
             "detector": self.layout.name,
             "dataset": self.params.dataset,
             "images": digest_file(registered),
+            "weights": digest_file(weights) if weights.is_file() else None,
             "device": str(self.device),
             "roi_pooling": self.roi_pooling,
             **versions,
