@@ -6,7 +6,6 @@ input, anchors labelled and drawn, forward, backward and the solver's update. Th
 of the alternating training, which start from stored maps, with steps 1 and 2, which compute the convolutions.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.harness import Figure, main, median_ratio, take_turns
+from benchmarks.torchvision_faster import Limits, stock
 from manifests import ImageRecord
 from stages.fast.rois import TargetNorm
 from stages.fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
@@ -74,40 +71,15 @@ def regions() -> RegionNetwork:
     return found
 
 
-class Trunk(nn.Module):
-    """Our trunk as torchvision's FasterRCNN takes one."""
-
-    out_channels = CHANNELS
-
-    def __init__(self, of: RegionNetwork) -> None:
-        super().__init__()
-        self.graph, self.node = of.trunk(), of.node
-
-    def forward(self, x: Tensor) -> "OrderedDict[str, Tensor]":
-        """Compute the shared map."""
-        return OrderedDict([("0", self.graph(x)[self.node])])
-
-
 def torchvisions(of: RegionNetwork) -> FasterRCNN:
     """torchvision's detector on a trunk of its own of the same form, with our limits."""
     torch.manual_seed(0)
-    n_anchors = len(SCALES) * 3
-    return FasterRCNN(
-        Trunk(of),
-        CLASSES + 1,
-        min_size=SHORT_PX,
-        max_size=LONG_PX,
-        rpn_anchor_generator=AnchorGenerator((tuple(int(s) for s in SCALES),), ((0.5, 1.0, 2.0),)),
-        rpn_head=RPNHead(CHANNELS, n_anchors),
-        box_roi_pool=MultiScaleRoIAlign(["0"], GRID, 2),
+    return stock(
+        of,
+        Limits(MapsSettings(short_px=SHORT_PX, long_px=LONG_PX), ANCHORS),
+        rpn_head=RPNHead(CHANNELS, len(SCALES) * 3),
         box_head=TwoMLPHead(CHANNELS * GRID * GRID, FC),
-        box_predictor=None,
-        rpn_pre_nms_top_n_train=12_000,
-        rpn_post_nms_top_n_train=2000,
-        rpn_pre_nms_top_n_test=6000,
-        rpn_post_nms_top_n_test=300,
-        box_batch_size_per_image=128,
-        box_nms_thresh=0.3,
+        box_predictor=FastRCNNPredictor(FC, CLASSES + 1),
     ).to(memory_format=torch.channels_last)
 
 

@@ -7,7 +7,6 @@ image and 128 regions, ``joint.iter_size`` times an iteration.
 
 from cache import digest_file, digest_json
 from stages.contract import Context
-from stages.fast.rois import TargetNorm
 from stages.fast.settings import JointRoiSettings
 from stages.networks.forward import device_of
 from stages.networks.weights import class_names_meta
@@ -15,15 +14,12 @@ from stages.rpn.propose import ProposalRule
 from stages.rpn.settings import AnchorSettings, SuppressionSettings
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
-from stages.training.loop import torch_generator
 
-from .fast_training import prepare_fast
-from .joint_training import JointLoss, joint_batches
+from .joint_training import JointLoss, joint_batches, start
 from .network import Shared, load_regions, save_regions
-from .rpn_training import AnchorTargets, fold, reach_lines, rpn_shape
+from .rpn_training import fold, reach_lines
 from .settings import ImageSettings, JointSettings
 from .training import (
-    batches,
     check_objects,
     fit,
     identity,
@@ -71,17 +67,10 @@ def run(ctx: Context) -> None:
     )
 
     def teach() -> None:
-        network.add_rpn(rpn_shape(anchors, network), torch_generator(loop.seed, "joint", "new layers of rpn"))
-        network.fit_fc6(torch_generator(loop.seed, "joint", "fc6"))
-        network.add_fast(len(classes), torch_generator(loop.seed, "joint", "new layers of fast"))
-        norm = TargetNorm.fixed(len(classes))
-        pooling = prepare_fast(network, rois, norm)
-        targets = AnchorTargets(network, images, anchors)
-        entries = targets.usable()
-        for line in reach_lines(targets.coverage(len(classes)), classes):
+        begun = start(network, images, anchors, rois, len(classes), loop)
+        for line in reach_lines(begun.targets.coverage(len(classes)), classes):
             ctx.log.warning(line)
         network.to(device_of(ctx.device))
-        rule, name = targets.loss_rule(entries), batches(images, entries, 1, loop)
         keep = ProposalRule(settings.before_nms, suppression.nms_iou, settings.after_nms, suppression.min_side_px)
         given = inputs_of(ctx.image, network, images, settings.image_cache_mb)
         curve = fit(
@@ -89,14 +78,14 @@ def run(ctx: Context) -> None:
             Shared(network, trunk=True, rpn=True, fast=True),
             settings,
             frozen=scale.frozen,
-            draw=joint_batches(targets, shown, given, name, loop),
-            loss=JointLoss(rule, keep, rois, norm, pooling, settings.precision),
-            images_of=names_of(images, name),
+            draw=joint_batches(begun.targets, shown, given, begun.entry_of, loop),
+            loss=JointLoss(begun.rule, keep, rois, begun.norm, begun.pooling, settings.precision),
+            images_of=names_of(images, begun.entry_of),
             run=loop,
             checkpoint=checkpoint,
             log=ctx.log,
         )
-        fold(network, rule)
+        fold(network, begun.rule)
         save_regions(ctx.output("weights"), network, {"stage": ctx.node.name, **class_names_meta(classes)})
         write_curve(ctx.output("curve"), CURVE_COLUMNS, curve)
         ctx.after_commit(checkpoint.remove)

@@ -1,4 +1,5 @@
-"""Joint training of RPN and Fast R-CNN: the batches, one image each, and the loss of four terms (section 3.2)."""
+"""Joint training of RPN and Fast R-CNN: its start, the batches, one image each, and the loss of four terms (section
+3.2)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,14 +18,51 @@ from stages.networks.forward import in_precision
 from stages.rpn.head import margins
 from stages.rpn.loss import LossRule, rpn_loss
 from stages.rpn.propose import ProposalRule, propose
-from stages.training.loop import TrainingRun, generator
+from stages.rpn.settings import AnchorSettings
+from stages.training.loop import TrainingRun, generator, torch_generator
 
-from .fast_training import rois_of
+from .fast_training import prepare_fast, rois_of
 from .images import ImageSide, Inputs, Objects, TrainingImages
-from .network import Shared
+from .network import RegionNetwork, Shared
 from .proposer import scale_of
-from .rpn_training import AnchorTargets, RpnBatch
-from .training import on_device
+from .rpn_training import AnchorTargets, RpnBatch, rpn_shape
+from .training import batches, on_device
+
+
+@dataclass(frozen=True)
+class JointStart:
+    """What a joint training begins with: what gives anchors, the order of the images, and how losses are weighed.
+
+    ``entry_of`` names the one image of batch ``number``, and whether it is mirrored.
+    """
+
+    targets: AnchorTargets
+    entry_of: Callable[[int], tuple[ImageSide, ...]]
+    rule: LossRule
+    norm: TargetNorm
+    pooling: RoiPooling
+
+
+def start(
+    network: RegionNetwork,
+    images: TrainingImages,
+    anchors: AnchorSettings,
+    rois: JointRoiSettings,
+    n_classes: int,
+    run: TrainingRun,
+) -> JointStart:
+    """Give a network its new heads, drawn from the run's seed, and put together what its training begins with.
+
+    StageError where no image has an anchor to learn from.
+    """
+    network.add_rpn(rpn_shape(anchors, network), torch_generator(run.seed, run.stage, "new layers of rpn"))
+    network.fit_fc6(torch_generator(run.seed, run.stage, "fc6"))
+    network.add_fast(n_classes, torch_generator(run.seed, run.stage, "new layers of fast"))
+    norm = TargetNorm.fixed(n_classes)
+    pooling = prepare_fast(network, rois, norm)
+    targets = AnchorTargets(network, images, anchors)
+    entries = targets.usable()
+    return JointStart(targets, batches(images, entries, 1, run), targets.loss_rule(entries), norm, pooling)
 
 
 @dataclass(frozen=True)

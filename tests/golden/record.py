@@ -8,6 +8,7 @@ folders, for classification.
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,10 @@ from PIL import Image
 
 from stages.graph import HEAD, KINDS
 from tests.golden.results import AT_ONCE, IN_STEPS, JOINED, RECORDED, results_of
-from tests.helpers.warm_rcnn import served
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # where no conftest.py has
+
+from warm_rcnn import served
 
 ROOT = Path(__file__).parents[2]
 _PARAMS = Path(__file__).with_name("params.yaml")

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ def _answer(client: socket.socket) -> int:
         client.close()
         os._exit(_command(argv, folder, environment, streams))
     ended = os.pidfd_open(child)
-    if ended not in select.select([ended, client], [], [])[0]:  # whoever asked is gone
+    if ended not in select.select([ended, client.fileno()], [], [])[0]:  # whoever asked is gone
         os.kill(child, signal.SIGTERM)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     client.sendall(str(status).encode())
@@ -137,7 +138,7 @@ def _command(argv: list[str], folder: str, environment: dict[str, str], streams:
             return 1
         return int(end.code or 0)
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        traceback.print_exc()
         return 1
     finally:
         sys.stdout.flush()
