@@ -7,7 +7,25 @@ from pydantic import Field, model_validator
 from stages.settings import RateDrops, Settings, require_order
 from stages.training.settings import SolverSettings
 
+# The project's own proposals, or the list that a node of another detector makes: faster/propose_1.
+Source = Annotated[str, Field(pattern=r"^(proposals|[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[a-z0-9_]+)$")]
 Rank = Annotated[int, Field(ge=1, le=4096)]  # of fc6 and fc7, which have at most 4,096 values
+
+
+class SourceSettings(Settings):
+    """Group ``regions`` of kind fast: whose proposals it is trained on and tested on (Faster R-CNN, Table 1).
+
+    Which files its nodes read, and so its dvc.yaml, follow from it: no result depends on the name.
+    """
+
+    train: Source = Field(
+        "proposals",
+        description="whose proposals it is trained on: proposals: the project's; or another detector's, as "
+        "faster/propose_1; `rcnn detector write` after a change",
+    )
+    test: Source = Field(
+        "proposals", description="and whose it finds the objects among, of test images and new ones; likewise"
+    )
 
 
 class RoiSettings(Settings):

@@ -111,9 +111,8 @@ def run(ctx: Context) -> None:
     limits: dict[str, float | None] = dict.fromkeys(dataset.classes)
     if settings.rank_factor is not None:
         limits = stored_thresholds(ctx.store, [(ctx.node.stage.name, keys)], dataset.classes, settings.rank_factor)
-    regions = "its own proposals" if proposals.stage == "propose" else "given proposals"
     summary = {
-        "detector": f"{network.network.name}, Fast R-CNN on {regions}, {maps.short_px} px",
+        "detector": f"{network.network.name}, Fast R-CNN on {_whose(ctx, proposals)}, {maps.short_px} px",
         "thresholds": limits,
         "classifier": "softmax",
         "regressed": True,
@@ -122,6 +121,14 @@ def run(ctx: Context) -> None:
         "rank_factor": settings.rank_factor,
     }
     ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
+
+
+def _whose(ctx: Context, proposals: Artifact) -> str:
+    """Word whose proposals are classified: an RPN's of this detector, of another one, or none's."""
+    if proposals.stage != "propose":
+        return "given proposals"
+    detectors = [ctx.input(name).parents[1] for name in ("proposals", "weights")]
+    return "its own proposals" if detectors[0] == detectors[1] else "another detector's proposals"
 
 
 def _key_params(settings: RoiDetectSettings) -> dict[str, Any]:

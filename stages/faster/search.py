@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.boxes.geometry import Boxes
 from stages.detections.search import IMAGE_BYTES, ProposalSearch, Report
 from stages.detections.suppression import ImageDetections
 
@@ -18,11 +19,34 @@ _MAP_BYTES = 1_100
 
 
 @dataclass(frozen=True)
-class SharedSearch:
-    """Computes the map once; regions come from an RPN on it, or by a method that looks at the pixels."""
+class RpnSearch:
+    """Proposals of another network's RPN: on a map of its own."""
 
     map_pass: MapPass
-    regions: Proposer | ProposalSearch
+    proposer: Proposer
+
+    def __call__(self, pixels: NDArray[np.uint8], digest: str) -> Boxes:
+        """Return the proposals of uint8 [H, W, 3] RGB, best first: [n, 4]."""
+        height, width = pixels.shape[:2]
+        fmap = self.map_pass(pixels, "image")
+        return self.proposer(fmap, self.map_pass.size_of(width, height), digest, training=False).boxes
+
+    def pixels_searched(self, width: int, height: int) -> int:
+        """See :class:`stages.detections.search.Search`: no method looks at the pixels."""
+        return 0
+
+    def bytes_needed(self, width: int, height: int) -> int:
+        """See :class:`stages.detections.search.Search`."""
+        size = self.map_pass.size_of(width, height)
+        return size.width * size.height * _MAP_BYTES
+
+
+@dataclass(frozen=True)
+class SharedSearch:
+    """Computes the map once; regions come from an RPN on it, or from whatever looks at the pixels."""
+
+    map_pass: MapPass
+    regions: Proposer | ProposalSearch | RpnSearch
     scorer: RoiScorer
 
     def __call__(self, pixels: NDArray[np.uint8], digest: str, report: Report) -> ImageDetections:
