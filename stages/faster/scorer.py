@@ -85,4 +85,5 @@ class RoiScorer:
 
     def kept(self, candidates: Candidates) -> ImageDetections:
         """Suppress an image's candidates, and keep its best."""
-        return detections_of(candidates, nms_iou=self._settings.nms_iou, max_per_image=self._settings.max_per_image)
+        with part("suppression"):
+            return detections_of(candidates, nms_iou=self._settings.nms_iou, max_per_image=self._settings.max_per_image)

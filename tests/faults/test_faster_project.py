@@ -18,7 +18,9 @@ from cache import Artifact, Store
 from manifests import load_dataset
 from stages.graph import KINDS
 
-DETECTORS = {"plain": "fast", "steps": "faster", "once": "joint"}
+DETECTORS = {"plain": "fast", "steps": "faster", "once": "joint", "mixed": "fast"}
+# Trained on the project's proposals as "plain" is, and tested on those of another detector's RPN.
+MIXED = {"train": "proposals", "test": "steps/propose_1"}
 NODES = {name: [one.name for one in KINDS[kind].places] for name, kind in DETECTORS.items()}
 TRAININGS = ("pretrain", "rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
 # The rest of a detector's own parameters is as `rcnn detector add` writes it.
@@ -79,6 +81,9 @@ def finished(server: StageServer, tmp_path_factory: pytest.TempPathFactory) -> P
         for group, values in _SHORT.items():
             if group in own:
                 change(project, name, group, **values)
+        if name == "mixed":
+            change(project, name, "regions", **MIXED)
+            done(server.run(project, "detector", "write"))
         said = done(server.run(project, "-d", name, "run", *NODES[name]))
         assert set(computed(said)) >= {node for node in NODES[name] if node in TRAININGS}
     return project
@@ -106,7 +111,9 @@ def test_from_the_dataset_to_the_report(finished: Path, name: str) -> None:
 def test_all_are_compared(server: StageServer, project: Path) -> None:
     done(server.run(project, "compare", *DETECTORS))
     figures = json.loads((project / "reports/comparison/comparison.json").read_text())
-    assert set(DETECTORS) <= set(re.findall(r"plain|steps|once", json.dumps(figures)))
+    assert set(DETECTORS) <= set(re.findall("|".join(DETECTORS), json.dumps(figures)))
+    seconds = figures["detectors"]["mixed"]["cost"]["seconds_per_image"]
+    assert {"conv", "rpn", "roi_detect conv", "regions"} <= seconds.keys()  # two networks' convolutions
 
 
 def test_a_second_run_computes_and_trains_nothing(server: StageServer, project: Path) -> None:
@@ -135,6 +142,24 @@ def test_another_suppression_of_detections_runs_nothing_before(server: StageServ
     counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
     assert counts.pop("roi_detect") == 3
     assert not any(counts.values()), counts
+
+
+def test_other_proposals_for_test_train_nothing(server: StageServer, finished: Path, project: Path) -> None:
+    assert weights(finished, "mixed", "fast") == weights(finished, "plain", "fast")
+    lists = [Artifact.read(finished / f"artifacts/detectors/{name}/roi_detect/manifest.json") for name in DETECTORS]
+    assert len({tuple(one.keys.values()) for one in lists}) == len(DETECTORS)
+    assert "on another detector's proposals" in lists[-1].summary["detector"]
+    assert "on its own proposals" in lists[1].summary["detector"]
+    change(project, "mixed", "regions", test="once/propose")
+    counts = computed(done(server.run(project, "-d", "mixed", "run", *NODES["mixed"])))
+    assert counts.pop("roi_detect") == 3 and not any(counts.values()), counts
+
+
+def test_proposals_of_an_rpn_are_trained_on(server: StageServer, finished: Path, project: Path) -> None:
+    change(project, "mixed", "regions", train="steps/propose_1")
+    counts = computed(done(server.run(project, "-d", "mixed", "run", *NODES["mixed"])))
+    assert (counts["pretrain"], counts["fast"], counts["roi_detect"]) == (0, 1, 3)
+    assert weights(project, "mixed", "fast") != weights(finished, "mixed", "fast")
 
 
 def test_one_more_test_image_is_computed_alone(server: StageServer, project: Path) -> None:
