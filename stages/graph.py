@@ -19,7 +19,7 @@ from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
 from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings, SourceSettings
-from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror
+from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror, check_maps
 from .faster.settings import check as check_shared
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
@@ -216,6 +216,7 @@ MAPS = Stage(
     reads={"rpn": RpnMirror, "fast": FastMirror, "network": ArithmeticSettings},
     inputs={"manifest": _MANIFEST, "weights": _weights("fast_1")},
     outputs={"manifest": "${node}/manifest.json"},
+    check=check_maps,
 )
 ROI_DETECT = Stage(
     name="roi_detect",

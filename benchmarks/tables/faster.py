@@ -150,23 +150,33 @@ def _table4(done: Sequence[Done], protocol: str) -> str:
 
 
 # All anchors, at their places: no box is moved, ranked or suppressed; of training images, too.
-_DENSE = _propose(
-    "faster",
-    100_000,
-    before_nms="null",
-    nms_iou="null",
-    train_after_nms="100000",
-    rank="random",
-    regress="false",
-)
+_DENSE = [
+    *_regions("fast", "{faster}/propose_1", "{faster}/propose_1"),
+    *_propose(
+        "faster",
+        100_000,
+        before_nms="null",
+        nms_iou="null",
+        train_after_nms="100000",
+        rank="random",
+        regress="false",
+    ),
+]
+
+
+def _scales(value: str) -> list[str]:
+    return [f"fast/roi_detect.scales_px={value}", "fast/roi_detect.scales_long_px=2000"]
+
+
 TABLE5: Mapping[str, tuple[str, str, str, float, Cell]] = {
-    "two_stage": ("RPN, unshared", "300", "1 scale", 58.7, _UNSHARED),
-    "dense_1": (
+    "two_stage": ("RPN, unshared", "300", "1 scale", 58.7, Cell([*_UNSHARED.settings, *_scales("null")], "fast")),
+    "dense_1": ("dense, all anchors", "20k", "1 scale", 53.8, Cell([*_DENSE, *_scales("null")], "fast")),
+    "dense_5": (
         "dense, all anchors",
         "20k",
-        "1 scale",
-        53.8,
-        Cell([*_regions("fast", "{faster}/propose_1", "{faster}/propose_1"), *_DENSE], "fast"),
+        "5 scales",
+        53.9,
+        Cell([*_DENSE, *_scales("[480,576,688,864,1200]")], "fast"),
     ),
 }
 

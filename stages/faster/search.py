@@ -53,14 +53,19 @@ class SharedSearch:
         """See :class:`stages.detections.search.Search`."""
         height, width = pixels.shape[:2]
         size = self.map_pass.size_of(width, height)
+        own = isinstance(self.regions, Proposer)
         report("feature map")
-        fmap = self.map_pass(pixels, "image")
+        fmap = self.map_pass(pixels, "image") if own or not self.scorer.by_scale else None
         report("looking for regions")
         if isinstance(self.regions, Proposer):
+            assert fmap is not None
             boxes = self.regions(fmap, size, digest, training=False).boxes
         else:
             boxes = self.regions(pixels, digest)
         report("scoring")
+        if self.scorer.by_scale:
+            return self.scorer.kept(self.scorer.candidates_at_scales(self.map_pass, pixels, boxes, "image"))
+        assert fmap is not None
         return self.scorer(fmap, size, boxes, width, height)
 
     def pixels_searched(self, width: int, height: int) -> int:
@@ -69,6 +74,7 @@ class SharedSearch:
 
     def bytes_needed(self, width: int, height: int) -> int:
         """See :class:`stages.detections.search.Search`."""
-        size = self.map_pass.size_of(width, height)
+        sizes = [self.map_pass.size_of(width, height), *self.scorer.sizes_of(width, height)]
         given = 0 if isinstance(self.regions, Proposer) else self.regions.bytes_needed(width, height)
-        return max(given, width * height * IMAGE_BYTES) + size.width * size.height * _MAP_BYTES
+        largest = max(size.width * size.height for size in sizes)
+        return max(given, width * height * IMAGE_BYTES) + largest * _MAP_BYTES

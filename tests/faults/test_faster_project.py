@@ -162,6 +162,14 @@ def test_proposals_of_an_rpn_are_trained_on(server: StageServer, finished: Path,
     assert weights(project, "mixed", "fast") != weights(finished, "mixed", "fast")
 
 
+def test_several_scales_at_test_train_nothing(server: StageServer, finished: Path, project: Path) -> None:
+    for name in ("plain", "once"):
+        change(project, name, "roi_detect", scales_px=[96, 160, 480])
+        counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
+        assert counts.pop("roi_detect") == 3 and not any(counts.values()), counts
+        compared(project, name)
+
+
 def test_one_more_test_image_is_computed_alone(server: StageServer, project: Path) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     params["scenes"]["n_test"] += 1
@@ -206,20 +214,25 @@ def test_stage_by_stage_gives_the_bits_of_one_process(server: StageServer, finis
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, name: str) -> None:
+def compared(project: Path, name: str) -> None:
+    """The detector, loaded, finds what the pipeline found."""
     from rcnn import Detector
 
-    dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
-    found = Artifact.read(finished / f"artifacts/detectors/{name}/roi_detect/manifest.json")
-    store, detector = Store(finished / "artifacts"), Detector.load(finished, name=name)
+    dataset = load_dataset(project / "artifacts/manifest/manifest.json")
+    found = Artifact.read(project / f"artifacts/detectors/{name}/roi_detect/manifest.json")
+    store, detector = Store(project / "artifacts"), Detector.load(project, name=name)
     for record in dataset.split("test"):
         stored = store.get(found.stage, found.keys[record.id]).arrays
-        here = detector(finished / "artifacts/datasets/scenes" / record.file_name, min_score=-np.inf)
+        here = detector(project / "artifacts/datasets/scenes" / record.file_name, min_score=-np.inf)
         order = np.argsort(-stored["bbox.scores"], kind="stable")
         assert len(here) == len(order) > 0
         np.testing.assert_allclose([d.score for d in here], stored["bbox.scores"][order], atol=1e-5)
         np.testing.assert_allclose([d.box for d in here], stored["bbox.boxes"][order], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, name: str) -> None:
+    compared(finished, name)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +251,13 @@ def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, 
         ("steps", "rpn", {"centres": "authors"}, ["rpn_1"], "rpn.centres: authors are 16 px apart"),
         ("plain", "maps", {"layer": "classifier.2"}, ["fast"], "classifier.2 of network small is no feature map"),
         ("plain", "maps", {"frozen": "classifier.2"}, ["fast"], "maps.frozen: classifier.2 does not come before"),
+        (
+            "steps",
+            "roi_detect",
+            {"scales_px": [96, 160]},
+            ["maps"],
+            "roi_detect.scales_px: a detector of kind faster stores",
+        ),
         ("plain", "roi_detect", {"svd": [0, 5]}, ["roi_detect"], "roi_detect.svd.0 = 0"),
         ("plain", "fast", {"lr": 10}, ["fast"], "became nan at iteration"),
         ("steps", "maps", {"short_px": 128}, ["rpn_2"], "maps of another short_px than this step's; run `dvc repro`"),
