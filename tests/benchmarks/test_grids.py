@@ -66,15 +66,16 @@ def set_by_hand(project: Path, made: Plan) -> dict[str, Any]:
     """What the settings make of each params.yaml, as ``dvc exp run -S`` sets them; AssertionError for unknown ones."""
     documents: dict[str, Any] = {}
     for setting in made.settings:
-        file, colon, rest = setting.for_dvc.rpartition(":") if "params.yaml:" in setting.for_dvc else ("", "", "")
-        name, _, value = (rest if colon else setting.for_dvc).partition("=")
-        file = file or "params.yaml"
+        written = setting.for_dvc if "params.yaml:" in setting.for_dvc else f"params.yaml:{setting.for_dvc}"
+        file, _, assignment = written.partition(":")
+        name, _, value = assignment.partition("=")
         document = documents.setdefault(file, yaml.safe_load((project / file).read_text(encoding="utf-8")))
         *groups, last = name.split(".")
-        for group in groups:
-            document = document[group]
-        assert last in document, setting
-        document[last] = yaml.safe_load(value)
+        group: Any = document
+        for one in groups:
+            group = group[one]
+        assert last in group, setting
+        group[last] = yaml.safe_load(value)
     return documents
 
 

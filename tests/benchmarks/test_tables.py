@@ -111,7 +111,7 @@ def test_further_settings_go_where_they_belong() -> None:
 
 
 def test_table_1_stands_in_the_papers_order() -> None:
-    cells = [done(row, "map", paper, {}, 250.4) for row, (*_, paper, _) in reversed(TABLE1.items())]
+    cells = [done(row, "map", paper, {}, 250.4) for row, (*_, paper, _) in reversed(list(TABLE1.items()))]
     lines = lines_of(GRIDS["faster1"].table(cells, "voc2007"))
     assert [line[0] for line in lines[2:]] == list(TABLE1) and len(TABLE1) == 14
     assert all(line[5] == line[6] and line[4] == "250" for line in lines[2:])
