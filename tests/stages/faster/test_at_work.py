@@ -15,6 +15,7 @@ from stages.fast.settings import RoiDetectSettings
 from stages.faster.maps import MapPass, as_input, described
 from stages.faster.network import RegionNetwork
 from stages.faster.proposer import Proposer
+from stages.faster.roi_detect_stage import _key_params as key_params
 from stages.faster.scorer import RoiScorer
 from stages.faster.search import RpnSearch, SharedSearch
 from stages.faster.settings import MapsSettings
@@ -240,3 +241,15 @@ def test_limits_of_training_images_and_a_random_rank(network: RegionNetwork) -> 
     for seed, digest in ((1, "0"), (0, "1")):
         other = Proposer(network, random, seed, "cpu")(fmap, SIZE, digest * 64, training=True).boxes
         assert other.shape != drawn[0].shape or not np.array_equal(other, drawn[0])
+
+
+def test_keys_name_scales_only_where_there_are_several() -> None:
+    """So that every object made before there were any is found."""
+    without = key_params(DETECT)
+    assert without == {"score_floor": 0.05, "nms_iou": 0.3, "max_per_image": 100, "svd": None, "by_rank": False}
+    assert key_params(DETECT.model_copy(update={"scales_long_px": 1000})) == without
+    several = [
+        DETECT.model_copy(update={"scales_px": scales, "scales_long_px": longest})
+        for scales, longest in (((480,), 2000), ((480, 576), 2000), ((480,), 1000))
+    ]
+    assert len({str(key_params(one)) for one in several}) == 3
