@@ -39,7 +39,7 @@ from .executor import Executor, Runner, Tally
 from .graph import nodes_before
 from .lists import Lists, NewLists
 from .local import LocalRunner
-from .params import Params
+from .params import Params, read_kind
 from .progress import Reporter
 from .read_only import require_all
 from .timings import read_timings
@@ -119,9 +119,10 @@ class RunContext:
         return {name: _plain(_at(self._params, name)) for name in names}
 
     def _read_by_all(self) -> set[str]:
-        """Groups that lead to this node: those of the stages before it, without the built-in dataset's."""
+        """Groups that lead to this node: the kind's, and those of the stages before it but the built-in dataset's."""
         before = [self.nodes[name] for name in nodes_before(self.node.name, self.nodes, self._params.dataset)]
-        return {group for node in before if node.name != "scenes" for group in node.stage.settings}
+        stages = {group for node in before if node.name != "scenes" for group in node.stage.settings}
+        return stages | read_kind(self.layout).settings.keys()
 
     def work_dir(self) -> Path:
         folder = self.layout.checkpoints(self.node.name)

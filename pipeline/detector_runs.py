@@ -9,8 +9,8 @@ from cache.listing import summarise
 from stages.contract import DetectorRun
 
 from .detectors import Layout
-from .graph import OBJECT_LISTS, final_detections, nodes_of
-from .params import load_params, read_kind
+from .graph import OBJECT_LISTS, final_detections, nodes_of, passed_nodes
+from .params import load_params, own_groups, read_kind
 from .timings import read_timings
 
 
@@ -25,18 +25,18 @@ def _detector_run(layout: Layout, nbytes: int | None) -> DetectorRun:
     kind, params = read_kind(layout), load_params(layout)
     path = final_detections(layout.name)
     own = {one.name: one for one in kind.places}
-    head = {name: timing for name, timing in read_timings(Layout(layout.project)).items() if name in kind.test_nodes}
-    groups = [group for one in kind.places for group in one.stage.settings]
+    passed = passed_nodes(layout, params)
+    others = {node: timing for of, node in passed if of != layout and (timing := read_timings(of).get(node))}
     return DetectorRun(
         name=layout.name,
         kind=kind.name,
         detections=Artifact.read(layout.project / path),
         regions=Artifact.read(layout.project / nodes_of(layout, params)["evaluate"].inputs["proposals"]),
-        timings=head | {name: timing for name, timing in read_timings(layout).items() if name in own},
-        test_nodes=kind.test_nodes,
+        timings=others | {name: timing for name, timing in read_timings(layout).items() if name in own},
+        test_nodes=[node for _, node in passed],
         trained_nodes=[one.name for one in kind.places if one.stage.trained],
         disk_bytes=nbytes,
-        parameters={group: params.groups.groups[group].model_dump(mode="json") for group in groups},
+        parameters={group: params.groups.groups[group].model_dump(mode="json") for group in own_groups(kind)},
         digests={path: digest_file(layout.project / path)},
     )
 

@@ -14,7 +14,7 @@ from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, at
 
 from .detectors import Layout, detector_names
 from .graph import comparing, nodes_of
-from .params import SHARED, Params, load_params, read_kind
+from .params import SHARED, Params, load_params, own_groups, read_kind
 
 _WRITTEN = "# Written by `rcnn detector write` from stages/graph.py; edit that page, not this file.\n"
 _ROOT_HEAD = (
@@ -153,8 +153,9 @@ def _all_read(layout: Layout, node: Node) -> Iterator[str]:
     """Name every group that a node that shows all of its detector's parameters depends on."""
     kind = KINDS[ROOT] if layout.is_root else read_kind(layout)
     yield from ("dataset", "seed")
-    for one in (*HEAD[1:], *kind.places):
+    for one in HEAD[1:]:
         yield from one.stage.settings
+    yield from own_groups(kind)
 
 
 def _list(key: str, entries: Iterable[str]) -> list[str]:

@@ -9,7 +9,21 @@ from cache.text import nearest
 from stages.contract import Node
 from stages.detections.saved import detector_input
 from stages.detections.settings import CombineSettings
-from stages.graph import CLASSIFICATION, COMBINE, COMPARISON, HEAD, KINDS, ROOT, Kind, Place, at, place
+from stages.fast.settings import SourceSettings
+from stages.graph import (
+    CLASSIFICATION,
+    COMBINE,
+    COMPARISON,
+    HEAD,
+    KINDS,
+    OWN_PROPOSALS,
+    PROPOSE,
+    ROOT,
+    Kind,
+    Place,
+    at,
+    place,
+)
 
 from .detectors import Layout, detector_names
 from .params import Params, read_kind
@@ -25,13 +39,69 @@ def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:
 def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:
     """Return a detector's nodes by name, the shared head's first, in running order."""
     kind = read_kind(layout)
-    nodes = {one.name: at(one, layout.name) for one in places_of(kind, is_root=layout.is_root)}
+    regions = regions_of(layout, params)
+    nodes = {one.name: at(one, layout.name, regions) for one in places_of(kind, is_root=layout.is_root)}
     if kind.detections is None:
         joined = params.groups.of("combine", CombineSettings).detectors
         nodes["combine"] = _joining(nodes["combine"], layout, joined)
     if layout.is_root:
         nodes["compare"] = comparing(detector_names(layout.project))
     return MappingProxyType(nodes)
+
+
+def regions_of(layout: Layout, params: Params) -> SourceSettings | None:
+    """Return whose proposals a detector takes, where its kind leaves that to a parameter.
+
+    ParamsError naming the parameter where there is no such detector, or it has no such node.
+    """
+    if "regions" not in read_kind(layout).settings:
+        return None
+    found = params.groups.of("regions", SourceSettings)
+    for parameter, source in found:
+        if source != OWN_PROPOSALS:
+            _check_source(layout, f"{layout.params_file}: regions.{parameter} = {source!r}", source)
+    return found
+
+
+def _check_source(layout: Layout, what: str, source: str) -> None:
+    name, _, node = source.partition("/")
+    others = [one for one in detector_names(layout.project) if one not in (ROOT, layout.name)]
+    if name not in others:
+        raise ParamsError(
+            f"{what}: there is no other detector {name!r}{nearest(name, others)}; there are: "
+            f"{', '.join(others) or 'none'}; or `{OWN_PROPOSALS}`, the project's"
+        )
+    kind = read_kind(Layout(layout.project, name))
+    proposing = [one.name for one in kind.places if one.stage is PROPOSE]
+    if node not in proposing:
+        there = ", ".join(f"{name}/{one}" for one in proposing) or f"none, since it is of kind {kind.name}"
+        raise ParamsError(f"{what}: {name} has no such proposals; it has: {there}")
+
+
+def passed_nodes(layout: Layout, params: Params) -> list[tuple[Layout, str]]:
+    """Return the nodes that a new image passes, in order, each with whose it is.
+
+    What finds its regions is the shared head's, or another detector's where that one's proposals are taken.
+    """
+    kind, regions = read_kind(layout), regions_of(layout, params)
+    own = {one.name for one in kind.places}
+    passed = []
+    for node in kind.test_nodes:
+        if node in own:
+            passed.append((layout, node))
+        else:
+            passed += _proposing(layout.project, OWN_PROPOSALS if regions is None else regions.test)
+    return passed
+
+
+def _proposing(project: Path, source: str) -> list[tuple[Layout, str]]:
+    """Return the nodes that an image passes for the proposals that ``source`` names."""
+    name, _, node = source.partition("/")
+    if not node:
+        return [(Layout(project), name)]
+    of = Layout(project, name)
+    place = next(one for one in read_kind(of).places if one.name == node)
+    return [(of, one) for one in ([node] if "maps" in place.lacks else ["maps", node])]
 
 
 def node_named(name: str, nodes: Mapping[str, Node]) -> Node:

@@ -92,7 +92,7 @@ SHARED = (*Params.model_fields, *(group for one in HEAD for group in one.stage.s
 
 def own_groups(kind: Kind) -> dict[str, type[Settings]]:
     """Return the groups of a kind's own stages, in running order, by name."""
-    groups: dict[str, type[Settings]] = {}
+    groups: dict[str, type[Settings]] = dict(kind.settings)
     for one in kind.places:
         for name, model in one.stage.settings.items():
             if name in SHARED or groups.get(name, model) is not model:

@@ -21,12 +21,12 @@ from stages.detections.search import ProposalSearch, RegionSearch, Report, Searc
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import Detection
 from stages.detections.thresholds import natural_boundary
-from stages.fast.settings import RoiDetectSettings
+from stages.fast.settings import RoiDetectSettings, SourceSettings
 from stages.faster.maps import MapPass
-from stages.faster.network import RegionNetwork, load_regions
+from stages.faster.network import load_regions
 from stages.faster.proposer import Proposer
 from stages.faster.scorer import RoiScorer
-from stages.faster.search import SharedSearch
+from stages.faster.search import RpnSearch, SharedSearch
 from stages.faster.settings import MapsSettings
 from stages.features.crops import Extractor
 from stages.features.method import extractor_of
@@ -167,21 +167,28 @@ class _Files:
     @cached_property
     def kind(self) -> Kind:
         """What its params.yaml says that it is; StageError where there is no such detector."""
+        return self._said[0]
+
+    @cached_property
+    def _said(self) -> tuple[Kind, SourceSettings]:
+        """What its params.yaml says: its kind, and whose proposals it takes where that is for it to say."""
         if self.name == ROOT:
-            return KINDS[ROOT]
+            return KINDS[ROOT], SourceSettings()
         path = self.project / "detectors" / self.name / "params.yaml"
         try:
-            return KINDS[yaml.safe_load(path.read_text(encoding="utf-8"))["kind"]]
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return KINDS[document["kind"]], SourceSettings.model_validate(document.get("regions") or {})
         except FileNotFoundError:
             raise StageError(
                 f"{self.project}: has no detector {self.name!r}; `rcnn detector ls` lists those there are"
             ) from None
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-            raise StageError(f"{path}: does not say which kind of detector it is ({error}); mend the file") from None
+            why = " ".join(str(error).split())
+            raise StageError(f"{path}: does not say which kind of detector it is ({why}); mend the file") from None
 
     def node(self, name: str) -> Node:
         """Return one of its nodes, or of those that all detectors share."""
-        return at(next(one for one in (*HEAD, *self.kind.places) if one.name == name), self.name)
+        return at(next(one for one in (*HEAD, *self.kind.places) if one.name == name), self.name, self._said[1])
 
     def of(self, node: str, output: str) -> Path:
         """Return the path of a node's output."""
@@ -235,23 +242,29 @@ def _shared(files: _Files, device: str) -> _Parts:
     network = load_regions(files.read_by("roi_detect", "weights"))
     dataset = load_dataset(files.of("manifest", "manifest"))
     proposals = Artifact.read(files.read_by("roi_detect", "proposals"))
-    regions: Proposer | ProposalSearch
+    regions: Proposer | ProposalSearch | RpnSearch
     if proposals.stage == "propose":
-        own = ProposeSettings.model_validate(proposals.params["propose"])
-        regions = Proposer(_rpn_of(files), own, int(proposals.params["seed"]), device, dtype)
+        regions = _proposing(files, proposals, device)
     else:
         regions = _proposal_search(files.read_by("roi_detect", "proposals"))
     search = SharedSearch(MapPass(network, maps, device, dtype), regions, RoiScorer(network, settings, device, dtype))
     return _parts(search, files, detect, dataset)
 
 
-def _rpn_of(files: _Files) -> RegionNetwork:
-    """Return the network whose proposals are classified: that of the node whose list ``roi_detect`` reads."""
-    read = files.read_by("roi_detect", "proposals")
-    node = next(
-        one.name for one in files.kind.places if one.stage.name == "propose" and files.of(one.name, "manifest") == read
-    )
-    return load_regions(files.read_by(node, "weights"))
+def _proposing(files: _Files, made: Artifact, device: str) -> Proposer | RpnSearch:
+    """Return the RPN whose list ``roi_detect`` reads, with the parameters of the list: this detector's or another's."""
+    path = files.read_by("roi_detect", "proposals").relative_to(files.project)
+    name, node = path.parts[-3:-1]
+    own = ProposeSettings.model_validate(made.params["propose"])
+    dtype = ArithmeticSettings(dtype=made.params["network.dtype"]).dtype
+    of = files if name == files.name else _Files(files.project, name)
+    if of is not files:
+        of.made_with(node, "weights")
+    network = load_regions(of.read_by(node, "weights"))
+    proposer = Proposer(network, own, int(made.params["seed"]), device, dtype)
+    if of is files:
+        return proposer
+    return RpnSearch(MapPass(network, MapsSettings.model_validate(made.params["maps"]), device, dtype), proposer)
 
 
 def _parts(search: Search, files: _Files, detect: Artifact, dataset: Dataset) -> _Parts:

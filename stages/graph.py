@@ -18,8 +18,8 @@ from .classification.settings import ClassifySettings, ClassifySvmSettings
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
-from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
-from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror
+from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings, SourceSettings
+from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror, check_maps
 from .faster.settings import check as check_shared
 from .features.settings import FeaturesSettings, RegionSettings, check_layers
 from .finetune.settings import FinetuneSettings
@@ -40,6 +40,7 @@ ROOT = "rcnn"  # the detector of the project's own dvc.yaml and params.yaml
 DATASET = "artifacts/datasets/${dataset}"
 _MANIFEST = "artifacts/manifest/manifest.json"
 _PROPOSALS = "artifacts/proposals/manifest.json"
+OWN_PROPOSALS = "proposals"  # the project's, where a parameter of group regions may name another detector's
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
 
 
@@ -215,6 +216,7 @@ MAPS = Stage(
     reads={"rpn": RpnMirror, "fast": FastMirror, "network": ArithmeticSettings},
     inputs={"manifest": _MANIFEST, "weights": _weights("fast_1")},
     outputs={"manifest": "${node}/manifest.json"},
+    check=check_maps,
 )
 ROI_DETECT = Stage(
     name="roi_detect",
@@ -326,21 +328,25 @@ class Place:
         name: the node's.
         lacks: the optional inputs that it has not there.
         reads: other paths of some of its inputs than the stage's own.
+        regions: the parameter of group ``regions`` that says whose proposals it reads; "": no parameter does.
     """
 
     stage: Stage
     name: str
     lacks: frozenset[str] = frozenset()
     reads: Mapping[str, str] = field(default_factory=dict)
+    regions: str = ""
 
 
-def place(stage: Stage, name: str = "", *, lacks: frozenset[str] = frozenset(), **reads: str) -> Place:
+def place(
+    stage: Stage, name: str = "", *, lacks: frozenset[str] = frozenset(), regions: str = "", **reads: str
+) -> Place:
     """Put a stage into a graph, under its own name unless another is given; ``reads`` are paths by input's name."""
     if not lacks <= stage.optional:
         raise TypeError(f"stage {stage.name} cannot do without {', '.join(sorted(lacks - stage.optional))}")
     if not reads.keys() <= stage.inputs.keys():
         raise TypeError(f"stage {stage.name} reads no {', '.join(sorted(reads.keys() - stage.inputs.keys()))}")
-    return Place(stage, name or stage.name, lacks, reads)
+    return Place(stage, name or stage.name, lacks, reads, regions)
 
 
 @dataclass(frozen=True)
@@ -351,6 +357,7 @@ class Kind:
         places: its own nodes, in running order.
         detections: the node that lists its detections before any combining; None for a kind that only joins others.
         test_nodes: the nodes that a new image passes, in order.
+        settings: groups of parameters that are no stage's: they say which files its nodes read.
     """
 
     name: str
@@ -358,6 +365,7 @@ class Kind:
     places: tuple[Place, ...]
     detections: str | None
     test_nodes: tuple[str, ...]
+    settings: Mapping[str, type[Settings]] = field(default_factory=dict)
 
 
 HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
@@ -373,22 +381,23 @@ _BY_REGION = (
 _JOINED = (place(COMBINE, lacks=COMBINE.optional), place(EVALUATE), place(REPORT, lacks=REPORT.optional))
 
 
-def _scored(proposals: str, *trained: str) -> tuple[Place, ...]:
-    """Place what follows ``roi_detect``: whose ``proposals`` recall is measured of, whose curves are shown."""
+def _scored(proposals: str, *trained: str, regions: str = "") -> tuple[Place, ...]:
+    """Place what follows ``roi_detect``: whose ``proposals`` recall is measured of (``regions``: the parameter that
+    says so), whose curves are shown."""
     lacks = _MODELS | (_REGION_CURVES | _SHARED_CURVES) - {"pretrain", *trained}
     return (
         place(COMBINE, detect=_list("roi_detect")),
-        place(EVALUATE, proposals=proposals),
-        place(REPORT, lacks=lacks, proposals=proposals),
+        place(EVALUATE, proposals=proposals, regions=regions),
+        place(REPORT, lacks=lacks, proposals=proposals, regions=regions),
     )
 
 
 _NO_MAPS = frozenset({"maps"})
 _FAST = (
     place(PRETRAIN),
-    place(FAST, lacks=_NO_MAPS),
-    place(ROI_DETECT, lacks=_NO_MAPS),
-    *_scored(_PROPOSALS, "fast"),
+    place(FAST, lacks=_NO_MAPS, regions="train"),
+    place(ROI_DETECT, lacks=_NO_MAPS, regions="test"),
+    *_scored(_PROPOSALS, "fast", regions="test"),
 )
 _FASTER = (
     place(PRETRAIN),
@@ -430,6 +439,7 @@ _KINDS = (
         _FAST,
         detections="roi_detect",
         test_nodes=("proposals", "roi_detect"),
+        settings={"regions": SourceSettings},
     ),
     Kind(
         "faster",
@@ -458,8 +468,17 @@ _PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICAT
 STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
 
 
-def at(one: Place, detector: str = ROOT) -> Node:
-    """Return the node with the paths that it has in this detector."""
+def proposals_of(source: str) -> str:
+    """Return the path, below the project, of the proposals that a parameter of group ``regions`` names."""
+    detector, _, node = source.partition("/")
+    return f"artifacts/detectors/{detector}/{node}/manifest.json" if node else _PROPOSALS
+
+
+def at(one: Place, detector: str = ROOT, regions: SourceSettings | None = None) -> Node:
+    """Return the node with the paths that it has in this detector; ``regions``: whose proposals it reads, if it says.
+
+    Without ``regions`` a node whose proposals these parameters choose has the project's.
+    """
     is_root = detector == ROOT
     artifacts = "artifacts" if is_root else f"artifacts/detectors/{detector}"
     folders = {
@@ -474,6 +493,8 @@ def at(one: Place, detector: str = ROOT) -> Node:
             yield name, folders.get(first, first) + slash + rest
 
     inputs = {name: path for name, path in paths({**one.stage.inputs, **one.reads}) if name not in one.lacks}
+    if one.regions and regions is not None:
+        inputs["proposals"] = proposals_of(getattr(regions, one.regions))
     return Node(one.name, one.stage, inputs, dict(paths(one.stage.outputs)))
 
 

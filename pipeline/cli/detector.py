@@ -14,11 +14,11 @@ from cache.errors import ParamsError
 from cache.text import format_table
 from pipeline.detectors import Layout, check_new_name, detector_names, kind_named, layout_of
 from pipeline.dvc_files import write_all
-from pipeline.graph import nodes_of
+from pipeline.graph import nodes_of, regions_of
 from pipeline.params import load_params, own_groups, read_kind
 from pipeline.params_init.text import with_values
 from stages.detections.saved import saved_names
-from stages.graph import KINDS, ROOT, SAVED, Kind
+from stages.graph import KINDS, OWN_PROPOSALS, ROOT, SAVED, Kind
 
 
 @click.group()
@@ -91,6 +91,8 @@ def remove(project: Path, name: str, delete: bool) -> None:
     for other in detector_names(project):
         if other != name and name in _joined_by(Layout(project, other)):
             raise ParamsError(f"{name}: is joined by the detector {other}; remove that one first, or edit its combine")
+        if other != name and name in _proposed_by(Layout(project, other)):
+            raise ParamsError(f"{name}: the detector {other} takes its proposals; edit the regions of that one first")
     folders = [folder for folder in (layout.folder, layout.artifacts, layout.reports) if folder.exists()]
     for folder in folders:
         if delete:
@@ -105,7 +107,7 @@ def remove(project: Path, name: str, delete: bool) -> None:
 @detector.command()
 @click.pass_obj
 def write(project: Path) -> None:
-    """Write every dvc.yaml anew, after params.yaml's combine.detectors or the program's stages have changed."""
+    """Write every dvc.yaml anew, after combine.detectors, a detector's regions or the program's stages have changed."""
     written = write_all(project)
     for path in written:
         click.echo(f"wrote {path}")
@@ -119,6 +121,16 @@ def _joined_by(layout: Layout) -> tuple[str, ...]:
     except ParamsError:
         return ()
     return tuple(name.removeprefix("detector.") for name in nodes["combine"].inputs if name.startswith("detector."))
+
+
+def _proposed_by(layout: Layout) -> set[str]:
+    """Name the other detectors whose proposals this one takes."""
+    try:
+        regions = regions_of(layout, load_params(layout))
+    except ParamsError:
+        return set()
+    sources = [] if regions is None else [source for _, source in regions]
+    return {source.partition("/")[0] for source in sources if source != OWN_PROPOSALS}
 
 
 def _score(layout: Layout) -> str:

@@ -1,13 +1,32 @@
 """Parameters of groups ``fast`` and ``roi_detect``: Fast R-CNN's training on regions, and its detections."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from stages.settings import RateDrops, Settings, require_order
+from stages.settings import RateDrops, Settings, distinct, require_order
 from stages.training.settings import SolverSettings
 
+# The project's own proposals, or the list that a node of another detector makes: faster/propose_1.
+Source = Annotated[str, Field(pattern=r"^(proposals|[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[a-z0-9_]+)$")]
+Side = Annotated[int, Field(ge=16, le=8192)]
 Rank = Annotated[int, Field(ge=1, le=4096)]  # of fc6 and fc7, which have at most 4,096 values
+
+
+class SourceSettings(Settings):
+    """Group ``regions`` of kind fast: whose proposals it is trained on and tested on (Faster R-CNN, Table 1).
+
+    Which files its nodes read, and so its dvc.yaml, follow from it: no result depends on the name.
+    """
+
+    train: Source = Field(
+        "proposals",
+        description="whose proposals it is trained on: proposals: the project's; or another detector's, as "
+        "faster/propose_1; `rcnn detector write` after a change",
+    )
+    test: Source = Field(
+        "proposals", description="and whose it finds the objects among, of test images and new ones; likewise"
+    )
 
 
 class RoiSettings(Settings):
@@ -65,6 +84,14 @@ class FastSettings(SolverSettings, RoiSettings):
     )
 
 
+class ScalesSettings(Settings):
+    """The parameter of group ``roi_detect`` that says whether one map of an image is enough."""
+
+    whole: ClassVar[bool] = False
+
+    scales_px: tuple[int, ...] | None = None
+
+
 class RoiDetectSettings(Settings):
     """Group ``roi_detect``: what of the scored regions becomes a detection; py-faster-rcnn's test."""
 
@@ -81,6 +108,17 @@ class RoiDetectSettings(Settings):
         le=10**6,
         description="a class keeps scores down to rank rank_factor x images over the whole split, R-CNN's rule (40; "
         "also the authors' MATLAB program); null: no such limit",
+    )
+    scales_px: Annotated[tuple[Side, ...], AfterValidator(distinct)] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="shorter sides of the image at which maps are computed, each region looked at on the one where "
+        "its area is nearest to 224 x 224 px (Fast R-CNN, 5 scales: [480, 576, 688, 864, 1200]); null: on the one of "
+        "maps.short_px; not for kind faster, which stores that one",
+    )
+    scales_long_px: Side = Field(
+        2000, description="but the longer side at most this (Fast R-CNN, 5 scales); of no effect where there are none"
     )
     svd: tuple[Rank, Rank] | None = Field(
         None,

@@ -72,13 +72,14 @@ class MapPass:
         """The size at which an image of this width and height goes through the network."""
         return scaled_size(width, height, self._settings.short_px, self._settings.long_px)
 
-    def __call__(self, pixels: NDArray[np.uint8], image: str) -> Tensor:
+    def __call__(self, pixels: NDArray[np.uint8], image: str, at: ScaledSize | None = None) -> Tensor:
         """The map of uint8 [H, W, 3] RGB, rounded to ``maps.storage``: [1, y, x, c] on the device.
 
-        StageError naming the image where the map has no cell, is not a number or does not fit the storage.
+        ``at``: the size to which the image is scaled; None: that of ``maps``. StageError naming the image where the
+        map has no cell, is not a number or does not fit the storage.
         """
         height, width = pixels.shape[:2]
-        size = self.size_of(width, height)
+        size = self.size_of(width, height) if at is None else at
         scaled = network_image(pixels, self._spec, size)
         with torch.inference_mode(), deterministic(self.device):
             ready = torch.from_numpy(scaled).to(self.device, self._dtype)

@@ -13,7 +13,9 @@ from typing import Any
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import StageError
 from manifests import ImageRecord
+from stages.boxes.geometry import Boxes
 from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
+from stages.detections.suppression import Candidates
 from stages.detections.thresholds import stored_thresholds
 from stages.fast.settings import RoiDetectSettings
 from stages.networks.settings import ArithmeticSettings
@@ -60,12 +62,7 @@ class RoiDetectCompute(Compute):
         """The image's detections."""
         record = task.image
         boxes = self.store.get(self.proposals, task.reads[self.proposals], ["boxes"]).arrays["boxes"]
-        if self.has_maps:
-            fmap: Any = self.store.get(STAGE, task.reads[STAGE], [AS_IT_IS]).arrays[AS_IT_IS]
-        else:
-            fmap = self.map_pass(self.read_image(record), record.file_name)
-        size = self.map_pass.size_of(record.width, record.height)
-        found = self.scorer.candidates(fmap, size, boxes, record.width, record.height)
+        found = self._candidates(task, boxes)
         kept = self.scorer.kept(found)
         attrs: dict[str, Any] = {
             **image_attrs(record, len(kept.bbox)),
@@ -75,6 +72,18 @@ class RoiDetectCompute(Compute):
             "regressed": True,
         }
         return Payload({**kept.arrays(), **found.arrays()}, attrs, "hdf5")
+
+    def _candidates(self, task: ImageTask, boxes: Boxes) -> Candidates:
+        """The image's scored regions, on its stored map, on one computed, or on one of each scale."""
+        record = task.image
+        if self.scorer.by_scale:  # of a node without maps: the parameters are checked
+            return self.scorer.candidates_at_scales(self.map_pass, self.read_image(record), boxes, record.file_name)
+        if self.has_maps:
+            fmap: Any = self.store.get(STAGE, task.reads[STAGE], [AS_IT_IS]).arrays[AS_IT_IS]
+        else:
+            fmap = self.map_pass(self.read_image(record), record.file_name)
+        size = self.map_pass.size_of(record.width, record.height)
+        return self.scorer.candidates(fmap, size, boxes, record.width, record.height)
 
 
 def run(ctx: Context) -> None:
@@ -111,9 +120,9 @@ def run(ctx: Context) -> None:
     limits: dict[str, float | None] = dict.fromkeys(dataset.classes)
     if settings.rank_factor is not None:
         limits = stored_thresholds(ctx.store, [(ctx.node.stage.name, keys)], dataset.classes, settings.rank_factor)
-    regions = "its own proposals" if proposals.stage == "propose" else "given proposals"
+    scales = ", ".join(map(str, settings.scales_px or [maps.short_px]))
     summary = {
-        "detector": f"{network.network.name}, Fast R-CNN on {regions}, {maps.short_px} px",
+        "detector": f"{network.network.name}, Fast R-CNN on {_whose(ctx, proposals)}, {scales} px",
         "thresholds": limits,
         "classifier": "softmax",
         "regressed": True,
@@ -124,9 +133,18 @@ def run(ctx: Context) -> None:
     ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)
 
 
+def _whose(ctx: Context, proposals: Artifact) -> str:
+    """Word whose proposals are classified: an RPN's of this detector, of another one, or none's."""
+    if proposals.stage != "propose":
+        return "given proposals"
+    detectors = [ctx.input(name).parents[1] for name in ("proposals", "weights")]
+    return "its own proposals" if detectors[0] == detectors[1] else "another detector's proposals"
+
+
 def _key_params(settings: RoiDetectSettings) -> dict[str, Any]:
     """The parameters that an image's object depends on: of the dataset-wide rule only whether there is one."""
-    params = settings.model_dump(mode="json", exclude={"rank_factor"})
+    scales = set() if settings.scales_px else {"scales_px", "scales_long_px"}
+    params = settings.model_dump(mode="json", exclude={"rank_factor", *scales})
     return {**params, "by_rank": settings.rank_factor is not None}
 
 

@@ -10,17 +10,19 @@ from torch import Tensor
 
 from cache import digest_array, digest_json
 from cache.errors import StageError
+from stages.boxes.geometry import Boxes
 from stages.detections.suppression import Candidates, ImageDetections
 from stages.fast.detections import candidates_of, detections_of
 from stages.fast.head import FastHead, roi_scores
-from stages.fast.images import ScaledSize
+from stages.fast.images import ScaledSize, scaled_size
 from stages.fast.rois import TargetNorm
+from stages.fast.scales import nearest_scales
 from stages.fast.settings import RoiDetectSettings
 from stages.fast.svd import compressed
 from stages.networks.forward import deterministic, device_of, in_precision
 from stages.stopwatch import part
 
-from .maps import as_input
+from .maps import MapPass, as_input
 from .network import RegionNetwork
 
 MAX_PER_CLASS = 100  # that enter suppression by R-CNN's rule (``rank_factor``)
@@ -52,6 +54,16 @@ class RoiScorer:
         own = compressed(head, settings.svd) if settings.svd else copy.deepcopy(head)
         self._head = own.eval().requires_grad_(False).to(self.device)
 
+    @property
+    def by_scale(self) -> bool:
+        """Whether it looks at regions at several scales, with maps of its own (:meth:`candidates_at_scales`)."""
+        return self._settings.scales_px is not None
+
+    def sizes_of(self, width: int, height: int) -> list[ScaledSize]:
+        """The sizes at which it looks at an image of this width and height; none unless :attr:`by_scale`."""
+        scales, longest = self._settings.scales_px or (), self._settings.scales_long_px
+        return [scaled_size(width, height, scale, longest) for scale in scales]
+
     def candidates(
         self, fmap: Tensor | NDArray[Any], size: ScaledSize, boxes: NDArray[np.floating], width: int, height: int
     ) -> Candidates:
@@ -61,11 +73,45 @@ class RoiScorer:
             fmap: the map [y, x, c] or [1, y, x, c] of the image scaled to ``size``.
         """
         regions = np.asarray(boxes, np.float32).reshape(-1, 4)
+        return self._candidates(*self._scores(fmap, size, regions), regions, width, height)
+
+    def candidates_at_scales(
+        self, maps: MapPass, pixels: NDArray[np.uint8], boxes: NDArray[np.floating], image: str
+    ) -> Candidates:
+        """Score the regions of an image, uint8 [H, W, 3] RGB, each on the map of the scale that suits it.
+
+        A map that suits no region is not computed.
+        """
+        height, width = pixels.shape[:2]
+        regions, sizes = np.asarray(boxes, np.float32).reshape(-1, 4), self.sizes_of(width, height)
+        chosen = nearest_scales(regions, sizes)
+        n_classes = self._head.n_classes
+        probabilities = np.empty((len(regions), n_classes + 1), np.float32)
+        transforms = np.empty((len(regions), n_classes, 4))
+        for scale in np.unique(chosen).tolist():
+            those = chosen == scale
+            fmap = maps(pixels, image, sizes[scale])
+            probabilities[those], transforms[those] = self._scores(fmap, sizes[scale], regions[those])
+        return self._candidates(probabilities, transforms, regions, width, height)
+
+    def _scores(
+        self, fmap: Tensor | NDArray[Any], size: ScaledSize, regions: Boxes
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Probabilities and transforms of regions on one map, as :func:`roi_scores` has them."""
         with torch.inference_mode(), deterministic(self.device), part("regions", self.device):
             ready = as_input(fmap).to(self.device)
             scale = (size.scale_x, size.scale_y)
             with in_precision(self.device, self._dtype):
-                probabilities, transforms = roi_scores(self._head, self._pooling, self._norm, ready, regions, scale)
+                return roi_scores(self._head, self._pooling, self._norm, ready, regions, scale)
+
+    def _candidates(
+        self,
+        probabilities: NDArray[np.float32],
+        transforms: NDArray[np.float64],
+        regions: Boxes,
+        width: int,
+        height: int,
+    ) -> Candidates:
         by_rank = self._settings.rank_factor is not None
         return candidates_of(
             probabilities,
@@ -85,4 +131,5 @@ class RoiScorer:
 
     def kept(self, candidates: Candidates) -> ImageDetections:
         """Suppress an image's candidates, and keep its best."""
-        return detections_of(candidates, nms_iou=self._settings.nms_iou, max_per_image=self._settings.max_per_image)
+        with part("suppression"):
+            return detections_of(candidates, nms_iou=self._settings.nms_iou, max_per_image=self._settings.max_per_image)

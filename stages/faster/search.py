@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.boxes.geometry import Boxes
 from stages.detections.search import IMAGE_BYTES, ProposalSearch, Report
 from stages.detections.suppression import ImageDetections
 
@@ -18,25 +19,53 @@ _MAP_BYTES = 600
 
 
 @dataclass(frozen=True)
-class SharedSearch:
-    """Computes the map once; regions come from an RPN on it, or by a method that looks at the pixels."""
+class RpnSearch:
+    """Proposals of another network's RPN: on a map of its own."""
 
     map_pass: MapPass
-    regions: Proposer | ProposalSearch
+    proposer: Proposer
+
+    def __call__(self, pixels: NDArray[np.uint8], digest: str) -> Boxes:
+        """Return the proposals of uint8 [H, W, 3] RGB, best first: [n, 4]."""
+        height, width = pixels.shape[:2]
+        fmap = self.map_pass(pixels, "image")
+        return self.proposer(fmap, self.map_pass.size_of(width, height), digest, training=False).boxes
+
+    def pixels_searched(self, width: int, height: int) -> int:
+        """See :class:`stages.detections.search.Search`: no method looks at the pixels."""
+        return 0
+
+    def bytes_needed(self, width: int, height: int) -> int:
+        """See :class:`stages.detections.search.Search`."""
+        size = self.map_pass.size_of(width, height)
+        return size.width * size.height * _MAP_BYTES
+
+
+@dataclass(frozen=True)
+class SharedSearch:
+    """Computes the map once; regions come from an RPN on it, or from whatever looks at the pixels."""
+
+    map_pass: MapPass
+    regions: Proposer | ProposalSearch | RpnSearch
     scorer: RoiScorer
 
     def __call__(self, pixels: NDArray[np.uint8], digest: str, report: Report) -> ImageDetections:
         """See :class:`stages.detections.search.Search`."""
         height, width = pixels.shape[:2]
         size = self.map_pass.size_of(width, height)
+        own = isinstance(self.regions, Proposer)
         report("feature map")
-        fmap = self.map_pass(pixels, "image")
+        fmap = self.map_pass(pixels, "image") if own or not self.scorer.by_scale else None
         report("looking for regions")
         if isinstance(self.regions, Proposer):
+            assert fmap is not None
             boxes = self.regions(fmap, size, digest, training=False).boxes
         else:
             boxes = self.regions(pixels, digest)
         report("scoring")
+        if self.scorer.by_scale:
+            return self.scorer.kept(self.scorer.candidates_at_scales(self.map_pass, pixels, boxes, "image"))
+        assert fmap is not None
         return self.scorer(fmap, size, boxes, width, height)
 
     def pixels_searched(self, width: int, height: int) -> int:
@@ -45,6 +74,7 @@ class SharedSearch:
 
     def bytes_needed(self, width: int, height: int) -> int:
         """See :class:`stages.detections.search.Search`."""
-        size = self.map_pass.size_of(width, height)
+        sizes = [self.map_pass.size_of(width, height), *self.scorer.sizes_of(width, height)]
         given = 0 if isinstance(self.regions, Proposer) else self.regions.bytes_needed(width, height)
-        return max(given, width * height * IMAGE_BYTES) + size.width * size.height * _MAP_BYTES
+        largest = max(size.width * size.height for size in sizes)
+        return max(given, width * height * IMAGE_BYTES) + largest * _MAP_BYTES

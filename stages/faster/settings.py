@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from stages.fast.settings import ScalesSettings
 from stages.networks.settings import NetworkSettings
 from stages.settings import Parameters, RateDrops, Settings, require_order
 from stages.training.settings import SolverSettings
@@ -50,6 +51,15 @@ def check(params: Parameters) -> Iterator[str]:
     """Say so where pool5 is to have a grid: regions are pooled to the one that fc6 takes."""
     if params.of("network", NetworkSettings).pool5_grid is not None:
         yield "network.pool5_grid: regions are pooled to the grid that fc6 takes (docs/faster.md); set it to null"
+
+
+def check_maps(params: Parameters) -> Iterator[str]:
+    """Say so where detections need maps of several scales: those that are stored have one."""
+    if params.of("roi_detect", ScalesSettings).scales_px is not None:
+        yield (
+            "roi_detect.scales_px: a detector of kind faster stores the maps of one scale, which its RPN shares "
+            "(docs/faster.md); set it to null"
+        )
 
 
 class JointSettings(SolverSettings):

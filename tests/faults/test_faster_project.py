@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tiny_project import REGION_KINDS, Answer, StageServer, change, region_nodes
+from tiny_project import REGION_KINDS, Answer, StageServer, change, shorten
 
 from cache import Artifact, Store
 from manifests import load_dataset
 from stages.faster.network import cut, load_regions
+from stages.graph import KINDS
 
-NODES = {name: [node.split("/")[1] for node in region_nodes(name)] for name in REGION_KINDS}
+# Trained on the project's proposals as "plain" is, and tested on those of another detector's RPN.
+MIXED = {"train": "proposals", "test": "steps/propose_1"}
+DETECTORS = {**REGION_KINDS, "mixed": "fast"}
+NODES = {name: [one.name for one in KINDS[kind].places] for name, kind in DETECTORS.items()}
 TRAININGS = ("pretrain", "rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
 
 
@@ -42,14 +46,25 @@ def computed(said: str) -> dict[str, int]:
     return found
 
 
-@pytest.fixture
-def finished(finished_regions: Path) -> Path:
-    return finished_regions
+@pytest.fixture(scope="module")
+def finished(server: StageServer, finished_regions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All detectors of one project, to the report. Not to be changed: take ``project``."""
+    project = tmp_path_factory.mktemp("regions") / "project"
+    shutil.copytree(finished_regions, project)
+    done(server.run(project, "detector", "add", "mixed", "--kind", "fast"))
+    shorten(project, "mixed")
+    change(project, "mixed", "regions", **MIXED)
+    done(server.run(project, "detector", "write"))
+    done(server.run(project, "-d", "mixed", "run", *NODES["mixed"]))
+    return project
 
 
 @pytest.fixture
-def project(regions: Path) -> Path:
-    return regions
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    return copy
 
 
 @pytest.mark.parametrize("name", REGION_KINDS)
@@ -65,9 +80,11 @@ def test_from_the_dataset_to_the_report(finished: Path, name: str) -> None:
 
 
 def test_all_are_compared(server: StageServer, project: Path) -> None:
-    done(server.run(project, "compare", *REGION_KINDS))
+    done(server.run(project, "compare", *DETECTORS))
     figures = json.loads((project / "reports/comparison/comparison.json").read_text())
-    assert set(REGION_KINDS) <= set(re.findall(r"plain|steps|once", json.dumps(figures)))
+    assert set(DETECTORS) <= set(re.findall("|".join(DETECTORS), json.dumps(figures)))
+    seconds = figures["detectors"]["mixed"]["cost"]["seconds_per_image"]
+    assert {"conv", "rpn", "roi_detect conv", "regions"} <= seconds.keys()  # two networks' convolutions
 
 
 def test_a_second_run_computes_and_trains_nothing(server: StageServer, project: Path) -> None:
@@ -96,6 +113,32 @@ def test_another_suppression_of_detections_runs_nothing_before(server: StageServ
     counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
     assert counts.pop("roi_detect") == 3
     assert not any(counts.values()), counts
+
+
+def test_other_proposals_for_test_train_nothing(server: StageServer, finished: Path, project: Path) -> None:
+    assert weights(finished, "mixed", "fast") == weights(finished, "plain", "fast")
+    lists = [Artifact.read(finished / f"artifacts/detectors/{name}/roi_detect/manifest.json") for name in DETECTORS]
+    assert len({tuple(one.keys.values()) for one in lists}) == len(DETECTORS)
+    assert "on another detector's proposals" in lists[-1].summary["detector"]
+    assert "on its own proposals" in lists[1].summary["detector"]
+    change(project, "mixed", "regions", test="once/propose")
+    counts = computed(done(server.run(project, "-d", "mixed", "run", *NODES["mixed"])))
+    assert counts.pop("roi_detect") == 3 and not any(counts.values()), counts
+
+
+def test_proposals_of_an_rpn_are_trained_on(server: StageServer, finished: Path, project: Path) -> None:
+    change(project, "mixed", "regions", train="steps/propose_1")
+    counts = computed(done(server.run(project, "-d", "mixed", "run", *NODES["mixed"])))
+    assert (counts["pretrain"], counts["fast"], counts["roi_detect"]) == (0, 1, 3)
+    assert weights(project, "mixed", "fast") != weights(finished, "mixed", "fast")
+
+
+def test_several_scales_at_test_train_nothing(server: StageServer, finished: Path, project: Path) -> None:
+    for name in ("plain", "once"):
+        change(project, name, "roi_detect", scales_px=[96, 160, 480])
+        counts = computed(done(server.run(project, "-d", name, "run", *NODES[name])))
+        assert counts.pop("roi_detect") == 3 and not any(counts.values()), counts
+        compared(project, name)
 
 
 def test_one_more_test_image_is_computed_alone(server: StageServer, project: Path) -> None:
@@ -142,20 +185,25 @@ def test_stage_by_stage_gives_the_bits_of_one_process(server: StageServer, finis
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("name", REGION_KINDS)
-def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, name: str) -> None:
+def compared(project: Path, name: str) -> None:
+    """The detector, loaded, finds what the pipeline found."""
     from rcnn import Detector
 
-    dataset = load_dataset(finished / "artifacts/manifest/manifest.json")
-    found = Artifact.read(finished / f"artifacts/detectors/{name}/roi_detect/manifest.json")
-    store, detector = Store(finished / "artifacts"), Detector.load(finished, name=name)
+    dataset = load_dataset(project / "artifacts/manifest/manifest.json")
+    found = Artifact.read(project / f"artifacts/detectors/{name}/roi_detect/manifest.json")
+    store, detector = Store(project / "artifacts"), Detector.load(project, name=name)
     for record in dataset.split("test"):
         stored = store.get(found.stage, found.keys[record.id]).arrays
-        here = detector(finished / "artifacts/datasets/scenes" / record.file_name, min_score=-np.inf)
+        here = detector(project / "artifacts/datasets/scenes" / record.file_name, min_score=-np.inf)
         order = np.argsort(-stored["bbox.scores"], kind="stable")
         assert len(here) == len(order) > 0
         np.testing.assert_allclose([d.score for d in here], stored["bbox.scores"][order], atol=1e-5)
         np.testing.assert_allclose([d.box for d in here], stored["bbox.boxes"][order], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, name: str) -> None:
+    compared(finished, name)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +222,13 @@ def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, 
         ("steps", "rpn", {"centres": "authors"}, ["rpn_1"], "rpn.centres: authors are 16 px apart"),
         ("plain", "maps", {"layer": "classifier.2"}, ["fast"], "classifier.2 of network small is no feature map"),
         ("plain", "maps", {"frozen": "classifier.2"}, ["fast"], "maps.frozen: classifier.2 does not come before"),
+        (
+            "steps",
+            "roi_detect",
+            {"scales_px": [96, 160]},
+            ["maps"],
+            "roi_detect.scales_px: a detector of kind faster stores",
+        ),
         ("plain", "roi_detect", {"svd": [0, 5]}, ["roi_detect"], "roi_detect.svd.0 = 0"),
         ("plain", "fast", {"lr": 10}, ["fast"], "became nan at iteration"),
         ("steps", "maps", {"short_px": 128}, ["rpn_2"], "maps of another short_px than this step's; run `dvc repro`"),

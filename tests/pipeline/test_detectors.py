@@ -360,3 +360,78 @@ def test_all_files_are_written_at_once(project: Path) -> None:
         "dvc.yaml",
     ]
     assert dvc_files.write_all(project) == []
+
+
+@pytest.fixture
+def proposing(rcnn: Run, project: Path) -> Layout:
+    """The detector ``plain`` of kind fast, beside ``steps`` of kind faster and ``once`` of kind joint."""
+    for name, kind in (("plain", "fast"), ("steps", "faster"), ("once", "joint")):
+        assert rcnn("detector", "add", name, "--kind", kind)[0] == 0
+    return Layout(project, "plain")
+
+
+def proposals_read(layout: Layout) -> dict[str, str]:
+    """Whose proposals each node reads, as DVC is told."""
+    stages = yaml.safe_load(layout.dvc_file.read_text())["stages"]
+    lists = {name: [path for path in one["deps"] if "propos" in path] for name, one in stages.items()}
+    return {name: path for name, paths in lists.items() for path in paths}
+
+
+def test_proposals_of_one_detector_for_training_and_of_another_for_test(
+    rcnn: Run, project: Path, proposing: Layout
+) -> None:
+    given = "artifacts/proposals/manifest.json"
+    assert proposals_read(proposing) == dict.fromkeys(("fast", "roi_detect", "evaluate", "report"), given)
+    change(proposing, regions={"test": "steps/propose_1"})
+    code, out, _ = rcnn("detector", "write")
+    assert code == 0 and "wrote " in out and "detectors/plain/dvc.yaml" in out
+    of_steps = "artifacts/detectors/steps/propose_1/manifest.json"
+    assert proposals_read(proposing) == {"fast": given, **dict.fromkeys(("roi_detect", "evaluate", "report"), of_steps)}
+    change(proposing, regions={"train": "once/propose", "test": "proposals"})
+    assert rcnn("detector", "write")[0] == 0
+    of_once = "artifacts/detectors/once/propose/manifest.json"
+    assert proposals_read(proposing) == {"fast": of_once, **dict.fromkeys(("roi_detect", "evaluate", "report"), given)}
+
+
+def test_whose_proposals_is_written_before_it_runs(rcnn: Run, project: Path, proposing: Layout) -> None:
+    change(proposing, regions={"test": "steps/propose_2"})
+    line = refused(rcnn, project, "-d", "plain", "run", "roi_detect", "--stage-version", STAGES["roi_detect"].version)
+    assert line.endswith("run `rcnn detector write`, and the command again")
+
+
+WRONG_SOURCES = [
+    ("stps/propose_1", "there is no other detector 'stps' (did you mean 'steps'?); there are: once, steps; or `propos"),
+    ("plain/propose_1", "there is no other detector 'plain'"),
+    ("rcnn/propose_1", "there is no other detector 'rcnn'"),
+    (
+        "steps/propose",
+        "steps has no such proposals; it has: steps/propose_1, steps/propose_2",
+    ),
+    ("once/roi_detect", "once has no such proposals; it has: once/propose"),
+    ("other/propose_1", "other has no such proposals; it has: none, since it is of kind fast"),
+    ("given", "regions.test = 'given': string should match pattern"),
+    ("../steps/propose_1", "regions.test = '../steps/propose_1': string should match pattern"),
+]
+
+
+@pytest.mark.parametrize(("source", "said"), WRONG_SOURCES)
+def test_proposals_that_there_are_not(rcnn: Run, project: Path, proposing: Layout, source: str, said: str) -> None:
+    if source.startswith("other"):
+        assert rcnn("detector", "add", "other", "--kind", "fast")[0] == 0
+    change(proposing, regions={"test": source})
+    for arguments in (("-d", "plain", "run", "roi_detect"), ("detector", "write")):
+        line = refused(rcnn, project, *arguments)
+        assert "detectors/plain/params.yaml: regions.test = " in line and said in line
+
+
+def test_only_a_detector_without_proposals_of_its_own_takes_others(rcnn: Run, project: Path, proposing: Layout) -> None:
+    change(Layout(project, "steps"), regions={"test": "once/propose"})
+    line = refused(rcnn, project, "-d", "steps", "run", "rpn_1")
+    assert line.endswith("group regions is of kind fast, and this detector of kind faster; remove it")
+
+
+def test_a_detector_whose_proposals_are_taken_stays(rcnn: Run, project: Path, proposing: Layout) -> None:
+    change(proposing, regions={"train": "steps/propose_1"})
+    line = refused(rcnn, project, "detector", "remove", "steps", "--delete")
+    assert line.endswith("steps: the detector plain takes its proposals; edit the regions of that one first")
+    assert rcnn("detector", "remove", "once", "--delete")[0] == 0

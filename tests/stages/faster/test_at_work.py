@@ -15,8 +15,9 @@ from stages.fast.settings import RoiDetectSettings
 from stages.faster.maps import MapPass, as_input, described
 from stages.faster.network import RegionNetwork
 from stages.faster.proposer import Proposer
+from stages.faster.roi_detect_stage import _key_params as key_params
 from stages.faster.scorer import RoiScorer
-from stages.faster.search import SharedSearch
+from stages.faster.search import RpnSearch, SharedSearch
 from stages.faster.settings import MapsSettings
 from stages.rpn.settings import ProposeSettings
 
@@ -152,6 +153,73 @@ def test_a_new_image_finds_what_its_stored_parts_find(network: RegionNetwork) ->
     np.testing.assert_array_equal(found.bbox.scores, stored.bbox.scores)
 
 
+REGIONS = np.array([[0, 0, 100, 60], [2, 3, 40, 30], [10, 8, 24, 20], [5, 5, 95, 58], [60, 10, 70, 22]], np.float32)
+
+
+def test_each_region_is_looked_at_on_the_map_of_its_scale(network: RegionNetwork) -> None:
+    """As if each scale were the only one, for those regions alone that it suits."""
+    every = DETECT.model_copy(update={"score_floor": 0.0, "max_per_image": None})
+    several = RoiScorer(network, every.model_copy(update={"scales_px": (96, 160, 400)}), "cpu")
+    maps = MapPass(network, MAPS, "cpu")
+    found = several.candidates_at_scales(maps, pixels(0), REGIONS, "image")
+    assert len(found.scores) == CLASSES * len(REGIONS)
+    # of the 60 px that are 160 px high there, the whole image has 267 x 160, nearer to 224 x 224 px than 667 x 400
+    scale_of = [160, 400, 400, 160, 400]
+    one_by_one = []
+    for region, scale in zip(REGIONS, scale_of, strict=True):
+        alone = MapsSettings(short_px=scale, long_px=2000)
+        size = scaled_size(WIDTH, HEIGHT, scale, 2000)
+        fmap = MapPass(network, alone, "cpu")(pixels(0), "image")
+        one_by_one.append(RoiScorer(network, every, "cpu").candidates(fmap, size, region[None], WIDTH, HEIGHT))
+    order = np.lexsort((found.scores, found.labels))
+    labels, scores, boxes = (
+        np.concatenate([getattr(one, name) for one in one_by_one]) for name in ("labels", "scores", "bbox")
+    )
+    wanted = np.lexsort((scores, labels))
+    np.testing.assert_array_equal(found.labels[order], labels[wanted])
+    np.testing.assert_allclose(found.scores[order], scores[wanted], atol=1e-5)
+    np.testing.assert_allclose(found.bbox[order], boxes[wanted], atol=1e-3)
+
+
+def test_one_scale_that_is_that_of_the_maps_changes_nothing(network: RegionNetwork) -> None:
+    maps, single = MapPass(network, MAPS, "cpu"), RoiScorer(network, DETECT, "cpu")
+    same = DETECT.model_copy(update={"scales_px": (SHORT_PX,), "scales_long_px": LONG_PX})
+    found = RoiScorer(network, same, "cpu").candidates_at_scales(maps, pixels(0), REGIONS, "image")
+    wanted = single.candidates(map_of(network), SIZE, REGIONS, WIDTH, HEIGHT)
+    for name in ("labels", "scores", "bbox"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+
+
+def test_a_new_image_is_looked_at_on_several_scales(network: RegionNetwork) -> None:
+    settings = DETECT.model_copy(update={"scales_px": (96, 200)})
+    proposer, scorer = Proposer(network, PROPOSE, 0, "cpu"), RoiScorer(network, settings, "cpu")
+    maps = MapPass(network, MAPS, "cpu")
+    search = SharedSearch(maps, proposer, scorer)
+    found = search(pixels(0), "0" * 64, lambda *_: None)
+    boxes = proposer(map_of(network), SIZE, "0" * 64, training=False).boxes
+    wanted = scorer.kept(scorer.candidates_at_scales(maps, pixels(0), boxes, "image"))
+    assert len(found.bbox) > 0
+    np.testing.assert_array_equal(found.bbox.boxes, wanted.bbox.boxes)
+    one = SharedSearch(maps, proposer, RoiScorer(network, DETECT, "cpu"))
+    assert search.bytes_needed(WIDTH, HEIGHT) > one.bytes_needed(WIDTH, HEIGHT)
+    assert not np.array_equal(one(pixels(0), "0" * 64, lambda *_: None).bbox.scores, found.bbox.scores)
+
+
+def test_an_rpn_of_another_network_proposes_on_its_own_map(network: RegionNetwork) -> None:
+    other, scorer, maps = region_network(7), RoiScorer(network, DETECT, "cpu"), MapPass(network, MAPS, "cpu")
+    other.network.eval()
+    smaller = MapsSettings(short_px=80, long_px=140)
+    proposer, its_maps = Proposer(other, PROPOSE, 0, "cpu"), MapPass(other, smaller, "cpu")
+    search = SharedSearch(maps, RpnSearch(its_maps, proposer), scorer)
+    found = search(pixels(0), "0" * 64, lambda *_: None)
+    size = scaled_size(WIDTH, HEIGHT, 80, 140)
+    boxes = proposer(its_maps(pixels(0), "image"), size, "0" * 64, training=False).boxes
+    wanted = scorer(map_of(network), SIZE, boxes, WIDTH, HEIGHT)
+    assert len(found.bbox) > 0
+    np.testing.assert_array_equal(found.bbox.boxes, wanted.bbox.boxes)
+    assert search.pixels_searched(WIDTH, HEIGHT) == 0
+
+
 def test_an_image_without_proposals_has_no_detections(network: RegionNetwork) -> None:
     none = PROPOSE.model_copy(update={"min_side_px": 4000.0})
     proposer, scorer = Proposer(network, none, 0, "cpu"), RoiScorer(network, DETECT, "cpu")
@@ -173,3 +241,15 @@ def test_limits_of_training_images_and_a_random_rank(network: RegionNetwork) -> 
     for seed, digest in ((1, "0"), (0, "1")):
         other = Proposer(network, random, seed, "cpu")(fmap, SIZE, digest * 64, training=True).boxes
         assert other.shape != drawn[0].shape or not np.array_equal(other, drawn[0])
+
+
+def test_keys_name_scales_only_where_there_are_several() -> None:
+    """So that every object made before there were any is found."""
+    without = key_params(DETECT)
+    assert without == {"score_floor": 0.05, "nms_iou": 0.3, "max_per_image": 100, "svd": None, "by_rank": False}
+    assert key_params(DETECT.model_copy(update={"scales_long_px": 1000})) == without
+    several = [
+        DETECT.model_copy(update={"scales_px": scales, "scales_long_px": longest})
+        for scales, longest in (((480,), 2000), ((480, 576), 2000), ((480,), 1000))
+    ]
+    assert len({str(key_params(one)) for one in several}) == 3
