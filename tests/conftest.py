@@ -1,5 +1,6 @@
 """What tests of several packages share; makes the modules of tests/helpers importable."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ settings.load_profile("any machine")
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+from made_once import Once  # noqa: E402 - from the folder just named
 from warm_rcnn import served  # noqa: E402 - from the folder just named
 
 
@@ -42,3 +44,10 @@ def s3_bucket() -> Iterator[str]:
         botocore.session.Session().create_client("s3").create_bucket(Bucket="features")
         yield "s3://features"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder once for all processes of this run of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    return Once(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)  # every process has its own below it

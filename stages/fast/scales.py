@@ -1,4 +1,4 @@
-"""At which of several scales a region is looked at (Fast R-CNN section 2.4, after SPP-net)."""
+"""The choice of one of several scales for each region (Fast R-CNN section 2.4, after SPP-net)."""
 
 from collections.abc import Sequence
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from made_once import Once
 
 from stages.graph import HEAD, KINDS
 
@@ -47,12 +48,15 @@ def write_params(project: Path, params: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(once: Once) -> Path:
     """A project whose stages have all run. Not to be changed: take ``project`` for that."""
-    project = tmp_path_factory.mktemp("finished")
-    write_params(project, small_params())
-    recorded(project, project / "reads.json", "run", *STAGE_NAMES)
-    return project
+
+    def fill(project: Path) -> None:
+        project.mkdir(parents=True)
+        write_params(project, small_params())
+        recorded(project, project / "reads.json", "run", *STAGE_NAMES)
+
+    return once("finished", fill)
 
 
 def recorded(project: Path, record: Path, *arguments: str) -> None:

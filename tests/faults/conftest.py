@@ -1,14 +1,13 @@
 """One tiny project, run through every stage once undisturbed; and the helper modules beside it made importable."""
 
-import fcntl
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_once import Once
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -29,31 +28,6 @@ from tiny_project import (
     region_nodes,
     run_of,
 )
-
-Once = Callable[[str, Callable[[Path], object]], Path]
-
-
-@pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Makes a folder by its name, once for all processes of this run of the tests; the others wait for it.
-
-    Where a test needs a finished project this is the cost of one, whatever the number of processes.
-    """
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # every process has its own below this one
-
-    def make(name: str, fill: Callable[[Path], object]) -> Path:
-        folder, made = base / f"once-{name}" / "project", base / f"once-{name}.made"
-        with (base / f"once-{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not made.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
-                fill(folder)
-                made.touch()
-        return folder
-
-    return make
 
 
 @pytest.fixture(scope="session")
