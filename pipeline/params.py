@@ -1,10 +1,11 @@
 """params.yaml, the root's and a detector's, parsed once into strict, frozen settings."""
 
+import copy
 import re
 import reprlib
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -155,7 +156,7 @@ def _document(path: Path) -> dict[str, Any]:
     """Read a params.yaml: a mapping, empty where the file is."""
     try:
         text, misread = _with_quoted_dataset(path.read_text(encoding="utf-8"))
-        document = yaml.safe_load(text)
+        document = copy.deepcopy(_parsed(text))
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder, where dvc.yaml is") from None
     except yaml.MarkedYAMLError as error:
@@ -169,6 +170,12 @@ def _document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: must be a mapping of parameter groups, found {type(document).__name__}")
     return document
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """Parse YAML once per text, which takes PyYAML 20 ms; not to be changed."""
+    return yaml.safe_load(text)
 
 
 _UNQUOTED_DATASET = re.compile(rf"^(dataset:[ \t]*)({DATASET_NAME})(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE)
