@@ -130,7 +130,7 @@ class Comparison:
     roi_pooling: bool = False
 
     def folder(self, seed: int) -> str:
-        """Where a seed's lists and weights lie, below the project."""
+        """Return the path, below the project, of the folder of a seed's lists and weights."""
         return f"artifacts/peer_faster/{self.layout.name}-{seed}"
 
     def of_seed(self, seed: int, name: str) -> RunContext:
@@ -145,7 +145,7 @@ class Comparison:
 
     @property
     def limits(self) -> Limits:
-        """What torchvision's detector is built with."""
+        """The parameters that torchvision's detector is built with."""
         return Limits(
             self.of("maps", MapsSettings),
             self.of("rpn", AnchorSettings),
@@ -157,7 +157,7 @@ class Comparison:
 
     @property
     def device(self) -> torch.device:
-        """Where networks run."""
+        """The device on which networks run."""
         return torch.device(device_of(self.params.execution.device))
 
     def identity(self) -> dict[str, Any]:
@@ -224,6 +224,9 @@ def _unlike(of: Comparison) -> Iterator[str]:
         yield "propose: nms_iou null, rank random and regress false are Table 1's; torchvision has none of them"
     if detect.rank_factor is not None or detect.svd is not None:
         yield "roi_detect: torchvision has neither rank_factor nor svd; set both to null"
+    if detect.scales_px is not None:
+        shown = list(detect.scales_px)
+        yield f"roi_detect.scales_px: {shown}; torchvision looks at an image at one scale, set it to null"
     if limits.joint.precision != "float32" or of.of("network", ArithmeticSettings).dtype != "float32":
         yield "joint.precision, network.dtype: both trainings are of float32 here; set them to it"
 

@@ -100,8 +100,8 @@ def _proposing(project: Path, source: str) -> list[tuple[Layout, str]]:
     if not node:
         return [(Layout(project), name)]
     of = Layout(project, name)
-    place = next(one for one in read_kind(of).places if one.name == node)
-    return [(of, one) for one in ([node] if "maps" in place.lacks else ["maps", node])]
+    proposing = next(one for one in read_kind(of).places if one.name == node)
+    return [(of, one) for one in ([node] if "maps" in proposing.lacks else ["maps", node])]
 
 
 def node_named(name: str, nodes: Mapping[str, Node]) -> Node:
@@ -170,5 +170,5 @@ def own_detections(project: Path, name: str) -> str:
             f"combine.detectors: {name} is itself a combination, whose windows are suppressed already; name the "
             "detectors that it joins"
         )
-    place = next(one for one in kind.places if one.name == kind.detections)
-    return at(place, name).outputs["manifest"]
+    detecting = next(one for one in kind.places if one.name == kind.detections)
+    return at(detecting, name).outputs["manifest"]

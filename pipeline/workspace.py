@@ -1,4 +1,4 @@
-"""What the command line finds in a project folder: its store, and the artifact manifests of its detectors' stages."""
+"""The detector that a command line was called for, and what it finds in the project: store, artifact manifests."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``rcnn features``: look into cached features, and into stored feature maps."""
+"""``rcnn features``: ``show`` looks into cached features or feature maps, ``export`` writes a layer to a file."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -9,7 +9,7 @@ from stages.training.settings import SolverSettings
 
 # The project's own proposals, or the list that a node of another detector makes: faster/propose_1.
 Source = Annotated[str, Field(pattern=r"^(proposals|[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[a-z0-9_]+)$")]
-Side = Annotated[int, Field(ge=16, le=8192)]
+Side = Annotated[int, Field(ge=16, le=8192)]  # of a resized image, px
 Rank = Annotated[int, Field(ge=1, le=4096)]  # of fc6 and fc7, which have at most 4,096 values
 
 

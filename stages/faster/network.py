@@ -23,7 +23,7 @@ from stages.fast.rois import TargetNorm
 from stages.networks.graph import node_names
 from stages.networks.network import Network
 from stages.networks.receptive_field import Geometry, map_geometry
-from stages.networks.tensor_file import tensor_file
+from stages.networks.tensor_file import tensor_file, tensors_below
 from stages.networks.weights import FORMAT as WEIGHTS_FORMAT
 from stages.networks.weights import metadata, network_in, open_weights, weights_digest
 from stages.rpn.anchors import Anchors, Places, authors_places, own_places
@@ -73,12 +73,12 @@ class RegionNetwork:
 
     @property
     def geometry(self) -> Geometry:
-        """Where the cells of the shared map lie in the resized image."""
+        """The places of the shared map's cells in the resized image."""
         return map_geometry(self.network, self.layer)
 
     @property
     def places(self) -> Places:
-        """Where the anchors of the RPN's cells are centred.
+        """The points on which the anchors of the RPN's cells are centred.
 
         StageError where ``rpn.centres: authors`` is asked of a map of another stride than the authors' 16 px.
         """
@@ -121,7 +121,7 @@ class RegionNetwork:
 
     @property
     def pooling(self) -> RoiPooling:
-        """What pools regions for ``fast``; StageError where the map's strides differ by direction."""
+        """The pooling of regions for ``fast``; StageError where the map's strides differ by direction."""
         if self.geometry.x.stride != self.geometry.y.stride:
             raise StageError(f"maps.layer: the cells of {self.layer} are not square; choose another")
         return RoiPooling(self.grid, self.geometry, *self.pooled_by)
@@ -190,7 +190,7 @@ def frozen_parameters(network: Network, layer: str, frozen: str | None) -> set[s
     upto = _FROZEN.get(network.name, NOTHING) if frozen is None else frozen
     if upto == NOTHING:
         return set()
-    before = {name for name, _ in network.graph([node_named(network, upto)]).named_parameters()}
+    before = {name for name, _ in network.graph([map_node(network, upto)]).named_parameters()}
     own = {name for name, _ in network.graph([layer]).named_parameters()}
     if not before <= own:
         raise StageError(f"maps.frozen: {upto} does not come before the shared map {layer}; name a node before it")
@@ -202,12 +202,12 @@ def cut(network: Network, layer: str | None) -> RegionNetwork:
 
     A module's name (``layer3``) is the last node in it.
     """
-    made = RegionNetwork(network, network.conv5 if layer is None else node_named(network, layer))
+    made = RegionNetwork(network, network.conv5 if layer is None else map_node(network, layer))
     _ = made.channels
     return made
 
 
-def node_named(network: Network, layer: str) -> str:
+def map_node(network: Network, layer: str) -> str:
     """Return the node that ``maps.layer`` names: itself, or the last one of the module of that name."""
     within = [node for node in node_names(network.trunk) if node.startswith(f"{layer}.")]
     return within[-1] if within else layer
@@ -267,18 +267,18 @@ def load_regions(path: Path, layer: str | None = None) -> RegionNetwork:
     if meta.get("format") != FORMAT:
         raise StageError(f"{path}: holds no network of this pipeline; run the stage that wrote it again")
     try:
-        own = network_in(path, _below(tensors, "network/"), json.loads(meta["network"]))
+        own = network_in(path, tensors_below(tensors, "network/"), json.loads(meta["network"]))
         found = _cut_of(own, meta["layer"])
         generator = torch.Generator().manual_seed(0)  # what is drawn is replaced at once
         if "rpn" in meta:
-            found.add_rpn(_shape_of(json.loads(meta["rpn"])), generator).load_state_dict(_below(tensors, "rpn/"))
+            found.add_rpn(_shape_of(json.loads(meta["rpn"])), generator).load_state_dict(tensors_below(tensors, "rpn/"))
         if "fast" in meta:
             n_classes = json.loads(meta["fast"])["n_classes"]
             if type(n_classes) is not int or not 1 <= n_classes <= _MOST_CLASSES:
                 raise ValueError(f"n_classes {n_classes!r}")
             found.pooled_by = _pooled_by(json.loads(meta["fast"])["pooled_by"])
-            new_layers(found.add_fast(n_classes, generator)).load_state_dict(_below(tensors, "fast/"))
-            norm = _below(tensors, "norm/")
+            new_layers(found.add_fast(n_classes, generator)).load_state_dict(tensors_below(tensors, "fast/"))
+            norm = tensors_below(tensors, "norm/")
             found.norm = _norm(norm["mean"], norm["std"], n_classes) if norm else None
     except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -330,7 +330,3 @@ def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
     if not 1 <= len(found) <= 16 or not all(0 < value < 1e5 for value in found):
         raise ValueError(f"anchors of {list(values)[:4]}")
     return found
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

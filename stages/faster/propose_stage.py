@@ -25,7 +25,7 @@ from stages.rpn.settings import ProposeSettings, RpnShapeSettings
 
 from .lists import maps_of
 from .maps import AS_IT_IS, MapPass, described
-from .network import RegionNetwork, load_regions, node_named
+from .network import RegionNetwork, load_regions, map_node
 from .proposer import Proposer, rpn_digest
 from .rpn_training import rpn_shape
 from .settings import MapsSettings
@@ -103,7 +103,7 @@ def _check_trained(ctx: Context, network: RegionNetwork) -> None:
     found = network.rpn_shape.described()
     other = [f"rpn.{name} {found[name]} and not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
     asked = ctx.settings(MapsSettings).layer
-    layer = network.network.conv5 if asked is None else node_named(network.network, asked)
+    layer = network.network.conv5 if asked is None else map_node(network.network, asked)
     if layer != network.layer:
         other.append(f"maps.layer {network.layer} and not {layer}")
     if other:

@@ -71,7 +71,11 @@ class RoiScorer:
 
         Args:
             fmap: the map [y, x, c] or [1, y, x, c] of the image scaled to ``size``.
+
+        ValueError where it works :attr:`by_scale`: one map is then not what its settings ask for.
         """
+        if self.by_scale:
+            raise ValueError("roi_detect.scales_px: regions are scored by candidates_at_scales, not on one map")
         regions = np.asarray(boxes, np.float32).reshape(-1, 4)
         return self._candidates(*self._scores(fmap, size, regions), regions, width, height)
 
@@ -126,7 +130,7 @@ class RoiScorer:
     def __call__(
         self, fmap: Tensor | NDArray[Any], size: ScaledSize, boxes: NDArray[np.floating], width: int, height: int
     ) -> ImageDetections:
-        """Find the detections: those of :meth:`candidates` that suppression leaves."""
+        """Find the detections: those of :meth:`candidates`, whose arguments it takes, that suppression leaves."""
         return self.kept(self.candidates(fmap, size, boxes, width, height))
 
     def kept(self, candidates: Candidates) -> ImageDetections:

@@ -1,16 +1,14 @@
 """Parameters of groups ``maps`` and ``joint``: the whole image as the shared network takes it, and joint training."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from stages.fast.settings import ScalesSettings
+from stages.fast.settings import ScalesSettings, Side
 from stages.networks.settings import NetworkSettings
 from stages.settings import Parameters, RateDrops, Settings, require_order
 from stages.training.settings import SolverSettings
-
-Side = Annotated[int, Field(ge=16, le=8192)]
 
 
 class MapsSettings(Settings):

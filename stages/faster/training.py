@@ -1,4 +1,4 @@
-"""What the trainings of a shared network have in common: its solver, the dtype of its arithmetic, its warnings."""
+"""The common parts of all trainings of a shared network: run and solver, images, batches and inputs, identity."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -46,3 +46,8 @@ def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> I
     for name in names:
         own = tensors[name].detach().cpu().contiguous()
         yield own.reshape(-1).view(torch.uint8).numpy().data
+
+
+def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Pick the tensors whose names begin with the prefix, under the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,6 @@
-"""Matching of detections with objects by the protocol of VOC's devkit (VOCevaldet.m), for all classes at once."""
+"""Each box's largest IoU with an object of its group, and the matching of detections with objects by it, as VOC's
+devkit has it (VOCevaldet.m), for all classes at once.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from cache import atomic_write, digest_json
 from cache.errors import StageError
-from stages.networks.tensor_file import tensor_file
+from stages.networks.tensor_file import tensor_file, tensors_below
 
 from .curve import Progress
 from .solver import MomentumSGD
@@ -51,7 +51,7 @@ class Checkpoint:
             if metadata["identity"] != self.identity:
                 raise KeyError("identity")
             progress = Progress.from_json(json.loads(metadata["progress"]))
-            model.load_state_dict(_below(tensors, "network/"))
+            model.load_state_dict(tensors_below(tensors, "network/"))
             for name, velocity in solver.velocity.items():
                 velocity.copy_(tensors[f"velocity/{name}"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -62,8 +62,3 @@ class Checkpoint:
         """Delete the file, if there is one."""
         with suppress(FileNotFoundError):
             self.path.unlink()
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Pick the tensors whose names begin with the prefix, under the rest of their names."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

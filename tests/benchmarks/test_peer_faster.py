@@ -276,6 +276,7 @@ def test_results_of_other_settings_are_refused(project: Path, capsys: pytest.Cap
         ("fast", {"bg_iou_low": 0.1}, "fast.bg_iou_low: 0.1"),
         ("propose", {"nms_iou": None}, "propose: nms_iou null"),
         ("roi_detect", {"rank_factor": 40}, "roi_detect: torchvision has neither"),
+        ("roi_detect", {"scales_px": [64, 96]}, "roi_detect.scales_px: [64, 96]; torchvision"),
         ("joint", {"precision": "bfloat16"}, "joint.precision"),
         ("kind", "fast", "kind: fast; only a detector of kind joint"),
     ],

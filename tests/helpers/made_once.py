@@ -1,4 +1,4 @@
-"""What several processes of one run of the tests need, made by the first that asks."""
+"""Folders that several processes of one run of the tests need, made by the first that asks."""
 
 import fcntl
 import shutil

@@ -190,6 +190,13 @@ def test_one_scale_that_is_that_of_the_maps_changes_nothing(network: RegionNetwo
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
 
 
+def test_one_map_is_refused_where_regions_are_looked_at_by_scale(network: RegionNetwork) -> None:
+    scorer = RoiScorer(network, DETECT.model_copy(update={"scales_px": (SHORT_PX,)}), "cpu")
+    for use in (scorer, scorer.candidates):
+        with pytest.raises(ValueError, match="scales_px: regions are scored by candidates_at_scales"):
+            use(map_of(network), SIZE, REGIONS, WIDTH, HEIGHT)
+
+
 def test_a_new_image_is_looked_at_on_several_scales(network: RegionNetwork) -> None:
     settings = DETECT.model_copy(update={"scales_px": (96, 200)})
     proposer, scorer = Proposer(network, PROPOSE, 0, "cpu"), RoiScorer(network, settings, "cpu")
