@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides, to_hydra_overrides
+from hypothesis import example, given, strategies as st
 
-from benchmarks.grids import More, Plan, main, planned, read_done, run_grid
+from benchmarks.experiments import Experiment
+from benchmarks.grids import main, run_grid
+from benchmarks.measured import read_done
+from benchmarks.plans import More, Plan, planned
 from benchmarks.tables import GRIDS
 from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord, save_dataset
@@ -60,6 +66,21 @@ def called(*arguments: str) -> None:
 def plan(project: Path, table: str, row: str, column: str = "", more: More = MORE) -> Plan:
     grid = GRIDS[table]
     return planned(project, grid, (row, column or next(iter(grid.columns))), [row], more, {})
+
+
+def run(
+    project: Path, table: str, rows: Sequence[str], experiment: Experiment, more: More = (), column: str = ""
+) -> None:
+    """Run rows of one column of a grid as the program does."""
+    grid = GRIDS[table]
+    places = [(row, column or next(iter(grid.columns))) for row in rows]
+    run_grid(project, grid, places, lambda place: planned(project, grid, place, rows, more, {}), experiment)
+
+
+def as_dvc(project: Path, settings: Sequence[str]) -> None:
+    """Set parameters as ``dvc exp run`` does before it runs anything."""
+    for file, overrides in to_path_overrides(settings).items():
+        apply_overrides(project / file, overrides)
 
 
 def set_by_hand(project: Path, made: Plan) -> dict[str, Any]:
@@ -273,7 +294,6 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
     """Table 1: dvc.yaml is the cell's while it runs; a grid that was stopped goes on with what it has."""
     before = {path: path.read_bytes() for path in project.rglob("*.yaml")}
     grid, rows, seen = GRIDS["faster1"], ["ss", "rpn_300", "rpn_1k"], []
-    plans = [planned(project, grid, (row, "map"), rows, [], {}) for row in rows]
     fast, stop = Layout(project, "fast"), True
 
     def experiment(name: str, settings: Sequence[str], target: str) -> None:
@@ -282,8 +302,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
         of_rpn = "artifacts/detectors/faster/propose_1/manifest.json"
         assert (of_rpn in fast.dvc_file.read_text()) == ("rpn" in name)
         assert ("detectors/fast/params.yaml:regions.test=faster/propose_1" in settings) == ("rpn" in name)
-        for file in {setting.rpartition("params.yaml")[0] + "params.yaml" for setting in settings}:
-            (project / file).write_text("changed by dvc")
+        as_dvc(project, settings)
         if stop and name == "faster1-rpn_1k":
             raise RuntimeError("stopped")
         if "rpn" in name:
@@ -295,7 +314,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
         scored(fast, len(seen) / 10)
 
     with pytest.raises(RuntimeError, match="stopped"):
-        run_grid(project, grid, plans, experiment)
+        run(project, "faster1", rows, experiment)
     assert {path: path.read_bytes() for path in before} == before
     first, second = read_done(project, grid)
     assert (first.row, first.mean_ap, first.proposals) == ("ss", {"voc2007": 0.1, "voc2010": 0.25}, 298.5)
@@ -303,7 +322,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
     assert second.row == "rpn_300" and list(second.costs) == ["faster/propose_1", "fast/roi_detect"]
     assert "proposals.method=selective_search" in second.settings
     stop = False
-    run_grid(project, grid, plans[1:], experiment)  # rpn_300 is replaced, rpn_1k added
+    run(project, "faster1", rows[1:], experiment)  # rpn_300 is replaced, rpn_1k added
     assert {path: path.read_bytes() for path in before} == before
     assert [(one.row, one.mean_ap["voc2007"]) for one in read_done(project, grid)] == [
         ("ss", 0.1),
@@ -316,7 +335,6 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
 def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
     """A node that found its results in the store says what it took of others before; another cell may know."""
     grid, root = GRIDS["faster1"], Layout(project)
-    plans = [planned(project, grid, (row, "map"), ["ss"], MORE, {}) for row in ("ss", "eb")]
 
     def leave(of: str, *, computed: bool, s: float = 2) -> None:
         listed(root, "proposals", {}, of, computed=computed, s=s)
@@ -327,11 +345,11 @@ def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
         leave(name, computed=False)
 
     leave("long ago", computed=True, s=8)
-    run_grid(project, grid, plans, experiment)
+    run(project, "faster1", ["ss", "eb"], experiment, MORE)
     ss, eb = read_done(project, grid)
     assert [dict(cost.seconds) for one in (ss, eb) for cost in one.costs.values()] == [{}] * 4
-    run_grid(project, grid, plans[:1], lambda name, settings, target: leave(name, computed=True))
-    run_grid(project, grid, plans[:1], experiment)  # found in the store: the cell itself knows
+    run(project, "faster1", ["ss"], lambda name, settings, target: leave(name, computed=True))
+    run(project, "faster1", ["ss"], experiment)  # found in the store: the cell itself knows
     (known,) = [one for one in read_done(project, grid) if one.row == "ss"]
     assert known.costs["rcnn/proposals"].seconds == {"proposals": 0.5}
     assert known.costs["fast/roi_detect"].seconds == {"regions": 1.0}
@@ -340,7 +358,6 @@ def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
 def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
     """Two objects, one covered with IoU 0.8 by the second best proposal, the other not at all."""
     grid = GRIDS["figure2"]
-    made = planned(project, grid, ("ss", "300"), ["ss"], [], {})
     objects = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
     record = ImageRecord(1, "1.png", 60, 60, "1" * 64, "test", objects, np.zeros(2, np.int64))
     save_dataset(Dataset("squares", ("square",), (record,)), project / "artifacts/manifest/manifest.json")
@@ -357,7 +374,7 @@ def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
         (project / "artifacts/proposals").mkdir(parents=True)
         made.write(project / "artifacts/proposals/manifest.json")
 
-    run_grid(project, grid, [made], experiment)
+    run(project, "figure2", ["ss"], experiment, column="300")
     (done,) = read_done(project, grid)
     assert done.recall == {f"{iou / 100:.2f}": 0.5 if iou <= 80 else 0.0 for iou in range(50, 101, 5)}
     assert not done.mean_ap and not done.costs
