@@ -135,7 +135,7 @@ def planned(
             owners = list(dict.fromkeys([at.name, *map(_owner, settings)]))
             for of in owners:
                 load_params(Layout(trial, of))  # so that what is wrong without the grid's settings is told first
-            parameters = _change(trial, settings)
+            parameters = change(trial, settings)
             _check_needs(trial, cell, place, more)
             params = {of: load_params(Layout(trial, of)) for of in owners}
             nodes = nodes_of(at, params[at.name])
@@ -217,7 +217,7 @@ def _copy_parameters(project: Path, trial: Path) -> None:
             shutil.copyfile(path, copy)
 
 
-def _change(trial: Path, settings: Sequence[Setting]) -> dict[str, bytes]:
+def change(trial: Path, settings: Sequence[Setting]) -> dict[str, bytes]:
     """Set parameters by DVC's own means, and return each file as that leaves it.
 
     ParamsError where one does not stand in its file, or does not read there afterwards as it was given: DVC writes

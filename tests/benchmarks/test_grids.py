@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import yaml
 from dvc.utils.cli_parse import to_path_overrides
-from dvc.utils.hydra import apply_overrides, to_hydra_overrides
-from hypothesis import example, given, strategies as st
+from dvc.utils.hydra import apply_overrides
 
+from benchmarks import former
 from benchmarks.experiments import Experiment
 from benchmarks.grids import main, run_grid
 from benchmarks.measured import read_done
 from benchmarks.plans import More, Plan, planned
 from benchmarks.tables import GRIDS
 from cache import Artifact, Payload, Recipe, Store
+from cache.errors import OutputError, ParamsError
 from manifests import Dataset, ImageRecord, save_dataset
 from pipeline import timings
 from pipeline.detectors import Layout
@@ -353,6 +354,172 @@ def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
     (known,) = [one for one in read_done(project, grid) if one.row == "ss"]
     assert known.costs["rcnn/proposals"].seconds == {"proposals": 0.5}
     assert known.costs["fast/roi_detect"].seconds == {"regions": 1.0}
+
+
+def test_an_older_time_is_not_taken_of_detectors_as_they_are(project: Path) -> None:
+    """Table 4 sets nothing; yet the last run that computed something may have made another list than is there."""
+    root, finished = Layout(project), "2020-01-01T00:00:00Z"
+
+    def leave(of: str, s: float) -> None:
+        for node in ("proposals", "features", "detect"):
+            listed(root, node, {}, of, s=s)
+        scored(root, 0.5)
+
+    leave("long ago", 8)
+    times = json.loads((root.reports / "timings.json").read_text())
+    (root.reports / "timings.json").write_text(
+        json.dumps({node: {**one, "finished": finished} for node, one in times.items()})
+    )
+    for node in ("proposals", "features", "detect"):  # others have been found in the store since
+        Artifact(node, 1, {"of": "now"}, {}, (), {"splits": {}}).write(root.artifacts / node / "manifest.json")
+    run(project, "faster4", ["rcnn"], lambda name, settings, target: None)
+    (done,) = read_done(project, GRIDS["faster4"])
+    assert len(done.costs) == 3 and not any(cost.seconds for cost in done.costs.values())
+    assert "| rcnn | – |" in GRIDS["faster4"].table([done], "voc2010").replace("0 s", "–")
+    run(project, "faster4", ["rcnn"], lambda name, settings, target: leave("now", 2))
+    (done,) = read_done(project, GRIDS["faster4"])
+    assert [dict(cost.seconds) for cost in done.costs.values()] == [
+        {n: 0.5} for n in ("proposals", "features", "detect")
+    ]
+
+
+def test_an_edit_while_a_cell_runs_stays_and_stops_the_grid(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project / "detectors/fast/params.yaml"
+    before = {one: one.read_bytes() for one in project.rglob("*.yaml")}
+    names = []
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        names.append(name)
+        as_dvc(project, settings)
+        path.write_text(path.read_text() + "# mine\n")
+
+    with pytest.raises(OutputError, match="^faster1-ss: its figures are not kept; see to the files named"):
+        run(project, "faster1", ["ss", "rpn_300"], experiment)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: was edited while an experiment of the grid ran, and stays as it is now; ")
+    assert names == ["faster1-ss"] and path.read_text().endswith("# mine\n")
+    assert path.with_name("params.yaml.before-grid").read_bytes() == before.pop(path)
+    assert {one: one.read_bytes() for one in before} == before
+    assert not read_done(project, GRIDS["faster1"])
+
+
+def test_a_cell_is_planned_on_what_is_there_when_it_runs(project: Path) -> None:
+    """The user edits a file that the first cell does not set: the second runs with the edit, which stays."""
+    fast, faster = Layout(project, "fast"), project / "detectors/faster/params.yaml"
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        as_dvc(project, settings)
+        rpn = "rpn" in name
+        assert faster.read_text().endswith("# mine\n") == rpn
+        if not rpn:
+            faster.write_text(faster.read_text() + "# mine\n")
+        listed(Layout(project, "faster") if rpn else Layout(project), "propose_1" if rpn else "proposals", {}, name)
+        listed(fast, "roi_detect", {"regions": 1.0}, name)
+        scored(fast, 0.5)
+
+    edited = faster.read_text() + "# mine\n"
+    run(project, "faster1", ["ss", "rpn_300"], experiment)
+    assert faster.read_text() == edited and not list(project.rglob("*.before-grid"))
+
+
+def test_a_dvc_yaml_that_was_absent_is_absent_again(project: Path) -> None:
+    dvc_file = project / "detectors/fast/dvc.yaml"
+    dvc_file.unlink()
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        assert dvc_file.exists()
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(project, "faster1", ["rpn_300"], experiment)
+    assert not dvc_file.exists()
+
+
+def test_parameters_behind_a_link_are_set_and_put_back_there(project: Path, tmp_path_factory: Any) -> None:
+    path = project / "detectors/fast/params.yaml"
+    target = tmp_path_factory.mktemp("elsewhere") / "fast.yaml"
+    path.rename(target)
+    path.symlink_to(target)
+    before = target.read_bytes()
+
+    def experiment(name: str, settings: Sequence[str], target_: str) -> None:
+        as_dvc(project, settings)
+        assert path.is_symlink() and target.read_bytes() != before
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(project, "faster1", ["rpn_300"], experiment)
+    assert path.is_symlink() and target.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["table6", "--show"], ["faster1", "--rows", "rpn300"]])
+def test_any_start_puts_back_what_a_killed_grid_changed(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    path = project / "params.yaml"
+    before = path.read_bytes()
+    former.keep_former(project, {"params.yaml": b"half: [a cell's"})  # not even parameters
+    path.write_bytes(b"half: [a cell's")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["grids", str(project), *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            assert end.code == 2 and "--show" not in arguments  # there is no such row: it got as far as that
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == f"{project}: a grid was killed in it; put back: params.yaml"
+    assert path.read_bytes() == before and not former.folder_of(project).exists()
+    assert len(others) == ("--show" not in arguments)
+
+
+def test_a_second_grid_is_one_line_and_show_leaves_the_first_alone(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with former.alone(project):
+        former.keep_former(project, {"params.yaml": b"a cell's"})
+        (line,) = refused(capsys, str(project), "faster1", "--rows", "ss")
+        assert line.startswith(f"{project}: another grid, or an experiment of one, is running in it; ")
+        called(str(project), "faster1", "--show")
+        assert "nothing has been run" in capsys.readouterr().out and former.folder_of(project).exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean_ap": {"voc2007": 0.5}},
+        {"mean_ap": {"voc2007": 0.5, "voc2010": "0.5"}},
+        {"mean_ap": {}},
+        {"column": "300"},
+        {"row": 3},
+        {"proposals": "many"},
+        {"costs": {"fast/roi_detect": {"of": "a", "seconds": {"regions": None}}}},
+    ],
+)
+def test_results_that_are_not_whole_are_told_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any]
+) -> None:
+    grid = GRIDS["faster1"]
+    one = {"row": "ss", "column": "map", "settings": [], "mean_ap": dict.fromkeys(("voc2007", "voc2010"), 0.5)}
+    (project / "reports").mkdir()
+    path = project / "reports/faster1.json"
+    path.write_text(json.dumps([one | {"costs": {}}]))
+    assert read_done(project, grid)[0].row == "ss"
+    path.write_text(json.dumps([one | {"costs": {}} | wrong]))
+    said = "faster1.json: not what this version writes; move it away and run the grid again"
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        pytest.fail("an experiment ran")
+
+    with pytest.raises(ParamsError, match=said):
+        run(project, "faster1", ["ss"], experiment)
+    (line,) = refused(capsys, str(project), "faster1", "--show")
+    assert line.endswith(said)
+
+
+def test_a_dvc_yaml_that_is_no_text_is_another(project: Path) -> None:
+    path = project / "detectors/fast/dvc.yaml"
+    path.write_bytes(b"\xff\xfe")
+    assert list(plan(project, "faster1", "ss").files) == ["detectors/fast/dvc.yaml"]
 
 
 def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
