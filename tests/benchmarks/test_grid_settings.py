@@ -44,7 +44,7 @@ def test_odd_values_are_the_same_to_both(text: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        assert text in ("'", "%")
+        assert text == "'"
         value = text
     assert repr(by_hydra(value)) == repr(value)
 
@@ -84,7 +84,7 @@ def test_any_value_is_the_same_to_both(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["${seed}", {"a": 1}, ["a", {"b": 1}], yaml.safe_load("2020-01-01")])
 def test_what_has_no_form_is_refused(value: Any) -> None:
-    with pytest.raises(ParamsError, match="cannot be given to DVC; write it into params.yaml"):
+    with pytest.raises(ParamsError, match=r"cannot be given to DVC; write it into params\.yaml"):
         hydra_form(value)
 
 
