@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,20 +27,32 @@ def folder_of(project: Path) -> Path:
 
 
 @contextmanager
-def alone(project: Path) -> Iterator[int]:
-    """Be the project's only grid, and yield the lock, a file descriptor; ExecutionError where another runs."""
+def alone(project: Path, patience_s: float = 0) -> Iterator[int]:
+    """Be the project's only grid, and yield the lock, a file descriptor; ExecutionError where another runs.
+
+    ``patience_s``: how long is waited for the other: what DVC leaves behind to report home has the lock, too.
+    """
+    until = time.monotonic() + patience_s
     make_dirs(project / "reports")
     lock = os.open(project / "reports", os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExecutionError(
-                f"{project}: another grid, or an experiment of one, is running in it; wait until it has ended"
-            ) from None
+        while not _locks(lock):
+            if time.monotonic() >= until:
+                raise ExecutionError(
+                    f"{project}: another grid, or an experiment of one, is running in it; wait until it has ended"
+                )
+            time.sleep(0.1)
         yield lock
     finally:
         os.close(lock)
+
+
+def _locks(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def keep_former(project: Path, changed: Mapping[str, bytes]) -> None:

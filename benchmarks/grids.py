@@ -40,6 +40,7 @@ from pipeline.params import load_params, read_kind
 
 Place = tuple[str, str]  # a row and a column
 Planner = Callable[[Place], Plan]
+_PATIENCE_S = 10  # DVC's reports home end after 5
 
 
 def run_grid(project: Path, grid: Grid, places: Sequence[Place], plan_of: Planner, experiment: Experiment) -> None:
@@ -142,7 +143,7 @@ def _planner(project: Path, grid: Grid, arguments: argparse.Namespace) -> tuple[
 def _run_all(project: Path, grid: Grid, arguments: argparse.Namespace) -> None:
     if not folder_of(project).is_dir():  # else it may be what a killed grid left
         load_params(Layout(project))  # no project: nothing is made in the folder
-    with Stop() as stop, alone(project) as lock:
+    with Stop() as stop, alone(project, _PATIENCE_S) as lock:
         _recover(project)
         places, plan_of = _planner(project, grid, arguments)
         run_grid(project, grid, places, plan_of, dvc_experiments(project.absolute(), stop, lock))

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,11 @@ def test_a_second_grid_is_refused(tmp_path: Path) -> None:
     refused = pytest.raises(ExecutionError, match="another grid, or an experiment of one, is running")
     with alone(tmp_path), refused, alone(tmp_path):
         pass
+    with ExitStack() as other:
+        other.enter_context(alone(tmp_path))
+        threading.Timer(0.3, other.close).start()
+        with alone(tmp_path, patience_s=30):
+            pass
     with alone(tmp_path) as lock:
         assert os.fstat(lock).st_ino == (tmp_path / "reports").stat().st_ino
 

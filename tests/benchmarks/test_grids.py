@@ -492,8 +492,9 @@ def test_what_ends_a_grid_is_one_line(
 
 
 def test_a_second_grid_is_one_line_and_show_leaves_the_first_alone(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("benchmarks.grids._PATIENCE_S", 0)
     with former.alone(project):
         former.keep_former(project, {"params.yaml": b"a cell's"})
         (line,) = refused(capsys, str(project), "faster1", "--rows", "ss")
