@@ -9,348 +9,80 @@
 {tables}
 
 The project has a git commit, and the parameters that a table leaves open in params.yaml and detectors/NAME/params.yaml:
-network, dataset, schedules. Each cell is one ``dvc exp run`` in the project's folder (TABLE-ROW-COLUMN, so that ``dvc
-exp show`` lists it, too); before the first one every cell's parameters are checked, and after each the files are put
-back. Whatever cells have in common comes from the store. ``--set WHERE:NAME=VALUE`` adds a setting, WHERE being
-``all``, a row, a column, or a name that the table gives to several (``spp``, ``ft``, ``07``, ``0712``), NAME a
-parameter of the project's params.yaml, or, as ``faster/rpn.iterations``, of the detector in that role; roles are
-detectors of that name unless ``--detector ROLE=NAME`` says otherwise. What was run is kept in ``reports/TABLE.json``;
-remove that file where the dataset is another.
+network, dataset, schedules. Each cell is one ``dvc exp run`` in the project's folder (TABLE-ROW-COLUMN-COMMIT, so
+that ``dvc exp show`` lists it, too); before the first one every cell's parameters are checked, and after each the files
+are put back, but for one that was edited meanwhile, which stays, and the grid stops. What they were is below
+``reports/.grid-former`` as long: after a kill the next start puts them back. Ctrl-C, SIGTERM and SIGHUP end a grid
+when DVC has ended. Whatever cells have in common comes from the store. ``--set WHERE:NAME=VALUE`` adds a setting, WHERE
+being ``all``, a row, a column, or a name that the table gives to several (``spp``, ``ft``, ``07``, ``0712``), NAME a
+parameter of the project's params.yaml, or, as ``faster/rpn.iterations``, of the detector in that role, VALUE as YAML
+reads it; roles are detectors of that name unless ``--detector ROLE=NAME`` says otherwise. What was run is kept in
+``reports/TABLE.json``; remove that file where the dataset is another.
 """
 
 import argparse
-import json
-import shutil
-import subprocess
+import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import yaml
-
+from benchmarks.experiments import Experiment, Stop, dvc_experiments
+from benchmarks.former import alone, folder_of, keep_former, put_back
+from benchmarks.measured import keep, last_runs, measured, read_done, results
+from benchmarks.plans import Plan, planned
 from benchmarks.tables import GRIDS
-from benchmarks.tables.grid import PROTOCOLS, Cell, Cost, Done, Grid
-from cache import Artifact, atomic_write
-from cache.errors import ParamsError
+from benchmarks.tables.grid import PROTOCOLS, Grid
+from cache import atomic_write
+from cache.errors import USER_ERRORS, ExecutionError, InterruptedRun, OutputError, ParamsError
 from cache.text import nearest
-from manifests import load_dataset
 from pipeline.detectors import Layout, detector_names
-from pipeline.dvc_files import detector_text
-from pipeline.graph import nodes_of, passed_nodes
 from pipeline.params import load_params, read_kind
-from pipeline.timings import read_timings
-from pipeline.workspace import open_store
-from stages.graph import ROOT
-from stages.scoring.objects import GroundTruth
-from stages.scoring.proposals import IOU_STEPS, coverage, proposal_overlaps
-from stages.scoring.reading import read_proposals
 
-Experiment = Callable[[str, Sequence[str], str], None]
-More = Sequence[tuple[str, str]]  # settings of ``--set``: where, and NAME=VALUE
+Place = tuple[str, str]  # a row and a column
+Planner = Callable[[Place], Plan]
+_PATIENCE_S = 10  # DVC's reports home end after 5
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A value of a parameter in one file, whose path is below the project."""
-
-    file: str
-    name: str
-    value: str
-
-    @property
-    def for_dvc(self) -> str:
-        """What ``dvc exp run -S`` takes."""
-        return f"{'' if self.file == 'params.yaml' else f'{self.file}:'}{self.name}={self.value}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A cell of a grid on a project: what is run, and what is read after it.
-
-    Attributes:
-        target: the dvc.yaml, and the node within, that is run; "": all of the project's own.
-        files: the text of each detector's dvc.yaml that is another with these settings, by path below the project.
-        detector: whose figures are read.
-        scored: whether its detections are.
-        nodes: those that a test image passes, each with whose it is.
-        proposals: the list of their proposals, below the project.
-    """
-
-    row: str
-    column: str
-    settings: Sequence[Setting]
-    target: str
-    files: Mapping[str, str]
-    detector: str
-    scored: bool
-    nodes: Sequence[tuple[str, str]]
-    proposals: str
-
-
-def settings_of(cell: Cell, row: str, column: str, more: More = ()) -> list[str]:
-    """Return a cell's settings, those of ``more`` that reach it over the grid's own."""
-    settings = [*cell.settings, *_reaching(cell, row, column, more)]
-    return list({setting.partition("=")[0]: setting for setting in settings}.values())
-
-
-def _reaching(cell: Cell, row: str, column: str, more: More) -> list[str]:
-    where = {"all", row, column, *cell.scopes}
-    return [setting for scope, setting in more if scope in where]
-
-
-def planned(
-    project: Path, grid: Grid, place: tuple[str, str], rows: Sequence[str], more: More, detectors: Mapping[str, str]
-) -> Plan:
-    """Check one cell as the pipeline will check it, and say what is to be run.
-
-    Args:
-        place: its row and its column.
-        rows: all that are run.
-        detectors: the project's detector in a role, where it is not the one of that name.
-
-    Raises ParamsError, one line for each thing that is wrong; nothing of the project has changed.
-    """
-    cell = grid.cell(*place, rows)
-    named = {role: detectors.get(role, role) for role in {cell.detector, *grid.roles}}
-    written = settings_of(cell, *place, more)
-    _check_roles(project, grid, cell, written, named)
-    settings = [_placed(setting, named) for setting in written]
-    with TemporaryDirectory() as folder:
-        trial, at = Path(folder), Layout(Path(folder), named[cell.detector])
-        try:
-            _copy_parameters(project, trial)
-            owners = list(dict.fromkeys([at.name, *map(_owner, settings)]))
-            for of in owners:
-                load_params(Layout(trial, of))  # so that what is wrong without the grid's settings is told first
-            _change(trial, settings)
-            _check_needs(trial, cell, place, more)
-            params = {of: load_params(Layout(trial, of)) for of in owners}
-            nodes = nodes_of(at, params[at.name])
-            passed = [] if cell.target else [(of.name, node) for of, node in passed_nodes(at, params[at.name])]
-            texts = {
-                f"detectors/{of}/dvc.yaml": detector_text(Layout(trial, of), params[of]) for of in params if of != ROOT
-            }
-        except ParamsError as error:
-            raise ParamsError(str(error).replace(folder, str(project))) from None
-    file = "" if at.is_root else f"detectors/{at.name}/dvc.yaml"
-    return Plan(
-        *place,
-        settings,
-        target=":".join(part for part in (file, cell.target) if part),
-        files={path: text for path, text in texts.items() if not _is(project / path, text)},
-        detector=at.name,
-        scored=not cell.target,
-        nodes=passed,
-        proposals=nodes[cell.target].outputs["manifest"] if cell.target else nodes["evaluate"].inputs["proposals"],
-    )
-
-
-def _check_roles(project: Path, grid: Grid, cell: Cell, written: Sequence[str], named: Mapping[str, str]) -> None:
-    """ParamsError where a detector that the cell is of, sets or names is not there, or of another kind."""
-    there = detector_names(project)
-    for setting in written:
-        owner = _name_of(setting)[0]
-        if owner not in (ROOT, *named):
-            raise ParamsError(
-                f"{setting}: there is no role {owner!r}{nearest(owner, named)}; roles: {', '.join(named)}"
-            )
-    used = [cell.detector, *(_name_of(setting)[0] for setting in written)]
-    used += [role for role in named for setting in written if f"{{{role}}}" in setting]
-    for role in dict.fromkeys(used):
-        kind, name = grid.roles.get(role), named.get(role, ROOT)
-        if name not in there:
-            how = f"`rcnn detector add {name} --kind {kind or 'KIND'}` makes one, --detector {role}=NAME takes another"
-            raise ParamsError(f"{project}: has no detector {name!r}; {how}")
-        if kind is not None and (found := read_kind(Layout(project, name)).name) != kind:
-            raise ParamsError(f"{project}: {name} is of kind {found}; {grid.name} takes a {role} of kind {kind}")
-
-
-def _name_of(setting: str) -> tuple[str, str]:
-    """Whose parameter ``[ROLE/]NAME=VALUE`` is, and its name."""
-    name = setting.partition("=")[0]
-    role, slash, own = name.partition("/")
-    return (role, own) if slash else (ROOT, name)
-
-
-def _placed(setting: str, named: Mapping[str, str]) -> Setting:
-    """Say where a setting stands, names of detectors in the place of their roles'."""
-    role, name = _name_of(setting)
-    value = setting.partition("=")[2]
-    for one, detector in named.items():
-        value = value.replace(f"{{{one}}}", detector)
-    return Setting("params.yaml" if role == ROOT else f"detectors/{named[role]}/params.yaml", name, value)
-
-
-def _owner(setting: Setting) -> str:
-    return ROOT if setting.file == "params.yaml" else setting.file.split("/")[1]
-
-
-def _copy_parameters(project: Path, trial: Path) -> None:
-    """Copy every params.yaml that there is: all that the pipeline's checks look at."""
-    for path in [project / "params.yaml", *project.glob("detectors/*/params.yaml")]:
-        if path.is_file():  # else told by who reads it
-            copy = trial / path.relative_to(project)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-
-
-def _change(trial: Path, settings: Sequence[Setting]) -> None:
-    """Set parameters as DVC does: they must stand in their files."""
-    documents = {
-        file: yaml.safe_load((trial / file).read_text(encoding="utf-8")) for file in {s.file for s in settings}
-    }
-    for setting in settings:
-        *groups, last = setting.name.split(".")
-        group: Any = documents[setting.file]
-        for one in groups:
-            group = group.get(one) if isinstance(group, dict) else None
-        if not isinstance(group, dict) or last not in group:
-            what = f"has no {setting.name} to be set; add it (`rcnn params` lists what there is)"
-            raise ParamsError(f"{trial / setting.file}: {what}")
-        try:
-            group[last] = yaml.safe_load(setting.value)
-        except yaml.YAMLError:
-            raise ParamsError(f"{setting.name}={setting.value}: the value is not YAML; mend --set") from None
-    for file, document in documents.items():
-        (trial / file).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-
-
-def _check_needs(trial: Path, cell: Cell, place: tuple[str, str], more: More) -> None:
-    """ParamsError for what only the user can say, and has not."""
-    said = {setting.partition("=")[0] for setting in _reaching(cell, *place, more)}
-    document = yaml.safe_load((trial / "params.yaml").read_text(encoding="utf-8"))
-    for need in cell.needs:
-        value: Any = document
-        for key in need.name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if need.name not in said and (need.anew or not value):
-            raise ParamsError(
-                f"{trial / 'params.yaml'}: row {place[0]}: {need.why}: --set {place[0]}:{need.name}=VALUE, or leave "
-                "the row out (--rows)"
-            )
-
-
-def _is(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def run_grid(project: Path, grid: Grid, plans: Sequence[Plan], experiment: Experiment) -> None:
+def run_grid(project: Path, grid: Grid, places: Sequence[Place], plan_of: Planner, experiment: Experiment) -> None:
     """Run every cell by ``experiment`` (its name, its settings, the target) and keep its figures.
 
-    Parameters and dvc.yaml files end as they were, whatever happens.
+    Each is planned on the files as they are just before it runs. Parameters and dvc.yaml files end as they were,
+    whatever happens; OutputError where one was edited meanwhile, for then the cell may have been run with the edit.
     """
-    for plan in plans:
-        place = (plan.row,) if len(grid.columns) == 1 else (plan.row, plan.column)
-        files = {"params.yaml", *plan.files, *(setting.file for setting in plan.settings)}
-        former = {project / file: (project / file).read_bytes() for file in sorted(files) if (project / file).exists()}
-        before = _last_runs(project, plan)
-        try:
-            for file, text in plan.files.items():
-                atomic_write(project / file, text.encode())
-            experiment("-".join((grid.name, *place)), [setting.for_dvc for setting in plan.settings], plan.target)
-        finally:
-            for path, content in former.items():
-                atomic_write(path, content)
-        _keep(project, grid, measured(project, grid, plan, before))
+    known = read_done(project, grid)
+    for place in places:
+        plan = plan_of(place)
+        name = "-".join((grid.name, plan.row, *((plan.column,) if len(grid.columns) > 1 else ())))
+        before = last_runs(project, plan)
+        _run(project, plan, name, experiment)
+        keep(project, grid, known, measured(project, plan, before, known))
+        known = read_done(project, grid)
 
 
-def _last_runs(project: Path, plan: Plan) -> dict[tuple[str, str], Any]:
-    """What is known of the last run that computed something, of each node of the way of a test image."""
-    known = {(of, node): read_timings(Layout(project, of)).get(node, {}) for of, node in plan.nodes}
-    return {place: (timing.get("finished"), timing.get("seconds")) for place, timing in known.items()}
-
-
-def measured(project: Path, grid: Grid, plan: Plan, before: Mapping[tuple[str, str], Any]) -> Done:
-    """Read the figures of the experiment that has just been run; ``before``: the nodes' last runs before it."""
-    layout = Layout(project, plan.detector)
-    mean_ap, recall = {}, {}
-    if plan.scored:
-        metrics = json.loads((layout.reports / "metrics.json").read_text(encoding="utf-8"))
-        mean_ap = {name: metrics[name]["mAP"] for name in PROTOCOLS}
-    else:
-        recall = _recall(project, project / plan.proposals)
-    proposals = Artifact.read(project / plan.proposals)
-    costs = {}
-    now = _last_runs(project, plan)
-    for of, node in plan.nodes:
-        ran = not plan.settings or now[of, node] != before.get((of, node))
-        costs[f"{of}/{node}"] = _cost(Layout(project, of), node, ran, read_done(project, grid))
-    return Done(
-        plan.row,
-        plan.column,
-        [setting.for_dvc for setting in plan.settings],
-        mean_ap,
-        costs,
-        proposals.summary.get("splits", {}).get("test", {}).get("mean_boxes"),
-        recall,
-    )
-
-
-def _cost(layout: Layout, node: str, ran: bool, known: Sequence[Done]) -> Cost:
-    """Return what an image takes in a node: its parts, or where none was measured its run's time by its images.
-
-    The latter only of a run of these results (``ran``); else what another cell knows of them.
-    """
-    digest = Artifact.read(layout.artifacts / node / "manifest.json").digest
-    timing = read_timings(layout).get(node, {})
-    seconds = {part: value for part, value in timing.get("per_image", {}).get(digest, {}).items() if part != "measured"}
-    if not seconds and ran and timing.get("computed") and timing.get("seconds"):
-        seconds = {node: timing["seconds"] / timing["computed"]}
-    others = (cost.seconds for one in known for cost in one.costs.values() if cost.of == digest and cost.seconds)
-    return Cost(digest, seconds or dict(next(others, {})))
-
-
-def _recall(project: Path, proposals: Path) -> dict[str, float]:
-    """Recall of the test images' proposals at the IoUs at which the evaluation measures it."""
-    dataset = load_dataset(project / "artifacts/manifest/manifest.json")
-    records = dataset.split("test")
-    truth = GroundTruth.of(records, len(dataset.classes))
-    best = proposal_overlaps(truth, read_proposals(open_store(project), Artifact.read(proposals), records))
-    found = coverage(best[~truth.ignored])
-    return {} if found is None else {f"{iou:.2f}": part for iou, part in zip(IOU_STEPS, found.recall, strict=True)}
-
-
-def results(project: Path, grid: Grid) -> Path:
-    """Where what was run of a grid is kept."""
-    return project / "reports" / f"{grid.name}.json"
-
-
-def read_done(project: Path, grid: Grid) -> list[Done]:
-    """Return what has been run; ParamsError where the file is not one of this program's."""
-    path = results(project, grid)
-    if not path.exists():
-        return []
+def _run(project: Path, plan: Plan, name: str, experiment: Experiment) -> None:
+    """Run one experiment with the files that it takes."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return [Done(**{**one, "costs": {name: Cost(**cost) for name, cost in one["costs"].items()}}) for one in found]
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise ParamsError(f"{path}: not what this version writes; move it away and run the grid again") from None
+        keep_former(project, plan.changed)
+        for file, text in plan.files.items():
+            atomic_write((project / file).resolve(), text.encode())
+        experiment(name, [setting.for_dvc for setting in plan.settings], plan.target)
+    finally:
+        _, problems = put_back(project)
+        for line in problems:  # said here, whatever else went wrong
+            print(line, file=sys.stderr)
+    if problems:
+        raise OutputError(f"{name}: its figures are not kept; see to the files named, and run the grid again")
 
 
-def _keep(project: Path, grid: Grid, done: Done) -> None:
-    others = [one for one in read_done(project, grid) if (one.row, one.column) != (done.row, done.column)]
-    path = results(project, grid)
-    path.parent.mkdir(exist_ok=True)
-    atomic_write(path, json.dumps([asdict(one) for one in [*others, done]], indent=1).encode())
-
-
-def _dvc(project: Path) -> Experiment:
-    """Runs an experiment in the project's folder; ends the program where DVC fails."""
-
-    def run(name: str, settings: Sequence[str], target: str) -> None:
-        given = [part for setting in settings for part in ("-S", setting)]
-        dvc = [sys.executable, "-m", "dvc", "exp"]
-        # a former one of this name; not --force, which would train again, too
-        subprocess.run([*dvc, "remove", "-q", name], cwd=project, capture_output=True, check=False)
-        command = [*dvc, "run", "--name", name, *given, *([target] if target else [])]
-        print(" ".join(command[2:]), file=sys.stderr, flush=True)
-        if subprocess.run(command, cwd=project, check=False).returncode:
-            sys.exit(f"{name}: dvc exp run failed; what was run before is kept, --show prints it")
-
-    return run
+def _recover(project: Path) -> None:
+    """Put back what a grid that was killed had changed, and say so; OutputError where a file could not be."""
+    if not folder_of(project).is_dir():
+        return
+    back, problems = put_back(project)
+    if back:
+        print(f"{project}: a grid was killed in it; put back: {', '.join(back)}", file=sys.stderr)
+    if problems:
+        raise OutputError("\n".join([*problems, f"{project}: a grid was killed in it; see to the files named"]))
 
 
 def scopes_of(grid: Grid, rows: Sequence[str]) -> list[str]:
@@ -388,23 +120,43 @@ def _chosen(what: str, given: Sequence[str] | None, known: Sequence[str]) -> lis
     return list(given or known)
 
 
-def _plans(project: Path, grid: Grid, arguments: argparse.Namespace) -> Iterator[Plan]:
-    """Check every cell; ParamsError, each problem once, where one is wrong."""
+def _planner(project: Path, grid: Grid, arguments: argparse.Namespace) -> tuple[list[Place], Planner]:
+    """Check every cell; return all places, and what plans one. ParamsError, each problem once, where one is wrong."""
     load_params(Layout(project))  # no project: told once
     known = _rows(project, grid)
     rows, columns = _chosen("rows", arguments.rows, known), _chosen("columns", arguments.columns, list(grid.columns))
     more = [_scoped(scopes_of(grid, known), text) for text in arguments.more]
     detectors = dict(_in_role(grid, text) for text in arguments.detector)
+    plan_of = functools.partial(planned, project, grid, rows=rows, more=more, detectors=detectors)
+    places = [(row, column) for column in columns for row in rows]
     problems: list[str] = []
-    plans = []
-    for place in [(row, column) for column in columns for row in rows]:
+    for place in places:
         try:
-            plans.append(planned(project, grid, place, rows, more, detectors))
+            plan_of(place)
         except ParamsError as error:
             problems += str(error).splitlines()
     if problems:
         raise ParamsError("\n".join(dict.fromkeys(problems)))
-    yield from plans
+    return places, plan_of
+
+
+def _run_all(project: Path, grid: Grid, arguments: argparse.Namespace) -> None:
+    if not folder_of(project).is_dir():  # else it may be what a killed grid left
+        load_params(Layout(project))  # no project: nothing is made in the folder
+    with Stop() as stop, alone(project, _PATIENCE_S) as lock:
+        _recover(project)
+        places, plan_of = _planner(project, grid, arguments)
+        run_grid(project, grid, places, plan_of, dvc_experiments(project.absolute(), stop, lock))
+
+
+def _recover_shown(project: Path) -> None:
+    """Recover before results are shown, unless a grid is running, whose files they are."""
+    if folder_of(project).is_dir():
+        try:
+            with alone(project):
+                _recover(project)
+        except ExecutionError:
+            pass
 
 
 def main() -> None:
@@ -424,13 +176,19 @@ def main() -> None:
     arguments = parser.parse_args()
     project, grid = arguments.project, GRIDS[arguments.table]
     try:
-        if not arguments.show:
-            run_grid(project, grid, list(_plans(project, grid, arguments)), _dvc(project.absolute()))
+        if arguments.show:
+            _recover_shown(project)
+        else:
+            _run_all(project, grid, arguments)
         done = read_done(project, grid)
-    except ParamsError as error:
+        said = grid.table(done, arguments.protocol) if done else f"{results(project, grid)}: nothing has been run"
+    except USER_ERRORS as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    print(grid.table(done, arguments.protocol) if done else f"{results(project, grid)}: nothing has been run")
+    except InterruptedRun as error:
+        print(error, file=sys.stderr)
+        sys.exit(130)
+    print(said)
 
 
 if __name__ == "__main__":

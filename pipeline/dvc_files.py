@@ -49,7 +49,7 @@ def write_all(project: Path) -> list[Path]:
     """Write every dvc.yaml of a project whose text is not what it should be; returns those written."""
     written = []
     for path, text in list(_texts(project)):  # none is written where one cannot be
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, text.encode())
             written.append(path)
@@ -95,7 +95,7 @@ def check_written(layout: Layout, params: Params) -> None:
     """ParamsError where a detector's dvc.yaml is not what its parameters and this version make it."""
     if layout.is_root or not layout.dvc_file.exists():
         return
-    if layout.dvc_file.read_text(encoding="utf-8") != detector_text(layout, params):
+    if layout.dvc_file.read_bytes() != detector_text(layout, params).encode():
         raise ParamsError(
             f"{layout.dvc_file}: is not what the stages and this detector's params.yaml make it (edited by hand, or by "
             "another version); run `rcnn detector write`, and the command again"

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
 
-from benchmarks.grids import More, Plan, main, planned, read_done, run_grid
+from benchmarks import former
+from benchmarks.experiments import Experiment
+from benchmarks.grids import main, run_grid
+from benchmarks.measured import read_done
+from benchmarks.plans import More, Plan, planned
 from benchmarks.tables import GRIDS
 from cache import Artifact, Payload, Recipe, Store
+from cache.errors import ExecutionError, InterruptedRun, OutputError, ParamsError, StageError
 from manifests import Dataset, ImageRecord, save_dataset
 from pipeline import timings
 from pipeline.detectors import Layout
@@ -60,6 +67,21 @@ def called(*arguments: str) -> None:
 def plan(project: Path, table: str, row: str, column: str = "", more: More = MORE) -> Plan:
     grid = GRIDS[table]
     return planned(project, grid, (row, column or next(iter(grid.columns))), [row], more, {})
+
+
+def run(
+    project: Path, table: str, rows: Sequence[str], experiment: Experiment, more: More = (), column: str = ""
+) -> None:
+    """Run rows of one column of a grid as the program does."""
+    grid = GRIDS[table]
+    places = [(row, column or next(iter(grid.columns))) for row in rows]
+    run_grid(project, grid, places, lambda place: planned(project, grid, place, rows, more, {}), experiment)
+
+
+def as_dvc(project: Path, settings: Sequence[str]) -> None:
+    """Set parameters as ``dvc exp run`` does before it runs anything."""
+    for file, overrides in to_path_overrides(settings).items():
+        apply_overrides(project / file, overrides)
 
 
 def set_by_hand(project: Path, made: Plan) -> dict[str, Any]:
@@ -273,7 +295,6 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
     """Table 1: dvc.yaml is the cell's while it runs; a grid that was stopped goes on with what it has."""
     before = {path: path.read_bytes() for path in project.rglob("*.yaml")}
     grid, rows, seen = GRIDS["faster1"], ["ss", "rpn_300", "rpn_1k"], []
-    plans = [planned(project, grid, (row, "map"), rows, [], {}) for row in rows]
     fast, stop = Layout(project, "fast"), True
 
     def experiment(name: str, settings: Sequence[str], target: str) -> None:
@@ -282,8 +303,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
         of_rpn = "artifacts/detectors/faster/propose_1/manifest.json"
         assert (of_rpn in fast.dvc_file.read_text()) == ("rpn" in name)
         assert ("detectors/fast/params.yaml:regions.test=faster/propose_1" in settings) == ("rpn" in name)
-        for file in {setting.rpartition("params.yaml")[0] + "params.yaml" for setting in settings}:
-            (project / file).write_text("changed by dvc")
+        as_dvc(project, settings)
         if stop and name == "faster1-rpn_1k":
             raise RuntimeError("stopped")
         if "rpn" in name:
@@ -295,7 +315,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
         scored(fast, len(seen) / 10)
 
     with pytest.raises(RuntimeError, match="stopped"):
-        run_grid(project, grid, plans, experiment)
+        run(project, "faster1", rows, experiment)
     assert {path: path.read_bytes() for path in before} == before
     first, second = read_done(project, grid)
     assert (first.row, first.mean_ap, first.proposals) == ("ss", {"voc2007": 0.1, "voc2010": 0.25}, 298.5)
@@ -303,7 +323,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
     assert second.row == "rpn_300" and list(second.costs) == ["faster/propose_1", "fast/roi_detect"]
     assert "proposals.method=selective_search" in second.settings
     stop = False
-    run_grid(project, grid, plans[1:], experiment)  # rpn_300 is replaced, rpn_1k added
+    run(project, "faster1", rows[1:], experiment)  # rpn_300 is replaced, rpn_1k added
     assert {path: path.read_bytes() for path in before} == before
     assert [(one.row, one.mean_ap["voc2007"]) for one in read_done(project, grid)] == [
         ("ss", 0.1),
@@ -316,7 +336,6 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
 def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
     """A node that found its results in the store says what it took of others before; another cell may know."""
     grid, root = GRIDS["faster1"], Layout(project)
-    plans = [planned(project, grid, (row, "map"), ["ss"], MORE, {}) for row in ("ss", "eb")]
 
     def leave(of: str, *, computed: bool, s: float = 2) -> None:
         listed(root, "proposals", {}, of, computed=computed, s=s)
@@ -327,20 +346,205 @@ def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
         leave(name, computed=False)
 
     leave("long ago", computed=True, s=8)
-    run_grid(project, grid, plans, experiment)
+    run(project, "faster1", ["ss", "eb"], experiment, MORE)
     ss, eb = read_done(project, grid)
     assert [dict(cost.seconds) for one in (ss, eb) for cost in one.costs.values()] == [{}] * 4
-    run_grid(project, grid, plans[:1], lambda name, settings, target: leave(name, computed=True))
-    run_grid(project, grid, plans[:1], experiment)  # found in the store: the cell itself knows
+    run(project, "faster1", ["ss"], lambda name, settings, target: leave(name, computed=True))
+    run(project, "faster1", ["ss"], experiment)  # found in the store: the cell itself knows
     (known,) = [one for one in read_done(project, grid) if one.row == "ss"]
     assert known.costs["rcnn/proposals"].seconds == {"proposals": 0.5}
     assert known.costs["fast/roi_detect"].seconds == {"regions": 1.0}
 
 
+def test_an_older_time_is_not_taken_of_detectors_as_they_are(project: Path) -> None:
+    """Table 4 sets nothing; yet the last run that computed something may have made another list than is there."""
+    root, finished = Layout(project), "2020-01-01T00:00:00Z"
+
+    def leave(of: str, s: float) -> None:
+        for node in ("proposals", "features", "detect"):
+            listed(root, node, {}, of, s=s)
+        scored(root, 0.5)
+
+    leave("long ago", 8)
+    times = json.loads((root.reports / "timings.json").read_text())
+    (root.reports / "timings.json").write_text(
+        json.dumps({node: {**one, "finished": finished} for node, one in times.items()})
+    )
+    for node in ("proposals", "features", "detect"):  # others have been found in the store since
+        Artifact(node, 1, {"of": "now"}, {}, (), {"splits": {}}).write(root.artifacts / node / "manifest.json")
+    run(project, "faster4", ["rcnn"], lambda name, settings, target: None)
+    (done,) = read_done(project, GRIDS["faster4"])
+    assert len(done.costs) == 3 and not any(cost.seconds for cost in done.costs.values())
+    assert GRIDS["faster4"].table([done], "voc2010").endswith("| rcnn | 0 s | – | – | – | – |")  # it has no maps
+    run(project, "faster4", ["rcnn"], lambda name, settings, target: leave("now", 2))
+    (done,) = read_done(project, GRIDS["faster4"])
+    assert [dict(cost.seconds) for cost in done.costs.values()] == [
+        {n: 0.5} for n in ("proposals", "features", "detect")
+    ]
+
+
+def test_an_edit_while_a_cell_runs_stays_and_stops_the_grid(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project / "detectors/fast/params.yaml"
+    before = {one: one.read_bytes() for one in project.rglob("*.yaml")}
+    names = []
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        names.append(name)
+        as_dvc(project, settings)
+        path.write_text(path.read_text() + "# mine\n")
+
+    with pytest.raises(OutputError, match=r"^faster1-ss: its figures are not kept; see to the files named"):
+        run(project, "faster1", ["ss", "rpn_300"], experiment)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: was edited while an experiment of the grid ran, and stays as it is now; ")
+    assert names == ["faster1-ss"] and path.read_text().endswith("# mine\n")
+    assert path.with_name("params.yaml.before-grid").read_bytes() == before.pop(path)
+    assert {one: one.read_bytes() for one in before} == before
+    assert not read_done(project, GRIDS["faster1"])
+
+
+def test_a_cell_is_planned_on_what_is_there_when_it_runs(project: Path) -> None:
+    """The user edits a file that the first cell does not set: the second runs with the edit, which stays."""
+    fast, faster = Layout(project, "fast"), project / "detectors/faster/params.yaml"
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        as_dvc(project, settings)
+        rpn = "rpn" in name
+        assert faster.read_text().endswith("# mine\n") == rpn
+        if not rpn:
+            faster.write_text(faster.read_text() + "# mine\n")
+        listed(Layout(project, "faster") if rpn else Layout(project), "propose_1" if rpn else "proposals", {}, name)
+        listed(fast, "roi_detect", {"regions": 1.0}, name)
+        scored(fast, 0.5)
+
+    edited = faster.read_text() + "# mine\n"
+    run(project, "faster1", ["ss", "rpn_300"], experiment)
+    assert faster.read_text() == edited and not list(project.rglob("*.before-grid"))
+
+
+def test_a_dvc_yaml_that_was_absent_is_absent_again(project: Path) -> None:
+    dvc_file = project / "detectors/fast/dvc.yaml"
+    dvc_file.unlink()
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        assert dvc_file.exists()
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(project, "faster1", ["rpn_300"], experiment)
+    assert not dvc_file.exists()
+
+
+def test_parameters_behind_a_link_are_set_and_put_back_there(project: Path, tmp_path_factory: Any) -> None:
+    path = project / "detectors/fast/params.yaml"
+    target = tmp_path_factory.mktemp("elsewhere") / "fast.yaml"
+    path.rename(target)
+    path.symlink_to(target)
+    before = target.read_bytes()
+
+    def experiment(name: str, settings: Sequence[str], target_: str) -> None:
+        as_dvc(project, settings)
+        assert path.is_symlink() and target.read_bytes() != before
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(project, "faster1", ["rpn_300"], experiment)
+    assert path.is_symlink() and target.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["table6", "--show"], ["faster1", "--rows", "rpn300"]])
+def test_any_start_puts_back_what_a_killed_grid_changed(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    path = project / "params.yaml"
+    before = path.read_bytes()
+    former.keep_former(project, {"params.yaml": b"half: [a cell's"})  # not even parameters
+    path.write_bytes(b"half: [a cell's")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["grids", str(project), *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            assert end.code == 2 and "--show" not in arguments  # there is no such row: it got as far as that
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == f"{project}: a grid was killed in it; put back: params.yaml"
+    assert path.read_bytes() == before and not former.folder_of(project).exists()
+    assert len(others) == ("--show" not in arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ExecutionError("dvc failed"), 2), (StageError("no"), 2), (InterruptedRun("stopped"), 130)]
+)
+def test_what_ends_a_grid_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*.yaml")}
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        as_dvc(project, settings)
+        raise error
+
+    monkeypatch.setattr("benchmarks.grids.dvc_experiments", lambda project, stop, lock: experiment)
+    with pytest.raises(SystemExit) as end:
+        called(str(project), "faster1", "--rows", "rpn_300")
+    assert end.value.code == code and capsys.readouterr().err == f"{error}\n"
+    assert {path: path.read_bytes() for path in before} == before and not former.folder_of(project).exists()
+
+
+def test_a_second_grid_is_one_line_and_show_leaves_the_first_alone(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.grids._PATIENCE_S", 0)
+    with former.alone(project):
+        former.keep_former(project, {"params.yaml": b"a cell's"})
+        (line,) = refused(capsys, str(project), "faster1", "--rows", "ss")
+        assert line.startswith(f"{project}: another grid, or an experiment of one, is running in it; ")
+        called(str(project), "faster1", "--show")
+        assert "nothing has been run" in capsys.readouterr().out and former.folder_of(project).exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean_ap": {"voc2007": 0.5}},
+        {"mean_ap": {"voc2007": 0.5, "voc2010": "0.5"}},
+        {"mean_ap": {}},
+        {"column": "300"},
+        {"row": 3},
+        {"proposals": "many"},
+        {"costs": {"fast/roi_detect": {"of": "a", "seconds": {"regions": None}}}},
+    ],
+)
+def test_results_that_are_not_whole_are_told_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any]
+) -> None:
+    grid = GRIDS["faster1"]
+    one = {"row": "ss", "column": "map", "settings": [], "mean_ap": dict.fromkeys(("voc2007", "voc2010"), 0.5)}
+    (project / "reports").mkdir()
+    path = project / "reports/faster1.json"
+    path.write_text(json.dumps([one | {"costs": {}}]))
+    assert read_done(project, grid)[0].row == "ss"
+    path.write_text(json.dumps([one | {"costs": {}} | wrong]))
+    said = "faster1.json: not what this version writes; move it away and run the grid again"
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        pytest.fail("an experiment ran")
+
+    with pytest.raises(ParamsError, match=said):
+        run(project, "faster1", ["ss"], experiment)
+    (line,) = refused(capsys, str(project), "faster1", "--show")
+    assert line.endswith(said)
+
+
+def test_a_dvc_yaml_that_is_no_text_is_another(project: Path) -> None:
+    path = project / "detectors/fast/dvc.yaml"
+    path.write_bytes(b"\xff\xfe")
+    assert list(plan(project, "faster1", "ss").files) == ["detectors/fast/dvc.yaml"]
+
+
 def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
     """Two objects, one covered with IoU 0.8 by the second best proposal, the other not at all."""
     grid = GRIDS["figure2"]
-    made = planned(project, grid, ("ss", "300"), ["ss"], [], {})
     objects = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
     record = ImageRecord(1, "1.png", 60, 60, "1" * 64, "test", objects, np.zeros(2, np.int64))
     save_dataset(Dataset("squares", ("square",), (record,)), project / "artifacts/manifest/manifest.json")
@@ -357,7 +561,7 @@ def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
         (project / "artifacts/proposals").mkdir(parents=True)
         made.write(project / "artifacts/proposals/manifest.json")
 
-    run_grid(project, grid, [made], experiment)
+    run(project, "figure2", ["ss"], experiment, column="300")
     (done,) = read_done(project, grid)
     assert done.recall == {f"{iou / 100:.2f}": 0.5 if iou <= 80 else 0.0 for iou in range(50, 101, 5)}
     assert not done.mean_ap and not done.costs

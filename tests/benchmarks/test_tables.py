@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.grids import settings_of
+from benchmarks.plans import settings_of
 from benchmarks.tables import GRIDS
 from benchmarks.tables.faster import TABLE1, TABLE2, timing
 from benchmarks.tables.grid import Cost, Done

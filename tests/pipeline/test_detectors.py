@@ -10,6 +10,7 @@ import yaml
 from made_detections import CLASSES, N_IMAGES, made, record
 
 from cache import Artifact
+from cache.errors import ParamsError
 from manifests import Dataset, save_dataset
 from pipeline import cli, dvc_files
 from pipeline.detectors import Layout, detector_names
@@ -360,6 +361,18 @@ def test_all_files_are_written_at_once(project: Path) -> None:
         "dvc.yaml",
     ]
     assert dvc_files.write_all(project) == []
+
+
+def test_a_dvc_yaml_that_is_no_text_is_one_that_was_edited(project: Path) -> None:
+    (project / "detectors/mine").mkdir(parents=True)
+    (project / "detectors/mine/params.yaml").write_text("kind: sppnet\n")
+    dvc_files.write_all(project)
+    layout = Layout(project, "mine")
+    layout.dvc_file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ParamsError, match="edited by hand"):
+        dvc_files.check_written(layout, load_params(layout))
+    assert dvc_files.write_all(project) == [layout.dvc_file]
+    dvc_files.check_written(layout, load_params(layout))
 
 
 @pytest.fixture
