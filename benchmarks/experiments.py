@@ -34,6 +34,8 @@ class Stop:
         for one in _SIGNALS:
             if signal.getsignal(one) is not signal.SIG_IGN:  # nohup, or a shell's background job
                 self._former[one] = signal.signal(one, self._note)
+            elif one is signal.SIGINT:  # what is ignored is so in DVC, too, which could not be asked to end
+                self._former[one] = signal.signal(one, _nothing)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,6 +70,10 @@ class Stop:
             return self._child.wait()
         finally:
             self._child = None
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal, here alone: a program that is started has its default again."""
 
 
 def dvc_experiments(project: Path, stop: Stop, lock: int, dvc: Sequence[str] = _DVC) -> Experiment:

@@ -183,7 +183,23 @@ def test_a_project_without_a_commit_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_waits_for_dvc_and_does_not_kill_it(project: Path, lock: int, number: signal.Signals) -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_a_signal_waits_for_dvc_and_does_not_kill_it(
+    project: Path, lock: int, number: signal.Signals, background: bool
+) -> None:
+    """As a shell's background job, which ignores Ctrl-C, and so do its children."""
+    found = [(one, signal.getsignal(one)) for one in (signal.SIGINT, number)]
+    signal.signal(number, signal.default_int_handler)  # how the tests themselves were started does not matter
+    if background and number is not signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _is_waited_for(project, lock, number)
+    finally:
+        for one, handler in found:
+            signal.signal(one, handler)
+
+
+def _is_waited_for(project: Path, lock: int, number: signal.Signals) -> None:
     def send() -> None:
         while not (project / "started").exists():
             time.sleep(0.02)
