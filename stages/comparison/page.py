@@ -36,7 +36,8 @@ def page(data: ComparisonData, comparison: Comparison) -> str:
         title = f"{names[0]} on {data.dataset.name}"
         lead = f"One detector, {names[0]}, tested on {len(data.tested)} images of "
         end = " Add another detector to have them side by side."
-    lead += f"{data.dataset.name}, which has {n_train} others and {len(data.classes)} classes.{end}"
+    n_classes = f"{len(data.classes)} class{'es' if len(data.classes) != 1 else ''}"
+    lead += f"{data.dataset.name}, which has {n_train} others and {n_classes}.{end}"
     if comparison.scored:
         sections = [
             scores(data, comparison),

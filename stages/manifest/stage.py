@@ -29,6 +29,7 @@ def run(ctx: Context) -> None:
         ctx.log.warning(f"... and {len(shared) - _WARNED} more pictures are in train and in test")
     counts = {split: len(dataset.split(split)) for split in ("train", "test")}
     ctx.log.info(
-        f"{dataset.name}: {counts['train']} train and {counts['test']} test images, {len(dataset.classes)} classes"
+        f"{dataset.name}: {counts['train']} train and {counts['test']} test images, "
+        f"{len(dataset.classes)} class{'es' if len(dataset.classes) != 1 else ''}"
     )
     save_dataset(dataset, ctx.output("manifest"))
