@@ -22,7 +22,7 @@ _FOLDER, _INDEX = ".grid-former", "index.json"
 
 
 def folder_of(project: Path) -> Path:
-    """Where the former files are while an experiment runs."""
+    """Return the folder that holds the former files while an experiment runs."""
     return project / "reports" / _FOLDER
 
 

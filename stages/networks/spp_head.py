@@ -30,15 +30,14 @@ def put_fc_head(
     """
     with torch.device(device):
         inputs = place.channels * sum(n * n for n in levels)
-        layers: list[nn.Module] = [nn.RMSNorm(inputs, eps=1e-6, elementwise_affine=False)]
+        layers: list[nn.Module] = [_norm(inputs)]
         for outputs in fc:
             layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout()]
             inputs = outputs
         layers.append(nn.Linear(inputs, n_outputs))
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     for layer in linear:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
+        _start(layer)
     nn.init.normal_(linear[-1].weight, std=LAST_LAYER_STD)
     put_pool(trunk, place.pool5, levels)
     put_module(trunk, place.fc, nn.Sequential(*layers))
@@ -52,9 +51,18 @@ def put_fc6(trunk: nn.Module, place: HeadPlace, inputs: int, device: str) -> Non
     old = trunk.get_submodule(f"{place.fc}.1")
     assert isinstance(old, nn.Linear)
     with torch.device(device):
-        norm = nn.RMSNorm(inputs, eps=1e-6, elementwise_affine=False)
-        new = nn.Linear(inputs, old.out_features)
-    nn.init.kaiming_normal_(new.weight, nonlinearity="relu")
-    nn.init.zeros_(new.bias)
+        norm, new = _norm(inputs), nn.Linear(inputs, old.out_features)
+    _start(new)
     put_module(trunk, f"{place.fc}.0", norm.train(old.training))
     put_module(trunk, f"{place.fc}.1", new.train(old.training))
+
+
+def _norm(inputs: int) -> nn.Module:
+    """The norm before fc6: each vector [B, inputs] brought to a root mean square of 1."""
+    return nn.RMSNorm(inputs, eps=1e-6, elementwise_affine=False)
+
+
+def _start(layer: nn.Linear) -> None:
+    """Draw a layer as He et al. (2015) have it, which keeps the size of what goes through; its biases 0."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)

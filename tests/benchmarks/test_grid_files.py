@@ -182,15 +182,23 @@ def test_a_project_without_a_commit_is_one_line(tmp_path: Path) -> None:
         dvc_experiments(tmp_path, Stop(), lock, stub(tmp_path, ""))("faster1-ss", [], "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize(
+    ("number", "background"),
+    [
+        (signal.SIGINT, False),
+        (signal.SIGTERM, False),
+        (signal.SIGHUP, False),
+        (signal.SIGTERM, True),
+        (signal.SIGHUP, True),
+    ],
+)
 def test_a_signal_waits_for_dvc_and_does_not_kill_it(
     project: Path, lock: int, number: signal.Signals, background: bool
 ) -> None:
-    """As a shell's background job, which ignores Ctrl-C, and so do its children."""
+    """Try it in the foreground, and as a shell's background job, which ignores Ctrl-C, and so do its children."""
     found = [(one, signal.getsignal(one)) for one in (signal.SIGINT, number)]
     signal.signal(number, signal.default_int_handler)  # how the tests themselves were started does not matter
-    if background and number is not signal.SIGINT:
+    if background:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _is_waited_for(project, lock, number)

@@ -60,7 +60,7 @@ def finished(once: Once) -> Path:
 
 
 def recorded(project: Path, record: Path, *arguments: str) -> None:
-    """As ``rcnn``, leaving what the stages read in ``record`` (recorded.py)."""
+    """Run ``rcnn``, and leave what the stages read in ``record`` (recorded.py)."""
     command = [sys.executable, str(Path(__file__).parent / "recorded.py"), str(record), "-C", str(project), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -69,9 +69,7 @@ def recorded(project: Path, record: Path, *arguments: str) -> None:
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished project."""
-    copy = tmp_path / "project"
-    shutil.copytree(finished, copy)
-    return copy
+    return Path(shutil.copytree(finished, tmp_path / "project"))
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +79,7 @@ def run_rcnn(warm_rcnn: Path) -> Rcnn:
 
 @pytest.fixture(scope="session")
 def run_new_rcnn() -> Rcnn:
-    """As ``run_rcnn``, in a process that imports everything itself."""
+    """Runs ``rcnn`` in a process that imports everything itself."""
     return Rcnn((sys.executable, "-c", "from pipeline.cli import main; main()"))
 
 

@@ -45,9 +45,7 @@ def undisturbed(once: Once) -> Path:
 @pytest.fixture
 def project(undisturbed: Path, tmp_path: Path) -> Path:
     """A copy of the undisturbed project."""
-    copy = tmp_path / "project"
-    shutil.copytree(undisturbed, copy)
-    return copy
+    return Path(shutil.copytree(undisturbed, tmp_path / "project"))
 
 
 @pytest.fixture
@@ -73,9 +71,7 @@ def classified(server: StageServer, once: Once) -> Path:
 @pytest.fixture
 def classifying(classified: Path, tmp_path: Path) -> Path:
     """A copy of the classified project."""
-    copy = tmp_path / "project"
-    shutil.copytree(classified, copy)
-    return copy
+    return Path(shutil.copytree(classified, tmp_path / "project"))
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +90,7 @@ def finished_regions(server: StageServer, once: Once) -> Path:
 @pytest.fixture
 def regions(finished_regions: Path, tmp_path: Path) -> Path:
     """A copy of the project with region networks."""
-    copy = tmp_path / "project"
-    shutil.copytree(finished_regions, copy)
-    return copy
+    return Path(shutil.copytree(finished_regions, tmp_path / "project"))
 
 
 @pytest.fixture(scope="session")

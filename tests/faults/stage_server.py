@@ -8,12 +8,9 @@ there, from 1), ``kill_at`` (SIGKILL before the so-many-th call there, from 1), 
 ``status``, ``said`` (stdout and stderr), ``writes``.
 """
 
-import encodings.cp437  # noqa: F401 - zipfile's, of pretrain's .npz: another user may not read this Python's folder
 import errno
-import importlib
 import json
 import os
-import pkgutil
 import resource
 import signal
 import sys
@@ -23,19 +20,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
-import h5py  # noqa: F401 - this and the next to have them before the first fork
 import other_user
 import shim
-import sklearn.svm  # noqa: F401
-import torch  # noqa: F401
-import torchvision  # noqa: F401
-import zarr  # noqa: F401
-
-import cache
-import manifests
-import pipeline
-import stages
-from pipeline import cli
+import warm_rcnn
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -65,20 +52,7 @@ def _in_child(request: dict[str, Any], counted: int) -> int:
         shim.install(Path(request["root"]), _watcher(request, counted))
     if "fsize" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["fsize"], resource.RLIM_INFINITY))
-    sys.argv = ["rcnn", *request["argv"]]
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return 0
+    return warm_rcnn.ended(request["argv"])
 
 
 def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
@@ -102,10 +76,7 @@ def _watcher(request: dict[str, Any], counted: int) -> shim.Watcher:
 
 
 def main() -> None:
-    for package in (stages, manifests, cache, pipeline):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.startswith("pipeline.dask"):  # which takes seconds, and no test of this folder runs it
-                importlib.import_module(module.name)
+    warm_rcnn.load()
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -62,9 +62,7 @@ def finished(server: StageServer, finished_regions: Path, tmp_path_factory: pyte
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished project."""
-    copy = tmp_path / "project"
-    shutil.copytree(finished, copy)
-    return copy
+    return Path(shutil.copytree(finished, tmp_path / "project"))
 
 
 @pytest.mark.parametrize("name", REGION_KINDS)

@@ -38,7 +38,7 @@ def seconds_of(project: Path) -> dict[str, float]:
 
 
 def forget_all(project: Path, stage: str) -> None:
-    """As ``forget``, and DVC forgets it, too, which would put the outputs back from its cache."""
+    """Forget a stage, and have DVC forget it, too, which would put the outputs back from its cache."""
     forget(project, stage)
     lock = project / "dvc.lock"
     if lock.exists():

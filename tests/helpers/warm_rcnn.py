@@ -60,6 +60,7 @@ def served(script: Path, **started_with: str) -> Iterator[Path]:
 
 def load() -> None:
     """Import what any command imports, but for Dask."""
+    # cp437 is zipfile's, of pretrain's .npz: another user may not read this Python's folder
     for name in ("h5py", "sklearn.svm", "torch", "torchvision", "zarr", "encodings.cp437"):
         importlib.import_module(name)
     for package in ("stages", "manifests", "cache", "pipeline"):
@@ -126,10 +127,15 @@ def _command(argv: list[str], folder: str, environment: dict[str, str], streams:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["rcnn", *argv]
     sys.modules["__main__"] = ModuleType("__main__")  # what a process that this one starts would import again
+    return ended(argv)
+
+
+def ended(argv: list[str]) -> int:
+    """Run ``rcnn`` with these arguments in this process; its exit status, with everything said."""
     from pipeline.cli import main
 
+    sys.argv = ["rcnn", *argv]
     try:
         main()
     except SystemExit as end:

@@ -22,7 +22,7 @@ def test_parts_share_no_column_and_keep_a_jpeg_block_apart() -> None:
 
 @pytest.mark.parametrize("split", list(PARTS))
 def test_crops_see_their_own_part_only(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the other part painted over, the crops are the same, and different once the own part is painted."""
+    """Paint the other part over: the crops stay the same; paint their own: they do not."""
 
     def crops(painted: str) -> list[NDArray[np.float32]]:
         left, right = PARTS[painted]
