@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# For this process, before it loads torch, and all that it starts: of networks so small a second thread is but waited for.
+# For this process, before it loads torch, and all that it starts: a second thread of a tiny network is only waited for.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+    os.environ[name] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"  # which would start a process of its own after each command
 
 # How long an example takes says something of the machine, and of what else it does, and nothing of the program.

@@ -112,7 +112,7 @@ def _network(choices: Choices, task: Task, project: Path) -> Network:
         )
     for name, value in settings.model_dump(mode="json").items():
         choices.put(f"network.{name}", value)
-    choices.comments |= {"network.name": "the paper: zf5, vgg16", "pretrain": "as R-CNN's"}
+    choices.comments |= {"network.name": "the paper: zf, vgg16", "pretrain": "as R-CNN's"}
     root = rcnn_choices(task)
     for name, value in root.values.items():
         if name.startswith("pretrain.") or name == "evaluate.similar_classes":

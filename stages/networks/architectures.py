@@ -9,7 +9,7 @@ from typing import Literal
 
 from .spec import InputSpec, Triple
 
-ArchitectureName = Literal["small", "alexnet", "caffenet", "zf5", "vgg16", "squeezenet1_0", "resnet50"]
+ArchitectureName = Literal["small", "alexnet", "caffenet", "zf5", "zf", "vgg16", "squeezenet1_0", "resnet50"]
 NAMED_LAYERS = ("pool5", "fc6", "fc7", "fc8")  # from the input on; networks without fully connected layers lack two
 
 
@@ -77,7 +77,8 @@ IMAGENET: tuple[Triple, Triple] = (
     (0.229, 0.224, 0.225),
 )  # torchvision's, RGB in [0, 1]
 CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
-_ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR
+_ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR, SPP-net's code
+_FASTER_MEAN: Triple = (102.9801, 115.9465, 122.7717)  # BGR, py-faster-rcnn; the MATLAB program has a mean image
 
 ARCHITECTURES: dict[str, Architecture] = {
     "small": Architecture(
@@ -112,6 +113,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         fc6="classifier.0",
         place=HeadPlace("features.14", "classifier", 256),
         last_bias=1.0,  # Zeiler_conv5.prototxt
+    ),
+    "zf": Architecture(
+        InputSpec(224, "bgr", 255.0, _FASTER_MEAN),
+        {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+        "classifier.6",
+        conv5="features.13",
+        fc6="classifier.0",
+        place=HeadPlace("features.14", "classifier", 256),
+        last_bias=1.0,  # as zf5's
     ),
     "vgg16": Architecture(
         InputSpec(224, "rgb", 1.0, *IMAGENET),

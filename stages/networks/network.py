@@ -19,10 +19,10 @@ from .pyramid import put_module, put_pyramid
 from .small import SmallNet
 from .spec import InputSpec
 from .spp_head import LAST_LAYER_STD, put_fc6, put_fc_head
-from .zf5 import ZF5
+from .zf5 import ZF, ZF5
 
 # The architectures that torchvision does not have.
-_OWN: Mapping[str, Callable[[int], nn.Module]] = {"small": SmallNet, "caffenet": CaffeNet, "zf5": ZF5}
+_OWN: Mapping[str, Callable[[int], nn.Module]] = {"small": SmallNet, "caffenet": CaffeNet, "zf5": ZF5, "zf": ZF}
 
 
 class Network(nn.Module):

@@ -1,4 +1,4 @@
-"""``zf5``: the five-convolution network of Zeiler and Fergus as SPP-net's authors have it (SPP paper section 3.1)."""
+"""``zf5`` and ``zf``: Zeiler and Fergus's network as SPP-net's authors (section 3.1) and Faster R-CNN's have it."""
 
 import torch
 from torch import Tensor, nn
@@ -36,23 +36,39 @@ class ZF5(CaffeStyle):
 
     fc_std = 0.01
     last_bias = ARCHITECTURES["zf5"].last_bias
+    paddings = (1, 0, 0, 0)  # of conv1, pool1, conv2, pool2
+    pool5 = 3
 
     def __init__(self, n_outputs: int) -> None:
+        conv1, pool1, conv2, pool2 = self.paddings
         features = nn.Sequential(
-            nn.Conv2d(3, 96, 7, stride=2, padding=1),
+            nn.Conv2d(3, 96, 7, stride=2, padding=conv1),
             nn.ReLU(inplace=True),
             WithinChannelNorm(),
-            nn.MaxPool2d(3, 2, ceil_mode=True),
-            nn.Conv2d(96, 256, 5, stride=2),
+            nn.MaxPool2d(3, 2, pool1, ceil_mode=True),
+            nn.Conv2d(96, 256, 5, stride=2, padding=conv2),
             nn.ReLU(inplace=True),
             WithinChannelNorm(),
-            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.MaxPool2d(3, 2, pool2, ceil_mode=True),
             nn.Conv2d(256, 384, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 384, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 256, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.MaxPool2d(self.pool5, 2, ceil_mode=True),
         )
         super().__init__(features, n_outputs)
+
+
+class ZF(ZF5):
+    """Faster R-CNN's ZF: zf5 with paddings 3, 1, 2, 1 in conv1, pool1, conv2 and pool2, so that weights fit either.
+
+    Cell i of conv5 is centred at pixel 16 i of the image, and the RPN's 3 x 3 convolution sees 171 px, normalisations
+    apart (Ren et al. 2015, section 3.1). The authors pool RoIs and have no pool5. For crops of 224 px, whose conv5 is
+    15 x 15, there is one of ours here, 5/2, which gives fc6 its 6 x 6.
+    """
+
+    last_bias = ARCHITECTURES["zf"].last_bias
+    paddings = (3, 1, 2, 1)
+    pool5 = 5

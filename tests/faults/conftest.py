@@ -1,7 +1,6 @@
 """One tiny project, run through every stage once undisturbed; and the helper modules beside it made importable."""
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,27 +16,24 @@ from tiny_project import (
     COMBINING,
     HEAD_NAMES,
     REGION_KINDS,
-    ROOT,
     STAGE_NAMES,
     StageServer,
     combine_with_itself,
     make_classifying,
     make_project,
     make_regions,
-    rcnn_command,
     region_nodes,
     run_of,
 )
 
 
 @pytest.fixture(scope="session")
-def undisturbed(once: Once) -> Path:
+def undisturbed(server: StageServer, once: Once) -> Path:
     """A project whose stages have all run. Not to be changed: take ``project`` for that."""
 
     def fill(folder: Path) -> None:
-        command = rcnn_command(make_project(folder), "run", *STAGE_NAMES)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = server.run(make_project(folder), "run", *STAGE_NAMES)
+        assert done.status == 0, done.said
 
     return once("undisturbed", fill)
 

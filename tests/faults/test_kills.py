@@ -26,7 +26,8 @@ from tiny_project import (
 )
 from waiting import HANG_S
 
-STAGES = ("scenes", "proposals", "finetune", "features", "detect")
+AT_ANY_MOMENT = ("finetune", "features")  # a training, and objects by several threads
+AT_CALLS = ("scenes", "proposals", "svm", "detect")
 START_S = 1.0
 _EACH_LATER = 8  # 1st, 8th, 64th ... call
 TRIES = 100  # a stage may be through before the signal comes; from then on it comes earlier
@@ -63,7 +64,7 @@ def kill_each(driver: kill.Driver, step: tuple[str, ...], stages: tuple[str, ...
 
 def test_killed_stages_go_on_and_end_with_the_same_bits(project: Path, undisturbed: Path) -> None:
     driver = kill.Driver(project)
-    for stage in STAGES:
+    for stage in AT_ANY_MOMENT:
         kill_each(driver, (stage,), (stage,), seconds_of(undisturbed))
     kill.check_end(project, results(undisturbed))
 
@@ -86,6 +87,15 @@ def kill_at_calls(driver: kill.Driver, server: StageServer, stage: str) -> None:
             break
         assert run.status == -signal.SIGKILL, run.said
     assert kills > 1
+
+
+def test_stages_killed_at_a_call_go_on_and_end_with_the_same_bits(
+    project: Path, undisturbed: Path, server: StageServer
+) -> None:
+    driver = kill.Driver(project)
+    for stage in AT_CALLS:
+        kill_at_calls(driver, server, stage)
+    kill.check_end(project, results(undisturbed))
 
 
 def test_a_killed_classification_goes_on_and_ends_with_the_same_bits(

@@ -1,14 +1,18 @@
-"""Run one target on its seeds and on cases that hypothesis draws: ``python tests/fuzz/cases.py TARGET --cases N``.
+"""Run targets on their seeds and on cases that hypothesis draws: ``python tests/fuzz/cases.py TARGET --cases N``.
 
 Ends with one line of JSON (cases, peak memory). A fault ends it with the exception and the case, a hang with a
-traceback of where it hangs; exit code 1 either way.
+traceback of where it hangs; exit code 1 either way. Of several targets each runs in a fork of its own, and gives one
+line of JSON: ``target``, ``status``, and ``said``, which is all of the above.
 """
 
 import argparse
 import faulthandler
 import json
 import os
+import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -61,16 +65,45 @@ def run_cases(target: Target, cases: int, folder: Path) -> dict[str, int]:
     return {"cases": done, "peak_mb": peak_bytes() >> 20, "before_mb": before >> 20}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", choices=all_targets())
-    parser.add_argument("--cases", type=int, default=200)
-    given_args = parser.parse_args()
+def run_target(name: str, cases: int) -> None:
+    """Run one target in a folder of its own, and print its line."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "artifacts" / "datasets" / "d"
         place.mkdir(parents=True)
         os.chdir(folder)
-        print(json.dumps(run_cases(all_targets()[given_args.target], given_args.cases, place)))
+        print(json.dumps(run_cases(all_targets()[name], cases, place)))
+
+
+def in_fork(work: Callable[[], None]) -> tuple[int, str]:
+    """Do it in a fork of this process, which has imported everything; its exit status and all it said."""
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            sys.stdout.flush()
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said.seek(0)
+        return status, said.read()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="+", choices=all_targets())
+    parser.add_argument("--cases", type=int, default=200)
+    given_args = parser.parse_args()
+    if len(given_args.targets) == 1:
+        run_target(given_args.targets[0], given_args.cases)
+        return
+    for name in given_args.targets:
+        status, said = in_fork(lambda name=name: run_target(name, given_args.cases))  # type: ignore[misc]
+        print(json.dumps({"target": name, "status": status, "said": said}), flush=True)
 
 
 if __name__ == "__main__":

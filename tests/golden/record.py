@@ -44,19 +44,21 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 _Commands = Callable[..., None]
 
 
-def run_tiny(folder: Path) -> dict[str, Any]:
-    """Run every stage in an empty folder; returns what :func:`~tests.golden.results.results_of` tells of them."""
-    with served(folder / "bin" / "rcnn", **_ONE_THREAD) as rcnn:
+def run_tiny(folder: Path, rcnn: Path) -> dict[str, Any]:
+    """Run every stage by ``rcnn``, on one thread, in an empty folder.
 
-        def commands(project: Path, *lines: list[str]) -> None:
-            for line in lines:
-                command = [str(rcnn), "-C", str(project), *line]
-                done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-                if done.returncode:
-                    raise RuntimeError(done.stderr)
+    Returns what :func:`~tests.golden.results.results_of` tells of them.
+    """
 
-        detectors = _run_detectors(folder / "detectors", commands)
-        return results_of(detectors, _run_pictures(folder / "pictures", commands))
+    def commands(project: Path, *lines: list[str]) -> None:
+        for line in lines:
+            command = [str(rcnn), "-C", str(project), *line]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
+
+    detectors = _run_detectors(folder / "detectors", commands)
+    return results_of(detectors, _run_pictures(folder / "pictures", commands))
 
 
 def _run_detectors(project: Path, commands: _Commands) -> Path:
@@ -121,5 +123,5 @@ def _run_pictures(project: Path, commands: _Commands) -> Path:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        RECORDED.write_text(json.dumps(run_tiny(Path(folder)), indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name, served(Path(name, "bin", "rcnn"), **_ONE_THREAD) as program:
+        RECORDED.write_text(json.dumps(run_tiny(Path(name), program), indent=1) + "\n", encoding="utf-8")

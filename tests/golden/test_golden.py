@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,8 @@ _HOW = (
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    return run_tiny(tmp_path_factory.mktemp("golden"))
+def here(warm_rcnn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    return run_tiny(tmp_path_factory.mktemp("golden"), warm_rcnn)
 
 
 @pytest.mark.slow

@@ -33,6 +33,16 @@ def test_zf5_as_the_authors_have_it() -> None:
     assert axis.last - axis.first + 1 == 139 + 2 * 2 + 2 * 8
 
 
+def test_zf_as_faster_rcnn_s_authors_have_it() -> None:
+    """Centres at 16 i, and 171 px seen by the RPN's 3 x 3 convolution (Ren et al. 2015, section 3.1)."""
+    assert geometry("zf").x.centre == 0
+    network = build("zf", 5, device="meta")
+    for at in (2, 6):  # the paper does not count the normalisations
+        trunk_of(network).features[at] = nn.ReLU()
+    axis = map_geometry(network).x.slid(3, 1, 1)
+    assert (axis.stride, axis.centre, axis.last - axis.first + 1) == (16, 0, 171)
+
+
 @pytest.mark.parametrize(("name", "stride", "field"), [(n, *v) for n, v in PUBLISHED.items()])
 def test_published_receptive_fields(name: str, stride: int, field: int) -> None:
     axis = geometry(name).y
@@ -42,7 +52,7 @@ def test_published_receptive_fields(name: str, stride: int, field: int) -> None:
 def conv_part(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's part up to conv5 with random weights, none of the rest: [1, 3, h, w] -> [1, c, y, x]."""
     network = build(name, 5, device="meta")
-    if name == "zf5":  # a maximum hides what its normalisation lowers; a mean over the same window does not
+    if name in ("zf5", "zf"):  # a maximum hides what its normalisation lowers; a mean over the same window does not
         for at in (3, 7):
             pool = trunk_of(network).features[at]
             mean = nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)

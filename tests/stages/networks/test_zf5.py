@@ -22,14 +22,16 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_filters_strides_and_paddings() -> None:
-    network = build("zf5", 1000, device="meta")
+@pytest.mark.parametrize(("name", "sides"), [("zf5", (110, 55, 26, 13)), ("zf", (112, 57, 29, 15))])
+def test_filters_strides_and_paddings(name: str, sides: tuple[int, int, int, int]) -> None:
+    network = build(name, 1000, device="meta")
     shapes = []
     for module in trunk_of(network).features:
         if isinstance(module, torch.nn.Conv2d | torch.nn.MaxPool2d):
             module.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:])))
     network(torch.empty(1, 3, 224, 224, device="meta"))
-    maps = [(96, 110), (96, 55), (256, 26), (256, 13), (384, 13), (384, 13), (256, 13), (256, 6)]
+    conv1, pool1, conv2, pool2 = sides  # by hand: Caffe's convolutions round down, its pools up
+    maps = [(96, conv1), (96, pool1), (256, conv2), (256, pool2), (384, pool2), (384, pool2), (256, pool2), (256, 6)]
     assert shapes == [(c, n, n) for c, n in maps]
     kernels = [m.kernel_size[0] for m in trunk_of(network).features if isinstance(m, torch.nn.Conv2d)]
     assert kernels == [7, 5, 3, 3, 3]
@@ -45,9 +47,24 @@ def test_filters_strides_and_paddings() -> None:
         "side_px": 224,
         "color_order": "bgr",
         "value_range": 255.0,
-        "mean": [128.0] * 3,
+        "mean": [128.0] * 3 if name == "zf5" else [102.9801, 115.9465, 122.7717],
         "std": [1.0] * 3,
     }
+
+
+def test_weights_of_either_fit_both(tmp_path: Path) -> None:
+    """And they are the same filters: a map of zf's is zf5's of the same image with zeros around it."""
+    from safetensors.torch import save_file
+
+    save_file(build("zf5", 7, generator=seeded()).trunk.state_dict(), tmp_path / "zf5.safetensors")
+    given = NetworkSettings(name="zf", weights="zf5.safetensors")
+    zf = trunk_of(initial_network(given, tmp_path))
+    zf5 = trunk_of(build("zf5", 7, generator=seeded()))
+    image = torch.randn(1, 3, 64, 80, generator=seeded())
+    padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
+    with torch.inference_mode():
+        torch.testing.assert_close(zf.features[0](image), zf5.features[0](padded), rtol=1e-5, atol=1e-5)
+        assert zf(torch.randn(1, 3, 224, 224, generator=seeded())).shape == (1, 7)
 
 
 def test_weights_start_as_in_the_authors_file() -> None:
@@ -89,7 +106,9 @@ def test_normalisation_value_by_value() -> None:
     torch.testing.assert_close(half.float(), found, rtol=0.02, atol=0.5)
 
 
-@pytest.mark.parametrize(("name", "side"), [("zf5", 224), ("alexnet", 224), ("caffenet", 227), ("vgg16", 224)])
+@pytest.mark.parametrize(
+    ("name", "side"), [*((name, 224) for name in ("zf5", "zf", "alexnet", "vgg16")), ("caffenet", 227)]
+)
 def test_fc6_takes_the_pyramid(name: str, side: int) -> None:
     network = build(name, 7, device="meta", pyramid=(1, 2, 3, 6))
     channels = 512 if name == "vgg16" else 256
