@@ -25,15 +25,16 @@ demo: $(READY)
 compare: $(READY)
 	PATH="$(BIN):$$PATH" dvc repro comparison/dvc.yaml
 
+# Compiled files are kept, whatever PYTHONDONTWRITEBYTECODE says: the tests start some hundred processes.
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # One room by its name (make quick ROOM=svm: tests/stages/svm), or the rooms whose tests take seconds each.
 QUICK := boxes kernels scoring page detections evaluate
 quick: $(READY)
 	@folders=$$(for room in $(or $(ROOM),$(QUICK)); do find tests -type d -name "$$room" -not -path '*/__pycache__*'; done); \
 	test -n "$$folders" || { echo "there is no room $(ROOM) in tests/" >&2; exit 2; }; \
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(if $(ROOM),,-m "not slow") $$folders
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(if $(ROOM),,-m "not slow") $$folders
 
 lint: $(READY)
 	$(BIN)/ruff check .

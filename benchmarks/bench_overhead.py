@@ -76,8 +76,8 @@ def edit_a_comment(folder: Path) -> None:
         file.write("# edited\n")
 
 
-def plain_project(folder: Path, stages: int) -> None:
-    """A chain of stages that copy a file."""
+def plain_stages(folder: Path, stages: int) -> None:
+    """A dvc.yaml with a chain of stages that copy a file."""
     chain = {
         f"s{i}": {"cmd": f"cp {i}.txt {i + 1}.txt", "deps": [f"{i}.txt"], "outs": [f"{i + 1}.txt"]}
         for i in range(stages)
@@ -85,6 +85,11 @@ def plain_project(folder: Path, stages: int) -> None:
     folder.mkdir()
     (folder / "0.txt").write_text("x")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}), encoding="utf-8")
+
+
+def plain_project(folder: Path, stages: int) -> None:
+    """A finished project of such stages."""
+    plain_stages(folder, stages)
     called(folder, "git", "init", "--quiet")
     called(folder, "dvc", "init", "--quiet")
     called(folder, "dvc", "repro")
@@ -93,13 +98,18 @@ def plain_project(folder: Path, stages: int) -> None:
 def figures(_: str) -> Iterator[Figure]:
     """The costs, one after the other."""
     with tempfile.TemporaryDirectory() as name:
-        mine, four, plain = Path(name, "rcnn"), Path(name, "four"), Path(name, "plain")
+        mine, four, plain, plain_four = (Path(name, part) for part in ("rcnn", "four", "plain", "plain_four"))
         mine.mkdir()
         stages = our_project(mine)
         with_detectors(mine, four)
         plain_project(plain, stages)
+        shutil.copytree(plain, plain_four, symlinks=True)
+        for number in range(4):
+            plain_stages(plain_four / f"second{number}", stages)
         theirs, ours = harness.take_turns(lambda: called(plain, *_NO_OP), lambda: called(mine, *_NO_OP), rounds=5)
-        alone, beside = harness.take_turns(lambda: called(mine, *_NO_OP), lambda: called(four, *_NO_OP), rounds=5)
+        alone, beside, bare, bare_beside = harness.take_turns(
+            *(lambda folder=folder: called(folder, *_NO_OP) for folder in (mine, four, plain, plain_four)), rounds=5
+        )
 
         def after_comment() -> None:
             edit_a_comment(mine)
@@ -114,12 +124,14 @@ def figures(_: str) -> Iterator[Figure]:
         1,
     )
     more = max(statistics.median(b - a for a, b in zip(alone, beside, strict=True)), 1e-3)
+    own = statistics.median(b - a for a, b in zip(bare, bare_beside, strict=True))
     yield Figure(
         "the same, more with four detectors' files",
         f"{more:.3f} s",
         f"{DETECTORS_MARGIN_S} s",
         DETECTORS_MARGIN_S / more,
         1,
+        f"DVC's own for four more files of {stages} stages that copy a file: {own:.3f} s",
     )
     yield Figure(
         "`dvc repro` after a comment in stages/",
