@@ -2,18 +2,21 @@
 
 Root's home is closed to others, and a checkout there, or a virtual environment, with it. What another user may do to a
 store is tested with the program that is loaded here, so modules that are not yet loaded are loaded as root all the
-same, whichever those are after what ran before.
+same, whichever those are after what ran before; so is what numba has compiled of them, which lies beside them.
 """
 
+import functools
 import importlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+from numba.core.caching import FunctionCache
 
 NOBODY = 65534
 
@@ -53,7 +56,20 @@ def _import_as_root() -> "_Finder":
     finder = _Finder()
     # before the finders of editable installations, which fail at a folder that they may not enter
     sys.meta_path.insert(sys.meta_path.index(PathFinder) + 1, finder)
+    for name in ("load_overload", "save_overload"):
+        setattr(FunctionCache, name, _as_root(getattr(FunctionCache, name)))
     return finder
+
+
+def _as_root(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a method root's rights; for good, since root itself gains none by it."""
+
+    @functools.wraps(method)
+    def call(*arguments: Any) -> Any:
+        with _ROOT:
+            return method(*arguments)
+
+    return method if hasattr(method, "__wrapped__") else call
 
 
 class _Root:
