@@ -22,6 +22,7 @@ from stages.detections.settings import DetectSettings
 from stages.detections.suppression import Detection
 from stages.detections.thresholds import natural_boundary
 from stages.fast.settings import RoiDetectSettings, SourceSettings
+from stages.faster.agreement import check_classes
 from stages.faster.maps import MapPass
 from stages.faster.network import load_regions
 from stages.faster.proposer import Proposer
@@ -241,6 +242,7 @@ def _shared(files: _Files, device: str) -> _Parts:
     dtype = ArithmeticSettings(dtype=detect.params["network.dtype"]).dtype
     network = load_regions(files.read_by("roi_detect", "weights"))
     dataset = load_dataset(files.of("manifest", "manifest"))
+    check_classes(network, dataset.classes, str(files.read_by("roi_detect", "weights")))
     proposals = Artifact.read(files.read_by("roi_detect", "proposals"))
     regions: Proposer | ProposalSearch | RpnSearch
     if proposals.stage == "propose":
@@ -258,8 +260,7 @@ def _proposing(files: _Files, made: Artifact, device: str) -> Proposer | RpnSear
     own = ProposeSettings.model_validate(made.params["propose"])
     dtype = ArithmeticSettings(dtype=made.params["network.dtype"]).dtype
     of = files if name == files.name else _Files(files.project, name)
-    if of is not files:
-        of.made_with(node, "weights")
+    of.made_with(node, "weights")
     network = load_regions(of.read_by(node, "weights"))
     proposer = Proposer(network, own, int(made.params["seed"]), device, dtype)
     if of is files:

@@ -20,7 +20,7 @@ from stages.training.loop import torch_generator
 
 from .fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
 from .lists import maps_of, of_dataset, trained_on
-from .network import Shared, load_regions, save_regions
+from .network import Shared, frozen_parameters, load_regions, save_regions
 from .settings import ImageSettings
 from .training import (
     StoredMaps,
@@ -66,6 +66,8 @@ def run(ctx: Context) -> None:
         "weights": digest_file(ctx.input("weights")),
     }
     check_objects(images, "fast")
+    if not ctx.has("maps"):  # a wrong name is told before the work
+        _ = frozen_parameters(network.network, network.layer, scale.frozen)
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(settings, ctx.node.name, "fast", seed=ctx.seed, workers=ctx.workers)
 
@@ -75,7 +77,7 @@ def run(ctx: Context) -> None:
         targets = RoiTargets(images, [_boxes(ctx, proposals, regions[r.id]) for r in records], settings, len(classes))
         entries = targets.usable()
         _say_counts(ctx, targets, classes)
-        kept = settings.heads == "kept" and network.fast is not None and network.fast.n_classes == len(classes)
+        kept = settings.heads == "kept" and network.fast is not None and network.classes == classes
         norm = network.norm if kept and network.norm is not None else targets.norm()
         if not kept:
             network.fit_fc6(torch_generator(loop.seed, "fast", "fc6"))

@@ -16,7 +16,7 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
 
 from .joint_training import JointLoss, joint_batches, start
-from .network import Shared, load_regions, save_regions
+from .network import Shared, frozen_parameters, load_regions, save_regions
 from .rpn_training import fold, reach_lines
 from .settings import ImageSettings, JointSettings
 from .training import (
@@ -60,6 +60,7 @@ def run(ctx: Context) -> None:
     )
     inputs = {"images": digest_json(image_digests(records)), "weights": digest_file(ctx.input("weights"))}
     check_objects(images, "rpn")
+    _ = frozen_parameters(network.network, network.layer, scale.frozen)  # a wrong name is told before the work
     check_objects(shown, "fast")
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cache import atomic_write
 from cache.errors import StageError
+from cache.text import nearest
 from stages.fast.head import FastHead, grid_of
 from stages.fast.pooling import Cells, PoolingKind, RoiPooling
 from stages.fast.rois import TargetNorm
@@ -25,7 +26,7 @@ from stages.networks.network import Network
 from stages.networks.receptive_field import Geometry, map_geometry
 from stages.networks.tensor_file import tensor_file, tensors_below
 from stages.networks.weights import FORMAT as WEIGHTS_FORMAT
-from stages.networks.weights import metadata, network_in, open_weights, weights_digest
+from stages.networks.weights import class_names_in, metadata, network_in, open_weights, weights_digest
 from stages.rpn.anchors import Anchors, Places, authors_places, own_places
 from stages.rpn.head import Objectness, RpnHead
 
@@ -60,7 +61,8 @@ class RpnShape:
 class RegionNetwork:
     """A classification network cut at ``layer``, the map that is shared, with the heads that there are so far.
 
-    ``norm`` is what ``fast``'s box targets were standardised by, ``pooled_by`` how its regions were pooled.
+    ``norm`` is what ``fast``'s box targets were standardised by, ``pooled_by`` how its regions were pooled, ``classes``
+    the names of its classes, in order.
     """
 
     network: Network
@@ -70,6 +72,7 @@ class RegionNetwork:
     fast: FastHead | None = None
     norm: TargetNorm | None = None
     pooled_by: tuple[PoolingKind, Cells] = ("max", "authors")
+    classes: tuple[str, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -190,7 +193,7 @@ def frozen_parameters(network: Network, layer: str, frozen: str | None) -> set[s
     upto = _FROZEN.get(network.name, NOTHING) if frozen is None else frozen
     if upto == NOTHING:
         return set()
-    before = {name for name, _ in network.graph([map_node(network, upto)]).named_parameters()}
+    before = {name for name, _ in network.graph([map_node(network, upto, "maps.frozen")]).named_parameters()}
     own = {name for name, _ in network.graph([layer]).named_parameters()}
     if not before <= own:
         raise StageError(f"maps.frozen: {upto} does not come before the shared map {layer}; name a node before it")
@@ -207,9 +210,15 @@ def cut(network: Network, layer: str | None) -> RegionNetwork:
     return made
 
 
-def map_node(network: Network, layer: str) -> str:
-    """Return the node that ``maps.layer`` names: itself, or the last one of the module of that name."""
-    within = [node for node in node_names(network.trunk) if node.startswith(f"{layer}.")]
+def map_node(network: Network, layer: str, parameter: str = "maps.layer") -> str:
+    """Return the node that ``parameter`` names: itself, or the last of the module of that name; StageError for none."""
+    nodes = node_names(network.trunk)
+    within = [node for node in nodes if node.startswith(f"{layer}.")]
+    if not within and layer not in {*nodes, *network.layers}:
+        raise StageError(
+            f"{parameter}: network {network.name} has no node {layer!r}{nearest(layer, nodes, most=3)}; name the node "
+            "of one of its maps"
+        )
     return within[-1] if within else layer
 
 
@@ -280,6 +289,9 @@ def load_regions(path: Path, layer: str | None = None) -> RegionNetwork:
             new_layers(found.add_fast(n_classes, generator)).load_state_dict(tensors_below(tensors, "fast/"))
             norm = tensors_below(tensors, "norm/")
             found.norm = _norm(norm["mean"], norm["std"], n_classes) if norm else None
+            found.classes = class_names_in(path, meta) or ()
+            if len(found.classes) not in (0, n_classes):
+                raise ValueError(f"{len(found.classes)} names of {n_classes} classes")
     except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StageError(f"{path}: damaged weights ({reason}); run the stage that wrote it again") from error

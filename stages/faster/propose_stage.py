@@ -8,7 +8,6 @@ how well they cover the objects. Cost: one pass of the convolutions per image, o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,11 @@ from stages.proposals.recall import ImageBoxes, recall_summary, told
 from stages.rpn.propose import mean_sizes
 from stages.rpn.settings import ProposeSettings, RpnShapeSettings
 
+from .agreement import check_trained, other_anchors, other_layer
 from .lists import maps_of
 from .maps import AS_IT_IS, MapPass, described
-from .network import RegionNetwork, load_regions, map_node
+from .network import RegionNetwork, load_regions
 from .proposer import Proposer, rpn_digest
-from .rpn_training import rpn_shape
 from .settings import MapsSettings
 
 
@@ -83,7 +82,8 @@ def run(ctx: Context) -> None:
     network = load_regions(ctx.input("weights"))
     if network.rpn is None:
         raise StageError(f"{ctx.shown('weights')}: holds no region proposal network; run `dvc repro`")
-    _check_trained(ctx, network)
+    other = other_anchors(network, ctx.settings(RpnShapeSettings)) + other_layer(network, maps.layer)
+    check_trained(ctx.shown("weights"), other)
     made_of = described(network, maps, dtype)
     stored = None
     if ctx.has("maps"):
@@ -94,25 +94,6 @@ def run(ctx: Context) -> None:
     compute = ProposeCompute(ctx.image, store, network, maps, settings, ctx.seed, ctx.device, dtype)
     keys = ctx.compute_images(tasks, compute, unit="proposals")
     _publish(ctx, images, keys, network, maps)
-
-
-def _check_trained(ctx: Context, network: RegionNetwork) -> None:
-    """StageError, saying what trains it anew, where the network's RPN or map is not what the parameters ask for."""
-    assert network.rpn_shape is not None
-    wanted = rpn_shape(ctx.settings(RpnShapeSettings), network).described()
-    found = network.rpn_shape.described()
-    other = [f"rpn.{name} {found[name]} and not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
-    asked = ctx.settings(MapsSettings).layer
-    layer = network.network.conv5 if asked is None else map_node(network.network, asked)
-    if layer != network.layer:
-        other.append(f"maps.layer {network.layer} and not {layer}")
-    if other:
-        shown = ctx.shown("weights")
-        *_, detector, node, _ = PurePosixPath(shown).parts
-        raise StageError(
-            f"{shown}: trained with {', '.join(other)}, which params.yaml says; run `dvc repro`, or "
-            f"`rcnn -d {detector} run {node}` first"
-        )
 
 
 def _task(

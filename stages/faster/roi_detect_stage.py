@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 from cache import Artifact, Payload, Recipe, Store
-from cache.errors import StageError
 from manifests import ImageRecord
 from stages.boxes.geometry import Boxes
 from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
@@ -21,6 +20,7 @@ from stages.fast.settings import RoiDetectSettings
 from stages.networks.settings import ArithmeticSettings
 from stages.proposals.reading import proposals_key
 
+from .agreement import check_classes, check_trained, other_layer
 from .lists import maps_of, of_dataset
 from .maps import AS_IT_IS, STAGE, MapPass, described
 from .network import RegionNetwork, load_regions
@@ -90,12 +90,8 @@ def run(ctx: Context) -> None:
     """Detect on the images that the store lacks, then find the thresholds over all of them."""
     settings, maps = ctx.settings(RoiDetectSettings), ctx.settings(MapsSettings)
     network, dataset = load_regions(ctx.input("weights")), ctx.dataset()
-    if network.fast is None or network.fast.n_classes != len(dataset.classes):
-        held = 0 if network.fast is None else network.fast.n_classes
-        raise StageError(
-            f"{ctx.shown('weights')}: trained for {held} classes, and the dataset has {len(dataset.classes)}; run "
-            "`dvc repro`"
-        )
+    check_classes(network, dataset.classes, ctx.shown("weights"))
+    check_trained(ctx.shown("weights"), other_layer(network, maps.layer))
     proposals = of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals"))
     dtype = ctx.settings(ArithmeticSettings).dtype
     of_maps, stored = described(network, maps, dtype), None

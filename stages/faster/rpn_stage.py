@@ -15,7 +15,7 @@ from stages.training.curve import write_curve
 from stages.training.loop import torch_generator
 
 from .lists import maps_of, trained_on
-from .network import Shared, load_regions, save_regions
+from .network import Shared, frozen_parameters, load_regions, save_regions
 from .rpn_training import AnchorTargets, fold, reach_lines, rpn_batches, rpn_shape, rpn_terms
 from .settings import ImageSettings
 from .training import (
@@ -59,6 +59,8 @@ def run(ctx: Context) -> None:
         "weights": digest_file(ctx.input("weights")),
     }
     check_objects(images, "rpn")
+    if not ctx.has("maps"):  # a wrong name is told before the work
+        _ = frozen_parameters(network.network, network.layer, scale.frozen)
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(settings, ctx.node.name, "rpn", seed=ctx.seed, workers=ctx.workers)
 
@@ -84,9 +86,8 @@ def run(ctx: Context) -> None:
             log=ctx.log,
         )
         fold(network, rule)
-        save_regions(
-            ctx.output("weights"), network, {"stage": ctx.node.name, **class_names_meta(ctx.dataset().classes)}
-        )
+        names = network.classes or ctx.dataset().classes  # of Fast R-CNN's layers, which are handed on as they are
+        save_regions(ctx.output("weights"), network, {"stage": ctx.node.name, **class_names_meta(names)})
         write_curve(ctx.output("curve"), CURVE_COLUMNS, curve)
         ctx.after_commit(checkpoint.remove)
 

@@ -42,6 +42,7 @@ def training_run(
         iter_size=iter_size,
         train_batch_norm=False,
         workers=workers,
+        node=node,
     )
 
 

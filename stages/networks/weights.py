@@ -43,7 +43,11 @@ def class_names_meta(classes: Sequence[str] | None) -> dict[str, str]:
 
 def class_names(path: Path) -> tuple[str, ...] | None:
     """What a weights file says its outputs are; None where it says nothing. StageError as :func:`load_weights`."""
-    _, meta = open_weights(path)
+    return class_names_in(path, open_weights(path)[1])
+
+
+def class_names_in(path: Path, meta: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return what :func:`class_names` does, of metadata that has been read."""
     try:
         names = json.loads(meta.get("classes", "null"))
         if names is not None and (not isinstance(names, list) or not all(isinstance(name, str) for name in names)):

@@ -43,6 +43,7 @@ class TrainingRun:
     iter_size: int = 1  # batches whose gradients are averaged before one step (Caffe's word)
     train_batch_norm: bool = True  # False keeps batch normalisation's pre-trained statistics
     workers: int = 2  # threads that prepare batches; never changes a result
+    node: str | None = None  # what messages call it, where that is not the stage
 
 
 def generator(seed: int, stage: str, purpose: str, number: int = 0) -> np.random.Generator:
@@ -198,6 +199,6 @@ def _check_finite(
         numbers = range(iteration * run.iter_size, (iteration + 1) * run.iter_size)
         of = "" if batch_name is None else f", on {', '.join(map(batch_name, numbers))}"
         raise StageError(
-            f"{run.stage}: the loss{which} became {losses.total} at iteration {iteration + 1} with learning rate"
-            f" {rate:g}{of}; lower {run.stage}.lr"
+            f"{run.node or run.stage}: the loss{which} became {losses.total} at iteration {iteration + 1} with "
+            f"learning rate {rate:g}{of}; lower {run.stage}.lr"
         )

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tiny_project import REGION_KINDS, Answer, StageServer, change, shorten
+from kill import DvcDriver
+from tiny_project import REGION_KINDS, Answer, StageServer, change, params_file, shorten
 
 from cache import Artifact, Store
+from cache.errors import StageError
 from manifests import load_dataset
+from rcnn import Detector
 from stages.faster.network import cut, load_regions
 from stages.graph import KINDS
 
@@ -185,8 +188,6 @@ def test_stage_by_stage_gives_the_bits_of_one_process(server: StageServer, finis
 
 def compared(project: Path, name: str) -> None:
     """The detector, loaded, finds what the pipeline found."""
-    from rcnn import Detector
-
     dataset = load_dataset(project / "artifacts/manifest/manifest.json")
     found = Artifact.read(project / f"artifacts/detectors/{name}/roi_detect/manifest.json")
     store, detector = Store(project / "artifacts"), Detector.load(project, name=name)
@@ -196,7 +197,7 @@ def compared(project: Path, name: str) -> None:
         order = np.argsort(-stored["bbox.scores"], kind="stable")
         assert len(here) == len(order) > 0
         np.testing.assert_allclose([d.score for d in here], stored["bbox.scores"][order], atol=1e-5)
-        np.testing.assert_allclose([d.box for d in here], stored["bbox.boxes"][order], atol=1e-2)
+        np.testing.assert_allclose([d.box for d in here], stored["bbox.boxes"][order], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -228,7 +229,12 @@ def test_a_detector_of_new_images_finds_what_the_pipeline_found(finished: Path, 
             "roi_detect.scales_px: a detector of kind faster stores",
         ),
         ("plain", "roi_detect", {"svd": [0, 5]}, ["roi_detect"], "roi_detect.svd.0 = 0"),
+        ("plain", "maps", {"layer": "fetures.11"}, ["fast"], "maps.layer: network small has no node 'fetures.11' (did"),
+        ("once", "maps", {"frozen": "fetures.3"}, ["joint"], "maps.frozen: network small has no node 'fetures.3' (did"),
         ("plain", "fast", {"lr": 10}, ["fast"], "became nan at iteration"),
+        ("steps", "rpn", {"lr": 10}, ["rpn_1"], "rcnn: rpn_1: the loss"),
+        ("steps", "fast", {"lr": 10}, ["fast_2"], "rcnn: fast_2: the loss"),
+        ("plain", "maps", {"layer": "features.8"}, ["roi_detect"], "maps.layer features.11 and not features.8"),
         ("steps", "maps", {"short_px": 128}, ["rpn_2"], "maps of another short_px than this step's; run `dvc repro`"),
         ("steps", "maps", {"short_px": 128}, ["propose_2"], "maps of another short_px than this step's"),
         (
@@ -260,17 +266,87 @@ def test_what_does_not_fit_is_one_line(
     assert said in answer.said.splitlines()[-1] and "Traceback" not in answer.said
 
 
-def test_proposals_of_another_dataset_are_refused(server: StageServer, project: Path) -> None:
+@pytest.mark.slow
+def test_dvc_runs_what_a_change_reaches_and_no_more(project: Path, warm_rcnn: Path) -> None:
+    """By the written dvc.yaml files: the stages that ``dvc repro --dry`` would run, after each change of its own."""
+    driver = DvcDriver(project, rcnn=warm_rcnn)
+    files = [f"detectors/{name}/dvc.yaml" for name in DETECTORS]
+    driver.dvc("commit", "-f", "-q", "dvc.yaml", *files)
+
+    def would_run(name: str) -> list[str]:
+        said = driver.call("repro", "--dry", f"detectors/{name}/dvc.yaml").said
+        return re.findall(rf"Running stage '(?:detectors/{name}/dvc\.yaml:)?([\w/.:]+)'", said)
+
+    assert [would_run(name) for name in DETECTORS] == [[]] * len(DETECTORS)
+    after = ["roi_detect", "combine", "evaluate", "report"]
+    own = {name: params_file(project, name).read_text(encoding="utf-8") for name in DETECTORS}
+    for name, group, values, nodes in (
+        ("steps", "roi_detect", {"nms_iou": 0.4}, after),
+        ("steps", "fast", {"lr": 0.005}, ["fast_1", "maps", "rpn_2", "propose_2", "fast_2", *after]),
+        (
+            "steps",
+            "propose",
+            {"after_nms": 20},
+            ["propose_1", "fast_1", "maps", "rpn_2", "propose_2", "fast_2", *after],
+        ),
+        ("once", "joint", {"lr": 0.005}, ["joint", "propose", *after]),
+        ("plain", "fast", {"lr": 0.005}, ["fast", *after]),
+        ("mixed", "roi_detect", {"nms_iou": 0.4}, after),
+    ):
+        change(project, name, group, **values)
+        assert would_run(name) == nodes, (name, group)
+        params_file(project, name).write_text(own[name], encoding="utf-8")
+    # of another detector what its RPN is made by, and nothing behind it
+    change(project, "steps", "rpn", lr=0.005)
+    assert would_run("mixed") == [f"detectors/steps/dvc.yaml:{node}" for node in ("rpn_1", "propose_1")] + after
+
+
+def with_classes(server: StageServer, project: Path, *names: str) -> None:
+    """Have the project's dataset hold these classes, in this order."""
     params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
-    params["manifest"]["classes"] = ["one", "seven"]
+    params["manifest"]["classes"] = list(names)
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     done(server.run(project, "run", "manifest"))
+
+
+def test_proposals_of_another_dataset_are_refused(server: StageServer, project: Path) -> None:
+    with_classes(server, project, "one", "seven")
     for name, node in (("plain", "fast"), ("steps", "fast_1"), ("steps", "rpn_2")):
         answer = server.run(project, "-d", name, "run", node)
         assert answer.status == 2, answer.said
         assert "made of another dataset or of other images; run `dvc repro`" in answer.said.splitlines()[-1]
     answer = server.run(project, "-d", "plain", "run", "roi_detect")
-    assert answer.status == 2 and "trained for 3 classes, and the dataset has 2" in answer.said.splitlines()[-1]
+    assert answer.status == 2 and "and the dataset has one, seven; run `dvc repro`" in answer.said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("names", [("seven", "one", "nine"), ("one", "seven", "eight")])
+def test_weights_of_other_classes_are_refused(server: StageServer, project: Path, names: tuple[str, ...]) -> None:
+    """As many, but in another order or of other names: to be found neither here nor by ``Detector``."""
+    with_classes(server, project, *names)
+    said = f"trained for classes one, seven, nine, and the dataset has {', '.join(names)}; run `dvc repro`"
+    for name in DETECTORS:
+        with pytest.raises(StageError, match=said):
+            Detector.load(project, name=name)
+    done(server.run(project, "run", "proposals"))
+    answer = server.run(project, "-d", "plain", "run", "roi_detect")
+    assert answer.status == 2 and said in answer.said.splitlines()[-1]
+
+
+def test_heads_of_other_classes_are_not_kept(server: StageServer, project: Path) -> None:
+    """``fast_2`` takes fast_1's last layers on only where they are of the same classes in the same order."""
+    with_classes(server, project, "seven", "one", "nine")
+    done(server.run(project, "-d", "steps", "run", "maps", "propose_2", "fast_2"))
+    kept = load_regions(project / "artifacts/detectors/steps/fast_1/weights.safetensors")
+    new = load_regions(project / "artifacts/detectors/steps/fast_2/weights.safetensors")
+    assert kept.classes == ("one", "seven", "nine") and new.classes == ("seven", "one", "nine")
+    assert kept.norm is not None and new.norm is not None and not np.array_equal(kept.norm.mean, new.norm.mean)
+
+
+def test_an_rpn_trained_since_is_not_taken_for_new_images(server: StageServer, project: Path) -> None:
+    change(project, "steps", "rpn", lr=0.002)
+    done(server.run(project, "-d", "steps", "run", "rpn_2"))
+    with pytest.raises(StageError, match=r"rpn_2/weights\.safetensors: not the one that .*propose_2 was made with"):
+        Detector.load(project, name="steps")
 
 
 def test_images_without_a_proposal_have_no_detection(server: StageServer, project: Path) -> None:

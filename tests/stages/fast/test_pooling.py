@@ -1,4 +1,4 @@
-"""RoI pooling against torchvision and a slow transcription of Caffe's, bit for bit; RoIAlign against torchvision."""
+"""RoI pooling against torchvision and slow transcriptions of Caffe's, bit for bit, and of RoIAlign."""
 
 import math
 
@@ -119,6 +119,40 @@ def test_channels_last_and_half_precision_maps() -> None:
     plain = pooling(maps, boxes)
     assert torch.equal(pooling(maps.contiguous(memory_format=torch.channels_last), boxes), plain)
     assert torch.equal(pooling(maps.bfloat16(), boxes), plain) and plain.dtype == torch.float32
+
+
+def slowly_aligned(fmap: np.ndarray, corners: np.ndarray, k: int, spatial_scale: float) -> np.ndarray:
+    """RoIAlign (He et al. 2017): the mean of 2 x 2 bilinear samples a bin, cell i's middle at i + 0.5."""
+    c, h, w = fmap.shape
+
+    def sample(y: float, x: float) -> np.ndarray:
+        if y < -1 or y > h or x < -1 or x > w:  # over a cell beyond the map
+            return np.zeros(c)
+        y, x = min(max(y, 0), h - 1), min(max(x, 0), w - 1)
+        top, left = min(int(y), h - 1), min(int(x), w - 1)
+        bottom, right = min(top + 1, h - 1), min(left + 1, w - 1)
+        upper = fmap[:, top, left] * (1 - (x - left)) + fmap[:, top, right] * (x - left)
+        lower = fmap[:, bottom, left] * (1 - (x - left)) + fmap[:, bottom, right] * (x - left)
+        return np.asarray(upper * (1 - (y - top)) + lower * (y - top))
+
+    out = np.zeros((len(corners), c, k, k))
+    for r, corner in enumerate(corners.astype(np.float64)):
+        x1, y1, x2, y2 = corner * spatial_scale - 0.5
+        for i in range(k):
+            for j in range(k):
+                ys = [y1 + (y2 - y1) * (i + part) / k for part in (0.25, 0.75)]
+                xs = [x1 + (x2 - x1) * (j + part) / k for part in (0.25, 0.75)]
+                out[r, :, i, j] = np.mean([sample(y, x) for y in ys for x in xs], axis=0)
+    return out
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 6, 7]))
+@settings(deadline=None, max_examples=10)
+def test_aligned_as_its_paper_says(seed: int, k: int) -> None:
+    boxes, maps = boxes_in(seed, 9, 140, 110), fmap(seed, 4, 11, 14)
+    found = RoiPooling(k, STRIDE16, "align")(maps, boxes, (1.6, 1.6))
+    expected = slowly_aligned(maps[0].double().numpy(), boxes.astype(np.float64) * 1.6, k, 1 / 16)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-3)
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 6, 7]))
