@@ -26,7 +26,7 @@ def _detector_run(layout: Layout, nbytes: int | None) -> DetectorRun:
     path = final_detections(layout.name)
     own = {one.name: one for one in kind.places}
     passed = passed_nodes(layout, params)
-    others = {node: timing for of, node in passed if of != layout and (timing := read_timings(of).get(node))}
+    others = {node: timing for of, node in passed if (timing := read_timings(of).get(node))}
     return DetectorRun(
         name=layout.name,
         kind=kind.name,

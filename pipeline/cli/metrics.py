@@ -15,11 +15,12 @@ def metrics(project: Path) -> None:
     """Print AP per class and mAP of the last evaluation, with and without bounding-box regression."""
     from stages.scoring.metrics import scores_table
 
-    path = current_layout(project).reports / "scores.json"
+    layout = current_layout(project)
+    path, again = layout.reports / "scores.json", "" if layout.is_root else f" detectors/{layout.name}/dvc.yaml"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(f"{path}: not found; run `dvc repro` first") from None
+        raise ParamsError(f"{path}: not found; run `dvc repro{again}` first") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: is not JSON ({error}); run `dvc repro -f -s evaluate`") from None
     try:

@@ -19,9 +19,12 @@ def cost(comparison: Comparison) -> Markup:
     """Show seconds per image by part, and training time, memory and disk."""
     figures = comparison.figures
     text = (
-        "Seconds that a new image takes. Parts of the features (conv, fc, rest): the median over images, of one "
-        "thread. Other parts: the stage's last run by the images it computed, all its workers together; so compare "
-        "runs of one machine only. –: not known, since a part was never measured here."
+        "Seconds that a new image takes. conv (convolutions), fc (fully connected layers), rest, and of a network "
+        "with its own regions rpn, proposals (decoding and suppression), regions (their pooling and layers) and "
+        "suppression: the median over images, of one thread. Other parts, named by their stage: its last run by the "
+        "images it computed, all its workers together. So compare runs of one machine alone, with as much other work. "
+        "–: not known, since a part was never measured here. Training: the last one of each stage, start included; "
+        "weights that another detector had trained already count the seconds it took to fetch them."
     )
     rows = [
         [

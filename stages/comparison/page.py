@@ -13,10 +13,10 @@ from .scores import classes, mistakes, precision_recall, scores, unscored
 
 _CONTENTS = (
     ("scores", "Scores"),
-    ("images", "Images"),
-    ("classes", "Classes"),
+    ("images", "Where they disagree most"),
+    ("classes", "Every class"),
     ("pr", "Precision and recall"),
-    ("mistakes", "Mistakes"),
+    ("mistakes", "Kinds of mistakes"),
     ("regions", "Regions"),
     ("cost", "Time, memory, disk"),
     ("parameters", "Parameters"),
@@ -37,7 +37,7 @@ def page(data: ComparisonData, comparison: Comparison) -> str:
         lead = f"One detector, {names[0]}, tested on {len(data.tested)} images of "
         end = " Add another detector to have them side by side."
     n_classes = f"{len(data.classes)} class{'es' if len(data.classes) != 1 else ''}"
-    lead += f"{data.dataset.name}, which has {n_train} others and {n_classes}.{end}"
+    lead += f"{data.dataset.name}, a dataset of {n_train} more images and {n_classes}.{end}"
     if comparison.scored:
         sections = [
             scores(data, comparison),

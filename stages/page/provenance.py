@@ -27,6 +27,12 @@ def parameter_rows(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _value(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(one) for one in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "–" if value is None else str(value)
 
 

@@ -49,8 +49,8 @@ def told(split: str, figures: Mapping[str, Any]) -> str:
     overall, covered = figures["overall"], "no annotated object that they could cover"
     if overall["objects"]:
         covered = (
-            f"recall {overall['recall_0.5']} at IoU 0.5, {overall['recall_0.7']} at 0.7, mean best overlap "
-            f"{overall['mean_best_overlap']} ({overall['objects']} objects, difficult and crowd left out)"
+            f"recall {overall['recall_0.5']:.3f} at IoU 0.5, {overall['recall_0.7']:.3f} at 0.7, mean best overlap "
+            f"{overall['mean_best_overlap']:.3f} ({overall['objects']} objects, difficult and crowd left out)"
         )
     return f"{split}: {figures['mean_boxes']:.0f} per image, {covered}"
 

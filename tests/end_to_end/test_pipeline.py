@@ -19,6 +19,7 @@ from waiting import wait_until
 from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import load_dataset
+from pipeline.detector_runs import detector_runs
 
 ROOT = Path(__file__).parents[2]
 IMAGE_STAGES = ("proposals", "features", "detect")
@@ -208,3 +209,11 @@ def test_softmax_classifier(project: Path, run_rcnn: Rcnn, put_params: Callable[
     run_rcnn(project, "run", "svm", "bbox", "detect", "combine", "evaluate", "report")
     metrics = json.loads((project / "reports/scores.json").read_text())
     assert metrics["voc2010"]["mAP"] == metrics["no_bbox"]["voc2010"]["mAP"]
+
+
+def test_what_each_part_of_a_new_image_costs_is_known_after_a_run(finished: Path) -> None:
+    """Selective search, too, which is a node of the project and not of the detector."""
+    (run,) = detector_runs(finished, ["rcnn"], Store(finished / "artifacts"))
+    assert list(run.test_nodes) == ["proposals", "features", "detect"]
+    assert all(run.timings[node]["computed"] == 15 for node in ("proposals", "features"))
+    assert run.timings["detect"]["computed"] == 5
