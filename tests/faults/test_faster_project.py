@@ -278,7 +278,7 @@ def test_dvc_runs_what_a_change_reaches_and_no_more(project: Path, warm_rcnn: Pa
         return re.findall(r"Running stage '(?:detectors/)?([\w/.:]+)'", ended.said.replace("/dvc.yaml:", "/"))
 
     assert running("--dry", *files) == []
-    changes = {
+    changes: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         "steps": ("roi_detect", {"nms_iou": 0.4}, ["roi_detect", "report"]),
         "once": ("propose", {"after_nms": 20}, ["propose", "report"]),  # the training has a number of its own
         "plain": ("fast", {"lr": 0.005}, ["fast", "report"]),
