@@ -47,7 +47,7 @@ def _legend() -> Markup:
         ("truth", "annotated object, in the detectors' columns one that is missed"),
         ("right", "right detection"),
         ("wrong", "wrong detection"),
-        ("ignored", "detection of a difficult or crowd object, which does not count"),
+        ("ignored", "difficult or crowd object, and a detection of one, neither of which counts"),
     )
     ends = [", "] * (len(kinds) - 1) + ["."]
     parts = [
@@ -59,8 +59,11 @@ def _legend() -> Markup:
 
 def _block(data: ComparisonData, comparison: Comparison, index: int, apart: float) -> Markup:
     record = data.tested[index]
-    named = zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
-    objects = [Mark(box, "truth", data.classes[label]) for box, label in named]
+    uncounted = (record.difficult | record.crowd).tolist()
+    objects = [
+        Mark(box, "ignored" if ignored else "truth", data.classes[label])
+        for box, label, ignored in zip(record.boxes.tolist(), record.labels.tolist(), uncounted, strict=True)
+    ]
     columns: list[tuple[Sequence[Mark], str]] = []
     if comparison.scored:
         columns.append((_named(objects), _annotated(record)))

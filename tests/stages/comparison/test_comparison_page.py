@@ -173,6 +173,7 @@ def test_only_difficult_objects_are_a_page_too() -> None:
     self_contained(html)
     assert "No class has a test object that counts" in text_of(html)
     assert "–" in text_of(html)
+    assert "box truth" in made(given) and "box truth" not in html  # drawn as what does not count
 
 
 def test_the_page_is_the_same_each_time() -> None:
