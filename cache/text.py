@@ -1,4 +1,4 @@
-"""Text for people: sizes, plain tables, and the name that was probably meant."""
+"""Text for people: sizes, numbers of things, plain tables, and the name that was probably meant."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,11 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """Write a number of things: ``1 class``, ``2 classes``; ``many`` is ``one`` and an s unless it is given."""
+    return f"{n} {one if n == 1 else many or f'{one}s'}"
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> str:

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from cache.text import format_bytes
+from cache.text import counted, format_bytes
 from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.detections.settings import DetectSettings
@@ -40,10 +40,10 @@ def _data(choices: Choices, task: Task) -> None:
     choices.put("manifest.train", train)
     choices.put("manifest.test", test)
     how = "; the authors train on trainval, too" if train == "trainval" else ""
-    classes = len(task.dataset.classes)
+    classes = counted(len(task.dataset.classes), "class", "classes")
     choices.say(
-        f"dataset: {task.dataset.name}, {classes} class{'es' if classes > 1 else ''}; trained on {train} ({counts[0]} "
-        f"images), scored on {test} ({counts[1]}){how}"
+        f"dataset: {task.dataset.name}, {classes}; trained on {train} ({counts[0]} images), scored on {test} "
+        f"({counts[1]}){how}"
     )
     if not any(image.annotated for image in task.dataset.split("test")):
         choices.say(f"scores: none, since nobody has annotated {test}; reports/results will have what was found there")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import ParamsError, StageError
+from cache.text import counted
 from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.fast.images import LONG_PX, SHORT_PX, ScaledSize, scaled_size
@@ -174,8 +175,7 @@ def _anchors(choices: Choices, data: _Data, stride: int) -> None:
         if wider.unreachable.sum() < found.unreachable.sum() and task.preset != "paper":
             found, ratios = wider, _MORE_RATIOS
     shown = ", ".join(f"{scale:g}" for scale in found.scales_px)
-    n = len(task.dataset.classes)
-    of = f"the {len(boxes)} objects of {n} class{'es' if n > 1 else ''} at {data.short_px} px"
+    of = f"the {len(boxes)} objects of {counted(len(task.dataset.classes), 'class', 'classes')} at {data.short_px} px"
     if task.preset == "paper" or not found.scales_px:
         scales: tuple[float, ...] = (128, 256, 512)
         choices.say(f"anchors: 128, 256, 512 px (the paper); [{shown}] would reach nearly all of {of}")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cache.text import counted
 from stages.detections.settings import DetectSettings
 from stages.networks.architectures import ARCHITECTURES
 from stages.networks.settings import NetworkSettings
@@ -42,7 +43,7 @@ def sppnet_choices(task: Task) -> Choices:
     for name in ("svm.memory_limit_mb", "bbox.memory_limit_mb"):
         choices.put(name, rcnn_choices(task).values[name])
     choices.say(
-        f"SPP-net: {len(spp['scales_px'])} scale{'s' if len(spp['scales_px']) > 1 else ''}; SVMs on {layers[-1]}, "
+        f"SPP-net: {counted(len(spp['scales_px']), 'scale')}; SVMs on {layers[-1]}, "
         + (
             "fine-tuned"
             if has_fc

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cache.text import counted
 from manifests import ImageRecord
 from stages.page.markup import Markup, join, section, tag
 from stages.page.pictures import Mark, side_by_side
@@ -87,8 +88,7 @@ def _block(data: ComparisonData, comparison: Comparison, index: int, apart: floa
 
 def _annotated(record: ImageRecord) -> str:
     n, ignored = len(record.labels), int((record.difficult | record.crowd).sum())
-    text = f"annotated: {n} object" + ("s" if n != 1 else "")
-    return text + (f", of which {ignored} difficult or crowd" if ignored else "")
+    return f"annotated: {counted(n, 'object')}" + (f", of which {ignored} difficult or crowd" if ignored else "")
 
 
 def _marks(data: ComparisonData, detector: int, drawn: Drawn, index: int, *, scored: bool) -> tuple[list[Mark], str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cache.text import counted
 from stages.page.markup import document
 
 from .cost import cost, digests, parameters
@@ -11,17 +12,17 @@ from .measures import Comparison
 from .regions import regions
 from .scores import classes, mistakes, precision_recall, scores, unscored
 
-_CONTENTS = (
-    ("scores", "Scores"),
-    ("images", "Where they disagree most"),
-    ("classes", "Every class"),
-    ("pr", "Precision and recall"),
-    ("mistakes", "Kinds of mistakes"),
-    ("regions", "Regions"),
-    ("cost", "Time, memory, disk"),
-    ("parameters", "Parameters"),
-    ("digests", "Made from"),
-)
+_CONTENTS = {
+    "scores": "Scores",
+    "images": "Where they disagree most",
+    "classes": "Every class",
+    "pr": "Precision and recall",
+    "mistakes": "Kinds of mistakes",
+    "regions": "Regions",
+    "cost": "Time, memory, disk",
+    "parameters": "Parameters",
+    "digests": "Made from",
+}
 
 
 def page(data: ComparisonData, comparison: Comparison) -> str:
@@ -36,8 +37,9 @@ def page(data: ComparisonData, comparison: Comparison) -> str:
         title = f"{names[0]} on {data.dataset.name}"
         lead = f"One detector, {names[0]}, tested on {len(data.tested)} images of "
         end = " Add another detector to have them side by side."
-    n_classes = f"{len(data.classes)} class{'es' if len(data.classes) != 1 else ''}"
-    lead += f"{data.dataset.name}, a dataset of {n_train} more images and {n_classes}.{end}"
+    lead += (
+        f"{data.dataset.name}, a dataset of {n_train} more and {counted(len(data.classes), 'class', 'classes')}.{end}"
+    )
     if comparison.scored:
         sections = [
             scores(data, comparison),
@@ -50,6 +52,7 @@ def page(data: ComparisonData, comparison: Comparison) -> str:
     else:
         sections = [unscored(data), disputed_images(data, comparison)]
     sections += [cost(comparison), parameters(data), digests(data)]
-    contents = [(anchor, text) for anchor, text in _CONTENTS if any(f'id="{anchor}"' in part for part in sections)]
+    headed = _CONTENTS if len(names) > 1 else {**_CONTENTS, "images": "Test images"}
+    contents = [(anchor, text) for anchor, text in headed.items() if any(f'id="{anchor}"' in part for part in sections)]
     style = Path(__file__).with_name("comparison.css").read_text(encoding="utf-8")
     return document(title, lead, contents, sections, style=style)

@@ -66,8 +66,7 @@ def run(ctx: Context) -> None:
         "weights": digest_file(ctx.input("weights")),
     }
     check_objects(images, "fast")
-    if not ctx.has("maps"):  # a wrong name is told before the work
-        _ = frozen_parameters(network.network, network.layer, scale.frozen)
+    stays = set() if ctx.has("maps") else frozen_parameters(network.network, network.layer, scale.frozen)
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(settings, ctx.node.name, "fast", seed=ctx.seed, workers=ctx.workers)
 
@@ -78,6 +77,11 @@ def run(ctx: Context) -> None:
         entries = targets.usable()
         _say_counts(ctx, targets, classes)
         kept = settings.heads == "kept" and network.fast is not None and network.classes == classes
+        if settings.heads == "kept" and network.fast is not None and not kept:
+            ctx.log.warning(
+                f"fast.heads: kept, but those of {ctx.shown('weights')} are for {', '.join(network.classes)}; new ones "
+                "are drawn"
+            )
         norm = network.norm if kept and network.norm is not None else targets.norm()
         if not kept:
             network.fit_fc6(torch_generator(loop.seed, "fast", "fc6"))
@@ -87,10 +91,9 @@ def run(ctx: Context) -> None:
         name = batches(images, entries, settings.images_per_batch, loop)
         given = inputs_of(source, network, images, settings.image_cache_mb)
         curve = fit(
-            network,
             Shared(network, trunk=not ctx.has("maps"), rpn=False, fast=True),
             settings,
-            frozen=scale.frozen,
+            frozen=stays,
             draw=fast_batches(targets, norm, given, name, loop),
             loss=fast_terms(pooling, settings.precision),
             images_of=names_of(images, name),

@@ -60,8 +60,8 @@ def run(ctx: Context) -> None:
     )
     inputs = {"images": digest_json(image_digests(records)), "weights": digest_file(ctx.input("weights"))}
     check_objects(images, "rpn")
-    _ = frozen_parameters(network.network, network.layer, scale.frozen)  # a wrong name is told before the work
     check_objects(shown, "fast")
+    stays = frozen_parameters(network.network, network.layer, scale.frozen)
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(
         settings, ctx.node.name, "joint", seed=ctx.seed, workers=ctx.workers, iter_size=settings.iter_size
@@ -75,10 +75,9 @@ def run(ctx: Context) -> None:
         keep = ProposalRule(settings.before_nms, suppression.nms_iou, settings.after_nms, suppression.min_side_px)
         given = inputs_of(ctx.image, network, images, settings.image_cache_mb)
         curve = fit(
-            network,
             Shared(network, trunk=True, rpn=True, fast=True),
             settings,
-            frozen=scale.frozen,
+            frozen=stays,
             draw=joint_batches(begun.targets, shown, given, begun.entry_of, loop),
             loss=JointLoss(begun.rule, keep, rois, begun.norm, begun.pooling, settings.precision),
             images_of=names_of(images, begun.entry_of),

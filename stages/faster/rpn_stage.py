@@ -59,8 +59,7 @@ def run(ctx: Context) -> None:
         "weights": digest_file(ctx.input("weights")),
     }
     check_objects(images, "rpn")
-    if not ctx.has("maps"):  # a wrong name is told before the work
-        _ = frozen_parameters(network.network, network.layer, scale.frozen)
+    stays = set() if ctx.has("maps") else frozen_parameters(network.network, network.layer, scale.frozen)
     checkpoint = Checkpoint(ctx.work_dir(), {"version": ctx.node.version, **params, **inputs})
     loop = training_run(settings, ctx.node.name, "rpn", seed=ctx.seed, workers=ctx.workers)
 
@@ -74,10 +73,9 @@ def run(ctx: Context) -> None:
         rule, name = targets.loss_rule(entries), batches(images, entries, 1, loop)
         given = inputs_of(source, network, images, settings.image_cache_mb)
         curve = fit(
-            network,
             Shared(network, trunk=not ctx.has("maps"), rpn=True, fast=False),
             settings,
-            frozen=scale.frozen,
+            frozen=stays,
             draw=rpn_batches(targets, given, name, loop),
             loss=rpn_terms(rule, settings.precision),
             images_of=names_of(images, name),

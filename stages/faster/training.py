@@ -23,7 +23,7 @@ from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
 from .images import ImageSide, Inputs, MapInputs, PixelInputs, TrainingImages, in_epochs
 from .maps import AS_IT_IS, MIRRORED
-from .network import RegionNetwork, Shared, frozen_parameters
+from .network import RegionNetwork, Shared
 from .settings import ImageSettings
 
 B = TypeVar("B")  # whatever a batch is
@@ -63,11 +63,10 @@ def solver_of(model: Shared, frozen: set[str], settings: SolverSettings) -> Mome
 
 
 def fit(
-    network: RegionNetwork,
     model: Shared,
     settings: SolverSettings,
     *,
-    frozen: str | None,
+    frozen: set[str],
     draw: Callable[[int], B],
     loss: Callable[[Shared, B], Mapping[str, Tensor]],
     images_of: Callable[[int], str],
@@ -78,14 +77,13 @@ def fit(
     """Train the parts of a network that ``model`` runs, in place; returns the curve (``training.loop.train``'s).
 
     Args:
-        frozen: ``maps.frozen``; of no effect where the trunk is none of the parts.
+        frozen: parameters of the trunk that stay (:func:`.network.frozen_parameters`); none where it is not trained.
         draw, loss: of the training loop.
         images_of: names the images of batch ``number``, for the message of a loss that is no number.
     """
-    stays = set() if model.trunk is None else frozen_parameters(network.network, network.layer, frozen)
     return train(
         model,
-        solver_of(model, stays, settings),
+        solver_of(model, frozen, settings),
         schedule=StepSchedule(settings.lr, settings.gamma, settings.step),
         draw=draw,
         loss=loss,

@@ -6,6 +6,7 @@ splits, called "train" and "test" from here on; where ``manifest.train`` lists s
 2007: seconds).
 """
 
+from cache.text import counted
 from manifests import ImageSource, load_dataset, save_dataset
 from manifests.select import check_files, select, shared_pictures
 from stages.contract import Context
@@ -30,6 +31,6 @@ def run(ctx: Context) -> None:
     counts = {split: len(dataset.split(split)) for split in ("train", "test")}
     ctx.log.info(
         f"{dataset.name}: {counts['train']} train and {counts['test']} test images, "
-        f"{len(dataset.classes)} class{'es' if len(dataset.classes) != 1 else ''}"
+        f"{counted(len(dataset.classes), 'class', 'classes')}"
     )
     save_dataset(dataset, ctx.output("manifest"))

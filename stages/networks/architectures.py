@@ -80,6 +80,15 @@ CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors 
 _ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR, SPP-net's code
 _FASTER_MEAN: Triple = (102.9801, 115.9465, 122.7717)  # BGR, py-faster-rcnn; the MATLAB program has a mean image
 
+_ZF5 = Architecture(
+    InputSpec(224, "bgr", 255.0, _ZF_MEAN),
+    {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+    "classifier.6",
+    conv5="features.13",
+    fc6="classifier.0",
+    place=HeadPlace("features.14", "classifier", 256),
+    last_bias=1.0,  # Zeiler_conv5.prototxt
+)
 ARCHITECTURES: dict[str, Architecture] = {
     "small": Architecture(
         InputSpec(64, "rgb", 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
@@ -105,24 +114,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         fc6="classifier.0",
         place=HeadPlace("features.14", "classifier", 256),
     ),
-    "zf5": Architecture(
-        InputSpec(224, "bgr", 255.0, _ZF_MEAN),
-        {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
-        "classifier.6",
-        conv5="features.13",
-        fc6="classifier.0",
-        place=HeadPlace("features.14", "classifier", 256),
-        last_bias=1.0,  # Zeiler_conv5.prototxt
-    ),
-    "zf": Architecture(
-        InputSpec(224, "bgr", 255.0, _FASTER_MEAN),
-        {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
-        "classifier.6",
-        conv5="features.13",
-        fc6="classifier.0",
-        place=HeadPlace("features.14", "classifier", 256),
-        last_bias=1.0,  # as zf5's
-    ),
+    "zf5": _ZF5,
+    "zf": replace(_ZF5, input=InputSpec(224, "bgr", 255.0, _FASTER_MEAN)),
     "vgg16": Architecture(
         InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},

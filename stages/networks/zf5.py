@@ -69,6 +69,5 @@ class ZF(ZF5):
     15 x 15, there is one of ours here, 5/2, which gives fc6 its 6 x 6.
     """
 
-    last_bias = ARCHITECTURES["zf"].last_bias
     paddings = (3, 1, 2, 1)
     pool5 = 5

@@ -1,5 +1,6 @@
 """The report's page as a whole."""
 
+from cache.text import counted
 from stages.page.markup import Markup, document
 from stages.page.provenance import digests_section, parameters_section
 
@@ -36,10 +37,10 @@ def page(data: PageData) -> str:
 
 def _described(data: PageData) -> tuple[str, str]:
     """Return what the detector is called, and the sentences that say what it is made of and tested on."""
-    n_classes, n_train = len(data.classes), len(data.dataset.images) - len(data.tested)
+    n_train = len(data.dataset.images) - len(data.tested)
     names = ", ".join(data.combined)
-    tested = f"Tested on {len(data.tested)} images of {data.dataset.name}, which has {n_train} others."
-    of = f"An object detector for {n_classes} class{'es' if n_classes != 1 else ''}"
+    tested = f"Tested on {len(data.tested)} images of {data.dataset.name}, a dataset of {n_train} more."
+    of = f"An object detector for {counted(len(data.classes), 'class', 'classes')}"
     if data.shared_trainings:
         return _shared_network(data, of, tested)
     if "features" not in data.parameters:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cache.text import nearest
+from cache.text import counted, nearest
 
 KNOWN = ("pool5", "fc6", "fc7", "C")
 
@@ -26,3 +26,9 @@ def test_several_hints_are_joined_as_one_says_them() -> None:
     assert nearest("fc", ["fc6", "fc7", "fc8"], 3).count("'fc") == 3
     assert nearest("fc", ["fc6", "fc7", "fc8"], 3).count(" or ") == 1
     assert nearest("fc", []) == ""
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, "0 classes"), (1, "1 class"), (2, "2 classes")])
+def test_numbers_of_things(n: int, expected: str) -> None:
+    assert counted(n, "class", "classes") == expected
+    assert counted(n, "scale") == expected.replace("classes", "scales").replace("class", "scale")

@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import other_user
 import shim
 import warm_rcnn
+from forked import in_fork
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Do what a request asks for in a child."""
     with tempfile.TemporaryFile("w+") as counted:
-        # a pipe: a limit on the size of files must not cut what is said
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.dup2(writing, 1)
-            os.dup2(writing, 2)
-            os._exit(_in_child(request, counted.fileno()))
-        os.close(writing)
-        with os.fdopen(reading) as said:
-            text = said.read()
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status, text = in_fork(partial(_in_child, request, counted.fileno()))
         counted.seek(0)
         return {"status": status, "said": text, "writes": len(counted.read())}
 

@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_one_line(
 
 @pytest.mark.slow
 def test_dvc_runs_what_a_change_reaches_and_no_more(project: Path, warm_rcnn: Path) -> None:
-    """By the written dvc.yaml files: which stages a parameter is one of, and what runs behind them."""
+    """Have DVC say, by the written dvc.yaml files, which stages have a parameter, and run what lies behind them."""
     driver = DvcDriver(project, rcnn=warm_rcnn)
     files = [f"detectors/{name}/dvc.yaml" for name in DETECTORS]
     driver.dvc("commit", "-f", *(f"dvc.yaml:{one.name}" for one in HEAD), *files)
@@ -321,7 +321,7 @@ def test_proposals_of_another_dataset_are_refused(server: StageServer, project: 
 
 @pytest.mark.parametrize("names", [("seven", "one", "nine"), ("one", "seven", "eight")])
 def test_weights_of_other_classes_are_refused(server: StageServer, project: Path, names: tuple[str, ...]) -> None:
-    """As many, but in another order or of other names: to be found neither here nor by ``Detector``."""
+    """Name as many classes, in another order or others: ``roi_detect`` and ``Detector`` refuse to call one another."""
     with_classes(server, project, *names)
     said = f"trained for classes one, seven, nine, and the dataset has {', '.join(names)}; run `dvc repro`"
     for name in DETECTORS:
@@ -332,14 +332,19 @@ def test_weights_of_other_classes_are_refused(server: StageServer, project: Path
     assert answer.status == 2 and said in answer.said.splitlines()[-1]
 
 
-def test_heads_of_other_classes_are_not_kept(server: StageServer, project: Path) -> None:
-    """``fast_2`` takes fast_1's last layers on only where they are of the same classes in the same order."""
-    with_classes(server, project, "seven", "one", "nine")
-    done(server.run(project, "-d", "steps", "run", "maps", "propose_2", "fast_2"))
-    kept = load_regions(project / "artifacts/detectors/steps/fast_1/weights.safetensors")
-    new = load_regions(project / "artifacts/detectors/steps/fast_2/weights.safetensors")
-    assert kept.classes == ("one", "seven", "nine") and new.classes == ("seven", "one", "nine")
-    assert kept.norm is not None and new.norm is not None and not np.array_equal(kept.norm.mean, new.norm.mean)
+@pytest.mark.parametrize("names", [("one", "seven", "nine"), ("seven", "one", "nine")])
+def test_heads_are_kept_for_the_same_classes_alone(server: StageServer, project: Path, names: tuple[str, ...]) -> None:
+    """Train ``fast_2`` with ``fast.heads: kept``, on from fast_1's last layers, where they are of these classes."""
+    change(project, "steps", "fast", heads="kept")
+    with_classes(server, project, *names)
+    said = done(server.run(project, "-d", "steps", "run", "maps", "propose_2", "fast_2"))
+    before = load_regions(project / "artifacts/detectors/steps/fast_1/weights.safetensors")
+    after = load_regions(project / "artifacts/detectors/steps/fast_2/weights.safetensors")
+    assert before.classes == ("one", "seven", "nine") and after.classes == names
+    assert before.norm is not None and after.norm is not None
+    same = names == before.classes
+    assert np.array_equal(before.norm.mean, after.norm.mean) == same  # it goes with the layers that are kept
+    assert ("are for one, seven, nine; new ones are drawn" in said) != same
 
 
 def test_an_rpn_trained_since_is_not_taken_for_new_images(server: StageServer, project: Path) -> None:

@@ -11,12 +11,14 @@ import json
 import os
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # where no conftest.py has
+
 from bounds import CASE_LIMIT_S, bound_memory, peak_bytes
+from forked import in_fork
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import MAX_BYTES, mutate
@@ -65,32 +67,14 @@ def run_cases(target: Target, cases: int, folder: Path) -> dict[str, int]:
     return {"cases": done, "peak_mb": peak_bytes() >> 20, "before_mb": before >> 20}
 
 
-def run_target(name: str, cases: int) -> None:
-    """Run one target in a folder of its own, and print its line."""
+def run_target(name: str, cases: int) -> int:
+    """Run one target in a folder of its own, and print its line; 0, for a process that ends so."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "artifacts" / "datasets" / "d"
         place.mkdir(parents=True)
         os.chdir(folder)
         print(json.dumps(run_cases(all_targets()[name], cases, place)))
-
-
-def in_fork(work: Callable[[], None]) -> tuple[int, str]:
-    """Do it in a fork of this process, which has imported everything; its exit status and all it said."""
-    with tempfile.TemporaryFile("w+") as said:
-        child = os.fork()
-        if child == 0:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
-            try:
-                work()
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            sys.stdout.flush()
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        said.seek(0)
-        return status, said.read()
+    return 0
 
 
 def main() -> None:
@@ -102,7 +86,7 @@ def main() -> None:
         run_target(given_args.targets[0], given_args.cases)
         return
     for name in given_args.targets:
-        status, said = in_fork(lambda name=name: run_target(name, given_args.cases))  # type: ignore[misc]
+        status, said = in_fork(partial(run_target, name, given_args.cases))
         print(json.dumps({"target": name, "status": status, "said": said}), flush=True)
 
 

@@ -63,7 +63,7 @@ def test_one_that_no_font_has_is_named_with_what_to_do(script: str) -> None:
 def test_a_font_of_the_system_is_taken_where_only_it_has_the_letters(
     only_what_pip_installs: Callable[..., None], tmp_path: Path
 ) -> None:
-    """With DejaVu as the system's font, and none from a dependency."""
+    """Have DejaVu as the system's font, and none from a dependency."""
     dejavu = fonts._dejavu()
     assert dejavu is not None
     broken = tmp_path / "a.ttf"

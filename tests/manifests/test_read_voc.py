@@ -367,7 +367,7 @@ def test_a_link_of_the_whole_folder_is_fine(make_voc: Callable[..., Path], tmp_p
 
 
 def test_an_unreadable_image(make_voc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a patch rather than file modes, as root may read everything."""
+    """Refuse to read by a patch rather than file modes, as root may read everything."""
     read = Path.read_bytes
 
     def refuse(path: Path) -> bytes:

@@ -51,7 +51,7 @@ def document(images: Sequence[tuple[int, str]], annotated: Sequence[bool]) -> di
 
 
 def coco(root: Path, annotated: Sequence[bool]) -> Path:
-    """As COCO lays its test sets out: no list of annotations at all, unless there are some."""
+    """Lay files out as COCO does its test sets: no list of annotations at all, unless there are some."""
     put(root, {"train2017/a.jpg": PICTURES[0]} | {f"test2017/{n}.jpg": PICTURES[1] for n in names(annotated)})
     tested = document([(70 + i, f"{name}.jpg") for i, name in enumerate(names(annotated))], annotated)
     if not any(annotated):

@@ -29,7 +29,7 @@ from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms
 from stages.faster.images import ImageSide, Inputs, MapInputs
 from stages.faster.joint_training import JointLoss, joint_batches
 from stages.faster.maps import MapPass, as_input
-from stages.faster.network import RegionNetwork, Shared
+from stages.faster.network import RegionNetwork, Shared, frozen_parameters
 from stages.faster.rpn_training import AnchorTargets, rpn_batches, rpn_terms
 from stages.faster.settings import MapsSettings
 from stages.faster.training import batches, fit, names_of, solver_of
@@ -82,10 +82,9 @@ def taught(
         norm = targets.norm()
         draw, loss = fast_batches(targets, norm, inputs, name, run), fast_terms(network.pooling, "float32")
     fit(
-        network,
         model,
         settings,
-        frozen=frozen,
+        frozen=set() if maps else frozen_parameters(network.network, network.layer, frozen),
         draw=draw,
         loss=loss,
         images_of=names_of(images, name),
