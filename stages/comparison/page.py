@@ -37,9 +37,8 @@ def page(data: ComparisonData, comparison: Comparison) -> str:
         title = f"{names[0]} on {data.dataset.name}"
         lead = f"One detector, {names[0]}, tested on {len(data.tested)} images of "
         end = " Add another detector to have them side by side."
-    lead += (
-        f"{data.dataset.name}, a dataset of {n_train} more and {counted(len(data.classes), 'class', 'classes')}.{end}"
-    )
+    n_classes = counted(len(data.classes), "class", "classes")
+    lead += f"{data.dataset.name}, which has {n_classes}; {n_train} others are for training.{end}"
     if comparison.scored:
         sections = [
             scores(data, comparison),

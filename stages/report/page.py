@@ -13,9 +13,9 @@ from .training import mining, network_curves
 _CONTENTS = (
     ("scores", "Scores"),
     ("images", "Test images"),
-    ("classes", "Classes"),
+    ("classes", "Every class"),
     ("pr", "Precision and recall"),
-    ("mistakes", "Mistakes"),
+    ("mistakes", "Kinds of mistakes"),
     ("examples", "Best and worst"),
     ("proposals", "Proposals"),
     ("network", "Network"),
@@ -39,7 +39,7 @@ def _described(data: PageData) -> tuple[str, str]:
     """Return what the detector is called, and the sentences that say what it is made of and tested on."""
     n_train = len(data.dataset.images) - len(data.tested)
     names = ", ".join(data.combined)
-    tested = f"Tested on {len(data.tested)} images of {data.dataset.name}, a dataset of {n_train} more."
+    tested = f"Tested on {len(data.tested)} images of {data.dataset.name}; {n_train} others are for training."
     of = f"An object detector for {counted(len(data.classes), 'class', 'classes')}"
     if data.shared_trainings:
         return _shared_network(data, of, tested)
