@@ -53,7 +53,7 @@ def _names(module: ast.Module) -> str:
 def _sentence(module: ast.Module) -> str:
     """Return the first sentence of a module's docstring, as Markdown."""
     text = " ".join((ast.get_docstring(module) or "").partition("\n\n")[0].split())
-    first = re.split(r"(?<=[a-z0-9)`])(?<!et al)\. ", text, maxsplit=1)[0].rstrip(".")
+    first = re.split(r"(?<=[a-z0-9)`])(?<!et al)(?<!app)\. ", text, maxsplit=1)[0].rstrip(".")
     return re.sub(r":[a-z]+:`~?\.?(?:\w+\.)*(\w+)`", r"`\1`", first).replace("``", "`")
 
 
