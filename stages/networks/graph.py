@@ -1,6 +1,8 @@
 """The part of a network that some of its inner nodes need, as a torch.fx graph."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,12 +14,23 @@ from .pyramid import PyramidPool
 from .zf5 import WithinChannelNorm
 
 _TRACER = {"leaf_modules": [CrossChannelNorm, WithinChannelNorm, PyramidPool]}  # one node, as torch's own layers are
+_Form = tuple[type[nn.Module], str]  # of a network: its class, and its layers with all that torch prints of them
+# What tracing found, which takes half a second: networks of one form are traced once.
+_NAMES: dict[_Form, list[str]] = {}
+_GRAPHS: dict[tuple[_Form, tuple[str, ...]], fx.Graph] = {}
+
+
+def _form(trunk: nn.Module) -> _Form:
+    return type(trunk), repr(trunk)
 
 
 def node_names(trunk: nn.Module) -> list[str]:
     """Name all nodes in evaluation mode, in order, as torchvision's feature extraction gives them."""
-    names: list[str] = get_graph_node_names(trunk, tracer_kwargs=_TRACER, suppress_diff_warning=True)[1]
-    return names[1:]  # the first is the input
+    form = _form(trunk)
+    if form not in _NAMES:
+        names: list[str] = get_graph_node_names(trunk, tracer_kwargs=_TRACER, suppress_diff_warning=True)[1]
+        _NAMES[form] = names[1:]  # the first is the input
+    return _NAMES[form]
 
 
 def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
@@ -25,29 +38,43 @@ def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
 
     An in-place ReLU after a wanted node would overwrite what that node returned, so such a node's output is copied.
     """
+    part = (_form(trunk), tuple(nodes))
+    with _evaluating(trunk):
+        if part not in _GRAPHS:
+            _GRAPHS[part] = _traced(trunk, nodes)
+        return fx.GraphModule(trunk, copy.deepcopy(_GRAPHS[part])).eval()
+
+
+@contextmanager
+def _evaluating(trunk: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and each of its layers back into its own."""
     modes = {module: module.training for module in trunk.modules()}
     trunk.eval()
     try:
-        traced: Any = create_feature_extractor(trunk, list(nodes), tracer_kwargs=_TRACER, suppress_diff_warning=True)
-        # a plain module: torchvision's changes the mode of the layers it shares whenever it is copied
-        module = fx.GraphModule(traced, traced.graph).eval()
+        yield
     finally:
         for part, training in modes.items():
             part.training = training
-    output = next(n for n in module.graph.nodes if n.op == "output")
+
+
+def _traced(trunk: nn.Module, nodes: Sequence[str]) -> fx.Graph:
+    """Trace a network in evaluation mode, as far as the nodes; the graph refers to its layers by their names alone."""
+    traced: Any = create_feature_extractor(trunk, list(nodes), tracer_kwargs=_TRACER, suppress_diff_warning=True)
+    # a plain graph: torchvision's module changes the mode of the layers it shares whenever it is copied
+    graph: fx.Graph = copy.deepcopy(traced.graph)
+    output = next(n for n in graph.nodes if n.op == "output")
     for node in list(output.all_input_nodes):
-        if any(_overwrites(module, user) for user in node.users):
-            with module.graph.inserting_after(node):
-                copy = module.graph.call_method("clone", (node,))
-            output.replace_input_with(node, copy)
-    module.recompile()
-    return module
+        if any(_overwrites(trunk, user) for user in node.users):
+            with graph.inserting_after(node):
+                copied = graph.call_method("clone", (node,))
+            output.replace_input_with(node, copied)
+    return graph
 
 
-def _overwrites(module: nn.Module, user: fx.Node) -> bool:
+def _overwrites(trunk: nn.Module, user: fx.Node) -> bool:
     """Whether a node works in place, on what it is given."""
     if user.op == "call_module":
-        return bool(getattr(module.get_submodule(str(user.target)), "inplace", False))
+        return bool(getattr(trunk.get_submodule(str(user.target)), "inplace", False))
     return bool(user.kwargs.get("inplace", False))
 
 

@@ -16,7 +16,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,13 +109,14 @@ def _copies(project: Path, stage: str) -> list[str]:
 def wrong_in(state: State) -> list[str]:
     """What breaks a promise in a state of the disk, one line each."""
     problems = []
+    names = _names(state)
     for path, (node, content) in state.items():
         if is_temporary(path):
             continue
         if not node.is_dir and content != node.meant:
             problems.append(f"{path} holds {len(content)} bytes, not what was meant")
         elif node.is_dir and _one_thing(path):
-            below, meant = frozenset(_names_below(state, path)), node.meant
+            below, meant = frozenset(names.get(path, ())), node.meant
             assert not isinstance(meant, bytes)  # a folder's are names
             if below != meant:
                 problems.append(f"{path} lacks {sorted((meant or frozenset()) - below)}")
@@ -139,12 +139,13 @@ def _one_thing(path: str) -> bool:
     return path.startswith(_OUTPUT_FOLDERS)
 
 
-def _names_below(state: State, folder: str) -> Iterator[str]:
-    """Names of a folder's entries."""
+def _names(state: State) -> dict[str, set[str]]:
+    """Return the names of the entries of each folder that has any."""
+    names: dict[str, set[str]] = {}
     for path in state:
         parent, _, name = path.rpartition("/")
-        if parent == folder:
-            yield name
+        names.setdefault(parent, set()).add(name)
+    return names
 
 
 def _absent(state: State, manifest: bytes) -> list[str]:

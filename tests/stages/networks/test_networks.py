@@ -282,6 +282,21 @@ def test_extract_refuses_training_mode() -> None:
         network.extract(crops(network), ["fc7"])
 
 
+def test_networks_of_one_form_are_traced_once_and_keep_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (build("small", 3, generator=torch.Generator().manual_seed(seed)).eval() for seed in (0, 1))
+    first.graph(["fc7"])
+    monkeypatch.setattr("stages.networks.graph.create_feature_extractor", None)
+    x = torch.rand(2, 3, first.input.side_px, first.input.side_px)
+    for network in (first, second):
+        rest = network.trunk.get_submodule("classifier")[-1]  # type: ignore[index]
+        torch.testing.assert_close(rest(network.extract(x, ["fc7"])["fc7"]), network(x), rtol=0, atol=0)
+    assert not torch.equal(first(x), second(x))
+    second.drop_rectifier()
+    second.new_head(5, torch.Generator())
+    with pytest.raises(TypeError):  # of another form: it is traced
+        second.graph(["fc7"])
+
+
 def test_reading_layers_leaves_the_modes_alone() -> None:
     network = build("small", 5, generator=seeded()).train()
     trunk_of(network).features[0].eval()
