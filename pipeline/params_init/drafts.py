@@ -195,8 +195,9 @@ def _given(project: Path, request: Request, common: Mapping[str, Any]) -> tuple[
     is_file = weights.endswith(".safetensors") or is_net_weight(weights)
     if is_file and not file.is_absolute():
         file = file if file.exists() else project / weights
-        inside = file.resolve().is_relative_to(project.resolve())
-        weights = str(file.resolve().relative_to(project.resolve()) if inside else file.resolve())
+        file = file.parent.resolve() / file.name  # a link keeps its name, which tells what it is
+        inside = file.is_relative_to(project.resolve())
+        weights = str(file.relative_to(project.resolve()) if inside else file)
     if is_net_weight(weights):
         if request.convention is not None:
             raise ParamsError(f"--input {request.convention}: {file} has its authors' own; leave the option out")

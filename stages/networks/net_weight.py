@@ -38,20 +38,20 @@ def read_net_weight(path: Path, name: str, *, header_only: bool = False) -> dict
             f"{path}: OverFeat's authors' files hold weights of {' and '.join(NET_WEIGHT.values())}, network.name is "
             f"{name}; set network.name to one of them, or network.weights to a file of {name}"
         )
-    shapes = shapes_of(name)
-    check_length(path, name, shapes)
+    shapes = _shapes_of(name)
+    _check_length(path, name, shapes)
     if header_only:
         return {tensor: torch.empty(shape, device="meta") for tensor, shape in shapes.items()}
-    return read_numbers(path, shapes)
+    return _read_numbers(path, shapes)
 
 
-def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's tensors, in the file's order, which is that of its layers."""
     trunk = build(name, N_OUTPUTS, device="meta").trunk
     return {tensor: tuple(value.shape) for tensor, value in trunk.state_dict().items()}
 
 
-def check_length(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_length(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ``StageError``, saying what there is, where a file has not the length that these tensors need."""
     if not path.is_file():
         raise StageError(f"{path}: no such weights file; check network.weights")
@@ -62,30 +62,22 @@ def check_length(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -
         size = path.stat().st_size
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error}); check network.weights") from error
-    needed = count_of(shapes)
+    needed = _count_of(shapes)
     if size == needed * _NUMBER.itemsize:
         return
-    whole = f"{size // _NUMBER.itemsize:,} numbers"
-    held = f"{size:,} bytes, which is no whole number of float32" if size % _NUMBER.itemsize else f"{whole} (float32)"
-    other = next((n for n in NET_WEIGHT.values() if n != name and _has_length_of(size, n)), None)
-    remedy = (
-        f"it fits {other}: set network.name to that"
-        if other is not None
-        else "it is cut short, or another file; fetch it again"
-    )
+    numbers, rest = divmod(size, _NUMBER.itemsize)
+    held = f"{size:,} bytes, which is no whole number of float32" if rest else f"{numbers:,} numbers (float32)"
+    fits = [other for other in NET_WEIGHT.values() if size == _count_of(_shapes_of(other)) * _NUMBER.itemsize]
+    remedy = f"it fits {fits[0]}: set network.name to that" if fits else "it is damaged or another file; fetch it again"
     raise StageError(f"{path}: holds {held}, {name} has {needed:,} with {N_OUTPUTS:,} outputs; {remedy}")
 
 
-def _has_length_of(size: int, name: str) -> bool:
-    return size == count_of(shapes_of(name)) * _NUMBER.itemsize
-
-
-def count_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _count_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Count the numbers of all tensors."""
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
-def read_numbers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read_numbers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Map a file of the right length into memory and cut it into tensors of these shapes, one after another.
 
     A fully connected layer [out, in] takes the weights [out, c, y, x] as they lie: its input is flattened as (c, y, x).
@@ -104,8 +96,8 @@ def read_numbers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
         if not finite.all():
             at = int(np.argmin(finite))
             raise StageError(
-                f"{path}: number {start + at:,} (0-based; {name}) is {part[at]}, and {np.count_nonzero(~finite):,} of "
-                "that tensor are not finite; the file is damaged, fetch it again"
+                f"{path}: number {start + at:,} (0-based; {name}) is {part[at]}, the first of "
+                f"{np.count_nonzero(~finite):,} in that tensor that are not finite; the file is damaged, fetch it again"
             )
         found[name] = torch.from_numpy(part.astype(np.float32, copy=False).reshape(shape))
         start = end

@@ -108,8 +108,9 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
 
 
 def test_overfeats_authors_files_bring_their_input(project: Path) -> None:
-    with (project / "net_weight_1").open("wb") as file:
+    with (project.parent / "blob").open("wb") as file:
         file.truncate(4 * 144_656_488)  # a hole of the file system: the length is all that is read
+    (project / "net_weight_1").symlink_to(project.parent / "blob")
     said = init(project, "overfeat_accurate", "net_weight_1")
     assert "network: overfeat_accurate, weights net_weight_1; input RGB, 0 to 255, 221 px (its authors' own)" in said
     settings = load_params(Layout(project)).groups.of("network", NetworkSettings)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cache.errors import StageError
+from stages.networks.architectures import ArchitectureName
 from stages.networks.initial import initial_network, planned_network
 from stages.networks.network import Network, build
 from stages.networks.overfeat import OverFeatAccurate, OverFeatFast
 from stages.networks.pixels import scaled_image
 from stages.networks.receptive_field import Axis, map_geometry
-from stages.networks.settings import ArchitectureName, InputSettings, NetworkSettings
+from stages.networks.settings import InputSettings, NetworkSettings
 
 # Tables 1 and 3: channels, filter, stride, pooling, padding of each convolution; units of the last three layers.
 CONVOLUTIONS: Mapping[str, list[tuple[int, int, int, int, int]]] = {
@@ -233,14 +234,15 @@ def test_the_length_of_a_file_tells_whose_it_is(name: ArchitectureName, tmp_path
     assert f"holds {PARAMETERS[other]:,} numbers (float32), {name} has {PARAMETERS[name]:,}" in line
     assert line.endswith(f"it fits {other}: set network.name to that") and FILES[name] in line
     sparse(tmp_path / FILES[name], PARAMETERS[name] - 1)
-    assert "it is cut short, or another file; fetch it again" in refusal(tmp_path, name, FILES[name])
+    assert "it is damaged or another file; fetch it again" in refusal(tmp_path, name, FILES[name])
     sparse(tmp_path / FILES[name], PARAMETERS[name], extra=-3)
     line = refusal(tmp_path, name, FILES[name])
     assert f"holds {4 * PARAMETERS[name] - 3:,} bytes, which is no whole number of float32" in line
 
 
 def test_files_that_are_none_of_the_network_are_one_line(tmp_path: Path) -> None:
-    assert "no such weights file" in refusal(tmp_path, "overfeat_fast", "net_weight_0")
+    for path in ("net_weight_0", "data/default/net_weight_0"):
+        assert f"{tmp_path / path}: no such weights file" in refusal(tmp_path, "overfeat_fast", path)
     (tmp_path / "net_weight_0").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "run `git lfs pull`" in refusal(tmp_path, "overfeat_fast", "net_weight_0")
     (tmp_path / "net_weight_0").write_bytes(b"")
@@ -261,7 +263,7 @@ def test_a_number_that_is_not_finite_is_named(value: float, tmp_path: Path) -> N
     with pytest.raises(StageError) as caught:
         initial_network(NetworkSettings(name="overfeat_fast", weights="net_weight_0"), tmp_path)
     line = str(caught.value)
-    assert f"number 2,180 (0-based; features.0.bias) is {value}, and 2 of that tensor are not finite" in line
+    assert f"number 2,180 (0-based; features.0.bias) is {value}, the first of 2 in that tensor" in line
     assert "net_weight_0" in line and len(line.splitlines()) == 1
 
 
