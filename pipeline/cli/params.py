@@ -54,7 +54,7 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
     "--weights",
     required=True,
     metavar="FILE",
-    help="A .safetensors file; or a torchvision name such as IMAGENET1K_V1; or pretrain.",
+    help="A .safetensors file, or OverFeat's net_weight_0 or _1; a torchvision name such as IMAGENET1K_V1; pretrain.",
 )
 @click.option("--small", "preset", flag_value="small", help="A first look, in minutes.")
 @click.option("--paper", "preset", flag_value="paper", help="The papers' values throughout.")

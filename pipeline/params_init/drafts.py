@@ -23,6 +23,7 @@ from pipeline.hardware import has_bfloat16
 from pipeline.params import SHARED, own_groups, parse_params, read_kind, schema
 from stages.graph import KINDS, ROOT, Kind
 from stages.networks.initial import planned_network
+from stages.networks.net_weight import is_net_weight
 from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import open_weights
@@ -188,14 +189,20 @@ def _from_scratch(project: Path, request: Request, common: Mapping[str, Any]) ->
 
 
 def _given(project: Path, request: Request, common: Mapping[str, Any]) -> tuple[NetworkSettings, Network, str]:
-    """Read the header of a weights file, or look torchvision's name up."""
+    """Read the header (or the length) of a weights file, or look torchvision's name up."""
     weights, own, source = request.weights, {}, "torchvision's"
     file = Path(weights)
-    if weights.endswith(".safetensors") and not file.is_absolute():
+    is_file = weights.endswith(".safetensors") or is_net_weight(weights)
+    if is_file and not file.is_absolute():
         file = file if file.exists() else project / weights
-        inside = file.resolve().is_relative_to(project.resolve())
-        weights = str(file.resolve().relative_to(project.resolve()) if inside else file.resolve())
-    if weights.endswith(".safetensors"):
+        file = file.parent.resolve() / file.name  # a link keeps its name, which tells what it is
+        inside = file.is_relative_to(project.resolve())
+        weights = str(file.relative_to(project.resolve()) if inside else file)
+    if is_net_weight(weights):
+        if request.convention is not None:
+            raise ParamsError(f"--input {request.convention}: {file} has its authors' own; leave the option out")
+        source = "its authors' own"
+    elif is_file:
         _, meta = open_weights(file, header_only=True)
         chosen, source = chosen_input(request.network, str(file), meta, request.convention)
         own = {"input": chosen, **_head_in(meta)}

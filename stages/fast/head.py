@@ -74,8 +74,8 @@ def _new_layer(like: nn.Linear, outputs: int, std: float, generator: torch.Gener
 def grid_of(network: Network) -> int:
     """Return the side k of the grid to which RoIs are pooled: fc6 takes ``channels * k * k`` values.
 
-    6 for alexnet and zf5, 7 for vgg16, and the one level of ``network.pyramid`` where there is one. Raises
-    ``StageError`` where the network has no fc6, or one that takes no such grid.
+    6 for alexnet, zf5 and overfeat_fast, 5 for overfeat_accurate, 7 for vgg16, and the one level of ``network.pyramid``
+    where there is one. Raises ``StageError`` where the network has no fc6, or one that takes no such grid.
     """
     try:
         fc = network.fc_graph([_LOGITS])

@@ -9,7 +9,18 @@ from typing import Literal
 
 from .spec import InputSpec, Triple
 
-ArchitectureName = Literal["small", "alexnet", "caffenet", "zf5", "zf", "vgg16", "squeezenet1_0", "resnet50"]
+ArchitectureName = Literal[
+    "small",
+    "alexnet",
+    "caffenet",
+    "zf5",
+    "zf",
+    "overfeat_fast",
+    "overfeat_accurate",
+    "vgg16",
+    "squeezenet1_0",
+    "resnet50",
+]
 NAMED_LAYERS = ("pool5", "fc6", "fc7", "fc8")  # from the input on; networks without fully connected layers lack two
 
 
@@ -79,6 +90,7 @@ IMAGENET: tuple[Triple, Triple] = (
 CAFFE_MEAN: Triple = (104.0, 117.0, 123.0)  # BGR; a constant where the authors subtract a mean image
 _ZF_MEAN: Triple = (128.0, 128.0, 128.0)  # BGR, SPP-net's code
 _FASTER_MEAN: Triple = (102.9801, 115.9465, 122.7717)  # BGR, py-faster-rcnn; the MATLAB program has a mean image
+_OVERFEAT_MEAN, _OVERFEAT_STD = (118.380948,) * 3, (61.896913,) * 3  # RGB, the authors' code: one pair for all channels
 
 _ZF5 = Architecture(
     InputSpec(224, "bgr", 255.0, _ZF_MEAN),
@@ -116,6 +128,22 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "zf5": _ZF5,
     "zf": replace(_ZF5, input=InputSpec(224, "bgr", 255.0, _FASTER_MEAN)),
+    "overfeat_fast": Architecture(
+        InputSpec(231, "rgb", 255.0, _OVERFEAT_MEAN, _OVERFEAT_STD),
+        {"pool5": "features.12", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+        "classifier.6",
+        conv5="features.11",
+        fc6="classifier.0",
+        place=HeadPlace("features.12", "classifier", 1024),
+    ),
+    "overfeat_accurate": Architecture(
+        InputSpec(221, "rgb", 255.0, _OVERFEAT_MEAN, _OVERFEAT_STD),
+        {"pool5": "features.14", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},
+        "classifier.6",
+        conv5="features.13",
+        fc6="classifier.0",
+        place=HeadPlace("features.14", "classifier", 1024),
+    ),
     "vgg16": Architecture(
         InputSpec(224, "rgb", 1.0, *IMAGENET),
         {"pool5": "features.30", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"},

@@ -1,4 +1,4 @@
-"""Where a network's weights come from before any fine-tuning: a safetensors file or torchvision."""
+"""Where a network's weights come from before any fine-tuning: a safetensors file, OverFeat's authors', torchvision."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor
 from cache.errors import StageError
 
 from .architectures import ARCHITECTURES
+from .net_weight import N_OUTPUTS, NET_WEIGHT, is_net_weight, read_net_weight
 from .network import Network, build
 from .settings import InputSettings, NetworkSettings
 from .spec import InputSpec
@@ -23,13 +24,16 @@ def initial_network(settings: NetworkSettings, root: Path) -> Network:
     """Make the network that ``network.weights`` names (not ``pretrain``), in evaluation mode, before any fine-tuning.
 
     A path ending in .safetensors (relative to ``root``) holds foreign or own weights; the output count is the file's.
-    No pickle is read. Anything else is a torchvision weights name such as IMAGENET1K_V1, which torchvision downloads
-    into torch.hub's cache. With ``network.fc`` the network may still lack the layers of that parameter
-    (:func:`.network.add_fc_head` makes them). ``StageError`` says what does not fit.
+    One that ends in net_weight_0 or net_weight_1 is OverFeat's authors' (:mod:`.net_weight`). No pickle is read.
+    Anything else is a torchvision weights name such as IMAGENET1K_V1, which torchvision downloads into torch.hub's
+    cache. With ``network.fc`` the network may still lack the layers of that parameter (:func:`.network.add_fc_head`
+    makes them). ``StageError`` says what does not fit.
     """
     if settings.weights.endswith(".safetensors"):
         path = root / settings.weights
         network = _from_file(settings, path, *open_weights(path))
+    elif is_net_weight(settings.weights):
+        network = _from_authors(settings, root / settings.weights, header_only=False)
     else:
         network = _from_torchvision(settings)
     _check_side(network)
@@ -39,11 +43,14 @@ def initial_network(settings: NetworkSettings, root: Path) -> Network:
 def planned_network(settings: NetworkSettings, root: Path) -> Network:
     """Return the network that :func:`initial_network` would, without weights (device ``meta``): quick, for any size.
 
-    Of a file only the header is read, and nothing is downloaded; what does not fit is refused in the same words.
+    Of a file only the header (or the length) is read, and nothing is downloaded; what does not fit is refused in the
+    same words, but for numbers that are not finite.
     """
     if settings.weights.endswith(".safetensors"):
         path = root / settings.weights
         network = _from_file(settings, path, *open_weights(path, header_only=True))
+    elif is_net_weight(settings.weights):
+        network = _from_authors(settings, root / settings.weights, header_only=True)
     else:
         weights = _torchvision_weights(settings)
         network = _built(settings, _convention_of(weights), len(weights.meta["categories"]))
@@ -104,6 +111,12 @@ def _from_foreign(settings: NetworkSettings, path: Path, tensors: Mapping[str, T
     return _filled(settings, ARCHITECTURES[settings.name].input, n_outputs, tensors, str(path))
 
 
+def _from_authors(settings: NetworkSettings, path: Path, *, header_only: bool) -> Network:
+    """Build OverFeat with what its authors' file holds, and their input convention."""
+    tensors = read_net_weight(path, settings.name, header_only=header_only)
+    return _filled(settings, ARCHITECTURES[settings.name].input, N_OUTPUTS, tensors, str(path))
+
+
 def _from_torchvision(settings: NetworkSettings) -> Network:
     """Build a network with torchvision's weights of the given name, and the input convention that comes with them."""
     weights = _torchvision_weights(settings)
@@ -131,7 +144,7 @@ def _torchvision_weights(settings: NetworkSettings) -> Any:
     except ValueError:
         raise StageError(
             f"network.weights: torchvision has no network {settings.name}, so {settings.weights!r} is no weights name; "
-            "use 'pretrain' or a .safetensors file"
+            f"use 'pretrain' or a .safetensors file{_or_authors_file(settings.name)}"
         ) from None
     if settings.weights not in model_weights.__members__:
         raise StageError(
@@ -139,6 +152,11 @@ def _torchvision_weights(settings: NetworkSettings) -> Any:
             f"{', '.join(model_weights.__members__)}, or use 'pretrain' or a .safetensors file"
         )
     return model_weights[settings.weights]
+
+
+def _or_authors_file(name: str) -> str:
+    """Name the authors' file of a network, where there is one, behind other choices."""
+    return "".join(f", or the authors' {file}" for file, network in NET_WEIGHT.items() if network == name)
 
 
 def _convention_of(weights: Any) -> InputSpec:

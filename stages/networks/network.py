@@ -15,6 +15,7 @@ from cache.text import nearest
 from .architectures import ARCHITECTURES, architecture_of
 from .caffenet import CaffeNet
 from .graph import extraction_graph, fc_graph, node_names
+from .overfeat import OverFeatAccurate, OverFeatFast
 from .pyramid import put_module, put_pyramid
 from .small import SmallNet
 from .spec import InputSpec
@@ -22,7 +23,14 @@ from .spp_head import LAST_LAYER_STD, put_fc6, put_fc_head
 from .zf5 import ZF, ZF5
 
 # The architectures that torchvision does not have.
-_OWN: Mapping[str, Callable[[int], nn.Module]] = {"small": SmallNet, "caffenet": CaffeNet, "zf5": ZF5, "zf": ZF}
+_OWN: Mapping[str, Callable[[int], nn.Module]] = {
+    "small": SmallNet,
+    "caffenet": CaffeNet,
+    "zf5": ZF5,
+    "zf": ZF,
+    "overfeat_fast": OverFeatFast,
+    "overfeat_accurate": OverFeatAccurate,
+}
 
 
 class Network(nn.Module):

@@ -34,11 +34,12 @@ class NetworkSettings(Settings):
     weights: str = Field(
         "pretrain",
         min_length=1,
-        description="'pretrain', a torchvision weights name (IMAGENET1K_V1), or the path of a .safetensors file",
+        description="'pretrain', a torchvision weights name (IMAGENET1K_V1), or the path of a .safetensors file or of "
+        "OverFeat's authors' net_weight_0 (fast) or net_weight_1 (accurate)",
     )
     input: InputSettings | None = Field(
         None,
-        description="input convention of a safetensors file; null: the file's metadata or the network's own",
+        description="input convention of a weights file; null: the file's metadata or the network's own",
     )
     pool5_grid: int | None = Field(
         None,

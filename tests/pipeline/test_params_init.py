@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import save_file
 from small_files import voc_folder, weights_header
 
+from cache.errors import ParamsError, StageError
 from manifests import ReadOptions, import_dataset, load_registered
 from pipeline import cli
 from pipeline.detectors import Layout
@@ -104,6 +105,20 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
     assert (tuning.lr, tuning.new_layer_lr, tuning.mirror) == (0.001, 10, True)
     iterations = {"small": 100, "medium": 300, "paper": 70_000}
     assert tuning.iterations == iterations[preset]
+
+
+def test_overfeats_authors_files_bring_their_input(project: Path) -> None:
+    with (project.parent / "blob").open("wb") as file:
+        file.truncate(4 * 144_656_488)  # a hole of the file system: the length is all that is read
+    (project / "net_weight_1").symlink_to(project.parent / "blob")
+    said = init(project, "overfeat_accurate", "net_weight_1")
+    assert "network: overfeat_accurate, weights net_weight_1; input RGB, 0 to 255, 221 px (its authors' own)" in said
+    settings = load_params(Layout(project)).groups.of("network", NetworkSettings)
+    assert (settings.weights, settings.input) == ("net_weight_1", None)
+    with pytest.raises(ParamsError, match=r"--input caffe: .*net_weight_1 has its authors' own; leave the option out"):
+        init(project, "overfeat_accurate", "net_weight_1", convention="caffe")
+    with pytest.raises(StageError, match=r"it fits overfeat_accurate: set network\.name to that"):
+        init(project, "overfeat_fast", "net_weight_1")
 
 
 def test_a_split_that_nobody_has_annotated_is_scored_on_only_where_there_is_no_other(project: Path) -> None:

@@ -17,7 +17,7 @@ from stages.networks.network import Network, build
 from stages.networks.pyramid import put_module
 from stages.networks.receptive_field import Axis, Geometry
 
-GRIDS = {"alexnet": 6, "caffenet": 6, "zf5": 6, "zf": 6, "vgg16": 7}
+GRIDS = {"alexnet": 6, "caffenet": 6, "zf5": 6, "zf": 6, "overfeat_fast": 6, "overfeat_accurate": 5, "vgg16": 7}
 
 
 def seeded(seed: int = 0) -> torch.Generator:

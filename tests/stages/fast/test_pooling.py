@@ -192,7 +192,7 @@ def test_distinct_rois_stand_for_all(seed: int, kind: PoolingKind) -> None:
     assert len(rows) <= 40 and (which[rows] == np.arange(len(rows))).all()
 
 
-@pytest.mark.parametrize("name", ["zf5", "zf", "vgg16", "alexnet", "caffenet"])
+@pytest.mark.parametrize("name", ["zf5", "zf", "vgg16", "alexnet", "caffenet", "overfeat_accurate"])
 @pytest.mark.parametrize("kind", ["max", "align"])
 def test_own_cells_are_where_the_network_has_them(name: str, kind: PoolingKind) -> None:
     """A RoI of one pixel about the centre of cell (2, 3) pools just that cell."""

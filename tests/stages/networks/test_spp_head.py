@@ -15,6 +15,7 @@ from stages.features.spp.split import split
 from stages.networks.architectures import ARCHITECTURES, HeadPlace
 from stages.networks.initial import initial_network
 from stages.networks.network import add_fc_head, build
+from stages.networks.overfeat import OverFeatAccurate, OverFeatFast
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights, save_weights, weights_digest
 
@@ -30,6 +31,13 @@ def place_of(name: str) -> HeadPlace:
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def few_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few units in OverFeat's own fully connected layers, which go here: drawing 128 million weights takes seconds."""
+    for kind in (OverFeatFast, OverFeatAccurate):
+        monkeypatch.setattr(kind, "units", (4, 4))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -107,11 +107,12 @@ def test_normalisation_value_by_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "side"), [*((name, 224) for name in ("zf5", "zf", "alexnet", "vgg16")), ("caffenet", 227)]
+    ("name", "side"),
+    [*((name, 224) for name in ("zf5", "zf", "alexnet", "vgg16")), ("caffenet", 227), ("overfeat_fast", 231)],
 )
 def test_fc6_takes_the_pyramid(name: str, side: int) -> None:
     network = build(name, 7, device="meta", pyramid=(1, 2, 3, 6))
-    channels = 512 if name == "vgg16" else 256
+    channels = {"vgg16": 512, "overfeat_fast": 1024}.get(name, 256)
     assert network.feature_dim("pool5") == channels * 50
     assert network.feature_dim("fc7") == 4096
     assert network(torch.empty(2, 3, side - 44, side + 30, device="meta")).shape == (2, 7)  # any size
