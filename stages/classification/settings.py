@@ -51,7 +51,7 @@ Method = Literal[
     "dense_coarse_unmirrored",
     "dense_fine_unmirrored",
 ]
-_ScalePx = Annotated[int, Field(ge=16, le=4096)]
+_ScalePx = Annotated[int, Field(ge=16, le=2048)]
 
 
 class ClassifySettings(Settings):

@@ -6,7 +6,7 @@ from cache.errors import StageError
 
 from .windows import DenseWindows
 
-MOST_PX = 2**23  # of one scaled image: the first maps of VGG-16 then take 2 GiB each
+MOST_PX = 2**22  # of one scaled image: VGG-16's first maps, of both flips, then take 2 GiB each
 _STEPS = (0, 1, 2, 4, 5, 6)  # of Table 5's shorter sides, from the smallest
 
 

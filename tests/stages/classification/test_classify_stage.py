@@ -23,7 +23,8 @@ from cache import Artifact
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
 from stages.classification.scoring import DENSE, METHODS, dense_scores, error_rates, mean_scores, rank, window_scores
-from stages.classification.settings import ClassifySettings, Method, check_scales
+from stages.classification.settings import ClassifySettings, Method
+from stages.graph import STAGES
 from stages.networks.network import build
 from stages.networks.weights import class_names_meta, save_weights
 from stages.settings import Parameters
@@ -334,7 +335,9 @@ STRIP = ImageRecord(99, "strip.png", 20, 4000, "0" * 64, "test", as_boxes([]), a
 
 def test_scales_without_a_dense_view_are_told() -> None:
     def told(**settings: Any) -> list[str]:
-        return list(check_scales(Parameters({"classify": ClassifySettings(**settings)})))
+        check = STAGES["classify"].check
+        assert check is not None
+        return list(check(Parameters({"classify": ClassifySettings(**settings)})))
 
     assert told(scales_px=(72,), views=("1_crop",)) == told(scales_px=(72,))
     assert told(scales_px=(72,))[0].startswith("classify.scales_px: is for dense views, and classify.views lists none")
