@@ -130,18 +130,21 @@ def _of_windows(
 
 
 def _scales(settings: ClassifySettings, network: Network, records: Sequence[ImageRecord]) -> tuple[int, ...]:
-    """The scales of dense views. StageError where the network has no windows, a scale none, or a picture too many."""
+    """The scales of dense views. StageError where the network has no windows, a scale none, or pictures too many."""
     try:
         windows = windows_of(network)
     except StageError as error:
         raise StageError(f"{NAME}.views: {error}") from None
     scales = settings.scales_px or paper_scales(windows)
     check_scales(scales, windows, f"{NAME}.scales_px")
+    huge = []
     for record in records:
         try:
             scaled_px(record.width, record.height, max(scales), windows)
         except StageError as error:
-            raise StageError(f"{record.file_name}: {error}") from None
+            huge.append(f"{record.file_name}: {error}")
+    if huge:
+        raise StageError("\n".join(huge))
     return scales
 
 

@@ -62,4 +62,5 @@ class DensePass:
             pooled = views[batch].flatten(1)
             with part("fc", self._device):
                 found.append(self._fc(pooled)[self._logits])
-        return torch.cat(found).unflatten(0, places)
+        logits: Tensor = torch.cat(found).unflatten(0, places)
+        return logits

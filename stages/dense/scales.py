@@ -30,11 +30,11 @@ def scaled_px(width: int, height: int, scale_px: int, windows: DenseWindows) -> 
     least, apart = _even(windows)
     shorter = min(width, height)
 
-    def nearest(side: int) -> int:
+    def fitting(side: int) -> int:
         steps = (2 * (side * scale_px - least * shorter) + apart * shorter) // (2 * apart * shorter)
         return least + apart * max(steps, 0)
 
-    scaled = nearest(width), nearest(height)
+    scaled = fitting(width), fitting(height)
     if scaled[0] * scaled[1] > MOST_PX:
         raise StageError(
             f"{width} x {height} px would be {scaled[0]} x {scaled[1]} at scale {scale_px}, more than {MOST_PX:,} "

@@ -38,7 +38,7 @@ class LastPooling:
 
     @property
     def span(self) -> int:
-        """From the first to the last of a window's values along a side, at stride 1, both counted."""
+        """Values at stride 1 from the first to the last that a window takes along a side, both counted."""
         return (self.grid - 1) * self.stride + 1
 
     @property
@@ -128,14 +128,15 @@ def _of_pyramid(levels: tuple[int, ...], network: Network, cells: int, axis: Axi
 
 def _of_layer(layer: nn.Module, network: Network, cells: int, axis: Axis, grid: int) -> LastPooling:
     """Read an architecture's own last pooling, from a crop's map to the ``grid`` squared values that fc6 takes."""
-    if not isinstance(layer, nn.MaxPool2d) or not all(
-        isinstance(value, int) for value in (layer.kernel_size, layer.stride, layer.padding)
-    ):
+    regular = isinstance(layer, nn.MaxPool2d) and layer.dilation == 1
+    sizes = (layer.kernel_size, layer.stride, layer.padding) if regular else ()
+    alike = [size for size in sizes if isinstance(size, int)]  # in both directions
+    if len(alike) < 3:
         raise StageError(
             f"network {network.name} pools its last map by {layer}, and windows need a regular max pooling; choose "
             "another network.name"
         )
-    pooling = LastPooling(grid, int(layer.kernel_size), int(layer.stride), int(layer.padding))
+    pooling = LastPooling(grid, *alike)
     pooled = int(layer(torch.empty(1, 1, cells, cells, device="meta")).shape[-1])
     if pooled != grid:
         raise StageError(

@@ -112,6 +112,22 @@ def test_with_padding_each_window_is_its_crop_with_a_margin(name: str, shape: tu
     assert max(bare) > 0.05 * np.abs(found).max()  # which the bare crop's is not
 
 
+def test_a_new_head_behind_a_pyramid_of_one_level() -> None:
+    """SqueezeNet, whose map of a crop of 211 px has 12 x 12 cells: a window's are pooled to 4 x 4, and normalised."""
+    spec = InputSpec(211, "rgb", 1.0, (0.5,) * 3, (0.25,) * 3)
+    network = build("squeezenet1_0", 4, pyramid=[4], fc=[16, 8], spec=spec).eval()
+    draw_weights(network)
+    trunk, image = trunk_of(network), picture(243, 291)  # 243 + 48 m
+    found = DensePass(network)(image, 243)
+    assert found.shape == (2, 3, 6, 4)
+    with torch.no_grad():
+        fmap = trunk.features[:13](both_flips(image, spec))
+        for y, x in np.ndindex(3, 6):
+            own = trunk.classifier(trunk.features[13](fmap[:, :, y : y + 12, x : x + 12])).numpy()
+            np.testing.assert_allclose(found[:, y, x], own, rtol=1e-3, atol=1e-4 * np.abs(own).max())
+    assert found.std(axis=(0, 1, 2)).min() > 1e-3 * np.abs(found).max()
+
+
 def test_a_window_sees_its_pixels_and_no_others() -> None:
     network = bare_network(mean=0.0)
     with torch.no_grad():
