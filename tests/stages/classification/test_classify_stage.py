@@ -30,6 +30,7 @@ from stages.networks.weights import class_names_meta, save_weights
 from stages.settings import Parameters
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox")
+STRIP = ImageRecord(99, "strip.png", 20, 4000, "0" * 64, "test", as_boxes([]), as_labels([]), category=0)
 
 
 def test_methods_have_the_views_of_the_paper() -> None:
@@ -252,12 +253,15 @@ def slow_dense_report(world: World, sizes: dict[int, dict[str, tuple[int, int]]]
 
 def dense_sizes(scale: int) -> dict[str, tuple[int, int]]:
     """The pictures' scaled sizes: 72 + 16 m px nearest to the scale, and nearest to as much larger a side."""
-    found = {}
-    for i in range(12):
-        width, height = 80 - 2 * i, 40 + 3 * i
-        wanted = [length * scale / min(width, height) for length in (width, height)]
-        found[f"{i}.png"] = tuple(min(range(72, 400, 16), key=lambda px, to=to: abs(px - to)) for to in wanted)
-    return found  # type: ignore[return-value]
+
+    def nearest(length: float) -> int:
+        return min(range(72, 400, 16), key=lambda px: abs(px - length))
+
+    sizes = {f"{i}.png": (80 - 2 * i, 40 + 3 * i) for i in range(12)}
+    return {
+        name: (nearest(width * scale / min(width, height)), nearest(height * scale / min(width, height)))
+        for name, (width, height) in sizes.items()
+    }
 
 
 def test_dense_errors_are_those_of_a_slow_loop(tmp_path: Path) -> None:
@@ -329,9 +333,6 @@ def test_dense_views_that_cannot_be_are_one_line(tmp_path: Path) -> None:
     assert not world.computed
     with pytest.raises(ValueError, match="an entry is listed twice"):
         ClassifySettings(scales_px=(72, 72))
-
-
-STRIP = ImageRecord(99, "strip.png", 20, 4000, "0" * 64, "test", as_boxes([]), as_labels([]), category=0)
 
 
 def test_scales_without_a_dense_view_are_told() -> None:

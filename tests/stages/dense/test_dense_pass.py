@@ -18,7 +18,6 @@ from stages.networks.pixels import scaled_image
 from stages.networks.receptive_field import map_geometry
 from stages.networks.spec import InputSpec
 
-torch.set_num_threads(1)
 SIDE, STRIDE = 57, 4  # of the network below
 
 
