@@ -27,6 +27,7 @@ from .settings import ClassifySettings
 
 NAME = "classify"
 _PARTS = 8, 7  # the paper's 256 px for crops of 224
+_TOLD = 10  # pictures that are too large, named one a line
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _scales(settings: ClassifySettings, network: Network, records: Sequence[Imag
         except StageError as error:
             huge.append(f"{record.file_name}: {error}")
     if huge:
-        raise StageError("\n".join(huge))
+        more = [f"and {len(huge) - _TOLD} more pictures"] if len(huge) > _TOLD else []
+        raise StageError("\n".join([*huge[:_TOLD], *more]))
     return scales
 
 
