@@ -249,10 +249,16 @@ class RunContext:
     def after_commit(self, action: Callable[[], None]) -> None:
         self._after_commit.append(action)
 
-    def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
+    def publish(
+        self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any], *, part: str | None = None
+    ) -> None:
         artifact = self.made(entries, summary)
-        self._lists.publish(self.store, artifact, lambda: self.output(name), computed=self.tally.computed > 0)
-        if name != "trained":
+
+        def place() -> Path:
+            return self.output(name) if part is None else self.output(name) / f"{part}.json"
+
+        self._lists.publish(self.store, artifact, place, computed=self.tally.computed > 0)
+        if name != "trained" and part is None:
             self.published = artifact.digest
 
     def made(self, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> Artifact:

@@ -9,7 +9,7 @@ from cache.listing import summarise
 from stages.contract import DetectorRun
 
 from .detectors import Layout
-from .graph import OBJECT_LISTS, final_detections, nodes_of, passed_nodes
+from .graph import final_detections, nodes_of, object_lists, passed_nodes
 from .params import load_params, own_groups, read_kind
 from .timings import read_timings
 
@@ -45,7 +45,7 @@ def _object_lists(layout: Layout) -> list[Artifact]:
     """Read the lists of the objects that a detector's own nodes made, as far as they are there."""
     kind, nodes = read_kind(layout), nodes_of(layout, load_params(layout))
     paths = [layout.project / path for one in kind.places for path in nodes[one.name].outputs.values()]
-    return [Artifact.read(path) for path in paths if path.name in OBJECT_LISTS and path.exists()]
+    return [Artifact.read(path) for path in object_lists(paths)]
 
 
 def _bytes_of(store: Store, lists: Mapping[str, Sequence[Artifact]]) -> dict[str, int | None]:

@@ -1,6 +1,6 @@
 """A detector's nodes with the paths that they have in a project, and what leads to which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
@@ -28,7 +28,19 @@ from stages.graph import (
 from .detectors import Layout, detector_names
 from .params import Params, read_kind
 
-OBJECT_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
+_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
+_LIST_FOLDERS = ("dense",)  # and folders of such lists
+
+
+def object_lists(outputs: Iterable[Path]) -> list[Path]:
+    """Return the lists of objects that there are among stages' outputs, in the outputs' order."""
+    found: list[Path] = []
+    for path in outputs:
+        if path.name in _LIST_FOLDERS:
+            found += sorted(path.glob("*.json"))
+        elif path.name in _LISTS and path.exists():
+            found.append(path)
+    return found
 
 
 def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:

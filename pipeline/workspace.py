@@ -14,7 +14,7 @@ from stages.graph import ROOT, SAVED
 
 from .context import store_root
 from .detectors import Layout, layout_of
-from .graph import OBJECT_LISTS, project_nodes
+from .graph import object_lists, project_nodes
 from .params import Params, load_params
 
 
@@ -45,9 +45,9 @@ def stage_artifacts(project: Path) -> list[Artifact]:
     """Read the artifact manifests that the last runs of all detectors left in ``artifacts/``."""
     datasets = project / "artifacts" / "datasets"
     paths = {project / path for node in project_nodes(project) for path in node.outputs.values()}
-    lists = [path for path in sorted(paths) if path.name in OBJECT_LISTS and datasets not in path.parents]
     dataset_manifest = project / "artifacts/manifest/manifest.json"
-    return [Artifact.read(path) for path in lists if path != dataset_manifest and path.exists()]
+    lists = object_lists(path for path in sorted(paths) if datasets not in path.parents and path != dataset_manifest)
+    return [Artifact.read(path) for path in lists]
 
 
 def saved_detections(project: Path) -> dict[Path, Artifact]:

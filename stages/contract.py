@@ -206,8 +206,14 @@ class Context(Protocol):
     def after_commit(self, action: Callable[[], None]) -> None:
         """Do something when every output is in place and durable: drop the checkpoints that led to them."""
 
-    def publish(self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any]) -> None:
-        """Write declared output ``name`` as an artifact manifest. ``summary`` must be deterministic (no times)."""
+    def publish(
+        self, name: str, entries: Sequence[tuple[int, str]], summary: Mapping[str, Any], *, part: str | None = None
+    ) -> None:
+        """Write declared output ``name`` as an artifact manifest. ``summary`` must be deterministic (no times).
+
+        A list has one object of each image. Where a stage has several of one, the output is a folder of lists, named by
+        ``part``, which the stage makes.
+        """
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from .bbox.settings import BboxSettings
 from .bbox.settings import check as check_bbox
 from .classification.settings import ClassifySettings, ClassifySvmSettings
+from .classification.settings import check_scales as check_dense
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
@@ -293,8 +294,13 @@ CLASSIFY = Stage(
     settings={"classify": ClassifySettings},
     reads={"network": ArithmeticSettings},
     inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
-    outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification.json"},
+    outputs={
+        "manifest": "${node}/manifest.json",
+        "dense": "${node}/dense",
+        "report": "${reports}/classification.json",
+    },
     metrics=("report",),
+    check=check_dense,
 )
 CLASSIFY_SVM = Stage(
     name="classify_svm",

@@ -1,10 +1,11 @@
 """Parameters of groups ``classify_svm`` and ``classify``: which views of a picture, and how they are judged."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stages.settings import Settings, distinct
+from stages.settings import Parameters, Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*(/[1-9][0-9]?)?$")]
 
@@ -40,7 +41,17 @@ class ClassifySvmSettings(Settings):
     )
 
 
-Method = Literal["1_crop", "10_crops", "1_full", "8_crops_2_full"]
+Method = Literal[
+    "1_crop",
+    "10_crops",
+    "1_full",
+    "8_crops_2_full",
+    "dense_coarse",
+    "dense_fine",
+    "dense_coarse_unmirrored",
+    "dense_fine_unmirrored",
+]
+_ScalePx = Annotated[int, Field(ge=16, le=2048)]
 
 
 class ClassifySettings(Settings):
@@ -50,7 +61,9 @@ class ClassifySettings(Settings):
         None,
         min_length=1,
         description="ways to test a picture: 1_crop (centre), 10_crops (corners, centre, mirrored), 1_full, "
-        "8_crops_2_full (corners and the full picture, mirrored); null: all that the network can do",
+        "8_crops_2_full (corners and the full picture, mirrored); dense_coarse, dense_fine: OverFeat's windows "
+        "over it and its mirror image, at the last pooling's stride or at every cell; _unmirrored: over it alone; "
+        "null: all of the first four that the network can do",
     )
     short_side_px: int | None = Field(
         None,
@@ -58,3 +71,20 @@ class ClassifySettings(Settings):
         le=4096,
         description="the picture's shorter side before views are taken; null: 8/7 of the network's input (256 for 224)",
     )
+    scales_px: Annotated[tuple[_ScalePx, ...], AfterValidator(distinct)] | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="dense views: the picture's shorter sides, averaged over; null: OverFeat's six, of its accurate "
+        "network [245, 281, 317, 389, 425, 461], with as many windows of another",
+    )
+
+
+def check_scales(params: Parameters) -> Iterator[str]:
+    """Say so where scales are given and no view looks at them."""
+    settings = params.of("classify", ClassifySettings)
+    if settings.scales_px is not None and not any(name.startswith("dense") for name in settings.views or ()):
+        yield (
+            "classify.scales_px: is for dense views, and classify.views lists none; list dense_coarse or dense_fine "
+            "there, or set classify.scales_px to null"
+        )

@@ -111,6 +111,11 @@ def views_made_of(
     network: Network, layers: Sequence[str], dtype: str, short_side_px: int, views: Sequence[int]
 ) -> dict[str, Any]:
     """Everything but the picture that the layers' bits depend on: part of the key, and kept as attributes."""
+    return network_made_of(network, layers, dtype) | {"short_side_px": short_side_px, "views": sorted(views)}
+
+
+def network_made_of(network: Network, layers: Sequence[str], dtype: str) -> dict[str, Any]:
+    """Everything of the network that the layers' bits depend on, whatever it looks at."""
     return {
         "layers": sorted(layers),
         "network": network.name,
@@ -119,8 +124,6 @@ def views_made_of(
         "pool5_grid": network.pool5_grid if "pool5" in layers else None,
         "input": network.input.as_json(),
         "arithmetic": dtype,
-        "short_side_px": short_side_px,
-        "views": sorted(views),
     }
 
 

@@ -106,6 +106,7 @@ def _run_pictures(project: Path, commands: _Commands) -> Path:
     project.mkdir()
     params = yaml.safe_load(_PARAMS.read_text()) | {"dataset": "pictures"}
     params["classify_svm"]["layers"] = ["pool5", "fc7"]
+    params["classify"] |= {"views": ["1_crop", "10_crops", "dense_coarse", "dense_fine"], "scales_px": [72, 104]}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     rng = np.random.default_rng(5)
     for i in range(48):

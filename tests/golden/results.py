@@ -82,7 +82,8 @@ def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
 def _part(path: Path, store: Store) -> Any:
     """Summarise one output; None for one that holds nothing else than others do."""
     if path.is_dir():
-        return _folder(path)
+        lists = {file.stem: _objects(file, store) for file in sorted(path.glob("*.json")) if path.name == "dense"}
+        return lists or _folder(path)
     summaries: dict[str, Callable[[], Any]] = {
         ".safetensors": lambda: {name: summary_of(tensor) for name, tensor in sorted(load_file(path).items())},
         ".h5": lambda: _model(path),

@@ -448,3 +448,14 @@ def test_a_detector_whose_proposals_are_taken_stays(rcnn: Run, project: Path, pr
     line = refused(rcnn, project, "detector", "remove", "steps", "--delete")
     assert line.endswith("steps: the detector plain takes its proposals; edit the regions of that one first")
     assert rcnn("detector", "remove", "once", "--delete")[0] == 0
+
+
+def test_lists_in_a_folder_are_the_projects_too(project: Path) -> None:
+    """Of dense views each scale has a list; gc, push and verify start from these."""
+    folder = project / "artifacts/classify/dense"
+    assert stage_artifacts(project) == []
+    folder.mkdir(parents=True)
+    lists = {scale: Artifact("classify", 1, {}, {}, ((1, f"{scale:064x}"),), {"dataset": "toy"}) for scale in (72, 88)}
+    for scale, artifact in lists.items():
+        artifact.write(folder / f"{scale}.json")
+    assert set(stage_artifacts(project)) == set(lists.values())

@@ -28,7 +28,7 @@ FLOORS = (
     ("contract",),
     ("boxes", "kernels", "page"),
     ("networks", "proposals", "scoring"),
-    ("features", "training"),
+    ("features", "training", "dense"),
     ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
     ("fast",),

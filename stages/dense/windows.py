@@ -1,0 +1,153 @@
+"""A network's windows over a feature map of any size: every place at which its fully connected layers fit.
+
+A window is what the network takes of a crop: g x g values of its last pooling, of side k, stride p and some padding.
+Pooled at stride 1 instead, a map holds what OverFeat pools at p x p offsets (section 3.3, Figure 3), interleaved: a
+window's values lie p apart, and the next window begins one cell further on. A map of n cells along a side, where a
+crop's has n0, has n - n0 + 1 windows along it; the network's own stride would take every p-th.
+
+Window y shows the pixels s y to s y + side, where s is the map's stride and side the crop's. What it gives is not that
+crop's pass, though: where convolutions pad their maps, a window sees real pixels past its edges, a crop zeros.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cache.errors import StageError
+from stages.networks.network import Network
+from stages.networks.pyramid import PyramidPool
+from stages.networks.receptive_field import Axis, map_geometry
+from stages.networks.spec import MAX_SIDE_PX
+
+
+@dataclass(frozen=True)
+class LastPooling:
+    """A regular max pooling of a map: ``kernel`` squared cells, ``stride`` apart, ``padding`` beyond the map's edges.
+
+    ``grid`` squared values of it are what fc6 takes.
+    """
+
+    grid: int
+    kernel: int
+    stride: int
+    padding: int = 0
+
+    @property
+    def span(self) -> int:
+        """Values at stride 1 from the first to the last that a window takes along a side, both counted."""
+        return (self.grid - 1) * self.stride + 1
+
+    @property
+    def cells(self) -> int:
+        """Cells of the smallest map that has one window, along a side."""
+        return self.span + self.kernel - 1 - 2 * self.padding
+
+
+@dataclass(frozen=True)
+class DenseWindows:
+    """A network's windows: each is ``side_px`` squared in the image and ``cells`` squared on the map.
+
+    The next one begins ``stride_px`` further on, which is one cell.
+    """
+
+    side_px: int
+    stride_px: int
+    cells: int
+    pooling: LastPooling
+
+    def __call__(self, fmap: Tensor) -> Tensor:
+        """Map [B, c, h, w] -> [B, h - cells + 1, w - cells + 1, c, g, g], a view of the map pooled at stride 1.
+
+        h and w are at least ``cells``. A pooling that rounds up reaches past a crop's map: here it takes what is there,
+        and past this map, as padding does, nothing.
+        """
+        kernel, stride, before = self.pooling.kernel, self.pooling.stride, self.pooling.padding
+        after = max(self.pooling.span + kernel - 1 - before - self.cells, 0)
+        padded = functional.pad(fmap, (before, after, before, after), value=-math.inf)
+        pooled = functional.max_pool2d(padded, kernel, stride=1)
+        every = pooled.unfold(2, self.pooling.span, 1).unfold(3, self.pooling.span, 1)[..., ::stride, ::stride]
+        rows, columns = (length - self.cells + 1 for length in fmap.shape[2:])
+        return every[:, :, :rows, :columns].permute(0, 2, 3, 1, 4, 5)
+
+
+def windows_of(network: Network) -> DenseWindows:
+    """Work out a network's windows, from shapes alone.
+
+    Raises ``StageError`` where there are none: without an fc6, or where no regular pooling leads from a crop's map to
+    what fc6 takes. It says what would do: which ``network.input.side_px``, which ``network.pyramid``.
+    """
+    try:
+        fc = network.fc_graph(["fc8"])
+    except StageError:
+        raise StageError(
+            f"network {network.name} has no fully connected layer that takes pool5, and so no windows; train it with "
+            "network.fc, such as [1024, 1024], and network.pyramid of one level, such as [7]"
+        ) from None
+    axis = map_geometry(network).y
+    channels, cells = _map_of_crop(network)
+    values = next(one for one in fc.modules() if isinstance(one, nn.Linear)).in_features
+    layer = network.trunk.get_submodule(network.node("pool5"))
+    if isinstance(layer, PyramidPool):
+        pooling = _of_pyramid(layer.levels, network, cells, axis)
+    else:
+        pooling = _of_layer(layer, network, cells, axis, math.isqrt(values // channels))
+    return DenseWindows(network.input.side_px, axis.stride, cells, pooling)
+
+
+def _map_of_crop(network: Network) -> tuple[int, int]:
+    """Find the channels of conv5's map of a crop, and its cells along a side."""
+    side = network.input.side_px
+    conv = copy.deepcopy(network.graph([network.conv5])).to("meta")
+    with torch.inference_mode():
+        fmap = conv(torch.empty(1, 3, side, side, device="meta"))[network.conv5]
+    return int(fmap.shape[1]), int(fmap.shape[2])
+
+
+def _of_pyramid(levels: tuple[int, ...], network: Network, cells: int, axis: Axis) -> LastPooling:
+    """Read a pyramid as a pooling: one level, whose bins neither overlap nor differ in size."""
+    if len(levels) > 1:
+        raise StageError(
+            f"network {network.name} has a pyramid of {list(levels)}, and windows need a regular last pooling; train "
+            "it with network.pyramid of one level"
+        )
+    (grid,) = levels
+    if cells % grid:
+        less = cells - cells % grid
+        sides = _sides(axis, [n for n in (less, less + grid) if n])
+        other = f"network.input.side_px: {sides}, or with " if sides else ""
+        raise StageError(
+            f"network {network.name} brings {cells} x {cells} cells of a crop to {grid} x {grid}, which is no regular "
+            f"pooling; train it with {other}network.pyramid: [{cells}]"
+        )
+    return LastPooling(grid, cells // grid, cells // grid)
+
+
+def _of_layer(layer: nn.Module, network: Network, cells: int, axis: Axis, grid: int) -> LastPooling:
+    """Read an architecture's own last pooling, from a crop's map to the ``grid`` squared values that fc6 takes."""
+    regular = isinstance(layer, nn.MaxPool2d) and layer.dilation == 1
+    sizes = (layer.kernel_size, layer.stride, layer.padding) if regular else ()
+    alike = [size for size in sizes if isinstance(size, int)]  # in both directions
+    if len(alike) < 3:
+        raise StageError(
+            f"network {network.name} pools its last map by {layer}, and windows need a regular max pooling; choose "
+            "another network.name"
+        )
+    pooling = LastPooling(grid, *alike)
+    pooled = int(layer(torch.empty(1, 1, cells, cells, device="meta")).shape[-1])
+    if pooled != grid:
+        raise StageError(
+            f"network {network.name} pools a crop to {pooled} x {pooled} values and averages them to the {grid} x "
+            f"{grid} that fc6 takes, which is no regular pooling; train it with network.input.side_px: "
+            f"{_sides(axis, [pooling.cells])}"
+        )
+    return pooling
+
+
+def _sides(axis: Axis, cells: list[int]) -> str:
+    """Say which crops have so many cells along a side, with the last cell as far from the edge as the first."""
+    sides = [axis.first + axis.last + 1 + axis.stride * (n - 1) for n in cells]
+    return " or ".join(str(side) for side in sides if side <= MAX_SIDE_PX)
