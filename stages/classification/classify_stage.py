@@ -2,8 +2,9 @@
 
 Reads the dataset manifest and ``artifacts/pretrain/weights.safetensors``; writes one object per picture (the logits of
 its views) and ``artifacts/classify/manifest.json``; for dense views one object per picture and scale (the best of its
-windows) and ``artifacts/classify/dense/SCALE.json``; and ``reports/classification.json``. Cost: up to ten crops and two
-full pictures through the network for each picture, once; for dense views each scale of it and of its mirror image.
+windows) and ``artifacts/classify/dense/SCALE.json``, and ``scales_px.txt`` in any case; and
+``reports/classification.json``. Cost: up to ten crops and two full pictures through the network for each picture, once;
+for dense views each scale of it and of its mirror image.
 """
 
 from collections.abc import Sequence
@@ -111,11 +112,11 @@ def _of_windows(
     ctx: Context, settings: ClassifySettings, tested: _Tested, methods: Sequence[str]
 ) -> dict[str, list[int]]:
     """The places of the pictures' classes by each method that looks at windows; objects and lists scale by scale."""
-    ctx.output("dense").mkdir(exist_ok=True)
-    if not methods:
-        return {}
-    network = tested.network
-    scales = _scales(settings, network, tested.records)
+    network, folder = tested.network, ctx.output("dense")
+    scales = _scales(settings, network, tested.records) if methods else ()
+    folder.mkdir(exist_ok=True)
+    told = "\n".join(map(str, scales)) or "classify.views lists no dense view"  # of an empty folder DVC warns
+    atomic_write(folder / "scales_px.txt", f"{told}\n".encode())
     keys: list[list[str]] = []
     for scale in scales:
         made_of = network_made_of(network, ["fc8"], tested.dtype) | {"scale_px": scale}

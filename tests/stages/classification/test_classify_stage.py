@@ -277,7 +277,11 @@ def test_dense_errors_are_those_of_a_slow_loop(tmp_path: Path) -> None:
 
 def lists_of(world: World) -> dict[str, Artifact]:
     """The lists of dense views, by their files' names."""
-    return {path.name: Artifact.read(path) for path in world.output("dense").iterdir()}
+    return {path.name: Artifact.read(path) for path in world.output("dense").glob("*.json")}
+
+
+def told_scales(world: World) -> list[str]:
+    return (world.output("dense") / "scales_px.txt").read_text().splitlines()
 
 
 def test_each_scale_is_computed_once_whatever_is_asked_of_it(tmp_path: Path) -> None:
@@ -291,7 +295,7 @@ def test_each_scale_is_computed_once_whatever_is_asked_of_it(tmp_path: Path) -> 
     world.run()
     assert len(world.computed) == 24
     lists = lists_of(world)
-    assert set(lists) == {"72.json", "88.json"}
+    assert set(lists) == {"72.json", "88.json"} and told_scales(world) == ["88", "72"]
     keys = {key for one in lists.values() for _, key in one.entries}
     assert len(keys) == 24 and all(world.store.has("classify", key) for key in keys)
     assert lists["88.json"].summary["scale_px"] == 88
@@ -304,7 +308,7 @@ def test_dense_views_are_asked_for_and_change_no_key_of_others(tmp_path: Path) -
     world = World(tmp_path, None)
     assert set(world.report()) == {"pictures", "classes", "1_crop", "10_crops"}
     first = world.listed()
-    assert not lists_of(world)
+    assert not lists_of(world) and told_scales(world) == ["classify.views lists no dense view"]
     world.change(classify=ClassifySettings(views=("1_crop", "10_crops", "dense_fine"), scales_px=(72,)))
     world.run()
     assert world.listed().entries == first.entries
