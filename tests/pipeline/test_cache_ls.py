@@ -83,6 +83,7 @@ def test_objects_of_one_image_are_told_apart(tmp_path: Path) -> None:
         "method=spp, proposals=bbbbbbbb",
     ]
     damaged = next((tmp_path / "artifacts/objects/features").rglob("object.json"))
+    damaged.chmod(0o644)
     damaged.write_text("{")
     assert ls(tmp_path, "features")[0] == 0
     assert damaged.exists()  # listing moves nothing to quarantine
