@@ -9,6 +9,7 @@ for dense views each scale of it and of its mirror image.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cache import atomic_write
 from cache.documents import json_text
@@ -113,7 +114,7 @@ def _of_windows(
 ) -> dict[str, list[int]]:
     """The places of the pictures' classes by each method that looks at windows; objects and lists scale by scale."""
     network, folder = tested.network, ctx.output("dense")
-    scales = _scales(settings, network, tested.records) if methods else ()
+    scales = _scales(ctx, settings, network, tested.records) if methods else ()
     folder.mkdir(exist_ok=True)
     told = "\n".join(map(str, scales)) or "classify.views lists no dense view"  # of an empty folder DVC warns
     atomic_write(folder / "scales_px.txt", f"{told}\n".encode())
@@ -131,8 +132,13 @@ def _of_windows(
     return ranks
 
 
-def _scales(settings: ClassifySettings, network: Network, records: Sequence[ImageRecord]) -> tuple[int, ...]:
-    """The scales of dense views. StageError where the network has no windows, a scale none, or pictures too many."""
+def _scales(
+    ctx: Context, settings: ClassifySettings, network: Network, records: Sequence[ImageRecord]
+) -> tuple[int, ...]:
+    """The scales of dense views. StageError where the network has no windows, a scale none, or pictures too many.
+
+    Says so where two scales are one: sides are rounded to steps of a pooling's offsets.
+    """
     try:
         windows = windows_of(network)
     except StageError as error:
@@ -148,6 +154,14 @@ def _scales(settings: ClassifySettings, network: Network, records: Sequence[Imag
     if huge:
         more = [f"and {len(huge) - _TOLD} more pictures"] if len(huge) > _TOLD else []
         raise StageError("\n".join([*huge[:_TOLD], *more]))
+    sizes = sorted({(record.width, record.height) for record in records})
+    scaled = {scale: [scaled_px(*size, scale, windows) for size in sizes] for scale in sorted(scales)}
+    for one, other in pairwise(scaled):
+        if scaled[one] == scaled[other]:
+            ctx.log.warning(
+                f"{NAME}.scales_px: {one} and {other} bring every picture to the same size, which counts twice; leave "
+                "one out"
+            )
     return scales
 
 

@@ -315,6 +315,15 @@ def test_dense_views_are_asked_for_and_change_no_key_of_others(tmp_path: Path) -
     assert first.summary["short_side_px"] == 73 and "scale_px" not in first.summary
 
 
+def test_scales_that_are_one_are_told(tmp_path: Path) -> None:
+    """Sides go to the nearest of 72 + 16 m px."""
+    world = World(tmp_path, None, views=("dense_fine",), scales_px=(88, 73, 72))
+    world.run()
+    assert world.log.warnings == [
+        "classify.scales_px: 72 and 73 bring every picture to the same size, which counts twice; leave one out"
+    ]
+
+
 def test_the_default_scales_are_the_papers_in_the_networks_own_steps(tmp_path: Path) -> None:
     world = World(tmp_path, None, views=("dense_fine",))
     world.run()
