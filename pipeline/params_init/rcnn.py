@@ -13,6 +13,7 @@ from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.detections.settings import DetectSettings
 from stages.detections.thresholds import CANDIDATES_PER_OBJECT, candidates_wanted, objects_per_image
+from stages.proposals.cost import costly_pictures
 from stages.scoring.settings import EvaluateSettings
 
 from .task import CAFFE_SIDE_PX, Choices, Task
@@ -61,6 +62,12 @@ def _proposals(choices: Choices, task: Task) -> None:
         choices.say(
             f"proposals: searched at a width of {_ILSVRC_WIDTH_PX} px, as the authors do for ILSVRC: the "
             f"images are {middle:.0f} px wide (median), and large ones give tens of thousands of regions"
+        )
+    elif large := costly_pictures(task.dataset.images):
+        choices.put(name, _ILSVRC_WIDTH_PX, "the authors', for ILSVRC")
+        choices.say(
+            f"proposals: searched at a width of {_ILSVRC_WIDTH_PX} px, as the authors do for ILSVRC: {len(large)} of "
+            f"the {len(widths)} images are much larger than the others, and would have up to tens of thousands each"
         )
     elif lower < _NARROW_PX and task.preset != "paper":
         choices.put(name, _ILSVRC_WIDTH_PX, "ours, for small pictures; the paper: null for VOC")

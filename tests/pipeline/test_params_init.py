@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from small_files import voc_folder, weights_header
 
@@ -227,6 +228,17 @@ def test_the_width_of_the_search_follows_the_images(
     init(project, "alexnet", "IMAGENET1K_V1", "paper")
     own = load_params(Layout(project)).groups.of("proposals", ProposalsSettings).resize_width_px
     assert own == (500 if width > 500 else None)
+
+
+def test_a_few_pictures_that_are_much_larger_set_the_width(project: Path, tmp_path: Path) -> None:
+    folder = voc_folder(tmp_path / "others", {"train": 4, "test": 2}, width=320)
+    Image.new("RGB", (3000, 2000)).save(folder / "JPEGImages/train0.jpg")
+    written = folder / "Annotations/train0.xml"
+    written.write_text(re.sub("<size>.*</size>", "", written.read_text()))
+    register(project, folder, "pets")
+    reasons = init(project, "alexnet", "IMAGENET1K_V1")
+    assert load_params(Layout(project)).groups.of("proposals", ProposalsSettings).resize_width_px == 500
+    assert any("1 of the 6 images are much larger" in line for line in reasons)
 
 
 def test_crowded_classes_let_more_regions_through(project: Path, tmp_path: Path) -> None:
