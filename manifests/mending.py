@@ -9,6 +9,7 @@ _NEXT_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of those inside a scan,
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _PROGRESSIVE = 0xDA, (0xC2, 0xC6, 0xCA, 0xCE)
 _LAST_COEFFICIENT = 63
+_NEVER_WRITTEN = 64  # zeros at the end: space that a download took and never filled, which decodes as a picture would
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})  # none of them changes a pixel here
@@ -34,7 +35,8 @@ def cut_jpeg(data: bytes) -> CutJpeg | None:
     """
     if not data.startswith(b"\xff\xd8\xff") or data.endswith(_END):
         return None
-    data = data.rstrip(b"\xff")
+    written = data.rstrip(b"\0\xff")
+    data = written if len(data) - len(written) >= _NEVER_WRITTEN else data.rstrip(b"\xff")
     block_px = _block_px_of_all_scans(data)
     return None if block_px is None else CutJpeg(data + _END, data + _NOISE + _END, block_px)
 

@@ -253,6 +253,23 @@ def test_a_jpeg_without_its_end_is_taken_where_little_is_lost(
             decode(cut, "x")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_end_was_never_written_is_one_without_its_end(progressive: bool) -> None:
+    """A download that took all its space and then broke off: zeros, which decode as some picture."""
+    data = encoded(photograph(), "JPEG", progressive=progressive, quality=90)
+    for share in (0.98, 0.97, 0.9, 0.5):
+        cut = entropy(data, share)
+        filled = cut + bytes(len(data) - len(cut))
+        assert len(filled) - len(cut) > 64
+        if share < 0.95:
+            with pytest.raises(DatasetError, match=r"the last \d+ of its 1280 rows are missing"):
+                decode(filled, "x")
+        else:
+            found, expected = decode(filled, "x"), decode(cut.rstrip(b"\0\xff"), "x")
+            assert found.missing == expected.missing != ""
+            np.testing.assert_array_equal(found.pixels, expected.pixels)
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_refused() -> None:
     data = encoded(photograph(), "JPEG", progressive=True)
     scans = [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"]
