@@ -114,16 +114,18 @@ def _pretrain(choices: Choices, task: Task) -> None:
 def _finetune(choices: Choices, task: Task) -> None:
     """Choose the schedule by the number of training images, and the rates by where the weights come from."""
     images = len(task.dataset.split("train"))
+    windows = _WINDOWS_OF_O_NET if task.settings.name == "vgg16" else _WINDOWS
+    if task.preset == "small":
+        windows = (8, 24)
     if task.preset == "paper":
         iterations, step = 70_000, 20_000
-        windows = _WINDOWS_OF_O_NET if task.settings.name == "vgg16" else _WINDOWS
         why = "the paper's 70,000 iterations, the rate divided by 10 every 20,000: hours on a GPU, weeks on a CPU"
         if windows != _WINDOWS:
             why += f"; {sum(windows)} windows each, {windows[0]} of them positive, as in the authors' code for O-Net"
     else:
         each, least, most = (2, 100, 300) if task.preset == "small" else (4, 300, 20_000)
         iterations = min(max(each * images, least), most)
-        step, windows = max(1, 2 * iterations // 3), (8, 24) if task.preset == "small" else _WINDOWS
+        step = max(1, 2 * iterations // 3)
         why = (
             f"{iterations} iterations of {sum(windows)} windows, {each} an image between {least} and {most} (ours; "
             "the paper: 70,000 of 128, a step every 20,000)"
@@ -134,7 +136,7 @@ def _finetune(choices: Choices, task: Task) -> None:
     choices.put("finetune.iterations", iterations, "the paper's" if own else "ours, by the images; the paper: 70000")
     choices.put("finetune.step", step, "the authors' code's" if own else "ours; the authors' code: 20000; or a list")
     for name, here, paper in zip(("fg", "bg"), windows, _WINDOWS, strict=True):
-        whose = "the authors' code's, for O-Net" if own else "ours"
+        whose = "the authors' code's, for O-Net" if windows == _WINDOWS_OF_O_NET else "ours"
         comment = "the paper's" if here == paper else f"{whose}; the paper: {paper}"
         choices.put(f"finetune.{name}_per_batch", here, comment)
     choices.put("finetune.eval_every", every)

@@ -180,10 +180,10 @@ def test_the_mini_batch_of_o_net_is_the_authors(project: Path, network: str) -> 
     assert (comment in (project / "params.yaml").read_text()) == (network == "vgg16")
     said = "24 windows each, 6 of them positive, as in the authors' code for O-Net"
     assert any(said in line for line in lines) == (network == "vgg16")
-    for preset in ("small", "medium"):
+    for preset, expected in (("medium", windows), ("small", (8, 24))):
         init(project, network, "IMAGENET1K_V1", preset)
         tuning = load_params(Layout(project)).groups.of("finetune", FinetuneSettings)
-        assert tuning.fg_per_batch * 4 == tuning.fg_per_batch + tuning.bg_per_batch in (32, 128)
+        assert (tuning.fg_per_batch, tuning.bg_per_batch) == expected
 
 
 def test_comments_stay_and_say_whose_a_value_is(project: Path) -> None:
