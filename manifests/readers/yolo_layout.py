@@ -149,9 +149,17 @@ def _read_classes(root: Path, options: ReadOptions) -> list[str]:
 
 
 def _names_file(root: Path, file: str) -> list[str]:
+    """The class names of a file, one per line; blank lines at its end are nothing, one before a name is refused."""
     name = PurePosixPath(file).name
-    lines = (line.strip() for line in text_lines(decode_text(read_inside(root, file), name)))
-    return [line for line in lines if line]
+    lines = [line.strip() for line in text_lines(decode_text(read_inside(root, file), name))]
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:  # programs count it or they do not, and each class after it has another number
+        raise DatasetError(
+            f"{name}: line {lines.index('') + 1} is blank, so the numbers of the classes after it are in doubt; "
+            "remove the line, or name its class"
+        )
+    return lines
 
 
 def _plain_places(root: Path, listing: Listing, findings: Findings) -> dict[str, list[str]]:
