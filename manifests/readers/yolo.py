@@ -77,7 +77,7 @@ def _below(layout: YoloLayout, folder: str) -> Sequence[str]:
 
 
 def _listed(root: Path, file: str, index: NameIndex, findings: Findings) -> list[str]:
-    """Image file names of a list file, one per line."""
+    """Image file names of a list file, one per line; lines that begin with # are comments."""
     names = []
     shown = PurePosixPath(file).name
     lines = text_lines(decode_text(read_bytes(root / file, shown), shown))
@@ -89,6 +89,10 @@ def _listed(root: Path, file: str, index: NameIndex, findings: Findings) -> list
             names.append(text)
             continue
         found = index.candidates(text)
+        if line.startswith("#"):  # a comment, also of a path, but for files that are called so
+            found = [name for name in found if any(part.startswith("#") for part in PurePosixPath(name).parts)]
+            if not found:
+                continue
         if len(found) == 1:
             findings.note(f"{shown}: line {number}: {line!r} is taken as {found[0]}", "taken as")
             names.append(found[0])
@@ -102,11 +106,14 @@ def _listed(root: Path, file: str, index: NameIndex, findings: Findings) -> list
 
 
 def label_file(file_name: str) -> str:
-    """The label file of an image, both relative to the root: the last ``images`` folder becomes ``labels``."""
+    """The label file of an image, both relative to the root: the last ``images`` folder becomes ``labels``.
+
+    ``Images`` does, too: :func:`_labels` finds the file whatever the case of its folders.
+    """
     path = PurePosixPath(file_name).with_suffix(".txt")
     parts = list(path.parts)
     for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
+        if same_name(parts[i]) == "images":
             parts[i] = "labels"
             break
     return "/".join(parts)

@@ -106,6 +106,7 @@ def test_polygons(make_yolo: Callable[..., Path]) -> None:
         ("train/images/a.jpg", "train/labels/a.txt"),
         ("images/images/a.jpg", "images/labels/a.txt"),
         ("all/a.jpg", "all/a.txt"),
+        ("Train/IMAGES/a.jpg", "Train/labels/a.txt"),
     ],
 )
 def test_label_file(image: str, label: str) -> None:
