@@ -1,6 +1,7 @@
 """What a folder holds: its pictures, the pictures of a form that is not read, and what is passed over."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class Listing:
 
 
 def list_pictures(folder: Path) -> Listing:
-    """List all files below ``folder``; no link to a folder is followed, and no hidden folder searched."""
+    """List all files below ``folder``, of its hidden folders just the pictures; no link to a folder is followed."""
     names: list[str] = []
     links: list[str] = []
     closed: list[tuple[str, str]] = []
@@ -94,7 +95,7 @@ def list_pictures(folder: Path) -> Listing:
         links += [(here / name).as_posix() for name in visible if (Path(top) / name).is_symlink()]
         for name in filter(is_hidden, folders):
             if name not in _SYSTEM_FOLDERS:
-                names += [(here / name / file).as_posix() for file in _pictures_in(Path(top) / name)]
+                names += [(here / name / file).as_posix() for file in _pictures_below(Path(top) / name)]
         folders[:] = visible
     return sort_names(names, links, closed)
 
@@ -126,13 +127,23 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
-def _pictures_in(folder: Path) -> list[str]:
-    """Names of the pictures that lie directly in a hidden folder."""
-    try:
-        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
-    except OSError:
+def _pictures_below(folder: Path) -> list[str]:
+    """Paths of the pictures in a hidden folder, at any depth, relative to it; no link is followed or is one."""
+    if folder.is_symlink():
         return []
-    return [name for name in found if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES | UNREAD_SUFFIXES]
+    found = []
+    for top, _, files in os.walk(folder):  # what cannot be listed is passed over, as the folder itself is
+        pictures = [file for file in files if PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES | UNREAD_SUFFIXES]
+        paths = (Path(top) / file for file in pictures)
+        found += [path.relative_to(folder).as_posix() for path in paths if _is_plain_file(path)]
+    return sorted(found)
+
+
+def _is_plain_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # in a folder that may be listed, but not entered
+        return False
 
 
 def _number(names: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree as safe_xml
@@ -103,19 +104,44 @@ def _xml_text(data: bytes, name: str) -> str:
     return data.decode(_WIDER.get(encoding, encoding))
 
 
+class _KeyTwiceError(yaml.YAMLError):
+    """A mapping that has a key twice."""
+
+
 class _AsWritten(yaml.SafeLoader):
-    """PyYAML's safe loader, which leaves every plain word the text that it is: ``no``, ``007``, ``12:30``, ``~``."""
+    """PyYAML's safe loader, which leaves every plain word the text that it is: ``no``, ``007``, ``12:30``, ``~``.
+
+    A mapping that has a key twice, of which PyYAML would take the last in silence, is a :class:`_KeyTwiceError`.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping as written, before ``<<`` brings in keys that its own ones may override."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue  # a list or mapping as a key is refused by the constructor
+            value = self.construct_object(key)
+            if value in seen:
+                raise _KeyTwiceError(f"line {key.start_mark.line + 1}: has the key {key.value[:40]!r} twice")
+            seen.add(value)
+        return node
 
 
 _AsWritten.yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # merging alone stays
 
 
 def parse_yaml(data: bytes, name: str) -> object:
-    """Parse an untrusted YAML document into mappings, lists and texts: no word is turned into a number or a truth."""
+    """Parse an untrusted YAML document into mappings, lists and texts: no word is turned into a number or a truth.
+
+    DatasetError for one that is not well-formed, and for a mapping that has a key twice.
+    """
     if len(data) > _MAX_YAML_BYTES:
         raise DatasetError(f"{name}: is not well-formed YAML (it has {len(data)} bytes, far too many); correct it")
     try:
         return yaml.load(decode_text(data, name), _AsWritten)
+    except _KeyTwiceError as error:
+        raise DatasetError(f"{name}: {error}; name it once") from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         raise DatasetError(f"{name}: is not well-formed YAML ({error}); correct it") from None
 

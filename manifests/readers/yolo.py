@@ -9,13 +9,13 @@ from cache.errors import DatasetError
 from manifests.dataset import Dataset
 from manifests.files import exists, read_bytes, read_inside, why_unsafe
 from manifests.listing import Listing, is_hidden, list_pictures
-from manifests.names import NameIndex, match_names, plain_name
+from manifests.names import NameIndex, match_names, plain_name, same_name
 from manifests.text import decode_text, text_lines
 from manifests.values import read_integer, read_number
 
 from .build import build_dataset
 from .findings import Findings, FoundImage, FoundObject
-from .options import ReadOptions
+from .options import SPLIT_NAMES, ReadOptions
 from .unannotated import take_unannotated
 from .yolo_layout import YoloLayout, find_layout
 
@@ -44,9 +44,9 @@ def read_yolo(
         for file, splits in sorted(files.items())
     ]
     found = take_unannotated([image for image in read if image is not None], options, findings)
-    lists = {entry for entries in layout.places.values() for entry in entries}
-    annotated = [file for file, splits in files.items() if not options.is_unannotated(splits)]
-    _note_unpaired(layout, labels, annotated, {PurePosixPath(entry).name for entry in lists}, findings)
+    annotated = {file for file, splits in files.items() if not options.is_unannotated(splits)}
+    _note_bare(layout, labels, annotated, findings)
+    _note_lone(layout, labels, annotated, findings)
     chosen = options.classes or tuple(layout.classes)
     categories = {label: i for i, label in enumerate(chosen, start=1)}
     name = name or layout.root.name
@@ -77,7 +77,7 @@ def _below(layout: YoloLayout, folder: str) -> Sequence[str]:
 
 
 def _listed(root: Path, file: str, index: NameIndex, findings: Findings) -> list[str]:
-    """Image file names of a list file, one per line."""
+    """Image file names of a list file, one per line; lines that begin with # are comments."""
     names = []
     shown = PurePosixPath(file).name
     lines = text_lines(decode_text(read_bytes(root / file, shown), shown))
@@ -89,6 +89,10 @@ def _listed(root: Path, file: str, index: NameIndex, findings: Findings) -> list
             names.append(text)
             continue
         found = index.candidates(text)
+        if line.startswith("#"):  # a comment, also of a path, but for files that are called so
+            found = [name for name in found if any(part.startswith("#") for part in PurePosixPath(name).parts)]
+            if not found:
+                continue
         if len(found) == 1:
             findings.note(f"{shown}: line {number}: {line!r} is taken as {found[0]}", "taken as")
             names.append(found[0])
@@ -102,11 +106,14 @@ def _listed(root: Path, file: str, index: NameIndex, findings: Findings) -> list
 
 
 def label_file(file_name: str) -> str:
-    """The label file of an image, both relative to the root: the last ``images`` folder becomes ``labels``."""
+    """The label file of an image, both relative to the root: the last ``images`` folder becomes ``labels``.
+
+    ``Images`` does, too: :func:`_labels` finds the file whatever the case of its folders.
+    """
     path = PurePosixPath(file_name).with_suffix(".txt")
     parts = list(path.parts)
     for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
+        if same_name(parts[i]) == "images":
             parts[i] = "labels"
             break
     return "/".join(parts)
@@ -125,32 +132,44 @@ def _texts(listing: Listing) -> list[str]:
     return [name for name in listing.others if name.lower().endswith(".txt")]
 
 
-def _note_unpaired(
-    layout: YoloLayout,
-    labels: Mapping[str, str],
-    images: Iterable[str],
-    not_labels: Collection[str],
-    findings: Findings,
-) -> None:
-    """Say which images have no label file, and which label files no image; not those called ``not_labels``."""
-    images = sorted(name for name in images if why_unsafe(name) is None and exists(layout.root / name))
-    bare = [name for name in images if name not in labels]
+def _note_bare(layout: YoloLayout, labels: Mapping[str, str], annotated: Iterable[str], findings: Findings) -> None:
+    """Say which images that are to be annotated have no label file."""
+    bare = sorted(name for name in _there(layout, annotated) if name not in labels)
     if bare:
         what = (
             "1 image has no label file and is" if len(bare) == 1 else f"{len(bare)} images have no label file and are"
         )
         findings.note(f"{what} taken to show nothing (such as {bare[0]})")
-    places = {PurePosixPath(label_file(name)).parent for name in images}
-    here = {name for name in _texts(layout.listing) if PurePosixPath(name).parent in places}
-    # not just the dataset's own images: a list may name some of a folder
-    folders = {PurePosixPath(name).parent for name in images}
-    beside = {label_file(name) for name in layout.listing.pictures if PurePosixPath(name).parent in folders}
-    lone = sorted(here - beside - set(labels.values()))
-    lone = [name for name in lone if PurePosixPath(name).name not in {"classes.txt", *not_labels}]
+
+
+def _note_lone(layout: YoloLayout, labels: Mapping[str, str], annotated: Collection[str], findings: Findings) -> None:
+    """Say which label files have no image, be it one that no list names; ``labels`` are those of the dataset's own."""
+    folders = {str(PurePosixPath(label_file(name)).parent) for name in _there(layout, annotated)}
+    unannotated = {str(PurePosixPath(label).parent) for image, label in labels.items() if image not in annotated}
+    # also where no picture lies at all: in labels/, and beside pictures' folders in those of the other splits
+    beside = any(str(PurePosixPath(name).parent) in folders for name in annotated)
+    known = {same_name(folder) for folder in folders}
+    spare = {same_name(folder) for folder in unannotated} - known
+
+    def holds_labels(folder: PurePosixPath) -> bool:
+        if same_name(str(folder)) in known:
+            return True
+        parts = [same_name(part).removeprefix("obj_").removesuffix("_data") for part in folder.parts]  # CVAT's
+        named = "labels" in parts or (beside and not SPLIT_NAMES.isdisjoint(parts))
+        return named and same_name(str(folder)) not in spare
+
+    lists = {PurePosixPath(entry).name for entries in layout.places.values() for entry in entries}
+    paired = {*labels.values(), *_labels(layout, layout.listing.pictures).values()}
+    lone = [name for name in _texts(layout.listing) if name not in paired and holds_labels(PurePosixPath(name).parent)]
+    lone = [name for name in lone if PurePosixPath(name).name not in {"classes.txt", *lists}]
     lone = [name for name in lone if not PurePosixPath(name).name.lower().startswith("readme")]
     if lone:
         what = "1 label file has no image" if len(lone) == 1 else f"{len(lone)} label files have no image"
-        findings.note(f"{what} (such as {lone[0]})")
+        findings.note(f"{what} (such as {min(lone)})")
+
+
+def _there(layout: YoloLayout, images: Iterable[str]) -> list[str]:
+    return [name for name in images if why_unsafe(name) is None and exists(layout.root / name)]
 
 
 def _found_image(

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from cache.errors import DatasetError
 from manifests.files import read_bytes, read_inside, resolve_inside
 from manifests.listing import Listing, is_hidden, list_pictures
-from manifests.names import NameIndex, plain_name
+from manifests.names import NameIndex, plain_name, same_name
 from manifests.text import decode_text, parse_yaml, text_lines
 from manifests.values import read_integer
 
@@ -50,7 +50,7 @@ def _description(folder: Path) -> Path | None:
         raise DatasetError(f"{folder}: there is no such folder; correct the path")
     visible = sorted(p for p in folder.iterdir() if not is_hidden(p.name))
     for suffixes in ((".yaml", ".yml"), (".data",)):
-        if suffixes == (".data",) and (folder / "images").is_dir():
+        if suffixes == (".data",) and _folder_called("images", folder) is not None:
             continue  # a file of another program's
         files = [file for file in visible if file.suffix.lower() in suffixes and file.is_file()]
         named = [file for file in files if file.stem.lower() in ("data", "dataset", "obj")]
@@ -137,7 +137,9 @@ def class_names(names: object, where: str, count: object = None) -> list[str]:
 def _read_classes(root: Path, options: ReadOptions) -> list[str]:
     files = {p.name.lower(): p.name for p in sorted(root.iterdir()) if p.is_file() and not is_hidden(p.name)}
     names = sorted(name for lower, name in files.items() if lower.endswith(".names"))
-    inner = ("labels/classes.txt",) if (root / "labels" / "classes.txt").is_file() else ()
+    labels = _folder_called("labels", root)
+    inside = sorted(p.name for p in (root / labels).iterdir() if p.is_file()) if labels else []
+    inner = [f"{labels}/{name}" for name in inside if name.lower() == "classes.txt"]
     for file in (files.get("classes.txt"), *inner, files.get("obj.names"), names[0] if len(names) == 1 else None):
         if file is not None:
             return class_names(_names_file(root, file), PurePosixPath(file).name)
@@ -149,23 +151,32 @@ def _read_classes(root: Path, options: ReadOptions) -> list[str]:
 
 
 def _names_file(root: Path, file: str) -> list[str]:
+    """The class names of a file, one per line; blank lines at its end are nothing, one before a name is refused."""
     name = PurePosixPath(file).name
-    lines = (line.strip() for line in text_lines(decode_text(read_inside(root, file), name)))
-    return [line for line in lines if line]
+    lines = [line.strip() for line in text_lines(decode_text(read_inside(root, file), name))]
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:  # programs count it or they do not, and each class after it has another number
+        raise DatasetError(
+            f"{name}: line {lines.index('') + 1} is blank, so the numbers of the classes after it are in doubt; "
+            "remove the line, or name its class"
+        )
+    return lines
 
 
 def _plain_places(root: Path, listing: Listing, findings: Findings) -> dict[str, list[str]]:
     """Places by split where nothing describes them: images/, folders of splits, lists, or the folder itself."""
     lists = [name for name in listing.others if name.lower() in _LISTS]
-    if (root / "images").is_dir():
+    images = _folder_called("images", root)
+    if images is not None:
         for name in lists:
-            findings.note(f"{name}: is not read, as there is an images/; a data.yaml can name it")
-        return _below_images(root, listing, findings)
+            findings.note(f"{name}: is not read, as there is an {images}/; a data.yaml can name it")
+        return _below_images(root, images, listing, findings)
     top = sorted({PurePosixPath(name).parts[0] for name in listing.pictures if "/" in name})
     splits = [name for name in top if name.lower() in SPLIT_NAMES]
-    with_images = [name for name in splits if (root / name / "images").is_dir()]
+    with_images = {name: inner for name in splits if (inner := _folder_called("images", root / name)) is not None}
     if with_images:
-        return {name: [f"{name}/images"] for name in with_images}
+        return {name: [f"{name}/{inner}"] for name, inner in with_images.items()}
     if lists:
         return {_LISTS[name.lower()]: [name] for name in lists}
     if splits:
@@ -175,20 +186,26 @@ def _plain_places(root: Path, listing: Listing, findings: Findings) -> dict[str,
     raise DatasetError(f"{root}: has no data.yaml and no images/; give the folder that holds them")
 
 
-def _below_images(root: Path, listing: Listing, findings: Findings) -> dict[str, list[str]]:
+def _folder_called(name: str, root: Path) -> str | None:
+    """The folder of the layout's name ``name`` in ``root``, by its own name, which may be in another case."""
+    folders = (p.name for p in root.iterdir() if same_name(p.name) == name and p.is_dir())
+    return NameIndex(folders, folders=False).find(name)
+
+
+def _below_images(root: Path, images: str, listing: Listing, findings: Findings) -> dict[str, list[str]]:
     """The folders in images/ as splits; all of it without splits where pictures lie beside folders of other names."""
-    folders = sorted(p.name for p in (root / "images").iterdir() if p.is_dir() and not is_hidden(p.name))
-    places = {name: place for name in folders if (place := _inside(root, f"images/{name}")) is not None}
+    folders = sorted(p.name for p in (root / images).iterdir() if p.is_dir() and not is_hidden(p.name))
+    places = {name: place for name in folders if (place := _inside(root, f"{images}/{name}")) is not None}
     names = {name: place.relative_to(root).as_posix() for name, place in places.items()}
     holding = {name: place for name, place in names.items() if any(p.startswith(f"{place}/") for p in listing.pictures)}
-    whole = _inside(root, "images")
-    at = "images" if whole is None else whole.relative_to(root).as_posix()
+    whole = _inside(root, images)
+    at = images if whole is None else whole.relative_to(root).as_posix()
     loose = sum(str(PurePosixPath(name).parent) == at for name in listing.pictures)
     if not holding:
         return {"": [at]}
     if loose and not all(name.lower() in SPLIT_NAMES for name in holding):
         findings.note(
-            f"images/ holds {loose} pictures beside folders, so the folders ({', '.join(list(holding)[:8])}) are no "
+            f"{images}/ holds {loose} pictures beside folders, so the folders ({', '.join(list(holding)[:8])}) are no "
             "splits: all pictures are taken"
         )
         return {"": [at]}

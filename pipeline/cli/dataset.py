@@ -75,7 +75,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     """Names from ``dog, "cat, small"``: spaces around a name are none of it, quotes hold a comma."""
     if not text:
         return None
-    return tuple(name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip())
+    names = [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row]
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:  # where they number YOLO's classes, all after it would have other numbers
+        raise click.BadParameter(
+            f"{text!r} has nothing before comma {names.index('') + 1}; put a name there, or drop the comma"
+        )
+    return tuple(names)
 
 
 def _folder(path: Path | None) -> str | None:

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from manifests import Dataset, DatasetError, ReadOptions, read_coco, read_folders, read_voc, read_yolo
 from manifests.listing import Listing, list_pictures, sort_names
 
-FOLDERS = ("", "train/", "test/", "cam 1/", "train/deep/", ".ipynb_checkpoints/", "train/.hidden/", "__MACOSX/")
+FOLDERS = (
+    *("", "train/", "test/", "cam 1/", "train/deep/", "__MACOSX/"),
+    *(".ipynb_checkpoints/", ".ipynb_checkpoints/cat/", "train/.hidden/", "train/.hidden/deep/er/"),
+)
 FILES = ("a.jpg", "b.JPG", "c.jfif", "d.jpe", "e.png", ".f.jpg", "._a.jpg", "g.HEIC", "h.avif", "a.txt", "README.md")
 GOOD = [jpeg(seed=seed) for seed in range(4)]
 BAD = [b"", b"no picture", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", GOOD[0][:200]]
@@ -143,6 +146,15 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
         "2 pictures are hidden, or in a hidden folder, and passed over (.e.png)",
         "loop: is a link to a folder, which is not followed",
     ]
+
+
+def test_links_in_hidden_folders_are_not_followed(tmp_path: Path) -> None:
+    put(tmp_path, {"x/.hid/deep/er/y.jpg": b"", "out/z.jpg": b""})
+    for link in ("x/.hid/loop", "x/.hid/deep/loop"):
+        (tmp_path / link).symlink_to(tmp_path / "x")
+    (tmp_path / "x/.hid/deep/z.jpg").symlink_to(tmp_path / "out/z.jpg")
+    (tmp_path / "x/.linked").symlink_to(tmp_path / "out")
+    assert list_pictures(tmp_path / "x").hidden == (".hid/deep/er/y.jpg",)
 
 
 def test_listings_are_moved_and_joined() -> None:

@@ -106,6 +106,7 @@ def test_polygons(make_yolo: Callable[..., Path]) -> None:
         ("train/images/a.jpg", "train/labels/a.txt"),
         ("images/images/a.jpg", "images/labels/a.txt"),
         ("all/a.jpg", "all/a.txt"),
+        ("Train/IMAGES/a.jpg", "Train/labels/a.txt"),
     ],
 )
 def test_label_file(image: str, label: str) -> None:
@@ -193,6 +194,7 @@ def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo: Cal
         ("train: images\n", "names is not a list of class names"),
         ("train: images\nnames: [a, a]", "a class twice"),
         ("train: images\nnames: {0: a, 2: b}", "does not number its classes"),
+        ("train: images\nnames:\n  0: a\n  1: b\n  1: c", r"^data\.yaml: line 5: has the key '1' twice; name it once$"),
         ("train: images\nnames: [a]\nnc: 2", "nc is 2 but there are 1 names"),
         ("train: 3\nnames: [a]", "train: there is no '3' below"),
         ("train: {a: b}\nnames: [a]", "train is not a path"),
@@ -204,6 +206,49 @@ def test_skip_leaves_out_an_image_whose_label_file_cannot_be_read(make_yolo: Cal
 def test_bad_description(make_yolo: Callable[..., Path], yaml: str, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         read_yolo(make_yolo({"a": "0 .5 .5 .5 .5"}, yaml))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n \n", "\r\n\r\n"])
+def test_blank_lines_after_the_last_class_are_nothing(make_yolo: Callable[..., Path], end: str) -> None:
+    root = make_yolo({"a": "1 .5 .5 .5 .5"}, classes=f"dog\ncat{end}")
+    assert read_yolo(root)[0].classes == ("dog", "cat")
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "labels/classes.txt", "obj.names", "our.names", "described.names"])
+@pytest.mark.parametrize(("text", "line"), [("dog\n\ncat\n", 2), ("\ndog\ncat", 1), ("dog\r\ncat\r\n \t\r\nbird", 3)])
+def test_a_blank_line_before_a_class_is_refused(
+    make_yolo: Callable[..., Path], file: str, text: str, line: int
+) -> None:
+    root = make_yolo({"a": "1 .5 .5 .5 .5"})
+    (root / file).write_bytes(text.encode())
+    path = root
+    if file == "described.names":
+        path = root / "obj.data"
+        path.write_text("train = images\nnames = described.names")
+    with pytest.raises(DatasetError, match=rf"^{Path(file).name}: line {line} is blank, .*; remove the line, or name"):
+        read_yolo(path)
+
+
+@pytest.mark.parametrize("folder", ["labels/test", "labels/train/deep", "labels/cam 1", "test/labels"])
+def test_labels_where_no_picture_lies_at_all_are_counted(make_yolo: Callable[..., Path], folder: str) -> None:
+    root = make_yolo({"train/a": "0 .5 .5 .5 .5"}, classes="cat")
+    (root / folder).mkdir(parents=True)
+    for i in range(4):
+        (root / folder / f"{i}.txt").write_text("0 .5 .5 .5 .5")
+    (root / "docs").mkdir()
+    (root / "docs/notes.txt").write_text("no label")
+    assert f"4 label files have no image (such as {folder}/0.txt)" in read_yolo(root)[2]
+
+
+@pytest.mark.parametrize(("own", "other"), [("train", "test"), ("obj_train_data", "obj_Test_data")])
+def test_labels_beside_no_picture_are_counted(make_yolo: Callable[..., Path], own: str, other: str) -> None:
+    root = make_yolo({"a": "0 .5 .5 .5 .5"}, f"train: {own}\nnames: [cat]")
+    (root / "images").rename(root / own)
+    (root / "labels/a.txt").rename(root / own / "a.txt")
+    for folder in (other, "docs"):
+        (root / folder).mkdir()
+        (root / folder / "b.txt").write_text("0 .5 .5 .5 .5")
+    assert f"1 label file has no image (such as {other}/b.txt)" in read_yolo(root)[2]
 
 
 def test_list_files_cannot_leave_the_folder(make_yolo: Callable[..., Path]) -> None:

@@ -115,6 +115,31 @@ def test_yaml_that_is_refused(text: str) -> None:
         parse_yaml(text.encode(), "x.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("a: 1\nb: 2\na: 1", 3, "a"),
+        ("{a: 1, 'a': 2}", 1, "a"),
+        ("names:\n  0: dog\n  1: cat\n  1: bird", 4, "1"),
+        ("- {x: {1: a, 2: b, \n1: c}}", 2, "1"),
+        ("!!int 1: a\n!!int 01: b", 2, "01"),
+        ("a: &x {k: 1, k: 2}\nb: *x", 1, "k"),
+    ],
+)
+def test_yaml_with_a_key_twice_is_refused(text: str, line: int, key: str) -> None:
+    with pytest.raises(DatasetError, match=rf"^x\.yaml: line {line}: has the key '{key}' twice; name it once$"):
+        parse_yaml(text.encode(), "x.yaml")
+
+
+def test_yaml_keys_that_override_merged_ones_are_no_second_ones() -> None:
+    text = b"base: &b {a: one, b: two}\nown: &o {<<: *b, a: three}\nlast: {<<: *o, b: four}"
+    assert parse_yaml(text, "x.yaml") == {
+        "base": {"a": "one", "b": "two"},
+        "own": {"a": "three", "b": "two"},
+        "last": {"a": "three", "b": "four"},
+    }
+
+
 @pytest.mark.parametrize("name", ["2007", "012", "1_000", "no", "On", "1e5", "2024-01-02", "null", "0o17", "1.5e3"])
 def test_a_dataset_named_like_a_number_or_a_word_is_printed_in_quotes(name: str) -> None:
     from ruamel.yaml import YAML  # DVC's

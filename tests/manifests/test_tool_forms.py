@@ -217,6 +217,28 @@ YOLO_LAYOUTS: dict[str, dict[str, str]] = {
         "Train.txt": "data/obj_train_data/a.jpg",
     },
     "capitals": {"images/A.JPG": "labels/a.TXT", "Classes.txt": "cup"},
+    "capitals of folders": {"Images/a.JPG": "Labels/a.txt", "classes.txt": "cup"},
+    "capitals of one folder": {"images/a.jpg": "LABELS/a.txt", "LABELS/Classes.txt": "cup"},
+    "capitals, splits": {"IMAGES/Train/a.jpg": "labels/train/a.txt", "classes.txt": "cup"},
+    "capitals, splits outside": {"Train/Images/a.jpg": "Train/Labels/a.txt", "classes.txt": "cup"},
+    "capitals, YAML": {"Images/Train/a.jpg": "Labels/Train/a.txt", "data.yaml": "train: images/train\nnames: [cup]"},
+    "capitals, another .data": {"Images/a.jpg": "Labels/a.txt", "classes.txt": "cup", "x.data": "\0\1"},
+    "comment in a list": {
+        "images/a.jpg": "labels/a.txt",
+        "images/b.jpg": "",
+        "data.yaml": "train: list.txt\nnames: [cup]",
+        "list.txt": "# comment\nimages/a.jpg\n#images/b.jpg\n # images/b.jpg\n#\n",
+    },
+    "file called like a comment": {
+        "images/#1.jpg": "labels/#1.txt",
+        "data.yaml": "train: list.txt\nnames: [cup]",
+        "list.txt": "# all of them\n#1.JPG",
+    },
+    "folder called like a comment": {
+        "#1/a.jpg": "#1/a.txt",
+        "data.yaml": "train: list.txt\nnames: [cup]",
+        "list.txt": "#1/a.jpg\n#2/a.png.jpg",
+    },
     "unicode": {f"images/{NFC}.jpg": f"labels/{NFD}.txt", "classes.txt": "cup"},
     "Colab's path": {"images/a.jpg": "labels/a.txt", "data.yaml": "train: /content/set/images\nnames: [cup]"},
     "Windows' path": {

@@ -228,6 +228,13 @@ def test_spaces_in_a_list_of_classes_are_no_part_of_their_names(run: Run, projec
     assert (code, "2 classes (cat, dog)" in out) == (0, True), err
 
 
+def test_a_list_of_classes_with_nothing_between_commas_is_refused(run: Run, project: Path) -> None:
+    folder = voc(project / "cats", [(1, 1, 20, 20)])
+    command = ("-C", project, "dataset", "import", "voc", folder, "--name", "cats", "--classes", "cat, ,dog")
+    code, _, err = run(*command)
+    assert (code, "'cat, ,dog' has nothing before comma 2" in err) == (2, True), err
+
+
 def test_a_refusal_says_that_it_could_be_skipped(run: Run, project: Path) -> None:
     folder = voc(project / "cats", [(1, 1, 20, 20)])
     (folder / "JPEGImages/b.jpg").write_bytes(b"no image")
