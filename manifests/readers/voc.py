@@ -28,7 +28,9 @@ def read_voc(
     ``path`` is a folder with Annotations/ and JPEGImages/, or ``VOCdevkit``, or its parent; or any folder with pictures
     and XML files of their names, in one folder or in several. ``options.images`` and ``options.annotations`` name the
     two folders instead. An annotation whose own name is no picture's belongs to the picture that is named inside it.
-    Splits are the lists of ImageSets/Main, or else folders called train, valid, test; images in no split are left out.
+    Splits are the lists of ImageSets/Main (or, where there are none, those of ImageSets or of the dataset's own
+    folder that have splits' names and name its images), or else folders called train, valid, test; images in no split
+    are left out.
     Images of the splits ``options.unannotated`` need no annotation.
     Classes are those found, sorted by name (VOC's own order), unless ``options.classes`` names them.
     DatasetError holds all problems of the dataset.
@@ -37,14 +39,16 @@ def read_voc(
     findings = Findings(skip=options.on_error == "skip")
     layout = find_layout(None if path is None else Path(path), options, findings)
     samples = _samples(layout, findings)
-    splits = {} if layout.lists is None else read_lists(layout.lists, _finder(samples), findings)
+    by_folder = layout.folder_splits()
+    lists = read_lists(layout.lists, _finder(samples), findings, folders=bool(by_folder))
+    splits = lists.splits
     listed_in = {image_id: split for split, ids in reversed(splits.items()) for image_id in ids}
-    members = {split: set(ids) for split, ids in (splits or layout.folder_splits()).items()}
+    members = {split: set(ids) for split, ids in (splits or by_folder).items()}
     bare = set[str]().union(*(ids for split, ids in members.items() if options.is_unannotated([split])))
-    wanted = _wanted(layout, samples, listed_in, bare, findings)
+    wanted = _wanted(layout, samples, listed_in, lists.shown.rstrip("/"), bare, findings)
     found = []
     for image_id in sorted(wanted):
-        listed = f" (listed in ImageSets/Main/{listed_in[image_id]}.txt)" if image_id in listed_in else ""
+        listed = f" (listed in {lists.shown}{listed_in[image_id]}.txt)" if image_id in listed_in else ""
         image_splits = tuple(split for split, ids in members.items() if image_id in ids)
         sample = samples.get(image_id, _Sample(image_id))
         image = _found_image(layout, sample, image_splits, listed, options, findings)
@@ -116,6 +120,7 @@ def _wanted(
     layout: VocLayout,
     samples: Mapping[str, _Sample],
     listed: Mapping[str, str],
+    place: str,
     unannotated: Collection[str],
     findings: Findings,
 ) -> set[str]:
@@ -128,7 +133,8 @@ def _wanted(
     if listed:
         unlisted = [sample for image_id, sample in annotated.items() if image_id not in listed]
         if unlisted:
-            findings.note(f"{len(unlisted)} annotated images are in no split of ImageSets/Main and are left out")
+            of_place = f"split of {place}" if place else "split's list"
+            findings.note(f"{len(unlisted)} annotated images are in no {of_place} and are left out")
             findings.told.update(sample.picture for sample in unlisted if sample.picture is not None)
         wanted = set(listed)
     else:

@@ -1,16 +1,18 @@
 """Where a VOC dataset's pictures and annotations are, and which belong together."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from cache.errors import DatasetError
-from manifests.listing import Listing, list_pictures
-from manifests.names import match_names
+from manifests.listing import Listing, is_hidden, list_pictures
+from manifests.names import match_names, same_name
 
 from .findings import Findings
 from .options import SPLIT_NAMES, ReadOptions
+from .voc_lists import ListPlace
 
 # Folders that only say what they hold: no part of an image's id where pictures and annotations lie beside each other.
 _KINDS = frozenset(
@@ -18,6 +20,8 @@ _KINDS = frozenset(
 )
 # Files that lie beside pictures and are none, whatever extension pictures have.
 _NO_PICTURES = frozenset({".xml", ".txt", ".json", ".csv", ".yaml", ".yml", ".md", ".ini", ".db", ".html", ".log"})
+# A devkit's own folders of masks: they are drawn like pictures and are none of the dataset's.
+_MASKS = frozenset({"segmentationclass", "segmentationobject"})
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,13 @@ class VocLayout:
 
     ``pictures`` and ``annotations`` are files (relative to their folders) by image id, the file's path without its
     extension. ``picture_of`` gives the id of the picture that an annotation's id means, where it has one by its name.
+    ``lists`` are the places where lists of splits may be, the likeliest first.
     """
 
     root: Path  # of the pictures
     xml_root: Path
-    lists: Path | None  # ImageSets/Main
-    standard: bool  # Annotations/ and JPEGImages/
+    lists: tuple[ListPlace, ...]
+    standard: tuple[str, str] | None  # the names of a devkit's JPEGImages/ and Annotations/, as they are written
     listing: Listing
     pictures: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -39,12 +44,12 @@ class VocLayout:
 
     def xml_name(self, file: str) -> str:
         """An annotation file as messages name it."""
-        return f"Annotations/{file}" if self.standard else file
+        return f"{self.standard[1]}/{file}" if self.standard else file
 
     @property
     def picture_place(self) -> str:
         """The pictures' folder as messages name it."""
-        return "JPEGImages" if self.standard else str(self.root)
+        return self.standard[0] if self.standard else str(self.root)
 
     def folder_splits(self) -> dict[str, list[str]]:
         """Image ids by split where all pictures lie in folders of splits (train/, valid/, test/); else none."""
@@ -61,21 +66,23 @@ def find_layout(path: Path | None, options: ReadOptions, findings: Findings) -> 
     """Find a dataset's folders: those that the options name, the devkit's, or pictures with their XML beside them."""
     if options.images is not None or options.annotations is not None:
         images, annotations = (_given(getattr(options, key), path, key) for key in ("images", "annotations"))
-        return _layout(images, annotations, None, findings)
+        _note_outside(annotations if path is None else path, images, findings)
+        # The lists beside folders that were named one by one may be another dataset's.
+        bases = (annotations, annotations.parent, images, images.parent, *([path] if path is not None else []))
+        return _layout(images, annotations, _list_places(bases, sure=False), findings)
     if path is None:
         raise DatasetError("PATH is missing; give it, or the folders by --images and --annotations")
     devkits = _devkits(path)
     if len(devkits) == 1:
         folder = devkits[0].resolve()
-        lists = folder / "ImageSets" / "Main"
-        standard = _layout(folder / "JPEGImages", folder / "Annotations", lists, findings, standard=True)
-        _note_unread_lists(folder / "ImageSets", findings)
-        return standard
+        images, annotations = _standard_folders(folder) or _refuse(path, [])
+        _note_outside(path, images, findings)
+        standard = (images.name, annotations.name)
+        return _layout(images, annotations, _list_places((folder, path)), findings, standard)
     if not devkits and path.is_dir():
         beside = list_pictures(path)
         if beside.pictures and any(name.lower().endswith(".xml") for name in beside.others):
-            lists = path / "ImageSets" / "Main"
-            return _layout(path.resolve(), path.resolve(), lists, findings)
+            return _layout(path, path, _list_places((path,)), findings)
     return _refuse(path, devkits)
 
 
@@ -86,8 +93,73 @@ def find_voc_folder(path: Path) -> Path:
 
 
 def _devkits(path: Path) -> list[Path]:
-    candidates = [path, *sorted(path.glob("VOC[0-9]*")), *sorted(path.glob("VOCdevkit/VOC[0-9]*"))]
-    return [p for p in candidates if (p / "Annotations").is_dir() and (p / "JPEGImages").is_dir()]
+    tops = [path, *(top for top in [_folder(path, "VOCdevkit")] if top is not None)]
+    years = [p for top in tops for p in _folders(top) if re.match(r"voc[0-9]", p.name, re.IGNORECASE)]
+    return [p for p in (path, *years) if _standard_folders(p) is not None]
+
+
+def _standard_folders(folder: Path) -> tuple[Path, Path] | None:
+    """JPEGImages/ and Annotations/ of a devkit, in whatever case; None where it lacks one."""
+    images, annotations = _folder(folder, "JPEGImages"), _folder(folder, "Annotations")
+    return None if images is None or annotations is None else (images, annotations)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders directly in a folder, without hidden ones, sorted; none where it cannot be listed."""
+    try:
+        return sorted(p for p in folder.iterdir() if not is_hidden(p.name) and p.is_dir())
+    except OSError:
+        return []
+
+
+def _folder(folder: Path, name: str) -> Path | None:
+    """The folder of a name in another one: of the very name, or else the only one that differs in its case."""
+    found = [p for p in _folders(folder) if same_name(p.name) == same_name(name)]
+    exact = [p for p in found if p.name == name]
+    return (exact or found)[0] if exact or len(found) == 1 else None
+
+
+def _list_places(bases: Iterable[Path], *, sure: bool = True) -> tuple[ListPlace, ...]:
+    """Where lists of splits may be: first VOC's own place below each base, then those that people make of it.
+
+    ``sure``: what is at VOC's own place belongs to this dataset, and so do the other folders beside it.
+    """
+    main: list[ListPlace] = []
+    sets: list[ListPlace] = []
+    tops: list[ListPlace] = []
+    others: list[ListPlace] = []
+    folders = dict.fromkeys(base.resolve() for base in bases)
+    for base in folders:
+        image_sets = _folder(base, "ImageSets")
+        tops.append(ListPlace(base, "", "top"))
+        if sure:
+            aside = [p for p in _folders(base) if p != image_sets and p.resolve() not in folders]
+            others += [ListPlace(p, f"{p.name}/", "other") for p in aside]
+        if image_sets is not None:
+            own = _folder(image_sets, "Main")
+            sets.append(ListPlace(image_sets, f"{image_sets.name}/", "sets"))
+            tasks = [p for p in _folders(image_sets) if p != own]
+            others += [ListPlace(p, f"{image_sets.name}/{p.name}/", "task") for p in tasks]
+            if own is not None:
+                main.append(ListPlace(own, f"{image_sets.name}/{own.name}/", "main" if sure else "beside"))
+    return (*main, *sets, *tops, *others)
+
+
+def _note_outside(path: Path, root: Path, findings: Findings) -> None:
+    """Count the pictures below the path that was given which are not in the folder of the dataset's pictures."""
+    place, path, root = root.name, path.resolve(), root.resolve()
+    if path.is_relative_to(root):
+        return
+    listing = list_pictures(path)
+    inside = root.relative_to(path).parts if root.is_relative_to(path) else None
+    outside = []
+    for name in sorted((*listing.pictures, *listing.unread)):
+        folders = PurePosixPath(name).parts[:-1]
+        if _MASKS.isdisjoint(map(str.lower, folders)) and (inside is None or folders[: len(inside)] != inside):
+            outside.append(name)
+    if outside:
+        pictures = "1 picture is" if len(outside) == 1 else f"{len(outside)} pictures are"
+        findings.note(f"{pictures} outside {place}/ and left out (such as {outside[0]}); move there what is wanted")
 
 
 def _refuse(path: Path, devkits: list[Path]) -> NoReturn:
@@ -110,22 +182,29 @@ def _given(text: str | None, path: Path | None, key: str) -> Path:
     return folder.resolve()
 
 
-def _layout(root: Path, xml_root: Path, lists: Path | None, findings: Findings, *, standard: bool = False) -> VocLayout:
+def _layout(
+    root: Path,
+    xml_root: Path,
+    lists: tuple[ListPlace, ...],
+    findings: Findings,
+    standard: tuple[str, str] | None = None,
+) -> VocLayout:
+    at_images, at_annotations = (f"{name}/" for name in standard) if standard else ("", "")
     root, xml_root = root.resolve(), xml_root.resolve()
     listing = list_pictures(root)
     xml_listing = listing if xml_root == root else list_pictures(xml_root)
     xml_files = [name for name in xml_listing.others if name.lower().endswith(".xml")]
-    annotations = _by_id(xml_files, standard, "annotation", findings, "Annotations/" if standard else "")
-    pictures = _by_id(listing.pictures, standard, "image", findings, "JPEGImages/" if standard else "")
+    annotations = _by_id(xml_files, bool(standard), "annotation", findings, at_annotations)
+    pictures = _by_id(listing.pictures, bool(standard), "image", findings, at_images)
     for name in (*listing.unread, *listing.others):  # of any extension, as converted datasets have them
         if PurePosixPath(name).suffix.lower() not in _NO_PICTURES:
-            image_id = _id(name, standard)
+            image_id = _id(name, bool(standard))
             if image_id in annotations:
                 pictures.setdefault(image_id, name)
     return VocLayout(
         root=root,
         xml_root=xml_root,
-        lists=lists if lists is not None and lists.is_dir() else None,
+        lists=lists,
         standard=standard,
         listing=listing,
         pictures=pictures,
@@ -153,10 +232,3 @@ def _by_id(names: Iterable[str], standard: bool, kind: str, findings: Findings, 
                 findings.told.add(name)
         files.setdefault(image_id, name)
     return files
-
-
-def _note_unread_lists(folder: Path, findings: Findings) -> None:
-    """Say that lists beside ImageSets/Main are not read."""
-    lists = sorted(p.name for p in folder.glob("*.txt") if not p.name.startswith("."))
-    if lists:
-        findings.note(f"ImageSets/{lists[0]}: is not read ({len(lists)} such lists); VOC's lists are in ImageSets/Main")

@@ -39,21 +39,19 @@ def stated_size(root: Element) -> tuple[int, int] | None:
 
 
 def find_objects(root: Element) -> list[Element]:
-    """The ``object`` elements: the root's own, or, where it has none, those with a box that stand in a wrapper.
+    """The ``object`` elements, in the document's order: the root's own, and those with a box that stand in a wrapper.
 
     ValueError where there is none and the file is of another form: such a file is not an empty one.
     """
-    own = root.findall("object")
-    if own:
-        return own
-    wrapped = [element for element in _outermost_objects(root) if element.find("bndbox") is not None]
-    if not wrapped:
+    own = set(root.findall("object"))
+    objects = [e for e in _outermost_objects(root) if e in own or e.find("bndbox") is not None]
+    if not objects:
         other = sorted({element.tag for element in root.iter()} & _OTHER_BOXES)
         if other:
             raise ValueError(f"it has <{other[0]}> but no <object> with a <bndbox>, so it is not in VOC's form")
         if root.tag != "annotation" and not {child.tag for child in root} & _OWN:
             raise ValueError(f"its root is <{root.tag[:40]}> and holds nothing of VOC's <annotation>")
-    return wrapped
+    return objects
 
 
 def _outermost_objects(root: Element) -> Iterator[Element]:

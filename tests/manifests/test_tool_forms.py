@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -76,6 +76,119 @@ def test_voc_lists_that_are_not_read_are_named(tmp_path: Path) -> None:
     notes = read_voc(devkit(tmp_path, lists=lists))[2]
     assert any(note.startswith("ImageSets/Main/cup_test.txt: is the list of one class") for note in notes)
     assert any(note.startswith("ImageSets/all.txt: is not read") for note in notes)
+
+
+# Folders of a dataset of three pictures, and where its lists of train and test are.
+LIST_PLACES: dict[str, tuple[str, str, str]] = {
+    "VOC": ("JPEGImages", "Annotations", "ImageSets/Main/"),
+    "lower case": ("jpegimages", "annotations", "imagesets/main/"),
+    "some in another case": ("JPEGImages", "ANNOTATIONS", "Imagesets/MAIN/"),
+    "a devkit in another case": ("vocdevkit/voc2007/JPEGimages", "vocdevkit/voc2007/annotations", "vocdevkit/voc2007/"),
+    "beside folders of other names": ("images", "annotations", "imageSets/Main/"),
+    "no Main": ("JPEGImages", "Annotations", "ImageSets/"),
+    "no Main, beside folders of other names": ("images", "Annotations", "imagesets/"),
+    "the devkit's folder": ("JPEGImages", "Annotations", ""),
+    "the folder above the devkit": ("VOC2007/JPEGImages", "VOC2007/Annotations", ""),
+    "the dataset's folder": ("images", "xml", ""),
+}
+
+
+def three(root: Path, images: str, annotations: str) -> Path:
+    put(root, {f"{images}/{i}.jpg": jpeg(seed=n) for n, i in enumerate("abc")})
+    return put(root, {f"{annotations}/{i}.xml": CUP for i in "abc"})
+
+
+def in_lists(root: Path) -> dict[str, str]:
+    dataset, _, notes = read_voc(root)
+    assert not any("drawn by seed" in note or "not read" in note for note in notes)
+    return {PurePosixPath(name).name: split for name, split in splits(dataset).items()}
+
+
+@pytest.mark.parametrize("form", LIST_PLACES)
+def test_voc_lists_of_every_place_are_read(tmp_path: Path, form: str) -> None:
+    images, annotations, at = LIST_PLACES[form]
+    root = three(tmp_path, images, annotations)
+    put(root, {f"{at}train.txt": "a\nb\n", f"{at}test.txt": "c\n"})
+    assert in_lists(root) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "test"}
+
+
+@pytest.mark.parametrize("at", ["ImageSets/Main/", "imagesets/main/", "ImageSets/", ""])
+def test_voc_lists_beside_folders_that_are_named_are_read(tmp_path: Path, at: str) -> None:
+    root = put(three(tmp_path, "p", "q"), {f"{at}train.txt": "a\nb\n", f"{at}test.txt": "c\n"})
+    options = ReadOptions(images=str(root / "p"), annotations=str(root / "q"))
+    dataset, _, notes = read_voc(None, options)
+    assert splits(dataset) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "test"}
+    assert notes == [f"the splits are those of {at}test.txt, {at}train.txt"]
+    put(root, {f"{at}train.txt": "x\ny\na\n", f"{at}test.txt": "z"})  # of another dataset
+    dataset, _, notes = read_voc(None, options)
+    shown = f"{at}test.txt: is not read (2 such lists: {at}test.txt, {at}train.txt)"
+    assert any(note.startswith(shown) for note in notes)
+    assert any("drawn by seed" in note for note in notes)
+    assert len(dataset.images) == 3
+
+
+@pytest.mark.parametrize(
+    ("lists", "unread"),
+    [
+        ({"train.txt": "step 1 loss 2\nstep 2 loss 1\n"}, ["train.txt"]),
+        ({"train.txt": b"\xff\xfe\xfa"}, ["train.txt"]),
+        ({"cup_train.txt": "a 1\nb -1\n"}, ["cup_train.txt"]),
+        ({"2007_test.txt": "a\nb\n", "test.txt": "nothing"}, ["2007_test.txt", "test.txt"]),
+        ({"ImageSets/mine.txt": "a\nb\n"}, ["ImageSets/mine.txt"]),
+        ({"ImageSets/Segmentation/train.txt": "a\nb\n"}, ["ImageSets/Segmentation/train.txt"]),
+        ({"lists/train.txt": "a\nb\n"}, ["lists/train.txt"]),
+        ({"notes/train.txt": "of another kind\n", "README.txt": "a", "latest.txt": "a"}, []),
+        ({".lists/train.txt": "a", ".train.txt": "a", "._train.txt": "a"}, []),
+    ],
+)
+def test_voc_lists_that_are_not_plain_are_noted(
+    tmp_path: Path, lists: dict[str, str | bytes], unread: list[str]
+) -> None:
+    dataset, _, notes = read_voc(put(devkit(tmp_path), lists))
+    more = f": {', '.join(unread)}" if len(unread) > 1 else ""
+    lines = [f"{n}: is not read ({len(unread)} such lists{more}); VOC's lists are in ImageSets/Main" for n in unread]
+    assert [note for note in notes if "not read" in note] == lines[:1]
+    assert any("drawn by seed" in note for note in notes)
+    assert len(dataset.images) == 3
+
+
+def test_voc_lists_of_its_own_place_go_before_others(tmp_path: Path) -> None:
+    root = devkit(tmp_path, lists={"train.txt": "a\nb", "test.txt": "c"})
+    put(root, {"train.txt": "c", "ImageSets/Segmentation/train.txt": "c", "ImageSets/Layout/val.txt": "c"})
+    dataset, _, notes = read_voc(root)
+    assert splits(dataset) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "test"}
+    assert notes == ["train.txt: is not read (1 such lists); VOC's lists are in ImageSets/Main"]
+
+
+def test_voc_folders_of_splits_go_before_lists_at_the_top(tmp_path: Path) -> None:
+    put(tmp_path, {"train/a.jpg": jpeg(seed=1), "train/a.xml": CUP, "test/b.jpg": jpeg(seed=2), "test/b.xml": CUP})
+    dataset, _, notes = read_voc(put(tmp_path, {"train.txt": "b\n"}))
+    assert splits(dataset) == {"train/a.jpg": "train", "test/b.jpg": "test"}
+    assert any(note.startswith("train.txt: is not read") for note in notes)
+
+
+def test_voc_pictures_outside_a_devkit_are_counted(tmp_path: Path) -> None:
+    root = devkit(tmp_path / "VOCdevkit/VOC2007", lists={"train.txt": "a\nb", "test.txt": "c"})
+    assert read_voc(tmp_path)[2] == []
+    masks = ("SegmentationClass/a.png", "SegmentationObject/a.png")
+    put(root, dict.fromkeys((*masks, ".old/9.jpg", "more/.9.jpg", "__MACOSX/9.jpg"), jpeg(seed=9)))
+    assert read_voc(root)[2] == []
+    put(root, {"more/9.jpg": jpeg(seed=9), "more/9.xml": CUP})
+    assert read_voc(root)[2] == [
+        "1 picture is outside JPEGImages/ and left out (such as more/9.jpg); move there what is wanted"
+    ]
+    put(tmp_path, {"8.heic": b"", "VOCdevkit/VOC2007/Annotations/a.jpg": jpeg()})
+    assert read_voc(tmp_path)[2] == [
+        "3 pictures are outside JPEGImages/ and left out (such as 8.heic); move there what is wanted"
+    ]
+
+
+def test_voc_pictures_outside_folders_that_are_named_are_counted(tmp_path: Path) -> None:
+    root = put(three(tmp_path, "p", "q"), {"ImageSets/Main/train.txt": "a\nb\nc", "q/x.jpg": jpeg(seed=9)})
+    options = ReadOptions(images=str(root / "p"), annotations=str(root / "q"))
+    line = "is outside p/ and left out (such as {}x.jpg); move there what is wanted"
+    assert f"1 picture {line.format('')}" in read_voc(None, options)[2]
+    assert f"1 picture {line.format('q/')}" in read_voc(root, options)[2]
 
 
 def test_voc_a_line_that_may_be_two_images_is_a_problem(tmp_path: Path) -> None:
@@ -178,6 +291,27 @@ def test_voc_xml_forms(tmp_path: Path, form: str) -> None:
     dataset, _, _ = read_voc(put(devkit(tmp_path, "a"), {"Annotations/a.xml": XML_FORMS[form]}))
     assert dataset.classes == ("cup",)
     assert [len(image.boxes) for image in dataset.images] == [1]
+
+
+DOG = voc_object("dog", (5, 5, 20, 20))
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        f"{OBJECT}{DOG}",
+        f"{OBJECT}<objects>{DOG}</objects>",
+        f"<objects>{OBJECT}</objects>{DOG}",
+        f"<objects>{OBJECT}</objects><objects>{DOG}</objects>",
+        f"{OBJECT}<outputs><objects>{DOG}</objects></outputs>",
+        f"{OBJECT}{DOG[:-9]}<part><object><name>leg</name></object></part></object>",
+        f"{OBJECT}<source><object>none</object></source>{DOG}",
+    ],
+)
+def test_voc_objects_of_the_root_and_of_wrappers_are_all_taken(tmp_path: Path, objects: str) -> None:
+    (image,) = read_voc(put(devkit(tmp_path, "a"), {"Annotations/a.xml": voc_xml(objects)}))[0].images
+    assert image.boxes.tolist() == [[0, 0, 10, 10], [4, 4, 20, 20]]
+    assert image.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
