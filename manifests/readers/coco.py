@@ -35,7 +35,7 @@ _NO_GROUP = ("none", "", None)  # what stands as the group of a category that is
 
 @dataclass(frozen=True)
 class _Content:
-    """What one JSON file holds; all ids are integers. ``folder`` is that of its images."""
+    """What one JSON file holds; all ids are integers, but those of annotations that have none."""
 
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
