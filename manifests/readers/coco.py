@@ -1,6 +1,6 @@
 """Reads COCO instances JSON: one file, or a folder with one file per split as COCO and its exporters lay them out."""
 
-import re
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,40 +9,39 @@ from typing import Any
 
 from cache.errors import DatasetError
 from manifests.dataset import Dataset
-from manifests.files import exists, read_bytes, resolve_inside, why_unsafe
-from manifests.listing import Listing, is_hidden, list_pictures
+from manifests.files import exists, read_bytes, why_unsafe
+from manifests.listing import Listing, list_pictures
 from manifests.names import match_names, plain_name, shown_names
 from manifests.text import parse_json
 from manifests.values import read_flag, read_integer
 
 from .build import build_dataset
+from .coco_layout import (
+    Source,
+    common_parent,
+    find_sources,
+    image_folder,
+    list_outside,
+    lists_images_only,
+    unannotated_split,
+)
 from .findings import Findings, FoundImage, FoundObject
 from .options import ReadOptions
 from .unannotated import take_unannotated
 
-_IMAGES_ONLY = "image_info_"  # how COCO calls a file without annotations
-_PART = re.compile(r"-[a-z]+(?=(19|20)\d\d$)")  # test-dev2017 is a part of test2017 and lies in its folder
-_PROBED = 20  # images looked for when guessing the image folder
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One JSON file, or the folder of a split without any; ``split`` is None where it does not stand for one."""
-
-    path: Path
-    folder_name: str | None  # what COCO calls the split's image folder, e.g. train2017
-    split: str | None
+_FOLDERS = 4  # counted by name in the note on pictures that no JSON names
+_NO_GROUP = ("none", "", None)  # what stands as the group of a category that is in none
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What one JSON file holds; all ids are integers. ``folder`` is that of its images."""
+    """What one JSON file holds; all ids are integers, but those of annotations that have none."""
 
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
     categories: dict[int, str]
     groups: dict[int, str]  # of the categories, those that others name as their supercategory
-    unreadable: list[object]  # the image_id of each annotation without an id of its own
+    lost: dict[str, set[str]]  # of images and categories, the ids that are no whole numbers, as ``_shown`` gives them
 
     @property
     def used(self) -> set[int | None]:
@@ -56,16 +55,17 @@ def read_coco(
     """Read COCO; returns the dataset, the folder its file names are relative to, and notes for the user.
 
     ``path`` is a JSON file, or a folder with ``annotations/instances_<split>.json``, ``instances.json``,
-    ``<split>/_annotations.coco.json`` or a single JSON file. Images are looked for beside it unless ``options.images``
-    names their folder. One file without a ``split`` per image is split by seed; a file written by this package
-    keeps its splits. Image and category ids stay the source's; segmentations (polygons, RLE) are kept as they are.
-    A split of ``options.unannotated`` needs no annotations and categories in its JSON, is also read from
-    ``image_info_<split>.json``, and where it has no JSON is the pictures in the folder of its name.
+    ``<split>/_annotations.coco.json``, ``annotations/<split>.json`` or a single JSON file, in any case. Images are
+    looked for beside it unless ``options.images`` names their folder. One file without a ``split`` per image is split
+    by seed; a file written by this package keeps its splits. Image and category ids stay the source's; segmentations
+    (polygons, RLE) are kept as they are. A split of ``options.unannotated`` needs no annotations and categories in its
+    JSON, is also read from ``image_info_<split>.json``, and where it has no JSON is the pictures in the folder of its
+    name. Every other picture below the folder ``path`` is counted in a note.
     DatasetError holds all problems of the dataset.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
-    sources = _sources(Path(path), options)
+    sources = find_sources(Path(path), options)
     contents = [_content(source, options, findings) for source in sources if source.path.is_file()]
     first = 1 + max((row["id"] for content in contents if content is not None for row in content.images), default=0)
     contents += _pictures([source.path for source in sources if source.path.is_dir()], first)
@@ -76,8 +76,8 @@ def read_coco(
     bare = [source.split in options.unannotated and not content.categories for source, content in readable]
     named = [c for (_, c), without in zip(readable, bare, strict=True) if not without]
     categories = _categories(named or [c for _, c in readable], options, findings)
-    folders = [_image_folder(source, content, options) for source, content in readable]
-    root = folders[0] if len(folders) == 1 else _common_parent(folders)
+    folders = [image_folder(source, [row.get("file_name") for row in c.images], options) for source, c in readable]
+    root = folders[0] if len(folders) == 1 else common_parent(folders)
     listings = {folder: list_pictures(folder) for folder in dict.fromkeys(folders)}
     found: list[FoundImage] = []
     for (source, content), folder in zip(readable, folders, strict=True):
@@ -90,62 +90,11 @@ def read_coco(
     found = take_unannotated(found, options, findings)
     default_name = sources[0].path.stem if Path(path).is_file() else Path(path).resolve().name
     listing = Listing.joined([one.under(folder.relative_to(root).as_posix()) for folder, one in listings.items()])
+    if Path(path).is_dir():
+        listing = _with_outside(listing, Path(path).resolve(), root, folders, findings)
+    _note_unnamed(listing, {image.file_name for image in found}, Path(path).resolve(), root, sources, findings)
     dataset, notes = build_dataset(name or default_name, root, found, categories, options, findings, listing)
     return dataset, root, notes
-
-
-def _sources(path: Path, options: ReadOptions) -> list[_Source]:
-    """The JSON files with objects, then those that list the images of splits without, then folders of such splits."""
-    sources = _instances(path)
-    if path.is_file():
-        return sources
-    root = path.resolve()
-    listed = sorted(file for place in ("annotations", ".") for file in root.glob(f"{place}/{_IMAGES_ONLY}*.json"))
-    for split in options.unannotated:
-        if split in {source.split or _split_name(source.folder_name) for source in sources}:
-            continue
-        files = [file for file in listed if _split_name(_folder_name(file)) == split]
-        folders = [top / split for top in (root, root / "images") if (top / split).is_dir()]
-        for place in files or folders[:1]:
-            name = _folder_name(place) if files else split
-            sources.append(_Source(resolve_inside(root, place.relative_to(root).as_posix()), name, split))
-    sources.sort(key=lambda source: source.path.is_dir())
-    if len(sources) > 1:
-        sources = [replace(one, split=one.split or _split_name(one.folder_name)) for one in sources]
-    return sources
-
-
-def _instances(path: Path) -> list[_Source]:
-    if path.is_file():
-        return [_Source(path.resolve(), _folder_name(path), None)]
-    for pattern in ("annotations/instances_*.json", "instances*.json", "*/_annotations.coco.json", "*.json"):
-        root = path.resolve()
-        all_files = [file for file in sorted(root.glob(pattern)) if not file.name.startswith(_IMAGES_ONLY)]
-        visible = [file for file in all_files if not any(map(is_hidden, file.relative_to(root).parts))]
-        files = [resolve_inside(root, file.relative_to(root).as_posix()) for file in visible]
-        if len(files) == 1:
-            return [_Source(files[0], _folder_name(files[0]), None)]
-        if files and pattern != "*.json":
-            return [_Source(file, _folder_name(file), _split_name(_folder_name(file))) for file in files]
-        if files:
-            names = ", ".join(file.name for file in files[:6])
-            raise DatasetError(f"{path}: holds several JSON files; give the path of one: {names}")
-    raise DatasetError(f"{path}: is not a COCO JSON file, nor a folder that holds one; give its path")
-
-
-def _folder_name(path: Path) -> str | None:
-    """``instances_train2017.json`` -> ``train2017``; ``train/_annotations.coco.json`` -> ``train``."""
-    if path.name == "_annotations.coco.json":
-        return path.parent.name
-    if path.name.startswith(_IMAGES_ONLY):
-        return path.stem.removeprefix(_IMAGES_ONLY)
-    return path.stem.split("_", 1)[1] if "_" in path.stem else None
-
-
-def _split_name(folder_name: str | None) -> str:
-    """``train2017`` -> ``train``, ``valid`` -> ``val``."""
-    plain = re.sub(r"(19|20)\d\d$", "", folder_name or "") or folder_name or "all"
-    return "val" if plain == "valid" else plain
 
 
 def _pictures(folders: Sequence[Path], first_id: int) -> list[_Content]:
@@ -153,12 +102,12 @@ def _pictures(folders: Sequence[Path], first_id: int) -> list[_Content]:
     out = []
     for folder in folders:
         names = list_pictures(folder).pictures
-        out.append(_Content([{"id": first_id + i, "file_name": name} for i, name in enumerate(names)], [], {}, {}, []))
+        out.append(_Content([{"id": first_id + i, "file_name": name} for i, name in enumerate(names)], [], {}, {}, {}))
         first_id += len(names)
     return out
 
 
-def _content(source: _Source, options: ReadOptions, findings: Findings) -> _Content | None:
+def _content(source: Source, options: ReadOptions, findings: Findings) -> _Content | None:
     name = source.path.name
     try:
         raw = parse_json(read_bytes(source.path, name), name)
@@ -169,17 +118,19 @@ def _content(source: _Source, options: ReadOptions, findings: Findings) -> _Cont
     if isinstance(raw, dict) and source.split in options.unannotated:
         lists |= {key: [] for key in ("annotations", "categories") if lists[key] is None}
     missing = [key for key, rows in lists.items() if not isinstance(rows, list)]
-    if missing == ["annotations"] and name.startswith(_IMAGES_ONLY):
+    if missing == ["annotations"] and lists_images_only(source.path):
         findings.fatal(
             f"{name}: lists images only; import the folder in which the JSON to train on is, too, with --unannotated "
-            f"{_split_name(_folder_name(source.path))}"
+            f"{source.split_name}"
         )
         return None
     if missing:
         findings.fatal(f"{name}: has no list {', '.join(missing)}; is it COCO's instances form? export it as that")
         return None
-    unreadable: list[object] = []
-    rows = {key: list(_with_ids(key, lists[key] or [], name, unreadable, findings)) for key in lists}
+    lost: dict[str, set[str]] = {}
+    rows = {key: list(_with_ids(key, lists[key] or [], name, lost, findings)) for key in lists}
+    if any(lost.get(key) and not rows[key] for key in lost):
+        return None
     categories: dict[int, str] = {}
     groups = _groups(rows["categories"])
     for row in rows["categories"]:
@@ -192,25 +143,50 @@ def _content(source: _Source, options: ReadOptions, findings: Findings) -> _Cont
             findings.fatal(f"{name}: category {row['id']} {label!r} occurs more than once; keep one")
         else:
             categories[row["id"]] = label
-    return _Content(rows["images"], rows["annotations"], categories, groups, unreadable)
+    return _Content(rows["images"], rows["annotations"], categories, groups, lost)
 
 
 def _with_ids(
-    key: str, rows: list[Any], name: str, unreadable: list[object], findings: Findings
+    key: str, rows: list[Any], name: str, lost: dict[str, set[str]], findings: Findings
 ) -> Iterator[dict[str, Any]]:
-    """The rows that are objects with an id, which is made an integer; of other annotations the image goes on a list."""
+    """The rows that are objects, with their ids made integers.
+
+    Nothing refers to an annotation's id, so one that is none is replaced; an image or category without is a problem,
+    of which one line tells, and what it has in place of an id is put in ``lost``.
+    """
+    bad: list[object] = []
+    taken = 0
     for number, row in enumerate(rows, start=1):
-        row_id = read_integer(row.get("id")) if isinstance(row, dict) else None
-        if row_id is not None:
-            if isinstance(row["id"], str):
-                findings.note(f"{name}: {key} have their ids as texts (such as {row['id']!r}), read as numbers", "ids")
-            yield row if row["id"] is row_id else row | {"id": row_id}
+        if not isinstance(row, dict):
+            findings.problem(f"{name}: {key} entry {number} is no object; correct or remove it", f"form of {key}")
             continue
-        findings.problem(
-            f"{name}: {key} entry {number} is no object with an integer id; correct or remove it", f"id of {key}"
-        )
-        if key == "annotations" and isinstance(row, dict):
-            unreadable.append(row.get("image_id"))
+        row_id = read_integer(row.get("id"))
+        if row_id is None:
+            bad.append(row.get("id"))
+            if key == "annotations":
+                yield row | {"id": f"entry {number}"}
+            continue
+        if isinstance(row["id"], str):
+            findings.note(f"{name}: {key} have their ids as texts (such as {row['id']!r}), read as numbers", "ids")
+        taken += 1
+        yield row if row["id"] is row_id else row | {"id": row_id}
+    if not bad:
+        return
+    of = f"{len(bad)} of {len(rows)} {key}"
+    shown = next((f" (such as {_shown(value)})" for value in bad if value is not None), "")
+    if key == "annotations":
+        findings.note(f"{name}: {of} have no whole number as id{shown}; they are taken without")
+        return
+    lost[key] = set(map(_shown, bad))
+    row_word = "image_id" if key == "images" else "category_id"
+    line = (
+        f"{name}: {of} have no whole number as id{shown}; number them, and write the same "
+        f"numbers as {row_word} of the annotations"
+    )
+    if taken:
+        findings.problem(line)
+    else:
+        findings.fatal(line)
 
 
 def _label(name: object) -> str | None:
@@ -221,15 +197,15 @@ def _label(name: object) -> str | None:
 
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Categories that are groups, as Roboflow writes one: in group "none", and others are in the group of its name."""
+    """Categories that are groups, as Roboflow writes one: in group "none" or no group, and others are in its own."""
     grouped = {_label(row.get("supercategory")) for row in rows}
-    named = {row["id"]: _label(row.get("name")) for row in rows if row.get("supercategory") == "none"}
+    named = {row["id"]: _label(row.get("name")) for row in rows if row.get("supercategory") in _NO_GROUP}
     return {i: name for i, name in named.items() if name is not None and name != "none" and name in grouped}
 
 
 def _without_groups(
-    readable: Sequence[tuple[_Source, _Content]], options: ReadOptions, findings: Findings
-) -> list[tuple[_Source, _Content]]:
+    readable: Sequence[tuple[Source, _Content]], options: ReadOptions, findings: Findings
+) -> list[tuple[Source, _Content]]:
     """Leave out groups among the categories, but those that have an object and those that ``options.classes`` means."""
     used = set[int | None]().union(*(content.used for _, content in readable))
     others = {name for _, content in readable for i, name in content.categories.items() if i not in content.groups}
@@ -266,45 +242,6 @@ def _categories(contents: Sequence[_Content], options: ReadOptions, findings: Fi
     return {label: by_id[label] for label in options.classes if label in by_id}
 
 
-def _image_folder(source: _Source, content: _Content, options: ReadOptions) -> Path:
-    """The folder that holds the images of one JSON file: the given one, or the best of the usual places."""
-    beside, above = source.path.parent, source.path.parent.parent
-    if source.path.is_dir():
-        return source.path
-    inner = [source.folder_name] if source.folder_name else []
-    if (whole := _PART.sub("", source.folder_name or "")) != (source.folder_name or ""):
-        inner.append(whole)
-    if options.images is not None:
-        given = Path(options.images).resolve()
-        if not given.is_dir():
-            raise DatasetError(f"{given}: there is no such image folder; correct --images")
-        places = [given / part for part in inner] + [given]
-    else:
-        tops = (beside / "images", beside, above / "images", above)
-        places = [top / part for top in tops for part in inner] + list(tops)
-    written = [row.get("file_name") for row in content.images[:_PROBED]]
-    plain = [name for text in written if isinstance(text, str) and why_unsafe(name := plain_name(text)) is None]
-    hits = {place: sum(exists(place / name) for name in plain) for place in places}
-    best = max(places, key=lambda place: hits[place])
-    if not hits[best]:  # in another case or Unicode form, or in other folders
-        places = [place for place in places if place != above]  # which holds more than this dataset, maybe
-        hits = {place: len(match_names(plain, _visible(place), folders=True)) for place in places}
-        best = max(places, key=lambda place: hits[place])
-    if hits[best] or options.images is not None:
-        return best.resolve()
-    if not plain:  # nothing to look for: the checks say what is wrong with the names
-        return beside
-    raise DatasetError(
-        f"{source.path.name}: its images (such as {plain[0]!r}) are not beside it; give their folder by --images"
-    )
-
-
-def _visible(folder: Path) -> set[str]:
-    """The pictures that lie in a folder itself, and one folder down."""
-    found = [*folder.glob("*"), *folder.glob("*/*")] if folder.is_dir() else []
-    return {path.relative_to(folder).as_posix() for path in found}
-
-
 def _image_files(content: _Content, folder: Path, listing: Listing, source: str, findings: Findings) -> dict[str, str]:
     """The file of each image by the name that the JSON has: the plain form of it, or the one file that it may mean."""
     written = [row["file_name"] for row in content.images if isinstance(row.get("file_name"), str)]
@@ -318,15 +255,42 @@ def _image_files(content: _Content, folder: Path, listing: Listing, source: str,
     return {text: similar.get(name, name) for text, name in plain.items()}
 
 
-def _common_parent(folders: Sequence[Path]) -> Path:
-    root = folders[0]
-    while not all(folder.is_relative_to(root) for folder in folders):
-        root = root.parent
-    return root
+def _with_outside(listing: Listing, top: Path, root: Path, folders: Sequence[Path], findings: Findings) -> Listing:
+    """The listing, and what the dataset's folder ``top`` holds outside of the image folders; all relative to ``root``.
+
+    Of what is passed over there the notes are made here where its names are not below ``root``.
+    """
+    outside = list_outside(top, folders)
+    moved = outside.under(Path(os.path.relpath(top, root)).as_posix())
+    if not top.is_relative_to(root):
+        for line in outside.passed_over:
+            findings.note(line)
+        findings.told.update(moved.unread, moved.hidden)
+        moved = replace(moved, links=(), closed=())
+    return Listing.joined([listing, moved])
+
+
+def _note_unnamed(
+    listing: Listing, named: set[str], top: Path, root: Path, sources: Sequence[Source], findings: Findings
+) -> None:
+    """Count the pictures that no JSON names by their folders, and say which of these could be a split without."""
+    rest = [name for name in listing.pictures if name not in named and name not in findings.told]
+    if not rest:
+        return
+    paths = [(Path(os.path.normpath(root / name)), Path(name)) for name in rest]
+    shown = sorted(path.relative_to(top) if path.is_relative_to(top) else name for path, name in paths)
+    places = Counter(path.parent.as_posix() for path in shown)
+    counts = [f"{count} in {'the folder itself' if at == '.' else at + '/'}" for at, count in places.most_common()]
+    if len(counts) > _FOLDERS + 1:
+        counts[_FOLDERS:] = [f"the others in {len(counts) - _FOLDERS} more folders"]
+    what = "1 picture that no JSON names is" if len(rest) == 1 else f"{len(rest)} pictures that no JSON names are"
+    splits = {split: None for at in sorted(places) if top.is_dir() and (split := unannotated_split(at, sources))}
+    hint = f"; if nobody has annotated them, take them as a split by --unannotated {','.join(splits)}" if splits else ""
+    findings.left_out(rest, f"{what} left out: {', '.join(counts)} (such as {shown[0].as_posix()}){hint}")
 
 
 def _found_images(
-    source: _Source,
+    source: Source,
     content: _Content,
     files: Mapping[str, str],
     prefix: str,
@@ -341,10 +305,15 @@ def _found_images(
     unread = {image_id for image_id, splits in splits_of.items() if options.leaves_unread(splits)}
     annotated = {read_integer(row.get("image_id")) for row in content.annotations}
     objects: dict[int, list[FoundObject]] = {row["id"]: [] for row in content.images}
-    unreadable = Counter(map(read_integer, content.unreadable))
+    unreadable: Counter[int | None] = Counter()
     seen: set[int] = set()
     for row in content.annotations:
         if read_integer(row.get("image_id")) in unread:
+            continue
+        if _shown(row.get("image_id")) in content.lost.get("images", ()):
+            continue
+        if _shown(row.get("category_id")) in content.lost.get("categories", ()):
+            unreadable[read_integer(row.get("image_id"))] += 1
             continue
         where = f"annotation {row['id']}"
         try:

@@ -78,13 +78,25 @@ def coco(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]
     return read_coco(root, ReadOptions(on_error="skip"))
 
 
+def coco_by_split(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
+    """Files of train/ and valid/; the tree's pictures beside these have no JSON."""
+    put(root, {name: BYTES[data] for name, (data, _) in tree.items()})
+    named = [name.removeprefix("train/") for name, (_, yes) in tree.items() if yes and name.startswith("train/")]
+    for split, names in (("train", ["z.jpg", *named]), ("valid", ["z.jpg"])):
+        images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+        annotations = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 5, 5]} for i in range(len(names))]
+        document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+        put(root, {f"{split}/z.jpg": GOOD[3], f"{split}/_annotations.coco.json": json.dumps(document)})
+    return read_coco(root, ReadOptions(on_error="skip", unannotated=("test",) if listed else ()))
+
+
 def folders(root: Path, tree: Tree, listed: bool) -> tuple[Dataset, Path, list[str]]:
     put(root, {name: BYTES[data] for name, (data, _) in tree.items()})
     put(root, {"cam 1/z.jpg": GOOD[3], "cam 2/z.jpg": GOOD[2]})
     return read_folders(root, ReadOptions(on_error="skip", per_class=2 if listed else None))
 
 
-@pytest.mark.parametrize("layout", [voc, beside, yolo, coco, folders])
+@pytest.mark.parametrize("layout", [voc, beside, yolo, coco, coco_by_split, folders])
 @settings(deadline=None, max_examples=40)
 @given(tree=trees, listed=st.booleans())
 def test_seen_is_taken_and_left_out(

@@ -4,12 +4,13 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import jpeg, put
 from pycocotools.coco import COCO
 
 from manifests import Dataset, DatasetError, ReadOptions, import_dataset, read_coco, registered_names, save_dataset
@@ -113,6 +114,134 @@ def test_one_folder_per_split_with_repeating_ids(make_coco: Callable[..., Path])
         read_coco(root)
 
 
+def lay_out(root: Path, jsons: dict[str, str], pictures: Sequence[str]) -> Path:
+    """Write JSON files, each with an object in the one picture it names (one of another's name has its own ids)."""
+    put(root, {name: jpeg(seed=seed) for seed, name in enumerate((*jsons.values(), *pictures))})
+    for i, (file, picture) in enumerate(jsons.items()):
+        document = {
+            "images": [{"id": i, "file_name": picture.rpartition("/")[2]}],
+            "annotations": [ANNOTATION | {"id": i, "image_id": i}],
+            "categories": [{"id": 5, "name": "dog"}],
+        }
+        put(root, {file: json.dumps(document)})
+    return root
+
+
+COCO_OWN = {
+    "annotations/instances_train2017.json": "train2017/a.jpg",
+    "annotations/instances_val2017.json": "val2017/b.jpg",
+}
+ROBOFLOW = {"train/_annotations.coco.json": "train/a.jpg", "valid/_annotations.coco.json": "valid/b.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("jsons", "splits"),
+    [
+        (COCO_OWN, ["train", "val"]),
+        (ROBOFLOW, ["train", "val"]),
+        (
+            {"train/_annotations.coco.json": "train/a.jpg", "valid/_annotations.COCO.json": "valid/b.jpg"},
+            ["train", "val"],
+        ),
+        (
+            {"annotations/instances_Train.json": "train/a.jpg", "annotations/instances_val.JSON": "val/b.jpg"},
+            ["Train", "val"],
+        ),
+        (
+            {
+                "Annotations/Instances_train.json": "Images/train/a.jpg",
+                "Annotations/Instances_val.json": "Images/val/b.jpg",
+            },
+            ["train", "val"],
+        ),
+        ({"annotations/train.json": "train/a.jpg", "annotations/val.json": "val/b.jpg"}, ["train", "val"]),
+        (
+            {
+                "annotations/train2017.json": "images/train2017/a.jpg",
+                "annotations/Test2017.json": "images/test2017/b.jpg",
+            },
+            ["train", "Test"],
+        ),
+        ({"annotations/train.json": "images/a.jpg", "annotations/valid.json": "images/b.jpg"}, ["train", "val"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_files_of_splits(tmp_path: Path, jsons: dict[str, str], splits: list[str]) -> None:
+    extra = {"annotations/captions_train.json": "{}", "annotations/.instances_x.json": "{}"}
+    dataset, folder, notes = read_coco(put(lay_out(tmp_path, jsons, []), extra))
+    found = {
+        image.split: (folder / image.file_name).relative_to(tmp_path.resolve()).as_posix() for image in dataset.images
+    }
+    assert found == dict(zip(splits, jsons.values(), strict=True))
+    assert [len(image.boxes) for image in dataset.images] == [1, 1]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("jsons", "pictures", "said", "split"),
+    [
+        (ROBOFLOW, ["test/c.jpg", "test/d.jpg"], "2 in test/ (such as test/c.jpg)", "test"),
+        (COCO_OWN, ["test2017/c.jpg"], "1 in test2017/ (such as test2017/c.jpg)", "test"),
+        (
+            COCO_OWN,
+            ["images/test/x/c.jpg", "train2017/c.jpg"],
+            "1 in images/test/x/, 1 in train2017/ (such as images/test/x/c.jpg)",
+            "test",
+        ),
+        ({"train/_annotations.coco.json": "train/a.jpg"}, ["valid/c.jpg"], "1 in valid/ (such as valid/c.jpg)", "val"),
+        (ROBOFLOW, ["trainval/c.jpg", "d.jpg"], "1 in the folder itself, 1 in trainval/ (such as d.jpg)", None),
+        (
+            {"instances.json": "images/a.jpg"},
+            ["more/c.jpg", "more/d.jpg", "images/e.jpg"],
+            "2 in more/, 1 in images/ (such as images/e.jpg)",
+            None,
+        ),
+        ({"instances.json": "images/a.jpg"}, ["test/c.jpg"], "1 in test/ (such as test/c.jpg)", None),
+        (
+            {"instances.json": "images/a.jpg"},
+            [f"{n}/c.jpg" for n in "pqrstu"],
+            "1 in p/, 1 in q/, 1 in r/, 1 in s/, the others in 2 more folders (such as p/c.jpg)",
+            None,
+        ),
+    ],
+)
+def test_pictures_that_no_json_names_are_counted_by_their_folder(
+    tmp_path: Path, jsons: dict[str, str], pictures: list[str], said: str, split: str | None
+) -> None:
+    root = lay_out(tmp_path, jsons, pictures)
+    dataset, _, notes = read_coco(root)
+    what = (
+        "1 picture that no JSON names is" if len(pictures) == 1 else f"{len(pictures)} pictures that no JSON names are"
+    )
+    hint = f"; if nobody has annotated them, take them as a split by --unannotated {split}" if split else ""
+    assert [note for note in notes if "no JSON names" in note] == [f"{what} left out: {said}{hint}"]
+    taken, left = len(jsons), len(pictures)
+    assert len(dataset.images) == taken
+    assert f"pictures: {taken + left} seen, {taken} taken, {left} left out" in notes
+    if split is not None:  # what the line advises is done
+        dataset = read_coco(root, ReadOptions(unannotated=(split,)))[0]
+        there = [name for name in pictures if "train" not in name]
+        assert [image.file_name for image in dataset.split(split)] == there
+        assert not any(image.annotated for image in dataset.split(split))
+
+
+def test_what_is_passed_over_outside_of_the_images_is_said(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "d", {"instances.json": "images/a.jpg"}, [])
+    put(root, {"more/.x/b.jpg": b"", "__MACOSX/c.jpg": b"", "more/d.heic": b"", "images/e.heic": b""})
+    (root / "pictures").symlink_to(root / "images")
+    (tmp_path / "other").mkdir()
+    (root / "linked").symlink_to(tmp_path / "other")
+    notes = [note for note in read_coco(root)[2] if "split" not in note]
+    convert = "convert to JPEG or PNG what is wanted of them"
+    assert sorted(notes) == [
+        "1 picture is hidden, or in a hidden folder, and passed over (more/.x/b.jpg)",
+        f"1 picture is of a form that is not read (HEIC 1; such as e.heic); {convert}",
+        f"1 picture is of a form that is not read (HEIC 1; such as more/d.heic); {convert}",
+        "linked: is a link to a folder, which is not followed",
+        "pictures: 4 seen, 1 taken, 3 left out",
+    ]
+
+
 def test_images_elsewhere(make_coco: Callable[..., Path], tmp_path: Path) -> None:
     root = make_coco()
     shutil.move(root / "images", tmp_path / "elsewhere")
@@ -145,9 +274,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "image_id list": ({"annotations": [ANNOTATION | {"image_id": [1]}]}, "annotation 1: "),
     "crowd": ({"annotations": [ANNOTATION | {"iscrowd": 2}]}, "iscrowd is 2, not 0 or 1"),
     "annotation id twice": ({"annotations": [ANNOTATION, ANNOTATION]}, "annotation 1: its id occurs more than once"),
-    "annotation id": (
-        {"annotations": [ANNOTATION | {"id": None}]},
-        "annotations entry 1 is no object with an integer id",
+    "image id": (
+        {"images": [IMAGE | {"id": "img1"}, IMAGE | {"id": 3, "file_name": "b.jpg"}], "annotations": []},
+        r"1 of 2 images have no whole number as id \(such as 'img1'\); number them",
+    ),
+    "category id": (
+        {
+            "categories": [{"id": "c1", "name": "cat"}, {"id": 5, "name": "dog"}],
+            "annotations": [ANNOTATION | {"id": i, "category_id": "c1"} for i in range(4)],
+        },
+        r"1 of 2 categories have no whole number as id \(such as 'c1'\); .*as category_id of the annotations",
     ),
     "no object": ({"annotations": [3]}, "annotations entry 1 is no object"),
     "image id twice": (
@@ -204,7 +340,7 @@ def test_bad_entries(make_coco: Callable[..., Path], case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"bbox": [1, 2, 3]}, {"category_id": 1}, {"iscrowd": 2}, {"id": None}, {"bbox": None, "image_id": "7"}]
+    "change", [{"bbox": [1, 2, 3]}, {"category_id": 1}, {"iscrowd": 2}, {"bbox": None, "image_id": "7"}]
 )
 def test_skip_leaves_out_an_image_of_which_no_object_can_be_read(
     make_coco: Callable[..., Path], change: dict[str, Any]
@@ -223,6 +359,29 @@ def test_skip_says_which_image_lost_some_of_its_objects(make_coco: Callable[...,
     dataset, _, notes = read_coco(root, ReadOptions(on_error="skip"))
     assert [len(image.boxes) for image in dataset.images] == [1, 0]
     assert "kept: instances.json: image 7 (a.jpg): the image a.jpg with 1 of its 2 objects" in notes
+
+
+@pytest.mark.parametrize("row_id", ["img1", "", None, 1.5, [1]])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_images_without_a_number_are_one_line(make_coco: Callable[..., Path], on_error: str, row_id: object) -> None:
+    images = [{"id": row_id, "file_name": name} for name in ("a.jpg", "b.jpg")]
+    objects = [ANNOTATION | {"id": i, "image_id": row_id} for i in range(5)]
+    with pytest.raises(DatasetError) as caught:
+        read_coco(make_coco(images=images, annotations=objects), ReadOptions(on_error=on_error))
+    (line,) = caught.value.problems
+    shown = "" if row_id is None else f" (such as {row_id!r})"
+    assert line.startswith(f"instances.json: 2 of 2 images have no whole number as id{shown}; number them, and write")
+
+
+@pytest.mark.parametrize("change", [{"id": None}, {"id": "x"}, {"id": 1.5}])
+def test_annotations_need_no_ids(make_coco: Callable[..., Path], change: dict[str, Any]) -> None:
+    root = make_coco(annotations=[ANNOTATION | change, ANNOTATION | change | {"image_id": 3}, ANNOTATION])
+    dataset, _, notes = read_coco(root)
+    assert {image.file_name: len(image.boxes) for image in dataset.images} == {"a.jpg": 2, "b.jpg": 1}
+    (line,) = [note for note in notes if "annotations have" in note]
+    assert line.startswith("instances.json: 2 of 3 annotations have no whole number as id")
+    with pytest.raises(DatasetError, match="annotation entry 1: bbox 3 is not four numbers"):
+        read_coco(make_coco_again(root, annotations=[ANNOTATION | change | {"bbox": 3}]))
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])

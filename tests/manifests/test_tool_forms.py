@@ -536,9 +536,6 @@ def test_coco_fields(tmp_path: Path, changes: dict[str, Any]) -> None:
 def test_coco_ids_as_texts_are_one_note(tmp_path: Path) -> None:
     root = coco(tmp_path, images=lambda row: {"id": str(row["id"])})
     assert sum("ids as texts" in note for note in read_coco(root)[2]) <= 3
-    with pytest.raises(DatasetError) as caught:
-        read_coco(coco(tmp_path, annotations=lambda row: {"id": "x"}))
-    assert len(caught.value.problems) <= 3
 
 
 @pytest.mark.parametrize(
@@ -577,11 +574,12 @@ def test_coco_class_names(tmp_path: Path, name: float | str, label: str) -> None
     assert dataset.classes == (label,)
 
 
+@pytest.mark.parametrize("above", ["none", "", None])
 @pytest.mark.parametrize("group", ["tableware", "cup"])
-def test_coco_roboflows_group_is_no_class(tmp_path: Path, group: str) -> None:
+def test_coco_roboflows_group_is_no_class(tmp_path: Path, group: str, above: str | None) -> None:
     root = coco(tmp_path, categories={"supercategory": group})
     document = json.loads((root / "instances.json").read_text())
-    document["categories"].insert(0, {"id": 0, "name": group, "supercategory": "none"})
+    document["categories"].insert(0, {"id": 0, "name": group, "supercategory": above})
     put(root, {"instances.json": json.dumps(document)})
     dataset, _, notes = read_coco(root)
     assert (dataset.classes, dataset.category_ids) == (("cup",), (1,))
