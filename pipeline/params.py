@@ -245,9 +245,11 @@ def _explain(files: Mapping[str, str], own: str, problem: Any, model: type[BaseM
     name = ".".join(location)
     source = files.get(location[0], own) if location else own
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
-        hint = nearest(location[-1], known) or f"; known there: {', '.join(sorted(known))}"
-        return f"{source}: unknown parameter {name!r}{hint}"
+        key = str(problem["loc"][-1])
+        above = location[:-1] if key.strip() else location  # a key of blanks is none of them
+        known = _keys_at(model, above)
+        hint = nearest(key, known) or f"; known there: {', '.join(sorted(known))}"
+        return f"{source}: unknown parameter {'.'.join([*above, key])!r}{hint}"
     if problem["type"] == "value_error":  # of a whole group: its message names the parameters
         return f"{source}: {name}: {problem['ctx']['error']}"
     message = (problem["msg"][0].lower() + problem["msg"][1:]).replace("valid tuple", "list").replace("tuple", "list")

@@ -25,6 +25,8 @@ def test_defaults_are_complete() -> None:
     ("document", "expected"),
     [
         ({"svn": {}}, "unknown parameter 'svn' (did you mean 'svm'?)"),
+        ({"": {}}, "unknown parameter ''; known there: "),
+        ({"svm": {" ": 1}}, "unknown parameter 'svm. '; known there: C, "),
         ({"svm": {"c_value": 1, "laier": "fc7"}}, "unknown parameter 'svm.laier' (did you mean 'layer'?)"),
         ({"execution": {"workers": -1}}, "execution.workers = -1"),
         ({"execution": {"backend": "dsk"}}, "execution.backend = 'dsk'"),
