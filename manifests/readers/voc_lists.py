@@ -1,4 +1,4 @@
-"""VOC's lists of images, ImageSets/Main/*.txt: one per split, or one per class and split; and where else they lie."""
+"""VOC's lists of images, ImageSets/Main/*.txt: one per split, or one per class and split."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
