@@ -17,7 +17,7 @@ from manifests.values import read_flag, read_integer
 
 from .build import build_dataset
 from .coco_layout import (
-    Source,
+    CocoSource,
     common_parent,
     find_sources,
     image_folder,
@@ -107,7 +107,7 @@ def _pictures(folders: Sequence[Path], first_id: int) -> list[_Content]:
     return out
 
 
-def _content(source: Source, options: ReadOptions, findings: Findings) -> _Content | None:
+def _content(source: CocoSource, options: ReadOptions, findings: Findings) -> _Content | None:
     name = source.path.name
     try:
         raw = parse_json(read_bytes(source.path, name), name)
@@ -204,8 +204,8 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
 
 
 def _without_groups(
-    readable: Sequence[tuple[Source, _Content]], options: ReadOptions, findings: Findings
-) -> list[tuple[Source, _Content]]:
+    readable: Sequence[tuple[CocoSource, _Content]], options: ReadOptions, findings: Findings
+) -> list[tuple[CocoSource, _Content]]:
     """Leave out groups among the categories, but those that have an object and those that ``options.classes`` means."""
     used = set[int | None]().union(*(content.used for _, content in readable))
     others = {name for _, content in readable for i, name in content.categories.items() if i not in content.groups}
@@ -271,7 +271,7 @@ def _with_outside(listing: Listing, top: Path, root: Path, folders: Sequence[Pat
 
 
 def _note_unnamed(
-    listing: Listing, named: set[str], top: Path, root: Path, sources: Sequence[Source], findings: Findings
+    listing: Listing, named: set[str], top: Path, root: Path, sources: Sequence[CocoSource], findings: Findings
 ) -> None:
     """Count the pictures that no JSON names by their folders, and say which of these could be a split without."""
     rest = [name for name in listing.pictures if name not in named and name not in findings.told]
@@ -290,7 +290,7 @@ def _note_unnamed(
 
 
 def _found_images(
-    source: Source,
+    source: CocoSource,
     content: _Content,
     files: Mapping[str, str],
     prefix: str,

@@ -31,7 +31,7 @@ _PROBED = 20  # images looked for when guessing the image folder
 
 
 @dataclass(frozen=True)
-class Source:
+class CocoSource:
     """One JSON file, or the folder of a split without any; ``split`` is None where it does not stand for one."""
 
     path: Path
@@ -44,10 +44,10 @@ class Source:
         return self.split or split_name(self.folder_name)
 
 
-def find_sources(path: Path, options: ReadOptions) -> list[Source]:
+def find_sources(path: Path, options: ReadOptions) -> list[CocoSource]:
     """The JSON files with objects, then those that list the images of splits without, then folders of such splits."""
     if path.is_file():
-        return [Source(path.resolve(), folder_name(path), None)]
+        return [CocoSource(path.resolve(), folder_name(path), None)]
     root = path.resolve()
     names = list(_json_files(root))
     sources = _instances(path, names)
@@ -58,7 +58,7 @@ def find_sources(path: Path, options: ReadOptions) -> list[Source]:
         files = [file for file in listed if split_name(folder_name(file)) == split]
         for place in files or _split_folders(root, split)[:1]:
             name = folder_name(place) if files else split
-            sources.append(Source(resolve_inside(root, place.relative_to(root).as_posix()), name, split))
+            sources.append(CocoSource(resolve_inside(root, place.relative_to(root).as_posix()), name, split))
     sources.sort(key=lambda source: source.path.is_dir())
     if len(sources) > 1:
         sources = [replace(one, split=one.split_name) for one in sources]
@@ -98,15 +98,15 @@ def _split_folders(root: Path, split: str) -> list[Path]:
     ]
 
 
-def _instances(path: Path, names: Sequence[str]) -> list[Source]:
+def _instances(path: Path, names: Sequence[str]) -> list[CocoSource]:
     root = path.resolve()
     for form in _FORMS:
         found = [name for name in names if form.fullmatch(name.lower())]
         files = [resolve_inside(root, name) for name in found if not lists_images_only(root / name)]
         if len(files) == 1:
-            return [Source(files[0], folder_name(files[0]), None)]
+            return [CocoSource(files[0], folder_name(files[0]), None)]
         if files and form is not _ANY:
-            return [Source(file, folder_name(file), split_name(folder_name(file))) for file in files]
+            return [CocoSource(file, folder_name(file), split_name(folder_name(file))) for file in files]
         if files:
             shown = ", ".join(file.name for file in files[:6])
             raise DatasetError(f"{path}: holds several JSON files; give the path of one: {shown}")
@@ -135,7 +135,7 @@ def split_name(folder: str | None) -> str:
     return "val" if plain == "valid" else plain
 
 
-def image_folder(source: Source, written: Sequence[object], options: ReadOptions) -> Path:
+def image_folder(source: CocoSource, written: Sequence[object], options: ReadOptions) -> Path:
     """The folder that holds the images of one JSON file: the given one, or the best of the usual places.
 
     ``written`` are their file names.
@@ -218,7 +218,7 @@ def list_outside(top: Path, folders: Collection[Path]) -> Listing:
     )
 
 
-def unannotated_split(folder: str, sources: Sequence[Source]) -> str | None:
+def unannotated_split(folder: str, sources: Sequence[CocoSource]) -> str | None:
     """The split that ``--unannotated`` would take a folder without a JSON as; None where it is none, or must have one.
 
     ``folder`` is relative to the dataset's. Only beside splits: the images of one JSON without are drawn into some.

@@ -133,7 +133,7 @@ def _list_places(bases: Iterable[Path], *, sure: bool = True) -> tuple[ListPlace
         image_sets = _folder(base, "ImageSets")
         tops.append(ListPlace(base, "", "top"))
         if sure:
-            aside = [p for p in _folders(base) if p != image_sets and p.resolve() not in folders]
+            aside = [p for p in _folders(base) if p != image_sets and p not in folders and not p.is_symlink()]
             others += [ListPlace(p, f"{p.name}/", "other") for p in aside]
         if image_sets is not None:
             own = _folder(image_sets, "Main")

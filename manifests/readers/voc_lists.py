@@ -1,4 +1,4 @@
-"""VOC's lists of images, ImageSets/Main/*.txt: one per split, or one per class and split; and where else they lie."""
+"""VOC's lists of images, ImageSets/Main/*.txt: one per split, or one per class and split."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ class ListPlace:
 
 
 @dataclass(frozen=True)
-class Lists:
+class SplitLists:
     """The image ids of every split, in the lists' order, and what stands before the lists' names in messages."""
 
     splits: dict[str, list[str]]
@@ -66,13 +66,13 @@ class _Line:
     flagged: bool = False
 
 
-def read_lists(places: Sequence[ListPlace], find: Find, findings: Findings, *, folders: bool = False) -> Lists:
+def read_lists(places: Sequence[ListPlace], find: Find, findings: Findings, *, folders: bool = False) -> SplitLists:
     """Read the lists of the first place that has any; those of the others are noted.
 
     At VOC's own place every text file is a list. Elsewhere a list is read that has the name of a split and whose lines
     name images, most of them. ``folders``: the pictures' folders are splits, which lists at the top do not change.
     """
-    lists: Lists | None = None
+    lists: SplitLists | None = None
     unread: list[str] = []
     for place in places:
         if place.kind == "task" and lists is not None:
@@ -84,11 +84,11 @@ def read_lists(places: Sequence[ListPlace], find: Find, findings: Findings, *, f
         if plain:
             if place.kind != "main":
                 findings.note(f"the splits are those of {_shown(f'{place.shown}{name}' for name in plain)}")
-            lists = Lists(_read_place(place, plain, find, findings), place.shown)
+            lists = SplitLists(_read_place(place, plain, find, findings), place.shown)
     if unread:
         more = f": {_shown(unread)}" if len(unread) > 1 else ""
         findings.note(f"{unread[0]}: is not read ({len(unread)} such lists{more}); VOC's lists are in ImageSets/Main")
-    return lists or Lists({})
+    return lists or SplitLists({})
 
 
 def _shown(names: Iterable[str]) -> str:
