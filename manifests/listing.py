@@ -3,12 +3,13 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from .names import same_name
 
 # Folders that systems and archivers make beside the user's own.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
@@ -98,6 +99,43 @@ def list_pictures(folder: Path) -> Listing:
                 names += [(here / name / file).as_posix() for file in _pictures_below(Path(top) / name)]
         folders[:] = visible
     return sort_names(names, links, closed)
+
+
+def inner_folder(folder: Path, name: str) -> Path | None:
+    """Return the folder of a name in another one: of the very name, or the only one of another case or Unicode form.
+
+    None where there is none, or the outer one cannot be listed.
+    """
+    try:
+        found = [p for p in folder.iterdir() if same_name(p.name) == same_name(name) and p.is_dir()]
+    except OSError:
+        return None
+    exact = [p for p in found if p.name == name]
+    return (exact or found)[0] if exact or len(found) == 1 else None
+
+
+def list_outside(top: Path, folders: Collection[Path]) -> Listing:
+    """List what lies below ``top`` in none of the image folders, relative to ``top``."""
+    if any(top.is_relative_to(folder) for folder in folders):
+        return Listing((), (), (), ())
+    inside = tuple(f"{folder.relative_to(top).as_posix()}/" for folder in folders if folder.is_relative_to(top))
+    whole = list_pictures(top)
+
+    def outside(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if not f"{name}/".startswith(inside))
+
+    def leads_to_images(link: str) -> bool:
+        target = (top / link).resolve()
+        return any(folder.is_relative_to(target) or target.is_relative_to(folder) for folder in folders)
+
+    return Listing(
+        pictures=outside(whole.pictures),
+        unread=outside(whole.unread),
+        others=outside(whole.others),
+        hidden=outside(whole.hidden),
+        links=tuple(link for link in outside(whole.links) if not leads_to_images(link)),
+        closed=tuple((name, why) for name, why in whole.closed if outside((name,))),
+    )
 
 
 def sort_names(names: Iterable[str], links: Iterable[str] = (), closed: Iterable[tuple[str, str]] = ()) -> Listing:

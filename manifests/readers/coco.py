@@ -10,7 +10,7 @@ from typing import Any
 from cache.errors import DatasetError
 from manifests.dataset import Dataset
 from manifests.files import exists, read_bytes, why_unsafe
-from manifests.listing import Listing, list_pictures
+from manifests.listing import Listing, list_outside, list_pictures
 from manifests.names import match_names, plain_name, shown_names
 from manifests.text import parse_json
 from manifests.values import read_flag, read_integer
@@ -21,7 +21,6 @@ from .coco_layout import (
     common_parent,
     find_sources,
     image_folder,
-    list_outside,
     lists_images_only,
     unannotated_split,
 )

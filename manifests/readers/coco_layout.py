@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import DatasetError
 from manifests.files import exists, resolve_inside, why_unsafe
-from manifests.listing import Listing, is_hidden, list_pictures
-from manifests.names import match_names, plain_name, same_name
+from manifests.listing import inner_folder, is_hidden
+from manifests.names import match_names, plain_name
 
 from .options import SPLIT_NAMES, TRAIN_NAMES, ReadOptions
 
@@ -174,10 +174,7 @@ def image_folder(source: CocoSource, written: Sequence[object], options: ReadOpt
 
 def _inner(top: Path, name: str) -> Path:
     """The folder of that name in ``top``, or the one whose name differs in case or Unicode form only."""
-    if exists(top / name):
-        return top / name
-    similar = [entry for entry, is_folder in _entries(top) if is_folder and same_name(entry) == same_name(name)]
-    return top / (similar[0] if len(similar) == 1 else name)
+    return inner_folder(top, name) or top / name
 
 
 def _visible(folder: Path) -> set[str]:
@@ -192,30 +189,6 @@ def common_parent(folders: Sequence[Path]) -> Path:
     while not all(folder.is_relative_to(root) for folder in folders):
         root = root.parent
     return root
-
-
-def list_outside(top: Path, folders: Collection[Path]) -> Listing:
-    """List what lies below ``top`` in none of the image folders, relative to ``top``."""
-    if any(top.is_relative_to(folder) for folder in folders):
-        return Listing((), (), (), ())
-    inside = tuple(f"{folder.relative_to(top).as_posix()}/" for folder in folders if folder.is_relative_to(top))
-    whole = list_pictures(top)
-
-    def outside(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for name in names if not f"{name}/".startswith(inside))
-
-    def leads_to_images(link: str) -> bool:
-        target = (top / link).resolve()
-        return any(folder.is_relative_to(target) or target.is_relative_to(folder) for folder in folders)
-
-    return Listing(
-        pictures=outside(whole.pictures),
-        unread=outside(whole.unread),
-        others=outside(whole.others),
-        hidden=outside(whole.hidden),
-        links=tuple(link for link in outside(whole.links) if not leads_to_images(link)),
-        closed=tuple((name, why) for name, why in whole.closed if outside((name,))),
-    )
 
 
 def unannotated_split(folder: str, sources: Sequence[CocoSource]) -> str | None:

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from cache.errors import DatasetError
-from manifests.listing import Listing, is_hidden, list_pictures
-from manifests.names import match_names, same_name
+from manifests.listing import Listing, inner_folder, is_hidden, list_outside, list_pictures
+from manifests.names import match_names
 
 from .findings import Findings
 from .options import SPLIT_NAMES, ReadOptions
@@ -93,14 +93,14 @@ def find_voc_folder(path: Path) -> Path:
 
 
 def _devkits(path: Path) -> list[Path]:
-    tops = [path, *(top for top in [_folder(path, "VOCdevkit")] if top is not None)]
+    tops = [path, *(top for top in [inner_folder(path, "VOCdevkit")] if top is not None)]
     years = [p for top in tops for p in _folders(top) if re.match(r"voc[0-9]", p.name, re.IGNORECASE)]
     return [p for p in (path, *years) if _standard_folders(p) is not None]
 
 
 def _standard_folders(folder: Path) -> tuple[Path, Path] | None:
     """JPEGImages/ and Annotations/ of a devkit, in whatever case; None where it lacks one."""
-    images, annotations = _folder(folder, "JPEGImages"), _folder(folder, "Annotations")
+    images, annotations = inner_folder(folder, "JPEGImages"), inner_folder(folder, "Annotations")
     return None if images is None or annotations is None else (images, annotations)
 
 
@@ -110,13 +110,6 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if not is_hidden(p.name) and p.is_dir())
     except OSError:
         return []
-
-
-def _folder(folder: Path, name: str) -> Path | None:
-    """The folder of a name in another one: of the very name, or else the only one that differs in its case."""
-    found = [p for p in _folders(folder) if same_name(p.name) == same_name(name)]
-    exact = [p for p in found if p.name == name]
-    return (exact or found)[0] if exact or len(found) == 1 else None
 
 
 def _list_places(bases: Iterable[Path], *, sure: bool = True) -> tuple[ListPlace, ...]:
@@ -130,13 +123,13 @@ def _list_places(bases: Iterable[Path], *, sure: bool = True) -> tuple[ListPlace
     others: list[ListPlace] = []
     folders = dict.fromkeys(base.resolve() for base in bases)
     for base in folders:
-        image_sets = _folder(base, "ImageSets")
+        image_sets = inner_folder(base, "ImageSets")
         tops.append(ListPlace(base, "", "top"))
         if sure:
             aside = [p for p in _folders(base) if p != image_sets and p not in folders and not p.is_symlink()]
             others += [ListPlace(p, f"{p.name}/", "other") for p in aside]
         if image_sets is not None:
-            own = _folder(image_sets, "Main")
+            own = inner_folder(image_sets, "Main")
             sets.append(ListPlace(image_sets, f"{image_sets.name}/", "sets"))
             tasks = [p for p in _folders(image_sets) if p != own]
             others += [ListPlace(p, f"{image_sets.name}/{p.name}/", "task") for p in tasks]
@@ -150,13 +143,9 @@ def _note_outside(path: Path, root: Path, findings: Findings) -> None:
     place, path, root = root.name, path.resolve(), root.resolve()
     if path.is_relative_to(root):
         return
-    listing = list_pictures(path)
-    inside = root.relative_to(path).parts if root.is_relative_to(path) else None
-    outside = []
-    for name in sorted((*listing.pictures, *listing.unread)):
-        folders = PurePosixPath(name).parts[:-1]
-        if _MASKS.isdisjoint(map(str.lower, folders)) and (inside is None or folders[: len(inside)] != inside):
-            outside.append(name)
+    listing = list_outside(path, [root])
+    names = sorted((*listing.pictures, *listing.unread))
+    outside = [name for name in names if _MASKS.isdisjoint(name.lower().split("/")[:-1])]
     if outside:
         pictures = "1 picture is" if len(outside) == 1 else f"{len(outside)} pictures are"
         findings.note(f"{pictures} outside {place}/ and left out (such as {outside[0]}); move there what is wanted")

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from cache.errors import DatasetError
 from manifests.files import read_bytes, read_inside, resolve_inside
-from manifests.listing import Listing, is_hidden, list_pictures
-from manifests.names import NameIndex, plain_name, same_name
+from manifests.listing import Listing, inner_folder, is_hidden, list_pictures
+from manifests.names import NameIndex, plain_name
 from manifests.text import decode_text, parse_yaml, text_lines
 from manifests.values import read_integer
 
@@ -50,7 +50,7 @@ def _description(folder: Path) -> Path | None:
         raise DatasetError(f"{folder}: there is no such folder; correct the path")
     visible = sorted(p for p in folder.iterdir() if not is_hidden(p.name))
     for suffixes in ((".yaml", ".yml"), (".data",)):
-        if suffixes == (".data",) and _folder_called("images", folder) is not None:
+        if suffixes == (".data",) and inner_folder(folder, "images") is not None:
             continue  # a file of another program's
         files = [file for file in visible if file.suffix.lower() in suffixes and file.is_file()]
         named = [file for file in files if file.stem.lower() in ("data", "dataset", "obj")]
@@ -137,9 +137,9 @@ def class_names(names: object, where: str, count: object = None) -> list[str]:
 def _read_classes(root: Path, options: ReadOptions) -> list[str]:
     files = {p.name.lower(): p.name for p in sorted(root.iterdir()) if p.is_file() and not is_hidden(p.name)}
     names = sorted(name for lower, name in files.items() if lower.endswith(".names"))
-    labels = _folder_called("labels", root)
-    inside = sorted(p.name for p in (root / labels).iterdir() if p.is_file()) if labels else []
-    inner = [f"{labels}/{name}" for name in inside if name.lower() == "classes.txt"]
+    labels = inner_folder(root, "labels")
+    inside = sorted(p for p in labels.iterdir() if p.is_file()) if labels else []
+    inner = [p.relative_to(root).as_posix() for p in inside if p.name.lower() == "classes.txt"]
     for file in (files.get("classes.txt"), *inner, files.get("obj.names"), names[0] if len(names) == 1 else None):
         if file is not None:
             return class_names(_names_file(root, file), PurePosixPath(file).name)
@@ -167,16 +167,16 @@ def _names_file(root: Path, file: str) -> list[str]:
 def _plain_places(root: Path, listing: Listing, findings: Findings) -> dict[str, list[str]]:
     """Places by split where nothing describes them: images/, folders of splits, lists, or the folder itself."""
     lists = [name for name in listing.others if name.lower() in _LISTS]
-    images = _folder_called("images", root)
+    images = inner_folder(root, "images")
     if images is not None:
         for name in lists:
-            findings.note(f"{name}: is not read, as there is an {images}/; a data.yaml can name it")
-        return _below_images(root, images, listing, findings)
+            findings.note(f"{name}: is not read, as there is an {images.name}/; a data.yaml can name it")
+        return _below_images(root, images.name, listing, findings)
     top = sorted({PurePosixPath(name).parts[0] for name in listing.pictures if "/" in name})
     splits = [name for name in top if name.lower() in SPLIT_NAMES]
-    with_images = {name: inner for name in splits if (inner := _folder_called("images", root / name)) is not None}
+    with_images = {name: inner for name in splits if (inner := inner_folder(root / name, "images")) is not None}
     if with_images:
-        return {name: [f"{name}/{inner}"] for name, inner in with_images.items()}
+        return {name: [f"{name}/{inner.name}"] for name, inner in with_images.items()}
     if lists:
         return {_LISTS[name.lower()]: [name] for name in lists}
     if splits:
@@ -184,12 +184,6 @@ def _plain_places(root: Path, listing: Listing, findings: Findings) -> dict[str,
     if any("/" not in name for name in listing.pictures):
         return {"": ["."]}
     raise DatasetError(f"{root}: has no data.yaml and no images/; give the folder that holds them")
-
-
-def _folder_called(name: str, root: Path) -> str | None:
-    """The folder of the layout's name ``name`` in ``root``, by its own name, which may be in another case."""
-    folders = (p.name for p in root.iterdir() if same_name(p.name) == name and p.is_dir())
-    return NameIndex(folders, folders=False).find(name)
 
 
 def _below_images(root: Path, images: str, listing: Listing, findings: Findings) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from .task import CAFFE_SIDE_PX, Choices, Task
 _CONTEXT_PX = 16  # the paper's, of CAFFE_SIDE_PX
 _ILSVRC_WIDTH_PX = 500
 _NARROW_PX = 300  # ours: below it selective search finds a third of what it finds at 500 px (docs/own-data.md)
-_REGIONS = 2000  # of an image, about
+_REGIONS = 2000  # of an image; there may be more, where nothing caps them
 # Windows of a mini-batch, positive and background: the paper's, and what the authors' code has for O-Net.
 _WINDOWS, _WINDOWS_OF_O_NET = (32, 96), (6, 18)
 
@@ -214,8 +214,8 @@ def _memory(choices: Choices, task: Task) -> None:
     numbers = sum(task.network.feature_dim(layer) for layer in task.layers)
     disk = 2 * _REGIONS * numbers * len(task.dataset.images)
     choices.say(
-        f"memory: at most {limit} MB for SVMs and boxes each, {cache} MB of images while fine-tuning; disk: up to "
-        f"{format_bytes(disk)} of features before compression, for {_REGIONS} regions an image"
+        f"memory: at most {limit} MB for SVMs and boxes each, {cache} MB of images while fine-tuning; disk: "
+        f"{format_bytes(disk)} of features before compression for every {_REGIONS:,} regions an image"
     )
 
 

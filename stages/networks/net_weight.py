@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cache.errors import StageError
-from manifests.files import lfs_pointer
 
 from .network import build
+from .weights import require_weights_file
 
 NET_WEIGHT: Mapping[str, str] = {"net_weight_0": "overfeat_fast", "net_weight_1": "overfeat_accurate"}
 N_OUTPUTS = 1000
@@ -53,12 +53,8 @@ def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
 
 def _check_length(path: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ``StageError``, saying what there is, where a file has not the length that these tensors need."""
-    if not path.is_file():
-        raise StageError(f"{path}: no such weights file; check network.weights")
     try:
-        with path.open("rb") as file:
-            if pointer := lfs_pointer(file.read(64)):
-                raise StageError(f"{path}: {pointer}")
+        require_weights_file(path)
         size = path.stat().st_size
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error}); check network.weights") from error

@@ -137,6 +137,15 @@ def weights_digest(network: Network, layers: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def require_weights_file(path: Path) -> None:
+    """Raise ``StageError`` where there is no file, or only git's pointer to one; OSError where it is closed."""
+    if not path.is_file():
+        raise StageError(f"{path}: no such weights file; check network.weights, or run the stage that writes it")
+    with path.open("rb") as file:
+        if pointer := lfs_pointer(file.read(64)):
+            raise StageError(f"{path}: {pointer}")
+
+
 def open_weights(path: Path, *, header_only: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a safetensors file, and its metadata; StageError where it is none.
 
@@ -144,12 +153,8 @@ def open_weights(path: Path, *, header_only: bool = False) -> tuple[dict[str, Te
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise StageError(f"{path}: no such weights file; check network.weights, or run the stage that writes it")
     try:
-        with path.open("rb") as file:
-            if pointer := lfs_pointer(file.read(64)):
-                raise StageError(f"{path}: {pointer}")
+        require_weights_file(path)
         with safe_open(path, "pt") as file:
             read = (lambda name: _described(file.get_slice(name))) if header_only else file.get_tensor
             return {k: read(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118

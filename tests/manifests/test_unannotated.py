@@ -61,7 +61,7 @@ def coco(root: Path, annotated: Sequence[bool]) -> Path:
 
 
 def coco_folders(root: Path, annotated: Sequence[bool]) -> Path:
-    """As Roboflow lays them out; where nothing is annotated there is just a folder of pictures."""
+    """Write a COCO dataset as Roboflow lays it out; where nothing is annotated there is just a folder of pictures."""
     put(root, {"train/a.jpg": PICTURES[0]} | {f"test/{n}.jpg": PICTURES[1] for n in names(annotated)})
     put(root, {"train/_annotations.coco.json": json.dumps(document([(5, "a.jpg")], [True]))})
     if any(annotated):

@@ -451,7 +451,7 @@ def test_a_detector_whose_proposals_are_taken_stays(rcnn: Run, project: Path, pr
 
 
 def test_lists_in_a_folder_are_the_projects_too(project: Path) -> None:
-    """Of dense views each scale has a list; gc, push and verify start from these."""
+    """Dense views have a list for each scale; gc, push and verify start from these."""
     folder = project / "artifacts/classify/dense"
     assert stage_artifacts(project) == []
     folder.mkdir(parents=True)

@@ -40,7 +40,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def left(project: Path) -> list[Path]:
-    """As a killed run leaves them: a half-written file and folder of two stages, and files that were to be renamed."""
+    """Leave what a killed run does: a half-written file and folder of two stages, and files to be renamed."""
     own = f"{_fs._machine()}-999999999-0123456789abcdef01234567"  # no process has that number
     files = [
         project / "artifacts/svm/.partial/svm/model.h5",

@@ -19,7 +19,7 @@ def detector(project: Path) -> Detector:
 
 
 def shown(project: Path) -> list[dict[str, float]]:
-    """With box regression and without."""
+    """Return what is shown with box regression, and without."""
     return [dict(detector(project).shown_from(box_regression=with_bbox)) for with_bbox in (True, False)]
 
 

@@ -113,7 +113,7 @@ class World(StageContext):
         self.save_weights(self.outputs)
 
     def save_weights(self, outputs: Sequence[str] | None) -> None:
-        """As if trained for ``outputs``; None: a file that does not name them."""
+        """Save weights as if trained for ``outputs``; None: a file that does not name them."""
         save_weights(self.place("weights"), self.network, class_names_meta(outputs))
 
     def report(self) -> dict[str, Any]:
