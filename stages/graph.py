@@ -27,6 +27,18 @@ from .finetune.settings import FinetuneSettings
 from .finetune.settings import check as check_finetune
 from .manifest.settings import ManifestSettings
 from .networks.settings import ArithmeticSettings, NetworkSettings
+from .overfeat.settings import (
+    DenseMapsSettings,
+    DenseMirror,
+    FinetuneDenseSettings,
+    HeldOutSettings,
+    LocalisationSettings,
+    MergeSettings,
+    RegressMirror,
+    RegressSettings,
+    SlideSettings,
+    TopSettings,
+)
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
 from .report.settings import ReportSettings
@@ -229,6 +241,73 @@ ROI_DETECT = Stage(
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"maps"}),
 )
+DENSE_MAPS = Stage(
+    name="dense_maps",
+    version=1,
+    run="stages.overfeat.dense_maps_stage:run",
+    settings={"maps": DenseMapsSettings},
+    reads={"finetune_dense": DenseMirror, "regress": RegressMirror, "network": ArithmeticSettings},
+    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
+    outputs={"manifest": "${node}/manifest.json"},
+)
+
+
+def _dense_training(name: str, settings: Mapping[str, type[Settings]], reads: Mapping[str, type[Settings]]) -> Stage:
+    """Declare a training on windows of stored maps, behind the convolutions that made them."""
+    return Stage(
+        name=name,
+        version=1,
+        run=f"stages.overfeat.{name}_stage:run",
+        settings=settings,
+        reads=reads,
+        seeded=True,
+        inputs={"manifest": _MANIFEST, "weights": _weights("pretrain"), "maps": _list("maps")},
+        outputs={
+            "weights": "${node}/weights.safetensors",
+            "curve": "${node}/curve.csv",
+            "trained": "${node}/trained.json",
+        },
+        trained=("weights", "curve"),
+        on_device=True,
+        plots=("curve",),
+    )
+
+
+FINETUNE_DENSE = _dense_training("finetune_dense", {"finetune_dense": FinetuneDenseSettings}, {})
+REGRESS = _dense_training("regress", {"regress": RegressSettings}, {"finetune_dense": HeldOutSettings})
+SLIDE = Stage(
+    name="slide",
+    version=1,
+    run="stages.overfeat.slide_stage:run",
+    settings={"slide": SlideSettings},
+    reads={"finetune_dense": HeldOutSettings, "merge": TopSettings, "network": ArithmeticSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "maps": _list("maps"),
+        "weights": _weights("finetune_dense"),
+        "regressor": _weights("regress"),
+    },
+    outputs={"manifest": "${node}/manifest.json"},
+)
+MERGE = Stage(
+    name="merge",
+    version=1,
+    run="stages.overfeat.merge_stage:run",
+    settings={"merge": MergeSettings},
+    inputs={"manifest": _MANIFEST, "slide": _list("slide")},
+    outputs={"manifest": "${node}/manifest.json"},
+)
+LOCALISATION = Stage(
+    name="localisation",
+    version=1,
+    run="stages.overfeat.localisation_stage:run",
+    settings={"localisation": LocalisationSettings},
+    reads={"merge": MergeSettings},
+    inputs={"manifest": _MANIFEST, "slide": _list("slide"), "merge": _list("merge")},
+    outputs={"report": "${reports}/localisation.json"},
+    metrics=("report",),
+)
 COMBINE = Stage(
     name="combine",
     version=2,
@@ -260,6 +339,7 @@ EVALUATE = Stage(
 )
 # Nodes that train a network that is shared; the report shows their curves in this order.
 _SHARED_TRAININGS = ("rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
+_DENSE_TRAININGS = ("finetune_dense", "regress")  # and of OverFeat's
 REPORT = Stage(
     name="report",
     version=1,
@@ -276,7 +356,10 @@ REPORT = Stage(
         "pretrain": "${artifacts}/pretrain/curve.csv",
         "finetune": "${artifacts}/finetune/curve.csv",
         "mining": "${artifacts}/svm/mining.csv",
-        **{node: f"${{artifacts}}/{node}/curve.csv" for node in _SHARED_TRAININGS},
+        **{node: f"${{artifacts}}/{node}/curve.csv" for node in (*_SHARED_TRAININGS, *_DENSE_TRAININGS)},
+        "slide": _list("slide"),
+        "merge": _list("merge"),
+        "localisation": "${reports}/localisation.json",
         "scores": "${reports}/scores.json",
         "pr": "${reports}/plots/pr.csv",
         "recall_iou": "${reports}/plots/recall_iou.csv",
@@ -285,7 +368,10 @@ REPORT = Stage(
         "operating_points": "${reports}/operating_points.json",
     },
     outputs={"html": "${reports}/index.html"},
-    optional=frozenset({"features", "svm", "bbox", "pretrain", "finetune", "mining", *_SHARED_TRAININGS}),
+    optional=frozenset(
+        {"features", "svm", "bbox", "pretrain", "finetune", "mining", *_SHARED_TRAININGS, *_DENSE_TRAININGS}
+        | {"slide", "merge", "localisation"}
+    ),
 )
 CLASSIFY = Stage(
     name="classify",
@@ -380,9 +466,10 @@ COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
 _SHARED_CURVES = frozenset(_SHARED_TRAININGS)
 _MODELS = frozenset({"features", "svm", "bbox"})
+_DENSE = frozenset({*_DENSE_TRAININGS, "slide", "merge", "localisation"})
 _BY_REGION = (
     *map(place, (PRETRAIN, FINETUNE, FEATURES, SVM, BBOX, DETECT, COMBINE, EVALUATE)),
-    place(REPORT, lacks=_SHARED_CURVES),
+    place(REPORT, lacks=_SHARED_CURVES | _DENSE),
 )
 _JOINED = (place(COMBINE, lacks=COMBINE.optional), place(EVALUATE), place(REPORT, lacks=REPORT.optional))
 
@@ -390,7 +477,7 @@ _JOINED = (place(COMBINE, lacks=COMBINE.optional), place(EVALUATE), place(REPORT
 def _scored(proposals: str, *trained: str, regions: str = "") -> tuple[Place, ...]:
     """Place what follows ``roi_detect``: whose ``proposals`` recall is measured of (``regions``: the parameter that
     says so), whose curves are shown."""
-    lacks = _MODELS | (_REGION_CURVES | _SHARED_CURVES) - {"pretrain", *trained}
+    lacks = _MODELS | _DENSE | (_REGION_CURVES | _SHARED_CURVES) - {"pretrain", *trained}
     return (
         place(COMBINE, detect=_list("roi_detect")),
         place(EVALUATE, proposals=proposals, regions=regions),
@@ -423,6 +510,14 @@ _JOINT = (
     place(PROPOSE, lacks=_NO_MAPS),
     place(ROI_DETECT, lacks=_NO_MAPS, proposals=_list("propose"), weights=_weights("joint")),
     *_scored(_list("propose"), "joint"),
+)
+_OVERFEAT = (
+    place(PRETRAIN),
+    place(DENSE_MAPS, "maps"),
+    *map(place, (FINETUNE_DENSE, REGRESS, SLIDE, MERGE, LOCALISATION)),
+    place(COMBINE, detect=_list("merge")),
+    place(EVALUATE, proposals=_list("slide")),
+    place(REPORT, lacks=_MODELS | _SHARED_CURVES | _REGION_CURVES - {"pretrain"}, proposals=_list("slide")),
 )
 _KINDS = (
     Kind(
@@ -460,6 +555,13 @@ _KINDS = (
         _JOINT,
         detections="roi_detect",
         test_nodes=("propose", "roi_detect"),
+    ),
+    Kind(
+        "overfeat",
+        "OverFeat: a classifier and a box regressor at every window of an image at several scales, boxes merged",
+        _OVERFEAT,
+        detections="merge",
+        test_nodes=("maps", "slide", "merge"),
     ),
     Kind(
         "combined",

@@ -12,7 +12,7 @@ from cache import Artifact, StoreError, StoreVersionError
 from cache.errors import StageError
 
 IMPORTED = "imported"  # the objects of detections that another program made: no stage computes them
-DETECTING = ("detect", "roi_detect")  # the stages that make detections, by kind of detector
+DETECTING = ("detect", "roi_detect", "merge")  # the stages that make detections, by kind of detector
 OTHER = "other"  # scores of another program, on a scale of its own
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # What the summary must hold for the comparison with others.

@@ -11,6 +11,7 @@ from cache import Artifact, digest_file, digest_json
 from stages.boxes.geometry import Boxes
 from stages.contract import Context, ReadImage
 from stages.fast.settings import FastSettings
+from stages.lists import of_dataset
 from stages.networks.forward import device_of
 from stages.networks.weights import class_names_meta
 from stages.proposals.reading import proposals_key
@@ -19,7 +20,7 @@ from stages.training.curve import write_curve
 from stages.training.loop import torch_generator
 
 from .fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
-from .lists import maps_of, of_dataset, trained_on
+from .lists import maps_of, trained_on
 from .network import Shared, frozen_parameters, load_regions, save_regions
 from .settings import ImageSettings
 from .training import (

@@ -8,19 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cache import Artifact, digest_file
+from cache import Artifact
 from cache.errors import StageError
+from stages.lists import of_dataset
 
 from .maps import described
 from .network import RegionNetwork
 from .settings import ImageSettings, MapsSettings
-
-
-def of_dataset(found: Artifact, manifest: Path, shown: str) -> Artifact:
-    """Return a list as it is; StageError, naming it as ``shown``, where another dataset manifest than this made it."""
-    if found.inputs.get("manifest") != digest_file(manifest):
-        raise StageError(f"{shown}: made of another dataset or of other images; run `dvc repro`, which makes it anew")
-    return found
 
 
 def maps_of(found: Artifact, made_of: Mapping[str, Any], manifest: Path, shown: str) -> Artifact:

@@ -17,11 +17,12 @@ from stages.contract import Compute, Context, ImageTask, ReadImage, image_attrs
 from stages.detections.suppression import Candidates
 from stages.detections.thresholds import stored_thresholds
 from stages.fast.settings import RoiDetectSettings
+from stages.lists import of_dataset
 from stages.networks.settings import ArithmeticSettings
 from stages.proposals.reading import proposals_key
 
 from .agreement import check_classes, check_trained, other_layer
-from .lists import maps_of, of_dataset
+from .lists import maps_of
 from .maps import AS_IT_IS, STAGE, MapPass, described
 from .network import RegionNetwork, load_regions
 from .scorer import RoiScorer, fast_digest

@@ -25,14 +25,14 @@ ABOVE = {  # what each package may import of the others
 # The rooms and single files of stages/: each imports only from floors before its own (docs/architecture.md).
 FLOORS = (
     ("settings", "stopwatch"),
-    ("contract",),
+    ("contract", "lists"),
     ("boxes", "kernels", "page"),
     ("networks", "proposals", "scoring"),
     ("features", "training", "dense"),
     ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
     ("fast",),
-    ("faster",),
+    ("faster", "overfeat"),
     ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),
     ("detector",),
