@@ -1,8 +1,7 @@
 """The part of a network that some of its inner nodes need, as a torch.fx graph."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from .caffenet import CrossChannelNorm
+from .modes import evaluating
 from .pyramid import PyramidPool
 from .zf5 import WithinChannelNorm
 
@@ -43,18 +43,6 @@ def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
         if part not in _GRAPHS:
             _GRAPHS[part] = _traced(trunk, nodes)
         return fx.GraphModule(trunk, copy.deepcopy(_GRAPHS[part])).eval()
-
-
-@contextmanager
-def evaluating(trunk: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each of its layers back into its own at the end."""
-    modes = {module: module.training for module in trunk.modules()}
-    trunk.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 def _traced(trunk: nn.Module, nodes: Sequence[str]) -> fx.Graph:

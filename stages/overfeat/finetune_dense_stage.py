@@ -16,6 +16,7 @@ from manifests import ImageRecord
 from stages.contract import Context
 from stages.dense.windows import windows_of
 from stages.networks.forward import device_of
+from stages.networks.modes import dropout
 from stages.networks.network import Network
 from stages.networks.weights import class_names, load_weights
 from stages.training.checkpoint import Checkpoint
@@ -77,16 +78,17 @@ def _teach(
     cache_bytes = settings.image_cache_mb << 20
     rows = PooledRows(windows, map_reader(ctx.store, listed, records), length, cache_bytes, context=settings.context)
     sides_of = images.batches(sides, settings.images_per_batch, loop)
-    curve = fit(
-        classifier.fc_module().to(device_of(ctx.device)),
-        settings,
-        draw=window_batches(labels, rows, sides_of, loop),
-        loss=window_terms(settings.offending_negatives, settings.precision),
-        images_of=images.names(sides_of),
-        run=loop,
-        checkpoint=checkpoint,
-        log=ctx.log,
-    )
+    with dropout(network, settings.dropout):
+        curve = fit(
+            classifier.fc_module().to(device_of(ctx.device)),
+            settings,
+            draw=window_batches(labels, rows, sides_of, loop),
+            loss=window_terms(settings.offending_negatives, settings.precision),
+            images_of=images.names(sides_of),
+            run=loop,
+            checkpoint=checkpoint,
+            log=ctx.log,
+        )
     save_classifier(ctx.output("weights"), classifier, {"stage": ctx.node.name})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, curve)
     ctx.after_commit(checkpoint.remove)

@@ -14,7 +14,7 @@ from stages.boxes.assignment import assign
 from stages.boxes.geometry import in_crowd
 from stages.finetune.windows import BACKGROUND, IGNORED
 from stages.networks.forward import in_precision
-from stages.networks.graph import evaluating
+from stages.networks.modes import evaluating
 from stages.training.images import ImageSide
 from stages.training.loop import TrainingRun, generator
 

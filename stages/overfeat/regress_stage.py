@@ -58,7 +58,7 @@ def _teach(
     scales = listed.summary["scales_px"]
     images = WindowImages(records, windows, scales, difficult=settings.difficult, mirror=settings.mirror)
     targets = EdgeTargets(images, settings)
-    _say_counts(ctx, targets, settings)
+    _say_counts(ctx, targets, len(records), settings.per_class)
     generator = torch_generator(ctx.seed, GROUP, "layers")
     outputs = EDGES * (len(classes) if settings.per_class else 1)
     layers = new_edge_layers(length, settings.units, outputs, generator)
@@ -83,11 +83,11 @@ def _teach(
     ctx.after_commit(checkpoint.remove)
 
 
-def _say_counts(ctx: Context, targets: EdgeTargets, settings: RegressSettings) -> None:
+def _say_counts(ctx: Context, targets: EdgeTargets, n_images: int, per_class: bool) -> None:
     """Tell how many windows there are; with ``per_class``, of which class there is none."""
     classes = ctx.dataset().classes
     counts = targets.counts(len(classes)).tolist()
-    ctx.log.info(f"{sum(counts)} windows that hold an object, of {len(targets.sides)} images and mirror images")
+    ctx.log.info(f"{sum(counts)} windows that hold an object, of {n_images} images")
     for name, count in zip(classes, counts, strict=True):
-        if settings.per_class and not count:
+        if per_class and not count:
             ctx.log.warning(f"class {name!r} has no window that holds an object: its boxes cannot be learned")

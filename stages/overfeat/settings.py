@@ -66,6 +66,9 @@ class FinetuneDenseSettings(SolverSettings):
         False,
         description="whether the window of the same centre one scale below is seen as well (section 5's later result)",
     )
+    dropout: bool = Field(
+        True, description="dropout as the network has it (section 3.1: 0.5); false where there is little time to learn"
+    )
     difficult: bool = Field(False, description="whether difficult objects are objects to train on (ours)")
     held_out_fraction: float = Field(
         0.1,
@@ -79,6 +82,11 @@ class FinetuneDenseSettings(SolverSettings):
         require_order("finetune_dense", self, "bg_iou", "fg_iou")
         if self.random_negatives + self.offending_negatives < 1:
             raise ValueError("finetune_dense: random_negatives and offending_negatives are both 0; set one of them")
+        if self.context and self.iterations == 0:
+            raise ValueError(
+                "finetune_dense: the window around another (context) is not looked at by a classifier as it is "
+                "(iterations: 0); set context to false"
+            )
         return self
 
 
@@ -86,7 +94,9 @@ class RegressSettings(SolverSettings):
     """Group ``regress``: the network that says where in its window an object lies (section 4.2)."""
 
     iterations: int = Field(20_000, ge=1, le=10_000_000, description="solver steps (ours)")
-    lr: float = Field(0.02, gt=0, le=10, description="learning rate at the start (ours)")
+    lr: float = Field(
+        0.005, gt=0, le=10, description="learning rate at the start (ours; 0.02 throws layers of the paper's sizes off)"
+    )
     step: RateDrops = Field(
         13_333, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
     )

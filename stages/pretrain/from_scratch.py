@@ -1,14 +1,13 @@
 """Training from scratch: a network learns to classify pictures (the paper takes Caffe's, trained on ILSVRC 2012)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from cache.errors import StageError
 from stages.contract import Log
+from stages.networks.modes import dropout
 from stages.networks.network import Network
 from stages.training.checkpoint import Checkpoint
 from stages.training.cross_entropy import LabelledBatch, classify, cross_entropy
@@ -67,7 +66,7 @@ def pretrain(
     axes = None
     if settings.colour_std > 0:
         axes = colour_axes(data, generator(run.seed, run.stage, "colour axes"))
-    with _dropout(network, settings.dropout):
+    with dropout(network, settings.dropout):
         rows = train(
             network,
             solver,
@@ -115,17 +114,3 @@ def _measure(network: Network, data: LabelledPictures, settings: PretrainSetting
     batches = prefetch(part, 0, -(-len(held_out) // settings.batch), workers)
     losses, predicted, labels = classify(network, batches, settings.precision)
     return {"val_loss": float(losses.mean()), "val_accuracy": float((predicted == labels).mean())}
-
-
-@contextmanager
-def _dropout(network: nn.Module, active: bool) -> Iterator[None]:
-    """Leave dropout as it is inside, or turn it off and back on afterwards."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Dropout)]
-    rates = [layer.p for layer in layers]
-    for layer in layers:
-        layer.p = layer.p if active else 0.0
-    try:
-        yield
-    finally:
-        for layer, rate in zip(layers, rates, strict=True):
-            layer.p = rate
