@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cache.errors import StageError
 from stages.boxes.geometry import Boxes, clip
 from stages.boxes.nms import class_nms
-from stages.detections.suppression import BoxSet, Candidates, ImageDetections, suppressed
+from stages.detections.suppression import BoxSet, Candidates, suppressed
 from stages.kernels.selection import best_rows
 
 from .merging import MergedBoxes, greedy_merge
@@ -56,33 +56,33 @@ class Entering:
 
 @dataclass(frozen=True)
 class Combined:
-    """An image's detections, and for pictures what each is made of.
+    """What an image's boxes have become, and for pictures what each is made of.
 
     Attributes:
-        candidates: a row per merged box, or per regressed one with ``merge.method: nms``: before any suppression.
-        found: ``bbox`` are those that suppression leaves, ``no_bbox`` the windows themselves.
-        counts: int64 [m], how many boxes merged into each of ``found.bbox``.
-        means: float32 [m], the mean of their scores, whose sum is the detection's.
-        member_windows: int64 [k], windows whose box is part of a detection.
-        member_boxes: int64 [k], of which of ``found.bbox`` each is part.
+        candidates: a row per merged box, or per regressed one with ``merge.method: nms``, before any suppression; its
+            ``no_bbox`` is the window of the best member.
+        bbox: those that suppression leaves.
+        counts: int64 [m], how many boxes each of ``bbox`` is made of.
+        means: float32 [m], the mean of their scores, whose sum is the score of the whole.
+        member_windows: int64 [k], windows whose box is part of one of ``bbox``, by that and then best first.
+        member_boxes: int64 [k], of which of them each is part.
     """
 
     candidates: Candidates
-    found: ImageDetections
+    bbox: BoxSet
     counts: Ints
     means: Floats
     member_windows: Ints
     member_boxes: Ints
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays of an object of stage ``merge``: those of ``detect``, and the members."""
-        members: dict[str, NDArray[Any]] = {
+    def members(self) -> dict[str, NDArray[Any]]:
+        """The arrays of an object of stage ``merge`` that no other stage's have."""
+        return {
             "merged.count": self.counts,
             "merged.mean": self.means,
             "members.windows": self.member_windows,
             "members.box": self.member_boxes,
         }
-        return {**self.found.arrays(), **self.candidates.arrays(), **members}
 
 
 def top_classes(scores: Floats, k: int | None) -> Ints:
@@ -121,10 +121,15 @@ def _edges(windows: ScoredWindows, rows: Ints, labels: Ints) -> Boxes:
     matches = (asked == labels[:, None]) | (asked == EVERY_CLASS)
     if not matches.any(axis=1).all():
         raise StageError(
-            "merge.k: asks for boxes of classes that slide did not regress; run `dvc repro`, which slides anew"
+            "merge.k: asks for boxes of classes that slide did not regress; run `dvc repro`, which makes them"
         )
     boxes: Boxes = windows.edges[rows, matches.argmax(axis=1)]
     return boxes
+
+
+def suppressed_windows(found: Entering, nms_iou: float) -> BoxSet:
+    """Suppress the windows themselves, class by class: detections without regression."""
+    return suppressed(Candidates(found.windows, found.windows, found.scores, found.labels), nms_iou).no_bbox
 
 
 def combined(found: Entering, settings: MergeSettings) -> Combined:
@@ -138,20 +143,16 @@ def combined(found: Entering, settings: MergeSettings) -> Combined:
     merged = _merged(found, settings.t) if merges else _each_alone(found)
     labels, scores = found.labels[merged.first], merged.scores.astype(np.float32)
     order = np.lexsort((-scores, labels))  # stable: of equal ones the one with the better member is first
-    labels, scores, first = labels[order], scores[order], merged.first[order]
+    labels, scores = labels[order], scores[order]
     boxes = clip(merged.boxes[order], found.width, found.height)
     nms_iou = settings.then_nms if merges else settings.nms_iou
     kept = np.arange(len(order)) if nms_iou is None else class_nms(boxes, scores, labels, nms_iou)
-    windows = Candidates(found.windows, found.windows, found.scores, found.labels)
-    counts = merged.counts[order][kept]
-    member_windows, member_boxes = _members(found, merged, order[kept])
     return Combined(
-        Candidates(boxes, found.windows[first], scores, labels),
-        ImageDetections(BoxSet(boxes[kept], scores[kept], labels[kept]), suppressed(windows, settings.nms_iou).no_bbox),
-        counts,
-        (merged.scores[order][kept] / counts).astype(np.float32),
-        member_windows,
-        member_boxes,
+        Candidates(boxes, found.windows[merged.first[order]], scores, labels),
+        BoxSet(boxes[kept], scores[kept], labels[kept]),
+        merged.counts[order[kept]],
+        (merged.scores / merged.counts).astype(np.float32)[order[kept]],
+        *_members(found, merged, order[kept]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Greedy merging against the paper's steps (d) to (g) taken one by one over all pairs, a case by hand, and what stays."""
+"""Greedy merging against the paper's steps (d) to (g), one by one over all pairs; a case by hand; what stays."""
 
 import math
 from dataclasses import dataclass
@@ -116,7 +116,8 @@ def test_a_case_by_hand() -> None:
     assert one.merged_into.tolist() == [0, 0, 1, 2] and one.first.tolist() == [0, 2, 3]
     assert len(greedy_merge(boxes, scores, float(np.nextafter(first, 0))).counts) == 4
     two = greedy_merge(boxes, scores, 2.5 / 5 + (1 - 4.5 / 19.5))  # the pair's mean lies 2.5 from the third
-    np.testing.assert_allclose(two.boxes, [[4 / 3, 0, 16 / 3, 3], [40, 40, 44, 43]])  # each member once: not 1.75, 5.75
+    wanted = np.array([[4 / 3, 0, 16 / 3, 3], [40, 40, 44, 43]])  # each member once: not 1.75 and 5.75
+    np.testing.assert_allclose(two.boxes, wanted)
     assert two.scores.tolist() == [0.875, 0.0625] and two.counts.tolist() == [3, 1]
 
 
