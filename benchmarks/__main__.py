@@ -22,6 +22,7 @@ CPU = (
     "fast",
     "rpn",
     "faster",
+    "merge",
     "svm",
     "scoring",
     "ridge",

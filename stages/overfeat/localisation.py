@@ -115,15 +115,19 @@ class LocalisationErrors:
         self.right.append(bool((iou(guesses.boxes[at], target.boxes) >= self.iou).any()))
 
     def rates(self, limit: int, n_classes: int) -> dict[str, int | float | None]:
-        """Return the error rates with one guess and with ``limit``, in percent: of the class and its box, of the class.
+        """Return how many images there are, and the error rates in percent.
 
-        None where there are no images, and with ``limit`` guesses where there are no more classes than that: all can
-        then be guessed.
+        ``top1_error`` and ``topn_error`` with one guess and with ``limit`` guesses, ``class_error`` and
+        ``class_topn_error`` by the class alone. None where there are no images, and with ``limit`` guesses where there
+        are no more classes than that, which could all be guessed.
         """
-        return {"images": len(self.places)} | {
-            f"{what}top{guesses}_error": self._rate(guesses, right) if guesses == 1 or guesses < n_classes else None
-            for what, right in (("", self.right), ("classification_", [True] * len(self.right)))
-            for guesses in (1, limit)
+        any_box, several = [True] * len(self.right), limit < n_classes
+        return {
+            "images": len(self.places),
+            "top1_error": self._rate(1, self.right),
+            "topn_error": self._rate(limit, self.right) if several else None,
+            "class_error": self._rate(1, any_box),
+            "class_topn_error": self._rate(limit, any_box) if several else None,
         }
 
     def _rate(self, guesses: int, right: Sequence[bool]) -> float | None:

@@ -80,7 +80,7 @@ class WindowScorer:
         dtype: str = "float32",
     ) -> None:
         self.windows = windows_of(classifier.network)
-        self._step = self.windows.pooling.stride if settings.stride == "coarse" else 1
+        self._coarse = settings.stride == "coarse"
         self._device, self._dtype, self._k = torch.device(device_of(device)), DTYPES[dtype], k
         self._fc = copy.deepcopy(classifier.fc_module()).eval().requires_grad_(False).to(self._device, self._dtype)
         self._classifier = classifier
@@ -97,7 +97,7 @@ class WindowScorer:
         Raises ``StageError`` naming the image where a probability or an edge is not a number.
         """
         grid = image_grid(width, height, sorted(maps), self.windows)
-        looked_at = self._looked_at(grid)
+        looked_at, coarse = self._looked_at(grid)
         boxes, at_scale = grid.boxes[looked_at], grid.places(looked_at)[0]
         with part("windows"), torch.inference_mode(), deterministic(self._device):
             pooled = _PooledImage(grid, tuple(self._view(maps[one.scale_px]) for one in grid.scales))
@@ -107,14 +107,15 @@ class WindowScorer:
             if not np.isfinite(values).all():
                 raise StageError(f"{image}: {of} gives what is not a number; lower {of}.lr and run `dvc repro`")
         scale_px = np.array([one.scale_px for one in grid.scales])
-        return ScoredWindows(boxes, scale_px[at_scale], scores, edges, classes)
+        return ScoredWindows(boxes, scale_px[at_scale], coarse, scores, edges, classes)
 
-    def _looked_at(self, grid: ImageGrid) -> Indices:
-        """Number the windows that are looked at: all, or of every so many rows and columns one."""
-        every = np.arange(len(grid))
+    def _looked_at(self, grid: ImageGrid) -> tuple[Indices, NDArray[np.bool_]]:
+        """Number the windows that are looked at, int64 [n]; tell which are at the pooling's own stride, bool [n]."""
+        every, offsets = np.arange(len(grid)), self.windows.pooling.stride
         _, rows, columns = grid.places(every)
-        chosen: Indices = every[(rows % self._step == 0) & (columns % self._step == 0)]
-        return chosen
+        coarse = (rows % offsets == 0) & (columns % offsets == 0)
+        chosen = coarse if self._coarse else np.ones(len(grid), np.bool_)
+        return every[chosen], coarse[chosen]
 
     def _view(self, fmap: NDArray[Any]) -> Tensor:
         """Pool a map [y, x, c]: a view of its windows."""

@@ -64,10 +64,13 @@ def read_detections(
     return {prefix: FlatDetections.of(per_image).above(limits) for prefix, per_image in found.items()}
 
 
+_BOXES_OF = {"slide": "windows"}  # a stage's array of regions, where it is not ``boxes``
+
+
 def read_proposals(store: Store, proposals: Artifact, records: Sequence[ImageRecord]) -> list[Floats]:
     """Read the proposed boxes [n, 4] of each image; none for an image that the stage which proposed left out."""
-    empty, keys = np.zeros((0, 4), np.float32), proposals.keys
+    empty, keys, name = np.zeros((0, 4), np.float32), proposals.keys, _BOXES_OF.get(proposals.stage, "boxes")
     return [
-        store.get(proposals.stage, keys[record.id], ["boxes"]).arrays["boxes"] if record.id in keys else empty
+        store.get(proposals.stage, keys[record.id], [name]).arrays[name] if record.id in keys else empty
         for record in records
     ]

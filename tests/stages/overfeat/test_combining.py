@@ -36,7 +36,7 @@ def made_windows(seed: int = 0, n: int = 240, *, per_class: int | None = None) -
     if per_class is not None:
         classes = np.stack([top_classes(scores[scale == one], per_class) for one in scale])
     edges = (near + rng.normal(0, 4, (n, classes.shape[1], 4))).astype(np.float32)
-    return ScoredWindows(windows, scale, scores, edges, classes)
+    return ScoredWindows(windows, scale, np.ones(n, np.bool_), scores, edges, classes)
 
 
 def entering_by_hand(windows: ScoredWindows, settings: MergeSettings) -> dict[int, list[int]]:
@@ -175,7 +175,9 @@ def few_windows(edges: Sequence[Sequence[float]], scores: list[float]) -> Scored
     whole = np.tile(np.array([0, 0, WIDTH, HEIGHT], np.float32), (n, 1))
     placed = np.array(edges, np.float32).reshape(n, 1, 4)
     classes = np.full((n, 1), EVERY_CLASS)
-    return ScoredWindows(whole, np.full(n, 64), np.array(scores, np.float32).reshape(n, 1), placed, classes)
+    return ScoredWindows(
+        whole, np.full(n, 64), np.ones(n, np.bool_), np.array(scores, np.float32).reshape(n, 1), placed, classes
+    )
 
 
 def test_edges_outside_the_image_merge_before_they_are_clipped() -> None:

@@ -40,7 +40,7 @@ def match_score(one: list[float], other: list[float]) -> float:
     shared = max(width, 0.0) * max(height, 0.0)
     areas = [max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (one, other)]
     union = areas[0] + areas[1] - shared
-    return apart + (1 - (shared / union if union > 0 else 0.0))
+    return apart + (1 - (min(shared / union, 1.0) if union > 0 else 0.0))
 
 
 def by_the_letter(boxes: NDArray[np.float64], scores: NDArray[np.float64], t: float) -> list[Part]:

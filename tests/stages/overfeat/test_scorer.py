@@ -94,7 +94,7 @@ def test_windows_are_those_cut_out_of_the_pooled_map_one_by_one() -> None:
     assert found.scores.std(axis=0).min() > 0.01 and found.edges.std(axis=0).min() > 1  # not all alike
     dtypes = {name: str(values.dtype) for name, values in found.arrays().items()}
     floats = dict.fromkeys(("windows", "scores", "edges"), "float32")
-    assert dtypes == floats | dict.fromkeys(("scale", "edge_classes"), "int64")
+    assert dtypes == floats | dict.fromkeys(("scale", "edge_classes"), "int64") | {"coarse": "bool"}
 
 
 def test_the_coarse_stride_takes_every_second_row_and_column() -> None:
@@ -103,6 +103,7 @@ def test_the_coarse_stride_takes_every_second_row_and_column() -> None:
     fine, coarse = (scored(classifier, regressor, maps, coarse=stride) for stride in (False, True))
     those = [row % OFFSETS == 0 and column % OFFSETS == 0 for _, row, column in places()]
     assert 0 < len(coarse) < len(fine) / 3
+    assert fine.coarse.tolist() == those and coarse.coarse.all()
     np.testing.assert_array_equal(coarse.windows, fine.windows[those])
     np.testing.assert_array_equal(coarse.scale, fine.scale[those])
     np.testing.assert_allclose(coarse.scores, fine.scores[those], rtol=1e-4)
