@@ -23,7 +23,7 @@ from manifests import ImageRecord
 from stages.fast.rois import TargetNorm
 from stages.fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
 from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms, prepare_fast
-from stages.faster.images import ImageSide, Inputs, MapInputs, PixelInputs, TrainingImages
+from stages.faster.images import Inputs, MapInputs, PixelInputs, TrainingImages
 from stages.faster.joint_training import JointLoss, joint_batches
 from stages.faster.maps import MapPass
 from stages.faster.network import RegionNetwork, RpnShape, Shared, cut
@@ -39,6 +39,7 @@ from stages.rpn.anchors import Anchors
 from stages.rpn.loss import LossRule
 from stages.rpn.propose import ProposalRule
 from stages.rpn.settings import AnchorSettings, ProposeSettings, RpnSettings
+from stages.training.images import ImageSide
 from stages.training.loop import TrainingRun
 
 WIDTH, HEIGHT, SHORT_PX, LONG_PX = 400, 300, 300, 500

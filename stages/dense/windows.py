@@ -12,8 +12,11 @@ crop's pass, though: where convolutions pad their maps, a window sees real pixel
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -62,16 +65,37 @@ class DenseWindows:
     def __call__(self, fmap: Tensor) -> Tensor:
         """Map [B, c, h, w] -> [B, h - cells + 1, w - cells + 1, c, g, g], a view of the map pooled at stride 1.
 
-        h and w are at least ``cells``. A pooling that rounds up reaches past a crop's map: here it takes what is there,
-        and past this map, as padding does, nothing.
+        h and w are at least ``cells``.
         """
-        kernel, stride, before = self.pooling.kernel, self.pooling.stride, self.pooling.padding
-        after = max(self.pooling.span + kernel - 1 - before - self.cells, 0)
+        span, stride = self.pooling.span, self.pooling.stride
+        every = self.pooled(fmap).unfold(2, span, 1).unfold(3, span, 1)[..., ::stride, ::stride]
+        return every.permute(0, 2, 3, 1, 4, 5)
+
+    def pooled(self, fmap: Tensor) -> Tensor:
+        """Pool maps [B, c, h, w] at stride 1, as far as windows reach: [B, c, h - cells + span, w - cells + span].
+
+        A pooling that rounds up reaches past a crop's map: here it takes what is there, and past this map, as padding
+        does, nothing.
+        """
+        kernel, before, span = self.pooling.kernel, self.pooling.padding, self.pooling.span
+        after = max(span + kernel - 1 - before - self.cells, 0)
         padded = functional.pad(fmap, (before, after, before, after), value=-math.inf)
-        pooled = functional.max_pool2d(padded, kernel, stride=1)
-        every = pooled.unfold(2, self.pooling.span, 1).unfold(3, self.pooling.span, 1)[..., ::stride, ::stride]
-        rows, columns = (length - self.cells + 1 for length in fmap.shape[2:])
-        return every[:, :, :rows, :columns].permute(0, 2, 3, 1, 4, 5)
+        rows, columns = (length - self.cells + span for length in fmap.shape[2:])
+        return functional.max_pool2d(padded, kernel, stride=1)[:, :, :rows, :columns]
+
+    def gathered(
+        self, pooled: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Copy the windows at ``rows`` and ``columns``, int64 [n] both, out of a pooled map [y, x, c].
+
+        Returns:
+            float32 [n, c * g * g], each as fc6 takes it: (c, y, x).
+        """
+        steps = self.pooling.stride * np.arange(self.pooling.grid)
+        found = pooled[(rows[:, None] + steps)[:, :, None], (columns[:, None] + steps)[:, None, :]]  # [n, g, g, c]
+        length = pooled.shape[2] * self.pooling.grid**2
+        values: NDArray[np.float32] = found.transpose(0, 3, 1, 2).reshape(len(rows), length).astype(np.float32)
+        return values
 
 
 def windows_of(network: Network) -> DenseWindows:

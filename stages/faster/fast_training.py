@@ -16,9 +16,10 @@ from stages.fast.rois import LabelledRois, TargetNorm, draw_rois, labelled_rois,
 from stages.fast.settings import FastSettings, RoiSettings
 from stages.finetune.windows import Limits
 from stages.networks.forward import in_precision
+from stages.training.images import ImageSide, Objects
 from stages.training.loop import TrainingRun, generator
 
-from .images import ImageSide, Inputs, Objects, TrainingImages
+from .images import Inputs, TrainingImages
 from .network import RegionNetwork, Shared
 from .training import on_device
 

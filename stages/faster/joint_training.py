@@ -19,10 +19,11 @@ from stages.rpn.head import margins
 from stages.rpn.loss import LossRule, rpn_loss
 from stages.rpn.propose import ProposalRule, propose
 from stages.rpn.settings import AnchorSettings
+from stages.training.images import ImageSide, Objects
 from stages.training.loop import TrainingRun, generator, torch_generator
 
 from .fast_training import prepare_fast, rois_of
-from .images import ImageSide, Inputs, Objects, TrainingImages
+from .images import Inputs, TrainingImages
 from .network import RegionNetwork, Shared
 from .proposer import scale_of
 from .rpn_training import AnchorTargets, RpnBatch, rpn_shape

@@ -24,9 +24,10 @@ from stages.rpn.targets import (
     transform_statistics,
     transforms_of,
 )
+from stages.training.images import ImageSide
 from stages.training.loop import TrainingRun, generator
 
-from .images import ImageSide, Inputs, TrainingImages
+from .images import Inputs, TrainingImages
 from .network import RegionNetwork, RpnShape, Shared
 from .training import map_shapes, on_device
 

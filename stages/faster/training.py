@@ -17,11 +17,12 @@ from stages.features.objects import ground_truth_digest
 from stages.finetune.batches import ArrayCache
 from stages.networks.forward import device_of
 from stages.training.checkpoint import Checkpoint
+from stages.training.images import ImageSide, in_epochs
 from stages.training.loop import TrainingRun, generator, train
 from stages.training.settings import SolverSettings
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
-from .images import ImageSide, Inputs, MapInputs, PixelInputs, TrainingImages, in_epochs
+from .images import Inputs, MapInputs, PixelInputs, TrainingImages
 from .maps import AS_IT_IS, MIRRORED
 from .network import RegionNetwork, Shared
 from .settings import ImageSettings

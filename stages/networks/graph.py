@@ -39,15 +39,15 @@ def extraction_graph(trunk: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     An in-place ReLU after a wanted node would overwrite what that node returned, so such a node's output is copied.
     """
     part = (_form(trunk), tuple(nodes))
-    with _evaluating(trunk):
+    with evaluating(trunk):
         if part not in _GRAPHS:
             _GRAPHS[part] = _traced(trunk, nodes)
         return fx.GraphModule(trunk, copy.deepcopy(_GRAPHS[part])).eval()
 
 
 @contextmanager
-def _evaluating(trunk: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each of its layers back into its own."""
+def evaluating(trunk: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and each of its layers back into its own at the end."""
     modes = {module: module.training for module in trunk.modules()}
     trunk.eval()
     try:

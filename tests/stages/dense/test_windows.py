@@ -3,6 +3,7 @@
 import re
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from network_parts import trunk_of
@@ -65,6 +66,21 @@ def test_the_windows_of_each_architecture(name: str, window: DenseWindows) -> No
     fmap = torch.randn(1, 2, window.cells, window.cells, generator=torch.Generator().manual_seed(1))
     own = network.trunk.get_submodule(network.node("pool5"))(fmap)
     torch.testing.assert_close(window(fmap)[:, 0, 0], own, rtol=0, atol=0)  # one window, the crop's own pooling
+
+
+@pytest.mark.parametrize(("kernel", "stride", "grid", "padding"), [(3, 3, 5, 0), (3, 2, 4, 1), (2, 2, 3, 0)])
+def test_windows_copied_out_of_a_pooled_map_are_the_views(kernel: int, stride: int, grid: int, padding: int) -> None:
+    pooling = LastPooling(grid, kernel, stride, padding)
+    windows = DenseWindows(0, 0, pooling.cells, pooling)
+    fmap = torch.randn(1, 3, windows.cells + 4, windows.cells + 2, generator=torch.Generator().manual_seed(3))
+    pooled = windows.pooled(fmap)[0].permute(1, 2, 0).numpy()
+    rows, columns = np.array([4, 0, 2, 4]), np.array([2, 0, 1, 0])
+    found = windows.gathered(pooled, rows, columns)
+    assert (found.shape, str(found.dtype)) == ((4, 3 * grid * grid), "float32")
+    views = windows(fmap)[0]
+    for row, y, x in zip(found, rows, columns, strict=True):
+        np.testing.assert_array_equal(row, views[y, x].flatten().numpy())
+    assert windows.gathered(pooled, rows[:0], columns[:0]).shape == (0, 3 * grid * grid)
 
 
 def test_a_pooling_that_rounds_up_reaches_past_the_crops_cells() -> None:

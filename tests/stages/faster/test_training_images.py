@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from region_networks import pixel_inputs, pixels, region_network, training_images
 
 from manifests import ImageRecord
-from stages.faster.images import ImageSide, MapInputs, TrainingImages, in_epochs
+from stages.faster.images import MapInputs, TrainingImages
 from stages.finetune.batches import ArrayCache
+from stages.training.images import ImageSide, in_epochs
 
 WIDES = st.lists(st.booleans(), min_size=1, max_size=12)
 

@@ -26,7 +26,7 @@ from stages.boxes.coding import encode
 from stages.fast.rois import draw_rois, labelled_rois
 from stages.fast.settings import FastSettings, JointRoiSettings
 from stages.faster.fast_training import RoiTargets, fast_batches, fast_terms
-from stages.faster.images import ImageSide, Inputs, MapInputs
+from stages.faster.images import Inputs, MapInputs
 from stages.faster.joint_training import JointLoss, joint_batches
 from stages.faster.maps import MapPass, as_input
 from stages.faster.network import RegionNetwork, Shared, frozen_parameters
@@ -38,6 +38,7 @@ from stages.rpn.loss import LossRule
 from stages.rpn.propose import ProposalRule, propose
 from stages.rpn.settings import RpnSettings
 from stages.training.checkpoint import Checkpoint
+from stages.training.images import ImageSide
 from stages.training.loop import TrainingRun, generator
 from stages.training.settings import SolverSettings
 
