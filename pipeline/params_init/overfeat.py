@@ -154,6 +154,7 @@ def _trainings(choices: Choices, task: Task) -> None:
         choices.put(f"{group}.checkpoint_every", min(max(iterations // 5, 1), 1000))
         choices.say(f"{group}: {iterations} iterations of {per_batch} images (ours; the paper is silent)")
     if task.preset != "paper":
+        choices.put("finetune_dense.dropout", False, "ours, for few iterations; the paper: true")
         units = list(_SMALL_UNITS[task.preset])
         choices.put("regress.units", units, "ours, for few images; the paper: [4096, 1024]")
     difficult = not any((~(record.difficult | record.crowd)).any() for record in task.dataset.split("train"))
