@@ -22,6 +22,7 @@ CPU = (
     "fast",
     "rpn",
     "faster",
+    "overfeat",
     "merge",
     "svm",
     "scoring",

@@ -64,13 +64,22 @@ def read_detections(
     return {prefix: FlatDetections.of(per_image).above(limits) for prefix, per_image in found.items()}
 
 
-_BOXES_OF = {"slide": "windows"}  # a stage's array of regions, where it is not ``boxes``
-
-
 def read_proposals(store: Store, proposals: Artifact, records: Sequence[ImageRecord]) -> list[Floats]:
-    """Read the proposed boxes [n, 4] of each image; none for an image that the stage which proposed left out."""
-    empty, keys, name = np.zeros((0, 4), np.float32), proposals.keys, _BOXES_OF.get(proposals.stage, "boxes")
-    return [
-        store.get(proposals.stage, keys[record.id], [name]).arrays[name] if record.id in keys else empty
-        for record in records
-    ]
+    """Read the proposed boxes [n, 4] of each image, best first; none for one that the stage which proposed left out.
+
+    Of a list of OverFeat's windows (stage ``slide``) these are the windows, by their largest probability of any class.
+    """
+    empty, keys = np.zeros((0, 4), np.float32), proposals.keys
+    read = _windows if proposals.stage == "slide" else _boxes
+    return [read(store, proposals.stage, keys[record.id]) if record.id in keys else empty for record in records]
+
+
+def _boxes(store: Store, stage: str, key: str) -> Floats:
+    found: Floats = store.get(stage, key, ["boxes"]).arrays["boxes"]
+    return found
+
+
+def _windows(store: Store, stage: str, key: str) -> Floats:
+    arrays = store.get(stage, key, ["windows", "scores"]).arrays
+    found: Floats = arrays["windows"][np.argsort(-arrays["scores"].max(axis=1, initial=0), kind="stable")]
+    return found
