@@ -14,7 +14,7 @@ from .inputs import DenseFound, PageData
 
 _IMAGES = 6  # the paper shows one
 _MOST_WINDOWS = 40  # of a column; more would hide the photograph
-_MERGED = ("wrong", "found", "truth")  # styles of the best, the second and the third merged box and of their members
+_MERGED = ("wrong", "found")  # styles of the best and the second merged box, and of their members
 
 
 def windows_to_boxes(data: PageData) -> Markup:
@@ -40,7 +40,7 @@ def windows_to_boxes(data: PageData) -> Markup:
         )
     text = (
         f"Test images drawn at random, each with the class of its most confident box. At most {_MOST_WINDOWS} windows "
-        "are drawn, the best ones. The last column shows the three most confident merged boxes, thick, each with the "
+        "are drawn, the best ones. The last column shows the two most confident merged boxes, thick, each with the "
         "boxes that it is the mean of, in its colour."
     )
     empty = tag("p", "Nothing was found on the images drawn.") if not parts else Markup("")
