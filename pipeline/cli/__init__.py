@@ -27,6 +27,7 @@ _COMMANDS = {
         "Save a run's detections, or import another program's.",
     ),
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
+    "extract": ("pipeline.cli.extract", "extract", "Write a network's features at every window of images."),
     "features": ("pipeline.cli.features", "features", "Look into cached features and feature maps."),
     "params": ("pipeline.cli.params", "params", "Show every parameter, or write them for a dataset."),
     "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
