@@ -26,6 +26,7 @@ _COMMANDS = {
         "detections",
         "Save a run's detections, or import another program's.",
     ),
+    "classification": ("pipeline.cli.classification", "classification", "Save a run of classify, for a committee."),
     "cache": ("pipeline.cli.cache", "cache", "List, show, verify and clean what is cached."),
     "extract": ("pipeline.cli.extract", "extract", "Write a network's features at every window of images."),
     "features": ("pipeline.cli.features", "features", "Look into cached features and feature maps."),
