@@ -31,8 +31,9 @@ class ContextLayer(nn.Module):
         self.own, self.around = own, around
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Map windows and those around them [n, 2, d] to fc6 [n, units], before its ReLU."""
-        units: Tensor = self.own(pooled[:, 0]) + self.around(pooled[:, 1])
+        """Map n windows, and the n around them, [2 n, d], to fc6 [n, units], before its ReLU."""
+        count = len(pooled) // 2
+        units: Tensor = self.own(pooled[:count]) + self.around(pooled[count:])
         return units
 
 
@@ -50,9 +51,9 @@ class WindowLayers(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """Map pooled windows [n, d], with context [n, 2 d], to logits [n, outputs].
 
-        What stands before fc6, dropout or the norm of :mod:`stages.networks.spp_head`, takes each half by itself.
+        What stands before fc6, dropout or the norm of :mod:`stages.networks.spp_head`, takes each window by itself.
         """
-        taken = pooled.unflatten(1, (2, pooled.shape[1] // 2)) if self._context else pooled
+        taken = torch.cat(pooled.chunk(2, dim=1)) if self._context else pooled
         logits: Tensor = self.layers(taken)[self._logits]
         return logits
 
