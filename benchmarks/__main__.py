@@ -22,6 +22,8 @@ CPU = (
     "fast",
     "rpn",
     "faster",
+    "overfeat",
+    "merge",
     "svm",
     "scoring",
     "ridge",

@@ -9,8 +9,9 @@ from cache import Artifact, Store
 from cache.errors import DatasetError
 from manifests import load_registered, registered_names
 from manifests.source import read_source
+from stages.classification.saved_runs import read_lists, saved_run_names
 from stages.detections.saved import checked, saved_names, saved_path
-from stages.graph import ROOT, SAVED
+from stages.graph import ROOT, SAVED, SAVED_RUNS
 
 from .context import store_root
 from .detectors import Layout, layout_of
@@ -36,9 +37,10 @@ def open_store(project: Path) -> Store:
 
 
 def workspace_artifacts(project: Path) -> list[Artifact]:
-    """Read the artifact manifests that the last runs of all detectors left, and the saved detections."""
+    """Read the artifact manifests that the last runs of all detectors left, and what was saved under a name."""
+    saved = [artifact for lists in saved_results(project).values() for artifact in lists]
     # detect's list is combine's too, where nothing is combined
-    return list(dict.fromkeys([*stage_artifacts(project), *saved_detections(project).values()]))
+    return list(dict.fromkeys([*stage_artifacts(project), *saved]))
 
 
 def stage_artifacts(project: Path) -> list[Artifact]:
@@ -54,6 +56,13 @@ def saved_detections(project: Path) -> dict[Path, Artifact]:
     """Read what ``rcnn detections save`` has saved, by its file; StageError where a file is no such."""
     paths = [saved_path(project / SAVED, name) for name in saved_names(project / SAVED)]
     return {path: checked(path) for path in paths}
+
+
+def saved_results(project: Path) -> dict[Path, list[Artifact]]:
+    """Read all that was saved under a name, detections and runs of classify, by its file; StageError as these."""
+    folder = project / SAVED_RUNS
+    runs = {folder / f"{name}.json": list(read_lists(folder, name).values()) for name in saved_run_names(folder)}
+    return {path: [artifact] for path, artifact in saved_detections(project).items()} | runs
 
 
 def untouchable(project: Path) -> dict[Path, str]:

@@ -16,6 +16,7 @@ from cache.errors import StageError
 from manifests import Dataset, decode_image, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
 from stages.contract import Node
+from stages.dense.maps import DenseMapPass
 from stages.detections.candidates import layers_needed
 from stages.detections.search import ProposalSearch, RegionSearch, Report, Search, tell_nobody
 from stages.detections.settings import DetectSettings
@@ -36,6 +37,12 @@ from stages.features.spp.extraction import SppExtractor
 from stages.graph import HEAD, KINDS, ROOT, Kind, at
 from stages.networks.settings import ArithmeticSettings, NetworkSettings
 from stages.networks.weights import load_weights
+from stages.overfeat.agreement import check_classes as check_window_classes
+from stages.overfeat.classifier import load_classifier
+from stages.overfeat.regressor import load_regressor
+from stages.overfeat.scorer import WindowScorer
+from stages.overfeat.search import DenseSearch
+from stages.overfeat.settings import MergeSettings, SlideSettings
 from stages.proposals.methods import prepare
 from stages.proposals.settings import ProposalsSettings
 from stages.rpn.settings import ProposeSettings
@@ -111,8 +118,8 @@ class Detector:
             raise StageError(
                 f"{name}: joins other detectors' windows and is none of its own; load one of those (`rcnn detector ls`)"
             )
-        parts = _shared(files, device) if files.kind.detections == "roi_detect" else _by_regions(files, device)
-        return cls(parts)
+        made_by = {"roi_detect": _shared, "merge": _dense}.get(files.kind.detections, _by_regions)
+        return cls(made_by(files, device))
 
     def pixels_searched(self, width: int, height: int) -> int:
         """How many pixels regions are looked for in, of an image of this size; 0 where the method needs none."""
@@ -266,6 +273,31 @@ def _proposing(files: _Files, made: Artifact, device: str) -> Proposer | RpnSear
     if of is files:
         return proposer
     return RpnSearch(MapPass(network, MapsSettings.model_validate(made.params["maps"]), device, dtype), proposer)
+
+
+def _dense(files: _Files, device: str) -> _Parts:
+    """Put OverFeat's detector together, with the ``t`` that its ``merge`` has found."""
+    maps, slide = files.made_with("maps", "weights"), files.made_with("slide", "maps", "weights", "regressor")
+    merge, dataset = files.made_with("merge", "slide"), load_dataset(files.of("manifest", "manifest"))
+    paths = {name: files.read_by("slide", name) for name in ("weights", "regressor")}
+    classifier, regressor = load_classifier(paths["weights"]), load_regressor(paths["regressor"])
+    for one, path in ((classifier, paths["weights"]), (regressor, paths["regressor"])):
+        check_window_classes(one.classes, dataset.classes, str(path))
+    settings = MergeSettings.model_validate(merge.params["merge"]).model_copy(update={"t": merge.summary["t"]})
+    search = DenseSearch(
+        DenseMapPass(classifier.network, maps.summary["storage"], device, maps.summary["arithmetic"]),
+        tuple(maps.summary["scales_px"]),
+        WindowScorer(
+            classifier,
+            regressor,
+            SlideSettings.model_validate(slide.params["slide"]),
+            settings.k,
+            device,
+            slide.params["network.dtype"],
+        ),
+        settings,
+    )
+    return _parts(search, files, merge, dataset)
 
 
 def _parts(search: Search, files: _Files, detect: Artifact, dataset: Dataset) -> _Parts:

@@ -55,6 +55,7 @@ _MANIFEST = "artifacts/manifest/manifest.json"
 _PROPOSALS = "artifacts/proposals/manifest.json"
 OWN_PROPOSALS = "proposals"  # the project's, where a parameter of group regions may name another detector's
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
+SAVED_RUNS = "classification/saved"  # and runs of classification
 
 
 def _weights(node: str) -> str:
@@ -379,7 +380,7 @@ CLASSIFY = Stage(
     run="stages.classification.classify_stage:run",
     settings={"classify": ClassifySettings},
     reads={"network": ArithmeticSettings},
-    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
+    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain"), "saved": SAVED_RUNS},
     outputs={
         "manifest": "${node}/manifest.json",
         "dense": "${node}/dense",

@@ -19,7 +19,7 @@ from cache.transfer import copy
 from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
-from pipeline.workspace import open_store, saved_detections, stage_artifacts, untouchable, workspace_artifacts
+from pipeline.workspace import open_store, saved_results, stage_artifacts, untouchable, workspace_artifacts
 from stages.detections.saved import IMPORTED
 from stages.graph import STAGES
 
@@ -230,14 +230,14 @@ def _of_stages(artifacts: Sequence[Artifact], stages: Sequence[str]) -> list[Art
 
 
 def _gaps(project: Path) -> list[str]:
-    """One line for each of the workspace's results, and saved detections, of which the store lacks objects."""
+    """One line for each of the workspace's results, and saved ones, of which the store lacks objects."""
     store = open_store(project)
 
     def lacking(artifact: Artifact) -> int:
         return len(store.missing(artifact.stage, artifact.keys.values()))
 
     own = {artifact.stage: count for artifact in stage_artifacts(project) if (count := lacking(artifact))}
-    saved = {path: count for path, artifact in saved_detections(project).items() if (count := lacking(artifact))}
+    saved = {path: count for path, lists in saved_results(project).items() if (count := sum(map(lacking, lists)))}
     there = "are not in the store; `rcnn cache pull` may have them"
     return [
         *(

@@ -21,8 +21,10 @@ from stages.detections.drawing import drawn_jpeg
 from stages.detections.suppression import Detection
 from stages.detector import Detector
 
-from .detect_files import RESULTS, Named, files_to_read
 from .detect_large import Room, Watch, note_of_large
+from .picture_files import Named, files_to_read
+
+RESULTS = "detections.json"
 
 
 @click.command()
@@ -46,7 +48,7 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     not read as images either, where the folder lies in one that is searched. Several images are worked on at a time, as
     far as 2 GiB of memory reach for them; one that needs more, some 100 bytes a pixel searched, is worked on alone.
     """
-    files, passed_over = files_to_read(images)
+    files, passed_over = files_to_read(images, ".jpg", [RESULTS])
     outputs = OutputFolder(out, "give another folder by --out")
     outputs.check([RESULTS, *(name for _, name in files)], [path for path, _ in files], untouchable(project))
     execution = open_params(project).execution

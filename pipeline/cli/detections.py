@@ -1,6 +1,5 @@
 """``rcnn detections``: put a run's detections aside, or bring another program's, to combine and compare."""
 
-import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,11 +17,13 @@ from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_store, saved_detections
 from stages.detections.imported import Origin, imported_objects
-from stages.detections.saved import NAME_PATTERN, OTHER, checked, detector_of, saved_path
+from stages.detections.saved import OTHER, checked, detector_of, saved_path
 from stages.detections.suppression import BoxSet
 from stages.graph import SAVED
 from stages.scoring.objects import FlatDetections
 from stages.scoring.results import READERS
+
+from .put_aside import check_free, check_name
 
 
 @click.group()
@@ -46,13 +47,11 @@ def save(project: Path, name: str, source: Path | None, force: bool) -> None:
     combine.detectors: [NAME] then joins them with those of other parameters. `rcnn cache gc` keeps their objects, also
     with --workspace, until the file is removed.
     """
-    _check_name(name)
+    check_name(name)
     origin = source or project
     made = origin / own_detections(origin, current_layout(origin).name)
     artifact, target = checked(made), saved_path(project / SAVED, name)
-    is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
-    if is_other and not force:
-        raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
+    check_free(target, artifact.to_bytes(), "detections", force=force)
     _bring(origin, made, open_store(origin), open_store(project), artifact)
     target.parent.mkdir(exist_ok=True)
     artifact.write(target)
@@ -84,7 +83,7 @@ def import_results(
     coco: a results JSON. voc: a folder of comp4_det_test_CLASS.txt. Ids and names are those of
     artifacts/manifest/manifest.json. `rcnn detector add NEW --kind combined --of NAME` scores them (docs/detectors.md).
     """
-    _check_name(name)
+    check_name(name)
     manifest = project / "artifacts" / "manifest" / "manifest.json"
     if not manifest.exists():
         raise ParamsError(f"{manifest}: not found; `dvc repro manifest` says which images and classes results are of")
@@ -96,9 +95,7 @@ def import_results(
     origin = Origin(f"{form} results {path.name}", _digest(path), scores, regressed)
     target = saved_path(project / SAVED, name)
     artifact, objects = imported_objects(dataset, records, _by_image(read.detections, len(records)), origin)
-    is_other = target.is_symlink() or (target.exists() and target.read_bytes() != artifact.to_bytes())
-    if is_other and not force:
-        raise ParamsError(f"{target}: other detections are saved under this name; choose another, or --force")
+    check_free(target, artifact.to_bytes(), "detections", force=force)
     store = open_store(project)
     for recipe, payload in objects:
         store.put(recipe, payload)
@@ -120,11 +117,6 @@ def _digest(path: Path) -> str:
     if path.is_file():
         return digest_file(path)
     return digest_json({one.name: digest_file(one) for one in sorted(path.iterdir()) if one.is_file()})
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise click.UsageError(f"name {name!r}: letters, digits, '.', '_', '-' only, 64 at most, the first no sign")
 
 
 @detections.command("ls")

@@ -28,6 +28,7 @@ from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import open_weights
 
+from .overfeat import overfeat_choices
 from .rcnn import rcnn_choices
 from .regions import region_choices
 from .sppnet import sppnet_choices
@@ -40,6 +41,7 @@ SHIPPED = {
     "fast": "Fast R-CNN",
     "faster": "Faster R-CNN in four steps",
     "joint": "Faster R-CNN trained at once",
+    "overfeat": "OverFeat",
 }
 _SHIPPED = Path(__file__).parents[2]  # whose params.yaml files have the comments
 _KEPT = ("seed", "execution", "store", "scenes")  # of the machine and of the built-in dataset, not of this one
@@ -100,7 +102,7 @@ def drafts(project: Path, request: Request, command: str) -> list[Draft]:
         own = _present(layout.params_file)
         kept = shared | {group: own[group] for group in _unread(request) if group in own}
         try:
-            choices = sppnet_choices(task) if name == "sppnet" else region_choices(task, project, name)
+            choices = _choices(task, project, name)
         except (ParamsError, StageError) as error:  # no reason to write nothing of the others
             left = f"{layout.params_file}: left as it is, since it cannot work: {error}"
             made[-1] = replace(made[-1], reasons=(*made[-1].reasons, left))
@@ -109,6 +111,13 @@ def drafts(project: Path, request: Request, command: str) -> list[Draft]:
         choices.reasons = [line for line in choices.reasons if line not in told]
         made.append(_draft(layout, KINDS[name], choices, kept, head))
     return made
+
+
+def _choices(task: Task, project: Path, kind: str) -> Choices:
+    """Choose the parameters of a shipped detector."""
+    if kind == "sppnet":
+        return sppnet_choices(task)
+    return overfeat_choices(task, project) if kind == "overfeat" else region_choices(task, project, kind)
 
 
 def _unread(request: Request) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Class-specific bounding-box regression by ridge regression (paper section 3.5 and appendix C)."""
+"""Bounding-box regression by ridge regression, of each class or of all (paper section 3.5 and appendix C)."""

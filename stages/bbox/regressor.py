@@ -18,7 +18,9 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BoxRegressor:
-    """Class-specific linear regressors from features to box transforms (paper appendix C).
+    """Linear regressors from features to box transforms, one for each class (paper appendix C).
+
+    Where all share one (``bbox.shared``) its weights stand there once for each.
 
     Attributes:
         enabled: False for a model that leaves all boxes as they are; it has d = 0 and no trained class.
@@ -27,7 +29,7 @@ class BoxRegressor:
         feature_scale: factor on the features.
         weights: float32 [N, d + 1, 4] to tx, ty, tw, th (``stages.boxes.coding``); the last row is the bias.
         trained: bool [N]; a class without training pairs has zero weights, and so leaves boxes as they are.
-        summary: figures for people: the number of training pairs and the errors of each class.
+        summary: figures for people: the number of training pairs and the errors of each class, or of all together.
     """
 
     enabled: bool

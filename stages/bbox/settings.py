@@ -31,6 +31,11 @@ class BboxSettings(Settings):
         lt=1,
         description="a region is trained on if its best IoU with an object is above (the paper; SPP-net's code: 0.5)",
     )
+    shared: bool = Field(
+        False,
+        description="one regressor for every class, trained on the pairs of all together (OverFeat's way, section 4.6 "
+        "of the paper; docs/overfeat.md), in place of one for each",
+    )
     target_norm: float = Field(
         20.0, gt=0, le=1e6, description="mean norm that features are scaled to (the authors' code)"
     )

@@ -1,10 +1,12 @@
-"""Stage ``bbox``: class-specific box regressors from features to box transforms (paper appendix C).
+"""Stage ``bbox``: box regressors of each class, or one for all, from features to box transforms (paper appendix C).
 
 Reads the features (``bbox.layer``) of the train split, or of the part of it that ``bbox.images`` names; writes
 ``artifacts/bbox/model.h5``. Cost: a pass over the boxes, then over the features, and per class some tens of passes over
 its rows in memory (``ridge.RowsRidge``), or for more than some 4 (d + 1) rows a Cholesky factorisation of (d + 1)
 squared.
 """
+
+from typing import Any
 
 from cache import digest_json
 from manifests.select import training_images
@@ -38,6 +40,13 @@ def run(ctx: Context) -> None:
         )
         write_box_regressor(ctx.output("model"), model)
 
-    own = settings.model_dump(mode="json", exclude={"images"})  # the images themselves are among the inputs
-    params = {"seed": ctx.seed, "bbox": own, "classes": list(dataset.classes)}
+    params = {"seed": ctx.seed, "bbox": key_params(settings), "classes": list(dataset.classes)}
     ctx.trained(params, {"features": digest_json([artifact.keys[image_id] for image_id in ids])}, train)
+
+
+def key_params(settings: BboxSettings) -> dict[str, Any]:
+    """Return the parameters that a model depends on: not ``images``, which are inputs, ``shared`` unless usual."""
+    params = settings.model_dump(mode="json", exclude={"images"})
+    if not settings.shared:  # as models were named before they could be
+        del params["shared"]
+    return params

@@ -1,8 +1,8 @@
-"""Training of class-specific box regressors within a memory budget (paper appendix C, rcnn_train_bbox_regressor.m)."""
+"""Training of box regressors within a memory budget (paper appendix C, rcnn_train_bbox_regressor.m)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ from stages.kernels.float16 import as_float32
 from .regressor import BoxRegressor
 from .ridge import F64, PrimalRidge, RowsRidge, Whitening, decorrelate
 from .settings import BboxSettings
+
+ALL_CLASSES = "all classes"  # in a model's summary: of a regressor that they share
 
 
 class RegressionImage(Protocol):
@@ -56,6 +58,9 @@ def train_box_regressors(
 ) -> BoxRegressor:
     """Train four ridge regressions per class, from a region's features to the transform onto its nearest object.
 
+    With ``settings.shared`` all classes' pairs are one class's, and every class gets its regressor, a class without a
+    pair too.
+
     Features are scaled and a 1 is appended (its weight is penalised like the others). Targets are centred and
     decorrelated per class; the stored weights undo that and give plain transforms. A first pass looks at boxes only.
     Then each class keeps its rows or their X'X, whichever is smaller (the solution is the same), and as many classes
@@ -78,14 +83,17 @@ def train_box_regressors(
     pairs = {
         image.image_id: training_pairs(image.boxes, image.is_gt, image.gt_class, settings.min_iou) for image in boxes
     }
-    targets = [_class_targets(pairs.values(), j) for j in range(len(classes))]
-    for name, found in zip(classes, targets, strict=True):
+    names = (ALL_CLASSES,) if settings.shared else tuple(classes)
+    if settings.shared:
+        pairs = {number: replace(one, classes=np.zeros_like(one.classes)) for number, one in pairs.items()}
+    targets = [_class_targets(pairs.values(), j) for j in range(len(names))]
+    for name, found in zip(names, targets, strict=True):
         if not len(found):
             log.warning(
                 f"class {name!r}: no region has IoU above bbox.min_iou = {settings.min_iou}; boxes are left as they are"
             )
     d = _feature_dim(boxes, pairs)
-    weights = np.zeros((len(classes), d + 1, 4), np.float32)
+    weights = np.zeros((len(names), d + 1, 4), np.float32)
     summary: dict[str, Any] = {}
     passes = _passes([len(t) for t in targets], d + 1, settings.memory_limit_mb * 2**20)
     for number, group in enumerate(passes, 1):
@@ -93,9 +101,11 @@ def train_box_regressors(
         note = f"pass {number} of {len(passes)}"
         solvers = _accumulate(images, pairs, {j: len(targets[j]) for j in group}, whitening, feature_scale, log, note)
         for j, (solution, figures) in _solve_all(solvers, targets, whitening, settings.ridge_lambda, workers):
-            weights[j], summary[classes[j]] = solution, figures
-            log.info(f"{classes[j]}: {_describe(figures)}")
+            weights[j], summary[names[j]] = solution, figures
+            log.info(f"{names[j]}: {_describe(figures)}")
     trained = np.array([len(t) > 0 for t in targets])
+    if settings.shared:  # a row of its own for each class: whoever reads the file need not know
+        weights, trained = (np.repeat(one, len(classes), axis=0) for one in (weights, trained))
     return BoxRegressor(True, settings.layer, tuple(classes), feature_scale, weights, trained, summary)
 
 

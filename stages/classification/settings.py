@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stages.settings import Parameters, Settings, distinct
+from stages.settings import Parameters, SavedName, Settings, distinct
 
 LayerName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*(/[1-9][0-9]?)?$")]
 
@@ -77,6 +77,11 @@ class ClassifySettings(Settings):
         max_length=64,
         description="dense views: the picture's shorter sides, averaged over; null: OverFeat's six, of its accurate "
         "network [245, 281, 317, 389, 425, 461], with as many windows of another",
+    )
+    committee: Annotated[tuple[SavedName, ...], AfterValidator(distinct)] = Field(
+        (),
+        description="runs put aside by `rcnn classification save NAME` whose class probabilities are averaged with "
+        "this run's, in rows of their own (OverFeat: 7 models); []: none",
     )
 
 

@@ -14,7 +14,6 @@ from cache.errors import StageError
 IMPORTED = "imported"  # the objects of detections that another program made: no stage computes them
 DETECTING = ("detect", "roi_detect", "merge")  # the stages that make detections, by kind of detector
 OTHER = "other"  # scores of another program, on a scale of its own
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # What the summary must hold for the comparison with others.
 _NEEDED = {"classes": list, "images": list, "classifier": str, "regressed": bool, "rank_factor": int | None}
 

@@ -2,11 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
-from stages.settings import Settings, distinct
-
-from .saved import NAME_PATTERN
+from stages.settings import SavedName, Settings, distinct
 
 
 class DetectSettings(Settings):
@@ -36,9 +34,6 @@ class DetectSettings(Settings):
         le=1e6,
         description="regions scoring at or below are never candidates (SPP-net, ILSVRC: -1.5); null: no floor",
     )
-
-
-SavedName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class CombineSettings(Settings):

@@ -133,6 +133,20 @@ class Network(nn.Module):
             f"are {', '.join(named)}, and any of its {len(nodes)} nodes can be named as well"
         )
 
+    def before_relu(self, layer: str) -> str:
+        """Return the node whose output a layer's own ReLU takes; ``StageError`` where no ReLU ends the layer.
+
+        Such a ReLU is a module of its own behind fc6 or fc7, with nothing beside it; fc8 and pool5 have none.
+        """
+        node, nodes = self.node(layer), node_names(self.trunk)
+        if not isinstance(dict(self.trunk.named_modules()).get(node), nn.ReLU):
+            able = [name for name in self.layers if name in ("fc6", "fc7")]
+            raise StageError(
+                f"layer {layer} of network {self.name} does not end in a ReLU, so there is nothing before it"
+                + (f"; those that do are {' and '.join(able)}" if able else "")
+            )
+        return nodes[nodes.index(node) - 1]
+
     @property
     def conv5(self) -> str:
         """The feature-extraction node of the last feature map before pooling, after its ReLU."""

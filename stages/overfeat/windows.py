@@ -18,6 +18,7 @@ class ScoredWindows:
     Attributes:
         windows: float32 [n, 4], px of the image.
         scale: int64 [n], the shorter side in px at which each was seen.
+        coarse: bool [n], those at the pooling's own stride.
         scores: float32 [n, C], the probability of each class.
         edges: float32 [n, K, 4], where the regressor puts the object, px of the image, not clipped; K is 1 for one
             regressor for all classes, else the number of classes asked of.
@@ -26,6 +27,7 @@ class ScoredWindows:
 
     windows: Boxes
     scale: NDArray[np.int64]
+    coarse: NDArray[np.bool_]
     scores: NDArray[np.float32]
     edges: NDArray[np.float32]
     edge_classes: NDArray[np.int64]
@@ -38,4 +40,4 @@ class ScoredWindows:
         return {name: getattr(self, name) for name in ARRAYS}
 
 
-ARRAYS = ("windows", "scale", "scores", "edges", "edge_classes")
+ARRAYS = ("windows", "scale", "coarse", "scores", "edges", "edge_classes")

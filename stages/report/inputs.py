@@ -29,6 +29,35 @@ class Found:
 
 
 @dataclass(frozen=True)
+class DenseFound:
+    """What OverFeat's detector finds in one image, by its steps.
+
+    Attributes:
+        windows: float32 [n, 4]; scores: float32 [n, C]; coarse: bool [n], those at the pooling's own stride.
+        edges: float32 [n, K, 4], the regressed boxes, by the classes ``edge_classes`` int64 [n, K] (-1: every class).
+        boxes, confidences, labels: float32 [m, 4], float32 [m], int64 [m], the detections.
+        member_windows, member_boxes: int64 [k], the window of each merged box's member, and that box's row.
+    """
+
+    windows: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    coarse: NDArray[np.bool_]
+    edges: NDArray[np.float32]
+    edge_classes: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    member_windows: NDArray[np.int64]
+    member_boxes: NDArray[np.int64]
+
+    def edges_of(self, label: int) -> NDArray[np.float32]:
+        """Return each window's box for a class, float32 [n, 4]; the window itself where the regressor was not asked."""
+        asked = (self.edge_classes == label) | (self.edge_classes == -1)
+        rows = np.arange(len(self.windows))
+        return np.where(asked.any(axis=1)[:, None], self.edges[rows, asked.argmax(axis=1)], self.windows)
+
+
+@dataclass(frozen=True)
 class PageData:
     """All that the page shows.
 
@@ -38,7 +67,8 @@ class PageData:
     a detection is drawn. ``classifier`` is ``svm`` or ``softmax``; ``regressed`` says whether box regression was on;
     ``combined`` names the saved detectors whose windows joined this one's. ``features_cost``: median seconds that one
     image's features took, by part, where that is known. ``parameters`` is by group; ``digests`` names what the page was
-    made from; ``environments``, by stage, what computed its objects (empty: not shown).
+    made from; ``environments``, by stage, what computed its objects (empty: not shown). Of OverFeat's detector
+    ``dense`` reads an image's windows, ``score_floor`` says which were taken, and ``localisation`` has its error rates.
     """
 
     dataset: Dataset
@@ -65,6 +95,9 @@ class PageData:
     found: Callable[[ImageRecord], Found] = field(repr=False)
     environments: Mapping[str, Environments] = field(default_factory=dict)
     shared_trainings: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    dense: Callable[[ImageRecord], DenseFound] | None = field(default=None, repr=False)
+    score_floor: float = 0.0
+    localisation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from cache.text import counted
 from stages.page.markup import Markup, document
 from stages.page.provenance import digests_section, parameters_section
 
+from .dense import localisation, windows_to_boxes
 from .gallery import best_and_worst, random_images
 from .inputs import PageData
 from .provenance import environments, timings
@@ -13,11 +14,13 @@ from .training import mining, network_curves
 _CONTENTS = (
     ("scores", "Scores"),
     ("images", "Test images"),
+    ("dense", "From windows to boxes"),
     ("classes", "Every class"),
     ("pr", "Precision and recall"),
     ("mistakes", "Kinds of mistakes"),
     ("examples", "Best and worst"),
     ("proposals", "Proposals"),
+    ("localisation", "Localisation"),
     ("network", "Network"),
     ("mining", "Mining"),
     ("timings", "Time"),
@@ -41,6 +44,11 @@ def _described(data: PageData) -> tuple[str, str]:
     names = ", ".join(data.combined)
     tested = f"Tested on {len(data.tested)} images of {data.dataset.name}; {n_train} others are for training."
     of = f"An object detector for {counted(len(data.classes), 'class', 'classes')}"
+    if data.dense is not None:
+        return "OverFeat", (
+            f"{of}: a network slides over the whole image at several scales, says the class of every window and where "
+            f"in it the object lies, and the boxes are merged (Sermanet et al. 2013). {tested}"
+        )
     if data.shared_trainings:
         return _shared_network(data, of, tested)
     if "features" not in data.parameters:
@@ -76,7 +84,9 @@ def _sections(data: PageData) -> list[Markup]:
     return [
         headline(data) if data.scored else unscored(data),
         random_images(data),
+        windows_to_boxes(data),
         *(part(data) for part in about_scores),
+        localisation(data),
         network_curves(data) if "network" in data.parameters else Markup(""),
         mining(data) if "svm" in data.parameters else Markup(""),
         timings(data),

@@ -15,7 +15,7 @@ from stages.contract import Context
 from stages.detections.thresholds import natural_boundary
 from stages.scoring.metrics import has_ground_truth
 
-from .inputs import Found, PageData, read_rows
+from .inputs import DenseFound, Found, PageData, read_rows
 from .page import page
 from .settings import ReportSettings
 from .training import SHARED_TRAININGS
@@ -44,7 +44,9 @@ def run(ctx: Context) -> None:
     shown_from = read_operating_points(ctx.input("operating_points")).bbox
     if not has_ground_truth(metrics["protocol"]):
         shown_from = dict.fromkeys(dataset.classes, natural_boundary(str(detections.summary["classifier"])))
-    tables = {name: read_rows(ctx.input(name), columns) if ctx.has(name) else [] for name, columns in _COLUMNS.items()}
+    tables: dict[str, Any] = {
+        name: read_rows(ctx.input(name), columns) if ctx.has(name) else [] for name, columns in _COLUMNS.items()
+    }
     shared = {
         name: read_rows(ctx.input(name), ("iteration", "train_loss")) for name in SHARED_TRAININGS if ctx.has(name)
     }
@@ -68,10 +70,30 @@ def run(ctx: Context) -> None:
         pixels=ctx.image,
         found=found,
         environments=_environments(ctx),
+        **_dense(ctx),
     )
     html = page(data).encode()
     ctx.output("html").write_bytes(html)
     ctx.log.info(f"{ctx.shown('html')}: {len(html) / 1e6:.1f} MB")
+
+
+def _dense(ctx: Context) -> dict[str, Any]:
+    """Return what the page shows of OverFeat's detector; nothing for another."""
+    if not ctx.has("slide"):
+        return {}
+    slide, merge = ctx.artifact("slide"), ctx.artifact("merge")
+
+    def dense(record: ImageRecord) -> DenseFound:
+        seen = ctx.store.get(slide.stage, slide.keys[record.id]).arrays
+        merged = ctx.store.get(merge.stage, merge.keys[record.id]).arrays
+        return DenseFound(
+            *(seen[name] for name in ("windows", "scores", "coarse", "edges", "edge_classes")),
+            *(merged[name] for name in ("bbox.boxes", "bbox.scores", "bbox.labels")),
+            *(merged[name] for name in ("members.windows", "members.box")),
+        )
+
+    floor = float(merge.params["merge"]["score_floor"])
+    return {"dense": dense, "score_floor": floor, "localisation": read_json(ctx.input("localisation"))}
 
 
 def _cost(timings: Mapping[str, Mapping[str, Any]], features: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ _CURVE_NAMES = {
     "val_fg_accuracy": "windows on objects",
 }
 
-# Titles of the trainings of a network that is shared, by node, in their order.
+# Titles of the trainings behind or before a shared feature map, by node, in their order.
 SHARED_TRAININGS = {
     "rpn_1": "Step 1: region proposal network, with all convolutions",
     "fast_1": "Step 2: Fast R-CNN on its proposals, with all convolutions",
@@ -22,6 +22,8 @@ SHARED_TRAININGS = {
     "fast_2": "Step 4: Fast R-CNN's fully connected layers, behind the same convolutions",
     "fast": "Fast R-CNN",
     "joint": "Region proposal network and Fast R-CNN at once",
+    "finetune_dense": "The fully connected layers, on windows of objects and of background",
+    "regress": "The box regressor, behind the same convolutions",
 }
 _TERMS = {
     "train_loss": "all",

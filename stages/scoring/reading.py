@@ -65,9 +65,21 @@ def read_detections(
 
 
 def read_proposals(store: Store, proposals: Artifact, records: Sequence[ImageRecord]) -> list[Floats]:
-    """Read the proposed boxes [n, 4] of each image; none for an image that the stage which proposed left out."""
+    """Read the proposed boxes [n, 4] of each image, best first; none for one that the stage which proposed left out.
+
+    Of a list of OverFeat's windows (stage ``slide``) these are the windows, by their largest probability of any class.
+    """
     empty, keys = np.zeros((0, 4), np.float32), proposals.keys
-    return [
-        store.get(proposals.stage, keys[record.id], ["boxes"]).arrays["boxes"] if record.id in keys else empty
-        for record in records
-    ]
+    read = _windows if proposals.stage == "slide" else _boxes
+    return [read(store, proposals.stage, keys[record.id]) if record.id in keys else empty for record in records]
+
+
+def _boxes(store: Store, stage: str, key: str) -> Floats:
+    found: Floats = store.get(stage, key, ["boxes"]).arrays["boxes"]
+    return found
+
+
+def _windows(store: Store, stage: str, key: str) -> Floats:
+    arrays = store.get(stage, key, ["windows", "scores"]).arrays
+    found: Floats = arrays["windows"][np.argsort(-arrays["scores"].max(axis=1, initial=0), kind="stable")]
+    return found

@@ -35,18 +35,24 @@ IMAGE_STAGES = ("proposals", "features", "detect")
 COMBINING = STAGE_NAMES[STAGE_NAMES.index("combine") :]
 # What `dvc repro classification/dvc.yaml` runs.
 CLASSIFYING = ("manifest", "pretrain", *CLASSIFICATION_STAGE_NAMES)
-# Detectors that share a network's map, by name: their kinds. A node of one is named "steps/rpn_1".
-REGION_KINDS = {"plain": "fast", "steps": "faster", "once": "joint"}
+# Detectors on a map of the whole image, by name: their kinds. A node of one is named "steps/rpn_1".
+REGION_KINDS = {"plain": "fast", "steps": "faster", "once": "joint", "dense": "overfeat"}
 REGION_NODES = tuple(f"{name}/{one.name}" for name, kind in REGION_KINDS.items() for one in KINDS[kind].places)
 # One node of each stage that these have and R-CNN has not, with maps and without.
-REGION_STAGES = ("steps/rpn_1", "steps/propose_1", "steps/fast_2", "steps/maps", "steps/roi_detect", "once/joint")
+REGION_STAGES = (
+    *("steps/rpn_1", "steps/propose_1", "steps/fast_2", "steps/maps", "steps/roi_detect", "once/joint"),
+    *(f"dense/{node}" for node in ("maps", "finetune_dense", "regress", "slide", "merge", "localisation")),
+)
 # The rest of a detector's own parameters is as `rcnn detector add` writes it.
 _REGION_PARAMS: dict[str, dict[str, Any]] = {
     "pretrain": {"iterations": 4, "batch": 8, "eval_every": 2, "checkpoint_every": 2},
     "rpn": {"scales_px": [24, 48], "ratios": [0.5, 1, 2], "border_px": 8, "channels": 16},
     "propose": {"min_side_px": 4, "train_after_nms": 60, "after_nms": 30, "before_nms": 500},
     "fast": {"rois_per_image": 16},
-    "maps": {"short_px": 96, "long_px": 160},
+    "maps": {"short_px": 96, "long_px": 160, "scales_px": [72, 104]},
+    "finetune_dense": {"background_pool": 20, "held_out_fraction": 0.25, "fg_iou": 0.4},
+    "regress": {"batch": 16, "units": [24, 16]},
+    "merge": {"score_floor": 0.0, "max_windows": 20},
     "roi_detect": {"score_floor": 0.0},
     "evaluate": {"n_bootstrap": 5},
 }
@@ -135,12 +141,12 @@ def make_regions(folder: Path) -> Path:
 def shorten(project: Path, name: str) -> None:
     """Cut a new detector of one of these kinds down to seconds."""
     own = yaml.safe_load(params_file(project, name).read_text(encoding="utf-8"))
-    for group in ("rpn", "fast", "joint"):
+    for group in ("rpn", "fast", "joint", "finetune_dense", "regress"):
         if "iterations" in own.get(group, {}):
             change(project, name, group, **_REGION_SCHEDULE)
     for group, values in _REGION_PARAMS.items():
         if group in own:
-            change(project, name, group, **values)
+            change(project, name, group, **{key: value for key, value in values.items() if key in own[group]})
 
 
 def combine_with_itself(project: Path) -> None:

@@ -96,6 +96,31 @@ def _saved_seeds() -> list[bytes]:
     return [artifact.to_bytes() for artifact in made]
 
 
+def _saved_runs(root: Path) -> Callable[[bytes], None]:
+    from stages.classification.runs import run_of
+    from stages.classification.saved_runs import read_lists
+
+    def read(data: bytes) -> None:
+        (root / "other.json").write_bytes(data)
+        run = run_of(read_lists(root, "other"), root)
+        pictures = len(run.looked.pictures)
+        assert len(run.of_views) in (0, pictures) and all(len(keys) == pictures for keys in run.of_scales.values())
+
+    return tolerant(read)
+
+
+def _saved_run_seeds() -> list[bytes]:
+    from cache import Artifact
+    from stages.classification.saved_runs import saved_bytes
+
+    about: dict[str, Any] = {"dataset": "pets", "weights_digest": "w", "classes": ["cat"], "outputs": [0]}
+    about |= {"images": ["a", "b"], "views": [4], "short_side_px": 73}
+    entries = ((1, _DIGEST), (2, "1" * 64))
+    wrong: tuple[dict[str, Any], ...] = ({}, {"images": [["a"], "b"]}, {"outputs": [10**400]}, {"weights_digest": []})
+    lists = [Artifact("classify", 1, {}, {}, entries, about | change) for change in wrong]
+    return [saved_bytes({"views": one, "72": lists[0]}) for one in lists]
+
+
 def _timings(root: Path) -> Callable[[bytes], None]:
     from pipeline.detectors import Layout
     from pipeline.timings import read_timings, record
@@ -139,6 +164,7 @@ PROJECT_TARGETS = (
     Target("params", _params, _params_seeds, _YAML_TOKENS, YAML),
     Target("operating_points", _operating_points, _operating_seeds, (), JSON),
     Target("saved_detections", _saved_detections, _saved_seeds, (b'"images"', b'"classes"', b'"detect"'), JSON),
+    Target("saved_runs", _saved_runs, _saved_run_seeds, (b'"images"', b'"views"', b'"lists"', b'"72"'), JSON),
     Target("timings", _timings, lambda: [b'{"svm": {"seconds": 1.0, "computed": 2}}', b"[" * 5000], (), JSON),
     Target("metrics", _metrics, _metrics_seeds, (), JSON),
 )

@@ -17,13 +17,17 @@ from cache import Artifact, Store
 from stages.graph import KINDS, STAGES, at, place, root_nodes
 
 RECORDED = Path(__file__).with_name("results.json")
-# The tiny project's detectors beside R-CNN: of kind combined, faster and joint.
-JOINED, IN_STEPS, AT_ONCE = "joined", "steps", "once"
+# The tiny project's detectors beside R-CNN: of kind combined, faster, joint and overfeat.
+JOINED, IN_STEPS, AT_ONCE, DENSE = "joined", "steps", "once", "dense"
 # The node of the second that stands for each of its stages.
 _SHARED = {"rpn": "rpn_1", "propose": "propose_1", "fast": "fast_1", "maps": "maps", "roi_detect": "roi_detect"}
+_DENSE = {name: name for name in ("finetune_dense", "regress", "slide", "merge", "localisation")} | {
+    "dense_maps": "maps"
+}
 # Their objects' arrays come by score, and scores of a network hardly trained are nearly one: only of what does not
 # depend on the order is something kept.
-_BY_SCORE = {"propose": {"boxes", "scores"}, "roi_detect": {"candidates.bbox", "candidates.scores"}}
+_CANDIDATES = {"candidates.bbox", "candidates.scores"}
+_BY_SCORE = {"propose": {"boxes", "scores"}, "roi_detect": _CANDIDATES, "merge": _CANDIDATES}
 _SHOWN = 6  # values kept of an array, evenly spread, beside its mean and deviation
 # Trainings add up what processors round differently, pictures are coded by libraries of several versions; the rest
 # differs in last bits only. Of the pictures that classification tests one or two may fall on the other side.
@@ -45,10 +49,16 @@ TOLERANCE = {
     "fast": 2e-2,
     "maps": 5e-2,
     "joint": 2e-2,
+    "dense_maps": 5e-2,
+    "finetune_dense": 2e-2,
+    "regress": 2e-2,
+    "slide": 5e-2,
+    "merge": 5e-2,
+    "localisation": 5e-2,
     "roi_detect": 5e-2,
 }
 EXACT = 1e-6
-_KINDS = ((IN_STEPS, "faster"), (AT_ONCE, "joint"))
+_KINDS = ((IN_STEPS, "faster"), (AT_ONCE, "joint"), (DENSE, "overfeat"))
 
 
 def summary_of(array: NDArray[Any]) -> dict[str, Any]:
@@ -66,9 +76,10 @@ def summary_of(array: NDArray[Any]) -> dict[str, Any]:
 def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
     """Summarise the outputs of every stage of the two finished projects, with the stage's version."""
     joined = {one.name: at(one, JOINED) for one in KINDS["combined"].places}
-    steps, once = ({one.name: at(one, name) for one in KINDS[kind].places} for name, kind in _KINDS)
+    steps, once, dense = ({one.name: at(one, name) for one in KINDS[kind].places} for name, kind in _KINDS)
     nodes = dict(root_nodes()) | {"combine": joined["combine"], "compare": at(place(STAGES["compare"]))}
     nodes |= {stage: steps[node] for stage, node in _SHARED.items()} | {"joint": once["joint"]}
+    nodes |= {stage: dense[node] for stage, node in _DENSE.items()}
     found = {}
     for name, stage in STAGES.items():
         project = pictures if name in {"classify", "classify_svm"} else detectors
@@ -91,6 +102,7 @@ def _part(path: Path, store: Store) -> Any:
         "scores.json": lambda: _scores(path),
         "classification.json": lambda: _shares(json.loads(path.read_text())),
         "classification_svm.json": lambda: _shares(json.loads(path.read_text())),
+        "localisation.json": lambda: _shares(json.loads(path.read_text())),
         "comparison.json": lambda: _comparison(path),
         ".html": lambda: _page(path),
         "manifest.json": lambda: _objects(path, store),

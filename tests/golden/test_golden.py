@@ -2,12 +2,12 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
+from warm_rcnn import served
 
 from stages.graph import STAGES
-from tests.golden.record import run_tiny
+from tests.golden.record import PINNED, run_tiny
 from tests.golden.results import EXACT, RECORDED, TOLERANCE, differences
 
 _HOW = (
@@ -17,8 +17,10 @@ _HOW = (
 
 
 @pytest.fixture(scope="module")
-def here(warm_rcnn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    return run_tiny(tmp_path_factory.mktemp("golden"), warm_rcnn)
+def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("golden")
+    with served(folder / "bin" / "rcnn", **PINNED) as program:
+        return run_tiny(folder, program)
 
 
 @pytest.mark.slow

@@ -41,9 +41,9 @@ def _no_pixels(record: ImageRecord) -> Any:
 
 
 class StageContext(RunContext):
-    """The pipeline's own context for node ``name`` of the root's detector, in the project ``root``.
+    """The pipeline's own context for node ``name`` in the project ``root``.
 
-    With another ``kind`` than R-CNN's of a detector of that kind, which is named after it.
+    The node is the root's detector's, or that of a detector of another ``kind``, whose name is its kind's.
 
     What differs: it asks for no params.yaml, its messages are kept, outputs are written in their places at once, and
     images are computed one after another. ``computed`` are the ids of those whose objects the store lacked.
@@ -52,12 +52,12 @@ class StageContext(RunContext):
     image: ReadImage = staticmethod(_no_pixels)  # a test whose stage looks at pixels sets another
     log: Messages  # type: ignore[assignment]
 
-    def __init__(self, root: Path, name: str, groups: Mapping[str, Settings], seed: int = 0, kind: str = ROOT) -> None:
-        own = {one.name: at(one, kind) for one in (*HEAD, *KINDS[kind].places)}
-        nodes = root_nodes() if kind == ROOT else own
-        params = schema(kind)(
-            seed=seed, dataset="toy", store={"root": "store"}, execution={"workers": 2, "device": "cpu"}
-        )
+    def __init__(
+        self, root: Path, name: str, groups: Mapping[str, Settings], seed: int = 0, *, kind: str = ROOT
+    ) -> None:
+        nodes = root_nodes() if kind == ROOT else {one.name: at(one, kind) for one in (*HEAD, *KINDS[kind].places)}
+        execution = {"workers": 2, "device": "cpu"}
+        params = schema(kind)(seed=seed, dataset="toy", store={"root": "store"}, execution=execution)
         super().__init__(nodes[name], Layout(root, kind), params.model_copy(update=dict(groups)), nodes)
         self.root, self.log = root, Messages()
         self.computed: list[int] = []

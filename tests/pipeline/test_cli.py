@@ -49,7 +49,10 @@ def test_help_names_every_command(run: Run) -> None:
     assert code == 0
     assert all(
         f"\n  {name} " in out
-        for name in ("run", "detector", "dataset", "detect", "detections", "cache", "features", "params", "metrics")
+        for name in (
+            *("run", "detector", "dataset", "detect", "detections", "cache", "extract", "features", "params"),
+            *("compare", "metrics", "classification"),
+        )
     )
 
 

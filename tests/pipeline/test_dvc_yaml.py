@@ -13,7 +13,7 @@ from pipeline.detectors import Layout, detector_names
 from pipeline.graph import nodes_of
 from pipeline.params import SHARED, load_params, own_groups, read_kind, schema
 from stages.contract import Node
-from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SAVED, STAGES, at, root_nodes
+from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SAVED, SAVED_RUNS, STAGES, at, root_nodes
 
 PROJECT = Path(__file__).parents[2]
 SHIPPED = [Layout(PROJECT, name) for name in detector_names(PROJECT)[1:]]
@@ -84,8 +84,10 @@ def test_every_input_is_made_by_an_earlier_node(kind: str) -> None:
     made: set[str] = set()
     for node in nodes:
         for path in node.inputs.values():
-            if path == SAVED or (kind != ROOT and node.stage.name in {one.name for one in CLASSIFICATION}):
-                continue  # the user's: `rcnn detections save`; classification is of the root's pre-training
+            if path in (SAVED, SAVED_RUNS):
+                continue  # the user's: `rcnn detections save`, `rcnn classification save`
+            if kind != ROOT and node.stage.name in {one.name for one in CLASSIFICATION}:
+                continue  # classification is of the root's pre-training
             concrete = path.replace("${dataset}", "scenes")
             assert any(concrete == one or concrete.startswith(f"{one}/") for one in made), (node.name, path)
         assert not made & set(node.outputs.values())

@@ -22,6 +22,8 @@ from pipeline.params import Params, load_params
 from pipeline.params_init.drafts import Request, drafts, write
 from pipeline.params_init.text import differences, flow, with_values
 from stages.bbox.settings import BboxSettings
+from stages.dense.scales import check_scales
+from stages.dense.windows import windows_of
 from stages.fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings
 from stages.faster.images import TrainingImages
 from stages.faster.network import cut
@@ -35,6 +37,7 @@ from stages.networks.initial import planned_network
 from stages.networks.network import build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import save_weights
+from stages.overfeat.settings import DenseMapsSettings, FinetuneDenseSettings, RegressSettings
 from stages.proposals.settings import ProposalsSettings
 from stages.rpn.settings import AnchorSettings, ProposeSettings, RpnSettings
 from stages.svm.settings import SvmSettings
@@ -541,6 +544,39 @@ def test_weights_with_another_head_get_a_new_one_or_leave_the_detector_as_it_is(
     assert len(left) == 3 and all("pyramid [1, 2]" in line for line in left)
     assert (project / "detectors/fast/params.yaml").read_bytes() == before
     assert load_params(Layout(project)).groups.of("network", NetworkSettings).weights == "headed.safetensors"
+
+
+def with_overfeat(project: Path) -> Path:
+    (project / "detectors/overfeat").mkdir()
+    (project / "detectors/overfeat/params.yaml").write_text("kind: overfeat\n")
+    return project
+
+
+@pytest.mark.parametrize("preset", ["small", "medium", "paper"])
+@pytest.mark.parametrize("network", ["squeezenet1_0", "resnet50", "alexnet", "zf", "small", "overfeat_fast"])
+def test_overfeats_detector_gets_windows_and_scales_that_have_them(project: Path, network: str, preset: str) -> None:
+    with_overfeat(project)
+    weights_header(project / "w.safetensors", network, {"input": "RGB, minus 0.485, by 0.229"})
+    reasons = init(project, network, "w.safetensors", preset)
+    assert not [line for line in reasons if "left as it is" in line]
+    groups = load_params(Layout(project, "overfeat")).groups
+    settings = groups.of("network", NetworkSettings)
+    spec = planned_network(settings, project).input  # of which a new head is not yet a part
+    windows = windows_of(build(network, 2, pyramid=settings.pyramid, fc=settings.fc, spec=spec, device="meta").eval())
+    scales = groups.of("maps", DenseMapsSettings).scales_px
+    if preset == "paper":
+        assert scales is None
+        assert groups.of("regress", RegressSettings) == RegressSettings()
+        assert groups.of("finetune_dense", FinetuneDenseSettings) == FinetuneDenseSettings()
+        return
+    check_scales(scales or (), windows, "maps.scales_px")
+    # each object of the training images is at one of the scales between half a window and a whole one
+    images = load_registered("pets", project / "artifacts").dataset.split("train")
+    for record in images:
+        for box in record.boxes:
+            side = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
+            seen = [side * scale / min(record.width, record.height) / windows.side_px for scale in scales or ()]
+            assert any(0.5 <= share <= 1 for share in seen) or max(seen) < 0.5, seen
 
 
 @pytest.mark.slow

@@ -89,6 +89,45 @@ def test_the_whole_recipe_against_scikit_learn(per_object: int) -> None:
         np.testing.assert_allclose(figures["rms_target"], np.sqrt((y**2).mean(axis=0)), rtol=1e-3)
 
 
+def test_one_regressor_for_all_classes_is_scikit_learns_on_the_pooled_pairs() -> None:
+    """A third class without an object gets it, too; what one class alone would give is something else."""
+    images, scale, names = make_images(3, 40), 1.7, ["a", "b", "unseen"]
+    log, settings = Messages(), SETTINGS.model_copy(update={"shared": True})
+    model = train_box_regressors(images, names, scale, settings, log, workers=2)
+    xs, ys = [], []
+    for image in images:
+        gt = image.boxes[image.is_gt]
+        overlaps = iou(image.boxes, gt)
+        rows = overlaps.max(axis=1) > 0.6
+        xs.append(image.features[rows].astype(np.float64) * scale)
+        ys.append(encode(image.boxes[rows], gt[overlaps[rows].argmax(axis=1)]))
+    x, y = np.concatenate(xs), np.concatenate(ys)
+    x1 = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    values, vectors = np.linalg.eigh(np.cov(y.T, bias=True))
+    whiten = vectors @ np.diag((values + 0.001) ** -0.5) @ vectors.T
+    ridge = Ridge(alpha=SETTINGS.ridge_lambda, fit_intercept=False, solver="cholesky")
+    ridge.fit(x1, (y - y.mean(axis=0)) @ whiten)
+    expected = x1 @ ridge.coef_.T @ np.linalg.inv(whiten) + y.mean(axis=0)
+    stored = (x / scale).astype(np.float16)
+    for j in range(3):
+        np.testing.assert_allclose(model.transforms(stored, np.full(len(x), j)), expected, rtol=1e-3, atol=1e-4)
+    assert model.trained.all() and model.classes == tuple(names) and model.weights.shape == (3, 11, 4)
+    assert list(model.summary) == ["all classes"] and model.summary["all classes"]["pairs"] == len(x)
+    np.testing.assert_allclose(
+        model.summary["all classes"]["rms_error"], np.sqrt(((expected - y) ** 2).mean(axis=0)), rtol=1e-3
+    )
+    assert not log.warnings
+    apart = train_box_regressors(images, names[:2], scale, SETTINGS, Messages())
+    assert np.abs(apart.transforms(stored, np.zeros(len(x), int)) - expected).max() > 0.01
+
+
+def test_a_shared_regressor_without_any_object_is_an_error_too() -> None:
+    image = make_images(1)[0]
+    image.is_gt[:] = False
+    with pytest.raises(StageError, match=r"bbox\.enabled: false"):
+        train_box_regressors([image], ["a", "b"], 1.0, SETTINGS.model_copy(update={"shared": True}), Messages())
+
+
 def test_regression_brings_unseen_boxes_nearer() -> None:
     model = train_box_regressors(make_images(), ["a", "b"], 1.0, SETTINGS, Messages())
     image = make_images(1, seed=99)[0]

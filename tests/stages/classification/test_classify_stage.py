@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,25 +10,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from classify_world import CLASSES, World
 from hypothesis import given
 from hypothesis import strategies as st
 from network_parts import trunk_of
 from numpy.typing import NDArray
 from PIL import Image
 from plain_arrays import as_boxes, as_labels
-from stage_context import StageContext
 
 from cache import Artifact
 from cache.errors import StageError
-from manifests import Dataset, ImageRecord, ImageSource, ReadOptions, import_dataset
+from manifests import Dataset, ImageRecord
 from stages.classification.scoring import DENSE, METHODS, dense_scores, error_rates, mean_scores, rank, window_scores
 from stages.classification.settings import ClassifySettings, Method
 from stages.graph import STAGES
 from stages.networks.network import build
-from stages.networks.weights import class_names_meta, save_weights
 from stages.settings import Parameters
 
-CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox")
 STRIP = ImageRecord(99, "strip.png", 20, 4000, "0" * 64, "test", as_boxes([]), as_labels([]), category=0)
 
 
@@ -91,35 +88,6 @@ def test_dense_scores_are_means_over_scales_and_flips() -> None:
     }.items():
         np.testing.assert_allclose(dense_scores(scales, DENSE[name]), expected)
     assert set(DENSE) | set(METHODS) == set(get_args(Method))
-
-
-class World(StageContext):
-    """A project with class folders of six classes and weights."""
-
-    def __init__(self, root: Path, pyramid: tuple[int, ...] | None = (2, 1), **settings: Any) -> None:
-        super().__init__(root, "classify", {"classify": ClassifySettings(**settings)})
-        rng = np.random.default_rng(1)
-        for i in range(18):
-            file = root / "pictures" / ("test" if i < 12 else "train") / CLASSES[i % 6] / f"{i}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            blobs = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8))  # unlike each other, unlike noise
-            blobs.resize((80 - 2 * i, 40 + 3 * i), Image.Resampling.NEAREST).save(file)
-        made = import_dataset("folders", root / "pictures", "toy", ReadOptions(), root / "artifacts")
-        self._dataset, self.image = made.dataset, ImageSource(made.source.root).read
-        self.network = build("small", 7, pyramid=pyramid, generator=torch.Generator().manual_seed(2)).eval()
-        with torch.no_grad():
-            trunk_of(self.network).classifier[-1].weight.mul_(8)  # so that views disagree
-        self.outputs = ("zoo", *reversed(CLASSES))
-        self.save_weights(self.outputs)
-
-    def save_weights(self, outputs: Sequence[str] | None) -> None:
-        """Save weights as if trained for ``outputs``; None: a file that does not name them."""
-        save_weights(self.place("weights"), self.network, class_names_meta(outputs))
-
-    def report(self) -> dict[str, Any]:
-        self.run()
-        report: dict[str, Any] = json.loads(self.output("report").read_text())
-        return report
 
 
 def slow_report(world: World, short_side: int) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from stage_context import StageContext
 
-from cache import Artifact, Payload, Recipe, Store
+from cache import Artifact, Payload, Recipe, Store, digest_json
 from cache.errors import StageError
 from manifests import Dataset, DatasetError, ImageRecord, load_dataset, save_dataset
 from stages.bbox.regressor import read_box_regressor
@@ -76,6 +76,7 @@ def root(tmp_path: Path) -> Path:
 
 SVM_SETTINGS = SvmSettings(C=0.1, memory_limit_mb=64)
 BBOX_SETTINGS = BboxSettings(ridge_lambda=1.0)
+SHARED_SETTINGS = BboxSettings(ridge_lambda=1.0, shared=True)
 
 
 def run_all(root: Path, detect: DetectSettings | None = None) -> StageContext:
@@ -184,7 +185,11 @@ def retrained(root: Path, stage: str, settings: Settings, workers: int = 2) -> b
 
 @pytest.mark.parametrize(
     ("stage", "settings", "other"),
-    [("svm", SVM_SETTINGS, SvmSettings(C=0.2)), ("bbox", BBOX_SETTINGS, BboxSettings(ridge_lambda=2.0))],
+    [
+        ("svm", SVM_SETTINGS, SvmSettings(C=0.2)),
+        ("bbox", BBOX_SETTINGS, BboxSettings(ridge_lambda=2.0)),
+        ("bbox", BBOX_SETTINGS, SHARED_SETTINGS),
+    ],
 )
 def test_only_what_a_model_is_trained_from_trains_it_again(
     root: Path, stage: str, settings: Settings, other: Settings
@@ -209,6 +214,34 @@ def test_only_what_a_model_is_trained_from_trains_it_again(
     assert retrained(root, stage, other)
     assert not retrained(root, stage, settings)
     assert (root / f"artifacts/{stage}/model.h5").read_bytes() == first
+
+
+def test_a_shared_regressor_has_a_key_of_its_own_and_others_keep_theirs(root: Path) -> None:
+    listed = Artifact.read(root / "artifacts/features/manifest.json")
+    train = [image.id for image in load_dataset(root / "artifacts/manifest/manifest.json").split("train")]
+    usual = {  # what a model was named by before there was another way
+        **{"enabled": True, "layer": "pool5", "ridge_lambda": 1.0, "min_iou": 0.6, "target_norm": 20.0},
+        "memory_limit_mb": 2048,
+    }
+    inputs = {"features": digest_json([listed.keys[image_id] for image_id in train])}
+    for settings, own in ((BBOX_SETTINGS, usual), (SHARED_SETTINGS, usual | {"shared": True})):
+        recipe = Recipe("bbox", 4, {"seed": 0, "bbox": own, "classes": list(CLASSES)}, inputs)
+        assert run(root, "bbox", settings).listed("trained").entries == ((0, recipe.key),)
+
+
+def test_detections_are_moved_by_the_one_regressor(root: Path) -> None:
+    run(root, "svm", SVM_SETTINGS)
+    shared = read_box_regressor(run(root, "bbox", SHARED_SETTINGS).output("model"))
+    np.testing.assert_array_equal(shared.weights[0], shared.weights[1])
+    assert run(root, "detect", DetectSettings()).computed == [9, 10, 11]
+    found = {}
+    for name, settings in (("shared", SHARED_SETTINGS), ("apart", BBOX_SETTINGS)):
+        run(root, "bbox", settings)
+        listed = run(root, "detect", DetectSettings()).listed()
+        arrays = Store(root / "store").get("detect", listed.keys[9]).arrays
+        found[name] = arrays["candidates.bbox"], arrays["candidates.no_bbox"]
+    np.testing.assert_array_equal(found["shared"][1], found["apart"][1])
+    assert np.abs(found["shared"][0] - found["apart"][0]).max() > 0.01
 
 
 @pytest.mark.parametrize(("stage", "settings"), [("svm", SVM_SETTINGS), ("bbox", BBOX_SETTINGS)])

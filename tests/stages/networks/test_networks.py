@@ -283,6 +283,7 @@ def test_extract_refuses_training_mode() -> None:
 
 
 def test_networks_of_one_form_are_traced_once_and_keep_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.networks.graph._GRAPHS", {})  # without what other tests have left there
     first, second = (build("small", 3, generator=torch.Generator().manual_seed(seed)).eval() for seed in (0, 1))
     first.graph(["fc7"])
     monkeypatch.setattr("stages.networks.graph.create_feature_extractor", None)

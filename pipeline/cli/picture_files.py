@@ -1,4 +1,4 @@
-"""Which pictures ``rcnn detect`` reads, and what it calls the drawn ones."""
+"""Which pictures a command reads, and what it calls the files that it makes of them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,14 +8,16 @@ from cache.outputs import RECORD, name_key, ours
 from manifests import IMAGE_SUFFIXES
 from manifests.listing import list_pictures
 
-RESULTS = "detections.json"
-SUFFIX = ".jpg"  # of drawn pictures
-
-Named = tuple[Path, Path]  # a file, and the name of its drawn picture below the output folder
+Named = tuple[Path, Path]  # a file, and the name of what is made of it below the output folder
 
 
-def files_to_read(given: Sequence[Path]) -> tuple[list[Named], list[str]]:
-    """Find the pictures of files and folders: each once, in order, no two drawn under one name.
+def files_to_read(given: Sequence[Path], suffix: str, taken: Sequence[str] = ()) -> tuple[list[Named], list[str]]:
+    """Find the pictures of files and folders: each once, in order, no two to be written under one name.
+
+    Args:
+        given: Files and folders.
+        suffix: Of the files that are made of them, such as ``.jpg``.
+        taken: Names of other files that the command writes into the output folder.
 
     Returns:
         The pictures; and a line for each kind that folders hold and that is passed over, among them what an earlier
@@ -35,7 +37,7 @@ def files_to_read(given: Sequence[Path]) -> tuple[list[Named], list[str]]:
     once: dict[Path, Named] = {}
     for path, name in found:
         once.setdefault(path.resolve(), (path, name))
-    return _named_apart(once.values()), passed_over
+    return _named_apart(once.values(), suffix, taken), passed_over
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
@@ -55,19 +57,19 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
     return [path for path in files if path not in drawn], passed_over
 
 
-def _named_apart(files: Iterable[Named]) -> list[Named]:
+def _named_apart(files: Iterable[Named], suffix: str, taken: Sequence[str]) -> list[Named]:
     """Number the names that would be one, also where a file system knows no case; and of a file and a folder."""
-    ours = {name_key(RESULTS), name_key(RECORD)}
+    ours = {name_key(name) for name in (*taken, RECORD)}
     files = [(path, _beside(name) if name_key(name.parts[0]) in ours else name) for path, name in files]
     folders = {name_key(parent) for _, name in files for parent in name.parents}
-    taken = folders | ours
+    used = folders | ours
     named = []
     for path, name in files:
-        unique, count = name.with_suffix(SUFFIX), 1
-        while name_key(unique) in taken:
+        unique, count = name.with_suffix(suffix), 1
+        while name_key(unique) in used:
             count += 1
-            unique = name.with_name(f"{name.stem}-{count}{SUFFIX}")
-        taken.add(name_key(unique))
+            unique = name.with_name(f"{name.stem}-{count}{suffix}")
+        used.add(name_key(unique))
         named.append((path, unique))
     return named
 

@@ -1,7 +1,8 @@
-"""Which files ``rcnn detect`` reads, and what it calls their pictures."""
+"""Which files ``rcnn detect`` and ``rcnn extract`` read, and what they call those that they make of them."""
 
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ import pytest
 from cache.errors import StageError
 from cache.outputs import OutputFolder, name_key
 from manifests.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from pipeline.cli.detect_files import RESULTS, files_to_read
+from pipeline.cli.picture_files import Named
+from pipeline.cli.picture_files import files_to_read as files_of
+
+RESULTS = "results.json"
+
+
+def files_to_read(given: Sequence[Path]) -> tuple[list[Named], list[str]]:
+    """What a command that draws pictures, and writes a file of results beside them, reads."""
+    return files_of(given, ".jpg", [RESULTS])
 
 
 def make(folder: Path, *names: str) -> list[Path]:
@@ -43,6 +52,11 @@ def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
 def test_no_two_pictures_have_one_name(tmp_path: Path, given: list[str], drawn: list[str]) -> None:
     files, _ = files_to_read(make(tmp_path, *given))
     assert [str(name) for _, name in files] == drawn
+
+
+def test_files_of_another_form_have_their_own_names(tmp_path: Path) -> None:
+    files, _ = files_of(make(tmp_path, "x/a.jpg", "x/a.png", "y/b.c.jpg", f"y/{RESULTS}.png"), ".npz")
+    assert [str(name) for _, name in files] == ["a.npz", "a-2.npz", "b.c.npz", "results.json.npz"]
 
 
 def test_a_folder_may_be_called_as_a_picture_or_as_the_results(tmp_path: Path) -> None:
