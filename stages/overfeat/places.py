@@ -71,14 +71,14 @@ class ImageGrid:
         """
         own, less = self.scales[scale], self.scales[scale - 1]
 
-        def nearest(count: int, length: int, count_below: int, length_below: int) -> Indices:
+        def of_same_centre(count: int, length: int, count_below: int, length_below: int) -> Indices:
             stride, half = self.windows.stride_px, self.windows.side_px / 2
             centres = (stride * np.arange(count) + half) * length_below / length
             return np.ceil((centres - half) / stride - 0.5).clip(0, count_below - 1).astype(np.int64)
 
         return (
-            nearest(own.rows, own.scaled[1], less.rows, less.scaled[1]),
-            nearest(own.columns, own.scaled[0], less.columns, less.scaled[0]),
+            of_same_centre(own.rows, own.scaled[1], less.rows, less.scaled[1]),
+            of_same_centre(own.columns, own.scaled[0], less.columns, less.scaled[0]),
         )
 
 
