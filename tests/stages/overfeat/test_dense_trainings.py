@@ -130,7 +130,7 @@ def test_the_regressor_is_trained(tmp_path: Path, per_class: bool) -> None:
 
 @pytest.mark.parametrize("name", NODES)
 def test_training_lowers_the_loss(tmp_path: Path, name: str) -> None:
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "finetune_dense": {"dropout": False, "offending_negatives": 0, "lr": 0.02},
         "regress": {"units": (64, 32), "batch": 32},
     }
