@@ -49,7 +49,7 @@ _REGION_PARAMS: dict[str, dict[str, Any]] = {
     "rpn": {"scales_px": [24, 48], "ratios": [0.5, 1, 2], "border_px": 8, "channels": 16},
     "propose": {"min_side_px": 4, "train_after_nms": 60, "after_nms": 30, "before_nms": 500},
     "fast": {"rois_per_image": 16},
-    "maps": {"short_px": 96, "long_px": 160, "scales_px": [72, 104]},
+    "maps": {"short_px": 96, "long_px": 160, "scales_px": [144, 232]},
     "finetune_dense": {"background_pool": 20, "held_out_fraction": 0.25, "fg_iou": 0.4},
     "regress": {"batch": 16, "units": [24, 16]},
     "merge": {"score_floor": 0.0, "max_windows": 20},
