@@ -362,6 +362,8 @@ def _pixels(image: str | Path | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], s
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise StageError(f"an image must be a file or a uint8 [H, W, 3] RGB array, not {given}")
+    if not image.size:
+        raise StageError(f"an image must have pixels, and this one is of shape {image.shape}")
     return image, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 

@@ -38,6 +38,7 @@ from .overfeat.settings import (
     RegressSettings,
     SlideSettings,
     TopSettings,
+    check_t,
 )
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
@@ -296,6 +297,7 @@ MERGE = Stage(
     version=1,
     run="stages.overfeat.merge_stage:run",
     settings={"merge": MergeSettings},
+    check=check_t,
     inputs={"manifest": _MANIFEST, "slide": _list("slide")},
     outputs={"manifest": "${node}/manifest.json"},
 )

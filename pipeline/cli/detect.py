@@ -119,7 +119,11 @@ class _Pictures:
     def __call__(self, item: Named) -> tuple[list[Detection], list[Detection]] | DatasetError | StageError:
         """What was found, and what of it is drawn; or why the image cannot be read."""
         path, name = item
-        needed = self._detector.bytes_needed(*(upright_size(path) or (0, 0)))
+        extent = upright_size(path)  # None: no image, which reading it will tell
+        try:
+            needed = 0 if extent is None else self._detector.bytes_needed(*extent)
+        except StageError as error:
+            return StageError(f"{path}: {error}")
         with self._room.taken(needed), self._watch.over(path) as report:
             try:
                 found = self._detector(path, min_score=self._least, box_regression=self._box_regression, report=report)

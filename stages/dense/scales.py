@@ -38,7 +38,7 @@ def scaled_px(width: int, height: int, scale_px: int, windows: DenseWindows) -> 
     if scaled[0] * scaled[1] > MOST_PX:
         raise StageError(
             f"{width} x {height} px would be {scaled[0]} x {scaled[1]} at scale {scale_px}, more than {MOST_PX:,} "
-            "pixels; leave it out of the dataset or choose smaller scales"
+            "pixels; leave it out or choose smaller scales"
         )
     return scaled
 

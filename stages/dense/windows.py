@@ -109,7 +109,7 @@ def windows_of(network: Network) -> DenseWindows:
     except StageError:
         raise StageError(
             f"network {network.name} has no fully connected layer that takes pool5, and so no windows; train it with "
-            "network.fc, such as [1024, 1024], and network.pyramid of one level, such as [7]"
+            f"network.fc, such as [1024, 1024], and {_grid_told(network)}"
         ) from None
     axis = map_geometry(network).y
     channels, cells = _map_of_crop(network)
@@ -120,6 +120,16 @@ def windows_of(network: Network) -> DenseWindows:
     else:
         pooling = _of_layer(layer, network, cells, axis, math.isqrt(values // channels))
     return DenseWindows(network.input.side_px, axis.stride, cells, pooling)
+
+
+def _grid_told(network: Network) -> str:
+    """Word which pyramid would pool a crop's map regularly, and where none would, at which input one does."""
+    cells = _map_of_crop(network)[1]
+    divisors = [grid for grid in range(7, 2, -1) if cells % grid == 0]
+    if divisors:
+        return f"network.pyramid: [{divisors[0]}]"
+    near = [n for n in range(max(cells - 4, 4), cells + 5) if n % 4 == 0]
+    return f"network.pyramid: [4] with network.input.side_px: {_sides(map_geometry(network).y, near)}"
 
 
 def _map_of_crop(network: Network) -> tuple[int, int]:

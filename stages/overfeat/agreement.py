@@ -4,10 +4,11 @@ DVC runs stages in an order in which it does; a stage run by itself, after a cha
 of parts of two detectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cache import Artifact
+from cache import Artifact, digest_file
 from cache.errors import StageError
 from stages.lists import of_dataset
 
@@ -18,6 +19,22 @@ def check_classes(own: Sequence[str], classes: Sequence[str], shown: str) -> Non
         raise StageError(
             f"{shown}: made for classes {', '.join(own)}, and the dataset has {', '.join(classes)}; run `dvc repro`"
         )
+
+
+def merge_of(found: Artifact, slide: Path, params: Mapping[str, Any], manifest: Path, shown: str) -> Artifact:
+    """Return the list of merged boxes as it is.
+
+    Args:
+        slide: the list of windows that is there now.
+        params: the parameters of group ``merge``, as JSON.
+        manifest, shown: as of :func:`slide_of`.
+
+    Raises ``StageError`` where the boxes were merged from other windows or with other parameters, or are of another
+    dataset.
+    """
+    if found.inputs.get("slide") != digest_file(slide) or found.params.get("merge") != params:
+        raise StageError(f"{shown}: merged from other windows or with other parameters; run `dvc repro`")
+    return of_dataset(found, manifest, shown)
 
 
 def slide_of(found: Artifact, classes: Sequence[str], k: int | None, manifest: Path, shown: str) -> Artifact:

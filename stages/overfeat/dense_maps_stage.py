@@ -26,4 +26,5 @@ def run(ctx: Context) -> None:
     images = ctx.dataset().images
     tasks = [map_task(record, made_of, mirrored=mirror and record.split == "train") for record in images]
     keys = ctx.compute_images(tasks, DenseMapsCompute(ctx.image, network, ctx.device, made_of), unit="maps")
-    ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], made_of)
+    summary = made_of | {"mirrored": mirror}
+    ctx.publish("manifest", [(record.id, key) for record, key in zip(images, keys, strict=True)], summary)

@@ -18,7 +18,7 @@ from stages.dense.windows import windows_of
 from stages.networks.forward import device_of
 from stages.networks.modes import dropout
 from stages.networks.network import Network
-from stages.networks.weights import class_names, load_weights
+from stages.networks.weights import class_names, load_weights, open_weights
 from stages.training.checkpoint import Checkpoint
 from stages.training.curve import write_curve
 from stages.training.loop import torch_generator
@@ -37,7 +37,7 @@ GROUP = "finetune_dense"
 def run(ctx: Context) -> None:
     """Train, or take what was trained before from the store, or pass the network on where ``iterations`` is 0."""
     settings, network = ctx.settings(FinetuneDenseSettings), load_weights(ctx.input("weights"))
-    listed = maps_of(ctx.artifact("maps"), network, ctx.input("manifest"), ctx.shown("maps"))
+    listed = maps_of(ctx.artifact("maps"), network, ctx.input("manifest"), ctx.shown("maps"), mirrored=settings.mirror)
     if settings.iterations == 0:
         _pass_on(ctx, network)
         return
@@ -53,9 +53,16 @@ def run(ctx: Context) -> None:
 
 def _pass_on(ctx: Context, network: Network) -> None:
     """Write the network as it is, and a curve that is a heading alone."""
-    ctx.log.info("finetune_dense.iterations is 0: the classifier is used as it is, without a class for background")
     outputs = class_names(ctx.input("weights"))
+    own = open_weights(ctx.input("weights"), header_only=True)[1].get("source") == "classification set"
+    if outputs is None and own and network.n_outputs == len(ctx.dataset().classes):
+        outputs = ctx.dataset().classes
+        ctx.log.warning(
+            f"the outputs of {ctx.shown('weights')} have no names; trained on the dataset's own classification set, "
+            "they are taken for its classes in their order"
+        )
     classifier = classifier_as_it_is(network, outputs, ctx.dataset().classes, ctx.shown("weights"))
+    ctx.log.info("finetune_dense.iterations is 0: the classifier is used as it is, without a class for background")
     save_classifier(ctx.output("weights"), classifier, {"stage": ctx.node.name})
     write_curve(ctx.output("curve"), CURVE_COLUMNS, [])
     ctx.publish("trained", [], {})

@@ -22,10 +22,11 @@ from stages.networks.network import Network
 _CHOSEN = ("scales_px", "storage", "arithmetic")  # the maps' own parameters; all else follows from the network
 
 
-def maps_of(found: Artifact, network: Network, manifest: Path, shown: str) -> Artifact:
+def maps_of(found: Artifact, network: Network, manifest: Path, shown: str, *, mirrored: bool = False) -> Artifact:
     """Return a list of stored maps as it is; ``StageError`` where they are of another network, or of another dataset.
 
     Args:
+        mirrored: whether maps of mirror images are needed as well; ``StageError`` where there are none.
         network: the one whose maps they must be.
         manifest: the dataset manifest.
         shown: the list's path, for the message.
@@ -37,6 +38,8 @@ def maps_of(found: Artifact, network: Network, manifest: Path, shown: str) -> Ar
         raise StageError(
             f"{shown}: maps of another {' and '.join(other)} than the weights'; run `dvc repro`, which makes them anew"
         )
+    if mirrored and not found.summary.get("mirrored"):
+        raise StageError(f"{shown}: has no maps of mirror images; run `dvc repro`, which makes them anew")
     return of_dataset(found, manifest, shown)
 
 

@@ -8,9 +8,8 @@ from cache import atomic_write
 from cache.documents import json_text
 from stages.contract import Context
 from stages.detections.suppression import BoxSet
-from stages.lists import of_dataset
 
-from .agreement import slide_of
+from .agreement import merge_of, slide_of
 from .localisation import LocalisationErrors, all_guesses, target_of
 from .settings import LocalisationSettings, MergeSettings
 from .windows import ARRAYS, ScoredWindows
@@ -23,7 +22,8 @@ def run(ctx: Context) -> None:
     settings, by = ctx.settings(LocalisationSettings), ctx.settings(MergeSettings)
     dataset, manifest = ctx.dataset(), ctx.input("manifest")
     slide = slide_of(ctx.artifact("slide"), dataset.classes, by.k, manifest, ctx.shown("slide"))
-    merge = of_dataset(ctx.artifact("merge"), manifest, ctx.shown("merge"))
+    params = by.model_dump(mode="json")
+    merge = merge_of(ctx.artifact("merge"), ctx.input("slide"), params, manifest, ctx.shown("merge"))
     by = by.model_copy(update={"t": merge.summary["t"]})
     targets = [(record, target) for record in dataset.split("test") if (target := target_of(record)) is not None]
     names = ["centre_window", "centre_regressed", *(f"merged_{count}" for count in settings.first_scales), "merged"]

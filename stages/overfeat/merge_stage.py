@@ -90,6 +90,8 @@ def _scores_by_t(ctx: Context, dataset: Dataset, slide: Artifact, settings: Merg
 
     found = scores_by_t(windows(), settings, len(dataset.classes))
     told = ", ".join(f"{t:g}: {100 * score:.1f}" for t, score in found.items())
+    if not any(found.values()):
+        ctx.log.warning("no box is right on the training images held out at any t: the choice says nothing")
     ctx.log.info(f"mAP of the {len(images)} training images held out, by t: {told}; taken: {best_t(found):g}")
     return found
 

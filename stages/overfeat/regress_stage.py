@@ -36,7 +36,7 @@ def run(ctx: Context) -> None:
     The key names the maps and the convolutions before them, and not what the network has behind them.
     """
     settings, network = ctx.settings(RegressSettings), load_weights(ctx.input("weights"))
-    listed = maps_of(ctx.artifact("maps"), network, ctx.input("manifest"), ctx.shown("maps"))
+    listed = maps_of(ctx.artifact("maps"), network, ctx.input("manifest"), ctx.shown("maps"), mirrored=settings.mirror)
     fraction = ctx.settings(HeldOutSettings).held_out_fraction
     records = trained_on(ctx.dataset().split("train"), fraction, ctx.seed)
     own = identity(settings, GROUP, seed=ctx.seed, classes=ctx.dataset().classes, device=ctx.device)

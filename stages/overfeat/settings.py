@@ -1,11 +1,12 @@
 """Parameters of OverFeat's detector (Sermanet et al. 2013): where the paper is silent the values are ours."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.networks.settings import Units
-from stages.settings import RateDrops, Settings, distinct, require_order
+from stages.settings import Parameters, RateDrops, Settings, distinct, require_order
 from stages.training.settings import SolverSettings
 
 ScalePx = Annotated[int, Field(ge=16, le=2048)]
@@ -43,9 +44,12 @@ class FinetuneDenseSettings(SolverSettings):
     )
     lr: float = Field(0.01, gt=0, le=10, description="learning rate at the start (ours)")
     step: RateDrops = Field(
-        14_000, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
+        14_000,
+        description="iterations after which the rate drops, each time; or a list: it drops at each of these (ours)",
     )
+    gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops (ours; section 3.1: 0.5)")
     momentum: float = Field(0.6, ge=0, lt=1, description="SGD momentum (section 3.1)")
+    mirror: bool = Field(True, description="train on each image's mirror image as well (section 3.1: flips)")
     weight_decay: float = Field(0.00001, ge=0, le=1, description="L2 penalty on weights (section 3.1), and on biases")
     images_per_batch: int = Field(4, ge=1, le=64, description="images of a mini-batch (ours)")
     positives: int = Field(8, ge=1, le=4096, description="at most so many windows of an image show an object (ours)")
@@ -98,8 +102,12 @@ class RegressSettings(SolverSettings):
         0.005, gt=0, le=10, description="learning rate at the start (ours; 0.02 throws layers of the paper's sizes off)"
     )
     step: RateDrops = Field(
-        13_333, description="iterations after which the rate drops, each time; or a list: it drops at each of these"
+        13_333,
+        description="iterations after which the rate drops, each time; or a list: it drops at each of these (ours)",
     )
+    gamma: float = Field(0.1, gt=0, le=1, description="factor by which the rate drops (ours)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (ours)")
+    mirror: bool = Field(True, description="train on each image's mirror image as well (section 3.1: flips)")
     weight_decay: float = Field(0.0001, ge=0, le=1, description="L2 penalty on weights and biases (ours)")
     batch: int = Field(128, ge=1, le=4096, description="windows of a mini-batch (ours)")
     images_per_batch: int = Field(8, ge=1, le=256, description="images that they are drawn from (ours)")
@@ -173,6 +181,16 @@ class MergeSettings(Settings):
     nms_iou: float = Field(
         0.3, gt=0, le=1, description="the same for windows (no_bbox), and for regressed boxes with method nms (R-CNN's)"
     )
+
+
+def check_t(params: Parameters) -> Iterator[str]:
+    """Say so where nothing is held out to choose ``merge.t`` on."""
+    aside = params.of("finetune_dense", HeldOutSettings).held_out_fraction
+    if params.of("merge", MergeSettings).t is None and aside == 0:
+        yield (
+            "merge.t: null chooses it on training images held out, and finetune_dense.held_out_fraction is 0; set one "
+            "of them"
+        )
 
 
 class LocalisationSettings(Settings):

@@ -9,6 +9,7 @@ from typing import Any
 
 from cache import digest_file
 from cache.documents import read_json, read_operating_points
+from cache.errors import StageError
 from cache.listing import Environments, environments
 from manifests import ImageRecord
 from stages.contract import Context
@@ -82,6 +83,8 @@ def _dense(ctx: Context) -> dict[str, Any]:
     if not ctx.has("slide"):
         return {}
     slide, merge = ctx.artifact("slide"), ctx.artifact("merge")
+    if merge.inputs.get("slide") != digest_file(ctx.input("slide")):
+        raise StageError(f"{ctx.shown('merge')}: merged from other windows; run `dvc repro`, which merges these")
 
     def dense(record: ImageRecord) -> DenseFound:
         seen = ctx.store.get(slide.stage, slide.keys[record.id]).arrays

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from tiny_project import Answer, StageServer, change
 
 from cache import Artifact, Store
+from cache.errors import StageError
 from manifests import load_dataset
 from rcnn import Detector
 from stages.graph import KINDS
@@ -146,6 +148,15 @@ def test_a_training_killed_in_the_midst_ends_with_the_same_bits(
         ("finetune_dense", {"fg_iou": 0.99}, ["finetune_dense"], "finetune_dense"),
         ("finetune_dense", {"held_out_fraction": 0}, ["slide", "merge"], "merge.t"),
         ("finetune_dense", {"iterations": 0}, ["finetune_dense"], "does not say what its outputs are"),
+        (
+            "slide",
+            {"stride": "coarse"},
+            ["slide", "localisation"],
+            "merged from other windows or with other parameters",
+        ),
+        ("slide", {"stride": "coarse"}, ["slide", "report"], "merged from other windows; run `dvc repro`"),
+        ("merge", {"t": 0.9}, ["localisation"], "merged from other windows or with other parameters; run `dvc repro`"),
+        ("finetune_dense", {"mirror": True}, ["finetune_dense"], "has no maps of mirror images"),
         ("maps", {"scales_px": [72]}, ["maps", "finetune_dense"], "add scales to maps.scales_px, such as"),
     ],
 )
@@ -156,3 +167,23 @@ def test_what_does_not_fit_is_one_line(
     answer = server.run(project, "-d", NAME, "run", *nodes)
     assert answer.status == 2, answer.said
     assert said in answer.said.splitlines()[-1] and "Traceback" not in answer.said
+
+
+def test_what_is_no_image_or_too_long_is_named_and_the_others_are_done(
+    server: StageServer, finished_regions: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    good = next((finished_regions / "artifacts/datasets/scenes/images").glob("test_*.jpg"))
+    shutil.copyfile(good, folder / "b.jpg")
+    (folder / "a.jpg").write_bytes(b"xx")
+    Image.fromarray(np.zeros((4000, 20, 3), np.uint8)).save(folder / "c.png")
+    answer = server.run(finished_regions, "-d", NAME, "detect", str(folder), "--out", str(tmp_path / "found"))
+    assert answer.status == 2 and "Traceback" not in answer.said, answer.said
+    assert "a.jpg: " in answer.said and "c.png: 20 x 4000 px would be" in answer.said
+    assert (tmp_path / "found/b.jpg").exists()
+
+
+def test_an_image_without_pixels_is_refused(finished_regions: Path) -> None:
+    with pytest.raises(StageError, match="must have pixels"):
+        Detector.load(finished_regions, name=NAME)(np.zeros((0, 5, 3), np.uint8))
