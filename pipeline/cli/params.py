@@ -67,7 +67,7 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace a params.yaml that was edited; the former is kept beside it.")
 @click.pass_obj
 def init(project: Path, /, preset: str | None, force: bool, **asked: str | None) -> None:
-    """Write params.yaml, and those of detectors/sppnet, fast, faster, joint, overfeat, to agree with a dataset and a network.
+    """Write params.yaml, and those of the shipped detectors, to agree with a dataset and a network.
 
     Says what was chosen, why, and whose value it is; without --small or --paper values lie between the two. What
     cannot work is refused here: splits that are not there, a file of another network, a layer that it lacks.

@@ -155,8 +155,7 @@ def test_a_training_killed_in_the_midst_ends_with_the_same_bits(
             "merged from other windows or with other parameters",
         ),
         ("slide", {"stride": "coarse"}, ["slide", "report"], "merged from other windows; run `dvc repro`"),
-        ("merge", {"t": 0.9}, ["localisation"], "merged from other windows or with other parameters; run `dvc repro`"),
-        ("finetune_dense", {"mirror": True}, ["finetune_dense"], "has no maps of mirror images"),
+        ("merge", {"t": 0.9}, ["localisation"], "or with other parameters; run `dvc repro`"),
         ("maps", {"scales_px": [72]}, ["maps", "finetune_dense"], "add scales to maps.scales_px, such as"),
     ],
 )

@@ -78,7 +78,7 @@ class Project(StageContext):
         self.map_keys = [task.recipe.key for task in tasks]
         entries = tuple((one.id, key) for one, key in zip(self.images, self.map_keys, strict=True))
         inputs = self.made([], {}).inputs
-        Artifact(STAGE, VERSION, {}, inputs, entries, made_of).write(self.place("maps"))
+        Artifact(STAGE, VERSION, {}, inputs, entries, made_of | {"mirrored": True}).write(self.place("maps"))
 
     def curve(self) -> list[dict[str, str]]:
         with self.output("curve").open() as file:
@@ -214,6 +214,25 @@ def test_maps_of_other_weights_or_images_are_refused(tmp_path: Path, name: str) 
     Artifact("maps", 1, {}, listed.inputs, listed.entries, {"layer": "features.11"}).write(project.place("maps"))
     with pytest.raises(StageError, match="maps of another network and weights_digest"):
         project.run()
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_maps_without_mirror_images_are_refused_where_those_are_trained_on(tmp_path: Path, name: str) -> None:
+    project = Project(tmp_path, name, mirror=True)
+    listed = project.artifact("maps")
+    dataclasses.replace(listed, summary={**listed.summary, "mirrored": False}).write(project.place("maps"))
+    with pytest.raises(StageError, match="has no maps of mirror images; run `dvc repro`"):
+        project.run()
+
+
+def test_outputs_of_the_datasets_own_classification_set_are_its_classes(tmp_path: Path) -> None:
+    network = small()
+    network.new_head(len(CLASSES), torch.Generator().manual_seed(0))
+    project = Project(tmp_path, "finetune_dense", iterations=0, maps_of=network)
+    save_weights(project.place("weights"), network, {"source": "classification set"})
+    project.run()
+    assert load_classifier(project.output("weights")).columns == (0, 1)
+    assert "they are taken for its classes in their order" in project.log.warnings[0]
 
 
 def test_without_iterations_the_network_is_passed_on(tmp_path: Path) -> None:
