@@ -313,8 +313,8 @@ def test_dense_views_that_cannot_be_are_one_line(tmp_path: Path) -> None:
         world.run()
     first, *more, last = str(caught.value).splitlines()
     assert first == (
-        "90.png: 20 x 4000 px would be 200 x 40008 at scale 200, more than 4,194,304 pixels; leave it out of the "
-        "dataset or choose smaller scales"
+        "90.png: 20 x 4000 px would be 200 x 40008 at scale 200, more than 4,194,304 pixels; leave it out or "
+        "choose smaller scales"
     )
     assert [line.partition(":")[0] for line in more] == [f"{i}.png" for i in range(91, 100)]
     assert last == "and 2 more pictures"
