@@ -13,13 +13,12 @@ from cache.errors import ParamsError, StageError
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.dense.windows import DenseWindows, windows_of
 from stages.networks.architectures import ARCHITECTURES
-from stages.networks.initial import planned_network
 from stages.networks.network import Network, build
 from stages.networks.receptive_field import map_geometry
 from stages.networks.settings import InputSettings, NetworkSettings
 from stages.networks.spec import InputSpec
 
-from .rcnn import rcnn_choices
+from .rcnn import put_network
 from .task import Choices, Preset, Task
 
 _GRID, _FC = 4, (1024, 1024)  # of a new head; fc7's size is SPP-net's suggestion for small data
@@ -57,15 +56,7 @@ def _network(choices: Choices, task: Task, project: Path) -> Network:
             f"windows: {windows.side_px} px, {windows.cells} x {windows.cells} cells, pooled to {_GRID} x {_GRID} for "
             f"a new fc6 and fc7 of {_FC[0]} outputs (ours), drawn from the seed"
         )
-    for name, value in settings.model_dump(mode="json").items():
-        choices.put(f"network.{name}", value)
-    choices.comments |= {"network.name": "the paper: overfeat_fast, overfeat_accurate", "pretrain": "as R-CNN's"}
-    root = rcnn_choices(task)
-    for name, value in root.values.items():
-        if name.startswith("pretrain.") or name == "evaluate.similar_classes":
-            choices.put(name, value, root.comments.get(name))
-    if not task.from_scratch:
-        planned_network(settings, project)  # whether the file takes such a head
+    put_network(choices, task, settings, project, "overfeat_fast, overfeat_accurate")
     return network
 
 

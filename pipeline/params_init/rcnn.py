@@ -5,6 +5,7 @@ minutes; ``medium`` lies between, for a night on a CPU. What is not chosen here 
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.detections.settings import DetectSettings
 from stages.detections.thresholds import CANDIDATES_PER_OBJECT, candidates_wanted, objects_per_image
+from stages.networks.initial import planned_network
+from stages.networks.settings import NetworkSettings
 from stages.proposals.cost import costly_pictures
 from stages.scoring.settings import EvaluateSettings
 
@@ -221,3 +224,23 @@ def _memory(choices: Choices, task: Task) -> None:
 
 def _bytes(image: ImageRecord) -> int:
     return 3 * image.width * image.height
+
+
+def put_network(choices: Choices, task: Task, settings: NetworkSettings, project: Path, papers: str) -> None:
+    """Choose a detector's network, its pre-training and what classes are alike: all but the head as R-CNN has them.
+
+    Args:
+        settings: the network with the head that this detector needs.
+        papers: the networks of its paper, for the comment.
+
+    Raises ``StageError`` where the weights file does not take such a head.
+    """
+    for name, value in settings.model_dump(mode="json").items():
+        choices.put(f"network.{name}", value)
+    choices.comments |= {"network.name": f"the paper: {papers}", "pretrain": "as R-CNN's"}
+    root = rcnn_choices(task)
+    for name, value in root.values.items():
+        if name.startswith("pretrain.") or name == "evaluate.similar_classes":
+            choices.put(name, value, root.comments.get(name))
+    if not task.from_scratch:
+        planned_network(settings, project)  # whether the file takes such a head

@@ -18,14 +18,13 @@ from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.fast.images import LONG_PX, SHORT_PX, ScaledSize, scaled_size
 from stages.faster.network import cut
 from stages.networks.architectures import ARCHITECTURES
-from stages.networks.initial import planned_network
 from stages.networks.network import Network, build
 from stages.networks.receptive_field import map_geometry
 from stages.networks.settings import NetworkSettings
 from stages.rpn.anchors import Anchors
 from stages.rpn.coverage import AnchorCoverage, coverage
 
-from .rcnn import rcnn_choices
+from .rcnn import put_network
 from .task import Choices, Task
 
 _GRID, _FC = 7, (1024, 1024)  # of a new head: vgg16's bins, and layers of the size that SPP-net's paper suggests
@@ -111,15 +110,7 @@ def _network(choices: Choices, task: Task, project: Path) -> Network:
             f"head: {settings.name} {why}; regions are pooled to {_GRID} x {_GRID} cells for a new fc6 and fc7 of "
             f"{_FC[0]} outputs (ours), drawn from the seed"
         )
-    for name, value in settings.model_dump(mode="json").items():
-        choices.put(f"network.{name}", value)
-    choices.comments |= {"network.name": "the paper: zf, vgg16", "pretrain": "as R-CNN's"}
-    root = rcnn_choices(task)
-    for name, value in root.values.items():
-        if name.startswith("pretrain.") or name == "evaluate.similar_classes":
-            choices.put(name, value, root.comments.get(name))
-    if not task.from_scratch:
-        planned_network(settings, project)  # whether the file takes such a head
+    put_network(choices, task, settings, project, "zf, vgg16")
     network = build(settings.name, 2, pyramid=settings.pyramid, fc=settings.fc, device="meta").eval()
     _ = cut(network, None).grid
     return network

@@ -22,6 +22,7 @@ from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.networks.forward import DTYPES, deterministic, device_of
 from stages.networks.network import Network
 from stages.networks.pixels import scaled_image
+from stages.networks.stored_map import stored_map
 from stages.networks.weights import weights_digest
 from stages.stopwatch import part
 
@@ -86,20 +87,8 @@ class DenseMapPass:
             ready = ready.to(self.device, self._dtype, memory_format=torch.channels_last)
             with part("conv", self.device):
                 fmap = self._conv(ready)[self._node]
-            found = fmap[0].permute(1, 2, 0).float().cpu().numpy()
-        with np.errstate(over="ignore"):
-            stored: NDArray[Any] = np.ascontiguousarray(found.astype(self._storage))
-        if not np.isfinite(stored).all():
-            if np.isfinite(found).all():
-                raise StageError(
-                    f"{image}: its feature map reaches {np.abs(found).max():g}, which does not fit float16 (largest "
-                    "65504); set maps.storage to float32"
-                )
-            raise StageError(
-                f"{image}: its feature map is not a number; network.weights or network.input are wrong: check "
-                "network.input (colour order, range, mean) against what the weights expect"
-            )
-        return stored
+            stored = stored_map(fmap[0].permute(1, 2, 0), self._storage, image)
+        return np.ascontiguousarray(stored.cpu().numpy())
 
 
 def window_boxes(

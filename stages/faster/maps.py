@@ -21,6 +21,7 @@ from manifests import ImageRecord
 from stages.contract import Compute, ImageTask, ReadImage, image_attrs
 from stages.fast.images import ScaledSize, network_image, scaled_size
 from stages.networks.forward import DTYPES, deterministic, device_of
+from stages.networks.stored_map import stored_map
 from stages.stopwatch import part
 
 from .network import RegionNetwork
@@ -85,7 +86,7 @@ class MapPass:
             ready = torch.from_numpy(scaled).to(self.device, self._dtype)
             with part("conv", self.device):
                 fmap = self._run(ready, image)
-        return _rounded(fmap, self._settings.storage, image)
+        return stored_map(fmap, self._settings.storage, image)
 
     def _run(self, scaled: Tensor, image: str) -> Tensor:
         try:
@@ -97,21 +98,6 @@ class MapPass:
                 "larger maps.short_px and maps.long_px, or leave the image out"
             ) from None
         return fmap.permute(0, 2, 3, 1)
-
-
-def _rounded(fmap: Tensor, storage: str, image: str) -> Tensor:
-    stored = fmap.to(torch.float16 if storage == "float16" else torch.float32)
-    if not bool(torch.isfinite(stored).all()):
-        largest = float(fmap.abs().max())
-        why = (
-            f"its feature map reaches {largest:g}, which does not fit float16 (largest 65504); set maps.storage to "
-            "float32"
-            if np.isfinite(largest)
-            else "its feature map is not a number; network.weights or network.input are wrong: check network.input "
-            "(colour order, range, mean) against what the weights expect"
-        )
-        raise StageError(f"{image}: {why}")
-    return stored
 
 
 def as_input(fmap: Tensor | NDArray[Any]) -> Tensor:

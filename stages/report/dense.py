@@ -21,8 +21,10 @@ def windows_to_boxes(data: PageData) -> Markup:
     """Show, for six test images, a class's windows at the pooling's stride, at every cell, regressed and merged."""
     if data.dense is None:
         return Markup("")
-    parts = []
-    for record in _chosen(data):
+    parts: list[Markup] = []
+    for record in _drawn(data):
+        if len(parts) == _IMAGES:
+            break
         found = data.dense(record)
         if not len(found.labels):
             continue
@@ -47,12 +49,12 @@ def windows_to_boxes(data: PageData) -> Markup:
     return section("dense", "From windows to boxes", tag("p", text, class_="note"), *parts, empty)
 
 
-def _chosen(data: PageData) -> list[ImageRecord]:
-    """Draw test images by the seed, those with objects first."""
+def _drawn(data: PageData) -> list[ImageRecord]:
+    """Put the test images in an order drawn by the seed, those with objects first."""
     rng = np.random.default_rng(np.random.SeedSequence([data.seed, len(data.tested), _IMAGES]))
     drawn = [data.tested[i] for i in rng.permutation(len(data.tested)).tolist()]
     drawn.sort(key=lambda record: not len(record.labels))
-    return drawn[:_IMAGES]
+    return drawn
 
 
 def _columns(found: DenseFound, label: int, score_floor: float) -> list[tuple[list[Mark], str]]:

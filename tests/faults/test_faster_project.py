@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from kill import DvcDriver
-from tiny_project import REGION_KINDS, Answer, StageServer, change, params_file, shorten
+from tiny_project import REGION_KINDS, TRAININGS, StageServer, change, computed, done, params_file, shorten
 
 from cache import Artifact, Store
 from cache.errors import StageError
@@ -27,27 +27,10 @@ MIXED = {"train": "proposals", "test": "steps/propose_1"}
 SHARED_KINDS = {name: kind for name, kind in REGION_KINDS.items() if kind != "overfeat"}
 DETECTORS = {**SHARED_KINDS, "mixed": "fast"}
 NODES = {name: [one.name for one in KINDS[kind].places] for name, kind in DETECTORS.items()}
-TRAININGS = ("pretrain", "rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint")
 
 
 def weights(project: Path, name: str, node: str) -> bytes:
     return (project / "artifacts/detectors" / name / node / "weights.safetensors").read_bytes()
-
-
-def done(answer: Answer) -> str:
-    assert answer.status == 0, answer.said
-    return answer.said
-
-
-def computed(said: str) -> dict[str, int]:
-    """How many images each node computed; 1 for one that trained, 0 for one that took it from the store."""
-    found = {}
-    for node, line in re.findall(r"^(?:\w+ )?(\w+): (.*)$", said, re.MULTILINE):
-        if counted := re.match(r"(\d+) images computed", line):
-            found[node] = int(counted[1])
-        elif node in TRAININGS:
-            found[node] = max(found.get(node, 0), 0) if "trained before" in line else found.get(node, 1)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """OverFeat's detector: a tiny project, and what runs again when. All runs are of one server."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from tiny_project import Answer, StageServer, change
+from tiny_project import StageServer, change, computed, done
 
 from cache import Artifact, Store
 from cache.errors import StageError
@@ -21,22 +20,6 @@ from stages.graph import KINDS
 NAME = "dense"  # of the detector in ``finished_regions``
 NODES = [one.name for one in KINDS["overfeat"].places]
 TRAININGS = ("pretrain", "finetune_dense", "regress")
-
-
-def done(answer: Answer) -> str:
-    assert answer.status == 0, answer.said
-    return answer.said
-
-
-def computed(said: str) -> dict[str, int]:
-    """How many images each node computed; 1 for one that trained, 0 for one that took it from the store."""
-    found = {}
-    for node, line in re.findall(r"^dense (\w+): (.*)$", said, re.MULTILINE):
-        if counted := re.match(r"(\d+) images computed", line):
-            found[node] = int(counted[1])
-        elif node in TRAININGS:
-            found[node] = max(found.get(node, 0), 0) if "trained before" in line else found.get(node, 1)
-    return found
 
 
 def run(server: StageServer, project: Path, *nodes: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,8 @@ _REGION_PARAMS: dict[str, dict[str, Any]] = {
     "evaluate": {"n_bootstrap": 5},
 }
 _REGION_SCHEDULE = {"iterations": 4, "step": 3, "eval_every": 2, "checkpoint_every": 1}
+# The nodes that train, of all these detectors.
+TRAININGS = ("pretrain", "rpn_1", "fast_1", "rpn_2", "fast_2", "fast", "joint", "finetune_dense", "regress")
 CLASS_FOLDERS = "pets"
 Written = dict[str, tuple[int, int]]
 
@@ -68,6 +71,22 @@ class Answer:
     status: int
     said: str
     writes: int
+
+
+def done(answer: Answer) -> str:
+    assert answer.status == 0, answer.said
+    return answer.said
+
+
+def computed(said: str) -> dict[str, int]:
+    """How many images each node computed; 1 for one that trained, 0 for one that took it from the store."""
+    found = {}
+    for node, line in re.findall(r"^(?:\w+ )?(\w+): (.*)$", said, re.MULTILINE):
+        if counted := re.match(r"(\d+) images computed", line):
+            found[node] = int(counted[1])
+        elif node in TRAININGS:
+            found[node] = max(found.get(node, 0), 0) if "trained before" in line else found.get(node, 1)
+    return found
 
 
 def tiny_params() -> dict[str, Any]:

@@ -62,7 +62,7 @@ def detect_image(
     height: int,
     settings: DetectSettings,
 ) -> ImageDetections:
-    """As the stage does."""
+    """Detect as the stage does."""
     return suppressed(candidates_of(features, boxes, svm, bbox, width, height, settings), settings.nms_iou)
 
 
@@ -131,7 +131,7 @@ def test_as_the_slow_version(order: Order, limits: dict[str, float]) -> None:
 @given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([0.1, 0.3, 0.7]))
 @examples(deadline=None, max_examples=25)
 def test_what_is_suppressed_first_makes_room_for_the_next(seed: int, most: int, nms_iou: float) -> None:
-    """Without regression suppressing first keeps all that cutting first keeps, and more, up to the limit."""
+    """Suppressing first, without regression, keeps all that cutting first keeps, and more, up to the limit."""
     svm, off = detector(seed)[0], disabled_regressor("pool5", CLASSES)
     features, boxes = image(seed + 1)
     found = {}

@@ -157,7 +157,7 @@ REGIONS = np.array([[0, 0, 100, 60], [2, 3, 40, 30], [10, 8, 24, 20], [5, 5, 95,
 
 
 def test_each_region_is_looked_at_on_the_map_of_its_scale(network: RegionNetwork) -> None:
-    """As if each scale were the only one, for those regions alone that it suits."""
+    """Score as if each scale were the only one, those regions alone that it suits."""
     every = DETECT.model_copy(update={"score_floor": 0.0, "max_per_image": None})
     several = RoiScorer(network, every.model_copy(update={"scales_px": (96, 160, 400)}), "cpu")
     maps = MapPass(network, MAPS, "cpu")

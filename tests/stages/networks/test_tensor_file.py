@@ -10,7 +10,7 @@ from stages.networks.tensor_file import _TYPES, tensor_file
 
 
 def by_library(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
-    """As the library writes it, the header then written anew with its metadata sorted."""
+    """Write a file as the library does, the header then written anew with its metadata sorted."""
     data = save(tensors, metadata)
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])

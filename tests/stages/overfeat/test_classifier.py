@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 from dense_images import CLASSES, small
-from safetensors import safe_open
-from safetensors.torch import save_file
+from edited_weights import edited, without
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -161,30 +160,6 @@ def test_a_file_without_background(tmp_path: Path) -> None:
     save_classifier(tmp_path / "w", classifier_as_it_is(small(), ("bee", "cow", "ant"), CLASSES, "w"))
     found = load_classifier(tmp_path / "w")
     assert (found.background, found.columns, found.network.n_outputs) == (False, (2, 0), 3)
-
-
-Change = Callable[[dict[str, Tensor], dict[str, str]], None]
-
-
-def edited(change: Change) -> Callable[[Path], None]:
-    """Write a file again with other tensors or metadata."""
-
-    def apply(path: Path) -> None:
-        with safe_open(path, "pt") as file:
-            tensors, meta = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
-        change(tensors, meta)
-        save_file(tensors, path, meta)
-
-    return apply
-
-
-def without(name: str) -> Callable[[Path], None]:
-    """Take a tensor, or an entry of the metadata, out of a file."""
-
-    def change(tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
-        (tensors if name in tensors else meta).pop(name)
-
-    return edited(change)
 
 
 def dense(**values: Any) -> Callable[[Path], None]:

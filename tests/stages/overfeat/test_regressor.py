@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from dense_images import CLASSES, small
+from edited_weights import edited, without
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cache.errors import StageError
@@ -162,27 +161,6 @@ def test_maps_of_other_weights_are_refused() -> None:
     made.check_conv("d" * 64, "r/weights.safetensors")
     with pytest.raises(StageError, match=r"^r/weights.safetensors: trained on maps of other weights; run `dvc repro`"):
         made.check_conv("e" * 64, "r/weights.safetensors")
-
-
-def edited(change: Callable[[dict[str, Tensor], dict[str, str]], None]) -> Callable[[Path], None]:
-    """Write a file again with other tensors or metadata."""
-
-    def apply(path: Path) -> None:
-        with safe_open(path, "pt") as file:
-            tensors, meta = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
-        change(tensors, meta)
-        save_file(tensors, path, meta)
-
-    return apply
-
-
-def without(name: str) -> Callable[[Path], None]:
-    """Take a tensor, or an entry of the metadata, out of a file."""
-
-    def change(tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
-        (tensors if name in tensors else meta).pop(name)
-
-    return edited(change)
 
 
 def form(**values: Any) -> Callable[[Path], None]:

@@ -52,7 +52,7 @@ def test_cells_of_zf5_are_the_authors(case: Case) -> None:
 
 
 def test_cells_whose_centres_lie_in_the_region() -> None:
-    """Of a map with cells at 10, 30, 50, ...: stretched by 1.9 px, half a stride less 6.5 sixteenths of one."""
+    """Hold the cells of a map at 10, 30, 50, ... to stretching by 1.9 px, half a stride less 6.5 sixteenths of one."""
     geometry = Geometry(Axis(20, 0, 20), Axis(20, 0, 20))
     cases = {
         (28.2, 53): (1, 3),  # pixels 28.2 to 52: cells 30 and 50
