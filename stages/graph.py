@@ -303,7 +303,7 @@ MERGE = Stage(
 )
 LOCALISATION = Stage(
     name="localisation",
-    version=1,
+    version=2,
     run="stages.overfeat.localisation_stage:run",
     settings={"localisation": LocalisationSettings},
     reads={"merge": MergeSettings},

@@ -171,7 +171,10 @@ class MergeSettings(Settings):
         "best of 0.2 to 0.9 on the training images held out",
     )
     k: int | None = Field(
-        None, ge=1, le=100_000, description="classes of each scale whose boxes are taken (localisation: 5); null: all"
+        None,
+        ge=1,
+        le=100_000,
+        description="classes of each scale whose boxes are taken; null: all (ours)",
     )
     max_windows: int = Field(300, ge=1, le=5000, description="best windows of a class in an image that enter (ours)")
     score_floor: float = Field(0.02, ge=0, lt=1, description="and windows scoring at or below do not (ours)")
@@ -198,6 +201,13 @@ class LocalisationSettings(Settings):
 
     guesses: int = Field(5, ge=1, le=1000, description="guesses that an image has; one of them must be right")
     iou: float = Field(0.5, gt=0, le=1, description="IoU with an object of that class from which a box is right")
+    k: int | None = Field(
+        5,
+        ge=1,
+        le=100_000,
+        description="classes of each scale whose boxes are merged, in place of merge.k (the paper's top k; 5: ILSVRC's "
+        "guesses); a smaller merge.k holds here too; null: as merge.k",
+    )
     first_scales: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(distinct)] = Field(
         (1, 2, 4), min_length=1, max_length=64, description="rows of the table: merged boxes of so many of the scales"
     )
