@@ -1,8 +1,7 @@
-"""A whole diagnosis of one set of detections, as a function of arrays, and the document of its figures."""
+"""A whole diagnosis of one set of detections, as a function of arrays."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from stages.scoring.matching import Matches, match
 from stages.scoring.mistakes import MIN_CONTACT, diagnose, similarity
@@ -155,48 +154,3 @@ def _set_of(members: Sequence[_OfClass], *, background_twice: bool) -> SetOfClas
         ],
         aps={name: sum(one[name] for one in changed) / len(changed) for name in changed[0]} if changed else {},
     )
-
-
-def notes(
-    truth: GroundTruth, classes: Sequence[str], characteristics: Sequence[Characteristic], one: DiagnosisOfSet
-) -> list[str]:
-    """Say, one line each, what could not be found out, and why."""
-    out = []
-    if lacking := [name for name, count in zip(classes, truth.positives.tolist(), strict=True) if not count]:
-        out.append(f"no object that counts, so left out of the means: {', '.join(lacking)}")
-    if ALL not in one.sets or not one.sets[ALL].n_false_positives:
-        out.append("there are no false positives, so none are told apart")
-    for characteristic in characteristics:
-        sizes = _sizes(one, characteristic)
-        if sum(size > 0 for size in sizes.values()) < 2:
-            named = ", ".join(name for name, size in sizes.items() if size) or "none"
-            out.append(f"characteristic {characteristic.name}: one value alone ({named}), so nothing to compare")
-        elif empty := [name for name, size in sizes.items() if not size]:
-            out.append(f"characteristic {characteristic.name}: no object is {', '.join(empty)}")
-    return out
-
-
-def _sizes(one: DiagnosisOfSet, characteristic: Characteristic) -> dict[str, int]:
-    """Count the objects of each subset, of all classes."""
-    counts = dict.fromkeys(characteristic.subsets, 0)
-    for found in one.subsets.values():
-        for name, part in found.subsets.get(characteristic.name, {}).items():
-            counts[name] += 0 if part is None else part.n_objects
-    return counts
-
-
-def document(
-    found: Mapping[str, DiagnosisOfSet], truth: GroundTruth, settings: DiagnoseSettings, remarks: Sequence[str]
-) -> dict[str, Any]:
-    """Return all figures as a JSON value: ``protocol``, and of each set of detections a part under its name."""
-    protocol = {
-        "images": truth.n_images,
-        "objects": int(truth.positives.sum()),
-        "ignored": int(truth.ignored.sum()),
-        "iou": settings.iou,
-        "matching": settings.matching,
-        "background_twice": settings.background_twice,
-        "normal_objects": n_normal(truth, settings),
-        "similar_classes": settings.similar_classes,
-    }
-    return {"protocol": protocol, "notes": list(remarks)} | {name: asdict(one) for name, one in found.items()}
