@@ -65,7 +65,7 @@ _DEFAULT = DiagnoseSettings()
 @click.option("--clip", is_flag=True, help="Cut boxes off at their image's edge, however far they reach.")
 @click.pass_obj
 def diagnose(
-    project: Path, path: Path, name: str, split: str, out: Path, table: Path | None, clip: bool, **options: Any
+    project: Path, /, path: Path, name: str, split: str, out: Path, table: Path | None, clip: bool, **options: Any
 ) -> None:
     """Tell what any detector's false positives are, and which objects it misses.
 

@@ -59,7 +59,8 @@ def five_bins(values: NDArray[np.float64]) -> Ints:
     ranked = np.sort(values)
     at = np.floor(np.array(BIN_EDGES) * len(values) + 0.5).astype(int)  # MATLAB's round
     edges = ranked[np.maximum(at, 1) - 1]
-    return (values[:, None] > edges).sum(axis=1)
+    bins: Ints = (values[:, None] > edges).sum(axis=1)
+    return bins
 
 
 def from_boxes(truth: GroundTruth) -> list[Characteristic]:

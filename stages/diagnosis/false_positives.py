@@ -72,16 +72,19 @@ def false_positive_mixtures(classes: Sequence[RankedClass], *, background_twice:
 
 
 def detection_mixtures(classes: Sequence[RankedClass], *, background_twice: bool) -> list[Mixture]:
-    """Tell what the best detections are, 1/8 ... 8 times as many as a class has objects (the classes' mean, rounded).
+    """Tell what the best detections are, 1/8 ... 8 times as many as the classes together have objects.
 
-    Added up at equal rank as in :func:`false_positive_mixtures`: of a set of classes as many detections of all its
-    classes together are looked at as one of them has objects (displayDetectionTrend.m).
+    Added up at equal rank as in :func:`false_positive_mixtures`. With ``background_twice`` x is the authors' program's
+    here, too (displayDetectionTrend.m): multiples of the objects that one class has in the mean, rounded, although the
+    detections of all classes are counted.
     """
     if not classes:
         return []
     counts = _by_rank(classes)
     total = counts.sum(axis=1) + (counts[:, 4] if background_twice else 0)
-    n_objects = np.floor(np.mean([one.n_objects for one in classes]) + 0.5)
+    n_objects = float(sum(one.n_objects for one in classes))
+    if background_twice:
+        n_objects = float(np.floor(n_objects / len(classes) + 0.5))
     return _mixtures(counts, total, [(multiple, multiple * n_objects) for multiple in MULTIPLES]) if n_objects else []
 
 
@@ -147,7 +150,7 @@ def confusions(
     matches: Matches, diagnosis: Diagnosis, truth: GroundTruth, classes: Sequence[str]
 ) -> dict[str, Mapping[str, int]]:
     """Count with which classes each class is confused among its best detections, as many as it has objects."""
-    out = {}
+    out: dict[str, Mapping[str, int]] = {}
     for label, n_objects in enumerate(truth.positives.tolist()):
         ranked = matches.ranked(label)
         top = ranked[~matches.ignored[ranked]][:n_objects]

@@ -17,7 +17,7 @@ from .similar import shown_sets
 
 _SETS = {WITH_BBOX: "with box regression", WITHOUT_BBOX: "without"}
 _WRONG = (
-    ("poorly localised or twice", "localisation", "c1"),
+    ("poorly localised", "localisation", "c1"),
     ("similar class", "similar", "c2"),
     ("other class", "other", "c3"),
     ("background", "background", "c4"),
@@ -78,6 +78,11 @@ def _side_by_side(made: Diagnosed, draw: Callable[[DiagnosisOfSet], Markup]) -> 
     return tag("div", *parts, class_="columns")
 
 
+def _in_columns(made: Diagnosed, parts: Sequence[Markup]) -> Markup:
+    """Put parts beside each other, or below where each has two charts of its own."""
+    return tag("div", *parts, class_="columns" if len(made.found) == 1 else None)
+
+
 def _note(text: str) -> Markup:
     return tag("p", text, class_="note")
 
@@ -130,7 +135,7 @@ def _false_positives(made: Diagnosed) -> Markup:
                 return _note(f"{one.sets[group].n_false_positives} false positives: fewer than the first step.")
             return _shares(found, _WRONG, lambda at: f"{at:g}")
 
-        parts += [tag("h3", group), _side_by_side(made, draw)]
+        parts.append(tag("div", tag("h3", group), _side_by_side(made, draw)))
     twice = (
         " Those on background count twice there, as in the authors' program." if made.settings.background_twice else ""
     )
@@ -139,7 +144,7 @@ def _false_positives(made: Diagnosed) -> Markup:
         f"added up at equal rank.{twice} Poorly localised: IoU of 0.1 and more with an object of the class, but too "
         "little, or a second detection of one."
     )
-    return section("false-positives", "False positives", _note(text), *parts)
+    return section("false-positives", "False positives", _note(text), _in_columns(made, parts))
 
 
 def _detections(made: Diagnosed) -> Markup:
@@ -152,9 +157,14 @@ def _detections(made: Diagnosed) -> Markup:
         chart = _shares(whole.detections, _KINDS, lambda at: f"{_times(at)} ×")
         return tag("div", chart, table(["detections", "recall", "recall, places repaired"], rows))
 
+    of = (
+        "the objects that a class has in the mean (so the authors' program counts them; background twice)"
+        if made.settings.background_twice
+        else "all objects"
+    )
     text = (
-        "What the best detections of all classes together are, by their number in multiples of the objects that a "
-        "class has in the mean; and of each class's own best, as many times its own objects, the recall, averaged."
+        f"What the best detections of all classes together are, by their number in multiples of {of}, added up at "
+        "equal rank; and the recall after as many times its own objects of each class's own best, averaged."
     )
     return section("detections", "The best detections", _note(text), _side_by_side(made, draw))
 
@@ -224,15 +234,17 @@ def _characteristics(made: Diagnosed) -> Markup:
                 ap, spread = (None, 0.0) if found is None else found
                 low, high = (None, None) if ap is None else (max(0.0, ap - spread), min(1.0, ap + spread))
                 rows.append(IntervalRow(name, "c0", ap, low, high))
-            return interval_chart(rows, ChartAxis("normalised AP", 0.0, 1.0), percent, reference=of.normalised)
+            known = of.sensitivity.get(one.group)
+            whole = of.normalised if known is None else known.whole
+            return interval_chart(rows, ChartAxis("normalised AP", 0.0, 1.0), percent, reference=whole)
 
         counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        parts += [tag("h3", one.name), _note(f"Objects: {counts}."), _side_by_side(made, draw)]
+        parts.append(tag("div", tag("h3", one.name), _note(f"Objects: {counts}."), _side_by_side(made, draw)))
     text = (
         "Normalised AP by what objects are like, in the mean over classes, with one standard error. Area and aspect "
         "are bins of each class's own: its lowest 10 %, 10 to 30, 30 to 70, 70 to 90, and highest 10 %."
     )
-    return section("characteristics", "Characteristics", _note(text), *parts)
+    return section("characteristics", "Characteristics", _note(text), _in_columns(made, parts))
 
 
 def _classes(made: Diagnosed) -> Markup:

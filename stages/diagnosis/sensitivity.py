@@ -84,7 +84,12 @@ def sensitivities(classes: Sequence[ClassSubsets], groups: Mapping[str, str]) ->
             if aps:
                 extremes.setdefault(group, []).append((min(aps), max(aps), one.whole.ap))
     ordered = [group for group in dict.fromkeys(groups.values()) if group in extremes]
-    return {group: Sensitivity(*np.mean(extremes[group], axis=0).tolist(), len(extremes[group])) for group in ordered}
+    return {group: _mean(extremes[group]) for group in ordered}
+
+
+def _mean(extremes: Sequence[tuple[float, float, float]]) -> Sensitivity:
+    low, high, whole = np.mean(extremes, axis=0).tolist()
+    return Sensitivity(low, high, whole, len(extremes))
 
 
 def mean_subset(classes: Sequence[ClassSubsets], characteristic: str, subset: str) -> tuple[float, float] | None:
