@@ -133,38 +133,35 @@ def _errors(rows: Ints, kind: Ints, target: Ints, used: Bools, counted: Bools) -
 
 
 def _costs(found: FlatDetections, objects: GroundTruth, right: Ints, errors: _Errors, n_found: Ints) -> Tide:
+    """Score the detections as they are, and with each kind of error mended."""
     positives = np.bincount(objects.labels, minlength=objects.n_classes)
     left = positives - np.bincount(objects.labels[errors.missed], minlength=objects.n_classes)
     labels, scores = found.labels, found.scores.astype(np.float64)
-    # before anything is mended, equal scores stand in the order of reading; after it, errors stand first
-    known = np.sort(np.concatenate([right, errors.rows[errors.counted]]))
     is_right = np.zeros(len(found), bool)
     is_right[right] = True
+    # before anything is mended, equal scores stand in the order of reading; after it, errors stand first
+    known = np.sort(np.concatenate([right, errors.rows[errors.counted]]))
     ap = _mean_ap(labels[known], scores[known], is_right[known], positives)
     gains = {}
     for number, name in enumerate(KINDS):
         mended = errors.kind == number
-        stays = errors.counted & ~mended
         hit = mended & (errors.mends >= 0)
-        keep = stays | hit
+        keep = (errors.counted & ~mended) | hit
         rows = np.concatenate([errors.rows[keep], right])
-        of = labels[rows]
-        of[: keep.sum()] = (
-            np.where(hit, objects.labels[errors.mends], labels[errors.rows])[keep] if len(positives) else 0
-        )
         good = np.concatenate([hit[keep], np.ones(len(right), bool)])
+        of = labels[rows]
+        of[: keep.sum()][hit[keep]] = objects.labels[errors.mends[hit]]
         now = _mean_ap(of, scores[rows], good, left if number == _MISS else positives)
         gains[name] = max(now - ap, 0.0)
     rows = np.concatenate([errors.rows[errors.counted], right])
+    counts = np.bincount(errors.kind, minlength=len(KINDS))
+    counts[_MISS] = len(errors.missed)
     return Tide(
         ap,
         gains,
         _mean_ap(labels[rows], is_right[rows].astype(np.float64), is_right[rows], positives) - ap,
         _mean_ap(labels[rows], scores[rows], is_right[rows], n_found) - ap,
-        {
-            name: len(errors.missed) if number == _MISS else int((errors.kind == number).sum())
-            for number, name in enumerate(KINDS)
-        },
+        dict(zip(KINDS, counts.tolist(), strict=True)),
     )
 
 
