@@ -283,12 +283,13 @@ def _tide(made: Diagnosed) -> Markup:
     if not known:
         return section("tide", "TIDE", _note("There is neither an object nor a detection."))
     paints = {name: palette(i) for i, name in enumerate(known)}
+    called = _SETS if len(known) > 1 else dict.fromkeys(known, "detections")
     groups = [
-        (kind, [Bar(_SETS[name], paints[name].style, one.gains[kind]) for name, one in known.items()])
+        (kind, [Bar(called[name], paints[name].style, one.gains[kind]) for name, one in known.items()])
         for kind in TIDE_KINDS
     ]
     groups += [
-        (title, [Bar(_SETS[name], paints[name].style, getattr(one, key)) for name, one in known.items()])
+        (title, [Bar(called[name], paints[name].style, getattr(one, key)) for name, one in known.items()])
         for title, key in (("false positives", "false_positives"), ("false negatives", "false_negatives"))
     ]
     text = (
@@ -297,8 +298,8 @@ def _tide(made: Diagnosed) -> Markup:
         "object of the class, but too little; Cls: on an object of another class; Dupe: a second detection; Bkg: "
         "nothing there; Both: badly placed on another class; Miss: objects that none of these find."
     )
-    aps = "; ".join(f"AP {_SETS[name]} {percent(one.ap, 2)}" for name, one in known.items())
-    shown = legend([(_SETS[name], paint) for name, paint in paints.items()]) if len(known) > 1 else Markup("")
+    aps = "; ".join(f"{called[name]}: AP {percent(one.ap, 2)}" for name, one in known.items())
+    shown = legend([(called[name], paint) for name, paint in paints.items()]) if len(known) > 1 else Markup("")
     return section(
         "tide", "TIDE", _note(text), _note(aps), shown, grouped_bars(groups, lambda value: percent(value, 2))
     )
