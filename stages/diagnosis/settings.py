@@ -24,8 +24,9 @@ class DiagnoseSettings(Settings):
     )
     background_twice: bool = Field(
         False,
-        description="count false positives on background twice on the x axes, as the authors' program does (a slip: "
-        "displayFPTrend.m); false: once",
+        description="count the x axes as the authors' program does (displayFPTrend.m, displayDetectionTrend.m; two "
+        "slips): false positives on background twice, and a set's detections in multiples of one class's objects; "
+        "false: once, and of all its objects",
     )
     normal_share: float = Field(
         0.15,
