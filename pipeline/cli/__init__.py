@@ -121,6 +121,8 @@ def main() -> None:
         from cache.errors import USER_ERRORS, InterruptedRun
 
         if isinstance(error, InterruptedRun):
+            if str(error):
+                click.echo(f"rcnn: {error}", err=True)
             sys.exit(130)
         if isinstance(error, OSError) and not isinstance(error, FileExistsError):
             text = _explained(error)

@@ -179,7 +179,8 @@ def shown(grid: Grid, done: Sequence[Done]) -> Iterator[Done]:
     """Yield what the grid's file names of what has been run."""
     for one in done:
         known = not grid.rows or one.row in grid.rows
-        if known and one.column in grid.columns and one.seed in (grid.seeds or [None]):
+        of_seed = one.seed in grid.seeds if grid.seeds else one.seed is None
+        if known and one.column in grid.columns and of_seed:
             yield one
 
 

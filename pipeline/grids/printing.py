@@ -83,7 +83,8 @@ def printed(what: Shown, form: str) -> str:
 def _matrix(what: Shown) -> tuple[list[str], list[list[str]]]:
     grid, places = what.grid, what.places()
     columns = [column for column in grid.columns if any(column == there for _, there in places)]
-    rows = [row for row in grid.rows or dict(places) if any(row == there for there, _ in places)]
+    seen = {row for row, _ in places}
+    rows = [row for row in grid.rows if row in seen] or sorted(seen)
     (figure,) = figures_of(["mAP"], what.protocol, what.done)
     labels = _label_heads(grid, rows)
     lines = []

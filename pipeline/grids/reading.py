@@ -128,9 +128,17 @@ class _Reader:
 
     def _text(self, value: object, where: str) -> str:
         if not isinstance(value, str):
-            self._wrong(where, f"must be a text, found {value!r:.60}; put quotes")
+            found = f"{value!r:.60}; put quotes" if isinstance(value, int | float) else type(value).__name__
+            self._wrong(where, f"must be a text, found {found}")
             return ""
         return " ".join(value.split())
+
+    def _word(self, value: object, where: str) -> str:
+        """Return a label, or what the paper has: any word or number."""
+        if isinstance(value, str | int | float) or value is None:
+            return "" if value is None else " ".join(str(value).split())
+        self._wrong(where, f"must be a word or a number, found {type(value).__name__}")
+        return ""
 
     def _words(self, value: object, where: str) -> list[str]:
         if not isinstance(value, list):
@@ -159,13 +167,13 @@ class _Reader:
         by_column = paper if isinstance(paper, dict) else {ONLY: paper}
         return Line(
             self._text(found.get("title", name), f"{where}.title"),
-            {self._text(head, f"{where}.labels"): _shown(text) for head, text in labels.items()},
+            {self._text(head, f"{where}.labels"): self._word(text, f"{where}.labels") for head, text in labels.items()},
             self._settings(found.get("set", {}), f"{where}.set"),
             self._text(found["detector"], f"{where}.detector") if "detector" in found else None,
             self._text(found["target"], f"{where}.target") if "target" in found else None,
             frozenset(self._words(found.get("scopes", []), f"{where}.scopes")),
             self._needs(found.get("needs", {}), f"{where}.needs"),
-            {str(column): _shown(said) for column, said in by_column.items()},
+            {str(column): self._word(said, f"{where}.paper") for column, said in by_column.items()},
         )
 
     def _settings(self, value: object, where: str) -> list[Given]:
@@ -201,12 +209,12 @@ class _Reader:
         for number, one in enumerate(value):
             where = f"cells[{number}]"
             found = self._mapping(one, where, ("rows", "columns", "set"))
-            chosen = []
+            chosen = {}
             for what, known in (("rows", rows), ("columns", columns)):
                 names = self._words(found.get(what, list(known)), f"{where}.{what}")
                 self._known(names, known, f"{where}.{what}", what[:-1])
-                chosen.append(frozenset(names))
-            rules.append(Rule(*chosen, self._settings(found.get("set", {}), f"{where}.set")))
+                chosen[what] = frozenset(names)
+            rules.append(Rule(chosen["rows"], chosen["columns"], self._settings(found.get("set", {}), f"{where}.set")))
         return rules
 
     def _seeds(self, value: object) -> list[int]:
@@ -229,11 +237,6 @@ class _Reader:
         if node.count("/") != 1 or not parts:
             self._wrong("times", "needs node, as DETECTOR/NODE, and the parts of its time, a list")
         return Times(node, parts, beside)
-
-
-def _shown(value: object) -> str:
-    """Write a label, or what the paper has: any word or number."""
-    return "" if value is None else " ".join(str(value).split())[:200]
 
 
 def _is_plain(value: object, depth: int = 0) -> bool:
