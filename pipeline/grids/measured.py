@@ -18,7 +18,7 @@ from stages.scoring.proposals import IOU_STEPS, coverage, proposal_overlaps
 from stages.scoring.reading import read_proposals
 
 from .declared import PROTOCOLS, CellName, Grid
-from .origins import Origin
+from .origins import CellOrigin
 from .plans import Plan
 
 _Number = Annotated[float, AllowInfNan(False)]
@@ -56,7 +56,7 @@ class Done(BaseModel):
     settings: list[str]
     more: dict[str, Any] = Field(default_factory=dict)
     roles: dict[str, str] = Field(default_factory=dict)
-    origin: Origin
+    origin: CellOrigin
     mean_ap: dict[str, _Number | None] = Field(default_factory=dict)
     ap: dict[str, dict[str, _Number | None]] = Field(default_factory=dict)
     costs: dict[str, Cost] = Field(default_factory=dict)

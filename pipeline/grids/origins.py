@@ -18,7 +18,7 @@ _DETECTORS = PurePath("artifacts/detectors")
 _NOT_THERE = "nothing"
 
 
-class Origin(BaseModel):
+class CellOrigin(BaseModel):
     """What the figures of a cell depend on.
 
     Attributes:
@@ -34,7 +34,7 @@ class Origin(BaseModel):
     files: dict[str, str]
 
 
-def origin_of(project: Path, at: Layout, node: str) -> Origin:
+def origin_of(project: Path, at: Layout, node: str) -> CellOrigin:
     """Look up what a node's result depends on.
 
     Args:
@@ -45,10 +45,10 @@ def origin_of(project: Path, at: Layout, node: str) -> Origin:
     found = dict(ways.leading_to(at.name, node))
     parameters = {name: value for (owner, _), one in found.items() for name, value in ways.read(owner, one)}
     versions = {f"{_prefix(owner)}{name}": one.version for (owner, name), one in found.items()}
-    return Origin(parameters=parameters, versions=versions, files=dict(_files(project, parameters)))
+    return CellOrigin(parameters=parameters, versions=versions, files=dict(_files(project, parameters)))
 
 
-def differences(then: Origin, now: Origin) -> list[str]:
+def differences(then: CellOrigin, now: CellOrigin) -> list[str]:
     """Word what makes figures measured ``then`` stale ``now``; no line where nothing does."""
     lines = []
     for name in {**then.parameters, **now.parameters}:

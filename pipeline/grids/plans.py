@@ -19,7 +19,7 @@ from stages.contract import Node
 from stages.graph import PROPOSALS, PROPOSE, ROOT
 
 from .declared import Cell, CellName, Given, Grid
-from .origins import Origin, origin_of
+from .origins import CellOrigin, origin_of
 from .setting import ABSENT, Setting, change, hydra_form, value_of
 
 More = Sequence[tuple[str, Given]]  # settings of ``--set``: of which rows, columns or cells, and what
@@ -52,7 +52,7 @@ class Plan:
     proposals: str
     more: Mapping[str, Any]
     roles: Mapping[str, str]
-    origin: Origin
+    origin: CellOrigin
 
     @property
     def changed(self) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from .declared import CellName, Given, Grid
 from .experiments import Experiment, Stop, dvc_experiments
 from .former import alone, folder_of, keep_former, put_back
 from .measured import Done, keep, last_runs, measured, read_done, shown
-from .origins import Origin, differences
+from .origins import CellOrigin, differences
 from .plans import Plan, planned
 
 Planner = Callable[[CellName], Plan]
@@ -208,7 +208,7 @@ def stale(project: Path, grid: Grid, done: Sequence[Done]) -> Mapping[CellName, 
     for one in shown(grid, done):
         more = [("all", Given(name, value, "--set")) for name, value in one.more.items()]
         try:
-            now: Origin = planned(project, grid, one.cell, more, one.roles).origin
+            now: CellOrigin = planned(project, grid, one.cell, more, one.roles).origin
             why = differences(one.origin, now)
         except ParamsError as error:
             why = [f"it cannot be run now: {str(error).splitlines()[0]}"]

@@ -9,14 +9,14 @@ import pytest
 from pipeline.grids.declared import CellName, Given, Grid
 from pipeline.grids.figures import timing
 from pipeline.grids.measured import Cost, Done
-from pipeline.grids.origins import Origin
+from pipeline.grids.origins import CellOrigin
 from pipeline.grids.plans import settings_of
 from pipeline.grids.printing import Shown, printed
 from pipeline.grids.reading import read_grid
 
 GRIDS = {path.stem: read_grid(path) for path in (Path(__file__).parents[3] / "grids").glob("*.yaml")}
 SPP = GRIDS["sppnet-table6"]
-NOWHERE = Origin(parameters={}, versions={}, files={})
+NOWHERE = CellOrigin(parameters={}, versions={}, files={})
 PAPER = {
     "pool5": (43.0, 44.9, 44.2),
     "fc6": (42.5, 44.8, 46.2),
