@@ -39,6 +39,17 @@ def similar_sets(named: str | Sets) -> Sets:
     return [] if isinstance(named, str) else named
 
 
+def named_sets(classes: Sequence[str]) -> str | Sets:
+    """Choose the sets for a dataset: those, VOC's or COCO's, of whose names it has more (VOC's if equal), else none."""
+    known = {
+        "voc": {member for members in VOC_SIMILAR for member in members},
+        "coco": {member for members in similar_sets("coco") for member in members},
+    }
+    shared = {name: len(members & set(classes)) for name, members in known.items()}
+    best = max(shared, key=lambda name: shared[name])
+    return best if shared[best] > 1 else []
+
+
 def shown_sets(named: str | Sets, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the sets of classes that are shown together, by name, with those members that the dataset has.
 

@@ -14,7 +14,7 @@ from manifests import ImageRecord
 from stages.diagnosis.document import Diagnosed, diagnosed, nothing_annotated
 from stages.diagnosis.page import page
 from stages.diagnosis.settings import DiagnoseSettings
-from stages.diagnosis.similar import shown_sets
+from stages.diagnosis.similar import named_sets, shown_sets
 from stages.scoring.objects import FlatDetections, GroundTruth
 
 SETTINGS = DiagnoseSettings(similar_classes=((CLASSES[0], EVIL), ("absent", "dog")))
@@ -121,3 +121,17 @@ def test_similar_classes_say_what_a_mistake_is(named: Any, similar: str) -> None
     assert found == [] and one.first.sets["cat"].n_false_positives == 1
     whole = one.first.sets["all classes"].detections[0]
     assert getattr(whole, similar) == 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [
+        (("cat", "dog"), "voc"),
+        (("car", "motorbike", "sofa"), "voc"),
+        (("car", "motorcycle", "truck"), "coco"),
+        (("zero", "one"), []),
+        (("cat", "fox"), []),
+    ],
+)
+def test_the_sets_of_a_new_dataset(classes: tuple[str, ...], named: Any) -> None:
+    assert named_sets(classes) == named
