@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import harness
-from benchmarks.harness import Figure, median_ratio, seconds, take_turns
+from benchmarks.harness import Figure, keep_memory, median_ratio, seconds, take_turns
 from stages.diagnosis.document import Diagnosed, diagnosed
 from stages.diagnosis.settings import DiagnoseSettings
 from stages.scoring.objects import FlatDetections, GroundTruth
@@ -72,6 +72,7 @@ def figures(device: str) -> Iterator[Figure]:
     if not FOLDER.exists():
         yield Figure(_WHAT, "not measured: needs ../shared/golden/hoiem")
         return
+    keep_memory(400 * 2**20)
     of = read_hoiem()
     if importlib.util.find_spec("tidecv") is None:
         whole(of)

@@ -82,18 +82,18 @@ def from_manifest(truncated: Bools, details: Sequence[Mapping[str, Any]]) -> lis
         details: of each object, as :class:`manifests.ImageRecord` has them.
     """
     found = []
+    told = {key for detail in details if detail for key in detail}
     if truncated.any():
         found.append(Characteristic("truncated", ("no", "yes"), truncated.astype(np.int64)))
-    occluded = [detail.get("occluded") for detail in details]
-    if any(value is not None for value in occluded):
-        subset = np.array([-1 if value is None else int(bool(value)) for value in occluded], np.int64)
+    if "occluded" in told:
+        subset = np.array([int(bool(one["occluded"])) if "occluded" in one else -1 for one in details], np.int64)
         found.append(Characteristic("occluded", ("no", "yes"), subset))
-    poses = [str(detail.get("pose") or "") for detail in details]
+    poses = [str(one.get("pose", "")) for one in details] if "pose" in told else []
     if known := sorted({pose for pose in poses if pose.lower() not in _UNKNOWN_POSES}):
         place = {pose: j for j, pose in enumerate(known)}
         found.append(Characteristic("pose", tuple(known), np.array([place.get(p, -1) for p in poses], np.int64)))
-    hidden = np.array([detail.get("hidden", np.nan) for detail in details], np.float64)
-    if np.isfinite(hidden).any():
+    if "hidden" in told:
+        hidden = np.array([one.get("hidden", np.nan) for one in details], np.float64)
         limits = np.array([limit for limit, _ in HIDDEN_LEVELS])
         subset = np.where(np.isfinite(hidden), np.searchsorted(limits, hidden, "right"), -1)
         found.append(Characteristic("hidden", tuple(name for _, name in HIDDEN_LEVELS), subset))

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from stages.scoring.matching import Matches
 from stages.scoring.mistakes import MIN_CONTACT, Diagnosis, Verdict
+from stages.scoring.normalised import wrong_above
 from stages.scoring.objects import Bools, GroundTruth, Ints
-from stages.scoring.voc import area_ap
+from stages.scoring.voc import envelope
 
 FALSE_POSITIVES = (25, 50, 100, 200, 400, 800, 1600, 3200)  # how many are looked at
 MULTIPLES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # of the number of objects: detections looked at
@@ -127,23 +128,25 @@ def impacts(one: RankedClass) -> dict[str, float] | None:
     """
     if not one.n_objects:
         return None
-    known = one.verdicts[one.verdicts != Verdict.IGNORED]
-    right = known == Verdict.RIGHT
+    at = np.flatnonzero(one.verdicts == Verdict.RIGHT)
+    above = {kind: np.cumsum(one.verdicts == kind)[at] for kind in KINDS}
 
-    def ap(*left_out: Verdict) -> float:
-        stays = np.ones(len(Verdict), bool)
-        stays[list(left_out)] = False
-        return _ap(right[stays[known]], one.n_objects)
+    def ap(*kinds: Verdict) -> float:
+        return _ap(sum((above[kind] for kind in kinds), np.zeros(len(at), np.int64)), one.n_objects)
 
-    found = {"all": ap(), "repaired_localisation": _ap(one.repaired, one.n_objects)}
-    found |= {f"no_{kind.name.lower()}": ap(kind) for kind in KINDS}
-    found["no_background_or_other"] = ap(Verdict.BACKGROUND, Verdict.OTHER)
-    return found | {f"only_{kind.name.lower()}": ap(*(other for other in KINDS if other != kind)) for kind in KINDS}
+    def without(*left_out: Verdict) -> float:
+        return ap(*(kind for kind in KINDS if kind not in left_out))
+
+    found = {"all": ap(*KINDS), "repaired_localisation": _ap(wrong_above(one.repaired), one.n_objects)}
+    found |= {f"no_{kind.name.lower()}": without(kind) for kind in KINDS}
+    found["no_background_or_other"] = without(Verdict.BACKGROUND, Verdict.OTHER)
+    return found | {f"only_{kind.name.lower()}": ap(kind) for kind in KINDS}
 
 
-def _ap(right: Bools, n_objects: int) -> float:
-    found = np.cumsum(right, dtype=np.float64)
-    return area_ap(found / n_objects, found / np.arange(1, len(right) + 1))
+def _ap(wrong: Ints, n_objects: int) -> float:
+    """Return the area under the curve from the number of wrong detections above each right one."""
+    found = np.arange(1, len(wrong) + 1)
+    return float(envelope(found / (found + wrong)).sum() / n_objects)
 
 
 def confusions(

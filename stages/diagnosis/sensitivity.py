@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.scoring.matching import Matches
-from stages.scoring.normalised import NormalisedAP, normalised_ap
+from stages.scoring.normalised import NormalisedAP, normalised_ap, wrong_above
 from stages.scoring.objects import GroundTruth
 
 from .characteristics import Characteristic
@@ -36,7 +36,8 @@ def class_subsets(
     ranked = matches.ranked(label)
     ranked = ranked[~matches.ignored[ranked]]
     right = matches.right[ranked]
-    whole = normalised_ap(right, len(members), n_normal)
+    wrong = wrong_above(right)
+    whole = normalised_ap(wrong, len(members), n_normal)
     if whole is None:
         return None
     found = np.searchsorted(members, matches.nearest[ranked][right])
@@ -45,12 +46,10 @@ def class_subsets(
         subset = one.of(members)
         if not (subset >= 0).any():
             continue
-        of_found = np.full(len(ranked), -1)
-        of_found[right] = subset[found]
+        of_found = subset[found]
         n_objects = np.bincount(subset[subset >= 0], minlength=len(one.subsets)).tolist()
         scored[one.name] = {
-            name: normalised_ap(right[~right | (of_found == j)], n_objects[j], n_normal)
-            for j, name in enumerate(one.subsets)
+            name: normalised_ap(wrong[of_found == j], n_objects[j], n_normal) for j, name in enumerate(one.subsets)
         }
     return ClassSubsets(whole, scored)
 

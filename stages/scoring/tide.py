@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .matching import pairs_by_group
 from .mistakes import MIN_CONTACT, contact
@@ -136,41 +135,47 @@ def _costs(found: FlatDetections, objects: GroundTruth, right: Ints, errors: _Er
     """Score the detections as they are, and with each kind of error mended."""
     positives = np.bincount(objects.labels, minlength=objects.n_classes)
     left = positives - np.bincount(objects.labels[errors.missed], minlength=objects.n_classes)
-    labels, scores = found.labels, found.scores.astype(np.float64)
+    falling = np.argsort(-found.scores.astype(np.float64), kind="stable")
     is_right = np.zeros(len(found), bool)
     is_right[right] = True
+    known = np.zeros(len(found), bool)
+    known[right], known[errors.rows] = True, errors.counted
     # before anything is mended, equal scores stand in the order of reading; after it, errors stand first
-    known = np.sort(np.concatenate([right, errors.rows[errors.counted]]))
-    ap = _mean_ap(labels[known], scores[known], is_right[known], positives)
+    plain = falling[known[falling]]
+    ap = _mean_ap(found.labels[plain], is_right[plain], positives)
+    listed = np.concatenate([errors.rows, right])
+    order = np.argsort(-found.scores[listed].astype(np.float64), kind="stable")
+    mends = np.concatenate([errors.mends, np.full(len(right), -1)])[order]
+    kind = np.concatenate([errors.kind, np.full(len(right), -1)])[order]
+    labels, good, counted = found.labels[listed[order]], kind == -1, known[listed[order]]
     gains = {}
     for number, name in enumerate(KINDS):
-        mended = errors.kind == number
-        hit = mended & (errors.mends >= 0)
-        keep = (errors.counted & ~mended) | hit
-        rows = np.concatenate([errors.rows[keep], right])
-        good = np.concatenate([hit[keep], np.ones(len(right), bool)])
-        of = labels[rows]
-        of[: keep.sum()][hit[keep]] = objects.labels[errors.mends[hit]]
-        now = _mean_ap(of, scores[rows], good, left if number == _MISS else positives)
+        hit = (kind == number) & (mends >= 0)
+        keep = (counted & (kind != number)) | hit
+        of = labels.copy()
+        of[hit] = objects.labels[mends[hit]]
+        now = _mean_ap(of[keep], (good | hit)[keep], left if number == _MISS else positives)
         gains[name] = max(now - ap, 0.0)
-    rows = np.concatenate([errors.rows[errors.counted], right])
+    perfect = np.argsort(~good[counted], kind="stable")
     counts = np.bincount(errors.kind, minlength=len(KINDS))
     counts[_MISS] = len(errors.missed)
     return Tide(
         ap,
         gains,
-        _mean_ap(labels[rows], is_right[rows].astype(np.float64), is_right[rows], positives) - ap,
-        _mean_ap(labels[rows], scores[rows], is_right[rows], n_found) - ap,
+        _mean_ap(labels[counted][perfect], good[counted][perfect], positives) - ap,
+        _mean_ap(labels[counted], good[counted], n_found) - ap,
         dict(zip(KINDS, counts.tolist(), strict=True)),
     )
 
 
-def _mean_ap(labels: Ints, scores: NDArray[np.float64], right: Bools, positives: Ints) -> float:
+def _mean_ap(labels: Ints, right: Bools, positives: Ints) -> float:
     """Average AP over the classes that have an object or a detection; one without objects has 0.
 
-    Equal scores keep their order. A class's AP is the mean of the best precision from 101 recalls on.
+    ``labels``, ``right`` [k]: of the detections of all classes, best first. A class's AP is the mean of the best
+    precision from 101 recalls on.
     """
-    order = np.lexsort((-scores, labels))
+    # a counting sort, as of ranked_by_class
+    order = np.argsort(labels.astype(np.uint16 if len(positives) < 2**16 else np.int64), kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(positives)))
     right, aps = right[order], []
     for begin, end, n_objects in zip(ends - np.diff(ends, prepend=0), ends, positives.tolist(), strict=True):

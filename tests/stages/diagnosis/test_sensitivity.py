@@ -7,7 +7,7 @@ from evaluation_cases import detections_of, random_case, truth_of
 from stages.diagnosis.characteristics import Characteristic, from_boxes, from_table
 from stages.diagnosis.sensitivity import ClassSubsets, Sensitivity, class_subsets, mean_subset, sensitivities
 from stages.scoring.matching import match
-from stages.scoring.normalised import NormalisedAP, normalised_ap
+from stages.scoring.normalised import NormalisedAP, normalised_ap, wrong_above
 from stages.scoring.unfound import match_unfound
 
 
@@ -34,7 +34,7 @@ def test_a_subset_s_other_objects_are_neither_right_nor_wrong(seed: int, rule: o
                     elif not matches.right[d] and not matches.ignored[d]:
                         flags.append(False)
                 size = sum(of == j for of in subset.values())
-                assert got.subsets[one.name][name] == normalised_ap(np.array(flags, bool), size, 7.5)
+                assert got.subsets[one.name][name] == normalised_ap(wrong_above(np.array(flags, bool)), size, 7.5)
 
 
 def test_a_class_without_objects_and_a_characteristic_that_is_not_known_of_it() -> None:
