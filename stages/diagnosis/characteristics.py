@@ -107,24 +107,27 @@ def from_table(values: Mapping[str, Mapping[int, str]], n_objects: int) -> list[
     """
     found = []
     for name, of in values.items():
-        numbers = _numbers(of)
-        if numbers is not None and len(set(numbers.values())) > _MOST_NUMBERS:
+        rows, texts = np.array(list(of), np.int64), np.array(list(of.values()))
+        words, place = np.unique(texts, return_inverse=True)
+        numbers = _numbers(words.tolist())
+        if numbers is not None and len(set(numbers)) > _MOST_NUMBERS:
             spread = np.full(n_objects, np.nan)
-            spread[list(numbers)] = list(numbers.values())
+            spread[rows] = np.array(numbers)[place]
             found.append(Characteristic(name, _BINS, numbers=spread))
             continue
-        order = sorted(set(of.values()), key=lambda text: (float(text), text) if numbers is not None else (0.0, text))
-        place = {text: j for j, text in enumerate(order)}
+        order = np.arange(len(words)) if numbers is None else np.argsort(numbers, kind="stable")
+        rank = np.empty(len(words), np.int64)
+        rank[order] = np.arange(len(words))
         subset = np.full(n_objects, -1)
-        subset[list(of)] = [place[text] for text in of.values()]
-        found.append(Characteristic(name, tuple(order), subset))
+        subset[rows] = rank[place]
+        found.append(Characteristic(name, tuple(words[order].tolist()), subset))
     return found
 
 
-def _numbers(of: Mapping[int, str]) -> dict[int, float] | None:
-    """Return the values as numbers, where all are finite ones."""
+def _numbers(words: Sequence[str]) -> list[float] | None:
+    """Return the words as numbers, where all are finite ones."""
     try:
-        found = {row: float(text) for row, text in of.items()}
+        found = [float(word) for word in words]
     except ValueError:
         return None
-    return found if np.isfinite(list(found.values())).all() else None
+    return found if np.isfinite(found).all() else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .matching import pairs_by_group
-from .mistakes import MIN_CONTACT, contact
+from .mistakes import MIN_CONTACT, contacts
 from .objects import Bools, FlatDetections, GroundTruth, Ints
 from .unfound import match_unfound
 from .voc import envelope
@@ -67,7 +67,7 @@ def tide(detections: FlatDetections, truth: GroundTruth, min_iou: float = 0.5) -
     overlap, nearest = matches.overlap, matches.nearest
     wrong = np.flatnonzero(~matches.right)
     box = overlap[wrong]
-    other, near_other = contact(_rows(found, wrong), objects, ~np.eye(truth.n_classes, dtype=bool))
+    ((other, near_other),) = contacts(_rows(found, wrong), objects, [~np.eye(truth.n_classes, dtype=bool)])
     kind = np.select(
         [
             (box >= MIN_CONTACT) & (box <= min_iou),
