@@ -12,7 +12,7 @@ from comparison_data import records_of
 from evaluation_cases import random_case
 from page_checks import self_contained
 
-from manifests import Dataset
+from manifests import Dataset, ImageRecord
 from manifests.registry import register
 from stages.diagnosis.document import diagnosed
 from stages.diagnosis.settings import DiagnoseSettings
@@ -100,7 +100,7 @@ def test_options_are_heard(given: Given, diagnose: Run) -> None:
     assert list(given.figures()["bbox"]["sets"])[1] == "animal"
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"image_id": 5000}, "image 5000 is none of the 20 test images"),
     ({"category_id": 1}, "category_id 1 is none of the dataset's: 7 (cat), 8 (dog), 30 (sofa)"),
     ({"score": float("nan")}, "score nan is no finite number; leave the result out"),
@@ -158,10 +158,8 @@ def test_files_of_the_user_s_stay(given: Given, diagnose: Run) -> None:
 
 
 def test_a_set_of_images_without_annotations(given: Given, diagnose: Run) -> None:
-    bare = [
-        record.__class__(record.id, record.file_name, 300, 300, record.sha256, "test", np.zeros((0, 4)), np.zeros(0))
-        for record in given.records
-    ]
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    bare = [ImageRecord(one.id, one.file_name, 300, 300, one.sha256, "test", *none) for one in given.records]
     register(
         Dataset("pets", NAMES, tuple(bare)),
         given.project / "images",

@@ -1,6 +1,7 @@
 """Which subset an object is in: five bins as MATLAB makes them, the manifest's flags, a table's values."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_area_and_aspect_are_the_box_s_and_binned_by_class() -> None:
 
 
 def test_what_the_manifest_says() -> None:
-    details = [
+    details: list[dict[str, Any]] = [
         {"occluded": 1, "pose": "Left", "hidden": 0.0},
         {"occluded": 0, "pose": "Unspecified", "hidden": 0.05},
         {"pose": "Frontal", "hidden": 0.15},

@@ -12,7 +12,7 @@ from stage_context import StageContext
 
 from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
-from manifests import Dataset, DatasetError, save_dataset
+from manifests import Dataset, DatasetError, ImageRecord, save_dataset
 from stages.diagnosis.document import diagnosed
 from stages.diagnosis.settings import DiagnoseSettings
 from stages.graph import ROOT
@@ -97,10 +97,8 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 
 def test_images_that_nobody_annotated(tmp_path: Path) -> None:
     world = World(tmp_path)
-    bare = [
-        record.__class__(record.id, record.file_name, 300, 300, record.sha256, "test", np.zeros((0, 4)), np.zeros(0))
-        for record in world.tested
-    ]
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    bare = [ImageRecord(one.id, one.file_name, 300, 300, one.sha256, "test", *none) for one in world.tested]
     save_dataset(Dataset("toy", NAMES, tuple(bare)), world.place("manifest"))
     again = StageContext(tmp_path, "diagnose", {"diagnose": DiagnoseSettings()})
     with pytest.raises(StageError, match=r"manifest\.test: no object that counts is annotated in these 20 images"):

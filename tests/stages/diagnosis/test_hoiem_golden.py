@@ -68,7 +68,7 @@ def test_shares_of_false_positives(one: DiagnosisOfSet, group: str, at: int, sha
 
 def percents(of: Mixture) -> list[int]:
     counts = np.array([of.localisation, of.similar, of.other, of.background])
-    return np.rint(100 * counts / counts.sum()).astype(int).tolist()
+    return [round(100 * count / counts.sum()) for count in counts.tolist()]
 
 
 @pytest.mark.parametrize(
