@@ -409,7 +409,7 @@ CLASSIFY_SVM = Stage(
 
 COMPARE = Stage(
     name="compare",
-    version=1,
+    version=2,
     run="stages.comparison.stage:run",
     settings={"compare": CompareSettings},
     reads={"evaluate": EvaluateSettings},
