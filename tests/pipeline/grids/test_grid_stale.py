@@ -57,6 +57,13 @@ def test_what_matters_to_a_cell_makes_it_stale_and_nothing_else(project: Path) -
     grid = read_grid(written(project, TWO_BY_TWO.replace("svm.C: 0.01}", "svm.C: 0.1}")))
     found = stale(project, grid, read_done(project, grid))
     assert found == {CellName("high", column): ["svm.C was 0.01, is 0.1"] for column in "ab"}
+    done = read_done(project, grid)
+    less = {name: value for name, value in done[0].origin.parameters.items() if name != "features.padding"}
+    older = done[0].model_copy(update={"origin": done[0].origin.model_copy(update={"parameters": less})})
+    assert not stale(project, read_grid(written(project, TWO_BY_TWO)), [older])  # of before there was the parameter
+    path.write_text(before.replace("padding: mean", "padding: replicate"))
+    found = stale(project, read_grid(written(project, TWO_BY_TWO)), [older])
+    assert found == {done[0].cell: ["features.padding was mean, is replicate"]}
     path.write_text(before.replace("svm:", "svn:"))
     found = stale(project, grid, read_done(project, grid))
     assert len(found) == 4 and all(why[0].startswith("it cannot be run now: ") for why in found.values())
