@@ -1,18 +1,22 @@
 """A cell that is fresh is not run again, and one that other parameters, code or data would change is told."""
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from grid_projects import TWO_BY_TWO, listed, plan, ran, scored, written
+from forked import in_fork
+from grid_projects import TWO_BY_TWO, as_dvc, listed, plan, ran, scored, written
 
 from cache.errors import ParamsError
 from pipeline.detectors import Layout
 from pipeline.grids.declared import CellName
+from pipeline.grids.experiments import Experiment
 from pipeline.grids.measured import read_done
 from pipeline.grids.printing import Shown, printed
 from pipeline.grids.reading import read_grid
-from pipeline.grids.running import Asked, run_grid, set_up, stale
+from pipeline.grids.running import Asked, run_all, run_grid, set_up, stale
 
 
 def test_a_cell_that_is_fresh_is_not_run_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +46,37 @@ def test_a_cell_that_is_fresh_is_not_run_again(project: Path, capsys: pytest.Cap
     assert not stale(project, grid, read_done(project, grid))
     run_grid(project, grid, set_up(project, grid, Asked(rows=["low"], columns=["a"], again=True)), experiment)
     assert seen[7:] == ["two-low-a"]
+
+
+def test_a_grid_that_is_killed_in_its_third_cell_goes_on_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is gone while the cell's parameters are in the files: the next one puts them back."""
+    before, grid = (project / "params.yaml").read_bytes(), read_grid(written(project, TWO_BY_TWO))
+    begun = project / "begun"
+
+    def experiments(*_: object) -> Experiment:
+        def experiment(name: str, settings: Sequence[str], target: str) -> None:
+            with begun.open("a") as file:
+                file.write(f"{name}\n")
+            as_dvc(project, settings)
+            if len(begun.read_text().split()) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            for node in ("proposals", "features", "detect"):
+                listed(Layout(project), node, {}, name)
+            scored(Layout(project), 0.5)
+
+        return experiment
+
+    monkeypatch.setattr("pipeline.grids.running.dvc_experiments", experiments)
+
+    def work() -> int:
+        run_all(project, grid, Asked())
+        return 0
+
+    assert in_fork(work)[0] == -signal.SIGKILL
+    assert (project / "params.yaml").read_bytes() != before
+    run_all(project, grid, Asked())
+    assert begun.read_text().split() == ["two-low-a", "two-high-a", "two-low-b", "two-low-b", "two-high-b"]
+    assert (project / "params.yaml").read_bytes() == before and len(read_done(project, grid)) == 4
 
 
 def test_what_matters_to_a_cell_makes_it_stale_and_nothing_else(project: Path) -> None:
