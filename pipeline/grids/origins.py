@@ -80,15 +80,17 @@ class _Ways:
         self._project = project
         self.params = functools.cache(self._params)
         self._nodes = functools.cache(self._nodes_of)
+        self.values = functools.cache(self._values)
+        self.defaults = functools.cache(self._defaults)
 
     def _params(self, owner: str) -> Params:
         return load_params(Layout(self._project, owner))
 
-    def values(self, owner: str) -> dict[str, Any]:
+    def _values(self, owner: str) -> dict[str, Any]:
         """Return a detector's parameters as JSON, by group."""
         return self.params(owner).model_dump(mode="json")
 
-    def defaults(self, owner: str) -> dict[str, Any]:
+    def _defaults(self, owner: str) -> dict[str, Any]:
         """Return what they would be if no file said anything."""
         return schema(read_kind(Layout(self._project, owner)).name)().model_dump(mode="json")
 
