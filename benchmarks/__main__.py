@@ -26,6 +26,7 @@ CPU = (
     "merge",
     "svm",
     "scoring",
+    "diagnosis",
     "ridge",
     "suppression",
     "reading",

@@ -2,13 +2,15 @@
 
 Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits``, in a dataset
 of one class per picture ``category_id`` and, of one that nobody has annotated, ``annotated: false``; per annotation
-``difficult`` and ``truncated`` (0/1) and, where the source has them, ``occluded``, ``pose``, ``segmentation``.
+``difficult`` and ``truncated`` (0/1) and, where the source has them, ``occluded``, ``hidden`` (a share), ``pose``,
+``segmentation``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +23,12 @@ from cache.errors import DatasetError
 from .dataset import Dataset, ImageRecord
 from .files import read_bytes, why_unsafe, write_with_folders
 
-# 2: one class per picture; 3: images that nobody has annotated. The lowest that says all is written.
-MANIFEST_VERSION = 3
+# 2: one class per picture; 3: images that nobody has annotated; 4: what share of an object is hidden. The lowest that
+# says all is written.
+MANIFEST_VERSION = 4
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
 _Flag = Annotated[int, Field(ge=0, le=1)]
-_DETAILS = ("occluded", "pose", "segmentation")
+_DETAILS = ("occluded", "hidden", "pose", "segmentation")
 
 
 class _Part(BaseModel):
@@ -59,6 +62,7 @@ class _Annotation(_Part):
     difficult: _Flag
     truncated: _Flag
     occluded: _Flag | None = None
+    hidden: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     pose: str | None = None
     segmentation: dict[str, Any] | list[Any] | None = None
 
@@ -116,7 +120,15 @@ def dataset_to_json(dataset: Dataset) -> bytes:
         raise DatasetError(f"dataset {dataset.name}: {near!a} holds half a surrogate pair; correct the text") from None
 
 
+def annotation_ids(dataset: Dataset) -> list[range]:
+    """Return the ids that the objects of each image have in the dataset's manifest, in the images' order."""
+    ends = list(accumulate(len(record.boxes) for record in dataset.images))
+    return [range(end - len(record.boxes) + 1, end + 1) for record, end in zip(dataset.images, ends, strict=True)]
+
+
 def _version(dataset: Dataset) -> int:
+    if any("hidden" in detail for record in dataset.images for detail in record.details):
+        return 4
     if not all(record.annotated for record in dataset.images):
         return 3
     return 1 if dataset.has_boxes else 2

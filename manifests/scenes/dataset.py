@@ -81,7 +81,7 @@ def _write_scene(folder: Path, split: str, number: int, bank: GlyphBank, options
         labels=np.array([o.label for o in scene.objects], np.int64),
         difficult=np.array([o.difficult for o in scene.objects], bool),
         truncated=np.array([o.truncated for o in scene.objects], bool),
-        details=tuple({"occluded": int(o.occluded)} for o in scene.objects),
+        details=tuple({"occluded": int(o.occluded), "hidden": round(1 - o.visible, 4)} for o in scene.objects),
     )
 
 

@@ -33,7 +33,7 @@ FLOORS = (
     ("detections", "classification"),
     ("fast",),
     ("faster", "overfeat"),
-    ("scenes", "manifest", "evaluate", "report", "comparison"),
+    ("scenes", "manifest", "evaluate", "report", "comparison", "diagnosis"),
     ("graph",),
     ("detector",),
 )
