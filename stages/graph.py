@@ -71,7 +71,7 @@ def _list(node: str) -> str:
 
 SCENES = Stage(
     name="scenes",
-    version=2,
+    version=3,
     run="stages.scenes.stage:run",
     settings={"scenes": ScenesSettings},
     outputs={"folder": "artifacts/datasets/scenes"},
