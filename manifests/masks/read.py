@@ -15,6 +15,8 @@ from manifests.source import ImageSource
 from .label_map import VOID, Labels, read_label_map, read_panoptic_map
 from .rle import Mask, draw_segmentation
 
+# What a class map has of a class outside the objects of its object map is an object, too, numbered from here on.
+LOOSE = 1 << 24
 Fetch = Callable[[str, str], bytes]  # file name, SHA-256 -> its bytes
 
 
@@ -147,9 +149,14 @@ def _class_parts(classes: Labels, where: MaskSource) -> Parts:
 
 
 def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
-    """The objects of an object map, each of the class that most of its pixels have in the class map."""
+    """The objects of an object map, each of the class that most of its pixels have in the class map.
+
+    Pixels of a class that are no object's are one more object for each class, so that none is lost.
+    """
     void = _void(classes, where)
-    numbers = np.where(void | (numbers == where.void), 0, numbers)
+    numbers = np.where(numbers == where.void, 0, numbers)
+    numbers = np.where(numbers == 0, classes + LOOSE, numbers)
+    numbers[void] = 0
     found = [int(number) for number in np.unique(numbers) if number]
     objects = [numbers == number for number in found]
     categories = [int(np.bincount(classes[mask]).argmax()) + where.shift for mask in objects]

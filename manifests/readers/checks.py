@@ -60,6 +60,19 @@ class ObjectChecks:
         )
         return None
 
+    def masks_fit(self, image: FoundImage, file: ImageFile) -> bool:
+        """Whether the image's masks, if it has any, are of its size; if not, that is a problem."""
+        if image.masks is None or image.mask_size in (None, (file.width, file.height)):
+            return True
+        assert image.mask_size is not None
+        width, height = image.mask_size
+        self.findings.problem(
+            f"{image.masks.files[0][0]}: is {width} x {height} but its image {image.file_name} is {file.width} x "
+            f"{file.height}; make the mask of the image's size",
+            "mask of another size",
+        )
+        return False
+
     def usable(self, image_where: str, objects: Sequence[FoundObject], file: ImageFile) -> list[FoundObject]:
         """The usable objects of one image, clipped to it; every other one is a problem."""
         kept = []

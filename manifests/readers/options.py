@@ -35,6 +35,8 @@ class ReadOptions:
         no split is annotated in part without anybody's knowing.
     ignore_annotations: what objects the splits ``unannotated`` have all the same is left out, unread (of VOC's test
         pictures since 2010 some have boxes for the layout and action tasks alone).
+    segmentation: take the masks, too: VOC's of SegmentationClass/ and SegmentationObject/, with the splits of
+        ImageSets/Segmentation; COCO's polygons and RLE.
     """
 
     classes: tuple[str, ...] | None = None
@@ -48,6 +50,7 @@ class ReadOptions:
     per_class: int | None = None
     unannotated: tuple[str, ...] = ()
     ignore_annotations: bool = False
+    segmentation: bool = False
 
     def __post_init__(self) -> None:
         if self.classes is not None:

@@ -61,6 +61,7 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             per_class=options.get("per_class"),
             unannotated=_names(options.get("unannotated")) or (),
             ignore_annotations=options.get("ignore_annotations", False),
+            segmentation=options.get("segmentation", False),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
@@ -138,6 +139,11 @@ _import_command(
     "files of their names; none with --images and --annotations.",
     (),
     click.option("--annotations", type=click.Path(path_type=Path), help="Folder of the XML files, beside --images."),
+    click.option(
+        "--segmentation",
+        is_flag=True,
+        help="Take the masks, too: SegmentationClass/ and SegmentationObject/, and the lists of ImageSets/Segmentation.",
+    ),
 )
 _import_command("coco", "PATH: a COCO instances JSON.")
 _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with images/ and labels/.", ("--images",))
