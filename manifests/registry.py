@@ -16,6 +16,7 @@ from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
 from .readers.options import ReadOptions
+from .readers.panoptic import read_panoptic
 from .readers.voc import read_voc_masks
 from .readers.yolo import read_yolo
 from .source import Source, read_source
@@ -23,7 +24,13 @@ from .source import Source, read_source
 # What a reader returns: the dataset, the folder of its images, notes, and, fourth, that of its masks, if it has any.
 Read = tuple[Dataset, Path, list[str]] | tuple[Dataset, Path, list[str], Path | None]
 Reader = Callable[..., Read]
-READERS: Mapping[str, Reader] = {"voc": read_voc_masks, "coco": read_coco, "yolo": read_yolo, "folders": read_folders}
+READERS: Mapping[str, Reader] = {
+    "voc": read_voc_masks,
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "folders": read_folders,
+    "panoptic": read_panoptic,
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -168,10 +168,15 @@ def _void(labels: Labels, where: MaskSource) -> Mask:
 
 
 def _panoptic_parts(ids: Labels, where: MaskSource) -> Parts:
-    """The segments of a panoptic map; what is in none of them, and what is in a void one, is void."""
-    things = [one for one in where.segments if not one.void]
-    void = ~np.isin(ids, [one.id for one in things])
-    return Parts([one.id for one in things], [one.category_id for one in things], [ids == t.id for t in things], void)
+    """The segments of a panoptic map, void ones left out, and its other ids, whose category is -1, which none has.
+
+    Void is what no segment has, or a void one.
+    """
+    category_of = {one.id: one.category_id for one in where.segments}
+    left_out = {0, *(one.id for one in where.segments if one.void)}
+    numbers = [number for number in np.unique(ids).tolist() if number not in left_out]
+    void = ~np.isin(ids, [number for number in numbers if number in category_of])
+    return Parts(numbers, [category_of.get(n, -1) for n in numbers], [ids == n for n in numbers], void)
 
 
 def _coco_parts(record: ImageRecord, category_ids: Sequence[int]) -> Parts:

@@ -86,7 +86,7 @@ def _records(
         stated_objects = checks.upright(image, file)
         if stated_objects is None or not checks.masks_fit(image, file):
             continue
-        objects = checks.usable(image.where, stated_objects, file)
+        objects = checks.drawable(image, checks.usable(image.where, stated_objects, file), file)
         total = len(stated_objects) + image.unreadable
         if total and not objects:
             # kept, it would teach that what it shows is background

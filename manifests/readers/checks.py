@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from manifests.masks.rle import check_segmentation
 from manifests.names import shown_names
 
 from .findings import Findings, FoundImage, FoundObject
@@ -85,6 +86,25 @@ class ObjectChecks:
                 self.findings.problem(f"{image_where}: {item.where}: {inside}", same_cause)
         return kept
 
+    def drawable(self, image: FoundImage, objects: Sequence[FoundObject], file: ImageFile) -> list[FoundObject]:
+        """The objects whose COCO segmentation can be drawn, where these are the image's masks; all others are problems.
+
+        One without segmentation is kept, and counted.
+        """
+        if image.masks is None or image.masks.kind != "coco":
+            return list(objects)
+        kept = []
+        for item in objects:
+            segmentation = item.details.get("segmentation")
+            self.tally["without mask"] += segmentation is None
+            try:
+                if segmentation is not None:
+                    check_segmentation(segmentation, (file.height, file.width))
+                kept.append(item)
+            except ValueError as error:
+                self.findings.problem(f"{image.where}: {item.where}: {error}; correct or remove it", str(error))
+        return kept
+
     def _inside(self, item: FoundObject, file: ImageFile) -> FoundObject | str:
         """The object clipped to its image, or what is wrong with it."""
         if item.label not in self.label_of:
@@ -107,7 +127,11 @@ class ObjectChecks:
         return replace(item, box=clipped)
 
     def note_tally(self) -> None:
-        """Say how many boxes were clipped or turned."""
+        """Say how many boxes were clipped or turned, and how many objects have no mask."""
+        if self.tally["without mask"]:
+            self.findings.note(
+                f"{self.tally['without mask']} objects have no segmentation, so that their pixels are background"
+            )
         if self.tally["clipped"]:
             self.findings.note(
                 f"{self.tally['clipped']} boxes stuck out of their image by rounding and were clipped to it"

@@ -12,7 +12,7 @@ from manifests.listing import inner_folder
 from manifests.masks.examine import Examined, Part, examine_all
 
 from .findings import Findings, FoundImage, FoundObject
-from .mask_checks import foreign_values
+from .mask_checks import examined_or_left_out, foreign_values
 
 CLASSES = "SegmentationClass"
 OBJECTS = "SegmentationObject"
@@ -99,10 +99,8 @@ def _with_masks(
     """The image with its masks, and with each object's number where the maps have it; None: it cannot be used."""
     if not image.annotated:
         return image
-    if not isinstance(examined, Examined):
-        if isinstance(examined, DatasetError):
-            findings.problem(examined)
-        findings.left_out([image.file_name], f"left out: the whole image {image.file_name}: it has no masks", "masks")
+    examined = examined_or_left_out(examined, image.file_name, findings)
+    if examined is None:
         return None
     if line := foreign_values(examined, categories):
         findings.problem(line)
