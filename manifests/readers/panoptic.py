@@ -144,7 +144,7 @@ def _mask_folder(source: CocoSource, several: bool, options: ReadOptions) -> Pat
     found = next((place for place in places if place is not None), None)
     if found is None:
         raise DatasetError(
-            f"{source.path.name}: there is no folder {source.path.stem}/ or masks/ beside it; give the folder of its PNG "
+            f"{source.path.name}: there is no folder {source.path.stem}/ or masks/ beside it; name that of its PNG "
             "files by --masks"
         )
     return found.resolve()

@@ -211,7 +211,7 @@ def list_datasets(project: Path) -> None:
 @click.option("--split", help="Only images of this split on the sheet.")
 @click.pass_obj
 def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, split: str | None) -> None:
-    """Counts per class and split, box sizes, notes of the import, and a contact sheet."""
+    """Counts per class and split, of pixels too where there are masks, box sizes, notes, and a contact sheet."""
     found = load_registered(name, project / "artifacts")
     path = sheet or project / "reports" / f"dataset-{name}.png"
     # of our own name in our own folder it may be replaced
@@ -219,13 +219,14 @@ def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, 
         path.parent, "give another file by --sheet, or --force to replace it", force=force or not sheet
     )
     outputs.check([path.name], protected=untouchable(project))
-    click.echo(describe(found.dataset))
+    source = ImageSource(found.source.root, name=name, masks=found.source.masks)
+    click.echo(describe(found.dataset, source))
     for note in found.source.notes:
         click.echo(f"note: {note}")
     shown = shown_on_sheet(found.dataset, count, split)
     if missing := note_of_missing([*found.dataset.classes, *(image.file_name for image in shown)]):
         click.echo(f"note: {missing}", err=True)
-    drawn = contact_sheet(found.dataset, ImageSource(found.source.root), n=count, split=split)
+    drawn = contact_sheet(found.dataset, source, n=count, split=split)
     outputs.prepare()
     outputs.write(path.name, drawn)
     click.echo(f"contact sheet: {path}")
