@@ -113,7 +113,7 @@ def all_found(
 
 
 def _all_regions(record: ImageRecord, arrays: Mapping[str, NDArray[Any]], min_side_px: int) -> Boxes:
-    from .masks import region_boxes
+    from stages.regions.masks import region_boxes
 
     found = region_boxes(arrays)
     found = found[((found[:, 2:] - found[:, :2]) >= min_side_px).all(axis=1)]
@@ -126,7 +126,7 @@ def _boxes_only(boxes: Boxes, record: ImageRecord) -> dict[str, NDArray[Any]]:
 
 
 def _selective_search(pixels: NDArray[np.uint8], settings: ProposalsSettings, rng: Rng) -> Result:
-    from .masks import region_arrays
+    from .region_arrays import region_arrays
     from .selective_search.search import selective_search
 
     names = ("k", "colors", "strategies", "sigma", "min_region_px", "min_side_px", "resize_width_px", "max_proposals")

@@ -26,13 +26,13 @@ ABOVE = {  # what each package may import of the others
 FLOORS = (
     ("settings", "stopwatch"),
     ("contract", "lists"),
-    ("boxes", "kernels", "page"),
+    ("boxes", "kernels", "page", "regions"),
     ("networks", "proposals", "scoring"),
     ("features", "training", "dense"),
     ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
     ("fast",),
-    ("faster", "overfeat"),
+    ("faster", "overfeat", "segmentation"),
     ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),
     ("detector",),
@@ -60,9 +60,10 @@ DEFERRED = {
     "stages/networks/weights.py": {"safetensors"},
     "stages/proposals/file.py": {"h5py"},
     "stages/proposals/methods.py": {
-        "stages.proposals.masks",
         "stages.proposals.opencv",
+        "stages.proposals.region_arrays",
         "stages.proposals.selective_search.search",
+        "stages.regions.masks",
     },
     "stages/stopwatch.py": {"torch"},
     "stages/svm/cells.py": {

@@ -13,9 +13,9 @@ from stage_context import StageContext
 
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
-from stages.proposals.masks import region_mask
 from stages.proposals.methods import all_found
 from stages.proposals.settings import ProposalsSettings
+from stages.regions.masks import region_mask
 
 Pictures = Sequence[tuple[ImageRecord, NDArray[np.uint8] | None]]
 
