@@ -44,7 +44,7 @@ def read_mask_folder(
     if objects is None:
         findings.note("there is no objects/, so that all that one class has in an image is one object")
     names = _names(top, options, findings)
-    root, listing = common_parent(folders), list_pictures(images)
+    root, listing = common_parent([one.parent for one in folders]), list_pictures(images)
     sources = dict(_sources(listing.pictures, folders, root, options, findings))
     splits = _splits(sources)
     found = []

@@ -73,7 +73,7 @@ class _Layout:
     mask_root: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        masks = [self.instances, *([self.voc] if self.voc is not None else [])]
+        masks = [self.instances.parent, *([self.voc] if self.voc is not None else [])]
         object.__setattr__(self, "mask_root", common_parent(masks))
 
     def shown(self, file: Path) -> str:

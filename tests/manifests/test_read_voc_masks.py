@@ -138,8 +138,8 @@ def test_masks_that_are_wrong(
     with pytest.raises(DatasetError, match=match) as caught:
         read_voc(root, ReadOptions(segmentation=True))
     assert len(caught.value.problems) == 1
-    data, _, notes = read_voc(root, ReadOptions(segmentation=True, on_error="skip"))
-    assert [image.name for image in data.images] == ["b"]
+    kept, _, notes = read_voc(root, ReadOptions(segmentation=True, on_error="skip"))
+    assert [image.name for image in kept.images] == ["b"]
     assert any(line.startswith("left out: ") for line in notes)
 
 
