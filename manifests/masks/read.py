@@ -15,6 +15,8 @@ from manifests.source import ImageSource
 from .label_map import VOID, Labels, read_label_map, read_panoptic_map
 from .rle import Mask, draw_segmentation
 
+# What a class map has of a class outside the objects of its object map is an object, too, numbered from here on.
+LOOSE = 1 << 24
 Fetch = Callable[[str, str], bytes]  # file name, SHA-256 -> its bytes
 
 
@@ -147,9 +149,14 @@ def _class_parts(classes: Labels, where: MaskSource) -> Parts:
 
 
 def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
-    """The objects of an object map, each of the class that most of its pixels have in the class map."""
+    """The objects of an object map, each of the class that most of its pixels have in the class map.
+
+    Pixels of a class that are no object's are one more object for each class, so that none is lost.
+    """
     void = _void(classes, where)
-    numbers = np.where(void | (numbers == where.void), 0, numbers)
+    numbers = np.where(numbers == where.void, 0, numbers)
+    numbers = np.where(numbers == 0, classes + LOOSE, numbers)
+    numbers[void] = 0
     found = [int(number) for number in np.unique(numbers) if number]
     objects = [numbers == number for number in found]
     categories = [int(np.bincount(classes[mask]).argmax()) + where.shift for mask in objects]
@@ -161,10 +168,15 @@ def _void(labels: Labels, where: MaskSource) -> Mask:
 
 
 def _panoptic_parts(ids: Labels, where: MaskSource) -> Parts:
-    """The segments of a panoptic map; what is in none of them, and what is in a void one, is void."""
-    things = [one for one in where.segments if not one.void]
-    void = ~np.isin(ids, [one.id for one in things])
-    return Parts([one.id for one in things], [one.category_id for one in things], [ids == t.id for t in things], void)
+    """The segments of a panoptic map, void ones left out, and its other ids, whose category is -1, which none has.
+
+    Void is what no segment has, or a void one.
+    """
+    category_of = {one.id: one.category_id for one in where.segments}
+    left_out = {0, *(one.id for one in where.segments if one.void)}
+    numbers = [number for number in np.unique(ids).tolist() if number not in left_out]
+    void = ~np.isin(ids, [number for number in numbers if number in category_of])
+    return Parts(numbers, [category_of.get(n, -1) for n in numbers], [ids == n for n in numbers], void)
 
 
 def _coco_parts(record: ImageRecord, category_ids: Sequence[int]) -> Parts:

@@ -45,6 +45,15 @@ def draw_segmentation(segmentation: Any, shape: tuple[int, int]) -> Mask:
     return draw_polygons(segmentation, shape)
 
 
+def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
+    """Raise ValueError where :func:`draw_segmentation` would, but without drawing polygons."""
+    if isinstance(segmentation, list | tuple) and segmentation:
+        for polygon in segmentation:
+            _corners(polygon)
+    else:
+        draw_segmentation(segmentation, shape)
+
+
 def decode_rle(rle: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
     """Decode COCO's run lengths, as text or as a list of numbers -> bool [H, W]; the inverse of :func:`encode_rle`.
 

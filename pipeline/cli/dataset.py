@@ -22,7 +22,7 @@ from manifests import refresh as refresh_dataset
 from manifests.describe import contact_sheet, describe, shown_on_sheet
 from manifests.fonts import note_of_missing
 from manifests.names import shown_names
-from manifests.readers.options import DEFAULT_FRACTIONS
+from manifests.readers.options import DEFAULT_FRACTIONS, STUFF
 from manifests.scenes.dataset import NAME as BUILT_IN
 from manifests.text import as_yaml
 from pipeline.workspace import untouchable
@@ -61,6 +61,10 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             per_class=options.get("per_class"),
             unannotated=_names(options.get("unannotated")) or (),
             ignore_annotations=options.get("ignore_annotations", False),
+            segmentation=options.get("segmentation", False),
+            masks=_folder(options.get("masks")),
+            stuff=options.get("stuff", ReadOptions.stuff),
+            min_pixels=options.get("min_pixels", 0),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
@@ -138,14 +142,40 @@ _import_command(
     "files of their names; none with --images and --annotations.",
     (),
     click.option("--annotations", type=click.Path(path_type=Path), help="Folder of the XML files, beside --images."),
+    click.option(
+        "--segmentation",
+        is_flag=True,
+        help="Take SegmentationClass/, SegmentationObject/ and the lists of ImageSets/Segmentation, too.",
+    ),
 )
-_import_command("coco", "PATH: a COCO instances JSON.")
+_import_command(
+    "coco",
+    "PATH: a COCO instances JSON.",
+    (),
+    click.option("--segmentation", is_flag=True, help="Take polygons and run lengths as masks; crowds are void."),
+)
 _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with images/ and labels/.", ("--images",))
 _import_command(
     "folders",
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
     ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations"),
     click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
+)
+_MASKS = click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if not in a usual place.")
+_import_command(
+    "panoptic",
+    "PATH: a COCO panoptic JSON, or the folder that holds it; its boxes are those of the masks.",
+    ("--unannotated", "--ignore-annotations"),
+    _MASKS,
+    click.option(
+        "--stuff",
+        type=click.Choice(STUFF),
+        default="background",
+        help="What becomes of stuff: background, void (in no count), or a class like any other.",
+    ),
+    click.option(
+        "--min-pixels", type=click.IntRange(min=0), default=0, help="Things of fewer pixels are void, and difficult."
+    ),
 )
 
 
