@@ -170,10 +170,17 @@ class RunContext:
 
     @property
     def image(self) -> ReadImage:
+        return self._source().read
+
+    @property
+    def masks(self) -> ReadMasks:
+        return functools.partial(read_masks, self._source(), category_ids=self.dataset().category_ids)
+
+    def _source(self) -> ImageSource:
         if self._images is None:
             folder = registered_folder(self._project, self._params.dataset)
             self._images = ImageSource.registered(folder)
-        return self._images.read
+        return self._images
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         tasks = [replace(task, recipe=self.named(task.recipe, on_device=compute.on_device)) for task in tasks]

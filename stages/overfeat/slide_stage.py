@@ -19,7 +19,7 @@ from stages.networks.settings import ArithmeticSettings
 
 from .agreement import check_classes
 from .classifier import DenseClassifier, load_classifier
-from .held_out import held_out
+from stages.training.held_out import held_out
 from .lists import map_keys, maps_of
 from .regressor import EdgeRegressor, load_regressor
 from .scorer import WindowScorer

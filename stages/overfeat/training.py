@@ -15,7 +15,7 @@ from stages.training.loop import TrainingRun, train
 from stages.training.settings import SolverSettings
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
 
-from .held_out import held_out
+from stages.training.held_out import held_out
 
 CURVE_COLUMNS = ("iteration", "train_loss")
 B = TypeVar("B")  # whatever a batch is

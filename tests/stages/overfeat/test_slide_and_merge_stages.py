@@ -23,7 +23,7 @@ from stages.networks.weights import save_weights
 from stages.overfeat.choice import STEPS
 from stages.overfeat.classifier import save_classifier
 from stages.overfeat.combining import combined, entering, suppressed_windows
-from stages.overfeat.held_out import held_out
+from stages.training.held_out import held_out
 from stages.overfeat.regressor import save_regressor
 from stages.overfeat.scorer import WindowScorer
 from stages.overfeat.settings import (
