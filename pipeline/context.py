@@ -27,8 +27,9 @@ from cache import (
 from cache.errors import ParamsError, StageError
 from cache.experiments import original
 from manifests import Dataset, ImageSource, load_dataset
+from manifests.masks import read_masks
 from pipeline.hardware import default_workers
-from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, S
+from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, ReadMasks, S
 from stages.detections.saved import detector_input
 from stages.graph import SAVED, SAVED_RUNS
 

@@ -61,7 +61,8 @@ class Extractor:
     ) -> dict[str, NDArray[np.float32]]:
         """uint8 [H, W, 3] RGB and boxes [n, 4] in its pixels -> float32 [n, d] per layer.
 
-        ``masks`` draws each region's mask, outside of which its crop is at the mean; None: crops as they are. Raises ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
+        ``masks`` draws each region's mask, outside of which its crop is at the mean; None: crops as they are. Raises
+        ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
         """
         with part("rest"), deterministic():
             return self._features(image, boxes, masks)

@@ -107,8 +107,8 @@ def warp_regions(
     ``image`` is uint8 [H, W, 3] RGB; ``boxes`` [n, 4] in its pixels (0-based, half-open). The mean is subtracted, so
     missing pixels are 0. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
     single crops left to right (training). ``layout`` "nhwc" gives the same array in channels-last memory, which is
-    faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. ``masks`` says of each region which pixels
-    to show; None: all. Several threads may call this at once.
+    faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. ``masks`` draws which pixels of each
+    region to show; None: all. Several threads may call this at once.
 
     Raises ``StageError`` for a box without area or not finite, or a context that leaves no room for the box.
     """

@@ -107,5 +107,10 @@ class OverlapsCompute(Compute):
         record = task.image
         regions = ImageRegions(self.store.get(stage, key).arrays, record.height, record.width)
         found = overlaps_of(regions, large_enough(self.read_masks(record), self.min_object_px))
-        arrays = {"iou": found.iou, "objects": found.objects, "classes": found.classes, "rows": found.rows}
+        arrays: dict[str, NDArray[Any]] = {
+            "iou": found.iou,
+            "objects": found.objects,
+            "classes": found.classes,
+            "rows": found.rows,
+        }
         return Payload(arrays, image_attrs(record, len(regions)), "hdf5")

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cache import Payload, Store
 from cache.errors import StageError
 from manifests import ImageRecord
-from stages.boxes.geometry import Boxes
 from stages.contract import Compute, ImageTask, ReadImage, ReadMasks, image_attrs
 from stages.features.crops import Crop, Extractor, extractor
 from stages.features.objects import narrow
@@ -68,9 +67,7 @@ class FgCompute(Compute):
         boxed = masks.rows >= 0
         boxes = np.concatenate([record.boxes[masks.rows[boxed]], proposals.reshape(-1, 4)]).astype(np.float32)
         try:
-            features = fg_features(
-                self.extract, self.read_image(record), boxes, drawing(masks.objects[boxed], found)
-            )[self.layer]
+            features = self.extract(self.read_image(record), boxes, drawing(masks.objects[boxed], found))[self.layer]
         except StageError as error:
             raise StageError(f"{record.file_name}: {error}") from error
         stored = narrow(features, self.regions.storage, self.layer, record.file_name)
@@ -86,13 +83,6 @@ def drawing(objects: NDArray[np.bool_], regions: ImageRegions) -> DrawMask:
         return objects[row, y1:y2, x1:x2] if row < len(objects) else regions.mask(row - len(objects), window)
 
     return draw
-
-
-def fg_features(
-    extract: Extractor, pixels: NDArray[np.uint8], boxes: Boxes, draw: DrawMask
-) -> dict[str, NDArray[np.float32]]:
-    """Compute features of boxes' foregrounds, float32 [n, d] per layer."""
-    return extract(pixels, boxes, draw)
 
 
 def object_rows(record: ImageRecord, rows: NDArray[np.int64]) -> NDArray[np.int64]:
