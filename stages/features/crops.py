@@ -12,7 +12,7 @@ from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.stopwatch import part
 
-from .warp import CropMode, DrawMask, check_context, warp_regions
+from .warp import CropMode, DrawMask, check_context, masks_from, warp_regions
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Extractor:
                 mode=self._crop.mode,
                 context_px=self._crop.context_px,
                 out=buffer[: len(few)],
-                masks=None if masks is None else _from(masks, start),
+                masks=None if masks is None else masks_from(masks, start),
             )
             buffer[len(few) :] = 0
             for layer, rows in self._forward(buffer).items():
@@ -95,11 +95,6 @@ class Extractor:
             self._buffers.crops = np.zeros((self._batch, side, side, 3), np.float32).transpose(0, 3, 1, 2)
         crops: NDArray[np.float32] = self._buffers.crops
         return crops
-
-
-def _from(masks: DrawMask, first: int) -> DrawMask:
-    """Return what draws the masks of the regions from the ``first`` on."""
-    return lambda row, window: masks(first + row, window)
 
 
 def extractor(

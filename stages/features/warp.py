@@ -134,6 +134,11 @@ def warp_regions(
     return out
 
 
+def masks_from(masks: DrawMask, first: int) -> DrawMask:
+    """Return what draws the masks of the regions from the ``first`` on."""
+    return lambda row, window: masks(first + row, window)
+
+
 def check_context(side_px: int, context_px: int) -> None:
     """``StageError`` unless the context leaves at least one pixel of the crop for the box itself."""
     if not 0 <= 2 * context_px < side_px:
