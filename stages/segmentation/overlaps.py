@@ -86,7 +86,7 @@ def class_maxima(overlaps: NDArray[np.float32], classes: NDArray[np.int64], n_cl
 def overlaps_of(regions: ImageRegions, masks: Masks) -> Overlaps:
     """Measure an image's regions and objects against its objects."""
     cared = masks.objects & ~masks.void
-    flat = cared.reshape(len(cared), -1).astype(np.float32)  # sums of ones: exact below 2**24 pixels
+    flat = cared.reshape(len(cared), masks.void.size).astype(np.float32)  # sums of ones: exact below 2**24 pixels
     inside = flat @ flat.T
     areas = np.diag(inside)
     together = np.maximum(areas[:, None] + areas[None] - inside, 1)

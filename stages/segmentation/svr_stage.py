@@ -11,8 +11,9 @@ from dataclasses import asdict, fields
 
 import numpy as np
 
-from cache import atomic_write, digest_json
+from cache import Artifact, atomic_write, digest_json
 from cache.errors import StageError
+from manifests import Dataset
 from stages.contract import Context
 from stages.training.held_out import held_out
 
@@ -31,12 +32,14 @@ def run(ctx: Context) -> None:
     without = held_out(dataset.split("train"), settings.held_out_fraction, ctx.seed)
     records = [record for record in dataset.split("train") if record.id not in without]
 
+    _check_classes(ctx, dataset, overlaps)
+
     def train() -> None:
         means = mean_targets(reader.targets, records)
         if absent := [name for name, mean in zip(dataset.classes, means, strict=True) if not mean]:
-            raise StageError(
-                f"svr: no training image shows {', '.join(absent)}: there is nothing to learn; leave them out "
-                "(manifest.classes), train on images that show them, or lower svr.held_out_fraction"
+            ctx.log.warning(
+                f"{', '.join(absent)}: on held-out images alone, so that nothing of them is learned; lower "
+                "svr.held_out_fraction"
             )
         norm = mean_row_norm(reader, records, ctx.seed)
         ctx.log.info(f"mean norm of {regions.features} {regions.layer}: {norm:.4g}, scaled to 1; {len(records)} images")
@@ -59,6 +62,20 @@ def run(ctx: Context) -> None:
     }
     read = [[overlaps.keys[record.id], rows.keys(record)] for record in records]
     ctx.trained(params, {"rows": digest_json(read)}, train)
+
+
+def _check_classes(ctx: Context, dataset: Dataset, overlaps: Artifact) -> None:
+    """StageError naming the classes that no training image has a pixel of."""
+    seen: set[int] = set()
+    for record in dataset.split("train"):
+        if len(seen) < len(dataset.classes):
+            arrays = ctx.store.get(overlaps.stage, overlaps.keys[record.id], ["classes"]).arrays
+            seen.update(arrays["classes"].tolist())
+    if absent := [name for label, name in enumerate(dataset.classes) if label not in seen]:
+        raise StageError(
+            f"manifest.classes: no mask of the training images has a pixel of {', '.join(absent)}, so that there is "
+            "nothing to learn; leave them out there, or train on images that show them"
+        )
 
 
 def _table(fits: list[Fit]) -> str:
