@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from manifests import Dataset, ImageRecord
 
 from .measures import Measures
-from .settings import PasteSettings, RegionFeaturesSettings, SegmentEvaluateSettings
+from .settings import PasteSettings, RegionFeaturesSettings, SegmentEvaluateSettings, SvrSettings
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Segmentation:
         regions: used regions per image, on average.
         empty: images with no pasted region.
         all_void: images of which nothing is known.
-        paste, features: the parameters.
+        paste, features, svr: the parameters.
     """
 
     dataset: Dataset
@@ -71,6 +71,7 @@ class Segmentation:
     all_void: int
     paste: PasteSettings
     features: RegionFeaturesSettings
+    svr: SvrSettings
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,6 +99,8 @@ class Segmentation:
             "features": self.features.features,
             "layer": self.features.layer,
             "regions_per_image": self.regions,
+            "C": self.svr.C,
+            "epsilon": self.svr.epsilon,
             "threshold": self.threshold["threshold"],
             "threshold_from": self.paste.threshold if isinstance(self.paste.threshold, str) else "given",
             "threshold_goal": self.threshold["goal"],

@@ -24,7 +24,13 @@ from .overlaps import Overlaps, large_enough
 from .page import page
 from .paste import Ranked
 from .result import ImageResult, Oracle, Pasted, Segmentation, SegmentationPage
-from .settings import PasteSettings, RegionFeaturesSettings, RegionOverlapsSettings, SegmentEvaluateSettings
+from .settings import (
+    PasteSettings,
+    RegionFeaturesSettings,
+    RegionOverlapsSettings,
+    SegmentEvaluateSettings,
+    SvrSettings,
+)
 
 
 @dataclass
@@ -136,6 +142,7 @@ def _figures(
         all_void=counts.all_void,
         paste=ctx.settings(PasteSettings),
         features=features,
+        svr=ctx.settings(SvrSettings),
     )
 
 

@@ -37,15 +37,15 @@ def by_hand() -> Overlaps:
 def test_overlaps_by_hand() -> None:
     found = by_hand()
     # objects of 9, 2 x 2 and 2 x 3 px; the image has 30 that are not void, the last region 2 x 3 of 3 x 3
-    expected = [[1, 0, 1 / 14], [9 / 30, 4 / 30, 6 / 30], [0, 4 / 6, 2 / 10]]
+    expected = np.array([[1, 0, 1 / 14], [9 / 30, 4 / 30, 6 / 30], [0, 4 / 6, 2 / 10]])
     np.testing.assert_allclose(found.iou, expected, rtol=1e-6)
-    np.testing.assert_allclose(found.objects, [[1, 0, 1 / 14], [0, 1, 0], [1 / 14, 0, 1]], rtol=1e-6)
+    np.testing.assert_allclose(found.objects, np.array([[1, 0, 1 / 14], [0, 1, 0], [1 / 14, 0, 1]]), rtol=1e-6)
 
 
 def test_targets_are_the_largest_of_each_class_of_boxed_objects_then_regions() -> None:
     found = by_hand()
     assert found.boxed().tolist() == [0, 1]
-    expected = [[1 / 14, 1, 0], [0, 1, 0], [1 / 14, 1, 0], [6 / 30, 9 / 30, 0], [2 / 10, 4 / 6, 0]]
+    expected = np.array([[1 / 14, 1, 0], [0, 1, 0], [1 / 14, 1, 0], [6 / 30, 9 / 30, 0], [2 / 10, 4 / 6, 0]])
     np.testing.assert_allclose(found.targets(None, 3), expected, rtol=1e-6)
     np.testing.assert_allclose(found.targets(1, 3), expected[:3], rtol=1e-6)
 

@@ -20,7 +20,8 @@ D, CLASSES = 24, ("cat", "dog", "owl")
 
 
 def record(number: int) -> ImageRecord:
-    return ImageRecord(number, f"{number}.jpg", 9, 9, f"{number:064x}", "train", np.zeros((0, 4)), np.zeros(0))
+    boxes, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    return ImageRecord(number, f"{number}.jpg", 9, 9, f"{number:064x}", "train", boxes, labels)
 
 
 def images(n: int = 12, rows: int = 30) -> dict[int, TrainingImage]:
