@@ -15,8 +15,10 @@ from .files import write_with_folders
 from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
+from .readers.mask_folder import read_mask_folder
 from .readers.options import ReadOptions
 from .readers.panoptic import read_panoptic
+from .readers.sbd import read_sbd_dataset
 from .readers.voc import read_voc_masks
 from .readers.yolo import read_yolo
 from .source import Source, read_source
@@ -30,6 +32,8 @@ READERS: Mapping[str, Reader] = {
     "yolo": read_yolo,
     "folders": read_folders,
     "panoptic": read_panoptic,
+    "sbd": read_sbd_dataset,
+    "masks": read_mask_folder,
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

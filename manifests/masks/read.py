@@ -13,6 +13,7 @@ from manifests.dataset import ImageRecord, MaskSource
 from manifests.source import ImageSource
 
 from .label_map import VOID, Labels, read_label_map, read_panoptic_map
+from .mat_file import read_sbd
 from .rle import Mask, draw_segmentation
 
 # What a class map has of a class outside the objects of its object map is an object, too, numbered from here on.
@@ -129,6 +130,8 @@ def map_parts(fetch: Fetch, where: MaskSource) -> Parts:
     """Read the objects of a mask source that lies in files of its own."""
     if where.kind == "panoptic":
         return _panoptic_parts(read_panoptic_map(fetch(*where.files[0]), where.object_map), where)
+    if where.kind == "sbd":
+        return _sbd_parts(*read_sbd(fetch(*where.files[0]), where.object_map))
     classes = read_label_map(fetch(where.class_map, where.class_sha256), where.class_map)
     if not where.object_map:
         return _class_parts(classes, where)
@@ -161,6 +164,13 @@ def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
     objects = [numbers == number for number in found]
     categories = [int(np.bincount(classes[mask]).argmax()) + where.shift for mask in objects]
     return Parts(found, categories, objects, void)
+
+
+def _sbd_parts(numbers: Labels, categories: NDArray[np.int64]) -> Parts:
+    """The objects of SBD, whose maps have no void pixels."""
+    found = [int(number) for number in np.unique(numbers) if number]
+    of_each = [int(categories[number - 1]) for number in found]
+    return Parts(found, of_each, [numbers == number for number in found], np.zeros(numbers.shape, bool))
 
 
 def _void(labels: Labels, where: MaskSource) -> Mask:

@@ -43,7 +43,7 @@ def build_dataset(
     """
     claimed = {image.file_name for image in found}
     found = sorted(_usable_names(root, found, findings), key=lambda image: image.file_name)
-    if not found:
+    if not found and not findings.stops:
         findings.fatal(f"{root}: the dataset has no images; check the path and the format")
     splits = _splits(found, options, findings)
     checks = ObjectChecks({label: i for i, label in enumerate(categories)}, options, findings)

@@ -46,3 +46,9 @@ def found_object(part: Part, label: str, where: str) -> FoundObject:
     """An object whose box is that of its mask."""
     shown = "mask from x {:g} y {:g} to x {:g} y {:g}".format(*part.box)
     return FoundObject(where, label, part.box, shown, details={"mask": part.number})
+
+
+def objects_of(examined: Examined, names: Mapping[int, str]) -> list[FoundObject]:
+    """The numbered objects of a mask whose category is named, each with the box of its mask."""
+    parts = [part for part in examined.parts if part.numbered and part.category_id in names]
+    return [found_object(part, names[part.category_id], f"object {part.number}") for part in parts]

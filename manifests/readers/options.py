@@ -40,6 +40,9 @@ class ReadOptions:
     segmentation: take the masks, too: VOC's of SegmentationClass/ and SegmentationObject/, with the splits of
         ImageSets/Segmentation; COCO's polygons and RLE.
     masks: folder of the masks, for formats whose masks are files beside the images. None: looked for.
+    voc: of SBD, a VOC folder whose masks win, and whose val images are not trained on.
+    void, shift, background: of a folder of masks, the value that is left out (None: none is), what is added to a value
+        to give its line in the list of names (COCO-Stuff's maps: 1), and whether 0 of that list is the background.
     stuff: of a panoptic dataset, what is no thing is "background", "void" or "class" (a class like any other).
     min_pixels: of a panoptic dataset, a thing of fewer pixels is void, and its box difficult.
     """
@@ -57,6 +60,10 @@ class ReadOptions:
     ignore_annotations: bool = False
     segmentation: bool = False
     masks: str | None = None
+    voc: str | None = None
+    void: int | None = 255
+    shift: int = 0
+    background: bool = True
     stuff: str = "background"
     min_pixels: int = 0
 
@@ -96,6 +103,10 @@ class ReadOptions:
         problems = []
         if self.stuff not in STUFF:
             problems.append(f"stuff: {self.stuff!r} is unknown; choose one of: {', '.join(STUFF)}")
+        if self.void is not None and not 0 <= self.void <= 255:
+            problems.append(f"void: {self.void} is not a value from 0 to 255, nor none")
+        if self.shift not in range(-255, 256):
+            problems.append(f"shift: {self.shift} is not in [-255, 255]")
         if self.min_pixels < 0:
             problems.append(f"min_pixels: {self.min_pixels} is below 0")
         return problems

@@ -21,6 +21,8 @@ from .findings import Findings, FoundImage, FoundObject
 from .mask_checks import examined_or_left_out, foreign_values, found_object
 from .options import ReadOptions
 
+_PROBED = 20  # masks looked for when guessing their folder
+
 
 def read_panoptic(
     path: str | Path, options: ReadOptions | None = None, *, name: str | None = None
@@ -41,8 +43,8 @@ def read_panoptic(
         findings.conclude()
     categories = _categories([content for _, content in contents], options, findings)
     folders = [image_folder(s, [row.get("file_name") for row in c.images], options) for s, c in contents]
-    places = [_mask_folder(source, len(contents) > 1, options) for source, _ in contents]
-    root, mask_root = common_parent(folders), common_parent(places)
+    places = [_mask_folder(source, content, options) for source, content in contents]
+    root, mask_root = common_parent(folders), common_parent([place.parent for place in places])
     found: list[FoundImage] = []
     for (source, content), folder, place in zip(contents, folders, places, strict=True):
         prefixes = (_below(folder, root), _below(place, mask_root))
@@ -130,24 +132,23 @@ def _categories(contents: Sequence[_Content], options: ReadOptions, findings: Fi
     )
 
 
-def _mask_folder(source: CocoSource, several: bool, options: ReadOptions) -> Path:
-    """The folder of a JSON file's masks: the given one, the one of its name beside it, or ``masks/``."""
-    beside = source.path.parent
+def _mask_folder(source: CocoSource, content: _Content, options: ReadOptions) -> Path:
+    """The folder of a JSON file's masks: the given one, else that of the JSON's name or ``masks/`` which has them."""
+    stem, beside = source.path.stem, source.path.parent
     if options.masks is not None:
         given = Path(options.masks).resolve()
         if not given.is_dir():
             raise DatasetError(f"{given}: there is no such folder; correct --masks")
-        return inner_folder(given, source.path.stem) or given
-    tops = (beside, beside.parent)
-    own = [inner_folder(top, source.path.stem) for top in tops]
-    places = own if several else [*own, *(inner_folder(top, "masks") for top in tops)]
-    found = next((place for place in places if place is not None), None)
-    if found is None:
+        return inner_folder(given, stem) or given
+    names = [row.get("file_name") for row in content.annotations.values()][:_PROBED]
+    plain = [name for name in names if isinstance(name, str) and why_unsafe(name) is None]
+    tops = [inner_folder(top, name) for top in (beside, beside.parent) for name in (stem, "masks")]
+    places = [place for place in tops if place is not None]
+    if not places:
         raise DatasetError(
-            f"{source.path.name}: there is no folder {source.path.stem}/ or masks/ beside it; give the folder of its PNG "
-            "files by --masks"
+            f"{source.path.name}: there is no folder {stem}/ or masks/ beside it; name that of its PNG files by --masks"
         )
-    return found.resolve()
+    return max(places, key=lambda place: sum(exists(place / name) for name in plain)).resolve()
 
 
 def _below(folder: Path, root: Path) -> str:
@@ -253,7 +254,7 @@ def _objects(
     for segment in found:
         part, category = parts.get(segment.id), categories[segment.category_id]
         is_stuff = not category.thing and options.stuff != "class"
-        small = part is not None and category.thing and part.pixels < options.min_pixels
+        small = part is not None and category.thing and not segment.void and part.pixels < options.min_pixels
         tally["stuff"] += is_stuff
         tally["small"] += small
         tally["empty"] += part is None

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+_ROWS = 256  # regions at once, so that their superpixels as numbers take few bytes
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 px, right and bottom exclusive
 
 
@@ -43,7 +44,8 @@ class ImageRegions:
     """The regions of one proposals object (:mod:`.masks` has its arrays) in an image of ``height`` x ``width`` px.
 
     Label maps made at another working size are stretched to the image's, each pixel taking the segment in which its
-    middle lies. Where the method keeps no regions, a region is its box: every pixel that it touches.
+    middle lies. Regions of a file are sets of superpixels, which are of the image's size. Where the method keeps no
+    regions, a region is its box: every pixel that it touches.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], height: int, width: int) -> None:
@@ -56,6 +58,9 @@ class ImageRegions:
     def mask(self, i: int, window: Window | None = None) -> NDArray[np.bool_]:
         """Draw region ``i``: bool [height, width] of the image, or of the ``window`` of it that is asked for."""
         x1, y1, x2, y2 = window or (0, 0, self._shape[1], self._shape[0])
+        if "members" in self._arrays:
+            chosen: NDArray[np.bool_] = self._arrays["members"][i][self._arrays["superpixels"][y1:y2, x1:x2]]
+            return chosen
         if "regions" not in self._arrays:
             left, top, right, bottom = self._box(i)
             drawn = np.zeros((y2 - y1, x2 - x1), np.bool_)
@@ -71,7 +76,9 @@ class ImageRegions:
         """Count what all regions share with objects, bool [m, height, width]; ``void`` pixels count nowhere."""
         pixels = [np.flatnonzero(one & ~void) for one in objects]
         cared = np.flatnonzero(~void)
-        counts = self._counts([*pixels, cared]) if "regions" in self._arrays else self._box_counts([*pixels, cared])
+        kinds = {"regions": self._counts, "members": self._member_counts}
+        count = next((count for kind, count in kinds.items() if kind in self._arrays), self._box_counts)
+        counts = count([*pixels, cared])
         return Shared(counts[:, :-1], counts[:, -1], np.array([len(one) for one in pixels], np.int64))
 
     def _counts(self, pixels: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -91,6 +98,15 @@ class ImageRegions:
             _sum_up(self._parents(hierarchy), counts)
             own = of_hierarchy == hierarchy
             out[own] = counts[nodes[own]]
+        return out
+
+    def _member_counts(self, pixels: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Pixels of each set in each set of superpixels, int64 [n, sets]."""
+        members, flat = self._arrays["members"], self._arrays["superpixels"].reshape(-1)
+        counts = np.stack([np.bincount(flat[some], minlength=members.shape[1]) for some in pixels], axis=1)
+        out = np.empty((len(members), len(pixels)), np.int64)
+        for start in range(0, len(members), _ROWS):  # sums of whole numbers below 2**53 are exact
+            out[start : start + _ROWS] = members[start : start + _ROWS].astype(np.float64) @ counts
         return out
 
     def _box_counts(self, pixels: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -119,12 +119,15 @@ def _part(path: Path, store: Store) -> Any:
 
 
 def _folder(path: Path) -> Any:
-    """Count a folder's pictures and lists; summarise its first and last picture, and the classification set."""
+    """Count a folder's pictures and lists; summarise its first and last picture, last masks, and classification set."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in {".jpg", ".txt"})
     pictures = [file for file in files if file.suffix == ".jpg"]
     ends = {"first": pictures[0], "last": pictures[-1]} if pictures else {}
     parts: dict[str, Any] = {"files": len(files)}
     parts |= {which: summary_of(np.asarray(Image.open(file))) for which, file in ends.items()}
+    if masks := sorted(path.glob("SegmentationObject/*.png")):
+        last = [masks[-1], path / "SegmentationClass" / masks[-1].name]
+        parts |= {file.parent.name: summary_of(np.asarray(Image.open(file))) for file in last}
     if (classification := path / "classification.npz").exists():
         with np.load(classification) as arrays:
             numbers = [name for name in sorted(arrays) if arrays[name].dtype.kind in "biu"]

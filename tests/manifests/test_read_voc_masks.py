@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from manifests import DatasetError, ImageSource, ReadOptions, import_dataset, read_voc
 from manifests.masks import label_map_png, read_masks
+from manifests.select import check_files
 
 CAT, DOG, VOID = 8, 12, 255  # VOC's own values
 Maps = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -138,8 +139,8 @@ def test_masks_that_are_wrong(
     with pytest.raises(DatasetError, match=match) as caught:
         read_voc(root, ReadOptions(segmentation=True))
     assert len(caught.value.problems) == 1
-    data, _, notes = read_voc(root, ReadOptions(segmentation=True, on_error="skip"))
-    assert [image.name for image in data.images] == ["b"]
+    kept, _, notes = read_voc(root, ReadOptions(segmentation=True, on_error="skip"))
+    assert [image.name for image in kept.images] == ["b"]
     assert any(line.startswith("left out: ") for line in notes)
 
 
@@ -167,6 +168,8 @@ def test_a_changed_mask_is_refused(make_voc: Callable[..., Path], tmp_path: Path
     (root / "SegmentationObject/a.png").write_bytes(small())
     with pytest.raises(DatasetError, match=r"SegmentationObject/a.png: the file in .* changed since .*refresh pets"):
         read_masks(source, found.dataset.images[0], found.dataset.category_ids)
+    with pytest.raises(DatasetError, match=r"SegmentationObject/a.png: the file in"):
+        check_files(found.dataset.images, source, 2)
     (root / "SegmentationObject/a.png").unlink()
     with pytest.raises(DatasetError, match=r"SegmentationObject/a.png: there is no such file in .* any more"):
         read_masks(source, found.dataset.images[0], found.dataset.category_ids)
