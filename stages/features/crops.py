@@ -12,7 +12,7 @@ from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.stopwatch import part
 
-from .warp import CropMode, DrawMask, check_context, masks_from, warp_regions
+from .warp import CropMode, DrawMask, Padding, check_context, masks_from, warp_regions
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Crop:
 
     mode: CropMode = "warp"
     context_px: int = 16
+    padding: Padding = "mean"
 
 
 class Extractor:
@@ -80,6 +81,7 @@ class Extractor:
                 self.input,
                 mode=self._crop.mode,
                 context_px=self._crop.context_px,
+                padding=self._crop.padding,
                 out=buffer[: len(few)],
                 masks=None if masks is None else masks_from(masks, start),
             )
