@@ -113,7 +113,8 @@ def warp_regions(
     the region. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
     single crops left to right (training). ``layout`` "nhwc" gives the same array in channels-last memory, which is
     faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. ``masks`` draws which pixels of each
-    region to show, all others being at the mean, missing ones too; None: all are shown. Several threads may call this at once.
+    region to show, all others being at the mean, missing ones too; None: all are shown. Several threads may call this
+    at once.
 
     Raises ``StageError`` for a box without area or not finite, or a context that leaves no room for the box.
     """
