@@ -77,7 +77,7 @@ def overlap_figures() -> Iterator[Figure]:
     arrays, (masks, void) = searched(picture(0)), objects()
     n = len(arrays["boxes"])
     ours, theirs = harness.take_turns(
-        lambda: ImageRegions(arrays, HEIGHT, WIDTH).shared(masks, void).iou(),
+        lambda: ImageRegions(arrays, HEIGHT, WIDTH).shared(masks, void).overlaps(),
         lambda: drawn_iou(arrays, masks, void),
         rounds=3,
     )

@@ -23,7 +23,7 @@ from .trained_files import TrainedFiles, pixels_of, proposal_search
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
+class PastedRegion:
     """A region of a map: its class, expected overlap with an object of it, box (px) and mask, bool [H, W]."""
 
     label: str
@@ -40,7 +40,7 @@ class Segmented:
     """
 
     labels: NDArray[np.uint8]
-    segments: tuple[Segment, ...]
+    segments: tuple[PastedRegion, ...]
 
 
 class Segmenter:
@@ -134,7 +134,7 @@ class Segmenter:
         pixels, digest = pixels_of(image)
         found = self._search.above(threshold)(pixels, digest, report or tell_nobody)
         segments = [
-            Segment(self.classes[label], score, (box[0], box[1], box[2], box[3]), mask)
+            PastedRegion(self.classes[label], score, (box[0], box[1], box[2], box[3]), mask)
             for label, score, box, mask in zip(
                 found.regions.labels.tolist(),
                 found.regions.scores.tolist(),

@@ -19,7 +19,7 @@ from pipeline.workspace import open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
 from stages.detections.suppression import Detection
 from stages.segmentation.drawing import painted
-from stages.segmenter import Segment, Segmented, Segmenter
+from stages.segmenter import PastedRegion, Segmented, Segmenter
 
 from .detect_large import Room, Watch, note_of_large
 from .picture_files import Named, files_to_read
@@ -107,7 +107,7 @@ class _Pictures:
         return found
 
 
-def _result(number: int, path: Path, one: Segment, category_id: int) -> dict[str, Any]:
+def _result(number: int, path: Path, one: PastedRegion, category_id: int) -> dict[str, Any]:
     x1, y1, x2, y2 = one.box
     return {
         "image_id": number,

@@ -90,7 +90,7 @@ def overlaps_of(regions: ImageRegions, masks: Masks) -> Overlaps:
     inside = flat @ flat.T
     areas = np.diag(inside)
     together = np.maximum(areas[:, None] + areas[None] - inside, 1)
-    return Overlaps(regions.shared(masks.objects, masks.void).iou(), inside / together, masks.classes, masks.rows)
+    return Overlaps(regions.shared(masks.objects, masks.void).overlaps(), inside / together, masks.classes, masks.rows)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from stages.page.pictures import Mark, picture
 from stages.page.provenance import digests_section, parameters_section
 
 from .drawing import painted
-from .result import ImageResult, Segmentation, SegmentationPage
+from .result import ImageResult, SegmentationFigures, SegmentationPage
 
 # The paper's Table 5 (VOC 2011 val, mean IoU in percent), by layer and features; O2P 46.4.
 _TABLE_5 = {
@@ -51,7 +51,7 @@ def page(data: SegmentationPage) -> str:
     return document(f"Segmentation of {figures.dataset.name}", lead, contents, sections, style=_STYLE)
 
 
-def _headline(figures: Segmentation) -> Markup:
+def _headline(figures: SegmentationFigures) -> Markup:
     own = figures.own
     tiles = [
         tile("Mean IoU", percent(own.mean_iou), "over the classes that the masks or the maps have, and background"),
@@ -66,14 +66,14 @@ def _headline(figures: Segmentation) -> Markup:
     )
 
 
-def _of_oracle(figures: Segmentation) -> str:
+def _of_oracle(figures: SegmentationFigures) -> str:
     return (
         f"mean best mask IoU of an object's class among the {figures.regions:.0f} regions an image that take part; "
         f"among all proposals {percent(figures.oracle_all.mean)}"
     )
 
 
-def _of_threshold(figures: Segmentation) -> str:
+def _of_threshold(figures: SegmentationFigures) -> str:
     found, kind = figures.threshold, figures.paste.threshold
     text = f"Regions are pasted that score above {found['threshold']:.2f}, the k-th best of an image above "
     text += f"{figures.paste.per_rank:g} (k − 1) more. "
@@ -103,7 +103,7 @@ def _images(data: SegmentationPage) -> Markup:
     return section("images", "Images", note, _legend(data.figures), *rows)
 
 
-def _legend(figures: Segmentation) -> Markup:
+def _legend(figures: SegmentationFigures) -> Markup:
     parts = [
         join(tag("span", "", class_="swatch", style=f"background:rgb{voc_palette()[i + 1]}"), name)
         for i, name in enumerate(figures.dataset.classes[:_MAX_CLASSES])
@@ -124,7 +124,7 @@ def _row(data: SegmentationPage, one: ImageResult) -> Markup:
     return tag("div", *figures, class_="maps")
 
 
-def _table_5(figures: Segmentation) -> Markup:
+def _table_5(figures: SegmentationFigures) -> Markup:
     """The paper's grid with this run's figure in its place."""
     header = ["", "full", "fg", "full+fg"]
     rows = [[f"paper, VOC 2011 val: {layer}", *(f"{value:.1f}" for value in row.values())]
@@ -138,8 +138,8 @@ def _table_5(figures: Segmentation) -> Markup:
     return section("table5", "Table 5", tag("p", text, class_="note"), table(header, rows))
 
 
-def _classes(figures: Segmentation) -> Markup:
-    """Per class, as in the paper's Tables 6 and 7: IoU beside both plain references and the oracle."""
+def _classes(figures: SegmentationFigures) -> Markup:
+    """Show each class's IoU beside both plain references and the oracle, as in the paper's Tables 6 and 7."""
     oracle = (None, *figures.oracle_used.each)
     rows = [
         [name, *(percent(value) for value in values)]
@@ -157,7 +157,7 @@ def _classes(figures: Segmentation) -> Markup:
     return section("classes", "Every class", tag("p", text, class_="note"), table(header, rows))
 
 
-def _confusion(figures: Segmentation) -> Markup:
+def _confusion(figures: SegmentationFigures) -> Markup:
     """Show where the pixels of each class went, in percent of the class."""
     if len(figures.names) > _MAX_CLASSES:
         text = f"{len(figures.names)} classes are too many for a table; reports/segmentation.json has the counts."

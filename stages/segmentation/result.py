@@ -43,7 +43,7 @@ class Oracle:
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class SegmentationFigures:
     """The figures of a run.
 
     Attributes:
@@ -112,7 +112,7 @@ class Segmentation:
 class SegmentationPage:
     """What the page shows beside the figures."""
 
-    figures: Segmentation
+    figures: SegmentationFigures
     images: Mapping[str, Sequence[ImageResult]]  # by heading
     pixels: Callable[[ImageRecord], Any]
     settings: SegmentEvaluateSettings

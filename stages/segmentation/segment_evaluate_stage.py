@@ -23,7 +23,7 @@ from .measures import confusion, filled_boxes, image_iou, measures, oracle
 from .overlaps import Overlaps, large_enough
 from .page import page
 from .paste import Ranked
-from .result import ImageResult, Oracle, Pasted, Segmentation, SegmentationPage
+from .result import ImageResult, Oracle, Pasted, SegmentationFigures, SegmentationPage
 from .settings import (
     PasteSettings,
     RegionFeaturesSettings,
@@ -66,7 +66,7 @@ def run(ctx: Context) -> None:
     _tell(ctx, figures)
 
 
-def _tell(ctx: Context, figures: Segmentation) -> None:
+def _tell(ctx: Context, figures: SegmentationFigures) -> None:
     """Log the headline, and what is odd."""
 
     def percent(value: float | None) -> str:
@@ -121,13 +121,13 @@ def _count(ctx: Context, tested: Sequence[ImageRecord], files: Mapping[int, str]
 
 def _figures(
     ctx: Context, tested: Sequence[ImageRecord], counts: _Counts, threshold: Mapping[str, Any]
-) -> Segmentation:
+) -> SegmentationFigures:
     features, overlaps = ctx.settings(RegionFeaturesSettings), ctx.artifact("overlaps")
     found = [Overlaps.of(ctx.store.get(overlaps.stage, overlaps.keys[record.id]).arrays) for record in tested]
     labels, n = [one.classes for one in found], len(ctx.dataset().classes)
     limit = features.max_regions
     pasted = [int(threshold["pasted"][str(record.id)]) for record in tested]
-    return Segmentation(
+    return SegmentationFigures(
         dataset=ctx.dataset(),
         tested=tested,
         counts=counts.own,
