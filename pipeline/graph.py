@@ -19,6 +19,7 @@ from stages.graph import (
     OWN_PROPOSALS,
     PROPOSE,
     ROOT,
+    SEGMENTATION,
     Kind,
     Place,
     at,
@@ -45,7 +46,7 @@ def object_lists(outputs: Iterable[Path]) -> list[Path]:
 
 def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:
     """Return what a detector of this kind runs, the shared head first, in running order."""
-    return (*HEAD, *kind.places, *((*CLASSIFICATION, *COMPARISON) if is_root else ()))
+    return (*HEAD, *kind.places, *((*CLASSIFICATION, *SEGMENTATION, *COMPARISON) if is_root else ()))
 
 
 def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:

@@ -39,6 +39,7 @@ from .overfeat.settings import (
     SlideSettings,
     TopSettings,
     check_t,
+    check_windows,
 )
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
@@ -46,6 +47,16 @@ from .report.settings import ReportSettings
 from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, RpnShapeSettings, SuppressionSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
+from .segmentation.settings import (
+    HeldOutRegressorSettings,
+    PasteSettings,
+    RegionFeaturesSettings,
+    RegionOverlapsSettings,
+    SegmentEvaluateSettings,
+    SvrSettings,
+    check_features,
+    check_threshold,
+)
 from .settings import Settings
 from .svm.settings import SvmSettings
 from .svm.settings import check as check_svm
@@ -251,6 +262,7 @@ DENSE_MAPS = Stage(
     reads={"finetune_dense": DenseMirror, "regress": RegressMirror, "network": ArithmeticSettings},
     inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
     outputs={"manifest": "${node}/manifest.json"},
+    check=check_windows,
 )
 
 
@@ -303,7 +315,7 @@ MERGE = Stage(
 )
 LOCALISATION = Stage(
     name="localisation",
-    version=1,
+    version=2,
     run="stages.overfeat.localisation_stage:run",
     settings={"localisation": LocalisationSettings},
     reads={"merge": MergeSettings},
@@ -402,6 +414,87 @@ CLASSIFY_SVM = Stage(
     outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification_svm.json"},
     metrics=("report",),
 )
+REGION_OVERLAPS = Stage(
+    name="region_overlaps",
+    version=1,
+    run="stages.segmentation.region_overlaps_stage:run",
+    settings={"region_overlaps": RegionOverlapsSettings},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},
+    outputs={"manifest": "${node}/manifest.json"},
+)
+REGION_FEATURES = Stage(
+    name="region_features",
+    version=1,
+    run="stages.segmentation.region_features_stage:run",
+    settings={"region_features": RegionFeaturesSettings},
+    reads={"region_overlaps": RegionOverlapsSettings, "features": RegionSettings, "network": NetworkSettings},
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "weights": _weights("finetune"),
+        "features": _list("features"),
+    },
+    outputs={"manifest": "${node}/manifest.json"},
+    check=check_features,
+)
+SVR = Stage(
+    name="svr",
+    version=1,
+    run="stages.segmentation.svr_stage:run",
+    settings={"svr": SvrSettings},
+    reads={"region_features": RegionFeaturesSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "overlaps": _list("region_overlaps"),
+        "features": _list("features"),
+        "region_features": _list("region_features"),
+    },
+    outputs={"model": "${node}/model.h5", "fits": "${node}/fits.csv", "trained": "${node}/trained.json"},
+    trained=("model", "fits"),
+)
+PASTE = Stage(
+    name="paste",
+    version=1,
+    run="stages.segmentation.paste_stage:run",
+    settings={"paste": PasteSettings},
+    reads={"region_features": RegionFeaturesSettings, "svr": HeldOutRegressorSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "overlaps": _list("region_overlaps"),
+        "features": _list("features"),
+        "region_features": _list("region_features"),
+        "model": "${artifacts}/svr/model.h5",
+    },
+    outputs={"manifest": "${node}/manifest.json", "maps": "${reports}/segmentation/maps"},
+    check=check_threshold,
+)
+SEGMENT_EVALUATE = Stage(
+    name="segment_evaluate",
+    version=1,
+    run="stages.segmentation.segment_evaluate_stage:run",
+    settings={"segment_evaluate": SegmentEvaluateSettings},
+    reads={
+        "region_overlaps": RegionOverlapsSettings,
+        "region_features": RegionFeaturesSettings,
+        "svr": SvrSettings,
+        "paste": PasteSettings,
+    },
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "overlaps": _list("region_overlaps"),
+        "paste": _list("paste"),
+        "maps": "${reports}/segmentation/maps",
+        "detections": _list("combine"),
+        "operating_points": "${reports}/operating_points.json",
+    },
+    outputs={"report": "${reports}/segmentation.json", "html": "${reports}/segmentation/index.html"},
+    metrics=("report",),
+)
 
 COMPARE = Stage(
     name="compare",
@@ -465,6 +558,8 @@ class Kind:
 
 HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
 CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/dvc.yaml
+# segmentation/dvc.yaml
+SEGMENTATION = tuple(map(place, (REGION_OVERLAPS, REGION_FEATURES, SVR, PASTE, SEGMENT_EVALUATE)))
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
 _SHARED_CURVES = frozenset(_SHARED_TRAININGS)
@@ -575,7 +670,7 @@ _KINDS = (
     ),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
-_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICATION, *COMPARISON)
+_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICATION, *SEGMENTATION, *COMPARISON)
 STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
 
 
@@ -611,4 +706,4 @@ def at(one: Place, detector: str = ROOT, regions: SourceSettings | None = None) 
 
 def root_nodes() -> Mapping[str, Node]:
     """Return the nodes of the root's detector and of what all detectors share, by name, in running order."""
-    return MappingProxyType({one.name: at(one) for one in (*HEAD, *KINDS[ROOT].places, *CLASSIFICATION)})
+    return MappingProxyType({one.name: at(one) for one in (*HEAD, *KINDS[ROOT].places, *CLASSIFICATION, *SEGMENTATION)})

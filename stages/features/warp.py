@@ -3,11 +3,17 @@
 Follows the authors' rcnn_im_crop.m rounding for rounding. Deliberate differences:
 - ``square_no_context`` (appendix A, column C) is in the paper only; here it is the ``square`` crop in which everything
   outside the proposal and its p pixels of border counts as missing.
+- ``padding: replicate``, which the paper names and leaves untried, is ours: the outermost pixels of what a crop shows
+  are repeated to its edges.
 - The mean is one value per channel, not a mean image; so a mirrored crop is the exact mirror image.
 - ``context_px`` is in pixels at the network's own input side, whatever that is; the paper's 16 belongs to 227.
 - Boxes may be fractional; without context they are rounded to whole pixels as with it.
+
+For segmentation (section 5, "fg") a region's crop may show its mask alone: every pixel of the image outside, context
+too, is at the mean before the crop is resized.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import cv2
@@ -19,7 +25,10 @@ from stages.networks.pixels import Pixels
 from stages.networks.spec import InputSpec
 
 CropMode = Literal["warp", "square", "square_no_context"]
+Padding = Literal["mean", "replicate"]
 Layout = Literal["nchw", "nhwc"]
+# Draws the mask of a region, by its row, in a part of the image (x1, y1, x2, y2 px): bool [y2 - y1, x2 - x1].
+DrawMask = Callable[[int, tuple[int, int, int, int]], NDArray[np.bool_]]
 
 
 def round_half_away(value: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -91,16 +100,21 @@ def warp_regions(
     *,
     mode: CropMode = "warp",
     context_px: int = 16,
+    padding: Padding = "mean",
     mirror: NDArray[np.bool_] | None = None,
     layout: Layout = "nchw",
     out: NDArray[np.float32] | None = None,
+    masks: DrawMask | None = None,
 ) -> NDArray[np.float32]:
     """Crops of an image's regions, ready for the network: float32 [n, 3, side, side].
 
     ``image`` is uint8 [H, W, 3] RGB; ``boxes`` [n, 4] in its pixels (0-based, half-open). The mean is subtracted, so
-    missing pixels are 0. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
+    missing pixels are 0; with ``padding`` "replicate" they are the nearest ones that are there, and 0 where none is of
+    the region. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
     single crops left to right (training). ``layout`` "nhwc" gives the same array in channels-last memory, which is
-    faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. Several threads may call this at once.
+    faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. ``masks`` draws which pixels of each
+    region to show, all others being at the mean, missing ones too; None: all are shown. Several threads may call this
+    at once.
 
     Raises ``StageError`` for a box without area or not finite, or a context that leaves no room for the box.
     """
@@ -117,13 +131,20 @@ def warp_regions(
         raise ValueError(f"out must be float32 {(len(b), 3, side, side)}, not {out.dtype} {out.shape}")
     flips = np.zeros(len(b), np.bool_) if mirror is None else np.asarray(mirror, np.bool_)
     pixels = Pixels(image, source, spec)
-    for crop, origin, place, flip in zip(
-        out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True
+    for i, (crop, origin, place, flip) in enumerate(
+        zip(out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True)
     ):
-        _fill(crop, pixels, origin, place)
+        _fill(crop, pixels, origin, place, None if masks is None else (i, masks))
+        if padding == "replicate" and masks is None:
+            _replicate(crop, place)
         if flip:
             crop[:] = crop[:, ::-1].copy()
     return out
+
+
+def masks_from(masks: DrawMask, first: int) -> DrawMask:
+    """Return what draws the masks of the regions from the ``first`` on."""
+    return lambda row, window: masks(first + row, window)
 
 
 def check_context(side_px: int, context_px: int) -> None:
@@ -145,8 +166,17 @@ def check_boxes(boxes: NDArray[np.float32]) -> None:
         )
 
 
-def _fill(crop: NDArray[np.float32], pixels: Pixels, source: list[int], target: list[int]) -> None:
-    """Resize ``source`` of the image into ``target`` of the crop [side, side, 3]; the rest becomes 0."""
+def _fill(
+    crop: NDArray[np.float32],
+    pixels: Pixels,
+    source: list[int],
+    target: list[int],
+    shown: tuple[int, DrawMask] | None = None,
+) -> None:
+    """Resize ``source`` of the image into ``target`` of the crop [side, side, 3]; the rest becomes 0.
+
+    ``shown``: which region it is, and what draws its mask, outside of which the image is at the mean.
+    """
     x1, y1, x2, y2 = target
     if x2 <= x1 or y2 <= y1 or source[2] <= source[0] or source[3] <= source[1]:
         crop[:] = 0
@@ -157,8 +187,23 @@ def _fill(crop: NDArray[np.float32], pixels: Pixels, source: list[int], target: 
     crop[y1:y2, x2:] = 0
     inside = crop[y1:y2, x1:x2]
     size = (x2 - x1, y2 - y1)
+    part = pixels(*source)
+    if shown is not None:
+        row, draw = shown
+        part = part * draw(row, (source[0], source[1], source[2], source[3]))[..., None]
     # OpenCV's linear resize is imresize's sampling (half-pixel centres, edges repeated), and the fastest there is
     if inside.strides[1] == 12:  # interleaved: written in place
-        cv2.resize(pixels(*source), size, dst=inside, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(part, size, dst=inside, interpolation=cv2.INTER_LINEAR)
     else:
-        inside[:] = cv2.resize(pixels(*source), size, interpolation=cv2.INTER_LINEAR).reshape(inside.shape)
+        inside[:] = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR).reshape(inside.shape)
+
+
+def _replicate(crop: NDArray[np.float32], target: list[int]) -> None:
+    """Repeat the outermost pixels of ``target`` to the edges of the crop [side, side, 3]; nothing where it is empty."""
+    x1, y1, x2, y2 = target
+    if x2 <= x1 or y2 <= y1:
+        return
+    crop[y1:y2, :x1] = crop[y1:y2, x1 : x1 + 1]
+    crop[y1:y2, x2:] = crop[y1:y2, x2 - 1 : x2]
+    crop[:y1] = crop[y1]
+    crop[y2:] = crop[y2 - 1]

@@ -21,7 +21,7 @@ Window = tuple[int, int, int, int]  # x1, y1, x2, y2 px, right and bottom exclus
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedPixels:
     """Pixels of n regions and m objects, but for void ones: what each pair shares, and how many each has.
 
     Attributes:
@@ -33,7 +33,7 @@ class Shared:
     regions: NDArray[np.int64]
     objects: NDArray[np.int64]
 
-    def iou(self) -> NDArray[np.float32]:
+    def overlaps(self) -> NDArray[np.float32]:
         """Divide what each pair shares by what it covers together, float32 [n, m]; 0 where that is nothing."""
         together = self.regions[:, None] + self.objects[None] - self.inside
         found: NDArray[np.float32] = (self.inside / np.maximum(together, 1)).astype(np.float32)
@@ -72,14 +72,14 @@ class ImageRegions:
         inside: NDArray[np.bool_] = (places >= first) & (places < after)
         return inside
 
-    def shared(self, objects: NDArray[np.bool_], void: NDArray[np.bool_]) -> Shared:
+    def shared(self, objects: NDArray[np.bool_], void: NDArray[np.bool_]) -> SharedPixels:
         """Count what all regions share with objects, bool [m, height, width]; ``void`` pixels count nowhere."""
         pixels = [np.flatnonzero(one & ~void) for one in objects]
         cared = np.flatnonzero(~void)
         kinds = {"regions": self._counts, "members": self._member_counts}
         count = next((count for kind, count in kinds.items() if kind in self._arrays), self._box_counts)
         counts = count([*pixels, cared])
-        return Shared(counts[:, :-1], counts[:, -1], np.array([len(one) for one in pixels], np.int64))
+        return SharedPixels(counts[:, :-1], counts[:, -1], np.array([len(one) for one in pixels], np.int64))
 
     def _counts(self, pixels: list[NDArray[np.int64]]) -> NDArray[np.int64]:
         """Pixels of each set in each region, int64 [n, sets], summed up the trees."""
@@ -146,7 +146,7 @@ class ImageRegions:
 
     @cached_property
     def _spans(self) -> list[NDArray[np.int32]]:
-        """Of each hierarchy the first place of each node's segments and the one after the last, int32 [2n - 1, 2]."""
+        """The first place of each node's segments and the one after the last, by hierarchy, int32 [2n - 1, 2]."""
         return [_spans(self._parents(h), int(n)) for h, (_, _, n) in enumerate(self._arrays["hierarchies"].tolist())]
 
     def _places(self, hierarchy: int) -> NDArray[np.int32]:

@@ -35,7 +35,8 @@ FLOORS = (
     ("faster", "overfeat", "segmentation"),
     ("scenes", "manifest", "evaluate", "report", "comparison"),
     ("graph",),
-    ("detector",),
+    ("trained_files",),
+    ("detector", "segmenter"),
 )
 # Imports that stand in a function, since each would cost every command its time, and few need it: half a second and
 # more (torch, torchvision, scikit-learn, dask, numba's compiled functions), a tenth (h5py, zarr, fsspec), or numpy's

@@ -55,7 +55,7 @@ def check(regions: ImageRegions, masks: list[NDArray[np.bool_]], height: int, wi
     assert shared.regions.tolist() == drawn.sum(axis=(1, 2)).tolist()
     assert shared.objects.tolist() == cared.sum(axis=(1, 2)).tolist()
     expected = [[(one & other).sum() / max((one | other).sum(), 1) for other in cared] for one in drawn]
-    np.testing.assert_allclose(shared.iou(), expected, rtol=1e-6)
+    np.testing.assert_allclose(shared.overlaps(), expected, rtol=1e-6)
 
 
 @settings(max_examples=8, deadline=None)
@@ -114,4 +114,4 @@ def test_overlaps_by_hand() -> None:
     boxes = np.array([[1, 1, 3, 5], [0, 0, 6, 6], [4, 4, 6, 6]], np.float32)
     shared = ImageRegions({"boxes": boxes, "working_size": np.array([6, 6])}, 6, 6).shared(objects, void)
     # region 0: 2 x 4 px, less 3 void ones; it shares 2 x 2 px less 1 with the object, which has 5 left
-    np.testing.assert_allclose(shared.iou()[:, 0], [3 / (5 + 5 - 3), 5 / 33, 0])
+    np.testing.assert_allclose(shared.overlaps()[:, 0], [3 / (5 + 5 - 3), 5 / 33, 0])
