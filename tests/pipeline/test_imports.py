@@ -48,6 +48,7 @@ DEFERRED = {
     "cache/untrusted.py": {"h5py"},
     "cache/url.py": {"fsspec"},
     "manifests/fonts.py": {"matplotlib"},
+    "manifests/masks/mat_file.py": {"h5py"},
     "manifests/scenes/glyphs.py": {"sklearn.datasets"},
     "manifests/scenes/photographs.py": {"sklearn.datasets"},
     "pipeline/cli/__init__.py": {"cache", "cache.errors", "cache.text"},

@@ -18,7 +18,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import encode_rle
 from stages.proposals.file import read_proposal_file
-from stages.proposals.given import Given, given_regions, regions_of_masks
+from stages.proposals.given import GivenProposals, given_regions, regions_of_masks
 from stages.proposals.methods import all_found, proposals_of
 from stages.proposals.settings import ProposalsSettings
 from stages.regions.image_regions import ImageRegions
@@ -49,12 +49,12 @@ def write_json(path: Path, rows: Any) -> Path:
     return path
 
 
-def objects_arrays(given: Given, **settings: Any) -> dict[str, NDArray[Any]]:
+def objects_arrays(given: GivenProposals, **settings: Any) -> dict[str, NDArray[Any]]:
     """The arrays of the proposals object that is made of them."""
     return proposals_of(RECORD, None, ProposalsSettings(method="file", **settings), 0, given)[0]
 
 
-def drawn(given: Given) -> list[NDArray[np.bool_]]:
+def drawn(given: GivenProposals) -> list[NDArray[np.bool_]]:
     """Every region as it is drawn from the object, in both ways."""
     found = objects_arrays(given, max_proposals=None)
     regions = ImageRegions(found, HEIGHT, WIDTH)
