@@ -132,7 +132,8 @@ def _match(
     named = {record.id for name in names for record in by_key.get(name, [])}
     absent = [record for record in images if record.id not in named]
     for record in absent:
-        add = f"add '{prefix}{record.name}'" + (", [0, 4] if it has none" if prefix == "boxes/" else "")
+        none = "[0, 4]" if prefix == "boxes/" else "with segmentation null"
+        add = f"add '{prefix}{record.name}', {none} if it has none"
         problems.append(f"image '{record.name}' (id {record.id}) has no entry; {add}")
     if absent:  # then one of these may be meant for it; else they are images of splits that this run does not use
         problems += [f"'{prefix}{name}' names no image of this run (use an image's id or its name)" for name in strange]
