@@ -54,8 +54,6 @@ from .segmentation.settings import (
     RegionOverlapsSettings,
     SegmentEvaluateSettings,
     SvrSettings,
-    check_features,
-    check_threshold,
 )
 from .settings import Settings
 from .svm.settings import SvmSettings
@@ -435,7 +433,6 @@ REGION_FEATURES = Stage(
         "features": _list("features"),
     },
     outputs={"manifest": "${node}/manifest.json"},
-    check=check_features,
 )
 SVR = Stage(
     name="svr",
@@ -469,7 +466,6 @@ PASTE = Stage(
         "model": "${artifacts}/svr/model.h5",
     },
     outputs={"manifest": "${node}/manifest.json", "maps": "${reports}/segmentation/maps"},
-    check=check_threshold,
 )
 SEGMENT_EVALUATE = Stage(
     name="segment_evaluate",

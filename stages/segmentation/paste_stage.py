@@ -60,6 +60,11 @@ def run(ctx: Context) -> None:
         fraction = ctx.settings(HeldOutRegressorSettings).held_out_fraction
         chosen = held_out(dataset.split("train"), fraction, ctx.seed)
         apart = [record for record in dataset.split("train") if record.id in chosen]
+        if not apart:
+            raise StageError(
+                "paste.threshold: train is found on held-out training images, and svr.held_out_fraction is "
+                f"{fraction:g}; set that above 0, or the threshold to a number"
+            )
     tasks = [_task(ctx, record, rows) for record in (*tested, *apart)]
     keys = ctx.compute_images(tasks, PasteCompute(ctx.store, model, regions), unit="regions")
     found = [Ranked.of(ctx.store.get(ctx.node.stage.name, key).arrays) for key in keys]

@@ -30,6 +30,11 @@ def run(ctx: Context) -> None:
     if settings.features == "full":
         ctx.publish("manifest", [], {"layer": settings.layer})
         return
+    if ctx.settings(RegionSettings).method != "warp":
+        raise StageError(
+            f"region_features.features: {settings.features} is of crops, and features.method is "
+            f"{ctx.settings(RegionSettings).method}; set region_features.features to full, or features.method to warp"
+        )
     regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
     overlaps, network, dataset = ctx.settings(RegionOverlapsSettings), load_weights(ctx.input("weights")), ctx.dataset()
     if network_settings.pool5_grid is not None:

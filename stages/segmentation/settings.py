@@ -1,12 +1,10 @@
 """Parameters of segmentation (docs/segmentation.md); each description says whose the value is."""
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from stages.features.settings import FeaturesSettings, check_stored
-from stages.settings import Parameters, Settings
+from stages.settings import Settings
 
 
 class RegionOverlapsSettings(Settings):
@@ -109,26 +107,3 @@ class SegmentEvaluateSettings(Settings):
     random_images: int = Field(6, ge=0, le=100, description="and drawn by the seed (ours)")
     picture_px: int = Field(260, ge=40, le=2000, description="longest side of a picture on the page (ours)")
     jpeg_quality: int = Field(80, ge=10, le=95, description="of the page's photographs (ours)")
-
-
-def check_features(params: Parameters) -> Iterator[str]:
-    """Say so where the layer is not stored, or there is no crop whose background could be taken away."""
-    settings = params.of("region_features", RegionFeaturesSettings)
-    yield from check_stored(params, "region_features.layer", settings.layer)
-    method = params.of("features", FeaturesSettings).method
-    if settings.features != "full" and method != "warp":
-        yield (
-            f"region_features.features: {settings.features} is of crops, and features.method is {method}; set "
-            "region_features.features to full, or features.method to warp"
-        )
-
-
-def check_threshold(params: Parameters) -> Iterator[str]:
-    """Say so where the threshold is to be found on held-out images, and none are held out."""
-    if params.of("paste", PasteSettings).threshold == "train" and (
-        params.of("svr", HeldOutRegressorSettings).held_out_fraction == 0
-    ):
-        yield (
-            "paste.threshold: train is found on held-out training images, and svr.held_out_fraction is 0; set that "
-            "above 0, or the threshold to a number"
-        )
