@@ -25,6 +25,7 @@ CPU = (
     "overfeat",
     "merge",
     "svm",
+    "segmentation",
     "scoring",
     "diagnosis",
     "ridge",
@@ -34,7 +35,7 @@ CPU = (
     "pipeline",
     "growth",
 )
-CUDA = ("features", "spp", "pipeline")
+CUDA = ("features", "spp", "segmentation", "pipeline")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -49,8 +49,8 @@ def _params_seeds() -> list[bytes]:
 
 def _operating_points(root: Path) -> Callable[[bytes], None]:
     from cache import Artifact
-    from stages.detector import _Files
     from stages.detector import _operating_points as read_points
+    from stages.trained_files import TrainedFiles
 
     made = Artifact("detect", 1, {}, {}, ((1, _DIGEST),), {})
     (root / "reports").mkdir()
@@ -58,7 +58,7 @@ def _operating_points(root: Path) -> Callable[[bytes], None]:
 
     def read(data: bytes) -> None:
         file.write_bytes(data.replace(_DIGEST.encode(), made.digest.encode()))
-        if (points := read_points(_Files(root, "rcnn"), made)) is not None:
+        if (points := read_points(TrainedFiles(root, "rcnn"), made)) is not None:
             scores = [*points.bbox.values(), *points.no_bbox.values()]
             assert all(isinstance(score, float) for score in scores), scores
 
