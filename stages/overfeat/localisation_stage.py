@@ -6,6 +6,7 @@ over the images whose objects are of one class (:mod:`.localisation`). Cost: som
 
 from cache import atomic_write
 from cache.documents import json_text
+from manifests.select import DUPLICATES
 from stages.contract import Context
 from stages.detections.suppression import BoxSet
 
@@ -25,7 +26,8 @@ def run(ctx: Context) -> None:
     params = by.model_dump(mode="json")
     merge = merge_of(ctx.artifact("merge"), ctx.input("slide"), params, manifest, ctx.shown("merge"))
     by = by.model_copy(update={"t": merge.summary["t"]})
-    targets = [(record, target) for record in dataset.split("test") if (target := target_of(record)) is not None]
+    tested = [record for record in dataset.split("test") if DUPLICATES not in record.splits]
+    targets = [(record, target) for record in tested if (target := target_of(record)) is not None]
     names = ["centre_window", "centre_regressed", *(f"merged_{count}" for count in settings.first_scales), "merged"]
     errors = {name: LocalisationErrors(settings.iou) for name in names}
     for done, (record, target) in enumerate(targets, 1):
