@@ -24,6 +24,7 @@ CPU = (
     "faster",
     "overfeat",
     "merge",
+    "duplicates",
     "svm",
     "scoring",
     "ridge",

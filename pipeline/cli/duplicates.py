@@ -22,7 +22,7 @@ from pipeline.params import ExecutionSettings
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params, open_store, untouchable
 from stages.duplicates.descriptors import GistCompute, gist_tasks, listed, read_descriptors
-from stages.duplicates.pairs import Found, Side, digests, equal_labels, ids_of, near_pairs, splits_of
+from stages.duplicates.pairs import FoundPairs, Side, digests, equal_labels, ids_of, near_pairs, splits_of
 from stages.duplicates.results import (
     JSON_FILE,
     LIST_FILE,
@@ -111,7 +111,7 @@ def _near(
     splits: tuple[Sequence[str], Sequence[str]],
     how: tuple[float, int],
     log: Reporter,
-) -> Found:
+) -> FoundPairs:
     """Describe what the store lacks, and search; the other dataset's descriptors are read block by block."""
     keys = []
     for one in found:
@@ -170,7 +170,7 @@ def _files(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
 
 def _write(
     outputs: OutputFolder,
-    pairs: Found,
+    pairs: FoundPairs,
     sides: tuple[Side, Side],
     found: Sequence[Registered],
     how: tuple[str, float, int],
@@ -194,7 +194,7 @@ def _write(
         log.info(f"{SHEET_FILE} shows the first {_ON_SHEET} of {len(shown)} pairs; {JSON_FILE} lists all of these")
 
 
-def _summary(pairs: Found, sides: tuple[Side, Side], below: float, top: int) -> str:
+def _summary(pairs: FoundPairs, sides: tuple[Side, Side], below: float, top: int) -> str:
     marked = [pair for pair in pairs.pairs if pair.marked]
     across = [pair for pair in marked if sides[0].images[pair.a].split != sides[1].images[pair.b].split]
     lines = [table(pairs, sides, max(top, len(marked)))] if pairs.pairs else []

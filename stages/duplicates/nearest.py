@@ -26,7 +26,7 @@ class Neighbours:
     distances: NDArray[np.float64]
 
 
-def nearest(
+def nearest_vectors(
     queries: Vectors, members: Indices, read: Callable[[Indices], Vectors], count: int, but: Indices | None = None
 ) -> Neighbours:
     """Find the ``count`` nearest references of each query by Euclidean distance, of equal ones the earlier.

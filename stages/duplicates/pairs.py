@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from manifests import ImageRecord
 
-from .nearest import nearest
+from .nearest import nearest_vectors
 
 Labels = Sequence[str | None]
 
@@ -35,14 +35,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPairs:
     """Pairs, the nearest first. ``median``: of all images' nearest distances; None where none was measured."""
 
     pairs: Sequence[Pair]
     median: float | None = None
 
 
-def equal_labels(a: Labels, b: Labels | None, splits: tuple[Sequence[str], Sequence[str]]) -> Found:
+def equal_labels(a: Labels, b: Labels | None, splits: tuple[Sequence[str], Sequence[str]]) -> FoundPairs:
     """Pair the images that have one label, all of them marked; None is no label.
 
     Of many images with one label not all pairs are made: each image is paired with the first other one of each split.
@@ -63,7 +63,7 @@ def equal_labels(a: Labels, b: Labels | None, splits: tuple[Sequence[str], Seque
             others = [other for other in places if b is not None or other != place]
             if others:
                 found.add((place, others[0]) if b is not None or place < others[0] else (others[0], place))
-    return Found([Pair(a, b, 0.0, marked=True) for a, b in sorted(found)])
+    return FoundPairs([Pair(a, b, 0.0, marked=True) for a, b in sorted(found)])
 
 
 def _zipped(labels: Labels, splits: Sequence[str]) -> Iterator[tuple[str | None, str]]:
@@ -77,7 +77,7 @@ def near_pairs(
     *,
     below: float,
     count: int = 1,
-) -> Found:
+) -> FoundPairs:
     """Pair each image with the nearest of each split, and mark what is far nearer than images of the set are.
 
     Split by split, so that a test image's twin in train is found however many it has in test. A pair is marked at a
@@ -96,7 +96,7 @@ def near_pairs(
     for split in sorted(set(where.tolist())):
         members = np.flatnonzero(where == split)
         itself = np.arange(len(a)) if b is None else None
-        near = nearest(a, members, b or a.__getitem__, count, itself)
+        near = nearest_vectors(a, members, b or a.__getitem__, count, itself)
         least = np.minimum(least, near.distances[:, 0])
         for image, other in np.argwhere(near.rows >= 0).tolist():
             pair = (image, int(near.rows[image, other]))
@@ -105,7 +105,7 @@ def near_pairs(
     median = float(np.median(measured)) if len(measured) else None
     limit = 0.0 if median is None else below * median
     ranked = sorted((distance, *pair) for pair, distance in found.items())
-    return Found([Pair(one, two, distance, marked=distance <= limit) for distance, one, two in ranked], median)
+    return FoundPairs([Pair(one, two, distance, marked=distance <= limit) for distance, one, two in ranked], median)
 
 
 def digests(images: Sequence[ImageRecord]) -> list[str | None]:

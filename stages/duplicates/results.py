@@ -9,12 +9,12 @@ from manifests.describe import drawn, sheet
 from manifests.drop_list import drop_list_text
 from manifests.readers.options import TRAIN_NAMES
 
-from .pairs import Found, Pair, Side
+from .pairs import FoundPairs, Pair, Side
 
 JSON_FILE, LIST_FILE, SHEET_FILE = "duplicates.json", "drop.txt", "duplicates.png"
 
 
-def document(found: Found, sides: tuple[Side, Side], method: str, below: float, most: int) -> dict[str, Any]:
+def document(found: FoundPairs, sides: tuple[Side, Side], method: str, below: float, most: int) -> dict[str, Any]:
     """Return a JSON document of all marked pairs, and more, the nearest first, until there are ``most``."""
     datasets = list(dict.fromkeys(side.name for side in sides))
     median = {} if found.median is None else {"median_nearest_distance": found.median, "below": below}
@@ -38,7 +38,7 @@ def document(found: Found, sides: tuple[Side, Side], method: str, below: float, 
     }
 
 
-def shown_pairs(found: Found, most: int) -> Sequence[Pair]:
+def shown_pairs(found: FoundPairs, most: int) -> Sequence[Pair]:
     """Choose the pairs that are shown: all that are marked, and more, the nearest first, until there are ``most``."""
     marked = sum(pair.marked for pair in found.pairs)  # they come first
     return found.pairs[: max(marked, most)]
@@ -49,7 +49,7 @@ def _named(side: Side, place: int) -> dict[str, Any]:
     return {"dataset": side.name, "image": image.file_name, "id": image.id, "split": image.split}
 
 
-def table(found: Found, sides: tuple[Side, Side], most: int) -> str:
+def table(found: FoundPairs, sides: tuple[Side, Side], most: int) -> str:
     """Lay out the first pairs as a table for people, ``most`` of them."""
     rows = []
     for pair in found.pairs[:most]:
@@ -63,7 +63,7 @@ def _told(image: ImageRecord) -> str:
     return f"{image.file_name} ({image.split})"
 
 
-def drop_list(found: Found, sides: tuple[Side, Side]) -> str:
+def drop_list(found: FoundPairs, sides: tuple[Side, Side]) -> str:
     """Write the images that one may leave out, for ``manifest.drop_duplicates``; of each the marked pairs it is in.
 
     Of pairs of two datasets the first one's image. Within one dataset those outside its training splits whose twin is

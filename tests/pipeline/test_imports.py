@@ -27,7 +27,7 @@ FLOORS = (
     ("settings", "stopwatch"),
     ("contract", "lists"),
     ("boxes", "kernels", "page"),
-    ("networks", "proposals", "scoring"),
+    ("networks", "proposals", "scoring", "duplicates"),
     ("features", "training", "dense"),
     ("pretrain", "finetune", "svm", "bbox", "rpn"),
     ("detections", "classification"),
