@@ -25,6 +25,7 @@ CPU = (
     "overfeat",
     "merge",
     "duplicates",
+    "units",
     "svm",
     "scoring",
     "ridge",

@@ -22,9 +22,10 @@ SIDE_PX = 96  # of a crop on the page; the explorer's
 _QUALITY = 80
 _SILENT_SHOWN = 2000  # units named; of a layer that is nearly silent the page would be of these alone
 _STYLE = """
+body { max-width: 1800px; }
 .unit { display: flex; align-items: center; gap: 2px; scroll-margin-top: 4px; padding: 2px; }
 .unit:target { outline: 2px solid currentColor; }
-.unit h3 { width: 9em; margin: 0; font: inherit; flex: none; }
+.unit h3 { width: 10.5em; margin: 0; font: inherit; flex: none; }
 .unit figure { position: relative; width: 96px; height: 96px; margin: 0; flex: none; background-size: 100% 100%; }
 .unit figure b { position: absolute; box-sizing: border-box; border: 1px solid #fff; outline: 1px solid #0006; }
 .unit figure i { position: absolute; left: 2px; bottom: 1px; color: #fff; text-shadow: 0 0 2px #000; }

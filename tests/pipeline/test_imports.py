@@ -29,7 +29,7 @@ FLOORS = (
     ("boxes", "kernels", "page"),
     ("networks", "proposals", "scoring", "duplicates"),
     ("features", "training", "dense"),
-    ("pretrain", "finetune", "svm", "bbox", "rpn"),
+    ("pretrain", "finetune", "svm", "bbox", "rpn", "units"),
     ("detections", "classification"),
     ("fast",),
     ("faster", "overfeat"),
