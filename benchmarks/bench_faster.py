@@ -198,7 +198,7 @@ def maps_figures(pixels: NDArray[np.uint8], images: TrainingImages) -> Iterator[
                 loss: Callable[[Any, Any], Any] = rpn_terms(LossRule(), "float32")
             else:
                 draw = fast_batches(rois, norm, inputs, lambda number: one_image(number) * 2, RUN)
-                loss = fast_terms(pooling, "float32")
+                loss = fast_terms(pooling, settings)
             steps.append(stepper(of, draw, loss, trunk=trunk, rpn=what == "rpn", fast=what == "fast"))
         whole, from_map = take_turns(*steps)
         yield figure(f"step of {what}_2, from maps", f"step of {what}_1", whole, from_map, MAPS_REACH)

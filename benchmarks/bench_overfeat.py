@@ -1,8 +1,10 @@
-"""OverFeat's networks, one thread: the dense pass beside one crop after another, and all offsets as rows of a product.
+"""OverFeat's networks, one thread: the dense pass beside one crop after another, all offsets as rows of a product, and
+a whole image, from pixels to merged boxes, beside the bare convolutions and products.
 
 Weights are drawn at random: time depends on shapes alone.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from statistics import median
 
@@ -13,14 +15,28 @@ from torch.nn import functional
 
 from benchmarks.harness import Figure, main, median_ratio, take_turns
 from stages.dense.dense_pass import FC_BATCH, DensePass
+from stages.dense.maps import DenseMapPass
+from stages.dense.scales import scaled_px
 from stages.dense.windows import DenseWindows, windows_of
+from stages.detections.search import tell_nobody
 from stages.networks.forward import deterministic
 from stages.networks.network import Network, build
+from stages.overfeat.classifier import DenseClassifier, new_classifier
+from stages.overfeat.places import image_grid
+from stages.overfeat.regressor import EDGES, EdgeRegressor, new_edge_layers
+from stages.overfeat.scorer import WindowScorer
+from stages.overfeat.search import DenseSearch
+from stages.overfeat.settings import MergeSettings, SlideSettings
 
 WIDTH, HEIGHT = 503, 439  # issue 17's: of the fast network 18 x 14 windows at every offset
 CROPS = 8  # timed, for all of them: a crop costs the same wherever it is
 MACS_REACH = 0.75  # of the ratio of multiply-adds
 CELLS = ((29, 35, 4.0), (17, 17, 15.0))  # rows, columns of the accurate network's map, and what is to be reached
+WHOLE = (500, 375)  # width and height of VOC's images, px
+SCALES_PX = (245, 281, 317, 389, 425, 461)  # the paper's six
+CLASSES = 20
+LENGTH = 5 * 5 * 1024  # what fc6 of the accurate network takes of a window
+WHOLE_REACH = 1 / 1.3  # of the time of convolutions and products alone
 ROUNDS = 3
 
 
@@ -124,12 +140,65 @@ def offset_figures() -> Iterator[Figure]:
         )
 
 
+def detector_of(classifier: DenseClassifier, layers: nn.Sequential) -> DenseSearch:
+    """Put the accurate network's detector together, in bfloat16."""
+    regressor = EdgeRegressor(layers, np.zeros(EDGES), np.ones(EDGES), classifier.classes, False, "")
+    merge = MergeSettings(t=0.5)
+    scorer = WindowScorer(classifier, regressor, SlideSettings(), merge.k, "cpu", "bfloat16")
+    return DenseSearch(DenseMapPass(classifier.network, "float16", "cpu", "bfloat16"), SCALES_PX, scorer, merge)
+
+
+def bare_work(classifier: DenseClassifier, edges: nn.Sequential) -> tuple[Callable[[], None], int]:
+    """Return the same convolutions and products on ready tensors, in bfloat16, and the number of windows."""
+    network, windows = classifier.network, windows_of(classifier.network)
+    form, kind = torch.channels_last, torch.bfloat16
+    conv = copy.deepcopy(network).graph([network.conv5]).to(kind, memory_format=form)  # type: ignore[call-overload]
+    products = [copy.deepcopy(one).to(kind) for one in (classifier.fc_module(), edges)]
+    sizes = [scaled_px(*WHOLE, scale, windows) for scale in SCALES_PX]
+    images = [torch.rand(1, 3, height, width).to(kind, memory_format=form) for width, height in sizes]
+    n_windows = len(image_grid(*WHOLE, SCALES_PX, windows))
+    rows = torch.rand(FC_BATCH, LENGTH).to(kind)
+    last = n_windows % FC_BATCH
+
+    def work() -> None:
+        for image in images:
+            conv(image)
+        for layers in products:
+            for _ in range(n_windows // FC_BATCH):
+                layers(rows)
+            layers(rows[:last])
+
+    return work, n_windows
+
+
+def whole_figure() -> Figure:
+    """An image from pixels to merged boxes at the paper's six scales: all windows, regressed and merged."""
+    network = network_of("overfeat_accurate")
+    names = [f"class {number}" for number in range(CLASSES)]
+    classifier = new_classifier(network, names, torch.Generator().manual_seed(2), context=False)
+    network.requires_grad_(False)
+    edges = new_edge_layers(LENGTH, (4096, 1024), EDGES, torch.Generator().manual_seed(1)).eval().requires_grad_(False)
+    search = detector_of(classifier, edges)
+    image = np.random.default_rng(0).integers(0, 256, (WHOLE[1], WHOLE[0], 3), np.uint8)
+    work, n_windows = bare_work(classifier, edges)
+    bare, whole = take_turns(work, lambda: search(image, "", tell_nobody), rounds=ROUNDS)
+    return Figure(
+        f"overfeat_accurate, bfloat16, pixels to merged boxes, {WHOLE[0]} x {WHOLE[1]} px, 6 scales, {n_windows} rows",
+        f"{median(whole):.2f} s",
+        f"convolutions and products alone {median(bare):.2f} s",
+        median_ratio(bare, whole),
+        round(WHOLE_REACH, 2),
+        "the paper: about 2 s on a K20X",
+    )
+
+
 @torch.inference_mode()
 def figures(device: str) -> Iterator[Figure]:
     """All figures; on a CPU only."""
     with deterministic():
         yield dense_figure()
         yield from offset_figures()
+        yield whole_figure()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ classes and boxes, and the detections.
 
 - torchvision pools RoIs by RoIAlign (2 x 2 samples a bin, cells at whole strides, not ``aligned``). With
   ``--roi-pooling`` it has the project's own pooling (``fast.pooling``, ``fast.cells``), and this difference is gone.
-- The RoIs' box loss bends at 1/9 there, at 1 here (the paper), so that near its end it weighs up to nine times as much.
+- The RoIs' box loss bends at 1/9 there, here at 1 (the paper), so that near its end it weighs up to nine times as much.
+  With ``fast.sigma: 3`` this difference is gone.
 - ``rpn.border_px``: torchvision trains on anchors that cross the image's edges, too. null: so do ours.
 - Which anchors, RoIs and dropout masks are drawn: other generators, of the same seed. Of an odd share torchvision
   rounds down, and an object that no anchor meets makes every anchor a positive.

@@ -121,7 +121,8 @@ class Made(NamedTuple):
         network.pool5_grid = network.pool5_grid if grid is None else grid
         features = FeaturesSettings(**artifact.params["features"])
         whole = features.method == "spp"  # pooled from the image's map: no crop, no context
-        crop = CropForm("warp" if whole else features.crop, 0 if whole else features.context_px, network.input.side_px)
+        context_px = 0 if whole else features.context_px
+        crop = CropForm("warp" if whole else features.crop, context_px, network.input.side_px, features.padding)
         return cls(artifact, FeatureSet(open_store(project), artifact), network.eval(), crop)
 
 

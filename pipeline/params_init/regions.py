@@ -91,6 +91,7 @@ def region_choices(task: Task, project: Path, kind: str) -> Choices:
     if kind != "fast":
         _anchors(choices, data, stride)
         _proposals(choices, data)
+    _pooling(choices, task)
     _trainings(choices, data, kind)
     _detections(choices, data, kind)
     return choices
@@ -234,6 +235,17 @@ def _proposals(choices: Choices, data: _Data) -> None:
     choices.say(
         f"proposals: sides down to {side} px stay (ours; the authors: {_MIN_SIDE_PX}): objects have sides of "
         f"{least:.0f} px"
+    )
+
+
+def _pooling(choices: Choices, task: Task) -> None:
+    """Choose what a short training does better with: bilinear pooling, and a box loss that pulls hard to its end."""
+    if task.preset == "paper":
+        return
+    choices.put("fast.pooling", "align", "RoIAlign, for few images (ours); the paper: max")
+    choices.put("fast.sigma", 3, "as torchvision's, for few images (ours); the paper: 1")
+    choices.say(
+        "fast: pooling align, sigma 3 (ours; the paper: max, 1): on few images many points better (docs/faster.md)"
     )
 
 

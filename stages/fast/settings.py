@@ -1,11 +1,11 @@
 """Parameters of groups ``fast`` and ``roi_detect``: Fast R-CNN's training on regions, and its detections."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.settings import RateDrops, Settings, distinct, require_order
-from stages.training.settings import SolverSettings
+from stages.training.settings import NO_RESULT, SolverSettings
 
 # The project's own proposals, or the list that a node of another detector makes: faster/propose_1.
 Source = Annotated[str, Field(pattern=r"^(proposals|[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[a-z0-9_]+)$")]
@@ -47,9 +47,23 @@ class RoiSettings(Settings):
         description="where pooling takes a cell of the map to lie: authors: at whole strides from the image's edge; "
         "own: at the centre of its receptive field (ours)",
     )
+    sigma: float = Field(
+        1.0,
+        ge=0.1,
+        le=100,
+        description="of the boxes' smooth L1, which turns from square to line at 1 / sigma^2 (Fast R-CNN: 1); 3 pulls "
+        "up to nine times as hard near the end, which helps a short training (torchvision)",
+    )
     difficult: bool = Field(
         False, description="whether difficult objects are objects to train on (the authors' programs: false)"
     )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the parameters that a training depends on, as JSON: ``sigma`` only where it is not the paper's.
+
+        Networks were trained, and named, before it could be another.
+        """
+        return {name: value for name, value in self.model_dump(mode="json").items() if (name, value) != ("sigma", 1)}
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> "RoiSettings":
@@ -82,6 +96,10 @@ class FastSettings(SolverSettings, RoiSettings):
         description="last layers of the second training: new ones (py-faster-rcnn), or those of the first (the "
         "authors' MATLAB program); of no effect where there is one training (kind fast)",
     )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the parameters that the result depends on, as JSON; of ``sigma`` as :class:`RoiSettings` does."""
+        return {name: value for name, value in RoiSettings.identity(self).items() if name not in NO_RESULT}
 
 
 class ScalesSettings(Settings):

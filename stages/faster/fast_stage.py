@@ -96,7 +96,7 @@ def run(ctx: Context) -> None:
             settings,
             frozen=stays,
             draw=fast_batches(targets, norm, given, name, loop),
-            loss=fast_terms(pooling, settings.precision),
+            loss=fast_terms(pooling, settings),
             images_of=names_of(images, name),
             run=loop,
             checkpoint=checkpoint,

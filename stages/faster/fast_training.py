@@ -108,7 +108,9 @@ def fast_batches(
     return batch
 
 
-def fast_terms(pooling: RoiPooling, precision: str) -> Callable[[Shared, Sequence[ImageRois]], Mapping[str, Tensor]]:
+def fast_terms(
+    pooling: RoiPooling, settings: FastSettings
+) -> Callable[[Shared, Sequence[ImageRois]], Mapping[str, Tensor]]:
     """Make the loss of the training loop: ``cls`` and ``box`` of the regions of all of the mini-batch's images.
 
     Each image passes by itself, without padding to the largest, and all regions together through the fc layers.
@@ -117,12 +119,12 @@ def fast_terms(pooling: RoiPooling, precision: str) -> Callable[[Shared, Sequenc
     def loss(model: Shared, batch: Sequence[ImageRois]) -> Mapping[str, Tensor]:
         assert model.fast is not None
         device = next(model.parameters()).device
-        with in_precision(device, precision):
+        with in_precision(device, settings.precision):
             pooled = [pooling(model.map_of(on_device(one.inputs, device)), one.rois, one.scale) for one in batch]
             logits, transforms = model.fast(torch.cat(pooled))
         labels = torch.from_numpy(np.concatenate([one.labels for one in batch])).to(device)
         targets = torch.from_numpy(np.concatenate([one.targets for one in batch])).to(device)
-        return fast_loss(logits.float(), transforms.float(), labels, targets)
+        return fast_loss(logits.float(), transforms.float(), labels, targets, sigma=settings.sigma)
 
     return loss
 

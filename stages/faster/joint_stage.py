@@ -54,7 +54,7 @@ def run(ctx: Context) -> None:
         device=ctx.device,
         joint=settings.identity(),
         rpn=anchors.model_dump(mode="json"),
-        fast=rois.model_dump(mode="json"),
+        fast=rois.identity(),
         propose=suppression.model_dump(mode="json"),
         maps=scale.model_dump(mode="json"),
     )

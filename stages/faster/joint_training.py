@@ -137,7 +137,7 @@ class JointLoss:
             pooled = self.pooling(fmap, drawn.boxes, (batch.size.scale_x, batch.size.scale_y))
             classes, transforms = model.fast(pooled)
         labels, targets = torch.from_numpy(drawn.labels).to(device), torch.from_numpy(wanted).to(device)
-        return terms | fast_loss(classes.float(), transforms.float(), labels, targets)
+        return terms | fast_loss(classes.float(), transforms.float(), labels, targets, sigma=self.rois.sigma)
 
     def _proposals(self, logits: Tensor, deltas: Tensor, batch: JointBatch) -> Boxes:
         """Make the image's proposals of the RPN as it is, in the original's pixels."""

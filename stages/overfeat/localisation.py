@@ -72,9 +72,14 @@ def merged_guesses(found: BoxSet) -> Guesses:
     return Guesses(labels[order], found.boxes[first[order]])
 
 
+def fewer_classes(settings: MergeSettings, k: int | None) -> MergeSettings:
+    """Let the boxes of at most ``k`` classes of each scale merge; None: of as many as ``settings`` say."""
+    given = [count for count in (settings.k, k) if count is not None]
+    return settings.model_copy(update={"k": min(given, default=None)})
+
+
 def all_guesses(
     windows: ScoredWindows,
-    merged: BoxSet,
     first_scales: Sequence[int],
     settings: MergeSettings,
     width: int,
@@ -83,9 +88,8 @@ def all_guesses(
     """Guess in every way that the report has a row of, by its name.
 
     Args:
-        merged: the image's merged boxes, of all scales.
-        first_scales: of how many of the smallest scales boxes merge; all where there are fewer.
-        settings: by which ``merged`` were merged.
+        first_scales: of how many of the smallest scales boxes merge, beside all of them; all where there are fewer.
+        settings: how they merge.
         width, height: the image's, px.
     """
     scales = np.unique(windows.scale)
@@ -93,11 +97,11 @@ def all_guesses(
         "centre_window": centre_guesses(windows, width, height, regressed=False),
         "centre_regressed": centre_guesses(windows, width, height, regressed=True),
     }
-    for count in first_scales:
+    for name, count in [*((f"merged_{count}", count) for count in first_scales), ("merged", len(scales))]:
         those = np.isin(windows.scale, scales[:count])
-        few = ScoredWindows(**{name: values[those] for name, values in windows.arrays().items()})
-        found[f"merged_{count}"] = merged_guesses(combined(entering(few, settings, width, height), settings).bbox)
-    return found | {"merged": merged_guesses(merged)}
+        few = ScoredWindows(**{array: values[those] for array, values in windows.arrays().items()})
+        found[name] = merged_guesses(combined(entering(few, settings, width, height), settings).bbox)
+    return found
 
 
 @dataclass

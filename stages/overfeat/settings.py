@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stages.networks.settings import Units
+from stages.networks.architectures import ARCHITECTURES
+from stages.networks.settings import NetworkSettings, Units
 from stages.settings import Parameters, RateDrops, Settings, distinct, require_order
 from stages.training.settings import SolverSettings
 
@@ -125,6 +126,21 @@ class RegressSettings(SolverSettings):
     difficult: bool = Field(False, description="whether difficult objects are objects to train on (ours)")
 
 
+def check_windows(params: Parameters) -> Iterator[str]:
+    """Say so where the network has no windows, whatever its input, before it is trained."""
+    network = params.of("network", NetworkSettings)
+    if network.fc is None and ARCHITECTURES[network.name].fc6 is None:
+        yield (
+            f"network.fc: {network.name} has no fully connected layer that takes pool5, and so no windows; set "
+            "network.fc, such as [1024, 1024], and network.pyramid to one level, such as [4]"
+        )
+    elif network.pyramid is not None and len(network.pyramid) > 1:
+        yield (
+            f"network.pyramid: {list(network.pyramid)} has several levels, and windows need a regular pooling; set "
+            "it to one level, such as [4]"
+        )
+
+
 class DenseMirror(Settings):
     """The parameter of group ``finetune_dense`` that says whether maps of mirror images are needed."""
 
@@ -171,7 +187,10 @@ class MergeSettings(Settings):
         "best of 0.2 to 0.9 on the training images held out",
     )
     k: int | None = Field(
-        None, ge=1, le=100_000, description="classes of each scale whose boxes are taken (localisation: 5); null: all"
+        None,
+        ge=1,
+        le=100_000,
+        description="classes of each scale whose boxes are taken; null: all (ours)",
     )
     max_windows: int = Field(300, ge=1, le=5000, description="best windows of a class in an image that enter (ours)")
     score_floor: float = Field(0.02, ge=0, lt=1, description="and windows scoring at or below do not (ours)")
@@ -198,6 +217,13 @@ class LocalisationSettings(Settings):
 
     guesses: int = Field(5, ge=1, le=1000, description="guesses that an image has; one of them must be right")
     iou: float = Field(0.5, gt=0, le=1, description="IoU with an object of that class from which a box is right")
+    k: int | None = Field(
+        5,
+        ge=1,
+        le=100_000,
+        description="classes of each scale whose boxes are merged, in place of merge.k (the paper's top k; 5: ILSVRC's "
+        "guesses); a smaller merge.k holds here too; null: as merge.k",
+    )
     first_scales: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(distinct)] = Field(
         (1, 2, 4), min_length=1, max_length=64, description="rows of the table: merged boxes of so many of the scales"
     )

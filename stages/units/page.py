@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.boxes.geometry import Boxes
-from stages.features.warp import CropMode, warp_regions
+from stages.features.warp import CropMode, Padding, warp_regions
 from stages.networks.spec import InputSpec
 from stages.page.markup import Markup, document, section, tag
 from stages.page.pictures import jpeg_uri
@@ -52,12 +52,13 @@ class CropForm:
     mode: CropMode
     context_px: int
     side_px: int
+    padding: Padding = "mean"
 
     def small(self, pixels: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.uint8]:
-        """Warp regions as the network saw them, smaller: uint8 [n, 96, 96, 3]; what is outside the image is black."""
+        """Warp regions as the network saw them, smaller: uint8 [n, 96, 96, 3]; what padding leaves is black."""
         spec = InputSpec(SIDE_PX, "rgb", 255.0, (0.0, 0.0, 0.0))
         context = round(self.context_px * SIDE_PX / self.side_px)
-        crops = warp_regions(pixels, boxes, spec, mode=self.mode, context_px=context)
+        crops = warp_regions(pixels, boxes, spec, mode=self.mode, context_px=context, padding=self.padding)
         return np.rint(crops.transpose(0, 2, 3, 1)).clip(0, 255).astype(np.uint8)
 
 

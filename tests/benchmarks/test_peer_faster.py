@@ -336,6 +336,10 @@ def test_where_all_is_drawn_the_first_losses_are_equal(all_drawn: Comparison, mo
     for name in ("rpn_cls", "rpn_box", "cls"):
         assert ours[name].item() == pytest.approx(theirs[0][name].item(), rel=1e-4), name
     assert ours["box"].item() < theirs[0]["box"].item() <= 9 * ours["box"].item()
+    alike = limits.rois.model_copy(update={"sigma": 3})
+    without_dropout(model)
+    box = JointLoss(begun.rule, keep, alike, begun.norm, begun.pooling, "float32")(model, draw(0))["box"]
+    assert box.item() == pytest.approx(theirs[0]["box"].item(), rel=1e-4)
 
 
 def test_the_table_has_means_and_deviations_of_paired_differences() -> None:

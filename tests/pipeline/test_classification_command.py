@@ -51,6 +51,20 @@ def test_all_lists_of_the_run_are_put_aside_and_their_objects_kept(run: Run, pro
     assert len(store.missing("classify", [key for one in lists.values() for key in one.keys.values()])) == 4
 
 
+def test_what_is_saved_is_listed_with_what_the_store_lacks(run: Run, project: Path) -> None:
+    assert run("-C", project, "classification", "ls")[:2] == (0, "name  dataset  pictures  network  views\n")
+    lists = classified(project)
+    assert run("-C", project, "classification", "save", "m1")[0] == 0
+    rmtree(Store(project / "artifacts").path("classify", lists["72"].keys[0]))
+    code, said, _ = run("-C", project, "classification", "ls")
+    assert code == 0
+    shown = "m1 pets 2 small 1_crop dense:72px 1 missing"
+    assert said.splitlines()[1].split() == shown.split()
+    (project / "classification/saved/m2.json").write_text("{")
+    code, said, err = run("-C", project, "classification", "ls")
+    assert (code, said) == (2, "") and "m2.json: damaged, or no saved run" in err
+
+
 def test_no_other_file_and_no_link_is_replaced(run: Run, project: Path) -> None:
     classified(project)
     path = project / "classification/saved/m1.json"

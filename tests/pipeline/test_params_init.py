@@ -477,6 +477,11 @@ def test_detectors_on_a_shared_map_get_a_head_and_anchors_that_fit(
         if kind != "fast":
             assert unreached(project, params) == [0, 0]
     groups = {kind: load_params(Layout(project, kind)).groups for kind in REGION_KINDS}
+    for pooled in (
+        *(groups[kind].of("fast", FastSettings) for kind in ("fast", "faster")),
+        groups["joint"].of("fast", JointRoiSettings),
+    ):
+        assert (pooled.pooling, pooled.sigma) == ("align", 3)
     for training in (
         groups["faster"].of("rpn", RpnSettings),
         groups["fast"].of("fast", FastSettings),

@@ -81,7 +81,7 @@ def taught(
     else:
         targets = RoiTargets(images, PROPOSALS, FAST, CLASSES)
         norm = targets.norm()
-        draw, loss = fast_batches(targets, norm, inputs, name, run), fast_terms(network.pooling, "float32")
+        draw, loss = fast_batches(targets, norm, inputs, name, run), fast_terms(network.pooling, FAST)
     fit(
         model,
         settings,
@@ -226,6 +226,33 @@ def test_the_joint_losss_four_terms_are_those_of_the_two_computed_apart() -> Non
         error = np.abs(moved_by[row, of].detach().numpy() - goal)
         total += np.where(error < 1, 0.5 * error**2, error - 0.5).sum()
     assert terms["box"].item() == pytest.approx(total / len(own.labels), rel=1e-5)
+
+
+def test_fast_sigma_reaches_the_loss_of_both_trainings() -> None:
+    """And a network of the paper's sigma keeps the key that it had before there was another."""
+    network, images = region_network(), training_images()
+    network.network.eval()
+    assert network.fast is not None and network.norm is not None
+    network.fast.eval()
+    targets, run = RoiTargets(images, PROPOSALS, FAST, CLASSES), loop("fast")
+    inputs, name = pixel_inputs(network, images), batches(images, images.entries, 1, run)
+    model = Shared(network, trunk=True, rpn=False, fast=True)
+    (one,) = fast_batches(targets, network.norm, inputs, name, run)(0)
+    size = one.scale
+    labels = torch.from_numpy(one.labels)
+    _, moved = network.fast(network.pooling(model.map_of(torch.from_numpy(one.inputs)), one.rois, size))
+    rows = torch.nonzero(labels > 0).flatten()
+    assert len(rows)
+    for sigma in (1.0, 3.0):
+        settings = FAST.model_copy(update={"sigma": sigma})
+        wanted = functional.smooth_l1_loss(
+            moved[rows, labels[rows] - 1], torch.from_numpy(one.targets)[rows], reduction="sum", beta=1 / sigma**2
+        )
+        torch.testing.assert_close(fast_terms(network.pooling, settings)(model, [one])["box"], wanted / len(labels))
+
+    assert "sigma" not in FAST.identity() and "sigma" not in JointRoiSettings().identity()
+    assert FAST.model_copy(update={"sigma": 3.0}).identity()["sigma"] == 3
+    assert JointRoiSettings(sigma=3).identity()["sigma"] == 3
 
 
 def test_no_gradient_passes_through_the_proposals_boxes() -> None:

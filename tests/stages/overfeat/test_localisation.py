@@ -13,6 +13,7 @@ from stages.overfeat.localisation import (
     Target,
     all_guesses,
     centre_guesses,
+    fewer_classes,
     merged_guesses,
     target_of,
 )
@@ -64,12 +65,23 @@ def test_merged_guesses_are_each_classes_best_box() -> None:
 
 def test_the_smallest_scales_merge_by_themselves() -> None:
     """Class 1 wins at 64 px with .5 + .1 + .3; class 2 with all windows, .3 + .4 + .1 + .7."""
-    merged = BoxSet(np.array([[1, 2, 3, 4]], np.float32), np.array([1.5], np.float32), np.array([2]))
-    found = all_guesses(windows_of(), merged, (1, 2, 9), MergeSettings(t=0.5, score_floor=0), WIDTH, HEIGHT)
+    found = all_guesses(windows_of(), (1, 2, 9), MergeSettings(t=0.5, score_floor=0), WIDTH, HEIGHT)
     assert list(found) == ["centre_window", "centre_regressed", "merged_1", "merged_2", "merged_9", "merged"]
     assert found["merged_1"].labels.tolist() == [1, 2, 0] and found["merged_2"].labels.tolist() == [2, 1, 0]
     assert found["merged_9"].labels.tolist() == found["merged_2"].labels.tolist()
-    assert found["merged"].boxes.tolist() == [[1, 2, 3, 4]]
+    assert found["merged"].labels.tolist() == found["merged_2"].labels.tolist()
+    np.testing.assert_array_equal(found["merged"].boxes, found["merged_2"].boxes)
+
+
+def test_only_the_best_classes_of_each_scale_merge() -> None:
+    """At 64 px class 1's .5 is the best, at 96 px class 2's .7, so that class 0, of .4, is never guessed with k 1."""
+    every = MergeSettings(t=0.5, score_floor=0)
+    few = fewer_classes(every, 1)
+    found = all_guesses(windows_of(), (1,), few, WIDTH, HEIGHT)
+    assert found["merged_1"].labels.tolist() == [1] and found["merged"].labels.tolist() == [1, 2]
+    for own, k, kept in ((2, 5, 2), (7, 5, 5), (7, None, 7)):
+        assert fewer_classes(every.model_copy(update={"k": own}), k).k == kept
+    assert fewer_classes(every, None).k is None
 
 
 def record_of(labels: list[int], difficult: list[bool], crowd: list[bool]) -> ImageRecord:

@@ -18,12 +18,14 @@ from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
 from stages.boxes.geometry import iou
 from stages.dense.maps import DenseMapPass
+from stages.detections.suppression import BoxSet
 from stages.detector import Detector
 from stages.networks.weights import save_weights
 from stages.overfeat.choice import STEPS
 from stages.overfeat.classifier import save_classifier
 from stages.overfeat.combining import combined, entering, suppressed_windows
 from stages.overfeat.held_out import held_out
+from stages.overfeat.localisation import LocalisationErrors, merged_guesses, target_of
 from stages.overfeat.regressor import save_regressor
 from stages.overfeat.scorer import WindowScorer
 from stages.overfeat.settings import (
@@ -310,12 +312,21 @@ def test_localisation_reports_each_way_to_guess(root: Path) -> None:
     localisation = run(root, "localisation")
     report = json.loads(localisation.output("report").read_text())
     names = ["centre_window", "centre_regressed", "merged_1", "merged_2", "merged_5", "merged"]
-    assert set(report) == {"iou", "guesses", "classes", *names}
+    assert set(report) == {"iou", "guesses", "k", "classes", *names} and report["k"] == 5
     assert report["merged_5"] == report["merged"]  # there are three scales
     for name in names:
         assert report[name]["images"] == sum(len(set(record.labels.tolist())) == 1 for record in TEST) == 2
         assert report[name]["topn_error"] <= report[name]["top1_error"]
     assert len(localisation.log.infos) == len(names)
+    # There are fewer classes than k, so that the boxes are those of stage merge.
+    errors, listed = LocalisationErrors(0.5), localisation.artifact("merge")
+    for record in TEST:
+        if (target := target_of(record)) is not None:
+            boxes = localisation.store.get(listed.stage, listed.keys[record.id]).arrays
+            errors.add(
+                merged_guesses(BoxSet(*(boxes[f"bbox.{name}"] for name in ("boxes", "scores", "labels")))), target
+            )
+    assert errors.rates(2, len(CLASSES)) == report["merged"]
     nms = run(root, "merge", merge={"method": "nms"})
     assert nms.computed and run(root, "localisation", merge={"method": "nms"}).log.warnings == []
 

@@ -9,9 +9,9 @@ from stages.networks.network import Network, build
 from stages.units.cells import Cells, cells_of, evenly_spaced
 
 
-def linear(name: str, **more: int) -> Network:
+def linear(name: str, grid: int | None) -> Network:
     """A network in which all that a cell sees adds to it."""
-    network = build(name, 4, generator=torch.Generator().manual_seed(0), **more).eval()
+    network = build(name, 4, generator=torch.Generator().manual_seed(0), pool5_grid=grid).eval()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan = module.weight[0].numel()
@@ -23,7 +23,7 @@ def linear(name: str, **more: int) -> Network:
 
 @pytest.mark.parametrize(("name", "grid"), [("small", None), ("small", 3), ("squeezenet1_0", 3)])
 def test_pixels_inside_a_field_change_its_units_and_others_do_not(name: str, grid: int | None) -> None:
-    network = linear(name) if grid is None else linear(name, pool5_grid=grid)
+    network = linear(name, grid)
     side = network.input.side_px
     cells = cells_of(network, "pool5", network.feature_dim("pool5"))
     assert cells is not None

@@ -22,7 +22,7 @@ Images = Sequence[tuple[int, NDArray[Any], NDArray[np.float32]]]
 def made_up(seed: int, n_images: int, units: int, levels: int, dtype: type = np.float16, rows: int = 40) -> list[Any]:
     """Images of random boxes, activations of few values, so that many are equal, half of them 0."""
     rng = np.random.default_rng(seed)
-    images = []
+    images = list[Any]()
     for number in range(n_images):
         n = int(rng.integers(0, rows))
         corners = rng.integers(0, 60, (n, 2))
