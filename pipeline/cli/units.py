@@ -26,7 +26,7 @@ from stages.networks.weights import load_weights
 from stages.svm.settings import SvmSettings
 from stages.units.cells import Cells, cells_of, evenly_spaced
 from stages.units.objects import collected, listed, payload_of, read_units, recipe_of
-from stages.units.page import CropForm, Shown, chosen, page
+from stages.units.page import CropForm, ShownUnit, chosen, page
 from stages.units.top import TopUnits
 
 from .stored import stored_node
@@ -93,7 +93,7 @@ def units(
         cells = evenly_spaced(cells, made.network, layer)
     picked = chosen(found, cells, channels, wanted)
     source = ImageSource.registered(registered_folder(project, open_params(project).dataset))
-    drawn = Drawn(made.crop, dataset, source, view, log)
+    drawn = CropReader(made.crop, dataset, source, view, log)
     outputs.write(name, _page(found, cells, picked, shown, made, drawn, layer).encode())
     path = store.describe("units", key)["path"]
     silent = len(found.silent)
@@ -127,7 +127,7 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CropReader:
     """Makes crops of regions by the number of their image in a view and their row."""
 
     crop: CropForm
@@ -200,10 +200,10 @@ def _found(
 def _page(
     found: TopUnits,
     cells: Cells | None,
-    picked: Sequence[Shown],
+    picked: Sequence[ShownUnit],
     shown: int,
     made: Made,
-    drawn: Drawn,
+    drawn: CropReader,
     layer: str,
 ) -> str:
     where = (

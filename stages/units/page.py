@@ -63,7 +63,7 @@ class CropForm:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownUnit:
     """A unit on the page: its number, channel, and cell (y, x) where the layer has cells."""
 
     unit: int
@@ -78,17 +78,19 @@ class Shown:
         return f"channel {self.channel}, cell {self.cell[0]}, {self.cell[1]}"
 
 
-def chosen(found: TopUnits, cells: Cells | None, channels: int, asked: Sequence[tuple[int, ...]] = ()) -> list[Shown]:
+def chosen(
+    found: TopUnits, cells: Cells | None, channels: int, asked: Sequence[tuple[int, ...]] = ()
+) -> list[ShownUnit]:
     """Choose the units of the page: those ``asked`` for as (y, x, channel) or (unit,), else the centre cell's first."""
     if cells is None:
         units = [one[0] for one in asked] or range(min(channels, len(found.counts)))
-        return [Shown(unit, unit, None) for unit in units]
+        return [ShownUnit(unit, unit, None) for unit in units]
     y, x = cells.centre
     wanted = asked or [(y, x, channel) for channel in range(min(channels, cells.channels))]
-    return [Shown(cells.unit(*one), one[2], (one[0], one[1])) for one in wanted]
+    return [ShownUnit(cells.unit(*one), one[2], (one[0], one[1])) for one in wanted]
 
 
-def largest_of_channel(found: TopUnits, cells: Cells | None, shown: Shown) -> float:
+def largest_of_channel(found: TopUnits, cells: Cells | None, shown: ShownUnit) -> float:
     """Return the largest activation of a unit's channel, at any cell; without cells the unit's own."""
     if cells is None:
         return float(found.values[shown.unit, 0])
@@ -102,7 +104,7 @@ Crops = Callable[[Mapping[int, Sequence[int]]], Mapping[tuple[int, int], NDArray
 def page(
     found: TopUnits,
     cells: Cells | None,
-    units: Sequence[Shown],
+    units: Sequence[ShownUnit],
     *,
     per_unit: int,
     side_px: int,

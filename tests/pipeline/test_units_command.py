@@ -104,6 +104,17 @@ def test_other_layers_splits_and_fields(run: Run, looked: Path) -> None:
     assert "width:70.31%" in pages[0] and "width:82.81%" in pages[1]
 
 
+def test_pooled_regions_have_no_cells(run: Run, looked: Path) -> None:
+    """SPP-net's pool5 is a pyramid of the region itself."""
+    artifact = Artifact.read(looked / FEATURES)
+    pooled = FeaturesSettings(method="spp").model_dump(mode="json")
+    replace(artifact, params={**artifact.params, "features": pooled}).write(looked / FEATURES)
+    code, said, err = run("-C", looked, "features", "units", "--unit", "1023")
+    assert code == 0 and "page of 1 unit" in said, err
+    text = (looked / PAGE).read_text()
+    assert "The layer has no cells" in text and 'id="unit-1023"' in text and "<b style" not in text
+
+
 def test_bad_input_is_one_line(run: Run, looked: Path) -> None:
     refused = [
         (("--layer", "fc9"), "layer 'fc9' is not among the stored features (fc6, pool5)"),

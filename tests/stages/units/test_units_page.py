@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.units.cells import Cells
-from stages.units.page import CropForm, Shown, chosen, largest_of_channel, page
+from stages.units.page import CropForm, ShownUnit, chosen, largest_of_channel, page
 from stages.units.top import TopUnits
 
 FIELDS = np.zeros((2, 2, 4), np.int64)
@@ -38,7 +38,7 @@ class Crops:
         return {(i, row): np.full((96, 96, 3), 20 * row, np.uint8) for i, rows in wanted.items() for row in rows}
 
 
-def made(found: TopUnits, cells: Cells | None, units: Sequence[Shown], crops: Crops, per_unit: int = 2) -> str:
+def made(found: TopUnits, cells: Cells | None, units: Sequence[ShownUnit], crops: Crops, per_unit: int = 2) -> str:
     names = ["a<b>.jpg", "c.jpg"]
     return page(
         found, cells, units, per_unit=per_unit, side_px=64, crops=crops, names=names, title="T", lead="L & more"
@@ -68,8 +68,8 @@ def test_each_crop_stands_once_and_its_label_is_over_the_channels_largest(found:
     assert 'title="a&lt;b&gt;.jpg, row 3: 6"' in rows[0][2]
     assert "5 of 12 units are positive for no region" in text
     assert "channel 1 (0, 1), channel 2<" in text
-    assert largest_of_channel(found, CELLS, Shown(0, 0, (0, 0))) == 6
-    assert largest_of_channel(found, None, Shown(0, 0, None)) == 3
+    assert largest_of_channel(found, CELLS, ShownUnit(0, 0, (0, 0))) == 6
+    assert largest_of_channel(found, None, ShownUnit(0, 0, None)) == 3
     assert not re.search(r'(src|href)="(?!#)', text)  # nothing from elsewhere
 
 
