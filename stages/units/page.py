@@ -31,16 +31,24 @@ body { max-width: 1800px; }
 .unit figure i { position: absolute; left: 2px; bottom: 1px; color: #fff; text-shadow: 0 0 2px #000; }
 .row { overflow-x: auto; }
 """
-# Up and down: the next channel; left and right: the next cell. Without it the page is whole, and is scrolled.
+# Up and down: the next channel on the page, at the nearest cell; left and right: the channel's next cell. The page is
+# whole without it, and is scrolled.
 _KEYS = """
 const units = [...document.querySelectorAll('.unit')], places = units.map(unit => JSON.parse(unit.dataset.at));
+const steps = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]};
 document.addEventListener('keydown', event => {
-  const step = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]}[event.key];
-  if (!step) return;
+  const step = steps[event.key];
+  if (!step || !units.length) return;
   event.preventDefault();
-  const now = Math.max(0, units.findIndex(unit => '#' + unit.id === location.hash)), at = places[now];
-  const next = places.findIndex(place => place[0] === at[0] + step[0] && place[1] === at[1] + step[1]);
-  if (next >= 0) { location.hash = units[next].id; }
+  const now = units.findIndex(unit => '#' + unit.id === location.hash);
+  if (now < 0) { location.hash = units[0].id; return; }
+  const far = places.map(place => {
+    const x = place[0] - places[now][0], y = place[1] - places[now][1];
+    const onWay = step[0] ? y === 0 && x * step[0] > 0 : y * step[1] > 0;
+    return onWay ? Math.abs(y) * units.length + Math.abs(x) : Infinity;
+  });
+  const nearest = Math.min(...far);
+  if (nearest < Infinity) location.hash = units[far.indexOf(nearest)].id;
 });
 """
 
