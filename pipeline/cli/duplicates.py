@@ -34,7 +34,7 @@ from stages.duplicates.results import (
     table,
 )
 
-_ON_SHEET = 200  # pairs on a sheet at most: one is 350 px high, and PNG readers end somewhere
+_ON_SHEET = 100  # pairs on a sheet at most: each is 350 px high, and many programs end at 65,535
 
 
 @click.command()
