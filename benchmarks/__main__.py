@@ -24,6 +24,8 @@ CPU = (
     "faster",
     "overfeat",
     "merge",
+    "duplicates",
+    "units",
     "svm",
     "segmentation",
     "scoring",

@@ -111,4 +111,4 @@ def _write_json(
             {"id": 99, "name": "sky", "isthing": 0},
         ],
     }
-    return put(root, {name: json.dumps(document | parts), "images/a.jpg": jpeg(width, height)})
+    return put(root, {name: json.dumps(document | dict(parts)), "images/a.jpg": jpeg(width, height)})
