@@ -24,7 +24,10 @@ CPU = (
     "faster",
     "overfeat",
     "merge",
+    "duplicates",
+    "units",
     "svm",
+    "segmentation",
     "scoring",
     "diagnosis",
     "ridge",
@@ -34,7 +37,7 @@ CPU = (
     "pipeline",
     "growth",
 )
-CUDA = ("features", "spp", "pipeline")
+CUDA = ("features", "spp", "segmentation", "pipeline")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cache import atomic_write
 from cache.errors import ParamsError
 from stages.contract import Node
-from stages.graph import ANALYSIS, CLASSIFICATION, HEAD, KINDS, ROOT, at
+from stages.graph import ANALYSIS, CLASSIFICATION, HEAD, KINDS, ROOT, SEGMENTATION, at
 
 from .detectors import Layout, detector_names
 from .graph import comparing, nodes_of
@@ -30,6 +30,10 @@ _CLASSIFICATION_HEAD = (
     "# Classification (docs/classification.md): `dvc repro classification/dvc.yaml`. In a file of its own, so that\n"
     "# `dvc repro`, which runs the detector, neither runs these stages nor shows their empty results. Nor does\n"
     "# `dvc pull` miss them where they never ran: nothing here is in DVC's cache. The figures are for git to keep.\n"
+)
+_SEGMENTATION_HEAD = (
+    "# Semantic segmentation (docs/segmentation.md): `dvc repro segmentation/dvc.yaml`. In a file of its own, since\n"
+    "# it needs masks, which few datasets have. Nothing here is in DVC's cache; the figures are for git to keep.\n"
 )
 _COMPARISON_HEAD = (
     "# All detectors of the project on one page: `dvc repro comparison/dvc.yaml` (`make compare`) makes what is\n"
@@ -63,6 +67,7 @@ def write_all(project: Path) -> list[Path]:
 def _texts(project: Path) -> Iterator[tuple[Path, str]]:
     yield project / "dvc.yaml", root_text()
     yield project / "classification" / "dvc.yaml", classification_text()
+    yield project / "segmentation" / "dvc.yaml", segmentation_text()
     yield project / "analysis" / "dvc.yaml", analysis_text()
     yield project / "comparison" / "dvc.yaml", comparison_text(project)
     for name in detector_names(project)[1:]:
@@ -80,6 +85,12 @@ def classification_text() -> str:
     """Return classification/dvc.yaml."""
     nodes = [at(one) for one in CLASSIFICATION]
     return _CLASSIFICATION_HEAD + _WRITTEN + "\n" + _file(nodes, Layout(Path()), wdir="..", cached=False)
+
+
+def segmentation_text() -> str:
+    """Return segmentation/dvc.yaml."""
+    nodes = [at(one) for one in SEGMENTATION]
+    return _SEGMENTATION_HEAD + _WRITTEN + "\n" + _file(nodes, Layout(Path()), wdir="..", cached=False)
 
 
 def analysis_text() -> str:

@@ -20,6 +20,7 @@ from stages.graph import (
     OWN_PROPOSALS,
     PROPOSE,
     ROOT,
+    SEGMENTATION,
     Kind,
     Place,
     at,
@@ -46,7 +47,7 @@ def object_lists(outputs: Iterable[Path]) -> list[Path]:
 
 def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:
     """Return what a detector of this kind runs, the shared head first, in running order."""
-    return (*HEAD, *kind.places, *((*CLASSIFICATION, *COMPARISON) if is_root else ()), *ANALYSIS)
+    return (*HEAD, *kind.places, *((*CLASSIFICATION, *SEGMENTATION, *COMPARISON) if is_root else ()), *ANALYSIS)
 
 
 def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:

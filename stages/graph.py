@@ -48,6 +48,14 @@ from .report.settings import ReportSettings
 from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, RpnShapeSettings, SuppressionSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
+from .segmentation.settings import (
+    HeldOutRegressorSettings,
+    PasteSettings,
+    RegionFeaturesSettings,
+    RegionOverlapsSettings,
+    SegmentEvaluateSettings,
+    SvrSettings,
+)
 from .settings import Settings
 from .svm.settings import SvmSettings
 from .svm.settings import check as check_svm
@@ -406,6 +414,85 @@ CLASSIFY_SVM = Stage(
     outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification_svm.json"},
     metrics=("report",),
 )
+REGION_OVERLAPS = Stage(
+    name="region_overlaps",
+    version=1,
+    run="stages.segmentation.region_overlaps_stage:run",
+    settings={"region_overlaps": RegionOverlapsSettings},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},
+    outputs={"manifest": "${node}/manifest.json"},
+)
+REGION_FEATURES = Stage(
+    name="region_features",
+    version=1,
+    run="stages.segmentation.region_features_stage:run",
+    settings={"region_features": RegionFeaturesSettings},
+    reads={"region_overlaps": RegionOverlapsSettings, "features": RegionSettings, "network": NetworkSettings},
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "weights": _weights("finetune"),
+        "features": _list("features"),
+    },
+    outputs={"manifest": "${node}/manifest.json"},
+)
+SVR = Stage(
+    name="svr",
+    version=1,
+    run="stages.segmentation.svr_stage:run",
+    settings={"svr": SvrSettings},
+    reads={"region_features": RegionFeaturesSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "overlaps": _list("region_overlaps"),
+        "features": _list("features"),
+        "region_features": _list("region_features"),
+    },
+    outputs={"model": "${node}/model.h5", "fits": "${node}/fits.csv", "trained": "${node}/trained.json"},
+    trained=("model", "fits"),
+)
+PASTE = Stage(
+    name="paste",
+    version=1,
+    run="stages.segmentation.paste_stage:run",
+    settings={"paste": PasteSettings},
+    reads={"region_features": RegionFeaturesSettings, "svr": HeldOutRegressorSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "overlaps": _list("region_overlaps"),
+        "features": _list("features"),
+        "region_features": _list("region_features"),
+        "model": "${artifacts}/svr/model.h5",
+    },
+    outputs={"manifest": "${node}/manifest.json", "maps": "${reports}/segmentation/maps"},
+)
+SEGMENT_EVALUATE = Stage(
+    name="segment_evaluate",
+    version=1,
+    run="stages.segmentation.segment_evaluate_stage:run",
+    settings={"segment_evaluate": SegmentEvaluateSettings},
+    reads={
+        "region_overlaps": RegionOverlapsSettings,
+        "region_features": RegionFeaturesSettings,
+        "svr": SvrSettings,
+        "paste": PasteSettings,
+    },
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "overlaps": _list("region_overlaps"),
+        "paste": _list("paste"),
+        "maps": "${reports}/segmentation/maps",
+        "detections": _list("combine"),
+        "operating_points": "${reports}/operating_points.json",
+    },
+    outputs={"report": "${reports}/segmentation.json", "html": "${reports}/segmentation/index.html"},
+    metrics=("report",),
+)
 
 COMPARE = Stage(
     name="compare",
@@ -482,6 +569,8 @@ class Kind:
 
 HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
 CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/dvc.yaml
+# segmentation/dvc.yaml
+SEGMENTATION = tuple(map(place, (REGION_OVERLAPS, REGION_FEATURES, SVR, PASTE, SEGMENT_EVALUATE)))
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
 ANALYSIS = (place(DIAGNOSE),)  # analysis/dvc.yaml: of the root's detector; beside another: `rcnn -d NAME run STAGE`
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
@@ -593,7 +682,8 @@ _KINDS = (
     ),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
-_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICATION, *COMPARISON, *ANALYSIS)
+_TASKS = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON, *ANALYSIS)
+_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *_TASKS)
 STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
 
 
@@ -629,4 +719,4 @@ def at(one: Place, detector: str = ROOT, regions: SourceSettings | None = None) 
 
 def root_nodes() -> Mapping[str, Node]:
     """Return the nodes of the root's detector and of what all detectors share, by name, in running order."""
-    return MappingProxyType({one.name: at(one) for one in (*HEAD, *KINDS[ROOT].places, *CLASSIFICATION)})
+    return MappingProxyType({one.name: at(one) for one in (*HEAD, *KINDS[ROOT].places, *CLASSIFICATION, *SEGMENTATION)})

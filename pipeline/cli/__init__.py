@@ -21,6 +21,7 @@ _COMMANDS = {
     "detector": ("pipeline.cli.detector", "detector", "Add, list, remove detectors; write their dvc.yaml."),
     "dataset": ("pipeline.cli.dataset", "dataset", "Import, check and show datasets."),
     "detect": ("pipeline.cli.detect", "detect", "Run the trained detector on new images."),
+    "segment": ("pipeline.cli.segment", "segment", "Run the trained segmentation on new images."),
     "detections": (
         "pipeline.cli.detections",
         "detections",

@@ -178,7 +178,7 @@ KINDS_OF_WRONG = [
     ({"kind": ["sppnet"]}, "params.yaml: kind = ['sppnet']: there is no such kind"),
     ({"proposals": {"k": [50]}}, "proposals is every detector's and stands in the project's own params.yaml; move it"),
     ({"seed": 4}, "seed is every detector's and stands in the project's own params.yaml; move it there"),
-    ({"svn": {}}, "detectors/mine/params.yaml: unknown parameter 'svn' (did you mean 'svm'?)"),
+    ({"svmm": {}}, "detectors/mine/params.yaml: unknown parameter 'svmm' (did you mean 'svm'?)"),
     ({"svm": {"C": -1}}, "detectors/mine/params.yaml: svm.C = -1"),
     ({"svm": {"layer": "fc9"}}, "detectors/mine/params.yaml: svm.layer = 'fc9' is not among features.layers"),
 ]
