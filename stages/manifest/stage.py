@@ -2,8 +2,8 @@
 
 Reads ``artifacts/datasets/<dataset>/manifest.json``, writes ``artifacts/manifest/manifest.json``: the images of two
 splits, called "train" and "test" from here on; where ``manifest.train`` lists several, each image is also in a split
-"train/NAME" for each of these that has it. Re-reads every image file once to see that none changed (about 1 GB for VOC
-2007: seconds).
+"train/NAME" for each of these that has it. Re-reads every file of images and masks once to see that none changed (about
+1 GB for VOC 2007: seconds).
 """
 
 from pathlib import Path
