@@ -27,7 +27,9 @@ CPU = (
     "duplicates",
     "units",
     "svm",
+    "segmentation",
     "scoring",
+    "diagnosis",
     "ridge",
     "suppression",
     "reading",
@@ -35,7 +37,7 @@ CPU = (
     "pipeline",
     "growth",
 )
-CUDA = ("features", "spp", "pipeline")
+CUDA = ("features", "spp", "segmentation", "pipeline")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

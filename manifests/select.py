@@ -218,11 +218,13 @@ def shared_pictures(images: Iterable[ImageRecord]) -> list[tuple[str, str]]:
 
 
 def check_files(images: Sequence[ImageRecord], source: ImageSource, workers: int) -> None:
-    """Check that every file is there and unchanged; DatasetError with a line for each that is not."""
+    """Check that every file, of images and masks, is there and unchanged; DatasetError with a line for each other."""
 
     def check(image: ImageRecord) -> list[str]:
         try:
             source.read_bytes(image)
+            for file in () if image.masks is None else image.masks.files:
+                source.mask_bytes(*file)
         except DatasetError as error:
             return error.problems
         return []

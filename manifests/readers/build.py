@@ -43,7 +43,7 @@ def build_dataset(
     """
     claimed = {image.file_name for image in found}
     found = sorted(_usable_names(root, found, findings), key=lambda image: image.file_name)
-    if not found:
+    if not found and not findings.stops:
         findings.fatal(f"{root}: the dataset has no images; check the path and the format")
     splits = _splits(found, options, findings)
     checks = ObjectChecks({label: i for i, label in enumerate(categories)}, options, findings)
@@ -84,9 +84,9 @@ def _records(
         if file.missing:
             findings.note(f"{image.file_name}: ends early: {file.missing}; it is taken as it is", "ends early")
         stated_objects = checks.upright(image, file)
-        if stated_objects is None:
+        if stated_objects is None or not checks.masks_fit(image, file):
             continue
-        objects = checks.usable(image.where, stated_objects, file)
+        objects = checks.drawable(image, checks.usable(image.where, stated_objects, file), file)
         total = len(stated_objects) + image.unreadable
         if total and not objects:
             # kept, it would teach that what it shows is background
@@ -175,6 +175,7 @@ def _record(
         details=tuple(item.details for item in objects),
         category=None if image.category is None else label_of[image.category],
         annotated=image.annotated,
+        masks=image.masks,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cache.errors import DatasetError
+from manifests.dataset import MaskSource
 
 _SHOWN = 3  # lines of one kind, where there are more
 
@@ -110,7 +111,8 @@ class FoundImage:
     polygons are fractions of the upright image's width and height (YOLO), not pixels. ``category`` is the class of the
     whole picture, in a source without boxes. ``unreadable`` counts the objects that the source has besides ``objects``,
     each of them a problem already. ``annotated``: whether somebody has looked for objects; where not, there being none
-    says nothing. ``unread``: it has annotations, which are left out as the options say.
+    says nothing. ``unread``: it has annotations, which are left out as the options say. ``masks``: where its masks are,
+    with their files' digests; ``mask_size``: the width and height of these.
     """
 
     file_name: str
@@ -124,3 +126,5 @@ class FoundImage:
     unreadable: int = 0
     annotated: bool = True
     unread: bool = False
+    masks: MaskSource | None = None
+    mask_size: tuple[int, int] | None = None

@@ -7,14 +7,15 @@ import pytest
 
 from cache import Artifact
 from cache.errors import StageError
-from stages.detector import Detector, _Files, _operating_points, _Parts
+from stages.detector import Detector, _operating_points, _Parts
+from stages.trained_files import TrainedFiles
 
 MADE = Artifact("detect", 1, {}, {}, (), {})
 
 
 def detector(project: Path) -> Detector:
     """One that knows its classifier and its scores alone."""
-    points = _operating_points(_Files(project, "rcnn"), MADE)
+    points = _operating_points(TrainedFiles(project, "rcnn"), MADE)
     return Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}))  # type: ignore[arg-type]
 
 
@@ -38,4 +39,4 @@ def test_the_evaluations_scores_and_the_boundary_elsewhere(tmp_path: Path) -> No
     assert not detector(tmp_path).is_evaluated
     path.write_text(json.dumps(points | {"bbox": {"cat": "0.5"}}))
     with pytest.raises(StageError, match="bbox is not a score for each class"):
-        _operating_points(_Files(tmp_path, "rcnn"), MADE)
+        _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
