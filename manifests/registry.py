@@ -4,13 +4,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cache.errors import DatasetError
 
-from .dataset import Dataset
+from .dataset import Dataset, ImageRecord
 from .files import write_with_folders
 from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
@@ -18,7 +18,7 @@ from .readers.folders import read_folders
 from .readers.options import ReadOptions
 from .readers.voc import read_voc
 from .readers.yolo import read_yolo
-from .source import Source, read_source
+from .source import HalvedSplit, Source, read_source
 
 Reader = Callable[..., tuple[Dataset, Path, list[str]]]
 READERS: Mapping[str, Reader] = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "folders": read_folders}
@@ -34,17 +34,40 @@ class Registered:
 
 
 def import_dataset(
-    source_format: str, path: str | Path, name: str, options: ReadOptions, artifacts_dir: str | Path
+    source_format: str,
+    path: str | Path,
+    name: str,
+    options: ReadOptions,
+    artifacts_dir: str | Path,
+    *,
+    former: Registered | None = None,
 ) -> Registered:
-    """Read ``path`` as one of :data:`READERS` and register it; DatasetError: all problems, and nothing registered."""
-    _check_name(name)
+    """Read ``path`` as one of :data:`READERS` and register it; DatasetError: all problems, and nothing registered.
+
+    ``former``: the same dataset as it was read before, whose halves (:func:`put_into_halves`) its images keep.
+    """
+    check_name(name)
     if source_format not in READERS:
         raise DatasetError(f"format {source_format!r} is unknown; choose one of: {', '.join(READERS)}")
     if not Path(path).exists():
         raise DatasetError(f"{path}: there is no such file or folder; correct the path")
     path = Path(path).resolve()
     dataset, root, notes = READERS[source_format](path, options, name=name)
-    register(dataset, root, options.to_json(), artifacts_dir, source_format=source_format, path=path, notes=notes)
+    halved: tuple[HalvedSplit, ...] = ()
+    if former is not None:
+        halved = former.source.halved
+        dataset, told = _with_former_halves(dataset, former)
+        notes = [*notes, *told]
+    register(
+        dataset,
+        root,
+        options.to_json(),
+        artifacts_dir,
+        source_format=source_format,
+        path=path,
+        notes=notes,
+        halved=halved,
+    )
     return load_registered(name, artifacts_dir)
 
 
@@ -57,12 +80,13 @@ def register(
     source_format: str,
     path: str | Path | None = None,
     notes: Sequence[str] = (),
+    halved: Sequence[HalvedSplit] = (),
 ) -> Path:
     """Write a dataset's folder (over an older one of this name) and return it.
 
     ``options`` are JSON values. The manifest is written last: where it is there, its source is too.
     """
-    _check_name(dataset.name)
+    check_name(dataset.name)
     folder = Path(artifacts_dir) / "datasets" / dataset.name
     source = {
         "root": _portable(Path(root), folder),
@@ -71,6 +95,8 @@ def register(
         "options": dict(options),
         "notes": list(notes),
     }
+    if halved:
+        source["halved"] = [one.to_json() for one in halved]
     write_with_folders(folder / "source.json", (json.dumps(source, indent=1, ensure_ascii=False) + "\n").encode())
     save_dataset(dataset, folder / "manifest.json")
     return folder
@@ -99,13 +125,76 @@ def _portable(path: Path, folder: Path) -> str:
 
 def refresh(name: str, artifacts_dir: str | Path) -> Registered:
     """Read a dataset again from where it was imported, with the same options."""
-    known = load_registered(name, artifacts_dir).source
+    former = load_registered(name, artifacts_dir)
+    known = former.source
     if known.path is None or known.format not in READERS:
         raise DatasetError(f"dataset {name}: was made ({known.format}), not imported; make it again instead")
-    return import_dataset(known.format, known.path, name, ReadOptions.from_json(known.options), artifacts_dir)
+    options = ReadOptions.from_json(known.options)
+    return import_dataset(known.format, known.path, name, options, artifacts_dir, former=former)
 
 
-def _check_name(name: str) -> None:
+def put_into_halves(
+    name: str,
+    new_name: str,
+    halved: HalvedSplit,
+    members: tuple[frozenset[int], frozenset[int]],
+    artifacts_dir: str | Path,
+) -> Registered:
+    """Put a registered dataset's images into two further splits, by their ids, and register it as ``new_name``.
+
+    An image's own split becomes its half. Under its own name, ``rcnn dataset refresh`` keeps the halves.
+    """
+    known = load_registered(name, artifacts_dir)
+    images = tuple(
+        _in_half(image, [half for half, ids in zip(halved.names, members, strict=True) if image.id in ids])
+        for image in known.dataset.images
+    )
+    source = known.source
+    register(
+        replace(known.dataset, name=new_name, images=images),
+        source.root,
+        source.options,
+        artifacts_dir,
+        source_format=source.format,
+        path=source.path,
+        notes=source.notes,
+        halved=(*(one for one in source.halved if one.names != halved.names), halved),
+    )
+    return load_registered(new_name, artifacts_dir)
+
+
+def _in_half(image: ImageRecord, halves: Sequence[str]) -> ImageRecord:
+    """Add an image to its halves, of which it has at most one, and which then is the most specific of its splits."""
+    return replace(image, split=halves[0], splits=(*image.splits, *halves)) if halves else image
+
+
+def _with_former_halves(dataset: Dataset, former: Registered) -> tuple[Dataset, list[str]]:
+    """Put the images of a dataset that is read again into the halves that they were in, and tell of all others."""
+    notes = []
+    splits_of = {image.file_name: image.splits for image in former.dataset.images}
+    for halved in former.source.halved:
+        if there := [name for name in halved.names if name in dataset.splits]:
+            raise DatasetError(
+                f"dataset {dataset.name}: the source has a split {there[0]!r} of its own now, and `rcnn dataset split` "
+                "made one of this name; import the dataset again, and split it under other names"
+            )
+        images, lacking = [], 0
+        for image in dataset.images:
+            half = [name for name in halved.names if name in splits_of.get(image.file_name, ())]
+            is_of = halved.of is None or halved.of in image.splits
+            lacking += is_of and not half
+            images.append(_in_half(image, half if is_of else []))
+        dataset = replace(dataset, images=tuple(images))
+        if lacking:
+            notes.append(
+                f"{lacking} images are new and in neither {halved.names[0]} nor {halved.names[1]}; import the dataset "
+                "again and split it anew to share them out"
+            )
+    return dataset, notes
+
+
+def check_name(name: str) -> None:
+    """Raise DatasetError where no dataset can be called ``name``."""
     if not _NAME.fullmatch(name):
         raise DatasetError(
             f"dataset name {name!r}: use 1 to 64 letters, digits, '.', '_' and '-', starting with a letter or digit"

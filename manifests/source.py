@@ -68,10 +68,23 @@ class ImageSource:
 
 
 @dataclass(frozen=True)
+class HalvedSplit:
+    """Two splits that ``rcnn dataset split`` made of one: their ``names``; ``of`` is the split's, None: all images."""
+
+    names: tuple[str, str]
+    of: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values, for ``source.json``."""
+        return {"names": list(self.names), "of": self.of}
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a registered dataset came from: the folder of its images, and how it was read.
 
     ``path``, ``options``: what :func:`refresh` reads again; a dataset that was made rather than read has path None.
+    ``halved``: the splits that were made of those of the source.
     """
 
     root: Path
@@ -79,6 +92,7 @@ class Source:
     path: Path | None
     options: Mapping[str, Any]
     notes: tuple[str, ...]
+    halved: tuple[HalvedSplit, ...] = ()
 
 
 def read_source(folder: Path) -> Source:
@@ -92,6 +106,12 @@ def read_source(folder: Path) -> Source:
         notes = tuple(str(note) for note in raw["notes"])
         root = (folder / raw["root"]).resolve()
         root = root if root.exists() else original(root)
-        return Source(root, raw["format"], path, dict(raw["options"]), notes)
+        halved = tuple(_read_halved(one) for one in raw.get("halved", ()))
+        return Source(root, raw["format"], path, dict(raw["options"]), notes, halved)
     except (ValueError, KeyError, TypeError, RecursionError, RuntimeError, OSError) as error:
         raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None
+
+
+def _read_halved(raw: Mapping[str, Any]) -> HalvedSplit:
+    first, second = raw["names"]
+    return HalvedSplit((str(first), str(second)), None if raw["of"] is None else str(raw["of"]))
