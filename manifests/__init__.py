@@ -8,6 +8,7 @@ from .images import IMAGE_SUFFIXES, decode_image
 from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
+from .readers.ilsvrc import read_ilsvrc
 from .readers.options import ReadOptions
 from .readers.voc import read_voc
 from .readers.yolo import read_yolo
@@ -28,6 +29,7 @@ __all__ = [
     "load_registered",
     "read_coco",
     "read_folders",
+    "read_ilsvrc",
     "read_voc",
     "read_yolo",
     "refresh",

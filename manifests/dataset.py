@@ -22,6 +22,9 @@ class ImageRecord:
     ``details``: per object what else the source says and we keep: ``occluded``, ``pose``, ``segmentation``, ``area``.
     ``category``: the class of the whole picture (an index like the labels), in a dataset that has no boxes.
     ``annotated``: False of an image that nobody has looked for objects in, so that it has none and may show many.
+    ``exhaustive``: False of an image that may show more objects of the classes than are annotated: those are positives,
+    and the rest of it is not known to be background.
+    ``unscored``: classes that detections of are neither right nor wrong in this image (ILSVRC's blacklist).
     """
 
     id: int
@@ -39,6 +42,8 @@ class ImageRecord:
     details: tuple[Mapping[str, Any], ...] = ()
     category: int | None = None
     annotated: bool = True
+    exhaustive: bool = True
+    unscored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -49,6 +54,7 @@ class ImageRecord:
             value = getattr(self, flag)
             put(self, flag, np.zeros(n, bool) if value is None else np.array(value, bool).reshape(-1))
         put(self, "splits", tuple(self.splits) or (self.split,))
+        put(self, "unscored", tuple(self.unscored))
         put(self, "details", tuple(self.details) or tuple({} for _ in range(n)))
         lengths = {key: len(getattr(self, key)) for key in ("labels", "difficult", "truncated", "crowd", "details")}
         wrong = [f"{length} {key}" for key, length in lengths.items() if length != n]

@@ -15,13 +15,20 @@ from .files import write_with_folders
 from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
+from .readers.ilsvrc import read_ilsvrc
 from .readers.options import ReadOptions
 from .readers.voc import read_voc
 from .readers.yolo import read_yolo
 from .source import HalvedSplit, Source, read_source
 
 Reader = Callable[..., tuple[Dataset, Path, list[str]]]
-READERS: Mapping[str, Reader] = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "folders": read_folders}
+READERS: Mapping[str, Reader] = {
+    "voc": read_voc,
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "folders": read_folders,
+    "ilsvrc": read_ilsvrc,
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -88,7 +95,7 @@ def register(
     """
     check_name(dataset.name)
     folder = Path(artifacts_dir) / "datasets" / dataset.name
-    source = {
+    source: dict[str, Any] = {
         "root": _portable(Path(root), folder),
         "format": source_format,
         "path": None if path is None else _portable(Path(path), folder),

@@ -128,7 +128,7 @@ def _with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     new_label = np.full(len(dataset.classes), -1)
     new_label[old] = np.arange(len(old))
     if dataset.has_boxes:
-        images = tuple(_relabelled(image, new_label[image.labels]) for image in dataset.images)
+        images = tuple(_relabelled(image, new_label) for image in dataset.images)
     else:  # without its class a picture teaches nothing
         shown = [(image, int(new_label[image.category])) for image in dataset.images]
         images = tuple(replace(image, category=label) for image, label in shown if label >= 0)
@@ -142,8 +142,9 @@ def _no_class(dataset: Dataset, label: str) -> str:
     return f"manifest.classes: dataset {dataset.name} has no class {label!r}{hint}"
 
 
-def _relabelled(image: ImageRecord, labels: np.ndarray) -> ImageRecord:
-    """The image with its objects' new labels, without those of label -1."""
+def _relabelled(image: ImageRecord, new_label: np.ndarray) -> ImageRecord:
+    """The image with its objects' new labels, by their old ones, without those of label -1."""
+    labels = new_label[image.labels]
     keep = labels >= 0
     return replace(
         image,
@@ -153,6 +154,7 @@ def _relabelled(image: ImageRecord, labels: np.ndarray) -> ImageRecord:
         truncated=image.truncated[keep],
         crowd=image.crowd[keep],
         details=tuple(detail for detail, kept in zip(image.details, keep, strict=True) if kept),
+        unscored=tuple(int(new_label[one]) for one in image.unscored if new_label[one] >= 0),
     )
 
 

@@ -175,6 +175,8 @@ def _record(
         details=tuple(item.details for item in objects),
         category=None if image.category is None else label_of[image.category],
         annotated=image.annotated,
+        exhaustive=image.exhaustive,
+        unscored=tuple(sorted(label_of[name] for name in image.unscored if name in label_of)),
     )
 
 

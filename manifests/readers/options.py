@@ -33,6 +33,7 @@ class ReadOptions:
     unannotated: splits of whose pictures none is annotated, to test on only (VOC's lists since 2010 name pictures
         without XML, COCO's ``image_info_SPLIT.json`` has no annotations). One that has an object is refused, so that
         no split is annotated in part without anybody's knowing.
+    devkit: of ILSVRC, the folder with meta_det.mat, or one above it. None: looked for.
     ignore_annotations: what objects the splits ``unannotated`` have all the same is left out, unread (of VOC's test
         pictures since 2010 some have boxes for the layout and action tasks alone).
     """
@@ -48,6 +49,7 @@ class ReadOptions:
     per_class: int | None = None
     unannotated: tuple[str, ...] = ()
     ignore_annotations: bool = False
+    devkit: str | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None:

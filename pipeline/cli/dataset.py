@@ -65,6 +65,7 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             per_class=options.get("per_class"),
             unannotated=_names(options.get("unannotated")) or (),
             ignore_annotations=options.get("ignore_annotations", False),
+            devkit=_folder(options.get("devkit")),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
@@ -145,6 +146,14 @@ _import_command(
 )
 _import_command("coco", "PATH: a COCO instances JSON.")
 _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with images/ and labels/.", ("--images",))
+_import_command(
+    "ilsvrc",
+    "PATH: ILSVRC's detection data, of 2013 (ILSVRC2013_DET_*, devkit) or later (Data/, Annotations/, ImageSets/).",
+    ("--images", "--ignore-annotations"),
+    click.option(
+        "--devkit", type=click.Path(path_type=Path), help="Folder with meta_det.mat, if it is not below PATH."
+    ),
+)
 _import_command(
     "folders",
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",

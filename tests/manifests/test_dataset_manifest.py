@@ -164,7 +164,7 @@ def broken(**edits: Any) -> bytes:
         (broken(annotations__0__difficult=True), r"annotations\.0\.difficult"),
         (broken(categories__0__id=8), "category id 8 occurs more than once"),
         (broken(categories__0__name="dog"), "category name 'dog' occurs more than once"),
-        (broken(info__manifest_version=4), "newer version"),
+        (broken(info__manifest_version=5), "newer version"),
         (
             broken(images__0__annotated=False, images__1__annotated=False),
             "annotation 1: its image .* is said not to be",

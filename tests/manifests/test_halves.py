@@ -79,7 +79,7 @@ def test_imbalance_by_hand() -> None:
     found = measured(counts, np.array([True, False, False]))
     np.testing.assert_allclose(found.imbalance, [0.5, np.nan, 1, 1 / 3])
     assert found.counted.tolist() == [True, False, False, True]  # the third class is in one image
-    assert (found.largest, found.mean, found.median) == (0.5, pytest.approx(5 / 12), pytest.approx(5 / 12))
+    assert [found.largest, found.mean, found.median] == pytest.approx([0.5, 5 / 12, 5 / 12])
     lines = halves_table(found, counts, ["a", "b", "c", "d"], ("one", "two")).splitlines()
     assert lines[0].split() == ["class", "one", "two", "imbalance"]
     assert lines[1].split() == ["a", "3", "1", "0.500"]
