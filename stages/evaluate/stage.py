@@ -24,6 +24,7 @@ from stages.scoring.files import (
     comp4_table,
     voc_image_ids,
 )
+from stages.scoring.ilsvrc import unscored_pairs
 from stages.scoring.metrics import has_ground_truth, scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
@@ -44,6 +45,7 @@ def run(ctx: Context) -> None:
         classes=dataset.classes,
         settings=ctx.settings(EvaluateSettings),
         rng=resampling(ctx.seed),
+        unscored=unscored_pairs(records),
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
@@ -65,12 +67,14 @@ def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
 
     ``ground_truth`` is there only to say that there is none, and that the scores are null for that.
     """
+    ilsvrc = {"ilsvrc": {key: scores["ilsvrc"][key] for key in ("mAP", "median")}} if "ilsvrc" in scores else {}
     none = {} if has_ground_truth(scores["protocol"]) else {"ground_truth": "none: no test image is annotated"}
     return {
         **none,
         "voc2007": {"mAP": scores["voc2007"]["mAP"]},
         "voc2010": {"mAP": scores["voc2010"]["mAP"]},
         "coco": {"AP": scores["coco"]["AP"], "AP50": scores["coco"]["AP50"]},
+        **ilsvrc,
     }
 
 
