@@ -8,6 +8,7 @@ splits, called "train" and "test" from here on; where ``manifest.train`` lists s
 
 from cache.text import counted
 from manifests import ImageSource, load_dataset, save_dataset
+from manifests.limit import limited
 from manifests.select import check_files, select, shared_pictures
 from stages.contract import Context
 
@@ -21,6 +22,8 @@ def run(ctx: Context) -> None:
     settings = ctx.settings(ManifestSettings)
     registered = ctx.input("registered")
     dataset = select(load_dataset(registered), settings.train, settings.test, settings.classes)
+    if settings.train_limit is not None:
+        dataset = limited(dataset, "train", settings.train_limit, settings.train_limit_of)
     # Where the images lie is no part of the result, so source.json beside the manifest is not a declared input.
     check_files(dataset.images, ImageSource.registered(registered.parent), ctx.workers)
     shared = shared_pictures(dataset.images)
@@ -33,4 +36,15 @@ def run(ctx: Context) -> None:
         f"{dataset.name}: {counts['train']} train and {counts['test']} test images, "
         f"{counted(len(dataset.classes), 'class', 'classes')}"
     )
+    partial = {split: [one for one in dataset.split(split) if not one.exhaustive] for split in ("train", "test")}
+    if partial["train"]:
+        ctx.log.info(
+            f"{len(partial['train'])} train images are annotated in part: their "
+            f"{sum(len(one.labels) for one in partial['train'])} objects are positives, nothing else of them is used"
+        )
+    if partial["test"]:
+        ctx.log.warning(
+            f"{len(partial['test'])} of {counts['test']} test images are annotated in part: what is found of their "
+            "other objects counts as wrong"
+        )
     save_dataset(dataset, ctx.output("manifest"))
