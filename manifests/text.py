@@ -108,10 +108,10 @@ class _KeyTwiceError(yaml.YAMLError):
     """A mapping that has a key twice."""
 
 
-class _AsWritten(yaml.SafeLoader):
-    """PyYAML's safe loader, which leaves every plain word the text that it is: ``no``, ``007``, ``12:30``, ``~``.
+class _EachKeyOnce(yaml.SafeLoader):
+    """PyYAML's safe loader, to which a mapping that has a key twice is a :class:`_KeyTwiceError`.
 
-    A mapping that has a key twice, of which PyYAML would take the last in silence, is a :class:`_KeyTwiceError`.
+    PyYAML itself would take the last of them in silence.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -128,18 +128,23 @@ class _AsWritten(yaml.SafeLoader):
         return node
 
 
+class _AsWritten(_EachKeyOnce):
+    """The same, which leaves every plain word the text that it is: ``no``, ``007``, ``12:30``, ``~``."""
+
+
 _AsWritten.yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # merging alone stays
 
 
-def parse_yaml(data: bytes, name: str) -> object:
+def parse_yaml(data: bytes, name: str, *, typed: bool = False) -> object:
     """Parse an untrusted YAML document into mappings, lists and texts: no word is turned into a number or a truth.
 
-    DatasetError for one that is not well-formed, and for a mapping that has a key twice.
+    ``typed``: words are what PyYAML takes them for, as in params.yaml. DatasetError for a document that is not
+    well-formed, and for a mapping that has a key twice.
     """
     if len(data) > _MAX_YAML_BYTES:
         raise DatasetError(f"{name}: is not well-formed YAML (it has {len(data)} bytes, far too many); correct it")
     try:
-        return yaml.load(decode_text(data, name), _AsWritten)
+        return yaml.load(decode_text(data, name), _EachKeyOnce if typed else _AsWritten)
     except _KeyTwiceError as error:
         raise DatasetError(f"{name}: {error}; name it once") from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:

@@ -76,7 +76,7 @@ def check_new_name(project: Path, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ParamsError(f"detector name {name!r}: use letters, digits, '_', '-', at most 64, the first no sign")
     nodes = {one.name for kind in KINDS.values() for one in (*HEAD, *kind.places, *CLASSIFICATION)}
-    reserved = {*nodes, *STAGES, "comparison", "plots", "results"} - KINDS.keys()
+    reserved = {*nodes, *STAGES, "comparison", "grids", "plots", "results"} - KINDS.keys()
     if name in reserved or name.lower() in {"artifacts", "checkpoints", "detectors"}:
         raise ParamsError(f"detector name {name!r}: is a stage's or a folder's; choose another")
     if name == ROOT or (project / FOLDER / name).exists():

@@ -39,6 +39,7 @@ from .overfeat.settings import (
     SlideSettings,
     TopSettings,
     check_t,
+    check_windows,
 )
 from .pretrain.settings import PretrainSettings
 from .proposals.settings import ProposalsSettings
@@ -251,6 +252,7 @@ DENSE_MAPS = Stage(
     reads={"finetune_dense": DenseMirror, "regress": RegressMirror, "network": ArithmeticSettings},
     inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
     outputs={"manifest": "${node}/manifest.json"},
+    check=check_windows,
 )
 
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "features": ("pipeline.cli.features", "features", "Look into cached features and feature maps."),
     "params": ("pipeline.cli.params", "params", "Show every parameter, or write them for a dataset."),
     "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
+    "grid": ("pipeline.cli.grid", "grid", "Run a table of experiments that a file declares, and print it."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }
 
@@ -120,6 +121,8 @@ def main() -> None:
         from cache.errors import USER_ERRORS, InterruptedRun
 
         if isinstance(error, InterruptedRun):
+            if str(error):
+                click.echo(f"rcnn: {error}", err=True)
             sys.exit(130)
         if isinstance(error, OSError) and not isinstance(error, FileExistsError):
             text = _explained(error)

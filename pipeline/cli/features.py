@@ -1,4 +1,4 @@
-"""``rcnn features``: ``show`` looks into cached features or feature maps, ``export`` writes a layer to a file."""
+"""``rcnn features``: look into cached features or maps, draw regions as crops, write a layer to a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ from cache.errors import StageError
 from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import ImageRecord, load_dataset
+from pipeline.cli.crops import crops, image_named
 from pipeline.params import read_kind
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, open_store, untouchable
@@ -41,8 +42,7 @@ def show(project: Path, image_id: str, top: int) -> None:
     artifacts, kept = current_layout(project).artifacts, _kept(project)
     artifact = Artifact.read(artifacts / kept / "manifest.json")
     dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
-    by_number = image_id.isdigit() and any(image.id == int(image_id) for image in dataset.images)
-    record = dataset.image(int(image_id) if by_number else image_id)
+    record = image_named(dataset, image_id)
     store = open_store(project)
     if kept == "maps":
         _show_maps(store, artifact, record)
@@ -51,6 +51,9 @@ def show(project: Path, image_id: str, top: int) -> None:
     model = artifacts / "svm" / "model.h5"
     if model.exists() and top:
         _show_best(FeatureSet(store, artifact), record, read_classifier(model), top)
+
+
+features.add_command(crops)
 
 
 @features.command()

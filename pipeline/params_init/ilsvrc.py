@@ -48,7 +48,7 @@ def choose_ilsvrc(choices: Choices, task: Task, *, is_root: bool) -> None:
         choices.say(f"proposals: searched at a width of {_WIDTH_PX} px, the paper's for ILSVRC")
         choices.say(
             f"ILSVRC2013: trained on {task.splits[0]}, of train at most {_PER_CLASS} objects of each class, which are "
-            f"positives alone; boxes regressed on {_TRAIN}; negatives mined on {_MINED} of its images; scored by its rules"
+            f"positives alone; boxes regressed on {_TRAIN}; negatives mined on {_MINED} of its images; ILSVRC's scores"
         )
     if task.preset == "paper":
         choices.put("finetune.iterations", _ITERATIONS, "the paper's, for ILSVRC")

@@ -12,7 +12,7 @@ from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.stopwatch import part
 
-from .warp import CropMode, check_context, warp_regions
+from .warp import CropMode, Padding, check_context, warp_regions
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Crop:
 
     mode: CropMode = "warp"
     context_px: int = 16
+    padding: Padding = "mean"
 
 
 class Extractor:
@@ -70,7 +71,13 @@ class Extractor:
         for start in range(0, len(boxes), self._batch):
             few = boxes[start : start + self._batch]
             warp_regions(
-                image, few, self.input, mode=self._crop.mode, context_px=self._crop.context_px, out=buffer[: len(few)]
+                image,
+                few,
+                self.input,
+                mode=self._crop.mode,
+                context_px=self._crop.context_px,
+                padding=self._crop.padding,
+                out=buffer[: len(few)],
             )
             buffer[len(few) :] = 0
             for layer, rows in self._forward(buffer).items():

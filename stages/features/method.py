@@ -29,7 +29,9 @@ def extractor_of(
     Raises ``StageError`` for layers that the network, or the method with it, does not have.
     """
     if settings.method == "warp":
-        return extractor(network, layers, Crop(settings.crop, settings.context_px), network_settings, device)
+        return extractor(
+            network, layers, Crop(settings.crop, settings.context_px, settings.padding), network_settings, device
+        )
     spp = Spp(**dict(settings.spp))
     return SppExtractor(network, layers, spp, dtype=network_settings.dtype, device=device_of(device))
 
@@ -56,13 +58,15 @@ def features_made_of(
     }
     if settings.method == "spp":
         return {**common, **_of_spp(settings, network)}
-    crop = {
+    crop: dict[str, Any] = {
         "pool5_grid": network.pool5_grid if "pool5" in layers else None,
         "input": network.input.as_json(),
         "crop": settings.crop,
         "context_px": settings.context_px,
         "batch": network_settings.batch,
     }
+    if settings.padding != "mean":  # objects were named before it could be another
+        crop["padding"] = settings.padding
     return {**common, **crop} | ({} if network.pyramid is None else {"pyramid": list(network.pyramid)})
 
 

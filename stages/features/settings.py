@@ -56,6 +56,11 @@ class FeaturesSettings(Settings):
         le=256,
         description="image context p around the box, in pixels at the network's input side",
     )
+    padding: Literal["mean", "replicate"] = Field(
+        "mean",
+        description="what stands in a crop where the image ends, and in square_no_context beside the box: the mean, "
+        "which is then subtracted (the paper), or the nearest pixels repeated (appendix A's alternative; ours)",
+    )
     spp: SppSettings = Field(default_factory=SppSettings, description="of method spp")
     storage: Literal["float16", "float32"] = Field("float16", description="precision in which features are stored")
 
@@ -68,6 +73,7 @@ class RegionSettings(Settings):
     method: Literal["warp", "spp"] = "warp"
     crop: Literal["warp", "square", "square_no_context"] = "warp"
     context_px: int = 16
+    padding: Literal["mean", "replicate"] = "mean"
     spp: SppSettings = Field(default_factory=SppSettings)
     storage: Literal["float16", "float32"] = "float16"
 

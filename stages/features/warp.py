@@ -3,6 +3,8 @@
 Follows the authors' rcnn_im_crop.m rounding for rounding. Deliberate differences:
 - ``square_no_context`` (appendix A, column C) is in the paper only; here it is the ``square`` crop in which everything
   outside the proposal and its p pixels of border counts as missing.
+- ``padding: replicate``, which the paper names and leaves untried, is ours: the outermost pixels of what a crop shows
+  are repeated to its edges.
 - The mean is one value per channel, not a mean image; so a mirrored crop is the exact mirror image.
 - ``context_px`` is in pixels at the network's own input side, whatever that is; the paper's 16 belongs to 227.
 - Boxes may be fractional; without context they are rounded to whole pixels as with it.
@@ -19,6 +21,7 @@ from stages.networks.pixels import Pixels
 from stages.networks.spec import InputSpec
 
 CropMode = Literal["warp", "square", "square_no_context"]
+Padding = Literal["mean", "replicate"]
 Layout = Literal["nchw", "nhwc"]
 
 
@@ -91,6 +94,7 @@ def warp_regions(
     *,
     mode: CropMode = "warp",
     context_px: int = 16,
+    padding: Padding = "mean",
     mirror: NDArray[np.bool_] | None = None,
     layout: Layout = "nchw",
     out: NDArray[np.float32] | None = None,
@@ -98,7 +102,8 @@ def warp_regions(
     """Crops of an image's regions, ready for the network: float32 [n, 3, side, side].
 
     ``image`` is uint8 [H, W, 3] RGB; ``boxes`` [n, 4] in its pixels (0-based, half-open). The mean is subtracted, so
-    missing pixels are 0. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
+    missing pixels are 0; with ``padding`` "replicate" they are the nearest ones that are there, and 0 where none is of
+    the region. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
     single crops left to right (training). ``layout`` "nhwc" gives the same array in channels-last memory, which is
     faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. Several threads may call this at once.
 
@@ -121,6 +126,8 @@ def warp_regions(
         out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True
     ):
         _fill(crop, pixels, origin, place)
+        if padding == "replicate":
+            _replicate(crop, place)
         if flip:
             crop[:] = crop[:, ::-1].copy()
     return out
@@ -162,3 +169,14 @@ def _fill(crop: NDArray[np.float32], pixels: Pixels, source: list[int], target: 
         cv2.resize(pixels(*source), size, dst=inside, interpolation=cv2.INTER_LINEAR)
     else:
         inside[:] = cv2.resize(pixels(*source), size, interpolation=cv2.INTER_LINEAR).reshape(inside.shape)
+
+
+def _replicate(crop: NDArray[np.float32], target: list[int]) -> None:
+    """Repeat the outermost pixels of ``target`` to the edges of the crop [side, side, 3]; nothing where it is empty."""
+    x1, y1, x2, y2 = target
+    if x2 <= x1 or y2 <= y1:
+        return
+    crop[y1:y2, :x1] = crop[y1:y2, x1 : x1 + 1]
+    crop[y1:y2, x2:] = crop[y1:y2, x2 - 1 : x2]
+    crop[:y1] = crop[y1]
+    crop[y2:] = crop[y2 - 1]

@@ -20,7 +20,7 @@ from stages.features.spp.extraction import Spp
 from stages.features.spp.pooling import pool_windows
 from stages.features.spp.split import fully_connected, pooled_length
 from stages.features.spp.windows import cell_windows, choose_scales
-from stages.features.warp import CropMode, check_context, warp_regions
+from stages.features.warp import CropMode, Padding, check_context, warp_regions
 from stages.networks.network import Network
 from stages.networks.receptive_field import Geometry, map_geometry
 from stages.networks.spec import InputSpec
@@ -85,6 +85,7 @@ class WarpedWindows:
     spec: InputSpec
     mode: CropMode
     context_px: int
+    padding: Padding = "mean"
 
     def trained_part(self, network: Network) -> nn.Module:
         """Return the network: all of it is trained."""
@@ -106,6 +107,7 @@ class WarpedWindows:
                 self.spec,
                 mode=self.mode,
                 context_px=self.context_px,
+                padding=self.padding,
                 mirror=mirror[rows],
             )
         return LabelledBatch(crops, windows.labels)
@@ -117,6 +119,7 @@ def warped_windows(
     *,
     mode: CropMode,
     context_px: int,
+    padding: Padding = "mean",
     cache_bytes: int,
 ) -> WarpedWindows:
     """Make batches of the images that ``read`` decodes by index, warped as the stage ``features`` will warp.
@@ -124,7 +127,7 @@ def warped_windows(
     Raises StageError where the context leaves no room for the box.
     """
     check_context(spec.side_px, context_px)
-    return WarpedWindows(ArrayCache(read, cache_bytes), spec, mode, context_px)
+    return WarpedWindows(ArrayCache(read, cache_bytes), spec, mode, context_px, padding)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ def _regions_key(proposals: Artifact, record: ImageRecord) -> str | None:
 def _identity(regions: RegionSettings) -> list[Any]:
     """Return those of the parameters that matter to the chosen method, as JSON."""
     if regions.method == "warp":
-        return [regions.method, regions.crop, regions.context_px]
+        padding = [] if regions.padding == "mean" else [regions.padding]  # weights were named before there was it
+        return [regions.method, regions.crop, regions.context_px, *padding]
     spp = regions.spp
     return [regions.method, sorted(spp.scales_px), list(spp.levels), spp.target_side_px, regions.storage]
 
@@ -185,6 +186,7 @@ def _warped(ctx: Context, regions: RegionSettings, network: Network, settings: F
         network.input,
         mode=regions.crop,
         context_px=regions.context_px,
+        padding=regions.padding,
         cache_bytes=settings.image_cache_mb << 20,
     )
 

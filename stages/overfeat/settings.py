@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stages.networks.settings import Units
+from stages.networks.architectures import ARCHITECTURES
+from stages.networks.settings import NetworkSettings, Units
 from stages.settings import Parameters, RateDrops, Settings, distinct, require_order
 from stages.training.settings import SolverSettings
 
@@ -123,6 +124,21 @@ class RegressSettings(SolverSettings):
         "of at least 0.5 with it)",
     )
     difficult: bool = Field(False, description="whether difficult objects are objects to train on (ours)")
+
+
+def check_windows(params: Parameters) -> Iterator[str]:
+    """Say so where the network has no windows, whatever its input, before it is trained."""
+    network = params.of("network", NetworkSettings)
+    if network.fc is None and ARCHITECTURES[network.name].fc6 is None:
+        yield (
+            f"network.fc: {network.name} has no fully connected layer that takes pool5, and so no windows; set "
+            "network.fc, such as [1024, 1024], and network.pyramid to one level, such as [4]"
+        )
+    elif network.pyramid is not None and len(network.pyramid) > 1:
+        yield (
+            f"network.pyramid: {list(network.pyramid)} has several levels, and windows need a regular pooling; set "
+            "it to one level, such as [4]"
+        )
 
 
 class DenseMirror(Settings):

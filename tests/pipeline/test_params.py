@@ -57,6 +57,32 @@ def test_a_grid_that_regions_are_not_pooled_to_is_refused_once(kind: str) -> Non
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (
+            {"name": "squeezenet1_0"},
+            "network.fc: squeezenet1_0 has no fully connected layer that takes pool5, and so no",
+        ),
+        (
+            {"name": "zf5", "pyramid": [1, 2, 3, 6]},
+            "network.pyramid: [1, 2, 3, 6] has several levels, and windows need",
+        ),
+        ({"name": "squeezenet1_0", "fc": [64, 64], "pyramid": [4]}, None),
+        ({"name": "zf5"}, None),
+    ],
+)
+def test_a_network_without_windows_is_refused_before_it_is_trained(
+    network: dict[str, object], expected: str | None
+) -> None:
+    if expected is None:
+        parse_params({"network": network}, "p.yaml", KINDS["overfeat"])
+        return
+    with pytest.raises(ParamsError) as error:
+        parse_params({"network": network}, "p.yaml", KINDS["overfeat"])
+    assert str(error.value).startswith(f"p.yaml: {expected}") and len(str(error.value).splitlines()) == 1
+
+
 def test_all_problems_in_one_report() -> None:
     with pytest.raises(ParamsError) as error:
         parse_params({"svn": {}, "seed": -1, "execution": {"threads": 2}})

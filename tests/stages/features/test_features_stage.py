@@ -208,6 +208,7 @@ ALL_IMAGES: dict[str, Change] = {
     "layers": lambda w: w.update("features", layers=("fc7",)),
     "crop": lambda w: w.update("features", crop="square"),
     "context": lambda w: w.update("features", context_px=4),
+    "padding": lambda w: w.update("features", padding="replicate"),
     "storage": lambda w: w.update("features", storage="float32"),
     "batch": lambda w: w.update("network", batch=8),
     "dtype": lambda w: w.update("network", dtype="bfloat16"),
@@ -235,6 +236,7 @@ def use_spp(world: World, **changes: Any) -> None:
 
 
 SPP_UNCHANGED: dict[str, Change] = {
+    "padding": lambda w: w.update("features", padding="replicate"),
     "crop": lambda w: w.update("features", crop="square"),
     "context": lambda w: w.update("features", context_px=4),
     "batch": lambda w: w.update("network", batch=8),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cache.errors import StageError
-from stages.features.warp import CropMode, Layout, crop_frames, placements, round_half_away, warp_regions
+from stages.features.warp import CropMode, Layout, Padding, crop_frames, placements, round_half_away, warp_regions
 from stages.networks.spec import InputSpec
 
 CAFFE = InputSpec(227, "bgr", 255.0, (104.0, 117.0, 123.0))
@@ -39,9 +39,9 @@ def imresize(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 
 
 def slow_crop(
-    image: NDArray[np.uint8], box: NDArray[np.float64], spec: InputSpec, mode: CropMode, p: int
+    image: NDArray[np.uint8], box: NDArray[np.float64], spec: InputSpec, mode: CropMode, p: int, padding: str = "mean"
 ) -> NDArray[np.float64]:
-    """rcnn_im_crop.m step by step, 1-based inclusive, float64; [3, side, side]."""
+    """rcnn_im_crop.m step by step, 1-based inclusive, float64; [3, side, side]. Replication is ours."""
     side, (height, width) = spec.side_px, image.shape[:2]
     im = image.astype(np.float64) * spec.value_range / 255
     if spec.color_order == "bgr":
@@ -80,10 +80,17 @@ def slow_crop(
         part = imresize(part, crop_h)
         part = imresize(part.transpose(1, 0, 2), crop_w).transpose(1, 0, 2)
         window[pad_y : pad_y + crop_h, pad_x : pad_x + crop_w] = part
+        if padding == "replicate":
+            nearest_y, nearest_x = (
+                [min(max(i, pad), pad + extent - 1) for i in range(side)]
+                for pad, extent in ((pad_y, crop_h), (pad_x, crop_w))
+            )
+            window = window[nearest_y][:, nearest_x]
     return window.transpose(2, 0, 1)
 
 
 MODES: list[CropMode] = ["warp", "square", "square_no_context"]
+PADDINGS: list[Padding] = ["mean", "replicate"]
 
 
 def test_rounding_is_matlabs() -> None:
@@ -128,14 +135,18 @@ def test_equals_the_slow_version(mode: CropMode, p: int, spec: InputSpec) -> Non
     st.sampled_from(MODES),
     st.integers(0, 31),
     st.integers(0, 1000),
+    st.sampled_from(PADDINGS),
 )
-def test_equals_the_slow_version_anywhere(corners: list[float], mode: CropMode, p: int, seed: int) -> None:
+def test_equals_the_slow_version_anywhere(
+    corners: list[float], mode: CropMode, p: int, seed: int, padding: Padding
+) -> None:
     x1, x2 = sorted(corners[:2])
     y1, y2 = sorted(corners[2:])
     box = np.array([x1, y1, x2 + 0.75, y2 + 0.75], np.float32)
     image = photograph(seed % 3, 60, 80)
-    crop = warp_regions(image, box[None], TORCH, mode=mode, context_px=p)[0]
-    np.testing.assert_allclose(crop, slow_crop(image, box.astype(np.float64), TORCH, mode, p), rtol=0, atol=1e-4)
+    crop = warp_regions(image, box[None], TORCH, mode=mode, context_px=p, padding=padding)[0]
+    expected = slow_crop(image, box.astype(np.float64), TORCH, mode, p, padding)
+    np.testing.assert_allclose(crop, expected, rtol=0, atol=1e-4)
 
 
 def test_equals_opencv_inside_the_image() -> None:
@@ -158,6 +169,28 @@ def test_missing_pixels_are_the_mean(mode: CropMode) -> None:
     inside = np.array([200.0, 200, 200]) - CAFFE.mean
     assert (crop[:, 113, 113] == inside.astype(np.float32)).all()
     assert set(np.unique(crop)) == {0.0, *inside.astype(np.float32)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_replication_repeats_the_nearest_pixel_that_is_there(mode: CropMode) -> None:
+    """Every pixel of a crop of a grey image is that grey; a mirrored crop is the mirror image."""
+    boxes = np.array([[0, 0, 20, 30], [50, 35, 60, 40], [20, 10, 40, 30]])
+    grey = warp_regions(np.full((40, 60, 3), 200, np.uint8), boxes, CAFFE, mode=mode, padding="replicate")
+    assert (grey == (np.float32(200) - np.array(CAFFE.mean, np.float32))[:, None, None]).all()
+    image = photograph(4, 40, 60)
+    both = [warp_regions(image, boxes, CAFFE, mode=mode, padding=padding) for padding in PADDINGS]
+    placed = placements(boxes, 60, 40, CAFFE.side_px, mode=mode, context_px=16)[1]
+    for one, other, (x1, y1, x2, y2) in zip(*both, placed.tolist(), strict=True):
+        assert np.array_equal(one[:, y1:y2, x1:x2], other[:, y1:y2, x1:x2])
+        assert np.array_equal(other[:, 0, 0], one[:, y1, x1])
+        assert np.array_equal(other[:, -1, -1], one[:, y2 - 1, x2 - 1])
+    flipped = warp_regions(image, boxes, CAFFE, mode=mode, padding="replicate", mirror=np.ones(3, bool))
+    assert np.array_equal(flipped, both[1][..., ::-1])
+
+
+def test_a_region_outside_the_image_is_the_mean_however_it_is_padded() -> None:
+    crops = warp_regions(photograph(0), np.array([[500, 500, 510, 520]]), TORCH, context_px=0, padding="replicate")
+    assert not crops.any()
 
 
 def test_square_keeps_the_aspect_and_no_context_hides_the_rest() -> None:

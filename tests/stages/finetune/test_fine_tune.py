@@ -43,6 +43,16 @@ def test_batch_is_each_windows_warp_in_order_and_mirrored_where_asked() -> None:
         np.testing.assert_array_equal(batch.inputs[i], crop[:, :, ::-1] if flips[i] else crop)
 
 
+def test_windows_are_padded_as_the_features_will_be() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 20, 30]], np.float32)
+    read, windows = [image].__getitem__, Windows(np.zeros(1, np.int64), boxes, np.ones(1, np.int64))
+    made = warped_windows(read, SPEC, mode="square", context_px=4, padding="replicate", cache_bytes=10**6)
+    expected = warp_regions(image, boxes, SPEC, mode="square", context_px=4, padding="replicate")
+    assert np.array_equal(made.batch(windows).inputs, expected)
+    assert not np.array_equal(expected, warp_regions(image, boxes, SPEC, mode="square", context_px=4))
+
+
 def test_no_foreground_is_an_error_and_no_background_a_warning() -> None:
     log = Messages()
     one = np.zeros((1, 4), np.float32)

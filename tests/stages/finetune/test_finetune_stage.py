@@ -192,6 +192,18 @@ def test_weights_that_the_store_has_need_no_proposals_and_no_picture(tmp_path: P
     assert (again.computed, again.tally.computed, again.listed("maps").entries) == ([], 0, ())
 
 
+def test_another_padding_is_another_training_and_the_papers_has_the_name_it_had(tmp_path: Path) -> None:
+    ctx, found = FakeContext(tmp_path), []
+    for padding in ("mean", "replicate"):
+        ctx.change(features=FeaturesSettings(context_px=4, padding=padding))
+        ctx.run()
+        ((_, key),) = ctx.listed("trained").entries
+        regions = ctx.store.describe("finetune", key)["recipe"]["params"]["regions"]
+        found.append((regions, ctx.output("weights").read_bytes()))
+    assert [regions for regions, _ in found] == [["warp", "warp", 4], ["warp", "warp", 4, "replicate"]]
+    assert found[0][1] != found[1][1]
+
+
 def test_no_objects_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no window of the train split"):
         FakeContext(tmp_path, without_objects=True).run()

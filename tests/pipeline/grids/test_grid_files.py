@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments import Stop, dvc_experiments
-from benchmarks.former import alone, folder_of, keep_former, put_back
-from benchmarks.plans import Setting, change
 from cache.errors import ExecutionError, InterruptedRun, ParamsError
+from pipeline.grids.experiments import Stop, dvc_experiments
+from pipeline.grids.former import alone, folder_of, keep_former, put_back
+from pipeline.grids.setting import Setting, change
 
 OLD, OURS, EDITED = b"lr: 0.1\n", b"lr: 0.2\n", b"lr: 0.3\n"
 
@@ -241,8 +241,8 @@ def test_a_hang_up_that_is_ignored_stays_so() -> None:
 def test_dvc_holds_the_lock_of_a_grid_that_was_killed(project: Path) -> None:
     """Nothing may be put back under an experiment that still runs."""
     code = (
-        "import sys; from pathlib import Path; from benchmarks.former import alone\n"
-        "from benchmarks.experiments import Stop, dvc_experiments\n"
+        "import sys; from pathlib import Path; from pipeline.grids.former import alone\n"
+        "from pipeline.grids.experiments import Stop, dvc_experiments\n"
         "with alone(Path(sys.argv[1])) as lock:\n"
         "    dvc_experiments(Path(sys.argv[1]), Stop(), lock, sys.argv[2:])('a', [], '')\n"
     )

@@ -10,10 +10,12 @@ from dvc.utils.hydra import apply_overrides, to_hydra_overrides
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.plans import Setting, change, hydra_form, settings_of
-from benchmarks.tables import GRIDS
 from cache.errors import ParamsError
+from pipeline.grids.plans import settings_of
+from pipeline.grids.reading import read_grid
+from pipeline.grids.setting import Setting, change, hydra_form
 
+GRIDS = [read_grid(path) for path in sorted((Path(__file__).parents[3] / "grids").glob("*.yaml"))]
 ODD = ["~", "/data/a(1).h5", "off", "0x10", "[07,12]", "", "'off'", "a,b", "'a,b'", "1:30", "'null'", "[a, 'b,c', [~]]"]
 ODD += [
     r"C:\\data\\",
@@ -50,14 +52,15 @@ def test_odd_values_are_the_same_to_both(text: str) -> None:
 
 
 def test_every_cells_settings_are_the_same_to_both() -> None:
-    seen = set()
-    for grid in GRIDS.values():
+    values: dict[str, Any] = {}
+    for grid in GRIDS:
         for row, column in itertools.product(grid.rows or ["rcnn"], grid.columns):
-            seen |= set(settings_of(grid.cell(row, column, [row]), row, column))
-    assert len(seen) > 50
-    for setting in seen:
-        value = yaml.safe_load(setting.partition("=")[2].replace("{", "").replace("}", ""))  # a role's name
-        assert repr(by_hydra(value)) == repr(value), setting
+            given = settings_of(grid.cell(row, column), row, column)
+            values |= {f"{one.name}={one.value}": one.value for one in given}
+    assert len(values) > 60
+    for name, value in values.items():
+        plain = value.replace("{", "").replace("}", "") if isinstance(value, str) else value  # a role's name
+        assert repr(by_hydra(plain)) == repr(plain), name
 
 
 leaves = (

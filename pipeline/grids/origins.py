@@ -1,0 +1,140 @@
+"""What a cell was measured from: parameters, stages' versions, the dataset and files; kept to tell stale figures."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cache import digest_file
+from pipeline.detectors import Layout
+from pipeline.graph import nodes_of
+from pipeline.params import SHARED, Params, load_params
+from stages.contract import Node
+from stages.graph import ROOT, SCENES
+
+_DETECTORS = PurePath("artifacts/detectors")
+_NOT_THERE = "nothing"
+
+
+class CellOrigin(BaseModel):
+    """What the figures of a cell depend on.
+
+    Attributes:
+        parameters: every one that a stage on the way to the figures reads, by ``[DETECTOR/]NAME``.
+        versions: of those stages, by ``[DETECTOR/]NODE``.
+        files: sha256 of the registered dataset and of each file that a parameter names, by path.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    parameters: dict[str, Any]
+    versions: dict[str, int]
+    files: dict[str, str]
+
+
+def origin_of(project: Path, at: Layout, node: str) -> CellOrigin:
+    """Look up what a node's result depends on.
+
+    Args:
+        project: where files are.
+        at: whose node it is; its folder has the parameters, which may be a trial's.
+    """
+    ways = _Ways(at.project)
+    found = dict(ways.leading_to(at.name, node))
+    parameters = {name: value for (owner, _), one in found.items() for name, value in ways.read(owner, one)}
+    versions = {f"{_prefix(owner)}{name}": one.version for (owner, name), one in found.items()}
+    return CellOrigin(parameters=parameters, versions=versions, files=dict(_files(project, parameters)))
+
+
+def differences(then: CellOrigin, now: CellOrigin) -> list[str]:
+    """Word what makes figures measured ``then`` stale ``now``; no line where nothing does."""
+    lines = []
+    for name in {**then.parameters, **now.parameters}:
+        before, after = (one.parameters.get(name, _NOT_THERE) for one in (then, now))
+        if before != after:
+            lines.append(f"{name} was {before}, is {after}")
+    for name in {**then.versions, **now.versions}:
+        if then.versions.get(name) != now.versions.get(name):
+            lines.append(f"stage {name} is of another version")
+    lines += [f"{path} is another" for path, digest in then.files.items() if now.files.get(path, digest) != digest]
+    return lines
+
+
+class _Ways:
+    """The nodes of a project's detectors, each detector's looked up once it is met."""
+
+    def __init__(self, project: Path) -> None:
+        self._project = project
+        self.params = functools.cache(self._params)
+        self._nodes = functools.cache(self._nodes_of)
+
+    def _params(self, owner: str) -> Params:
+        return load_params(Layout(self._project, owner))
+
+    def _nodes_of(self, owner: str) -> Mapping[str, Node]:
+        return nodes_of(Layout(self._project, owner), self.params(owner))
+
+    def leading_to(self, owner: str, name: str) -> Iterator[tuple[tuple[str, str], Node]]:
+        """Yield a node, and every other whose output it reads, directly or through others; each once."""
+        todo, seen = [(owner, name)], set()
+        while todo:
+            place = todo.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            node = self._nodes(place[0])[place[1]]
+            yield place, node
+            for path in node.inputs.values():
+                todo += self._makers(path.replace("${dataset}", self.params(ROOT).dataset))
+
+    def _makers(self, path: str) -> Iterator[tuple[str, str]]:
+        read = PurePath(path)
+        owner = read.relative_to(_DETECTORS).parts[0] if _DETECTORS in read.parents else ROOT
+        for name, node in self._nodes(owner).items():
+            made = [PurePath(one) for one in node.outputs.values()]
+            if any(read == one or one in read.parents for one in made):
+                yield owner, name
+
+    def read(self, owner: str, node: Node) -> Iterator[tuple[str, Any]]:
+        """Yield every parameter that a node reads, by its name in the project, as JSON."""
+        values = self.params(owner).model_dump(mode="json")
+        names = [*node.stage.parameters, *(["dataset"] if "registered" in node.inputs else [])]
+        for name in names:
+            group = name.partition(".")[0]
+            prefix = "" if group in SHARED else _prefix(owner)
+            value: Any = values
+            for part in name.split("."):
+                value = value[part]
+            yield from _flat(f"{prefix}{name}", value)
+
+
+def _prefix(owner: str) -> str:
+    return "" if owner == ROOT else f"{owner}/"
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    else:
+        yield name, value
+
+
+def _files(project: Path, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the registered dataset's file, and each that a parameter names, with its digest.
+
+    The built-in dataset is what its parameters make it, and its file that of whichever cell ran last.
+    """
+    dataset = parameters.get("dataset")
+    named = [value for value in parameters.values() if isinstance(value, str) and "." in value]
+    registered = [] if dataset in (None, SCENES.name) else [f"artifacts/datasets/{dataset}/manifest.json"]
+    for path in dict.fromkeys([*registered, *named]):
+        if (project / path).is_file():
+            yield path, _digest(project / path, (project / path).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, modified_ns: int) -> str:
+    return digest_file(path)
