@@ -45,7 +45,9 @@ from stages.overfeat.search import DenseSearch
 from stages.overfeat.settings import MergeSettings, SlideSettings
 from stages.proposals.methods import prepare
 from stages.proposals.settings import ProposalsSettings
+from stages.report.inputs import read_rows
 from stages.rpn.settings import ProposeSettings
+from stages.scoring.precision import PrecisionCurve, precision_curves
 from stages.svm.classifier import Classifier, read_classifier
 
 
@@ -59,6 +61,7 @@ class _Parts:
     points: OperatingPoints | None
     kept_from: Mapping[str, float]
     category_ids: Mapping[str, int]
+    curves: Path | None = None  # pr.csv of the evaluation that ``points`` are of
 
 
 class Detector:
@@ -96,6 +99,20 @@ class Detector:
     def is_evaluated(self) -> bool:
         """Whether the project's last evaluation was of this detector, by itself."""
         return self._parts.points is not None
+
+    def precision_curves(self, *, box_regression: bool = True) -> Mapping[str, PrecisionCurve]:
+        """Return each class's precision by score, from the curve of the last evaluation.
+
+        StageError where that was not of this detector (:attr:`is_evaluated`), or had no objects.
+        """
+        again = "run `dvc repro evaluate` with annotated test images, and without combine.detectors"
+        if self._parts.points is None or self._parts.curves is None:
+            raise StageError(f"the last evaluation was not of this detector alone, so no precision is known; {again}")
+        rows = read_rows(self._parts.curves, ("regression", "class", "score", "recall", "precision"))
+        found = precision_curves(rows, "bbox" if box_regression else "no_bbox")
+        if not found:
+            raise StageError(f"{self._parts.curves}: has no curve, so no precision is known; {again}")
+        return found
 
     @property
     def kept_from(self) -> Mapping[str, float]:
@@ -308,6 +325,7 @@ def _parts(search: Search, files: _Files, detect: Artifact, dataset: Dataset) ->
         points=_operating_points(files, detect),
         kept_from=_kept_from(dataset.classes, detect),
         category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
+        curves=files.of("evaluate", "pr"),
     )
 
 

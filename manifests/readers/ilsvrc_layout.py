@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from scipy.io import loadmat
 
 from cache.errors import DatasetError
 from manifests.files import read_bytes
@@ -120,6 +119,8 @@ def _lists_folder(root: Path, meta: Path) -> Path:
 
 def read_classes(meta: Path) -> dict[str, tuple[int, str]]:
     """Read the classes of ``meta_det.mat``: id and name by WNID, in the order of the ids."""
+    from scipy.io import loadmat
+
     again = "copy it from the devkit again"
     if meta.stat().st_size > _MAX_META_BYTES:
         raise DatasetError(f"{meta}: is far too large for a list of classes; {again}")

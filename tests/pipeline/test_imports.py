@@ -47,6 +47,7 @@ DEFERRED = {
     "cache/untrusted.py": {"h5py"},
     "cache/url.py": {"fsspec"},
     "manifests/fonts.py": {"matplotlib"},
+    "manifests/readers/ilsvrc_layout.py": {"scipy.io"},
     "manifests/scenes/glyphs.py": {"sklearn.datasets"},
     "manifests/scenes/photographs.py": {"sklearn.datasets"},
     "pipeline/cli/__init__.py": {"cache", "cache.errors", "cache.text"},
