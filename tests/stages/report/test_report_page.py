@@ -153,7 +153,7 @@ def test_a_curve_without_held_out_values_is_that_of_training_alone() -> None:
 def test_examples_keep_to_their_limit() -> None:
     assert page(data()).count("<figcaption>&lt;b&gt;&amp;") == 2 + 4 + 2
     few = page(data(settings=ReportSettings(max_examples=3, random_images=1)))
-    assert few.count("<figcaption>&lt;b&gt;&amp;") == 1 + 3
+    assert few.count("<figcaption>&lt;b&gt;&amp;") == 1 + 3 + 1
     none = page(data(settings=ReportSettings(max_examples=0, random_images=0)))
     assert none.count("data:image/jpeg") == 0
 
