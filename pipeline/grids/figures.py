@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from .measured import Done
 
@@ -50,6 +50,8 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
     for name in names:
         if name == "mAP":
             found.append(Figure("mAP (%)", lambda one: one.mean_ap.get(protocol), percent))
+        elif name == "median":
+            found.append(Figure("median AP (%)", _median(protocol), percent))
         elif name == "AP":
             classes = dict.fromkeys(label for one in done for label in one.ap.get(protocol, {}))
             found += [Figure(label, _ap(label, protocol), percent) for label in classes]
@@ -69,6 +71,16 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
 
 def _ap(label: str, protocol: str) -> Number:
     return lambda one: one.ap.get(protocol, {}).get(label)
+
+
+def _median(protocol: str) -> Number:
+    """Return what takes a cell's median over the classes that have an AP."""
+
+    def middle(one: Done) -> float | None:
+        known = [ap for ap in one.ap.get(protocol, {}).values() if ap is not None]
+        return median(known) if known else None
+
+    return middle
 
 
 def _recall(iou: str) -> Number:

@@ -55,8 +55,8 @@ def tree_of(folder: Path) -> Tree:
         for label, _ in one.objects or ():
             flags.setdefault(label, {})[name] = 1
     lists = {"val1": [record.name for record in val1], "val2": [record.name for record in val2]}
-    label = KINDS.index(CLASSES[next(i for i in val2[0].labels.tolist() if CLASSES[i] in KINDS)]) + 1
-    return Tree(KINDS, pictures, flags, lists, f"5 n{label:08d}\n")
+    number = KINDS.index(CLASSES[next(i for i in val2[0].labels.tolist() if CLASSES[i] in KINDS)]) + 1
+    return Tree(KINDS, pictures, flags, lists, f"5 n{number:08d}\n")
 
 
 def params(put: Callable[[Path, dict[str, Any]], None], project: Path) -> None:
