@@ -66,6 +66,7 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             unannotated=_names(options.get("unannotated")) or (),
             ignore_annotations=options.get("ignore_annotations", False),
             devkit=_folder(options.get("devkit")),
+            in_part=_names(options.get("in_part")) or (),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
@@ -126,6 +127,9 @@ _SHARED: Mapping[str, Decorator] = {
     "--unannotated": click.option(
         "--unannotated", metavar="SPLITS", help="Comma-separated: splits to test on that nobody has annotated."
     ),
+    "--in-part": click.option(
+        "--in-part", metavar="SPLITS", help="Comma-separated: splits whose images show more than is annotated."
+    ),
     "--classes": click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
     "--on-error": click.option(
         "--on-error",
@@ -157,7 +161,7 @@ _import_command(
 _import_command(
     "folders",
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
-    ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations"),
+    ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations", "--in-part"),
     click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
 )
 

@@ -74,3 +74,13 @@ def test_what_cannot_be_split(run: Run, imported: Path, arguments: list[str], ex
     assert (code, out) == (2, "")
     assert expected in err
     assert load_registered("mine", imported / "artifacts").dataset.splits == ("test", "val")
+
+
+def test_an_import_says_which_splits_are_annotated_in_part(run: Run, imported: Path) -> None:
+    command = ("-C", imported, "dataset", "import", "voc", imported / "voc", "--name", "mine", "--in-part")
+    assert run(*command, "val")[0] == 0
+    images = load_registered("mine", imported / "artifacts").dataset.images
+    assert {image.split: image.exhaustive for image in images} == {"val": False, "test": True}
+    assert "split val: 8 images are not exhaustively annotated" in run("-C", imported, "dataset", "show", "mine")[1]
+    code, _, err = run(*command, "vall")
+    assert code == 2 and "--in-part vall: the dataset has no such split (did you mean 'val'?)" in err
