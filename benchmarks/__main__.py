@@ -25,8 +25,12 @@ CPU = (
     "overfeat",
     "merge",
     "halves",
+    "duplicates",
+    "units",
     "svm",
+    "segmentation",
     "scoring",
+    "diagnosis",
     "ridge",
     "suppression",
     "reading",
@@ -34,7 +38,7 @@ CPU = (
     "pipeline",
     "growth",
 )
-CUDA = ("features", "spp", "pipeline")
+CUDA = ("features", "spp", "segmentation", "pipeline")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

@@ -11,6 +11,47 @@ from numpy.typing import NDArray
 from cache.errors import DatasetError
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A segment of a panoptic map: its pixels' value ``id``, and what they show; ``void``: nothing is said of them."""
+
+    id: int
+    category_id: int
+    void: bool = False
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Where an image's masks are, and in which form; :func:`manifests.masks.read_masks` reads them.
+
+    Files are relative to the dataset's mask root (``ImageSource.masks``), each with the SHA-256 of its bytes, so that
+    a changed one is refused, and makes other keys once the dataset is imported again. "" is no file.
+
+    A pixel of a class map has value v: ``void``, or category id v + ``shift``, or background where no category of the
+    dataset has that id. An object map numbers the objects from 1. The record's box row i is the object of number
+    ``details[i]["mask"]``.
+
+    kind: "voc" (class map, object map), "sbd" (object map with each object's category, a .mat file), "panoptic" (object
+    map whose numbers are those of ``segments``), "coco" (no file: polygons and RLE in ``details[i]["segmentation"]``)
+    or "class_map" (a class map, and an object map or none: then each class is one object, numbered by its value).
+    """
+
+    kind: str
+    class_map: str = ""
+    class_sha256: str = ""
+    object_map: str = ""
+    object_sha256: str = ""
+    segments: tuple[Segment, ...] = ()
+    void: int | None = 255
+    shift: int = 0
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """The files that there are, each with its SHA-256."""
+        pairs = ((self.class_map, self.class_sha256), (self.object_map, self.object_sha256))
+        return tuple((file, sha256) for file, sha256 in pairs if file)
+
+
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
     """One image and its objects.
@@ -19,12 +60,14 @@ class ImageRecord:
     ``labels`` int64 [n] index ``Dataset.classes``. ``crowd`` marks COCO's ``iscrowd`` regions, ``difficult`` and
     ``truncated`` VOC's flags. The flags default to False.
     ``splits``: every split the source puts the image in, ``split`` (the most specific one) among them.
-    ``details``: per object what else the source says and we keep: ``occluded``, ``pose``, ``segmentation``, ``area``.
+    ``details``: per object what else the source says and we keep: ``occluded``, ``hidden`` (the share of it that
+    something hides), ``pose``, ``segmentation``, ``area``, ``mask`` (the object's number in the image's object map).
     ``category``: the class of the whole picture (an index like the labels), in a dataset that has no boxes.
     ``annotated``: False of an image that nobody has looked for objects in, so that it has none and may show many.
     ``exhaustive``: False of an image that may show more objects of the classes than are annotated: those are positives,
     and the rest of it is not known to be background.
     ``unscored``: classes that detections of are neither right nor wrong in this image (ILSVRC's blacklist).
+    ``masks``: where the masks of its objects are, in a dataset that has masks.
     """
 
     id: int
@@ -44,6 +87,7 @@ class ImageRecord:
     annotated: bool = True
     exhaustive: bool = True
     unscored: tuple[int, ...] = ()
+    masks: MaskSource | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__

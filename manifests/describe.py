@@ -14,16 +14,19 @@ from manifests.source import ImageSource
 
 from .dataset import Dataset, ImageRecord
 from .fonts import Font, font_for, one_line
+from .masks import read_masks
+from .pixels import count_pixels, draw_masks, pixel_rows
 
 _PERCENTILES = (0, 10, 50, 90, 100)
 _SMALL_PX, _LARGE_PX = 32.0, 96.0  # COCO's bounds of small, medium and large, as the side of a square of that area
 _CELL_PX, _GAP_PX, _FONT_PX = 320, 6, 13
 
 
-def describe(dataset: Dataset) -> str:
-    """A text of three tables: objects per class and split, box sizes per class, image sizes.
+def describe(dataset: Dataset, source: ImageSource | None = None) -> str:
+    """A text of tables: objects per class and split, box sizes per class, pixels per class, image sizes.
 
-    Of a dataset with one class per picture two: pictures per class and split, image sizes.
+    Of a dataset with one class per picture two: pictures per class and split, image sizes. ``source`` is where masks
+    are read from, all of them; without it they are not counted. DatasetError: a mask that cannot be read.
     """
     if not dataset.has_boxes:
         counts = f"{len(dataset.images)} pictures, {len(dataset.classes)} classes, one per picture"
@@ -35,6 +38,7 @@ def describe(dataset: Dataset) -> str:
         "\n".join([_table(_count_rows(dataset)), *_unannotated(dataset), *_in_part(dataset)]),
         "box size: square root of the area, px; small below 32, large from 96 (COCO)",
         _table(_size_rows(dataset)),
+        *_pixel_table(dataset, source),
         _image_sizes(dataset.images),
     ]
     return "\n\n".join(parts) + "\n"
@@ -70,6 +74,12 @@ def _in_part(dataset: Dataset) -> list[str]:
     lines = [f"split {name}: {count} images are not exhaustively annotated" for name, count in counts.items() if count]
     unscored = sum(len(image.unscored) for image in dataset.images)
     return [*lines, f"not scored: {unscored} classes of single images"] if unscored else lines
+
+
+def _pixel_table(dataset: Dataset, source: ImageSource | None) -> list[str]:
+    if source is None or all(image.masks is None for image in dataset.images):
+        return []
+    return [_table(pixel_rows(dataset, count_pixels(dataset, source)))]
 
 
 def _picture_rows(dataset: Dataset) -> list[list[str]]:
@@ -139,35 +149,49 @@ def shown_on_sheet(dataset: Dataset, n: int, split: str | None) -> list[ImageRec
 
 
 def contact_sheet(dataset: Dataset, source: ImageSource, *, n: int = 12, split: str | None = None) -> bytes:
-    """Draw ``n`` images, evenly spaced through the dataset (or one split), with boxes and class names -> a PNG file.
+    """Draw ``n`` images, evenly spaced through the dataset (or one split), with boxes, masks and names -> a PNG file.
 
     A difficult object's outline is thin, any other's thick. DatasetError: no images, or a file that changed.
     """
     picked = shown_on_sheet(dataset, n, split)
     if not picked:
         raise DatasetError(f"dataset {dataset.name}: there are no images to show; import some, or ask for at least 1")
-    columns = int(np.ceil(np.sqrt(len(picked))))
-    rows = -(-len(picked) // columns)
-    pitch = _CELL_PX + _GAP_PX
-    sheet = Image.new("RGB", (columns * pitch + _GAP_PX, rows * (pitch + _FONT_PX + 4) + _GAP_PX), "white")
-    for i, record in enumerate(picked):
-        left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
-        cell = _drawn(record, source, dataset.classes)
-        sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+    cells = []
+    for record in picked:
         shows = "" if record.category is None else f", {dataset.classes[record.category]}"
-        caption = one_line(f"{record.file_name}  [{record.split}{shows}]")
+        cell = drawn(record, source, dataset.classes, dataset.category_ids)
+        cells.append((cell, f"{record.file_name}  [{record.split}{shows}]"))
+    return sheet(cells, int(np.ceil(np.sqrt(len(picked)))))
+
+
+def sheet(cells: Iterable[tuple[Image.Image, str]], columns: int) -> bytes:
+    """Lay out pictures (as :func:`drawn` makes them) with their captions row by row -> a PNG file."""
+    cells = list(cells)
+    rows = -(-len(cells) // columns)
+    pitch = _CELL_PX + _GAP_PX
+    page = Image.new("RGB", (columns * pitch + _GAP_PX, rows * (pitch + _FONT_PX + 4) + _GAP_PX), "white")
+    for i, (cell, text) in enumerate(cells):
+        left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
+        page.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+        caption = one_line(text)
         font = font_for(caption, _FONT_PX)
-        ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, font, _CELL_PX), fill="black", font=font)
+        ImageDraw.Draw(page).text((left, top + _CELL_PX), _fitting(caption, font, _CELL_PX), fill="black", font=font)
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    page.save(file, "PNG")
     return file.getvalue()
 
 
-def _drawn(record: ImageRecord, source: ImageSource, classes: Sequence[str]) -> Image.Image:
-    """One image, fitted into a cell, with its objects."""
+def drawn(
+    record: ImageRecord, source: ImageSource, classes: Sequence[str], category_ids: Sequence[int] | None = None
+) -> Image.Image:
+    """Draw one image, fitted into a cell of a sheet, with its objects; with ``category_ids``, their masks, too."""
+    pixels = source.read(record)
+    if record.masks is not None and category_ids is not None:
+        masks = read_masks(source, record, category_ids)
+        pixels = draw_masks(pixels, masks, [class_colour(i) for i in range(len(classes))])
     scale = min(_CELL_PX / record.width, _CELL_PX / record.height)
     shape = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
-    cell = Image.fromarray(source.read(record)).resize(shape, Image.Resampling.BILINEAR)
+    cell = Image.fromarray(pixels).resize(shape, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(cell)
     for box, label, difficult in zip(record.boxes * scale, record.labels, record.difficult, strict=True):
         colour = class_colour(int(label))

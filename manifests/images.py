@@ -101,7 +101,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> D
 
 def _decoded(data: bytes, name: str, max_pixels: int) -> tuple[Pixels, int]:
     """The picture's upright pixels, and its EXIF orientation; Pillow's errors, of any type, where it cannot be read."""
-    with _quietly():
+    with quietly():
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     with image:
         width, height = image.size
@@ -162,7 +162,7 @@ _warnings_lock = threading.Lock()
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture as it should be seen, from the file's head; None where that cannot be told."""
     try:
-        with _quietly():
+        with quietly():
             image = Image.open(path, formats=_FORMATS)
         with image:
             width, height = image.size
@@ -172,7 +172,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence Pillow's warnings about headers and EXIF, which do not name the file and whose cases we handle.
 
     Locked, since Python swaps the warning filters of the whole process; not held while pixels are decoded.
@@ -190,7 +190,7 @@ def _too_large(name: str, size: str, max_pixels: int) -> DatasetError:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of a loaded image (Pillow turns TIFF itself while loading, and then reports none)."""
     try:
-        with _quietly():
+        with quietly():
             value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF beside sound pixels: the picture is usable as it is stored
         return 1

@@ -2,16 +2,19 @@
 
 Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits``, in a dataset
 of one class per picture ``category_id``, of one that nobody has annotated ``annotated: false``, of one that may show
-more objects than are annotated ``exhaustive: false``, and ``unscored``, category ids; per annotation
-``difficult`` and ``truncated`` (0/1) and, where the source has them, ``occluded``, ``pose``, ``segmentation``.
+more objects than are annotated ``exhaustive: false``, ``unscored`` (category ids), of one with masks ``masks`` (a
+:class:`MaskSource`, without what has its default); per annotation ``difficult`` and ``truncated`` (0/1) and, where the
+source has them, ``occluded``, ``hidden`` (a share), ``pose``, ``segmentation``, ``mask``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +22,17 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from cache.errors import DatasetError
 
-from .dataset import Dataset, ImageRecord
+from .dataset import Dataset, ImageRecord, MaskSource, Segment
 from .files import read_bytes, why_unsafe, write_with_folders
 
-# 2: one class per picture; 3: images that nobody has annotated; 4: images that are annotated in part, or not scored in
-# some class. The lowest that says all is written.
+# 2: one class per picture; 3: images that nobody has annotated; 4: masks, what share of an object is hidden, images
+# that are annotated in part or not scored in some class. The lowest that says all is written, so that a dataset without
+# the newer things has the bytes that it always had.
 MANIFEST_VERSION = 4
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
 _Flag = Annotated[int, Field(ge=0, le=1)]
-_DETAILS = ("occluded", "pose", "segmentation")
+_DETAILS = ("occluded", "hidden", "pose", "segmentation", "mask")
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
@@ -39,18 +44,36 @@ class _Info(_Part):
     manifest_version: int
 
 
+class _Segment(_Part):
+    id: Annotated[int, Field(ge=1, lt=2**24)]
+    category_id: int
+    void: _Flag = 0
+
+
+class _Masks(_Part):
+    kind: Literal["voc", "sbd", "panoptic", "coco", "class_map"]
+    class_map: str | None = None
+    class_sha256: _Sha256 | None = None
+    object_map: str | None = None
+    object_sha256: _Sha256 | None = None
+    segments: list[_Segment] = []
+    void: int | None = 255
+    shift: int = 0
+
+
 class _Image(_Part):
     id: int
     file_name: str
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: _Sha256
     split: Annotated[str, Field(min_length=1)]
     splits: Annotated[list[str], Field(min_length=1)]
     category_id: int | None = None
     annotated: bool = True
     exhaustive: bool = True
     unscored: list[int] = []
+    masks: _Masks | None = None
 
 
 class _Annotation(_Part):
@@ -63,8 +86,10 @@ class _Annotation(_Part):
     difficult: _Flag
     truncated: _Flag
     occluded: _Flag | None = None
+    hidden: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     pose: str | None = None
     segmentation: dict[str, Any] | list[Any] | None = None
+    mask: Annotated[int, Field(ge=0)] | None = None
 
 
 class _Category(_Part):
@@ -105,6 +130,7 @@ def dataset_to_json(dataset: Dataset) -> bytes:
             | ({} if record.annotated else {"annotated": False})
             | ({} if record.exhaustive else {"exhaustive": False})
             | ({"unscored": [dataset.category_ids[label] for label in record.unscored]} if record.unscored else {})
+            | ({} if record.masks is None else {"masks": _masks_json(record.masks)})
         )
         for annotation in _annotations(record, dataset.category_ids):
             annotations.append({"id": len(annotations) + 1} | annotation)
@@ -122,8 +148,39 @@ def dataset_to_json(dataset: Dataset) -> bytes:
         raise DatasetError(f"dataset {dataset.name}: {near!a} holds half a surrogate pair; correct the text") from None
 
 
+def annotation_ids(dataset: Dataset) -> list[range]:
+    """Return the ids that the objects of each image have in the dataset's manifest, in the images' order."""
+    ends = list(accumulate(len(record.boxes) for record in dataset.images))
+    return [range(end - len(record.boxes) + 1, end + 1) for record, end in zip(dataset.images, ends, strict=True)]
+
+
+def _masks_json(masks: MaskSource) -> dict[str, Any]:
+    """The fields that have not their default, for the manifest."""
+    written = {f.name: getattr(masks, f.name) for f in fields(masks) if getattr(masks, f.name) != f.default}
+    if masks.segments:
+        written["segments"] = [
+            {"id": one.id, "category_id": one.category_id} | ({"void": 1} if one.void else {}) for one in masks.segments
+        ]
+    return written
+
+
+def _masks(read: _Masks) -> MaskSource:
+    return MaskSource(
+        kind=read.kind,
+        class_map=read.class_map or "",
+        class_sha256=read.class_sha256 or "",
+        object_map=read.object_map or "",
+        object_sha256=read.object_sha256 or "",
+        segments=tuple(Segment(one.id, one.category_id, bool(one.void)) for one in read.segments),
+        void=read.void,
+        shift=read.shift,
+    )
+
+
 def _version(dataset: Dataset) -> int:
-    if any(record.unscored or not record.exhaustive for record in dataset.images):
+    hidden = any("hidden" in detail for record in dataset.images for detail in record.details)
+    partial = any(record.unscored or not record.exhaustive for record in dataset.images)
+    if hidden or partial or any(record.masks is not None for record in dataset.images):
         return 4
     if not all(record.annotated for record in dataset.images):
         return 3
@@ -229,6 +286,10 @@ def _inconsistencies(document: _Document) -> Iterator[str]:
         reason = why_unsafe(image.file_name)
         if reason:
             yield f"image {image.id} {image.file_name!r}: {reason}; use a plain path relative to the image root"
+        for key in ("class", "object") if image.masks is not None else ():
+            file, digest = (getattr(image.masks, f"{key}_{part}") for part in ("map", "sha256"))
+            if file is not None and (reason := why_unsafe(file) or ("it has no digest" if digest is None else None)):
+                yield f"image {image.id} {image.file_name!r}: mask {file!r}: {reason}; import the dataset again"
         if image.split not in image.splits:
             yield f"image {image.id} {image.file_name!r}: split {image.split!r} is not in splits; add it there"
         yield from (
@@ -290,6 +351,7 @@ def _record(image: _Image, annotations: list[_Annotation], class_of: dict[int, i
         annotated=image.annotated,
         exhaustive=image.exhaustive,
         unscored=tuple(class_of[one] for one in image.unscored),
+        masks=None if image.masks is None else _masks(image.masks),
     )
 
 

@@ -16,18 +16,26 @@ from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
 from .readers.ilsvrc import read_ilsvrc
+from .readers.mask_folder import read_mask_folder
 from .readers.options import ReadOptions
-from .readers.voc import read_voc
+from .readers.panoptic import read_panoptic
+from .readers.sbd import read_sbd_dataset
+from .readers.voc import read_voc_masks
 from .readers.yolo import read_yolo
 from .source import HalvedSplit, Source, read_source
 
-Reader = Callable[..., tuple[Dataset, Path, list[str]]]
+# What a reader returns: the dataset, the folder of its images, notes, and, fourth, that of its masks, if it has any.
+Read = tuple[Dataset, Path, list[str]] | tuple[Dataset, Path, list[str], Path | None]
+Reader = Callable[..., Read]
 READERS: Mapping[str, Reader] = {
-    "voc": read_voc,
+    "voc": read_voc_masks,
     "coco": read_coco,
     "yolo": read_yolo,
     "folders": read_folders,
     "ilsvrc": read_ilsvrc,
+    "panoptic": read_panoptic,
+    "sbd": read_sbd_dataset,
+    "masks": read_mask_folder,
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -59,7 +67,8 @@ def import_dataset(
     if not Path(path).exists():
         raise DatasetError(f"{path}: there is no such file or folder; correct the path")
     path = Path(path).resolve()
-    dataset, root, notes = READERS[source_format](path, options, name=name)
+    read = READERS[source_format](path, options, name=name)
+    dataset, notes = read[0], read[2]
     halved: tuple[HalvedSplit, ...] = ()
     if former is not None:
         halved = former.source.halved
@@ -67,12 +76,13 @@ def import_dataset(
         notes = [*notes, *told]
     register(
         dataset,
-        root,
+        read[1],
         options.to_json(),
         artifacts_dir,
         source_format=source_format,
         path=path,
         notes=notes,
+        masks=read[3] if len(read) == 4 else None,
         halved=halved,
     )
     return load_registered(name, artifacts_dir)
@@ -87,11 +97,13 @@ def register(
     source_format: str,
     path: str | Path | None = None,
     notes: Sequence[str] = (),
+    masks: str | Path | None = None,
     halved: Sequence[HalvedSplit] = (),
 ) -> Path:
     """Write a dataset's folder (over an older one of this name) and return it.
 
-    ``options`` are JSON values. The manifest is written last: where it is there, its source is too.
+    ``options`` are JSON values; ``masks`` is the folder of the masks' files, if there are any. The manifest is
+    written last: where it is there, its source is too.
     """
     check_name(dataset.name)
     folder = Path(artifacts_dir) / "datasets" / dataset.name
@@ -101,7 +113,7 @@ def register(
         "path": None if path is None else _portable(Path(path), folder),
         "options": dict(options),
         "notes": list(notes),
-    }
+    } | ({} if masks is None else {"masks": _portable(Path(masks), folder)})
     if halved:
         source["halved"] = [one.to_json() for one in halved]
     write_with_folders(folder / "source.json", (json.dumps(source, indent=1, ensure_ascii=False) + "\n").encode())
@@ -165,6 +177,7 @@ def put_into_halves(
         source_format=source.format,
         path=source.path,
         notes=source.notes,
+        masks=source.masks,
         halved=(*(one for one in source.halved if one.names != halved.names), halved),
     )
     return load_registered(new_name, artifacts_dir)

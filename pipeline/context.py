@@ -27,10 +27,11 @@ from cache import (
 from cache.errors import ParamsError, StageError
 from cache.experiments import original
 from manifests import Dataset, ImageSource, load_dataset
+from manifests.masks import read_masks
 from pipeline.hardware import default_workers
-from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, S
+from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, ReadMasks, S
 from stages.detections.saved import detector_input
-from stages.graph import SAVED, SAVED_RUNS
+from stages.graph import CHARACTERISTICS, SAVED, SAVED_RUNS
 
 from .detector_runs import detector_runs
 from .detectors import Layout
@@ -170,10 +171,17 @@ class RunContext:
 
     @property
     def image(self) -> ReadImage:
+        return self._source().read
+
+    @property
+    def masks(self) -> ReadMasks:
+        return functools.partial(read_masks, self._source(), category_ids=self.dataset().category_ids)
+
+    def _source(self) -> ImageSource:
         if self._images is None:
             folder = registered_folder(self._project, self._params.dataset)
             self._images = ImageSource.registered(folder)
-        return self._images.read
+        return self._images
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         tasks = [replace(task, recipe=self.named(task.recipe, on_device=compute.on_device)) for task in tasks]
@@ -334,6 +342,8 @@ class RunContext:
             return f"{path}: not found; no detections are saved: `rcnn detections save NAME` does it"
         if path == self._project / SAVED_RUNS:
             return f"{path}: not found; no run is saved: `rcnn classification save NAME` does it"
+        if path == self._project / CHARACTERISTICS:
+            return f"{path}: not found; put the table that diagnose.characteristics names there (docs/analysis.md)"
         registered = registered_folder(self._project, self._params.dataset)
         if path == registered or registered in path.parents:
             name = self._params.dataset

@@ -1,6 +1,6 @@
-"""The names that people import: the trained detector, the dataset, the store, and cached features.
+"""The names that people import: the trained detector and segmentation, the dataset, the store, and cached features.
 
-from rcnn import Detector, load_dataset, Store, FeatureSet
+from rcnn import Detector, Segmenter, load_dataset, Store, FeatureSet
 """
 
 from importlib import import_module
@@ -13,12 +13,24 @@ if TYPE_CHECKING:  # these bring torch, which is imported at their first use
     from stages.detections.suppression import Detection
     from stages.detector import Detector
     from stages.features.featureset import FeatureSet
+    from stages.segmenter import Segmenter
 
-__all__ = ["Artifact", "Dataset", "Detection", "Detector", "FeatureSet", "ImageRecord", "Store", "load_dataset"]
+__all__ = [
+    "Artifact",
+    "Dataset",
+    "Detection",
+    "Detector",
+    "FeatureSet",
+    "ImageRecord",
+    "Segmenter",
+    "Store",
+    "load_dataset",
+]
 _HEAVY = {
     "Detection": "stages.detections.suppression",
     "Detector": "stages.detector",
     "FeatureSet": "stages.features.featureset",
+    "Segmenter": "stages.segmenter",
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from cache import Artifact, Payload, Recipe, Store
 from manifests import Dataset, ImageRecord
+from manifests.masks import Masks
 
 from .settings import Parameters, Settings
 
@@ -20,6 +21,8 @@ S = TypeVar("S", bound=Settings)
 
 # An image's pixels, uint8 [H, W, 3] RGB, upright; checked against ``record.sha256``.
 ReadImage = Callable[[ImageRecord], Any]
+# An image's masks; each file checked against the digest that ``record.masks`` has.
+ReadMasks = Callable[[ImageRecord], Masks]
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,10 @@ class Context(Protocol):
     @property
     def image(self) -> ReadImage:
         """Reads an image's pixels; can be part of a :class:`Compute`."""
+
+    @property
+    def masks(self) -> ReadMasks:
+        """Reads an image's masks; can be part of a :class:`Compute`."""
 
     def compute_images(self, tasks: Sequence[ImageTask], compute: Compute, *, unit: str = "regions") -> list[str]:
         """Compute what the store lacks, where ``execution`` says; returns one key per task, in order."""

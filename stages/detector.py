@@ -1,28 +1,24 @@
 """The trained detector on new images: the stages' own functions, without DVC and without the store."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from cache import Artifact, digest_file
+from cache import Artifact
 from cache.documents import OperatingPoints, read_operating_points
 from cache.errors import StageError
-from manifests import Dataset, decode_image, load_dataset
+from manifests import Dataset, load_dataset
 from stages.bbox.regressor import BoxRegressor, read_box_regressor
-from stages.contract import Node
 from stages.dense.maps import DenseMapPass
 from stages.detections.candidates import layers_needed
 from stages.detections.search import ProposalSearch, RegionSearch, Report, Search, tell_nobody
 from stages.detections.settings import DetectSettings
 from stages.detections.suppression import Detection
 from stages.detections.thresholds import natural_boundary
-from stages.fast.settings import RoiDetectSettings, SourceSettings
+from stages.fast.settings import RoiDetectSettings
 from stages.faster.agreement import check_classes
 from stages.faster.maps import MapPass
 from stages.faster.network import load_regions
@@ -34,7 +30,7 @@ from stages.features.crops import Extractor
 from stages.features.method import extractor_of
 from stages.features.settings import FeaturesSettings
 from stages.features.spp.extraction import SppExtractor
-from stages.graph import HEAD, KINDS, ROOT, Kind, at
+from stages.graph import ROOT
 from stages.networks.settings import ArithmeticSettings, NetworkSettings
 from stages.networks.weights import load_weights
 from stages.overfeat.agreement import check_classes as check_window_classes
@@ -43,12 +39,12 @@ from stages.overfeat.regressor import load_regressor
 from stages.overfeat.scorer import WindowScorer
 from stages.overfeat.search import DenseSearch
 from stages.overfeat.settings import MergeSettings, SlideSettings
-from stages.proposals.methods import prepare
-from stages.proposals.settings import ProposalsSettings
 from stages.report.inputs import read_rows
 from stages.rpn.settings import ProposeSettings
 from stages.scoring.precision import PrecisionCurve, precision_curves
 from stages.svm.classifier import Classifier, read_classifier
+
+from .trained_files import TrainedFiles, pixels_of, proposal_search
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,7 @@ class Detector:
 
         Raises ``StageError`` or ``StoreError`` naming what is missing or does not fit together.
         """
-        files = _Files(Path(project), name)
+        files = TrainedFiles(Path(project), name)
         if files.kind.detections is None:
             raise StageError(
                 f"{name}: joins other detectors' windows and is none of its own; load one of those (`rcnn detector ls`)"
@@ -169,7 +165,7 @@ class Detector:
         Raises ``DatasetError`` where the file is no image that can be read, ``StageError`` where the array has another
         shape or type.
         """
-        pixels, digest = _pixels(image)
+        pixels, digest = pixels_of(image)
         both = self._parts.search(pixels, digest, report or tell_nobody)
         found = both.bbox if box_regression else both.no_bbox
         shown = self.shown_from(box_regression=box_regression)
@@ -182,64 +178,7 @@ class Detector:
         ]
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files of one detector of a project."""
-
-    project: Path
-    name: str
-
-    @cached_property
-    def kind(self) -> Kind:
-        """What its params.yaml says that it is; StageError where there is no such detector."""
-        return self._said[0]
-
-    @cached_property
-    def _said(self) -> tuple[Kind, SourceSettings]:
-        """What its params.yaml says: its kind, and whose proposals it takes where that is for it to say."""
-        if self.name == ROOT:
-            return KINDS[ROOT], SourceSettings()
-        path = self.project / "detectors" / self.name / "params.yaml"
-        try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return KINDS[document["kind"]], SourceSettings.model_validate(document.get("regions") or {})
-        except FileNotFoundError:
-            raise StageError(
-                f"{self.project}: has no detector {self.name!r}; `rcnn detector ls` lists those there are"
-            ) from None
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-            why = " ".join(str(error).split())
-            raise StageError(f"{path}: does not say which kind of detector it is ({why}); mend the file") from None
-
-    def node(self, name: str) -> Node:
-        """Return one of its nodes, or of those that all detectors share."""
-        return at(next(one for one in (*HEAD, *self.kind.places) if one.name == name), self.name, self._said[1])
-
-    def of(self, node: str, output: str) -> Path:
-        """Return the path of a node's output."""
-        return self.project / self.node(node).outputs[output]
-
-    def read_by(self, node: str, name: str) -> Path:
-        """Return the path of a node's input."""
-        return self.project / self.node(node).inputs[name]
-
-    def made_with(self, node: str, *names: str) -> Artifact:
-        """Read a node's list, made from the files that are there now; StageError where one of the inputs is another.
-
-        A stage run by itself, or a run that was stopped, leaves parts that do not belong together.
-        """
-        found = Artifact.read(self.of(node, "manifest"))
-        for name in names:
-            path = self.read_by(node, name)
-            if found.inputs.get(name) != digest_file(path):
-                made = self.of(node, "manifest").parent.relative_to(self.project)
-                raise StageError(
-                    f"{path}: not the one that {made} was made with; run `dvc repro`, which runs what is missing"
-                )
-        return found
-
-
-def _by_regions(files: _Files, device: str) -> _Parts:
+def _by_regions(files: TrainedFiles, device: str) -> _Parts:
     """Put R-CNN or SPP-net together."""
     features = files.made_with("features", "proposals", "weights")
     detect = files.made_with("detect", "features", "svm", "bbox")
@@ -248,7 +187,7 @@ def _by_regions(files: _Files, device: str) -> _Parts:
     dataset = load_dataset(files.of("manifest", "manifest"))
     _check_fit(classifier, regressor, dataset.classes)
     search = RegionSearch(
-        proposals=_proposal_search(files.of("proposals", "manifest")),
+        proposals=proposal_search(files.of("proposals", "manifest")),
         extract=_extractor(features, files, classifier, regressor, device),
         classifier=classifier,
         regressor=regressor,
@@ -258,7 +197,7 @@ def _by_regions(files: _Files, device: str) -> _Parts:
     return _parts(search, files, detect, dataset)
 
 
-def _shared(files: _Files, device: str) -> _Parts:
+def _shared(files: TrainedFiles, device: str) -> _Parts:
     """Put a detector with one network for all together: Fast R-CNN, or Faster R-CNN of either training."""
     detect = files.made_with("roi_detect", "proposals", "weights")
     maps = MapsSettings.model_validate(detect.params["maps"])
@@ -272,18 +211,18 @@ def _shared(files: _Files, device: str) -> _Parts:
     if proposals.stage == "propose":
         regions = _proposing(files, proposals, device)
     else:
-        regions = _proposal_search(files.read_by("roi_detect", "proposals"))
+        regions = proposal_search(files.read_by("roi_detect", "proposals"))
     search = SharedSearch(MapPass(network, maps, device, dtype), regions, RoiScorer(network, settings, device, dtype))
     return _parts(search, files, detect, dataset)
 
 
-def _proposing(files: _Files, made: Artifact, device: str) -> Proposer | RpnSearch:
+def _proposing(files: TrainedFiles, made: Artifact, device: str) -> Proposer | RpnSearch:
     """Return the RPN whose list ``roi_detect`` reads, with the parameters of the list: this detector's or another's."""
     path = files.read_by("roi_detect", "proposals").relative_to(files.project)
     name, node = path.parts[-3:-1]
     own = ProposeSettings.model_validate(made.params["propose"])
     dtype = ArithmeticSettings(dtype=made.params["network.dtype"]).dtype
-    of = files if name == files.name else _Files(files.project, name)
+    of = files if name == files.name else TrainedFiles(files.project, name)
     of.made_with(node, "weights")
     network = load_regions(of.read_by(node, "weights"))
     proposer = Proposer(network, own, int(made.params["seed"]), device, dtype)
@@ -292,7 +231,7 @@ def _proposing(files: _Files, made: Artifact, device: str) -> Proposer | RpnSear
     return RpnSearch(MapPass(network, MapsSettings.model_validate(made.params["maps"]), device, dtype), proposer)
 
 
-def _dense(files: _Files, device: str) -> _Parts:
+def _dense(files: TrainedFiles, device: str) -> _Parts:
     """Put OverFeat's detector together, with the ``t`` that its ``merge`` has found."""
     maps, slide = files.made_with("maps", "weights"), files.made_with("slide", "maps", "weights", "regressor")
     merge, dataset = files.made_with("merge", "slide"), load_dataset(files.of("manifest", "manifest"))
@@ -317,7 +256,7 @@ def _dense(files: _Files, device: str) -> _Parts:
     return _parts(search, files, merge, dataset)
 
 
-def _parts(search: Search, files: _Files, detect: Artifact, dataset: Dataset) -> _Parts:
+def _parts(search: Search, files: TrainedFiles, detect: Artifact, dataset: Dataset) -> _Parts:
     return _Parts(
         search=search,
         classes=dataset.classes,
@@ -329,20 +268,7 @@ def _parts(search: Search, files: _Files, detect: Artifact, dataset: Dataset) ->
     )
 
 
-def _proposal_search(path: Path) -> ProposalSearch:
-    """Return what proposes as a project's list of proposals was made; StageError where they came from a file."""
-    made = Artifact.read(path)
-    settings = ProposalsSettings.model_validate(made.params["proposals"])
-    if settings.method == "file":
-        raise StageError(
-            "the detector was trained on proposals from a file, which new images do not have; "
-            "set proposals.method to selective_search and run `dvc repro`"
-        )
-    prepare(settings)
-    return ProposalSearch(settings, int(made.params["seed"]))
-
-
-def _operating_points(files: _Files, detect: Artifact) -> OperatingPoints | None:
+def _operating_points(files: TrainedFiles, detect: Artifact) -> OperatingPoints | None:
     """Return those of the last evaluation, if it was of these detections: not of others, nor of several detectors'."""
     path = files.of("evaluate", "operating_points")
     points = read_operating_points(path) if path.exists() else None
@@ -355,7 +281,7 @@ def _kept_from(classes: tuple[str, ...], detect: Artifact) -> dict[str, float]:
 
 
 def _extractor(
-    made: Artifact, files: _Files, classifier: Classifier, regressor: BoxRegressor, device: str
+    made: Artifact, files: TrainedFiles, classifier: Classifier, regressor: BoxRegressor, device: str
 ) -> Extractor | SppExtractor:
     features = FeaturesSettings.model_validate(made.params["features"])
     settings = NetworkSettings.model_validate(made.params["network"])
@@ -370,23 +296,3 @@ def _check_fit(classifier: Classifier, regressor: BoxRegressor, classes: tuple[s
         raise StageError(
             "the SVMs, the box regressors and the dataset manifest have different classes; run `dvc repro`"
         )
-
-
-def _pixels(image: str | Path | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
-    """Upright RGB pixels, and the digest that seeds the ranking of this image's proposals."""
-    if isinstance(image, str | Path):
-        data = _read(Path(image))
-        return decode_image(data, str(image)), hashlib.sha256(data).hexdigest()
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise StageError(f"an image must be a file or a uint8 [H, W, 3] RGB array, not {given}")
-    if not image.size:
-        raise StageError(f"an image must have pixels, and this one is of shape {image.shape}")
-    return image, hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StageError(f"{path}: cannot be read ({error.strerror}); check the path") from None

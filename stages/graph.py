@@ -19,6 +19,7 @@ from .classification.settings import check_scales as check_dense
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
+from .diagnosis.settings import DiagnoseSettings
 from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings, SourceSettings
 from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror, check_maps
 from .faster.settings import check as check_shared
@@ -47,6 +48,14 @@ from .report.settings import ReportSettings
 from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, RpnShapeSettings, SuppressionSettings
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
+from .segmentation.settings import (
+    HeldOutRegressorSettings,
+    PasteSettings,
+    RegionFeaturesSettings,
+    RegionOverlapsSettings,
+    SegmentEvaluateSettings,
+    SvrSettings,
+)
 from .settings import Settings
 from .svm.settings import SvmSettings
 from .svm.settings import check as check_svm
@@ -58,6 +67,7 @@ _PROPOSALS = "artifacts/proposals/manifest.json"
 OWN_PROPOSALS = "proposals"  # the project's, where a parameter of group regions may name another detector's
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
 SAVED_RUNS = "classification/saved"  # and runs of classification
+CHARACTERISTICS = "analysis/characteristics"  # and tables of what objects are like
 
 
 def _weights(node: str) -> str:
@@ -72,7 +82,7 @@ def _list(node: str) -> str:
 
 SCENES = Stage(
     name="scenes",
-    version=2,
+    version=3,
     run="stages.scenes.stage:run",
     settings={"scenes": ScenesSettings},
     outputs={"folder": "artifacts/datasets/scenes"},
@@ -404,6 +414,85 @@ CLASSIFY_SVM = Stage(
     outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification_svm.json"},
     metrics=("report",),
 )
+REGION_OVERLAPS = Stage(
+    name="region_overlaps",
+    version=1,
+    run="stages.segmentation.region_overlaps_stage:run",
+    settings={"region_overlaps": RegionOverlapsSettings},
+    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},
+    outputs={"manifest": "${node}/manifest.json"},
+)
+REGION_FEATURES = Stage(
+    name="region_features",
+    version=1,
+    run="stages.segmentation.region_features_stage:run",
+    settings={"region_features": RegionFeaturesSettings},
+    reads={"region_overlaps": RegionOverlapsSettings, "features": RegionSettings, "network": NetworkSettings},
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "weights": _weights("finetune"),
+        "features": _list("features"),
+    },
+    outputs={"manifest": "${node}/manifest.json"},
+)
+SVR = Stage(
+    name="svr",
+    version=1,
+    run="stages.segmentation.svr_stage:run",
+    settings={"svr": SvrSettings},
+    reads={"region_features": RegionFeaturesSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "overlaps": _list("region_overlaps"),
+        "features": _list("features"),
+        "region_features": _list("region_features"),
+    },
+    outputs={"model": "${node}/model.h5", "fits": "${node}/fits.csv", "trained": "${node}/trained.json"},
+    trained=("model", "fits"),
+)
+PASTE = Stage(
+    name="paste",
+    version=1,
+    run="stages.segmentation.paste_stage:run",
+    settings={"paste": PasteSettings},
+    reads={"region_features": RegionFeaturesSettings, "svr": HeldOutRegressorSettings},
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "overlaps": _list("region_overlaps"),
+        "features": _list("features"),
+        "region_features": _list("region_features"),
+        "model": "${artifacts}/svr/model.h5",
+    },
+    outputs={"manifest": "${node}/manifest.json", "maps": "${reports}/segmentation/maps"},
+)
+SEGMENT_EVALUATE = Stage(
+    name="segment_evaluate",
+    version=1,
+    run="stages.segmentation.segment_evaluate_stage:run",
+    settings={"segment_evaluate": SegmentEvaluateSettings},
+    reads={
+        "region_overlaps": RegionOverlapsSettings,
+        "region_features": RegionFeaturesSettings,
+        "svr": SvrSettings,
+        "paste": PasteSettings,
+    },
+    seeded=True,
+    inputs={
+        "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
+        "overlaps": _list("region_overlaps"),
+        "paste": _list("paste"),
+        "maps": "${reports}/segmentation/maps",
+        "detections": _list("combine"),
+        "operating_points": "${reports}/operating_points.json",
+    },
+    outputs={"report": "${reports}/segmentation.json", "html": "${reports}/segmentation/index.html"},
+    metrics=("report",),
+)
 
 COMPARE = Stage(
     name="compare",
@@ -414,6 +503,19 @@ COMPARE = Stage(
     seeded=True,
     inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},  # and every detector's list of detections
     outputs={"html": "reports/comparison/index.html", "figures": "reports/comparison/comparison.json"},
+)
+DIAGNOSE = Stage(
+    name="diagnose",
+    version=1,
+    run="stages.diagnosis.stage:run",
+    settings={"diagnose": DiagnoseSettings},
+    inputs={
+        "manifest": _MANIFEST,
+        "registered": f"{DATASET}/manifest.json",
+        "detections": _list("combine"),
+        "characteristics": CHARACTERISTICS,
+    },
+    outputs={"html": "${reports}/analysis/diagnosis.html", "figures": "${reports}/analysis/diagnosis.json"},
 )
 
 
@@ -467,7 +569,10 @@ class Kind:
 
 HEAD = tuple(map(place, (SCENES, MANIFEST, PROPOSALS)))  # every detector's
 CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/dvc.yaml
+# segmentation/dvc.yaml
+SEGMENTATION = tuple(map(place, (REGION_OVERLAPS, REGION_FEATURES, SVR, PASTE, SEGMENT_EVALUATE)))
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
+ANALYSIS = (place(DIAGNOSE),)  # analysis/dvc.yaml: of the root's detector; beside another: `rcnn -d NAME run STAGE`
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
 _SHARED_CURVES = frozenset(_SHARED_TRAININGS)
 _MODELS = frozenset({"features", "svm", "bbox"})
@@ -577,7 +682,8 @@ _KINDS = (
     ),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
-_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICATION, *COMPARISON)
+_TASKS = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON, *ANALYSIS)
+_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *_TASKS)
 STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
 
 
@@ -613,4 +719,4 @@ def at(one: Place, detector: str = ROOT, regions: SourceSettings | None = None) 
 
 def root_nodes() -> Mapping[str, Node]:
     """Return the nodes of the root's detector and of what all detectors share, by name, in running order."""
-    return MappingProxyType({one.name: at(one) for one in (*HEAD, *KINDS[ROOT].places, *CLASSIFICATION)})
+    return MappingProxyType({one.name: at(one) for one in (*HEAD, *KINDS[ROOT].places, *CLASSIFICATION, *SEGMENTATION)})

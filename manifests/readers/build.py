@@ -44,7 +44,7 @@ def build_dataset(
     """
     claimed = {image.file_name for image in found}
     found = sorted(_usable_names(root, found, findings), key=lambda image: image.file_name)
-    if not found:
+    if not found and not findings.stops:
         findings.fatal(f"{root}: the dataset has no images; check the path and the format")
     splits = _splits(found, options, findings)
     _check_in_part({name for _, names in splits.values() for name in names}, options, findings)
@@ -86,9 +86,9 @@ def _records(
         if file.missing:
             findings.note(f"{image.file_name}: ends early: {file.missing}; it is taken as it is", "ends early")
         stated_objects = checks.upright(image, file)
-        if stated_objects is None:
+        if stated_objects is None or not checks.masks_fit(image, file):
             continue
-        objects = checks.usable(image.where, stated_objects, file)
+        objects = checks.drawable(image, checks.usable(image.where, stated_objects, file), file)
         total = len(stated_objects) + image.unreadable
         if total and not objects:
             # kept, it would teach that what it shows is background
@@ -192,6 +192,7 @@ def _record(
         annotated=image.annotated,
         exhaustive=image.exhaustive,
         unscored=tuple(sorted(label_of[name] for name in image.unscored if name in label_of)),
+        masks=image.masks,
     )
 
 

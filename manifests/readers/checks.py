@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from manifests.masks.rle import check_segmentation
 from manifests.names import shown_names
 
 from .findings import Findings, FoundImage, FoundObject
@@ -60,6 +61,19 @@ class ObjectChecks:
         )
         return None
 
+    def masks_fit(self, image: FoundImage, file: ImageFile) -> bool:
+        """Whether the image's masks, if it has any, are of its size; if not, that is a problem."""
+        if image.masks is None or image.mask_size in (None, (file.width, file.height)):
+            return True
+        assert image.mask_size is not None
+        width, height = image.mask_size
+        self.findings.problem(
+            f"{image.masks.files[0][0]}: is {width} x {height} but its image {image.file_name} is {file.width} x "
+            f"{file.height}; make the mask of the image's size",
+            "mask of another size",
+        )
+        return False
+
     def usable(self, image_where: str, objects: Sequence[FoundObject], file: ImageFile) -> list[FoundObject]:
         """The usable objects of one image, clipped to it; every other one is a problem."""
         kept = []
@@ -70,6 +84,25 @@ class ObjectChecks:
             else:
                 same_cause = inside if item.label not in self.label_of else ""
                 self.findings.problem(f"{image_where}: {item.where}: {inside}", same_cause)
+        return kept
+
+    def drawable(self, image: FoundImage, objects: Sequence[FoundObject], file: ImageFile) -> list[FoundObject]:
+        """The objects whose COCO segmentation can be drawn, where these are the image's masks; all others are problems.
+
+        One without segmentation is kept, and counted.
+        """
+        if image.masks is None or image.masks.kind != "coco":
+            return list(objects)
+        kept = []
+        for item in objects:
+            segmentation = item.details.get("segmentation")
+            self.tally["without mask"] += segmentation is None
+            try:
+                if segmentation is not None:
+                    check_segmentation(segmentation, (file.height, file.width))
+                kept.append(item)
+            except ValueError as error:
+                self.findings.problem(f"{image.where}: {item.where}: {error}; correct or remove it", str(error))
         return kept
 
     def _inside(self, item: FoundObject, file: ImageFile) -> FoundObject | str:
@@ -94,7 +127,11 @@ class ObjectChecks:
         return replace(item, box=clipped)
 
     def note_tally(self) -> None:
-        """Say how many boxes were clipped or turned."""
+        """Say how many boxes were clipped or turned, and how many objects have no mask."""
+        if self.tally["without mask"]:
+            self.findings.note(
+                f"{self.tally['without mask']} objects have no segmentation, so that their pixels are background"
+            )
         if self.tally["clipped"]:
             self.findings.note(
                 f"{self.tally['clipped']} boxes stuck out of their image by rounding and were clipped to it"

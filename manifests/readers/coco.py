@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import DatasetError
-from manifests.dataset import Dataset
+from manifests.dataset import Dataset, MaskSource
 from manifests.files import exists, read_bytes, why_unsafe
 from manifests.listing import Listing, list_outside, list_pictures
 from manifests.names import match_names, plain_name, shown_names
@@ -57,9 +57,10 @@ def read_coco(
     ``<split>/_annotations.coco.json``, ``annotations/<split>.json`` or a single JSON file, in any case. Images are
     looked for beside it unless ``options.images`` names their folder. One file without a ``split`` per image is split
     by seed; a file written by this package keeps its splits. Image and category ids stay the source's; segmentations
-    (polygons, RLE) are kept as they are. A split of ``options.unannotated`` needs no annotations and categories in its
-    JSON, is also read from ``image_info_<split>.json``, and where it has no JSON is the pictures in the folder of its
-    name. Every other picture below the folder ``path`` is counted in a note.
+    (polygons, RLE) are kept as they are, and with ``options.segmentation`` are the objects' masks. A split of
+    ``options.unannotated`` needs no annotations and categories in its JSON, is also read from
+    ``image_info_<split>.json``, and where it has no JSON is the pictures in the folder of its name. Every other picture
+    below the folder ``path`` is counted in a note.
     DatasetError holds all problems of the dataset.
     """
     options = options or ReadOptions()
@@ -133,7 +134,7 @@ def _content(source: CocoSource, options: ReadOptions, findings: Findings) -> _C
     categories: dict[int, str] = {}
     groups = _groups(rows["categories"])
     for row in rows["categories"]:
-        label = _label(row.get("name"))
+        label = category_label(row.get("name"))
         if label is None:
             findings.fatal(f"{name}: category {row['id']} has no name; add one")
         elif row["id"] in categories or (
@@ -188,7 +189,7 @@ def _with_ids(
         findings.fatal(line)
 
 
-def _label(name: object) -> str | None:
+def category_label(name: object) -> str | None:
     """A category's name as written, also where it is a number; None where it is none."""
     if isinstance(name, str):
         return name if name.strip() else None
@@ -197,8 +198,8 @@ def _label(name: object) -> str | None:
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """Categories that are groups, as Roboflow writes one: in group "none" or no group, and others are in its own."""
-    grouped = {_label(row.get("supercategory")) for row in rows}
-    named = {row["id"]: _label(row.get("name")) for row in rows if row.get("supercategory") in _NO_GROUP}
+    grouped = {category_label(row.get("supercategory")) for row in rows}
+    named = {row["id"]: category_label(row.get("name")) for row in rows if row.get("supercategory") in _NO_GROUP}
     return {i: name for i, name in named.items() if name is not None and name != "none" and name in grouped}
 
 
@@ -297,15 +298,16 @@ def _found_images(
     findings: Findings,
 ) -> list[FoundImage]:
     name = source.path.name
-    split_each = source.split is None and all(_own_splits(row) for row in content.images)
+    split_each = source.split is None and all(own_splits(row) for row in content.images)
     splits_of = {
-        row["id"]: _own_splits(row) if split_each else (source.split,) if source.split else () for row in content.images
+        row["id"]: own_splits(row) if split_each else (source.split,) if source.split else () for row in content.images
     }
     unread = {image_id for image_id, splits in splits_of.items() if options.leaves_unread(splits)}
     annotated = {read_integer(row.get("image_id")) for row in content.annotations}
     objects: dict[int, list[FoundObject]] = {row["id"]: [] for row in content.images}
     unreadable: Counter[int | None] = Counter()
     seen: set[int] = set()
+    masks = MaskSource("coco") if options.segmentation else None
     for row in content.annotations:
         if read_integer(row.get("image_id")) in unread:
             continue
@@ -341,24 +343,25 @@ def _found_images(
                 where=f"{name}: image {row['id']} ({file_name})",
                 objects=objects[row["id"]],
                 id=row["id"],
-                stated=_stated_size(row),
+                stated=stated_image_size(row),
                 splits=splits_of[row["id"]],
                 unreadable=unreadable[row["id"]],
                 annotated=row.get("annotated") is not False,
                 unread=row["id"] in unread & annotated,
+                masks=masks if row.get("annotated") is not False else None,
             )
         )
     return found
 
 
-def _stated_size(row: Mapping[str, Any]) -> tuple[int, int] | None:
+def stated_image_size(row: Mapping[str, Any]) -> tuple[int, int] | None:
     """Width and height as integers above 0; anything else (null, 0 x 0, texts) is no statement."""
     stated = [row.get("width"), row.get("height")]
     width, height = (v if isinstance(v, int) and not isinstance(v, bool) else 0 for v in stated)
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _own_splits(row: Mapping[str, Any]) -> tuple[str, ...]:
+def own_splits(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The splits that a manifest of this package gives an image; none in plain COCO."""
     values = row.get("splits") or [row.get("split")]
     return tuple(values) if isinstance(values, list) and all(isinstance(v, str) and v for v in values) else ()

@@ -65,6 +65,22 @@ def find_sources(path: Path, options: ReadOptions) -> list[CocoSource]:
     return sources
 
 
+def panoptic_sources(path: Path) -> list[CocoSource]:
+    """The JSON files of COCO's panoptic form: the file itself, or a folder's ``panoptic*.json``, else its only one."""
+    if path.is_file():
+        return [CocoSource(path.resolve(), folder_name(path), None)]
+    root = path.resolve()
+    names = list(_json_files(root))
+    found = [name for name in names if Path(name).name.lower().startswith("panoptic")] or names
+    if not found or (len(found) > 1 and found is names):
+        what = "holds several JSON files" if found else "holds no JSON file"
+        raise DatasetError(f"{path}: {what}; give the path of the one with the segments")
+    files = [resolve_inside(root, name) for name in found]
+    if len(files) == 1:
+        return [CocoSource(files[0], folder_name(files[0]), None)]
+    return [CocoSource(file, folder_name(file), split_name(folder_name(file))) for file in files]
+
+
 def _json_files(root: Path) -> Iterator[str]:
     """The JSON files in a folder and one folder down, relative to it and sorted; none that is hidden."""
     folders = sorted(name for name, is_folder in _entries(root) if is_folder)

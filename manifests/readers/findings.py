@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cache.errors import DatasetError
+from manifests.dataset import MaskSource
 
 _SHOWN = 3  # lines of one kind, where there are more
 
@@ -111,7 +112,8 @@ class FoundImage:
     whole picture, in a source without boxes. ``unreadable`` counts the objects that the source has besides ``objects``,
     each of them a problem already. ``annotated``: whether somebody has looked for objects; where not, there being none
     says nothing. ``unread``: it has annotations, which are left out as the options say. ``exhaustive``: whether all its
-    objects are annotated. ``unscored``: classes by name that are not scored in it.
+    objects are annotated. ``unscored``: classes by name that are not scored in it. ``masks``: where its masks are, with
+    their files' digests; ``mask_size``: the width and height of these.
     """
 
     file_name: str
@@ -127,3 +129,5 @@ class FoundImage:
     unread: bool = False
     exhaustive: bool = True
     unscored: tuple[str, ...] = ()
+    masks: MaskSource | None = None
+    mask_size: tuple[int, int] | None = None

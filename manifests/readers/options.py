@@ -14,6 +14,8 @@ SPLIT_NAMES = frozenset({"train", "training", "trainval", "val", "valid", "valid
 # Of these those that are there to be trained on.
 TRAIN_NAMES = frozenset({"train", "training", "trainval"})
 
+STUFF = ("background", "void", "class")
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -37,6 +39,14 @@ class ReadOptions:
     devkit: of ILSVRC, the folder with meta_det.mat, or one above it. None: looked for.
     ignore_annotations: what objects the splits ``unannotated`` have all the same is left out, unread (of VOC's test
         pictures since 2010 some have boxes for the layout and action tasks alone).
+    segmentation: take the masks, too: VOC's of SegmentationClass/ and SegmentationObject/, with the splits of
+        ImageSets/Segmentation; COCO's polygons and RLE.
+    masks: folder of the masks, for formats whose masks are files beside the images. None: looked for.
+    voc: of SBD, a VOC folder whose masks win, and whose val images are not trained on.
+    void, shift, background: of a folder of masks, the value that is left out (None: none is), what is added to a value
+        to give its line in the list of names (COCO-Stuff's maps: 1), and whether 0 of that list is the background.
+    stuff: of a panoptic dataset, what is no thing is "background", "void" or "class" (a class like any other).
+    min_pixels: of a panoptic dataset, a thing of fewer pixels is void, and its box difficult.
     """
 
     classes: tuple[str, ...] | None = None
@@ -52,6 +62,14 @@ class ReadOptions:
     ignore_annotations: bool = False
     devkit: str | None = None
     in_part: tuple[str, ...] = ()
+    segmentation: bool = False
+    masks: str | None = None
+    voc: str | None = None
+    void: int | None = 255
+    shift: int = 0
+    background: bool = True
+    stuff: str = "background"
+    min_pixels: int = 0
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -73,6 +91,7 @@ class ReadOptions:
             problems.append(f"max_pixels: {self.max_pixels} is not in [1, {HARD_MAX_PIXELS}], the decoder's own limit")
         if self.per_class is not None and self.per_class < 1:
             problems.append(f"per_class: {self.per_class} is not 1 or more")
+        problems += self._mask_problems()
         names = list(self.unannotated)
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
             problems.append(f"unannotated: {names} has an empty name or one twice; name each split once")
@@ -84,6 +103,18 @@ class ReadOptions:
             problems.append("ignore_annotations: is for the splits named by unannotated, and none is; name them")
         if problems:
             raise DatasetError(problems)
+
+    def _mask_problems(self) -> list[str]:
+        problems = []
+        if self.stuff not in STUFF:
+            problems.append(f"stuff: {self.stuff!r} is unknown; choose one of: {', '.join(STUFF)}")
+        if self.void is not None and not 0 <= self.void <= 255:
+            problems.append(f"void: {self.void} is not a value from 0 to 255, nor none")
+        if self.shift not in range(-255, 256):
+            problems.append(f"shift: {self.shift} is not in [-255, 255]")
+        if self.min_pixels < 0:
+            problems.append(f"min_pixels: {self.min_pixels} is below 0")
+        return problems
 
     def is_unannotated(self, splits: Sequence[str]) -> bool:
         """Whether an image of these splits is in one that is said to have no annotations."""

@@ -30,7 +30,7 @@ def take_unannotated(found: Sequence[FoundImage], options: ReadOptions, findings
 
 
 def _bare(image: FoundImage) -> FoundImage:
-    return replace(image, objects=(), unreadable=0, annotated=False)
+    return replace(image, objects=(), unreadable=0, annotated=False, masks=None)
 
 
 def _broken(name: str, members: Sequence[FoundImage], splits: Sequence[str], options: ReadOptions) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Reads PASCAL VOC: a devkit, or pictures and XML files as labelling tools lay them out."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -17,6 +17,7 @@ from .options import TRAIN_NAMES, ReadOptions
 from .unannotated import take_unannotated
 from .voc_layout import VocLayout, find_layout
 from .voc_lists import Find, read_lists
+from .voc_masks import add_voc_masks
 from .voc_xml import find_objects, read_object, stated_pictures, stated_size
 
 
@@ -32,8 +33,20 @@ def read_voc(
     folder that have splits' names and name its images), or else folders called train, valid, test; images in no split
     are left out.
     Images of the splits ``options.unannotated`` need no annotation.
+    With ``options.segmentation`` :func:`read_voc_masks` reads it, which gives the folder of the masks, too.
     Classes are those found, sorted by name (VOC's own order), unless ``options.classes`` names them.
     DatasetError holds all problems of the dataset.
+    """
+    return read_voc_masks(path, options, name=name)[:3]
+
+
+def read_voc_masks(
+    path: str | Path | None, options: ReadOptions | None = None, *, name: str | None = None
+) -> tuple[Dataset, Path, list[str], Path | None]:
+    """Read a VOC dataset as :func:`read_voc`; returns, fourth, the folder that its masks' file names are relative to.
+
+    It is None without ``options.segmentation``. With it each annotated image needs its masks, and the splits are the
+    lists of ImageSets/Segmentation, where there are any.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
@@ -55,11 +68,39 @@ def read_voc(
         if image is not None:
             found.append(image)
     found = take_unannotated(found, options, findings)
-    classes = options.classes or sorted({item.label for image in found for item in image.objects})
-    categories = {label: i for i, label in enumerate(classes, start=1)}
+    masks = layout.root.parent if options.segmentation else None
+    if masks is not None:
+        found, categories = add_voc_masks(masks, found, options.classes, findings)
+    else:
+        classes = options.classes or sorted({item.label for image in found for item in image.objects})
+        categories = {label: i for i, label in enumerate(classes, start=1)}
     name = name or (layout.root.parent if layout.standard else layout.root).name
     dataset, notes = build_dataset(name, layout.root, found, categories, options, findings, layout.listing)
-    return dataset, layout.root, notes
+    return dataset, layout.root, notes, masks
+
+
+def read_flickr_ids(path: str | Path | None, options: ReadOptions) -> dict[str, str]:
+    """Read which photograph of flickr each picture is: ids by the picture's file, as :func:`read_voc` names it.
+
+    VOC's own annotations up to 2007 test have them, in ``<source><flickrid>``. A picture without one is left out.
+    DatasetError where the folder or an annotation cannot be read.
+    """
+    findings = Findings(skip=False)
+    layout = find_layout(None if path is None else Path(path), options, findings)
+    found, problems = {}, list[str]()
+    for sample in _samples(layout, findings).values():
+        if sample.picture is None or sample.annotation is None:
+            continue
+        try:
+            text = _parse(layout, sample.annotation).findtext("source/flickrid", "").strip()
+        except DatasetError as error:
+            problems += error.problems
+            continue
+        if text.strip("-0"):
+            found[sample.picture] = text
+    if problems:
+        raise DatasetError(problems)
+    return found
 
 
 @dataclass(frozen=True)
@@ -185,7 +226,9 @@ def _found_image(
     unreadable = 0
     for number, element in enumerate(elements, start=1):
         try:
-            objects.append(read_object(element, f"object {number}"))
+            item = read_object(element, f"object {number}")
+            mask = {"mask": number} if options.segmentation else {}
+            objects.append(replace(item, details={**item.details, **mask}))
         except ValueError as error:
             findings.problem(f"{where}: object {number}: {error}; correct or remove it", str(error))
             unreadable += 1

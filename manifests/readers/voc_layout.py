@@ -64,12 +64,13 @@ class VocLayout:
 
 def find_layout(path: Path | None, options: ReadOptions, findings: Findings) -> VocLayout:
     """Find a dataset's folders: those that the options name, the devkit's, or pictures with their XML beside them."""
+    task = "Segmentation" if options.segmentation else "Main"
     if options.images is not None or options.annotations is not None:
         images, annotations = (_given(getattr(options, key), path, key) for key in ("images", "annotations"))
         _note_outside(annotations if path is None else path, images, findings)
         # The lists beside folders that were named one by one may be another dataset's.
         bases = (annotations, annotations.parent, images, images.parent, *([path] if path is not None else []))
-        return _layout(images, annotations, _list_places(bases, sure=False), findings)
+        return _layout(images, annotations, _list_places(bases, task, sure=False), findings)
     if path is None:
         raise DatasetError("PATH is missing; give it, or the folders by --images and --annotations")
     devkits = _devkits(path)
@@ -78,11 +79,11 @@ def find_layout(path: Path | None, options: ReadOptions, findings: Findings) -> 
         images, annotations = _standard_folders(folder) or _refuse(path, [])
         _note_outside(path, images, findings)
         standard = (images.name, annotations.name)
-        return _layout(images, annotations, _list_places((folder, path)), findings, standard)
+        return _layout(images, annotations, _list_places((folder, path), task), findings, standard)
     if not devkits and path.is_dir():
         beside = list_pictures(path)
         if beside.pictures and any(name.lower().endswith(".xml") for name in beside.others):
-            return _layout(path, path, _list_places((path,)), findings)
+            return _layout(path, path, _list_places((path,), task), findings)
     return _refuse(path, devkits)
 
 
@@ -112,9 +113,10 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _list_places(bases: Iterable[Path], *, sure: bool = True) -> tuple[ListPlace, ...]:
+def _list_places(bases: Iterable[Path], task: str, *, sure: bool = True) -> tuple[ListPlace, ...]:
     """Where lists of splits may be: first VOC's own place below each base, then those that people make of it.
 
+    ``task``: VOC's own place is this folder of ImageSets/, or ``Main`` where there is none.
     ``sure``: what is at VOC's own place belongs to this dataset, and so do the other folders beside it.
     """
     main: list[ListPlace] = []
@@ -129,7 +131,7 @@ def _list_places(bases: Iterable[Path], *, sure: bool = True) -> tuple[ListPlace
             aside = [p for p in _folders(base) if p != image_sets and p not in folders and not p.is_symlink()]
             others += [ListPlace(p, f"{p.name}/", "other") for p in aside]
         if image_sets is not None:
-            own = inner_folder(image_sets, "Main")
+            own = inner_folder(image_sets, task) or inner_folder(image_sets, "Main")
             sets.append(ListPlace(image_sets, f"{image_sets.name}/", "sets"))
             tasks = [p for p in _folders(image_sets) if p != own]
             others += [ListPlace(p, f"{image_sets.name}/{p.name}/", "task") for p in tasks]

@@ -1,4 +1,4 @@
-"""Writing the dataset's folder: manifest, images, classification set, and where they came from."""
+"""Writing the dataset's folder: manifest, images, masks, classification set, and where they came from."""
 
 import io
 import json
@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from cache.errors import DatasetError
-from manifests.dataset import Dataset, ImageRecord
+from manifests.dataset import Dataset, ImageRecord, MaskSource
 from manifests.files import sha256_of, write_with_folders
 from manifests.manifest_json import save_dataset
+from manifests.masks import label_map_png
 
 from .classification import classification_set
 from .glyphs import GlyphBank, glyph_bank
@@ -23,17 +24,22 @@ from .scene import Scene, compose
 
 NAME = "scenes"
 IMAGES = "images"
+CLASS_MAPS, OBJECT_MAPS = "SegmentationClass", "SegmentationObject"  # VOC's names
 CLASSIFICATION = "classification.npz"
 JPEG_QUALITY = 95
 # Training scene i has id i, test scene i this much more: the number of training scenes never changes a test scene's id.
 TEST_IDS_FROM = 100_000
-_OURS = re.compile(rf"({'|'.join(SPLITS)})_\d{{5}}\.jpg")
+_OURS = re.compile(rf"({'|'.join(SPLITS)})_\d{{5}}")
+_SUFFIXES = {IMAGES: ".jpg", CLASS_MAPS: ".png", OBJECT_MAPS: ".png"}
 
 
 def write_scenes(
     folder: Path, options: SceneOptions, on_scene: Callable[[int, int], None] = lambda done, total: None
 ) -> Dataset:
     """Make the dataset in ``folder``: ``manifest.json``, ``source.json``, ``images/*.jpg``, ``classification.npz``.
+
+    A scene's masks are in VOC's form, ``SegmentationClass/*.png`` and ``SegmentationObject/*.png``: each digit's ink
+    that nothing hides, without any void pixel.
 
     Equal options give equal bytes (with the same versions of numpy, scipy, Pillow and scikit-learn). Images of an
     earlier run that this one does not make are removed. The manifest is written last. ``on_scene(done, total)`` is
@@ -48,7 +54,8 @@ def write_scenes(
         for number in range(1, count + 1):
             records.append(_write_scene(folder, split, number, bank, options))
             on_scene(len(records), sum(counts.values()))
-    _remove_others(folder / IMAGES, {record.file_name for record in records})
+    made = {name for record in records for name in (record.file_name, *_mask_names(record.file_name))}
+    _remove_others(folder, made)
     write_with_folders(folder / CLASSIFICATION, classification_set(bank, options).to_npz())
     source: dict[str, Any] = {"root": ".", "format": NAME, "path": None, "options": asdict(options), "notes": []}
     write_with_folders(folder / "source.json", (json.dumps(source, indent=2) + "\n").encode())
@@ -70,6 +77,7 @@ def _write_scene(folder: Path, split: str, number: int, bank: GlyphBank, options
     Image.fromarray(scene.pixels).save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     file_name = f"{IMAGES}/{split}_{number:05d}.jpg"
     write_with_folders(folder / file_name, data.getvalue())
+    masks = _write_masks(folder, file_name, scene)
     return ImageRecord(
         id=number + (TEST_IDS_FROM if split == "test" else 0),
         file_name=file_name,
@@ -81,12 +89,35 @@ def _write_scene(folder: Path, split: str, number: int, bank: GlyphBank, options
         labels=np.array([o.label for o in scene.objects], np.int64),
         difficult=np.array([o.difficult for o in scene.objects], bool),
         truncated=np.array([o.truncated for o in scene.objects], bool),
-        details=tuple({"occluded": int(o.occluded)} for o in scene.objects),
+        details=tuple(
+            {"occluded": int(o.occluded), "hidden": round(1 - o.visible, 4), "mask": number}
+            for number, o in enumerate(scene.objects, start=1)
+        ),
+        masks=masks,
     )
 
 
-def _remove_others(images: Path, made: set[str]) -> None:
-    """Delete scenes of an earlier, larger run; files that we never make are left alone."""
-    for path in images.iterdir() if images.is_dir() else ():
-        if _OURS.fullmatch(path.name) and f"{IMAGES}/{path.name}" not in made:
-            path.unlink()
+def _mask_names(file_name: str) -> tuple[str, str]:
+    """A scene's class map and object map."""
+    name = Path(file_name).with_suffix(".png").name
+    return f"{CLASS_MAPS}/{name}", f"{OBJECT_MAPS}/{name}"
+
+
+def _write_masks(folder: Path, file_name: str, scene: Scene) -> MaskSource:
+    """Write a scene's two maps; where two digits' ink overlaps (some is translucent) the later one lies on top."""
+    classes, numbers = (np.zeros(scene.pixels.shape[:2], np.uint8) for _ in range(2))
+    for number, (item, visible) in enumerate(zip(scene.objects, scene.masks, strict=True), start=1):
+        classes[visible], numbers[visible] = item.label + 1, number
+    names, files = _mask_names(file_name), [label_map_png(labels) for labels in (classes, numbers)]
+    for name, data in zip(names, files, strict=True):
+        write_with_folders(folder / name, data)
+    class_sha256, object_sha256 = map(sha256_of, files)
+    return MaskSource("voc", names[0], class_sha256, names[1], object_sha256)
+
+
+def _remove_others(folder: Path, made: set[str]) -> None:
+    """Delete scenes, and their masks, of an earlier, larger run; files that we never make are left alone."""
+    for part, suffix in _SUFFIXES.items():
+        for path in (folder / part).iterdir() if (folder / part).is_dir() else ():
+            if path.suffix == suffix and _OURS.fullmatch(path.stem) and f"{part}/{path.name}" not in made:
+                path.unlink()

@@ -21,6 +21,7 @@ _COMMANDS = {
     "detector": ("pipeline.cli.detector", "detector", "Add, list, remove detectors; write their dvc.yaml."),
     "dataset": ("pipeline.cli.dataset", "dataset", "Import, check and show datasets."),
     "detect": ("pipeline.cli.detect", "detect", "Run the trained detector on new images."),
+    "segment": ("pipeline.cli.segment", "segment", "Run the trained segmentation on new images."),
     "detections": (
         "pipeline.cli.detections",
         "detections",
@@ -32,6 +33,7 @@ _COMMANDS = {
     "features": ("pipeline.cli.features", "features", "Look into cached features and feature maps."),
     "params": ("pipeline.cli.params", "params", "Show every parameter, or write them for a dataset."),
     "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
+    "diagnose": ("pipeline.cli.diagnose", "diagnose", "Tell what any detector's mistakes are."),
     "grid": ("pipeline.cli.grid", "grid", "Run a table of experiments that a file declares, and print it."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }

@@ -24,12 +24,14 @@ from manifests.describe import contact_sheet, describe, shown_on_sheet
 from manifests.fonts import note_of_missing
 from manifests.halves import best_halves, class_counts, halves_table, why_no_split
 from manifests.names import shown_names
-from manifests.readers.options import DEFAULT_FRACTIONS
+from manifests.readers.options import DEFAULT_FRACTIONS, STUFF
 from manifests.registry import check_name, put_into_halves
 from manifests.scenes.dataset import NAME as BUILT_IN
 from manifests.source import HalvedSplit
 from manifests.text import as_yaml
 from pipeline.workspace import untouchable
+
+from .duplicates import duplicates
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -39,6 +41,9 @@ _NAMED = 20  # classes named after an import; a misspelt one shows
 @click.group()
 def dataset() -> None:
     """Import, check and show datasets."""
+
+
+dataset.add_command(duplicates)
 
 
 @dataset.group("import")
@@ -67,6 +72,14 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             ignore_annotations=options.get("ignore_annotations", False),
             devkit=_folder(options.get("devkit")),
             in_part=_names(options.get("in_part")) or (),
+            segmentation=options.get("segmentation", False),
+            masks=_folder(options.get("masks")),
+            voc=_folder(options.get("voc")),
+            void=_void(options.get("void", "255")),
+            shift=options.get("shift", 0),
+            background=not options.get("no_background", False),
+            stuff=options.get("stuff", ReadOptions.stuff),
+            min_pixels=options.get("min_pixels", 0),
         )
         if name == BUILT_IN:
             raise DatasetError(f"--name {name}: that is the built-in dataset's name; choose another")
@@ -89,6 +102,15 @@ def _names(text: str | None) -> tuple[str, ...] | None:
             f"{text!r} has nothing before comma {names.index('') + 1}; put a name there, or drop the comma"
         )
     return tuple(names)
+
+
+def _void(text: str) -> int | None:
+    """The value of ``--void``, None for ``none``."""
+    if text.lower() == "none":
+        return None
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is not a value from 0 to 255, nor none", param_hint="--void")
+    return int(text)
 
 
 def _folder(path: Path | None) -> str | None:
@@ -147,8 +169,18 @@ _import_command(
     "files of their names; none with --images and --annotations.",
     (),
     click.option("--annotations", type=click.Path(path_type=Path), help="Folder of the XML files, beside --images."),
+    click.option(
+        "--segmentation",
+        is_flag=True,
+        help="Take SegmentationClass/, SegmentationObject/ and the lists of ImageSets/Segmentation, too.",
+    ),
 )
-_import_command("coco", "PATH: a COCO instances JSON.")
+_import_command(
+    "coco",
+    "PATH: a COCO instances JSON.",
+    (),
+    click.option("--segmentation", is_flag=True, help="Take polygons and run lengths as masks; crowds are void."),
+)
 _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with images/ and labels/.", ("--images",))
 _import_command(
     "ilsvrc",
@@ -163,6 +195,40 @@ _import_command(
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
     ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations", "--in-part"),
     click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
+)
+_MASKS = click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if not in a usual place.")
+_import_command(
+    "panoptic",
+    "PATH: a COCO panoptic JSON, or the folder that holds it; its boxes are those of the masks.",
+    ("--unannotated", "--ignore-annotations"),
+    _MASKS,
+    click.option(
+        "--stuff",
+        type=click.Choice(STUFF),
+        default="background",
+        help="What becomes of stuff: background, void (in no count), or a class like any other.",
+    ),
+    click.option(
+        "--min-pixels", type=click.IntRange(min=0), default=0, help="Things of fewer pixels are void, and difficult."
+    ),
+)
+_import_command(
+    "sbd",
+    "PATH: the Semantic Boundaries Dataset, the folder of its img/, inst/ and lists; its boxes are those of the masks.",
+    ("--unannotated", "--ignore-annotations"),
+    click.option(
+        "--voc", type=click.Path(path_type=Path), help="VOC: its masks win, its val images are not trained on."
+    ),
+)
+_import_command(
+    "masks",
+    "PATH: a folder of images/, masks/ (PNG of the same names, whose values are classes), names.txt (a class a line, "
+    "the first being value 0, the background; or VALUE: NAME) and, if there are any, object maps in objects/.",
+    ("--unannotated", "--ignore-annotations"),
+    _MASKS,
+    click.option("--void", default="255", show_default=True, help="The value that is in no count, or none."),
+    click.option("--shift", type=int, default=0, help="Value v is that of v + SHIFT in names.txt (COCO-Stuff: 1)."),
+    click.option("--no-background", is_flag=True, help="0 in names.txt is a class, and no background."),
 )
 
 
@@ -253,7 +319,7 @@ def list_datasets(project: Path) -> None:
 @click.option("--split", help="Only images of this split on the sheet.")
 @click.pass_obj
 def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, split: str | None) -> None:
-    """Counts per class and split, box sizes, notes of the import, and a contact sheet."""
+    """Counts per class and split, of pixels too where there are masks, box sizes, notes, and a contact sheet."""
     found = load_registered(name, project / "artifacts")
     path = sheet or project / "reports" / f"dataset-{name}.png"
     # of our own name in our own folder it may be replaced
@@ -261,13 +327,14 @@ def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, 
         path.parent, "give another file by --sheet, or --force to replace it", force=force or not sheet
     )
     outputs.check([path.name], protected=untouchable(project))
-    click.echo(describe(found.dataset))
+    source = ImageSource(found.source.root, name=name, masks=found.source.masks)
+    click.echo(describe(found.dataset, source))
     for note in found.source.notes:
         click.echo(f"note: {note}")
     shown = shown_on_sheet(found.dataset, count, split)
     if missing := note_of_missing([*found.dataset.classes, *(image.file_name for image in shown)]):
         click.echo(f"note: {missing}", err=True)
-    drawn = contact_sheet(found.dataset, ImageSource(found.source.root), n=count, split=split)
+    drawn = contact_sheet(found.dataset, source, n=count, split=split)
     outputs.prepare()
     outputs.write(path.name, drawn)
     click.echo(f"contact sheet: {path}")

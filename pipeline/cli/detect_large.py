@@ -1,17 +1,17 @@
-"""Large pictures in ``rcnn detect``: what they cost is said before, how far they are while, and memory is bounded."""
+"""Large pictures on the command line: what they cost is said before, how far they are while, memory is bounded."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from cache.text import format_bytes
 from manifests.images import DEFAULT_MAX_PIXELS, upright_size
 from pipeline.progress import format_seconds
 from stages.contract import Log
 from stages.detections.search import Report
-from stages.detector import Detector
 
 TOGETHER_BYTES = 2 * 2**30  # for all pictures that are worked on at a time; one that needs more is worked on alone
 _LARGE_PX = 8_000_000  # looked at for regions: about a minute, 0.8 GB
@@ -20,7 +20,15 @@ _QUIET_S = 5.0  # a picture that takes less is not spoken of
 _AGAIN_S = 30.0  # a part that goes on is told again
 
 
-def note_of_large(files: Sequence[Path], detector: Detector) -> str | None:
+class Searching(Protocol):
+    """Tells what an image of some size takes: a ``Detector``, a ``Segmenter``."""
+
+    def pixels_searched(self, width: int, height: int) -> int: ...
+
+    def bytes_needed(self, width: int, height: int) -> int: ...
+
+
+def note_of_large(files: Sequence[Path], detector: Searching) -> str | None:
     """Say in one line what the large ones among these pictures will take, and what would save it; None without any."""
     sizes = {path: size for path in files if (size := upright_size(path)) is not None}
     sizes = {path: (w, h) for path, (w, h) in sizes.items() if w * h <= DEFAULT_MAX_PIXELS}  # others are refused

@@ -51,7 +51,7 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
         if name == "mAP":
             found.append(Figure("mAP (%)", lambda one: one.mean_ap.get(protocol), percent))
         elif name == "median":
-            found.append(Figure("median AP (%)", _median(protocol), percent))
+            found.append(Figure("median AP (%)", lambda one: _median(one, protocol), percent))
         elif name == "AP":
             classes = dict.fromkeys(label for one in done for label in one.ap.get(protocol, {}))
             found += [Figure(label, _ap(label, protocol), percent) for label in classes]
@@ -69,18 +69,13 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
     return found
 
 
+def _median(one: Done, protocol: str) -> float | None:
+    known = [ap for ap in one.ap.get(protocol, {}).values() if ap is not None]
+    return median(known) if known else None
+
+
 def _ap(label: str, protocol: str) -> Number:
     return lambda one: one.ap.get(protocol, {}).get(label)
-
-
-def _median(protocol: str) -> Number:
-    """Return what takes a cell's median over the classes that have an AP."""
-
-    def middle(one: Done) -> float | None:
-        known = [ap for ap in one.ap.get(protocol, {}).values() if ap is not None]
-        return median(known) if known else None
-
-    return middle
 
 
 def _recall(iou: str) -> Number:

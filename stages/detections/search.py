@@ -12,6 +12,7 @@ from stages.boxes.geometry import Boxes
 from stages.features.crops import Extractor
 from stages.features.objects import narrow
 from stages.features.spp.extraction import SppExtractor
+from stages.features.warp import DrawMask, masks_from
 from stages.proposals.methods import NEEDS_PIXELS, proposals_of
 from stages.proposals.ranking import working_size
 from stages.proposals.settings import ProposalsSettings
@@ -58,12 +59,14 @@ class ProposalSearch:
 
     def __call__(self, pixels: NDArray[np.uint8], digest: str) -> Boxes:
         """Return the proposals of uint8 [H, W, 3] RGB, best first: [n, 4]."""
+        boxes: Boxes = self.arrays(pixels, digest)["boxes"]
+        return boxes
+
+    def arrays(self, pixels: NDArray[np.uint8], digest: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a proposals object, the boxes and what :mod:`stages.regions.masks` reads."""
         height, width = pixels.shape[:2]
         given = pixels if self.settings.method in NEEDS_PIXELS else None
-        boxes: Boxes = proposals_of(new_record(width, height, digest), given, self.settings, self.seed, None)[0][
-            "boxes"
-        ]
-        return boxes
+        return proposals_of(new_record(width, height, digest), given, self.settings, self.seed, None)[0]
 
     def pixels_searched(self, width: int, height: int) -> int:
         """See :class:`Search`."""
@@ -111,11 +114,17 @@ class RegionSearch:
 
 
 def features_in_parts(
-    extract: Extractor | SppExtractor, pixels: NDArray[np.uint8], boxes: Boxes, storage: str, report: Report
+    extract: Extractor | SppExtractor,
+    pixels: NDArray[np.uint8],
+    boxes: Boxes,
+    storage: str,
+    report: Report,
+    masks: DrawMask | None = None,
 ) -> dict[str, NDArray[Any]]:
     """[n, d] per layer, rounded as the store rounds them, so that a cached image and a new one score the same.
 
-    Some hundred regions at a time are held in the network's own precision, where their bits allow it.
+    Some hundred regions at a time are held in the network's own precision, where their bits allow it. ``masks``: of
+    crops whose background is at the mean, which an ``Extractor`` alone makes.
     """
     at_once = max(1, len(boxes))  # SPP pools all regions from one pass over the image
     if isinstance(extract, Extractor):  # whole batches
@@ -123,7 +132,11 @@ def features_in_parts(
     parts: list[dict[str, NDArray[Any]]] = []
     for start in range(0, max(1, len(boxes)), at_once):
         report("features", start, len(boxes))
-        features = extract(pixels, boxes[start : start + at_once])
+        few = boxes[start : start + at_once]
+        if masks is not None and isinstance(extract, Extractor):
+            features = extract(pixels, few, masks_from(masks, start))
+        else:
+            features = extract(pixels, few)
         parts.append({name: narrow(f, storage, name, "image") for name, f in features.items()})
     return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 

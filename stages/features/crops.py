@@ -12,7 +12,7 @@ from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.stopwatch import part
 
-from .warp import CropMode, Padding, check_context, warp_regions
+from .warp import CropMode, DrawMask, Padding, check_context, masks_from, warp_regions
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,20 @@ class Extractor:
         """Crops that go through the network together: a region's features do not depend on which they are."""
         return self._batch
 
-    def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+    def __call__(
+        self, image: NDArray[np.uint8], boxes: NDArray[np.floating], masks: DrawMask | None = None
+    ) -> dict[str, NDArray[np.float32]]:
         """uint8 [H, W, 3] RGB and boxes [n, 4] in its pixels -> float32 [n, d] per layer.
 
-        Raises ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
+        ``masks`` draws each region's mask, outside of which its crop is at the mean; None: crops as they are. Raises
+        ``StageError`` for a box without area. Its times (``stopwatch``) are ``conv``, ``fc`` and ``rest``.
         """
         with part("rest"), deterministic():
-            return self._features(image, boxes)
+            return self._features(image, boxes, masks)
 
-    def _features(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+    def _features(
+        self, image: NDArray[np.uint8], boxes: NDArray[np.floating], masks: DrawMask | None
+    ) -> dict[str, NDArray[np.float32]]:
         out = {layer: np.empty((len(boxes), d), np.float32) for layer, d in self.dims.items()}
         buffer = self._buffer()
         for start in range(0, len(boxes), self._batch):
@@ -78,6 +83,7 @@ class Extractor:
                 context_px=self._crop.context_px,
                 padding=self._crop.padding,
                 out=buffer[: len(few)],
+                masks=None if masks is None else masks_from(masks, start),
             )
             buffer[len(few) :] = 0
             for layer, rows in self._forward(buffer).items():

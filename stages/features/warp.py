@@ -8,8 +8,12 @@ Follows the authors' rcnn_im_crop.m rounding for rounding. Deliberate difference
 - The mean is one value per channel, not a mean image; so a mirrored crop is the exact mirror image.
 - ``context_px`` is in pixels at the network's own input side, whatever that is; the paper's 16 belongs to 227.
 - Boxes may be fractional; without context they are rounded to whole pixels as with it.
+
+For segmentation (section 5, "fg") a region's crop may show its mask alone: every pixel of the image outside, context
+too, is at the mean before the crop is resized.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import cv2
@@ -23,6 +27,8 @@ from stages.networks.spec import InputSpec
 CropMode = Literal["warp", "square", "square_no_context"]
 Padding = Literal["mean", "replicate"]
 Layout = Literal["nchw", "nhwc"]
+# Draws the mask of a region, by its row, in a part of the image (x1, y1, x2, y2 px): bool [y2 - y1, x2 - x1].
+DrawMask = Callable[[int, tuple[int, int, int, int]], NDArray[np.bool_]]
 
 
 def round_half_away(value: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -98,6 +104,7 @@ def warp_regions(
     mirror: NDArray[np.bool_] | None = None,
     layout: Layout = "nchw",
     out: NDArray[np.float32] | None = None,
+    masks: DrawMask | None = None,
 ) -> NDArray[np.float32]:
     """Crops of an image's regions, ready for the network: float32 [n, 3, side, side].
 
@@ -105,7 +112,9 @@ def warp_regions(
     missing pixels are 0; with ``padding`` "replicate" they are the nearest ones that are there, and 0 where none is of
     the region. Bilinear without antialiasing, sampled as Matlab's imresize does. ``mirror`` [n] bool flips
     single crops left to right (training). ``layout`` "nhwc" gives the same array in channels-last memory, which is
-    faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. Several threads may call this at once.
+    faster; ``out`` is memory to write to, [n, 3, side, side] in either layout. ``masks`` draws which pixels of each
+    region to show, all others being at the mean, missing ones too; None: all are shown. Several threads may call this
+    at once.
 
     Raises ``StageError`` for a box without area or not finite, or a context that leaves no room for the box.
     """
@@ -122,15 +131,20 @@ def warp_regions(
         raise ValueError(f"out must be float32 {(len(b), 3, side, side)}, not {out.dtype} {out.shape}")
     flips = np.zeros(len(b), np.bool_) if mirror is None else np.asarray(mirror, np.bool_)
     pixels = Pixels(image, source, spec)
-    for crop, origin, place, flip in zip(
-        out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True
+    for i, (crop, origin, place, flip) in enumerate(
+        zip(out.transpose(0, 2, 3, 1), source.tolist(), target.tolist(), flips, strict=True)
     ):
-        _fill(crop, pixels, origin, place)
-        if padding == "replicate":
+        _fill(crop, pixels, origin, place, None if masks is None else (i, masks))
+        if padding == "replicate" and masks is None:
             _replicate(crop, place)
         if flip:
             crop[:] = crop[:, ::-1].copy()
     return out
+
+
+def masks_from(masks: DrawMask, first: int) -> DrawMask:
+    """Return what draws the masks of the regions from the ``first`` on."""
+    return lambda row, window: masks(first + row, window)
 
 
 def check_context(side_px: int, context_px: int) -> None:
@@ -152,8 +166,17 @@ def check_boxes(boxes: NDArray[np.float32]) -> None:
         )
 
 
-def _fill(crop: NDArray[np.float32], pixels: Pixels, source: list[int], target: list[int]) -> None:
-    """Resize ``source`` of the image into ``target`` of the crop [side, side, 3]; the rest becomes 0."""
+def _fill(
+    crop: NDArray[np.float32],
+    pixels: Pixels,
+    source: list[int],
+    target: list[int],
+    shown: tuple[int, DrawMask] | None = None,
+) -> None:
+    """Resize ``source`` of the image into ``target`` of the crop [side, side, 3]; the rest becomes 0.
+
+    ``shown``: which region it is, and what draws its mask, outside of which the image is at the mean.
+    """
     x1, y1, x2, y2 = target
     if x2 <= x1 or y2 <= y1 or source[2] <= source[0] or source[3] <= source[1]:
         crop[:] = 0
@@ -164,11 +187,15 @@ def _fill(crop: NDArray[np.float32], pixels: Pixels, source: list[int], target: 
     crop[y1:y2, x2:] = 0
     inside = crop[y1:y2, x1:x2]
     size = (x2 - x1, y2 - y1)
+    part = pixels(*source)
+    if shown is not None:
+        row, draw = shown
+        part = part * draw(row, (source[0], source[1], source[2], source[3]))[..., None]
     # OpenCV's linear resize is imresize's sampling (half-pixel centres, edges repeated), and the fastest there is
     if inside.strides[1] == 12:  # interleaved: written in place
-        cv2.resize(pixels(*source), size, dst=inside, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(part, size, dst=inside, interpolation=cv2.INTER_LINEAR)
     else:
-        inside[:] = cv2.resize(pixels(*source), size, interpolation=cv2.INTER_LINEAR).reshape(inside.shape)
+        inside[:] = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR).reshape(inside.shape)
 
 
 def _replicate(crop: NDArray[np.float32], target: list[int]) -> None:

@@ -16,10 +16,10 @@ from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, Context, ImageTask, image_attrs
 from stages.dense.maps import array_of
 from stages.networks.settings import ArithmeticSettings
+from stages.training.held_out import held_out
 
 from .agreement import check_classes
 from .classifier import DenseClassifier, load_classifier
-from .held_out import held_out
 from .lists import map_keys, maps_of
 from .regressor import EdgeRegressor, load_regressor
 from .scorer import WindowScorer

@@ -11,11 +11,10 @@ from stages.contract import Log
 from stages.features.objects import ground_truth_digest
 from stages.networks.forward import device_of
 from stages.training.checkpoint import Checkpoint
+from stages.training.held_out import held_out
 from stages.training.loop import TrainingRun, train
 from stages.training.settings import SolverSettings
 from stages.training.solver import MomentumSGD, StepSchedule, caffe_multipliers
-
-from .held_out import held_out
 
 CURVE_COLUMNS = ("iteration", "train_loss")
 B = TypeVar("B")  # whatever a batch is

@@ -12,6 +12,7 @@ from manifests import ImageRecord
 from stages.boxes.geometry import Boxes
 
 from .file import read_proposal_file
+from .given import GivenProposals
 from .ranking import Rng, first_of_each, image_rng, to_image
 from .settings import ProposalsSettings
 from .sliding_window import sliding_windows
@@ -55,8 +56,8 @@ def prepare(settings: ProposalsSettings) -> None:
 
 def file_boxes(
     settings: ProposalsSettings, images: Sequence[ImageRecord], note: Callable[[str], None]
-) -> dict[int, Boxes] | None:
-    """Read the boxes of all images by id, for method ``file``; None for the others."""
+) -> dict[int, GivenProposals] | None:
+    """Read the proposals of all images by id, for method ``file``; None for the others."""
     if settings.method != "file":
         return None
     if settings.file.path is None:
@@ -69,19 +70,19 @@ def proposals_of(
     pixels: NDArray[np.uint8] | None,
     settings: ProposalsSettings,
     seed: int,
-    given: Boxes | None,
+    given: GivenProposals | None,
 ) -> Result:
     """Arrays and attributes of one image's object.
 
     Args:
         pixels: uint8 [H, W, 3] RGB for methods in ``NEEDS_PIXELS``.
-        given: the image's boxes, for method ``file``.
+        given: the image's boxes or regions, for method ``file``.
     """
     rng = image_rng(seed, record.sha256)
     if settings.method == "file":
         if given is None:
-            raise ValueError("method file needs the image's boxes")
-        return _boxes_only(given[: settings.max_proposals], record), {}
+            raise ValueError("method file needs the image's boxes or regions")
+        return {**_boxes_only(given.boxes, record), **given.arrays(settings.max_proposals)}, {}
     if settings.method == "sliding_window":
         return _boxes_only(_sliding_window(record, settings, rng), record), {}
     if pixels is None:
@@ -92,7 +93,11 @@ def proposals_of(
 
 
 def all_found(
-    record: ImageRecord, arrays: Mapping[str, NDArray[Any]], settings: ProposalsSettings, seed: int, given: Boxes | None
+    record: ImageRecord,
+    arrays: Mapping[str, NDArray[Any]],
+    settings: ProposalsSettings,
+    seed: int,
+    given: GivenProposals | None,
 ) -> Boxes | None:
     """All boxes that the method found in an image, those beyond ``max_proposals`` too, in any order.
 
@@ -108,12 +113,14 @@ def all_found(
         return None
     if settings.method == "selective_search":
         return _all_regions(record, arrays, settings.min_side_px)
+    if settings.method == "file" and given is not None:
+        return given.boxes
     whole = settings.model_copy(update={"max_proposals": None})
     return np.asarray(proposals_of(record, None, whole, seed, given)[0]["boxes"], np.float32)
 
 
 def _all_regions(record: ImageRecord, arrays: Mapping[str, NDArray[Any]], min_side_px: int) -> Boxes:
-    from .masks import region_boxes
+    from stages.regions.masks import region_boxes
 
     found = region_boxes(arrays)
     found = found[((found[:, 2:] - found[:, :2]) >= min_side_px).all(axis=1)]
@@ -126,7 +133,7 @@ def _boxes_only(boxes: Boxes, record: ImageRecord) -> dict[str, NDArray[Any]]:
 
 
 def _selective_search(pixels: NDArray[np.uint8], settings: ProposalsSettings, rng: Rng) -> Result:
-    from .masks import region_arrays
+    from .region_arrays import region_arrays
     from .selective_search.search import selective_search
 
     names = ("k", "colors", "strategies", "sigma", "min_region_px", "min_side_px", "resize_width_px", "max_proposals")

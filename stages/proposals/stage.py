@@ -18,10 +18,11 @@ from cache import Payload, Recipe, digest_array
 from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.select import is_searched
-from stages.boxes.geometry import BOX_CONVENTION, Boxes
+from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, Context, ImageTask, Node, ReadImage, image_attrs
 
 from .cost import large_pictures
+from .given import GivenProposals
 from .methods import NEEDS_PIXELS, all_found, file_boxes, key_params, prepare, proposals_of
 from .recall import ImageBoxes, recall_summary, told
 from .settings import ProposalsSettings
@@ -29,7 +30,7 @@ from .settings import ProposalsSettings
 
 def compute(task: ImageTask, pixels: NDArray[np.uint8] | None, settings: ProposalsSettings, seed: int) -> Payload:
     """One image's object; a pure function of its arguments. ``pixels`` is None where the method needs none."""
-    arrays, attrs = proposals_of(task.image, pixels, settings, seed, task.args.get("boxes"))
+    arrays, attrs = proposals_of(task.image, pixels, settings, seed, task.args.get("given"))
     return Payload(
         arrays,
         {
@@ -81,19 +82,21 @@ def run(ctx: Context) -> None:
 
 
 def _task(
-    record: ImageRecord, params: Mapping[str, Any], from_file: Mapping[int, Boxes] | None, node: Node
+    record: ImageRecord, params: Mapping[str, Any], from_file: Mapping[int, GivenProposals] | None, node: Node
 ) -> ImageTask:
     inputs: dict[str, Any] = {"image_sha256": record.sha256}
     if from_file is None:
         return ImageTask(record, Recipe(node.stage.name, node.version, params, inputs))
-    boxes = from_file[record.id]
-    inputs["boxes"] = digest_array(boxes)
-    return ImageTask(record, Recipe(node.stage.name, node.version, params, inputs), args={"boxes": boxes})
+    given = from_file[record.id]
+    inputs["boxes"] = digest_array(given.boxes)
+    if given.regions is not None:
+        inputs["regions"] = given.regions.digest
+    return ImageTask(record, Recipe(node.stage.name, node.version, params, inputs), args={"given": given})
 
 
 def _publish(ctx: Context, tasks: Sequence[ImageTask], keys: Sequence[str], settings: ProposalsSettings) -> None:
     key_of = {task.image.id: key for task, key in zip(tasks, keys, strict=True)}
-    given = {task.image.id: task.args.get("boxes") for task in tasks}
+    given = {task.image.id: task.args.get("given") for task in tasks}
 
     def read_boxes(record: ImageRecord) -> ImageBoxes:
         stage, key = ctx.node.stage.name, key_of[record.id]

@@ -16,7 +16,7 @@ from .bootstrap import image_weights
 from .examples import examples
 from .files import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
 from .ilsvrc import ilsvrc_scores
-from .metrics import Scores, assemble, proposal_metrics, score
+from .metrics import Scores, assemble, proposal_metrics, score, without_and_with
 from .mistakes import Diagnosis, ErrorCounts, count_errors, diagnose, similarity
 from .objects import FlatDetections, Floats, GroundTruth, Ints
 from .proposals import class_coverage, proposal_overlaps
@@ -82,6 +82,7 @@ def evaluate(
     classes: Sequence[str],
     settings: EvaluateSettings,
     rng: np.random.Generator,
+    everything: tuple[FlatDetections, GroundTruth] | None = None,
     unscored: Ints | None = None,
 ) -> Evaluation:
     """Write every file of the evaluation; a function of its arguments alone.
@@ -91,6 +92,8 @@ def evaluate(
         proposed: boxes [n, 4] of each image.
         image_ids: the images' ids, in the order that ``truth`` and the detections index.
         rng: draws the bootstrap's resamples (:func:`.bootstrap.resampling`).
+        everything: detections with box regression and objects of these images and of the duplicates that were left out
+            of all else here; None: none were. Their means stand in ``metrics["with_duplicates"]``.
         unscored: int64 [k, 2], images and labels that ILSVRC's rules leave out (:func:`.ilsvrc.unscored_pairs`).
     """
     weights = image_weights(truth.n_images, settings.n_bootstrap, rng)
@@ -104,6 +107,10 @@ def evaluate(
         pairs = np.zeros((0, 2), np.int64) if unscored is None else unscored
         sets = {name: ilsvrc_scores(found[name], truth, classes, pairs) for name in (WITH_BBOX, WITHOUT_BBOX)}
         metrics |= {"ilsvrc": sets[WITH_BBOX], "no_bbox": metrics["no_bbox"] | {"ilsvrc": sets[WITHOUT_BBOX]}}
+    if everything is not None:
+        unweighted = image_weights(everything[1].n_images, 0, rng)
+        both = score(*everything, classes, settings.voc_iou, unweighted)
+        metrics = without_and_with(metrics, both, everything[1].n_images)
     shown = examples(
         found[WITH_BBOX],
         scores[WITH_BBOX].matches,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stages.boxes.geometry import paired_iou
 
-from .matching import Matches, nearest_objects, pairs_by_group, ranked_by_class
+from .matching import Matches, keep_nearest, pairs_by_group, ranked_by_class
 from .objects import FlatDetections, GroundTruth, Ints
 
 
@@ -31,11 +31,9 @@ def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float
     one takes B; by VOC's rule it is a false positive.
     """
     ranking = ranked_by_class(detections, truth.n_classes)
-    groups = detections.labels * truth.n_images + detections.image
-    object_groups = truth.labels * truth.n_images + truth.image
-    overlap, nearest = nearest_objects(detections.boxes, groups, truth.boxes, object_groups)
+    overlap, nearest = np.zeros(len(detections)), np.full(len(detections), -1)
     limits = np.broadcast_to(np.asarray(min_iou, np.float64), truth.labels.shape)
-    rows, objects = _wishes(detections, truth, limits, groups, object_groups)
+    rows, objects = _wishes(detections, truth, limits, overlap, nearest)
     place = np.empty(len(detections), np.int64)
     place[ranking.order] = np.arange(len(detections))
     taken = _served(rows, objects, place, truth)
@@ -47,13 +45,22 @@ def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float
 
 
 def _wishes(
-    detections: FlatDetections, truth: GroundTruth, limits: NDArray[np.float64], groups: Ints, object_groups: Ints
+    detections: FlatDetections,
+    truth: GroundTruth,
+    limits: NDArray[np.float64],
+    overlap: NDArray[np.float64],
+    nearest: Ints,
 ) -> tuple[Ints, Ints]:
-    """List the objects that each detection may take, best first: rows of detections, rising, and of objects."""
+    """List the objects that each detection may take, best first: rows of detections, rising, and of objects.
+
+    ``overlap`` and ``nearest`` are written on the way, as :func:`.matching.nearest_objects` returns them.
+    """
+    groups = detections.labels * truth.n_images + detections.image
     rows, objects, ious = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for pairs in pairs_by_group(groups, object_groups):
+    for pairs in pairs_by_group(groups, truth.labels * truth.n_images + truth.image):
         owner = pairs.rows[pairs.owner]
         iou = paired_iou(detections.boxes[owner], truth.boxes[pairs.objects])
+        keep_nearest(pairs, iou, overlap, nearest)
         near = iou >= limits[pairs.objects]
         rows.append(owner[near])
         objects.append(pairs.objects[near])

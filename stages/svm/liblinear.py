@@ -1,4 +1,4 @@
-"""The SVM of one class by liblinear, the authors' solver, without its slow conversion of rows in Python.
+"""The SVM or regressor of one class by liblinear, the authors' solver, without its slow conversion of rows in Python.
 
 liblinear stores a row as 16-byte (index, value) nodes. Its wrapper builds them row by row (5.5 s for 8,000 x 4,096);
 here one buffer of nodes is filled from whole blocks of rows, zeros left out (features after a ReLU are mostly zero),
@@ -21,9 +21,11 @@ from stages.kernels.linear import linear
 
 from .problem import Solution, SvmProblem
 from .rows import Rows
+from .tube import TubeProblem, TubeRows, TubeSolution
 
 NODE = np.dtype([("index", np.int32), ("value", np.float64)], align=True)  # liblinear's feature_node
 L2R_L1LOSS_SVC_DUAL = 3  # L2 regulariser, L1 ("hinge") loss, dual coordinate descent: the authors' -s 3
+L2R_L2LOSS_SVR_DUAL = 12  # L2 regulariser, squared loss outside a tube, dual coordinate descent: O2P's -s 12
 
 # liblinear draws from the C library's rand() and prints through one process-wide callback
 _ONE_FIT_AT_A_TIME = threading.Lock()
@@ -53,7 +55,10 @@ def fit_liblinear(rows: Rows, problem: SvmProblem, tolerance: float, seed: int) 
     blocks = [rows.positives, rows.negatives()]
     nodes, starts = _nodes(blocks, rows.scale, problem.bias_scale)
     labels = np.where(np.arange(len(starts)) < len(rows.positives), 1.0, -1.0)
-    weights, printed = _train(nodes, starts, labels, rows.values.shape[1] + 1, problem, tolerance, seed)
+    # liblinear multiplies -c by a label's weight: by 1, so that the costs are the problem's to the bit
+    options = ["-s", str(L2R_L1LOSS_SVC_DUAL), "-c", "1", "-e", repr(tolerance), "-B", repr(problem.bias_scale)]
+    options += ["-w1", repr(problem.positive_cost), "-w-1", repr(problem.negative_cost)]
+    weights, printed = _train(nodes, starts, labels, rows.values.shape[1] + 1, options, problem.bias_scale, seed)
     w, b = weights[:-1], problem.bias_scale * float(weights[-1])
     scaled = (w.astype(np.float32) * np.float32(rows.scale))[None]
     iterations = re.search(r"#iter = (\d+)", printed)
@@ -63,6 +68,38 @@ def fit_liblinear(rows: Rows, problem: SvmProblem, tolerance: float, seed: int) 
         scores=np.concatenate([linear(block, scaled)[:, 0] + np.float32(b) for block in blocks]),
         iterations=int(iterations[1]) if iterations else 0,
         stop=tolerance,
+        converged="reaching max number" not in printed,
+    )
+
+
+def fit_liblinear_tube(rows: TubeRows, problem: TubeProblem, tolerance: float, seed: int) -> TubeSolution:
+    """Fit one regressor as O2P does (-s 12 without a bias); a row that counts k times is given k times.
+
+    Args:
+        rows: at least one; their counts are whole numbers.
+        problem: what is minimised.
+        tolerance: liblinear's -e (O2P: 0.01).
+        seed: of the order in which rows are visited.
+
+    Raises:
+        ValueError: no row.
+    """
+    if not len(rows.slots):
+        raise ValueError("a regressor needs at least one row")
+    nodes, starts = _nodes([rows.values[rows.slots]], rows.scale, None)
+    times = rows.counts.astype(np.int64)
+    options = ["-s", str(L2R_L2LOSS_SVR_DUAL), "-c", repr(problem.C), "-p", repr(problem.epsilon)]
+    options += ["-e", repr(tolerance), "-B", "-1"]
+    targets = np.repeat(rows.targets, times)
+    w, printed = _train(nodes, np.repeat(starts, times), targets, rows.values.shape[1], options, -1.0, seed)
+    scores = linear(rows.values[rows.slots], (w * rows.scale).astype(np.float32)[None])[:, 0]
+    iterations = re.search(r"#iter = (\d+)", printed)
+    return TubeSolution(
+        w=w,
+        scores=scores.astype(np.float64),
+        multipliers=None,
+        iterations=int(iterations[1]) if iterations else 0,
+        gap=None,
         converged="reaching max number" not in printed,
     )
 
@@ -80,22 +117,27 @@ def node_bytes(features: NDArray[Any]) -> NDArray[np.int64]:
     return node_count(features) * NODE.itemsize
 
 
-def _nodes(blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Convert rows to liblinear's nodes (1-based indices); return them and the position at which each row starts."""
-    lengths = np.concatenate([node_count(block) for block in blocks])
+def _nodes(
+    blocks: Sequence[NDArray[Any]], feature_scale: float, bias: float | None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Convert rows to liblinear's nodes (1-based indices); return them and the position at which each row starts.
+
+    ``bias``: the value of a last feature that all rows have; None: there is none.
+    """
+    lengths = np.concatenate([node_count(block) for block in blocks]) - (bias is None)
     ends = np.cumsum(lengths)
     nodes = np.empty(int(ends[-1]), NODE)
     at = 0
     for block in blocks:
         for begin in range(0, len(block), 256):  # what is converted here is still in the CPU's cache there
             rows = as_float32(block[begin : begin + 256])
-            at = _fill(rows, np.float32(feature_scale), bias, nodes["index"], nodes["value"], at)
+            at = _fill(rows, np.float32(feature_scale), bias or 0.0, nodes["index"], nodes["value"], at)
     return nodes, ends - lengths
 
 
 @njit(cache=True, nogil=True)
 def _fill(rows: Any, scale: Any, bias: float, index: Any, value: Any, at: int) -> int:
-    """Write the nodes of some rows [k, d] from position ``at`` on; return the position after them."""
+    """Write the nodes of some rows [k, d] from position ``at`` on, a ``bias`` last but for 0; return where they end."""
     n, d = rows.shape
     for i in range(n):
         for column in range(d):
@@ -103,9 +145,11 @@ def _fill(rows: Any, scale: Any, bias: float, index: Any, value: Any, at: int) -
                 index[at] = column + 1
                 value[at] = rows[i, column] * scale
                 at += 1
-        index[at], value[at] = d + 1, bias
-        index[at + 1], value[at + 1] = -1, 0.0
-        at += 2
+        if bias != 0:
+            index[at], value[at] = d + 1, bias
+            at += 1
+        index[at], value[at] = -1, 0.0
+        at += 1
     return at
 
 
@@ -114,20 +158,20 @@ def _train(
     starts: NDArray[np.int64],
     labels: NDArray[np.float64],
     n_features: int,
-    problem: SvmProblem,
-    tolerance: float,
+    options: list[str],
+    bias: float,
     seed: int,
 ) -> tuple[NDArray[np.float64], str]:
     """Call liblinear; return its weights, float64 [n_features], and what it printed."""
     pointers = (starts * NODE.itemsize + nodes.ctypes.data).astype(np.uint64)
     data = ll.problem.__new__(ll.problem)  # its __init__ is the conversion that this module replaces
-    data.l, data.n, data.bias = len(labels), n_features, problem.bias_scale
+    data.l, data.n, data.bias = len(labels), n_features, bias
     data.y = labels.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
     data.x = ctypes.cast(pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ll.feature_node)))
     printed: list[bytes] = []
     listener = ll.PRINT_STRING_FUN(printed.append)
     with _ONE_FIT_AT_A_TIME:
-        parameter = ll.parameter(_options(problem, tolerance))
+        parameter = ll.parameter(options)
         ll.liblinear.set_print_string_function(listener)
         try:
             if error := ll.liblinear.check_parameter(data, parameter):
@@ -139,11 +183,3 @@ def _train(
         finally:
             ll.liblinear.set_print_string_function(ll.ctypes_print_null)
     return weights, b"".join(printed).decode()
-
-
-def _options(problem: SvmProblem, tolerance: float) -> list[str]:
-    # liblinear multiplies -c by a label's weight: by 1, so that the costs are the problem's to the bit
-    return [
-        *("-s", str(L2R_L1LOSS_SVC_DUAL), "-c", "1", "-e", repr(tolerance), "-B", repr(problem.bias_scale)),
-        *("-w1", repr(problem.positive_cost), "-w-1", repr(problem.negative_cost)),
-    ]

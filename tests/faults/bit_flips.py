@@ -17,7 +17,7 @@ from tiny_project import (  # noqa: E402
     CLASSIFYING,
     HEAD_NAMES,
     REGION_KINDS,
-    STAGE_NAMES,
+    SEGMENTING,
     StageServer,
     make_classifying,
     make_project,
@@ -73,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rcnn-flips-") as name:
         found, rng = Counter[str](), random.Random(options.seed)
         root, pets, regions = Path(name) / "root", Path(name) / "pets", Path(name) / "regions"
-        _run(server, make_project(root), STAGE_NAMES)
+        _run(server, make_project(root), SEGMENTING)
         _run(server, make_classifying(pets), CLASSIFYING)
         make_regions(regions)
         for step in (HEAD_NAMES, *map(region_nodes, REGION_KINDS)):

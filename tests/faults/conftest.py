@@ -16,6 +16,7 @@ from tiny_project import (
     COMBINING,
     HEAD_NAMES,
     REGION_KINDS,
+    SEGMENTATION_STAGE_NAMES,
     STAGE_NAMES,
     StageServer,
     combine_with_itself,
@@ -51,6 +52,24 @@ def combining(project: Path, server: StageServer) -> Path:
     done = server.run(project, "run", *COMBINING)
     assert done.status == 0, done.said
     return project
+
+
+@pytest.fixture(scope="session")
+def segmented(undisturbed: Path, server: StageServer, once: Once) -> Path:
+    """The undisturbed project with segmentation's stages run. Not to be changed: take ``segmenting`` for that."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(undisturbed, folder)
+        done = server.run(folder, "run", *SEGMENTATION_STAGE_NAMES)
+        assert done.status == 0, done.said
+
+    return once("segmented", fill)
+
+
+@pytest.fixture
+def segmenting(segmented: Path, tmp_path: Path) -> Path:
+    """A copy of the project with segmentation."""
+    return Path(shutil.copytree(segmented, tmp_path / "project"))
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ from tiny_project import (  # noqa: E402
     REGION_KINDS,
     REGION_NODES,
     ROOT,
+    SEGMENTATION_STAGE_NAMES,
+    SEGMENTING,
     STAGE_NAMES,
     begun_again,
     combine_with_itself,
@@ -55,7 +57,7 @@ from tiny_project import (  # noqa: E402
 
 _FOUND = re.compile(r"^((?:\w+ )?\w+): (\d+) images computed, (\d+) found in the store$", re.MULTILINE)
 _DVC_REFUSES = 255
-_CUT_LOCK = re.compile(r"(?<!lock file )'(?:\./)?((?:classification/|detectors/\w+/)?dvc\.lock)'")
+_CUT_LOCK = re.compile(r"(?<!lock file )'(?:\./)?((?:classification/|segmentation/|detectors/\w+/)?dvc\.lock)'")
 
 
 class PromiseBroken(Exception):
@@ -92,7 +94,16 @@ CLASSIFICATION = Pipeline(
         CLASSIFYING[-1:]: ("classification/dvc.yaml:classify_svm",),
     },
 )
-
+# The first of its stages waits for the proposals alone: DVC may put it before or after the second.
+SEGMENTATION = Pipeline(
+    SEGMENTING,
+    make_project,
+    {
+        STAGE_NAMES: (),
+        SEGMENTATION_STAGE_NAMES[:1]: ("segmentation/dvc.yaml:region_overlaps",),
+        SEGMENTATION_STAGE_NAMES[1:]: ("segmentation/dvc.yaml",),
+    },
+)
 
 # Fast R-CNN alone has no stage that these have not.
 _SHARING = tuple(name for name in REGION_KINDS if name != "plain")
@@ -104,7 +115,7 @@ REGIONS = Pipeline(
         **{region_nodes(name): (f"detectors/{name}/dvc.yaml",) for name in _SHARING},
     },
 )
-PIPELINES = (DETECTOR, CLASSIFICATION, REGIONS)
+PIPELINES = (DETECTOR, CLASSIFICATION, SEGMENTATION, REGIONS)
 
 
 class Driver:
@@ -138,7 +149,7 @@ class DvcDriver(Driver):
     def __init__(self, project: Path, pipeline: Pipeline = DETECTOR, rcnn: Path | None = None) -> None:
         """``rcnn``: the program that DVC's commands find; None: one of this checkout, each a process of its own."""
         super().__init__(project, pipeline)
-        for name in ("detections", "classification"):
+        for name in ("detections", "classification", "segmentation"):
             shutil.copytree(ROOT / name, project / name, dirs_exist_ok=True)
         for name in ("dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, project)

@@ -30,6 +30,7 @@ from tiny_project import (  # noqa: E402
     HEAD_NAMES,
     REGION_KINDS,
     REGION_STAGES,
+    SEGMENTATION_STAGE_NAMES,
     STAGE_NAMES,
     StageServer,
     combine_with_itself,
@@ -188,6 +189,7 @@ def main() -> None:
         _run(server, finished, STAGE_NAMES)
         combine_with_itself(finished)
         _run(server, finished, COMBINING)
+        _run(server, finished, SEGMENTATION_STAGE_NAMES)
         classified = make_classifying(Path(name) / "classified")
         _run(server, classified, CLASSIFYING)
         regions = make_regions(Path(name) / "regions")

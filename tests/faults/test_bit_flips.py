@@ -7,6 +7,7 @@ import pytest
 from bit_flips import flip, flip_and_verify
 from tiny_project import (
     CLASSIFICATION_STAGE_NAMES,
+    SEGMENTATION_STAGE_NAMES,
     TRAINING,
     StageServer,
     forget,
@@ -95,6 +96,21 @@ def test_a_classification_stage_that_meets_damage_computes_it_again(
     assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
     assert server.run(classifying, "cache", "gc", "--delete", "--grace", "0").status == 0
     assert results(classifying) == results(classified)
+
+
+@pytest.mark.parametrize("stage", SEGMENTATION_STAGE_NAMES[:-1])  # the last makes no object
+def test_a_segmentation_stage_that_meets_damage_computes_it_again(
+    segmenting: Path, segmented: Path, server: StageServer, stage: str
+) -> None:
+    key = damage(segmenting, stage, "data.zarr/fc6/c/0/0" if stage == "region_features" else "data.h5")
+    said = ""
+    for name in ("svr", stage) if stage == "region_features" else (stage,):  # which reads none of its own
+        again = server.run(segmenting, "run", name)
+        assert again.status == 0, again.said
+        said += again.said
+    assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in said
+    assert server.run(segmenting, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(segmenting) == results(segmented)
 
 
 # A stage of maps or detections reads none of its own; the other trainings are as rpn's.

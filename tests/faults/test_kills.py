@@ -17,6 +17,7 @@ from process_group import BETWEEN, Ended, Kill, run_group
 from tiny_project import (
     CLASSIFICATION_STAGE_NAMES,
     REGION_STAGES,
+    SEGMENTATION_STAGE_NAMES,
     STAGE_NAMES,
     StageServer,
     forget,
@@ -105,6 +106,15 @@ def test_a_killed_classification_goes_on_and_ends_with_the_same_bits(
     for stage in CLASSIFICATION_STAGE_NAMES:
         kill_at_calls(driver, server, stage)
     kill.check_end(classifying, results(classified))
+
+
+def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bits(
+    segmenting: Path, segmented: Path, server: StageServer
+) -> None:
+    driver = kill.Driver(segmenting, kill.SEGMENTATION)
+    for stage in SEGMENTATION_STAGE_NAMES:
+        kill_at_calls(driver, server, stage)
+    kill.check_end(segmenting, results(segmented))
 
 
 def test_killed_stages_of_region_networks_go_on_and_end_with_the_same_bits(

@@ -7,6 +7,7 @@ import pytest
 from tiny_project import (
     CLASSIFICATION_STAGE_NAMES,
     REGION_STAGES,
+    SEGMENTATION_STAGE_NAMES,
     STAGE_NAMES,
     Answer,
     StageServer,
@@ -53,6 +54,13 @@ def test_a_full_disk_ends_classification_likewise(
     classifying: Path, classified: Path, server: StageServer, stage: str
 ) -> None:
     _check_full_disk(classifying, results(classified), server, stage)
+
+
+@pytest.mark.parametrize("stage", SEGMENTATION_STAGE_NAMES)
+def test_a_full_disk_ends_segmentation_likewise(
+    segmenting: Path, segmented: Path, server: StageServer, stage: str
+) -> None:
+    _check_full_disk(segmenting, results(segmented), server, stage)
 
 
 @pytest.mark.parametrize("stage", REGION_STAGES)

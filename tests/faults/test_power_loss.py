@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from crash_disk import Disk
 from power_loss import check_stage, wrong_in
-from tiny_project import CLASSIFICATION_STAGE_NAMES, StageServer
+from tiny_project import CLASSIFICATION_STAGE_NAMES, SEGMENTATION_STAGE_NAMES, StageServer
 
 
 @pytest.mark.parametrize("stage", ["proposals", "finetune", "svm", "evaluate"])
@@ -32,6 +32,15 @@ def test_whatever_classification_did_not_sync_may_be_gone(
 ) -> None:
     counts = check_stage(server, classified, stage, tmp_path, 2, 1, random.Random(0))
     assert counts.calls > 40
+    assert counts.reruns == 1
+
+
+@pytest.mark.parametrize("stage", SEGMENTATION_STAGE_NAMES)
+def test_whatever_segmentation_did_not_sync_may_be_gone(
+    server: StageServer, segmented: Path, tmp_path: Path, stage: str
+) -> None:
+    counts = check_stage(server, segmented, stage, tmp_path, 1, 1, random.Random(0))
+    assert counts.calls > 20
     assert counts.reruns == 1
 
 

@@ -19,21 +19,24 @@ from PIL import Image
 from cache import Artifact
 from manifests import ReadOptions, import_dataset
 from stages.contract import Node
-from stages.graph import CLASSIFICATION, HEAD, KINDS, at, root_nodes
+from stages.graph import CLASSIFICATION, HEAD, KINDS, SEGMENTATION, at, root_nodes
 
 ROOT = Path(__file__).parents[2]
 STAGE_NAMES = tuple(one.name for one in (*HEAD, *KINDS["rcnn"].places))
 CLASSIFICATION_STAGE_NAMES = tuple(one.name for one in CLASSIFICATION)
+SEGMENTATION_STAGE_NAMES = tuple(one.name for one in SEGMENTATION)
 ALL_STAGE_NAMES = tuple(root_nodes())
 HEAD_NAMES = tuple(one.name for one in HEAD)
 # Those whose one object is what they trained.
-TRAINING = tuple(name for name, node in root_nodes().items() if node.stage.trained)
+TRAINING = tuple(name for name, node in root_nodes().items() if node.stage.trained and name in STAGE_NAMES)
 # The page and the timings show how long the stages took, which no two runs agree in.
 TIMED = ("index.html", "timings.json")
 # One object per image, in stage order.
 IMAGE_STAGES = ("proposals", "features", "detect")
 # What runs again once detections are saved.
 COMBINING = STAGE_NAMES[STAGE_NAMES.index("combine") :]
+# What `dvc repro segmentation/dvc.yaml` runs, and after it.
+SEGMENTING = (*STAGE_NAMES, *SEGMENTATION_STAGE_NAMES)
 # What `dvc repro classification/dvc.yaml` runs.
 CLASSIFYING = ("manifest", "pretrain", *CLASSIFICATION_STAGE_NAMES)
 # Detectors on a map of the whole image, by name: their kinds. A node of one is named "steps/rpn_1".
@@ -100,6 +103,8 @@ def tiny_params() -> dict[str, Any]:
     params["pretrain"].update(iterations=4, batch=8, eval_every=2, checkpoint_every=1)
     params["finetune"].update(iterations=4, eval_every=2, checkpoint_every=1, fg_per_batch=4, bg_per_batch=12)
     params["evaluate"].update(n_bootstrap=5)
+    params["svr"].update(held_out_fraction=0.25)
+    params["segment_evaluate"].update(best_images=1, worst_images=1, random_images=1)
     params["execution"].update(workers=2, device="cpu")
     return params
 

@@ -1,8 +1,8 @@
 """Run the tiny projects and record what each stage made of them: ``python -m tests.golden.record``.
 
-``params.yaml`` beside this file is the one project: the built-in dataset through R-CNN, detections made up and
-imported, the two joined, and compared, Faster R-CNN in four steps and at once, and OverFeat. The other is its variant
-with class folders, for classification.
+``params.yaml`` beside this file is the one project: the built-in dataset through R-CNN and segmentation, detections
+made up and imported, the two joined, and compared, Faster R-CNN in four steps and at once, and OverFeat. The other is
+its variant with class folders, for classification.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from stages.graph import HEAD, KINDS
+from stages.graph import HEAD, KINDS, SEGMENTATION
 from tests.golden.results import AT_ONCE, DENSE, IN_STEPS, JOINED, RECORDED, results_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # where no conftest.py has
@@ -77,7 +77,7 @@ def run_tiny(folder: Path, rcnn: Path) -> dict[str, Any]:
 def _run_detectors(project: Path, commands: _Commands) -> Path:
     project.mkdir()
     shutil.copyfile(_PARAMS, project / "params.yaml")
-    commands(project, ["run", *(one.name for one in (*HEAD, *KINDS["rcnn"].places))])
+    commands(project, ["run", *(one.name for one in (*HEAD, *KINDS["rcnn"].places, *SEGMENTATION))])
     results = project / "theirs.json"
     results.write_text(json.dumps(_made_up(project)))
     commands(
@@ -86,6 +86,7 @@ def _run_detectors(project: Path, commands: _Commands) -> Path:
         ["detector", "add", JOINED, "--kind", "combined", "--of", "rcnn,theirs"],
         ["-d", JOINED, "run", "combine"],
         ["compare", "rcnn", JOINED],
+        ["run", "diagnose"],
         ["detector", "add", IN_STEPS, "--kind", "faster"],
         ["detector", "add", AT_ONCE, "--kind", "joint"],
         ["detector", "add", DENSE, "--kind", "overfeat"],

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from cache import Artifact, Store
-from stages.graph import KINDS, STAGES, at, place, root_nodes
+from stages.graph import ANALYSIS, KINDS, STAGES, at, place, root_nodes
 
 RECORDED = Path(__file__).with_name("results.json")
 # The tiny project's detectors beside R-CNN: of kind combined, faster, joint and overfeat.
@@ -27,7 +27,7 @@ _DENSE = {name: name for name in ("finetune_dense", "regress", "slide", "merge",
 # Their objects' arrays come by score, and scores of a network hardly trained are nearly one: only of what does not
 # depend on the order is something kept.
 _CANDIDATES = {"candidates.bbox", "candidates.scores"}
-_BY_SCORE = {"propose": {"boxes", "scores"}, "roi_detect": _CANDIDATES, "merge": _CANDIDATES}
+_BY_SCORE = {"propose": {"boxes", "scores"}, "roi_detect": _CANDIDATES, "merge": _CANDIDATES, "paste": {"scores"}}
 _SHOWN = 6  # values kept of an array, evenly spread, beside its mean and deviation
 # Trainings add up what processors round differently, pictures are coded by libraries of several versions; the rest
 # differs in last bits only. Of the pictures that classification tests one or two may fall on the other side.
@@ -44,6 +44,7 @@ TOLERANCE = {
     "classify": 0.15,
     "classify_svm": 0.15,
     "compare": 5e-2,
+    "diagnose": 5e-2,
     "rpn": 2e-2,
     "propose": 5e-2,
     "fast": 2e-2,
@@ -56,6 +57,10 @@ TOLERANCE = {
     "merge": 5e-2,
     "localisation": 5e-2,
     "roi_detect": 5e-2,
+    "region_features": 2e-2,
+    "svr": 5e-2,
+    "paste": 0.15,
+    "segment_evaluate": 0.15,
 }
 EXACT = 1e-6
 _KINDS = ((IN_STEPS, "faster"), (AT_ONCE, "joint"), (DENSE, "overfeat"))
@@ -78,6 +83,7 @@ def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
     joined = {one.name: at(one, JOINED) for one in KINDS["combined"].places}
     steps, once, dense = ({one.name: at(one, name) for one in KINDS[kind].places} for name, kind in _KINDS)
     nodes = dict(root_nodes()) | {"combine": joined["combine"], "compare": at(place(STAGES["compare"]))}
+    nodes |= {one.name: at(one) for one in ANALYSIS}
     nodes |= {stage: steps[node] for stage, node in _SHARED.items()} | {"joint": once["joint"]}
     nodes |= {stage: dense[node] for stage, node in _DENSE.items()}
     found = {}
@@ -92,6 +98,8 @@ def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
 
 def _part(path: Path, store: Store) -> Any:
     """Summarise one output; None for one that holds nothing else than others do."""
+    if path.is_dir() and path.name == "maps":  # which of two near regions is pasted may depend on the processor
+        return {"files": len(list(path.rglob("*.png")))}
     if path.is_dir():
         lists = {file.stem: _objects(file, store) for file in sorted(path.glob("*.json")) if path.name == "dense"}
         return lists or _folder(path)
@@ -102,8 +110,10 @@ def _part(path: Path, store: Store) -> Any:
         "scores.json": lambda: _scores(path),
         "classification.json": lambda: _shares(json.loads(path.read_text())),
         "classification_svm.json": lambda: _shares(json.loads(path.read_text())),
+        "segmentation.json": lambda: _segmentation(path),
         "localisation.json": lambda: _shares(json.loads(path.read_text())),
         "comparison.json": lambda: _comparison(path),
+        "diagnosis.json": lambda: _diagnosis(path),
         ".html": lambda: _page(path),
         "manifest.json": lambda: _objects(path, store),
     }
@@ -112,12 +122,15 @@ def _part(path: Path, store: Store) -> Any:
 
 
 def _folder(path: Path) -> Any:
-    """Count a folder's pictures and lists; summarise its first and last picture, and the classification set."""
+    """Count a folder's pictures and lists; summarise its first and last picture, last masks, and classification set."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in {".jpg", ".txt"})
     pictures = [file for file in files if file.suffix == ".jpg"]
     ends = {"first": pictures[0], "last": pictures[-1]} if pictures else {}
     parts: dict[str, Any] = {"files": len(files)}
     parts |= {which: summary_of(np.asarray(Image.open(file))) for which, file in ends.items()}
+    if masks := sorted(path.glob("SegmentationObject/*.png")):
+        last = [masks[-1], path / "SegmentationClass" / masks[-1].name]
+        parts |= {file.parent.name: summary_of(np.asarray(Image.open(file))) for file in last}
     if (classification := path / "classification.npz").exists():
         with np.load(classification) as arrays:
             numbers = [name for name in sorted(arrays) if arrays[name].dtype.kind in "biu"]
@@ -148,6 +161,12 @@ def _shares(report: Any) -> Any:
     return report / 100 if isinstance(report, float) else report
 
 
+def _segmentation(path: Path) -> Any:
+    """Return the figures that hang together with the pixels, and not on which of two near regions is pasted."""
+    report = json.loads(path.read_text())
+    return {name: report[name] for name in ("mean_iou", "oracle", "references", "images", "features", "layer")}
+
+
 def _comparison(path: Path) -> Any:
     figures = json.loads(path.read_text())
     kept = ("voc2007", "voc2010", "coco", "difference")
@@ -155,6 +174,17 @@ def _comparison(path: Path) -> Any:
         name: {one: figure[one] for one in kept if one in figure} for name, figure in figures["detectors"].items()
     }
     return {"classes": figures["classes"], "protocol": figures["protocol"], "detectors": detectors}
+
+
+def _diagnosis(path: Path) -> Any:
+    """Return the scores, the protocol and what is known of the objects; counts of mistakes turn on single boxes."""
+    figures = json.loads(path.read_text())
+    kept = ("voc2007", "voc2010", "normalised")
+    sets = {
+        name: {one: figures[name][one] for one in kept} | {"characteristics": sorted(figures[name]["means"])}
+        for name in ("bbox", "no_bbox")
+    }
+    return {"protocol": figures["protocol"], **sets}
 
 
 def _page(path: Path) -> Any:

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from cache import StoreFullError
 from manifests import Dataset, DatasetError, ImageRecord, load_dataset, save_dataset
+from manifests.dataset import MaskSource, Segment
 from manifests.manifest_json import dataset_from_json, dataset_to_json
 
 
@@ -69,6 +70,45 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "new") == ["m.json"]  # noqa: PTH208
     save_dataset(after, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "new" / "m.json").read_bytes()
+
+
+SOURCES = (
+    MaskSource("voc", "SegmentationClass/a.png", "1" * 64, "SegmentationObject/a.png", "2" * 64),
+    MaskSource("class_map", "a.png", "3" * 64, void=None, shift=1),
+    MaskSource("sbd", object_map="inst/a.mat", object_sha256="4" * 64),
+    MaskSource(
+        "panoptic", object_map="a.png", object_sha256="5" * 64, segments=(Segment(7, 3), Segment(70_000, 9, void=True))
+    ),
+    MaskSource("coco"),
+)
+
+
+@pytest.mark.parametrize("masks", SOURCES, ids=lambda masks: masks.kind)
+def test_masks_are_saved_and_loaded(masks: MaskSource, tmp_path: Path) -> None:
+    """A manifest with masks is of version 4; without any it has the bytes that it always had."""
+    before = dataset(images=(record(masks=masks, details=({"mask": 2}, {})),))
+    save_dataset(before, tmp_path / "m.json")
+    assert load_dataset(tmp_path / "m.json") == before
+    assert json.loads((tmp_path / "m.json").read_text())["info"]["manifest_version"] == 4
+    plain = json.loads(dataset_to_json(dataset()))
+    assert plain["info"]["manifest_version"] == 1 and not any("masks" in image for image in plain["images"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"class_map": "../a.png"}, r"mask '\.\./a.png': the file name leaves the dataset's folder"),
+        ({"class_sha256": None}, "mask 'SegmentationClass/a.png': it has no digest"),
+        ({"kind": "mat"}, r"images\.0\.masks\.kind: "),
+        ({"segments": [{"id": 0, "category_id": 3}]}, r"segments\.0\.id: "),
+        ({"depth": 3}, r"images\.0\.masks\.depth: "),
+    ],
+)
+def test_masks_that_are_wrong(changes: dict[str, Any], match: str) -> None:
+    document = json.loads(dataset_to_json(dataset(images=(record(masks=SOURCES[0]),))))
+    document["images"][0]["masks"] |= changes
+    with pytest.raises(DatasetError, match=match):
+        dataset_from_json(json.dumps(document).encode(), "m.json")
 
 
 def test_pycocotools_reads_it(tmp_path: Path) -> None:

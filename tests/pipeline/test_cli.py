@@ -51,7 +51,7 @@ def test_help_names_every_command(run: Run) -> None:
         f"\n  {name} " in out
         for name in (
             *("run", "detector", "dataset", "detect", "detections", "cache", "extract", "features", "params"),
-            *("compare", "metrics", "classification"),
+            *("compare", "metrics", "classification", "grid"),
         )
     )
 
@@ -69,7 +69,7 @@ def test_help_names_every_command(run: Run) -> None:
         (["cache", "verify", "--stage", "featurs"], "did you mean 'features'"),
         (["cache", "ls", "featurs"], "did you mean 'features'"),
         (["cache", "ls", "--dataset", "nosuch"], "no result is of dataset 'nosuch'"),
-        (["params", "svn"], "did you mean 'svm'"),
+        (["params", "svmm"], "did you mean 'svm'"),
         (["dataset", "import", "voc", "nowhere", "--name", "n"], "there is no such file or folder"),
         (["features", "show", "1"], "run `dvc repro`"),
         (["features", "export"], "--npy FILE or --parquet FILE"),

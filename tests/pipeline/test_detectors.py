@@ -178,7 +178,7 @@ KINDS_OF_WRONG = [
     ({"kind": ["sppnet"]}, "params.yaml: kind = ['sppnet']: there is no such kind"),
     ({"proposals": {"k": [50]}}, "proposals is every detector's and stands in the project's own params.yaml; move it"),
     ({"seed": 4}, "seed is every detector's and stands in the project's own params.yaml; move it there"),
-    ({"svn": {}}, "detectors/mine/params.yaml: unknown parameter 'svn' (did you mean 'svm'?)"),
+    ({"svmm": {}}, "detectors/mine/params.yaml: unknown parameter 'svmm' (did you mean 'svm'?)"),
     ({"svm": {"C": -1}}, "detectors/mine/params.yaml: svm.C = -1"),
     ({"svm": {"layer": "fc9"}}, "detectors/mine/params.yaml: svm.layer = 'fc9' is not among features.layers"),
 ]
@@ -355,6 +355,7 @@ def test_all_files_are_written_at_once(project: Path) -> None:
     (project / "detectors/mine/params.yaml").write_text("kind: sppnet\n")
     written = dvc_files.write_all(project)
     assert sorted(path.relative_to(project).as_posix() for path in written) == [
+        "analysis/dvc.yaml",
         "classification/dvc.yaml",
         "comparison/dvc.yaml",
         "detectors/mine/dvc.yaml",

@@ -13,13 +13,14 @@ from pipeline.detectors import Layout, detector_names
 from pipeline.graph import nodes_of
 from pipeline.params import SHARED, load_params, own_groups, read_kind, schema
 from stages.contract import Node
-from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SAVED, SAVED_RUNS, STAGES, at, root_nodes
+from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SAVED, SAVED_RUNS, SEGMENTATION, STAGES, at, root_nodes
 
 PROJECT = Path(__file__).parents[2]
 SHIPPED = [Layout(PROJECT, name) for name in detector_names(PROJECT)[1:]]
 FILES = {
     "dvc.yaml": dvc_files.root_text(),
     "classification/dvc.yaml": dvc_files.classification_text(),
+    "segmentation/dvc.yaml": dvc_files.segmentation_text(),
     **{f"detectors/{one.name}/dvc.yaml": dvc_files.detector_text(one, load_params(one)) for one in SHIPPED},
 }
 WRITTEN = FILES | {"comparison/dvc.yaml": dvc_files.comparison_text(PROJECT)}
@@ -71,23 +72,24 @@ def test_a_stage_is_what_its_node_declares(folder: Path, detector: str, entry: M
 
 def test_one_stage_is_one_file_s() -> None:
     stages = [list(yaml.safe_load(text)["stages"]) for text in FILES.values()]
-    assert stages[0] + stages[1] == list(root_nodes())
+    assert stages[0] + stages[1] + stages[2] == list(root_nodes())
     assert stages[1] == [one.name for one in CLASSIFICATION]
-    for shipped, own in zip(SHIPPED, stages[2:], strict=False):
+    assert stages[2] == [one.name for one in SEGMENTATION]
+    for shipped, own in zip(SHIPPED, stages[3:], strict=False):
         assert own == [one.name for one in KINDS[shipped.name].places]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_input_is_made_by_an_earlier_node(kind: str) -> None:
     detector = ROOT if kind == ROOT else "mine"
-    nodes = [at(one, detector) for one in (*HEAD, *KINDS[kind].places, *CLASSIFICATION)]
+    nodes = [at(one, detector) for one in (*HEAD, *KINDS[kind].places, *CLASSIFICATION, *SEGMENTATION)]
     made: set[str] = set()
     for node in nodes:
         for path in node.inputs.values():
             if path in (SAVED, SAVED_RUNS):
                 continue  # the user's: `rcnn detections save`, `rcnn classification save`
-            if kind != ROOT and node.stage.name in {one.name for one in CLASSIFICATION}:
-                continue  # classification is of the root's pre-training
+            if kind != ROOT and node.stage.name in {one.name for one in (*CLASSIFICATION, *SEGMENTATION)}:
+                continue  # these are of the root's network and regions
             concrete = path.replace("${dataset}", "scenes")
             assert any(concrete == one or concrete.startswith(f"{one}/") for one in made), (node.name, path)
         assert not made & set(node.outputs.values())

@@ -26,16 +26,17 @@ ABOVE = {  # what each package may import of the others
 FLOORS = (
     ("settings", "stopwatch"),
     ("contract", "lists"),
-    ("boxes", "kernels", "page"),
-    ("networks", "proposals", "scoring"),
+    ("boxes", "kernels", "page", "regions"),
+    ("networks", "proposals", "scoring", "duplicates"),
     ("features", "training", "dense"),
-    ("pretrain", "finetune", "svm", "bbox", "rpn"),
+    ("pretrain", "finetune", "svm", "bbox", "rpn", "units"),
     ("detections", "classification"),
     ("fast",),
-    ("faster", "overfeat"),
-    ("scenes", "manifest", "evaluate", "report", "comparison"),
+    ("faster", "overfeat", "segmentation"),
+    ("scenes", "manifest", "evaluate", "report", "comparison", "diagnosis"),
     ("graph",),
-    ("detector",),
+    ("trained_files",),
+    ("detector", "segmenter"),
 )
 # Imports that stand in a function, since each would cost every command its time, and few need it: half a second and
 # more (torch, torchvision, scikit-learn, dask, numba's compiled functions), a tenth (h5py, zarr, fsspec), or numpy's
@@ -47,6 +48,7 @@ DEFERRED = {
     "cache/untrusted.py": {"h5py"},
     "cache/url.py": {"fsspec"},
     "manifests/fonts.py": {"matplotlib"},
+    "manifests/masks/mat_file.py": {"h5py"},
     "manifests/readers/ilsvrc_layout.py": {"scipy.io"},
     "manifests/scenes/glyphs.py": {"sklearn.datasets"},
     "manifests/scenes/photographs.py": {"sklearn.datasets"},
@@ -61,9 +63,10 @@ DEFERRED = {
     "stages/networks/weights.py": {"safetensors"},
     "stages/proposals/file.py": {"h5py"},
     "stages/proposals/methods.py": {
-        "stages.proposals.masks",
         "stages.proposals.opencv",
+        "stages.proposals.region_arrays",
         "stages.proposals.selective_search.search",
+        "stages.regions.masks",
     },
     "stages/stopwatch.py": {"torch"},
     "stages/svm/cells.py": {

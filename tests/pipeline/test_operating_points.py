@@ -7,14 +7,15 @@ import pytest
 
 from cache import Artifact
 from cache.errors import StageError
-from stages.detector import Detector, _Files, _operating_points, _Parts
+from stages.detector import Detector, _operating_points, _Parts
+from stages.trained_files import TrainedFiles
 
 MADE = Artifact("detect", 1, {}, {}, (), {})
 
 
 def detector(project: Path) -> Detector:
     """One that knows its classifier and its scores alone."""
-    points = _operating_points(_Files(project, "rcnn"), MADE)
+    points = _operating_points(TrainedFiles(project, "rcnn"), MADE)
     return Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}))  # type: ignore[arg-type]
 
 
@@ -38,14 +39,14 @@ def test_the_evaluations_scores_and_the_boundary_elsewhere(tmp_path: Path) -> No
     assert not detector(tmp_path).is_evaluated
     path.write_text(json.dumps(points | {"bbox": {"cat": "0.5"}}))
     with pytest.raises(StageError, match="bbox is not a score for each class"):
-        _operating_points(_Files(tmp_path, "rcnn"), MADE)
+        _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
 
 
 def test_precision_is_that_of_the_evaluation_of_this_detector(tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     (reports / "plots").mkdir(parents=True)
     curves = reports / "plots/pr.csv"
-    points = _operating_points(_Files(tmp_path, "rcnn"), MADE)
+    points = _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
     found = Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}, curves))  # type: ignore[arg-type]
     with pytest.raises(
         StageError, match="the last evaluation was not of this detector alone, so no precision is known"
@@ -53,7 +54,7 @@ def test_precision_is_that_of_the_evaluation_of_this_detector(tmp_path: Path) ->
         found.precision_curves()
     said = {"detect": MADE.digest, "bbox": {"cat": 0.5}, "no_bbox": {}}
     (reports / "operating_points.json").write_text(json.dumps(said))
-    points = _operating_points(_Files(tmp_path, "rcnn"), MADE)
+    points = _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
     found = Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}, curves))  # type: ignore[arg-type]
     curves.write_text("regression,class,score,recall,precision\nbbox,cat,2.0,1.0,1.0\n")
     assert found.precision_curves()["cat"].at([2.0, 1.0]).tolist() == [1.0, 0.0]

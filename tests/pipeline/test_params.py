@@ -24,7 +24,7 @@ def test_defaults_are_complete() -> None:
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"svn": {}}, "unknown parameter 'svn' (did you mean 'svm'?)"),
+        ({"svmm": {}}, "unknown parameter 'svmm' (did you mean 'svm'?)"),
         ({"": {}}, "unknown parameter ''; known there: "),
         ({"svm": {" ": 1}}, "unknown parameter 'svm. '; known there: C, "),
         ({"svm": {"c_value": 1, "laier": "fc7"}}, "unknown parameter 'svm.laier' (did you mean 'layer'?)"),
@@ -85,7 +85,7 @@ def test_a_network_without_windows_is_refused_before_it_is_trained(
 
 def test_all_problems_in_one_report() -> None:
     with pytest.raises(ParamsError) as error:
-        parse_params({"svn": {}, "seed": -1, "execution": {"threads": 2}})
+        parse_params({"svmm": {}, "seed": -1, "execution": {"threads": 2}})
     assert len(str(error.value).splitlines()) == 3
 
 

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
 
 from manifests import Dataset, DatasetError, ImageSource, load_dataset
+from manifests.masks import read_masks
 from manifests.scenes import CLASSES, SceneOptions
 from manifests.scenes.dataset import TEST_IDS_FROM, make_scene, write_scenes
 from manifests.scenes.glyphs import BLOCKS, CLASSIFICATION_BLOCKS, GlyphBank, glyph_bank
@@ -164,3 +165,36 @@ def test_contradicting_options_are_all_named_at_once(tmp_path: Path) -> None:
     for name in ("objects_min", "object_max_px", "blur_probability"):
         assert f"scenes.{name}" in str(error.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_masks_are_the_visible_ink(made: tuple[Path, Dataset]) -> None:
+    """In each box lies its object's mask, of its class, touching all sides of it where nothing lies over the digit."""
+    folder, dataset = made
+    source, bank = ImageSource.registered(folder), glyph_bank()
+    for image in dataset.images:
+        split, number = image.name.split("_")
+        scene = make_scene(split, int(number), bank, SMALL)
+        masks = read_masks(source, image, dataset.category_ids)
+        assert not masks.void.any()
+        assert masks.rows.tolist() == list(range(len(image.boxes)))
+        assert masks.classes.tolist() == image.labels.tolist()
+        for i, (mask, box) in enumerate(zip(masks.objects, image.boxes.astype(int), strict=True)):
+            rows, columns = np.nonzero(mask)
+            own = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert own[0] >= box[0] and own[1] >= box[1] and own[2] <= box[2] and own[3] <= box[3]
+            assert mask[~scene.masks[i]].sum() == 0
+            later = scene.masks[i + 1 :].any(axis=0)
+            np.testing.assert_array_equal(mask, scene.masks[i] & ~later)
+            if scene.objects[i].visible == 1 and not (later & scene.masks[i]).any():
+                assert own == box.tolist()
+
+
+def test_masks_of_an_earlier_larger_run_are_removed(tmp_path: Path) -> None:
+    write_scenes(tmp_path, SMALL)
+    for name in ("SegmentationClass/mine.png", "images/train_00005.png"):
+        (tmp_path / name).write_bytes(b"mine")
+    write_scenes(tmp_path, replace(SMALL, n_train=4))
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        names = {path.name for path in (tmp_path / folder).iterdir()}
+        assert "train_00005.png" not in names and "train_00004.png" in names
+    assert (tmp_path / "SegmentationClass/mine.png").exists() and (tmp_path / "images/train_00005.png").exists()

@@ -39,13 +39,22 @@ def imresize(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 
 
 def slow_crop(
-    image: NDArray[np.uint8], box: NDArray[np.float64], spec: InputSpec, mode: CropMode, p: int, padding: str = "mean"
+    image: NDArray[np.uint8],
+    box: NDArray[np.float64],
+    spec: InputSpec,
+    mode: CropMode,
+    p: int,
+    padding: str = "mean",
+    mask: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """rcnn_im_crop.m step by step, 1-based inclusive, float64; [3, side, side]. Replication is ours."""
+    """rcnn_im_crop.m step by step, 1-based inclusive, float64; [3, side, side]. Replication and masks are ours."""
     side, (height, width) = spec.side_px, image.shape[:2]
     im = image.astype(np.float64) * spec.value_range / 255
     if spec.color_order == "bgr":
         im = im[:, :, ::-1]
+    if mask is not None:
+        for y, x in zip(*np.nonzero(~mask), strict=True):
+            im[y, x] = spec.mean
     im = (im - spec.mean) / spec.std
     x1, y1, x2, y2 = box[0] + 1, box[1] + 1, box[2], box[3]
     window = np.zeros((side, side, 3))
@@ -263,3 +272,31 @@ def test_context_that_leaves_no_room() -> None:
 def test_out_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="out must be float32"):
         warp_regions(photograph(0), np.array([[0, 0, 4, 4]]), TORCH, out=np.zeros((2, 3, 64, 64), np.float32))
+
+
+@pytest.mark.parametrize("spec", [CAFFE, TORCH], ids=["caffe", "torch"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_crop_of_a_mask_alone_is_that_of_an_image_whose_other_pixels_are_at_the_mean(
+    mode: CropMode, spec: InputSpec
+) -> None:
+    """Section 5's fg: the same crop, every pixel outside the mask at the mean, those of the context too."""
+    image = photograph(2)
+    boxes = np.array([[30, 20, 70, 80], [0, 0, 7, 50], [100.4, 70.5, 120, 90]], np.float32)
+    masks = np.random.default_rng(0).random((3, 9, 12)).repeat(10, axis=1).repeat(10, axis=2) < 0.5
+
+    def draw(row: int, window: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+        x1, y1, x2, y2 = window
+        return masks[row, y1:y2, x1:x2]
+
+    crops = warp_regions(image, boxes, spec, mode=mode, context_px=4, masks=draw)
+    whole = warp_regions(image, boxes, spec, mode=mode, context_px=4)
+    for box, crop, mask, full in zip(boxes, crops, masks, whole, strict=True):
+        expected = slow_crop(image, box.astype(np.float64), spec, mode, 4, mask=mask)
+        np.testing.assert_allclose(crop, expected, rtol=0, atol=1e-4 * spec.value_range / min(spec.std) / 255)
+        assert (np.abs(crop - full) > 0.1 * spec.value_range / 255).any()
+    everything = warp_regions(image, boxes, spec, mode=mode, context_px=4, masks=lambda _, w: _ones(w))
+    assert np.array_equal(everything, whole)
+
+
+def _ones(window: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    return np.ones((window[3] - window[1], window[2] - window[0]), np.bool_)

@@ -24,7 +24,6 @@ from stages.networks.weights import save_weights
 from stages.overfeat.choice import STEPS
 from stages.overfeat.classifier import save_classifier
 from stages.overfeat.combining import combined, entering, suppressed_windows
-from stages.overfeat.held_out import held_out
 from stages.overfeat.localisation import LocalisationErrors, merged_guesses, target_of
 from stages.overfeat.regressor import save_regressor
 from stages.overfeat.scorer import WindowScorer
@@ -37,6 +36,7 @@ from stages.overfeat.settings import (
 )
 from stages.overfeat.windows import ScoredWindows
 from stages.settings import Settings
+from stages.training.held_out import held_out
 
 KIND = "overfeat"
 SCALES = (80, 104, 136)

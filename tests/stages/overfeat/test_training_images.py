@@ -8,9 +8,9 @@ import pytest
 from dense_images import SCALES, images, record, records, windows
 
 from cache.errors import StageError
-from stages.overfeat.held_out import held_out
 from stages.overfeat.settings import FinetuneDenseSettings
 from stages.overfeat.training import identity, image_digests, trained_on, training_run
+from stages.training.held_out import held_out
 from stages.training.images import ImageSide
 
 

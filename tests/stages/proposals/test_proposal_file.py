@@ -47,10 +47,10 @@ GOOD = {
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
 def test_names_ids_scores_and_empty_entries(tmp_path: Path, suffix: str) -> None:
     found = read_proposal_file(write(tmp_path / f"p{suffix}", GOOD), IMAGES)
-    assert found[11].tolist() == BOXES[::-1].tolist()
-    assert found[12].tolist() == [[0, 0, 10, 20], [5, 6, 100, 80]]
-    assert found[13].shape == (0, 4)
-    assert all(b.dtype == np.float32 for b in found.values())
+    assert found[11].boxes.tolist() == BOXES[::-1].tolist()
+    assert found[12].boxes.tolist() == [[0, 0, 10, 20], [5, 6, 100, 80]]
+    assert found[13].boxes.shape == (0, 4)
+    assert all(one.boxes.dtype == np.float32 and one.regions is None for one in found.values())
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
@@ -115,7 +115,7 @@ def test_an_entry_that_could_be_two_images(tmp_path: Path) -> None:
 def test_rounding_outside_is_cut(tmp_path: Path) -> None:
     boxes = np.array([[-0.004, 0, 100.004, 80]])
     found = read_proposal_file(write(tmp_path / "p.npz", {"boxes/11": boxes}), IMAGES[:1])
-    assert found[11].tolist() == [[0, 0, 100, 80]]
+    assert found[11].boxes.tolist() == [[0, 0, 100, 80]]
 
 
 def test_not_a_proposal_file(tmp_path: Path) -> None:

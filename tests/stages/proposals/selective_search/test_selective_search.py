@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from stages.proposals.masks import region_arrays, region_mask
 from stages.proposals.ranking import image_rng, order_candidates, to_image, working_size
+from stages.proposals.region_arrays import region_arrays
 from stages.proposals.selective_search.search import Proposals, candidates, grow, selective_search
+from stages.regions.masks import region_mask
 
 FAST = {
     "k": (50, 100),

@@ -10,42 +10,21 @@ and, where the method is selective search,
 - ``parents`` int32: parent of every node of every hierarchy, one after the other; -1 for a root. Nodes 0..n-1 of a
   hierarchy are its label map's regions, n..2n-2 its merges in order;
 - ``hierarchies`` int32 [T, 3]: label map, first entry in ``parents``, and number of regions n;
-- ``regions`` int32 [count, 2]: hierarchy and node of each proposal.
+- ``regions`` int32 [count, 2]: hierarchy and node of each proposal;
+
+or, where a file gives regions,
+
+- ``superpixels`` int32 [h, w], from 0 to S - 1;
+- ``members`` bool [count, S]: the superpixels of each proposal.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-from .selective_search.search import Forest, Proposals
-
-
-def region_arrays(proposals: Proposals) -> dict[str, NDArray[Any]]:
-    """The arrays of a selective-search object."""
-    forests = proposals.forests
-    largest = max(len(f.segmentation.sizes) for f in forests) - 1
-    labels = np.stack([f.segmentation.labels for f in forests]).astype(np.min_scalar_type(largest))
-    return {
-        "boxes": proposals.boxes,
-        "regions": proposals.regions,
-        "labels": labels,
-        "parents": np.concatenate([tree.parents for f in forests for tree in f.hierarchies]),
-        "hierarchies": _hierarchy_table(forests),
-        "working_size": np.array(proposals.shape, np.int32),
-    }
-
-
-def _hierarchy_table(forests: Sequence[Forest]) -> NDArray[np.int32]:
-    rows, start = [], 0
-    for i, forest in enumerate(forests):
-        for tree in forest.hierarchies:
-            rows.append((i, start, len(forest.segmentation.sizes)))
-            start += len(tree.parents)
-    return np.array(rows, np.int32)
 
 
 def region_mask(arrays: Mapping[str, NDArray[Any]], i: int) -> NDArray[np.bool_]:
@@ -56,6 +35,8 @@ def region_mask(arrays: Mapping[str, NDArray[Any]], i: int) -> NDArray[np.bool_]
     if not 0 <= i < len(arrays["boxes"]):
         raise IndexError(f"proposal {i} of {len(arrays['boxes'])}")
     height, width = (int(v) for v in arrays["working_size"])
+    if "members" in arrays:
+        return np.asarray(arrays["members"][i][arrays["superpixels"]])
     if "regions" not in arrays:
         x1, y1, x2, y2 = (float(v) for v in arrays["boxes"][i])
         mask = np.zeros((height, width), np.bool_)

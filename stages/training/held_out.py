@@ -1,4 +1,4 @@
-"""Which training images nothing is trained on: the rule by which boxes merge is chosen on them."""
+"""Which training images nothing is trained on: what a parameter is chosen on that training must not see."""
 
 import hashlib
 import math

@@ -1,0 +1,1 @@
+"""Semantic segmentation with region features (paper section 5): overlaps, regressors, pasting, what it scores."""

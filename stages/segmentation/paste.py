@@ -1,0 +1,93 @@
+"""Regions, ranked by their best class's score, pasted into a map of classes (O2P's rule).
+
+Of an image the k-th best of at most ``max_segments`` regions is pasted if its score is above ``threshold + per_rank
+(k - 1)``, the better over the worse. Scores fall and thresholds rise, so that the pasted regions are the first ones.
+
+Left out is what has no source here: O2P ranks the background among its classes, whose regions take places of the
+``max_segments`` and are then dropped; the paper tells nothing of such a regressor.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .settings import PasteSettings
+
+_MOST_RISES = 10_000  # by then the threshold is above every score: the largest step that a score can need is 1
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An image's regions, best first: which proposals, of which class each is, and its score.
+
+    ``regions`` and ``labels`` int64 [n]; ``scores`` float32 [n], falling.
+    """
+
+    regions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Ranked":
+        """Take the arrays of an image's object of stage ``paste``."""
+        return cls(arrays["regions"], arrays["labels"], arrays["scores"])
+
+    def first(self, count: int) -> "Ranked":
+        """The best ``count`` of them."""
+        return Ranked(self.regions[:count], self.labels[:count], self.scores[:count])
+
+
+def ranked(scores: NDArray[np.float32]) -> Ranked:
+    """Rank regions by the best of their scores, float32 [n, N]; of equal ones the first region and class win."""
+    labels = scores.argmax(axis=1).astype(np.int64)
+    best = scores[np.arange(len(scores)), labels]
+    order = np.argsort(-best, kind="stable")
+    return Ranked(order.astype(np.int64), labels[order], best[order])
+
+
+def pasted_count(scores: NDArray[np.float32], threshold: float, settings: PasteSettings) -> int:
+    """Count the regions of an image that are pasted; ``scores`` float32 [n] fall."""
+    few = scores[: settings.max_segments].astype(np.float64)
+    above = few > threshold + settings.per_rank * np.arange(len(few))
+    return len(few) if above.all() else int(above.argmin())
+
+
+def paste(regions: Ranked, mask: Callable[[int], NDArray[np.bool_]], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw a map of classes, the best region last: uint8 ``shape``, 0 background, c + 1 class c.
+
+    ``mask`` draws a proposal, bool ``shape``.
+    """
+    drawn = np.zeros(shape, np.uint8)
+    for region, label in zip(regions.regions[::-1].tolist(), regions.labels[::-1].tolist(), strict=True):
+        drawn[mask(region)] = label + 1
+    return drawn
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The threshold that is used, and how it was come to.
+
+    ``goal`` is how many regions per image were wanted on the ``images`` that it was found on, and ``found`` how many
+    there are; None where it was given.
+    """
+
+    value: float
+    goal: float | None = None
+    found: float | None = None
+    images: int = 0
+
+
+def risen(scores: Sequence[NDArray[np.float32]], goal: float, settings: PasteSettings) -> Threshold:
+    """Let the threshold rise until the images have at most ``goal`` pasted regions each, on average.
+
+    ``scores``: of each image, falling, float32 [n].
+    """
+    for step in range(_MOST_RISES):
+        threshold = round(settings.first + step * settings.rise, 10)  # multiples, so that no rounding adds up
+        found = sum(pasted_count(own, threshold, settings) for own in scores) / max(len(scores), 1)
+        if found <= goal:
+            break
+    return Threshold(threshold, goal, found, len(scores))

@@ -1,0 +1,70 @@
+"""Stage ``region_features``: features of regions whose background is taken away (paper section 5: fg).
+
+Reads the dataset manifest, the masks, the proposals, the network and the list of cached features; writes one zarr
+object per image and ``artifacts/region_features/manifest.json``, which lists none with ``region_features.features:
+full``: those are in the store. Cost: one forward pass per region of ``region_features.max_regions``.
+"""
+
+from cache import Artifact, Recipe
+from cache.errors import StageError
+from manifests import ImageRecord
+from manifests.masks import masks_digest
+from stages.contract import Context, ImageTask
+from stages.features.settings import RegionSettings
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import load_weights, weights_digest
+from stages.proposals.reading import proposals_key
+
+from .region_features import FgCompute
+from .settings import RegionFeaturesSettings, RegionOverlapsSettings
+
+
+def run(ctx: Context) -> None:
+    """Compute the foregrounds' features that the store lacks."""
+    settings, features = ctx.settings(RegionFeaturesSettings), ctx.artifact("features")
+    if settings.layer not in features.summary["layers"]:
+        raise StageError(
+            f"region_features.layer: {settings.layer!r} is not among the stored features "
+            f"({', '.join(features.summary['layers'])}); add it to features.layers, or choose one of them"
+        )
+    if settings.features == "full":
+        ctx.publish("manifest", [], {"layer": settings.layer})
+        return
+    if ctx.settings(RegionSettings).method != "warp":
+        raise StageError(
+            f"region_features.features: {settings.features} is of crops, and features.method is "
+            f"{ctx.settings(RegionSettings).method}; set region_features.features to full, or features.method to warp"
+        )
+    regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
+    overlaps, network, dataset = ctx.settings(RegionOverlapsSettings), load_weights(ctx.input("weights")), ctx.dataset()
+    if network_settings.pool5_grid is not None:
+        network.pool5_grid = network_settings.pool5_grid
+    made_of = {
+        "layer": settings.layer,
+        "network": network.name,
+        "weights_digest": weights_digest(network, [settings.layer]),
+        "arithmetic": network_settings.dtype,
+        "storage": regions.storage,
+        "pool5_grid": network.pool5_grid if settings.layer == "pool5" else None,
+        "input": network.input.as_json(),
+        "crop": regions.crop,
+        "context_px": regions.context_px,
+        "batch": network_settings.batch,
+        "max_regions": settings.max_regions,
+        "min_object_px": overlaps.min_object_px,
+    }
+    compute = FgCompute(
+        ctx.store, ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
+        settings.layer, settings.max_regions, overlaps.min_object_px, made_of,
+    )  # fmt: skip
+    proposals = ctx.artifact("proposals")
+
+    def task(record: ImageRecord, proposals: Artifact) -> ImageTask:
+        key = proposals_key(proposals, record)
+        inputs = {"image": record.sha256, "proposals": key, "masks": masks_digest(record, dataset.category_ids)}
+        recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)
+        return ImageTask(record, recipe, {proposals.stage: key})
+
+    keys = ctx.compute_images([task(record, proposals) for record in dataset.images], compute, unit="regions")
+    entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
+    ctx.publish("manifest", entries, {**made_of})

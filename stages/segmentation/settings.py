@@ -1,0 +1,109 @@
+"""Parameters of segmentation (docs/segmentation.md); each description says whose the value is."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from stages.settings import Settings
+
+
+class RegionOverlapsSettings(Settings):
+    """Group ``region_overlaps`` of params.yaml: which objects count; no detector reads it."""
+
+    min_object_px: int = Field(
+        0,
+        ge=0,
+        le=10**8,
+        description="an object of fewer pixels is void, in training and in the figures (ours; VOC: 0, all count)",
+    )
+
+
+class RegionFeaturesSettings(Settings):
+    """Group ``region_features`` of params.yaml: what is known of a region; no detector reads it."""
+
+    features: Literal["full", "fg", "full_fg"] = Field(
+        "full_fg",
+        description="full: the box's cached features; fg: of the same crop, all pixels outside the region at the mean; "
+        "full_fg: both, one after the other (the paper's best)",
+    )
+    layer: str = Field("fc6", min_length=1, description="feature layer (the paper's best; its other: fc7)")
+    max_regions: int | None = Field(
+        300,
+        ge=1,
+        le=10**6,
+        description="the first proposals of an image that take part, in training and in test; null: all (ours; the "
+        "paper: CPMC's, about 150 an image)",
+    )
+
+
+class SvrSettings(Settings):
+    """Group ``svr`` of params.yaml: the regressors of a region's overlap with each class; no detector reads it."""
+
+    C: float = Field(3.0, gt=0, le=1e6, description="weight of the losses against the regulariser (O2P)")
+    epsilon: float = Field(
+        0.25, ge=0, le=1, description="half width of the tube in which an error of the overlap costs nothing (O2P)"
+    )
+    best_iou: float = Field(
+        0.5, ge=0, le=1, description="an object's best region counts twice if its mask IoU is above (O2P)"
+    )
+    held_out_fraction: float = Field(
+        0.15,
+        ge=0,
+        le=0.9,
+        description="share of the training images that no regressor sees: paste.threshold is chosen on them (ours)",
+    )
+    solver: Literal["dual", "liblinear"] = Field(
+        "dual", description="dual: coordinate descent on rows in place, to svr.gap (ours); liblinear: its -s 12 (O2P)"
+    )
+    gap: float = Field(
+        1e-3,
+        ge=1e-6,
+        le=1,
+        description="dual: stop when the objective is at most this share above its minimum, by the duality gap (ours)",
+    )
+    tolerance: float = Field(0.01, gt=0, le=10, description="liblinear: its -e (O2P)")
+    memory_limit_mb: int = Field(
+        2048,
+        ge=1,
+        le=10**7,
+        description="MiB for rows of features in memory; more are trained on in chunks, of which those after the first "
+        "give only rows outside the tube (O2P's way)",
+    )
+
+
+class HeldOutRegressorSettings(Settings):
+    """The parameter of group ``svr`` that says which training images no regressor sees."""
+
+    whole: ClassVar[bool] = False
+
+    held_out_fraction: float = 0.15
+
+
+class PasteSettings(Settings):
+    """Group ``paste`` of params.yaml: which regions make the map of classes; no detector reads it."""
+
+    max_segments: int | None = Field(
+        3, ge=1, le=10**6, description="regions of an image that may be pasted, best first (O2P); null: all"
+    )
+    threshold: float | Literal["train", "test"] = Field(
+        "train",
+        description="a region is pasted if its score is above: a number; train: risen until the held-out training "
+        "images have as many regions as objects, on average (ours); test: the same on the test images, to paste.goal "
+        "(O2P, which so looks at the images that it is tested on)",
+    )
+    first: float = Field(0.28, ge=-10, le=10, description="train, test: the threshold to begin at (O2P)")
+    rise: float = Field(0.01, gt=0, le=1, description="train, test: by how much it rises (O2P)")
+    per_rank: float = Field(
+        0.02, ge=0, le=1, description="by how much the threshold of each further region of an image is higher (O2P)"
+    )
+    goal: float = Field(2.2, ge=0, le=1e6, description="test: regions per image, at most (O2P)")
+
+
+class SegmentEvaluateSettings(Settings):
+    """Group ``segment_evaluate`` of params.yaml: the page; no detector reads it."""
+
+    best_images: int = Field(4, ge=0, le=100, description="images with the highest IoU that the page shows (ours)")
+    worst_images: int = Field(4, ge=0, le=100, description="and with the lowest (ours)")
+    random_images: int = Field(6, ge=0, le=100, description="and drawn by the seed (ours)")
+    picture_px: int = Field(260, ge=40, le=2000, description="longest side of a picture on the page (ours)")
+    jpeg_quality: int = Field(80, ge=10, le=95, description="of the page's photographs (ours)")

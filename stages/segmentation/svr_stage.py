@@ -1,0 +1,87 @@
+"""Stage ``svr``: one regressor per class of a region's overlap with it (paper section 5, O2P's protocol).
+
+Reads the overlaps and the features of the training images that are not held out; writes ``artifacts/svr/model.h5`` and
+``artifacts/svr/fits.csv``. Cost: a pass over the overlaps, one over at most 200 images' features, one over all; the
+fits take seconds where rows are some ten thousands.
+"""
+
+import csv
+import io
+from dataclasses import asdict, fields
+
+import numpy as np
+
+from cache import Artifact, atomic_write, digest_json
+from cache.errors import StageError
+from manifests import Dataset
+from stages.contract import Context
+from stages.training.held_out import held_out
+
+from .regressors import Regressors, write_regressors
+from .rows import RowReader, TrainingReader
+from .settings import RegionFeaturesSettings, SvrSettings
+from .training import Fit, mean_row_norm, mean_targets, train_regressors
+
+
+def run(ctx: Context) -> None:
+    """Train on the training images but for those held out."""
+    settings, regions, dataset = ctx.settings(SvrSettings), ctx.settings(RegionFeaturesSettings), ctx.dataset()
+    overlaps = ctx.artifact("overlaps")
+    rows = RowReader(ctx.store, ctx.artifact("features"), ctx.artifact("region_features"), regions)
+    reader = TrainingReader(rows, overlaps, len(dataset.classes), settings.best_iou)
+    without = held_out(dataset.split("train"), settings.held_out_fraction, ctx.seed)
+    records = [record for record in dataset.split("train") if record.id not in without]
+
+    _check_classes(ctx, dataset, overlaps)
+
+    def train() -> None:
+        means = mean_targets(reader.targets, records)
+        if absent := [name for name, mean in zip(dataset.classes, means, strict=True) if not mean]:
+            ctx.log.warning(
+                f"{', '.join(absent)}: on held-out images alone, so that nothing of them is learned; lower "
+                "svr.held_out_fraction"
+            )
+        norm = mean_row_norm(reader, records, ctx.seed)
+        ctx.log.info(f"mean norm of {regions.features} {regions.layer}: {norm:.4g}, scaled to 1; {len(records)} images")
+        weights, fits = train_regressors(
+            reader, records, dataset.classes, means, 1 / norm, settings, ctx.seed, ctx.workers, ctx.log
+        )
+        if late := [fit.class_name for fit in fits if not fit.converged]:
+            ctx.log.warning(f"the solver stopped early for {', '.join(sorted(set(late)))}; lower svr.C")
+        model = Regressors(
+            regions.features, regions.layer, dataset.classes, 1 / norm, weights, means.astype(np.float32)
+        )
+        write_regressors(ctx.output("model"), model)
+        atomic_write(ctx.output("fits"), _table(fits).encode())
+
+    params = {
+        "seed": ctx.seed,
+        "svr": settings.model_dump(mode="json", exclude={"held_out_fraction"}),  # the images are among the inputs
+        "region_features": regions.model_dump(mode="json"),
+        "classes": list(dataset.classes),
+    }
+    read = [[overlaps.keys[record.id], rows.keys(record)] for record in records]
+    ctx.trained(params, {"rows": digest_json(read)}, train)
+
+
+def _check_classes(ctx: Context, dataset: Dataset, overlaps: Artifact) -> None:
+    """StageError naming the classes that no training image has a pixel of."""
+    seen: set[int] = set()
+    for record in dataset.split("train"):
+        if len(seen) < len(dataset.classes):
+            arrays = ctx.store.get(overlaps.stage, overlaps.keys[record.id], ["classes"]).arrays
+            seen.update(arrays["classes"].tolist())
+    if absent := [name for label, name in enumerate(dataset.classes) if label not in seen]:
+        raise StageError(
+            f"manifest.classes: no mask of the training images has a pixel of {', '.join(absent)}, so that there is "
+            "nothing to learn; leave them out there, or train on images that show them"
+        )
+
+
+def _table(fits: list[Fit]) -> str:
+    """One CSV row per fit."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Fit)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(fit) for fit in fits)
+    return text.getvalue()

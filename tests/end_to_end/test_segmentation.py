@@ -1,0 +1,236 @@
+"""Segmentation in a small project: what it reads, makes and makes again, and the same maps of new images."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools import mask as coco
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from cache import Artifact, Store
+from manifests import ImageSource, load_dataset
+from manifests.masks import VOID, read_masks, voc_palette
+from rcnn import Segmenter
+from stages.graph import SEGMENTATION, root_nodes
+from stages.segmentation.rows import read_rows
+from stages.segmentation.settings import RegionFeaturesSettings
+
+NAMES = [one.name for one in SEGMENTATION]
+NODES = {name: root_nodes()[name] for name in NAMES}
+# Not inputs: the store, checkpoints, locks, parameters, times, the record itself; and what the manifest's digests hold.
+NO_INPUT = (
+    *("artifacts/objects", "artifacts/refs", "artifacts/tmp", "artifacts/store.json", "artifacts/checkpoints"),
+    *("artifacts/.locks", "params.yaml", "reports/timings.json", "reads.json", "artifacts/datasets/scenes/"),
+)
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def segmented(finished: Path, record_rcnn: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished project with all stages of segmentation run. Not to be changed: take ``copied`` for that."""
+    project = Path(shutil.copytree(finished, tmp_path_factory.mktemp("segmented") / "project"))
+    record_rcnn(project, project / "reads.json", "run", *NAMES)
+    return project
+
+
+@pytest.fixture
+def copied(segmented: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(segmented, tmp_path / "project"))
+
+
+def change(project: Path, group: str, **values: Any) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params[group].update(values)
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def computed(said: str) -> dict[str, int]:
+    """How many images each stage computed."""
+    lines = [line.split(": ", 1) for line in said.splitlines() if " images computed" in line]
+    return {name: int(rest.split()[0]) for name, rest in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_reads_what_it_declares(segmented: Path, name: str) -> None:
+    reads = json.loads((segmented / "reads.json").read_text())[name]
+    node, stage, root = NODES[name], NODES[name].stage, segmented.resolve()
+    models = {*stage.settings.values(), *stage.reads.values()}
+    assert set(reads["settings"]) == {model.__name__ for model in models}
+    assert bool(reads["seed"]) == stage.seeded
+    assert set(reads["input"]) == set(node.inputs)
+    files = (Path(path).resolve() for path in reads["open"] if Path(path).is_file())
+    opened = {path.relative_to(root).as_posix() for path in files if path.is_relative_to(root)}
+    allowed = (*node.inputs.values(), *node.outputs.values())
+    strange = {
+        p for p in opened if not p.startswith(NO_INPUT) and not any(p == a or p.startswith(f"{a}/") for a in allowed)
+    }
+    assert not strange
+
+
+@pytest.mark.slow
+def test_maps_are_palette_pictures_and_the_figures_are_those_of_the_maps(segmented: Path) -> None:
+    dataset = load_dataset(segmented / "artifacts/manifest/manifest.json")
+    source = ImageSource.registered(segmented / "artifacts/datasets/scenes")
+    truths, results = [], []
+    for record in dataset.split("test"):
+        with Image.open((segmented / "reports/segmentation/maps" / record.file_name).with_suffix(".png")) as image:
+            assert image.mode == "P" and image.size == (record.width, record.height)
+            assert image.getpalette() == [value for colour in voc_palette() for value in colour]
+            results.append(np.asarray(image).reshape(-1))
+        truths.append(read_masks(source, record, dataset.category_ids).class_map().reshape(-1))
+    truth, result = np.concatenate(truths), np.concatenate(results)
+    truth, result = truth[truth != VOID], result[truth != VOID]
+    report = json.loads((segmented / "reports/segmentation.json").read_text())
+    labels = np.arange(len(dataset.classes) + 1)
+    assert report["confusion"] == confusion_matrix(truth, result, labels=labels).tolist()
+    there = np.unique(np.concatenate([truth, result]))
+    assert report["mean_iou"] == pytest.approx(jaccard_score(truth, result, labels=there, average="macro"))
+    plain = jaccard_score(truth, np.zeros_like(truth), labels=np.unique(np.append(truth, 0)), average="macro")
+    assert report["references"]["background"] == pytest.approx(plain)
+    names = ("background", *dataset.classes)
+    assert report["absent"] == [names[c] for c in labels if c not in there]
+    assert 0.1 < report["oracle"]["used_regions"] <= report["oracle"]["all_regions"] <= 1
+
+
+@pytest.mark.slow
+def test_the_page_shows_pictures_tables_and_the_threshold(segmented: Path) -> None:
+    html = (segmented / "reports/segmentation/index.html").read_text()
+    for heading in ("Best", "Worst", "Drawn at random"):
+        assert f"<h3>{heading}</h3>" in html
+    assert "47.9" in html and "43.7" in html  # the paper's Table 5
+    assert "training images that no regressor saw" in html
+    assert html.count("data:image/jpeg") >= 3 * 5
+
+
+@pytest.mark.slow
+def test_rows_are_aligned_with_the_proposals(segmented: Path) -> None:
+    """Row i of what regressors see is the region's i-th proposal; full rows are those that are cached."""
+    store = Store(segmented / "artifacts")
+    lists = {
+        name: Artifact.read(segmented / f"artifacts/{name}/manifest.json") for name in ("features", "region_features")
+    }
+    record = load_dataset(segmented / "artifacts/manifest/manifest.json").split("test")[0]
+    keys = {name: one.keys[record.id] for name, one in lists.items()}
+    rows = read_rows(store, keys, RegionFeaturesSettings(max_regions=7))
+    full = store.get("features", keys["features"]).arrays
+    fg = store.get("region_features", keys["region_features"])
+    first = int(full["is_gt"].sum())
+    assert np.array_equal(rows[:, : full["fc6"].shape[1]], full["fc6"][first : first + 7])
+    skipped = int(fg.attrs["objects"])
+    assert np.array_equal(rows[:, full["fc6"].shape[1] :], fg.arrays["fc6"][skipped : skipped + 7])
+    only = {"features": keys["features"]}
+    of_objects = read_rows(store, only, RegionFeaturesSettings(features="full"), np.arange(first))
+    assert np.array_equal(of_objects, full["fc6"])
+
+
+@pytest.mark.slow
+def test_what_runs_again(copied: Path, run_rcnn: Run) -> None:
+    before = {p: p.read_bytes() for p in (copied / "reports/segmentation").rglob("*") if p.is_file()}
+    again = run_rcnn(copied, "run", *NAMES).stderr
+    assert computed(again) == {"region_overlaps": 0, "region_features": 0, "paste": 0}
+    assert "trained before" in again
+    assert before == {p: p.read_bytes() for p in (copied / "reports/segmentation").rglob("*") if p.is_file()}
+    change(copied, "svr", C=1.0)
+    other = computed(run_rcnn(copied, "run", *NAMES).stderr)
+    assert other["region_overlaps"] == other["region_features"] == 0 and other["paste"] > 0
+    change(copied, "paste", max_segments=1, threshold=0.1)
+    assert computed(run_rcnn(copied, "run", *NAMES).stderr) == {"region_overlaps": 0, "region_features": 0, "paste": 0}
+    change(copied, "region_features", features="full")
+    assert computed(run_rcnn(copied, "run", *NAMES[:2]).stderr)["region_overlaps"] == 0
+    assert Artifact.read(copied / "artifacts/region_features/manifest.json").entries == ()
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_makes_the_same_bits(copied: Path, run_rcnn: Run) -> None:
+    kept = ["artifacts/svr/model.h5", "artifacts/svr/fits.csv", "reports/segmentation.json"]
+    before = [(copied / name).read_bytes() for name in kept]
+    for name in NAMES:
+        shutil.rmtree(copied / f"artifacts/objects/{name}", ignore_errors=True)
+    change(copied, "execution", workers=1)
+    run_rcnn(copied, "run", *NAMES)
+    assert before == [(copied / name).read_bytes() for name in kept]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+def test_new_images_get_the_maps_of_the_pipeline(copied: Path, run_rcnn: Run, tmp_path: Path) -> None:
+    dataset = load_dataset(copied / "artifacts/manifest/manifest.json")
+    source = ImageSource.registered(copied / "artifacts/datasets/scenes")
+    records = dataset.split("test")[:2]
+    files = [source.root / record.file_name for record in records]
+    change(copied, "paste", threshold=0.05)
+    run_rcnn(copied, "run", "paste")
+    out = tmp_path / "out"
+    run_rcnn(copied, "segment", *map(str, files), "--out", str(out))
+    results = json.loads((out / "segments.json").read_text())
+    for number, (record, file) in enumerate(zip(records, files, strict=True), 1):
+        made = (copied / "reports/segmentation/maps" / record.file_name).with_suffix(".png")
+        assert (out / f"{file.stem}.png").read_bytes() == made.read_bytes()
+        assert (out / f"{file.stem}.jpg").exists()
+        own = [one for one in results if one["image_id"] == number]
+        drawn = np.zeros((record.height, record.width), np.uint8)
+        for one in reversed(own):  # best first
+            drawn[coco.decode(one["segmentation"]) > 0] = one["category_id"]
+        with Image.open(made) as image:
+            assert np.array_equal(np.asarray(image), drawn)
+    found = Segmenter.load(copied, device="cpu")(files[0])
+    assert len(found.segments) == sum(one["image_id"] == 1 for one in results) > 0
+    none = Segmenter.load(copied, device="cpu")(files[0], threshold=5.0)
+    assert not none.segments and not none.labels.any()
+    again = run_rcnn(copied, "segment", str(files[0]), "--out", str(out), "--threshold", "5")
+    assert "1 maps of 0 regions" in again.stdout
+
+
+def remove_a_map(project: Path) -> None:
+    next((project / "reports/segmentation/maps").glob("**/*.png")).unlink()
+
+
+def damage_the_model(project: Path) -> None:
+    (project / "artifacts/svr/model.h5").write_bytes(b"no")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("break_it", "stage", "says"),
+    [
+        (lambda p: change(p, "region_features", layer="fc9"), "region_features", "region_features.layer: 'fc9' is not"),
+        (lambda p: change(p, "features", method="spp"), "region_features", "full_fg is of crops, and features.method"),
+        (lambda p: change(p, "svr", held_out_fraction=0), "paste", "paste.threshold: train is found on held-out"),
+        (lambda p: change(p, "paste", goal=-1), "paste", "paste.goal = -1: input should be greater"),
+        (remove_a_map, "segment_evaluate", "dvc repro -f segmentation/dvc.yaml"),
+        (damage_the_model, "paste", "model.h5: not a readable HDF5 file"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    copied: Path, run_rcnn: Run, break_it: Callable[[Path], object], stage: str, says: str
+) -> None:
+    break_it(copied)
+    done = run_rcnn(copied, "run", stage, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_dataset_without_masks_is_refused_by_name(copied: Path, run_rcnn: Run) -> None:
+    path = copied / "artifacts/manifest/manifest.json"
+    document = json.loads(path.read_text())
+    for image in document["images"][:2]:
+        assert image.pop("masks")
+    path.write_text(json.dumps(document))
+    done = run_rcnn(copied, "run", "region_overlaps", check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("has no masks; import its dataset with masks") == 2
+
+
+def test_a_project_that_has_no_segmentation_is_told_what_to_run(finished: Path, tmp_path: Path, run_rcnn: Run) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    done = run_rcnn(finished, "segment", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "region_features" in done.stderr

@@ -1,0 +1,81 @@
+"""Pasting by hand: order, ties, no region, the rule of ranks; the threshold that rises against a slow search."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stages.segmentation.paste import Ranked, paste, pasted_count, ranked, risen
+from stages.segmentation.settings import PasteSettings
+
+RULE = PasteSettings(max_segments=3, per_rank=0.02, first=0.28, rise=0.01)
+
+
+def f32(*values: float) -> NDArray[np.float32]:
+    return np.array(values, np.float32)
+
+
+def test_a_region_has_its_best_class_and_the_best_region_comes_first() -> None:
+    found = ranked(np.array([[0.1, 0.3], [0.9, 0.2], [0.4, 0.4], [0.3, 0.1]], np.float32))
+    assert found.regions.tolist() == [1, 2, 0, 3]  # 0 and 3 tie: the first region is first
+    assert found.labels.tolist() == [0, 0, 1, 0]  # 2 ties in its classes: the first class
+    np.testing.assert_allclose(found.scores, [0.9, 0.4, 0.3, 0.3])
+    assert len(ranked(np.zeros((0, 2), np.float32)).regions) == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "count"),
+    [
+        ((), 0),
+        ((0.5,), 0),  # not above
+        ((0.51,), 1),
+        ((0.9, 0.51), 1),  # the second must be above 0.52
+        ((0.9, 0.53, 0.53), 2),  # and the third above 0.54
+        ((0.9, 0.9, 0.9, 0.9), 3),
+    ],
+)
+def test_the_kth_region_must_be_above_a_threshold_of_its_own(scores: tuple[float, ...], count: int) -> None:
+    assert pasted_count(f32(*scores), 0.5, RULE) == count
+
+
+def test_all_regions_take_part_without_a_limit() -> None:
+    every = RULE.model_copy(update={"max_segments": None})
+    assert pasted_count(np.full(100, 0.9, np.float32), 0.5, every) == 20  # 0.5 + 0.02 * 20 is not below 0.9
+
+
+def test_the_better_region_lies_over_the_worse() -> None:
+    masks = np.zeros((3, 4, 5), bool)
+    masks[0, :2], masks[1, 1:, :3], masks[2, 3, 4] = True, True, True
+    regions = Ranked(np.array([1, 0, 2]), np.array([4, 0, 7]), f32(0.9, 0.8, 0.7))
+    drawn = paste(regions, lambda i: masks[i], (4, 5))
+    assert drawn.tolist() == [[1, 1, 1, 1, 1], [5, 5, 5, 1, 1], [5, 5, 5, 0, 0], [5, 5, 5, 0, 8]]
+    assert paste(regions.first(1), lambda i: masks[i], (4, 5)).sum() == 5 * masks[1].sum()
+
+
+def test_no_region_is_all_background() -> None:
+    none = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), f32())
+    drawn = paste(none, lambda i: np.ones((2, 3), bool), (2, 3))
+    assert drawn.dtype == np.uint8 and drawn.shape == (2, 3) and not drawn.any()
+
+
+@settings(max_examples=50, deadline=None)
+@given(images=st.lists(st.lists(st.floats(0, 1, width=32), max_size=5), min_size=1, max_size=4), goal=st.floats(0.3, 3))
+def test_the_threshold_is_the_first_that_keeps_to_the_goal(images: list[list[float]], goal: float) -> None:
+    scores = [np.array(sorted(own, reverse=True), np.float32) for own in images]
+
+    def regions(threshold: float) -> float:
+        kept = 0
+        for own in scores:
+            for k, score in enumerate(own[:3]):
+                if score <= threshold + 0.02 * k:
+                    break
+                kept += 1
+        return kept / len(scores)
+
+    slow = 28
+    while regions(slow / 100) > goal:
+        slow += 1
+    found = risen(scores, goal, RULE)
+    assert found.value == pytest.approx(slow / 100)
+    assert found.found == regions(slow / 100) and found.goal == goal and found.images == len(scores)
