@@ -14,10 +14,11 @@ too, is at the mean before the crop is resized.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from cache.errors import StageError
@@ -190,12 +191,23 @@ def _fill(
     part = pixels(*source)
     if shown is not None:
         row, draw = shown
-        part = part * draw(row, (source[0], source[1], source[2], source[3]))[..., None]
+        part = _kept(part, draw(row, (source[0], source[1], source[2], source[3])))
     # OpenCV's linear resize is imresize's sampling (half-pixel centres, edges repeated), and the fastest there is
     if inside.strides[1] == 12:  # interleaved: written in place
         cv2.resize(part, size, dst=inside, interpolation=cv2.INTER_LINEAR)
     else:
         inside[:] = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR).reshape(inside.shape)
+
+
+@njit(cache=True, nogil=True)
+def _kept(pixels: Any, mask: Any) -> Any:
+    """Copy float32 pixels [h, w, 3] where the mask, bool [h, w], is set; 0 elsewhere. One pass: numpy takes six."""
+    out = np.zeros(pixels.shape, np.float32)
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            if mask[y, x]:
+                out[y, x, 0], out[y, x, 1], out[y, x, 2] = pixels[y, x, 0], pixels[y, x, 1], pixels[y, x, 2]
+    return out
 
 
 def _replicate(crop: NDArray[np.float32], target: list[int]) -> None:

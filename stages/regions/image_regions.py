@@ -69,7 +69,7 @@ class ImageRegions:
         hierarchy, node = (int(v) for v in self._arrays["regions"][i])
         first, after = self._spans[hierarchy][node]
         places = self._places(hierarchy)[y1:y2, x1:x2]
-        inside: NDArray[np.bool_] = (places >= first) & (places < after)
+        inside: NDArray[np.bool_] = _between(places, first, after)
         return inside
 
     def shared(self, objects: NDArray[np.bool_], void: NDArray[np.bool_]) -> SharedPixels:
@@ -155,6 +155,16 @@ class ImageRegions:
             label_map = int(self._arrays["hierarchies"][hierarchy][0])
             self._placed[hierarchy] = self._spans[hierarchy][:, 0][self._labels(label_map)]
         return self._placed[hierarchy]
+
+
+@njit(cache=True, nogil=True)
+def _between(places: Any, first: int, after: int) -> Any:
+    """Which of the places, int32 [h, w], lie from ``first`` to before ``after``; bool [h, w]."""
+    out = np.empty(places.shape, np.bool_)
+    for y in range(places.shape[0]):
+        for x in range(places.shape[1]):
+            out[y, x] = first <= places[y, x] < after
+    return out
 
 
 @njit(cache=True, nogil=True)

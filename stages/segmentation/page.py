@@ -20,6 +20,7 @@ _O2P = 46.4
 _MAX_CLASSES = 40  # of the confusion matrix: more would not be read
 _STYLE = """
 .maps{display:grid;grid-template-columns:repeat(3,minmax(0,max-content));gap:.6rem;margin-bottom:1rem}
+.maps figure{margin:0}
 .swatch{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .9em;border-radius:2px}
 td.heat{text-align:right}
 """

@@ -2,6 +2,8 @@
 
 Of an image the k-th best of at most ``max_segments`` regions is pasted if its score is above ``threshold + per_rank
 (k - 1)``, the better over the worse. Scores fall and thresholds rise, so that the pasted regions are the first ones.
+Ours is that a region takes no place which is nearly a better one (``duplicate_iou``): of selective search's thousand
+the best dozen tend to be one object.
 
 Left out is what has no source here: O2P ranks the background among its classes, whose regions take places of the
 ``max_segments`` and are then dropped; the paper tells nothing of such a regressor.
@@ -46,6 +48,30 @@ def ranked(scores: NDArray[np.float32]) -> Ranked:
     best = scores[np.arange(len(scores)), labels]
     order = np.argsort(-best, kind="stable")
     return Ranked(order.astype(np.int64), labels[order], best[order])
+
+
+def distinct(order: Ranked, least: float, settings: PasteSettings, mask: Callable[[int], NDArray[np.bool_]]) -> Ranked:
+    """Keep the regions of an image that may be pasted: at most ``max_segments`` that score above ``least``.
+
+    Best first, each that has no mask IoU above ``duplicate_iou`` with one kept before. What is kept of a lower
+    ``least`` begins with what is kept of a higher one.
+    """
+    may = order.first(int((order.scores > least).sum()))
+    if settings.duplicate_iou is None:
+        return may.first(len(may.scores) if settings.max_segments is None else settings.max_segments)
+    kept: list[int] = []
+    drawn: list[tuple[NDArray[np.bool_], int]] = []
+    for place, region in enumerate(may.regions.tolist()):
+        if len(kept) == settings.max_segments:
+            break
+        own = mask(region)
+        area = int(np.count_nonzero(own))
+        shared = [(int(np.count_nonzero(own & other)), of_other) for other, of_other in drawn]
+        if all(both <= settings.duplicate_iou * (area + of_other - both) for both, of_other in shared):
+            kept.append(place)
+            drawn.append((own, area))
+    places = np.array(kept, np.int64)
+    return Ranked(may.regions[places], may.labels[places], may.scores[places])
 
 
 def pasted_count(scores: NDArray[np.float32], threshold: float, settings: PasteSettings) -> int:

@@ -1,9 +1,9 @@
 """Stage ``paste``: every test image's map of classes, of its best regions (paper section 5, O2P's rule).
 
 Reads the regressors, and proposals and features of the test images, and of the held-out training images where the
-threshold is found on them; writes one HDF5 object per image (its regions, ranked), ``artifacts/paste/manifest.json``,
-and in ``reports/segmentation/maps`` a PNG file with VOC's palette for each test image. Cost: reading the features; some
-ms an image for drawing.
+threshold is found on them; writes one HDF5 object per image (its regions that may be pasted),
+``artifacts/paste/manifest.json``, and in ``reports/segmentation/maps`` a PNG file with VOC's palette for each test
+image. Cost: reading the features; some ms an image for drawing.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from stages.training.held_out import held_out
 
 from .drawing import map_files
 from .overlaps import Overlaps
-from .paste import Ranked, Threshold, paste, pasted_count, ranked, risen
+from .paste import Ranked, Threshold, distinct, paste, pasted_count, ranked, risen
 from .regressors import Regressors, read_regressors
 from .rows import RowReader, read_rows
 from .settings import HeldOutRegressorSettings, PasteSettings, RegionFeaturesSettings
@@ -40,11 +40,17 @@ class PasteCompute(Compute):
 
     store: Store
     model: Regressors
-    settings: RegionFeaturesSettings
+    features: RegionFeaturesSettings
+    settings: PasteSettings
+    proposals: str  # the stage that made them
 
     def __call__(self, task: ImageTask) -> Payload:
         """The image's regions, best first."""
-        found = ranked(self.model.scores(read_rows(self.store, task.reads, self.settings)))
+        record = task.image
+        order = ranked(self.model.scores(read_rows(self.store, task.reads, self.features)))
+        arrays_of = self.store.get(self.proposals, task.reads[self.proposals]).arrays
+        mask = ImageRegions(arrays_of, record.height, record.width).mask
+        found = distinct(order, self.settings.least, self.settings, mask)
         arrays: dict[str, NDArray[Any]] = {"regions": found.regions, "labels": found.labels, "scores": found.scores}
         return Payload(arrays, image_attrs(task.image, len(found.regions)), "hdf5")
 
@@ -65,8 +71,10 @@ def run(ctx: Context) -> None:
                 "paste.threshold: train is found on held-out training images, and svr.held_out_fraction is "
                 f"{fraction:g}; set that above 0, or the threshold to a number"
             )
-    tasks = [_task(ctx, record, rows) for record in (*tested, *apart)]
-    keys = ctx.compute_images(tasks, PasteCompute(ctx.store, model, regions), unit="regions")
+    proposals = ctx.artifact("proposals")
+    tasks = [_task(ctx, record, rows, proposals, settings) for record in (*tested, *apart)]
+    compute = PasteCompute(ctx.store, model, regions, settings, proposals.stage)
+    keys = ctx.compute_images(tasks, compute, unit="regions")
     found = [Ranked.of(ctx.store.get(ctx.node.stage.name, key).arrays) for key in keys]
     threshold = _threshold(ctx, settings, found[: len(tested)], found[len(tested) :], apart)
     kept = [one.first(pasted_count(one.scores, threshold.value, settings)) for one in found[: len(tested)]]
@@ -87,9 +95,16 @@ def run(ctx: Context) -> None:
     ctx.publish("manifest", entries, summary)
 
 
-def _task(ctx: Context, record: ImageRecord, rows: RowReader) -> ImageTask:
-    keys = rows.keys(record)
-    params = {"region_features": rows.settings.model_dump(mode="json")}
+def _task(
+    ctx: Context, record: ImageRecord, rows: RowReader, proposals: Artifact, settings: PasteSettings
+) -> ImageTask:
+    keys = {**rows.keys(record), proposals.stage: proposals_key(proposals, record)}
+    params = {
+        "region_features": rows.settings.model_dump(mode="json"),
+        "least": settings.least,
+        "max_segments": settings.max_segments,
+        "duplicate_iou": settings.duplicate_iou,
+    }
     inputs = {**keys, "model": digest_file(ctx.input("model"))}
     return ImageTask(record, Recipe(ctx.node.stage.name, ctx.node.version, params, inputs), keys)
 

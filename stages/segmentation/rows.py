@@ -71,10 +71,11 @@ def read_rows(
         parts.append(every[first:] if objects is None else np.concatenate([every[:first][objects], every[first:]]))
     if "region_features" in keys:
         attrs = store.get("region_features", keys["region_features"], []).attrs
-        begin = int(attrs["objects"]) if objects is None else 0
-        parts.append(
-            store.get_rows("region_features", keys["region_features"], settings.layer, begin, int(attrs["count"]))
-        )
+        first, count = int(attrs["objects"]), int(attrs["count"])
+        begin, end = 0 if objects is not None else first, count
+        if settings.max_regions is not None:
+            end = min(count, first + settings.max_regions)
+        parts.append(store.get_rows("region_features", keys["region_features"], settings.layer, begin, end))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

@@ -11,7 +11,7 @@ from stages.features.crops import Extractor
 from stages.features.spp.extraction import SppExtractor
 from stages.regions.image_regions import ImageRegions
 
-from .paste import Ranked, paste, pasted_count, ranked
+from .paste import Ranked, distinct, paste, pasted_count, ranked
 from .region_features import drawing
 from .regressors import Regressors
 from .settings import PasteSettings, RegionFeaturesSettings
@@ -50,7 +50,8 @@ class SegmentSearch:
         found = ImageRegions(arrays, height, width)
         rows = self._rows(pixels, arrays["boxes"][: self.regions.max_regions], found, report)
         report("pasting")
-        order = ranked(self.model.scores(rows))
+        least = min(self.threshold, self.paste.least)
+        order = distinct(ranked(self.model.scores(rows)), least, self.paste, found.mask)
         kept = order.first(pasted_count(order.scores, self.threshold, self.paste))
         masks = np.zeros((len(kept.regions), height, width), bool)
         for i, region in enumerate(kept.regions.tolist()):

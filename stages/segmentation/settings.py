@@ -85,6 +85,13 @@ class PasteSettings(Settings):
     max_segments: int | None = Field(
         3, ge=1, le=10**6, description="regions of an image that may be pasted, best first (O2P); null: all"
     )
+    duplicate_iou: float | None = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="a region takes no place whose mask has a larger IoU with a better one that does: it is the same "
+        "object once more (ours, for selective search's regions; O2P: null, whose CPMC regions are told apart before)",
+    )
     threshold: float | Literal["train", "test"] = Field(
         "train",
         description="a region is pasted if its score is above: a number; train: risen until the held-out training "
@@ -97,6 +104,11 @@ class PasteSettings(Settings):
         0.02, ge=0, le=1, description="by how much the threshold of each further region of an image is higher (O2P)"
     )
     goal: float = Field(2.2, ge=0, le=1e6, description="test: regions per image, at most (O2P)")
+
+    @property
+    def least(self) -> float:
+        """The lowest threshold that there can be."""
+        return self.first if isinstance(self.threshold, str) else self.threshold
 
 
 class SegmentEvaluateSettings(Settings):

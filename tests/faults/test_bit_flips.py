@@ -7,7 +7,6 @@ import pytest
 from bit_flips import flip, flip_and_verify
 from tiny_project import (
     CLASSIFICATION_STAGE_NAMES,
-    SEGMENTATION_STAGE_NAMES,
     TRAINING,
     StageServer,
     forget,
@@ -15,9 +14,12 @@ from tiny_project import (
     node_of,
     results,
     run_of,
+    tiny_params,
 )
 
 from cache import Artifact, Store
+from manifests import load_dataset
+from stages.training.held_out import held_out
 
 
 def damage(project: Path, node: str, file: str, index: int = 0) -> str:
@@ -98,17 +100,33 @@ def test_a_classification_stage_that_meets_damage_computes_it_again(
     assert results(classifying) == results(classified)
 
 
-@pytest.mark.parametrize("stage", SEGMENTATION_STAGE_NAMES[:-1])  # the last makes no object
-def test_a_segmentation_stage_that_meets_damage_computes_it_again(
+@pytest.mark.parametrize("stage", ["svr", "paste"])  # the others read none of their own
+def test_a_segmentation_stage_that_meets_damage_of_its_own_computes_it_again(
     segmenting: Path, segmented: Path, server: StageServer, stage: str
 ) -> None:
-    key = damage(segmenting, stage, "data.zarr/fc6/c/0/0" if stage == "region_features" else "data.h5")
-    said = ""
-    for name in ("svr", stage) if stage == "region_features" else (stage,):  # which reads none of its own
-        again = server.run(segmenting, "run", name)
-        assert again.status == 0, again.said
-        said += again.said
-    assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in said
+    key = damage(segmenting, stage, "data.h5")
+    again = server.run(segmenting, "run", stage)
+    assert again.status == 0, again.said
+    assert f"{stage} object {key} was damaged and is in quarantine; computing it again" in again.said
+    assert server.run(segmenting, "cache", "gc", "--delete", "--grace", "0").status == 0
+    assert results(segmenting) == results(segmented)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "file"), [("region_overlaps", "data.h5"), ("region_features", "data.zarr/fc6/c/0/0")]
+)
+def test_regressors_that_meet_damaged_rows_have_them_computed_again(
+    segmenting: Path, segmented: Path, server: StageServer, damaged: str, file: str
+) -> None:
+    dataset, params = load_dataset(segmenting / "artifacts/manifest/manifest.json"), tiny_params()
+    apart = held_out(dataset.split("train"), params["svr"]["held_out_fraction"], params["seed"])
+    seen = next(i for i, one in enumerate(dataset.images) if one.split == "train" and one.id not in apart)
+    key = damage(segmenting, damaged, file, seen)
+    forget(segmenting, "svr")
+    run = server.run(segmenting, "run", "svr")
+    assert run.status == 0, run.said
+    assert f"svr: warning: {damaged} object {key} was damaged and is in quarantine; computing again" in run.said
+    assert f"{damaged}: 1 images computed" in run.said
     assert server.run(segmenting, "cache", "gc", "--delete", "--grace", "0").status == 0
     assert results(segmenting) == results(segmented)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stages.segmentation.paste import Ranked, paste, pasted_count, ranked, risen
+from stages.segmentation.paste import Ranked, distinct, paste, pasted_count, ranked, risen
 from stages.segmentation.settings import PasteSettings
 
 RULE = PasteSettings(max_segments=3, per_rank=0.02, first=0.28, rise=0.01)
@@ -53,6 +53,37 @@ def test_the_better_region_lies_over_the_worse() -> None:
     assert paste(regions.first(1), lambda i: masks[i], (4, 5)).sum() == 5 * masks[1].sum()
 
 
+def squares() -> list[NDArray[np.bool_]]:
+    """Four squares: two nearly one, a third apart, a fourth that is half of the first."""
+    masks = np.zeros((4, 10, 20), bool)
+    masks[0, :8, :8], masks[1, :8, 1:8], masks[2, :5, 12:], masks[3, :4, :8] = True, True, True, True
+    return list(masks)
+
+
+@pytest.mark.parametrize(
+    ("iou", "most", "least", "kept"),
+    [
+        (0.5, None, 0.0, [0, 2, 3]),  # 1 has 7 / 8 with 0; 3 exactly 1 / 2, which is not above
+        (0.4, None, 0.0, [0, 2]),
+        (0.9, None, 0.0, [0, 1, 2, 3]),
+        (0.5, 2, 0.0, [0, 2]),
+        (0.5, None, 0.65, [0, 2]),  # 3 scores 0.6
+        (None, 3, 0.0, [0, 1, 2]),
+        (None, None, 0.75, [0, 1]),  # 2 scores 0.7
+        (0.5, None, 1.0, []),
+    ],
+)
+def test_near_copies_of_a_better_region_take_no_place(
+    iou: float | None, most: int | None, least: float, kept: list[int]
+) -> None:
+    order = Ranked(np.arange(4), np.array([1, 1, 0, 2]), f32(0.9, 0.8, 0.7, 0.6))
+    rule = PasteSettings(duplicate_iou=iou, max_segments=most)
+    found = distinct(order, least, rule, lambda i: squares()[i])
+    assert found.regions.tolist() == kept
+    assert found.labels.tolist() == [order.labels[i] for i in kept]
+    assert np.array_equal(found.scores, order.scores[kept])
+
+
 def test_no_region_is_all_background() -> None:
     none = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), f32())
     drawn = paste(none, lambda i: np.ones((2, 3), bool), (2, 3))
@@ -68,7 +99,7 @@ def test_the_threshold_is_the_first_that_keeps_to_the_goal(images: list[list[flo
         kept = 0
         for own in scores:
             for k, score in enumerate(own[:3]):
-                if score <= threshold + 0.02 * k:
+                if float(score) <= threshold + 0.02 * k:
                     break
                 kept += 1
         return kept / len(scores)
