@@ -60,8 +60,8 @@ class ImageRecord:
     ``labels`` int64 [n] index ``Dataset.classes``. ``crowd`` marks COCO's ``iscrowd`` regions, ``difficult`` and
     ``truncated`` VOC's flags. The flags default to False.
     ``splits``: every split the source puts the image in, ``split`` (the most specific one) among them.
-    ``details``: per object what else the source says and we keep: ``occluded``, ``pose``, ``segmentation``, ``area``,
-    ``mask`` (the object's number in the image's object map).
+    ``details``: per object what else the source says and we keep: ``occluded``, ``hidden`` (the share of it that
+    something hides), ``pose``, ``segmentation``, ``area``, ``mask`` (the object's number in the image's object map).
     ``category``: the class of the whole picture (an index like the labels), in a dataset that has no boxes.
     ``annotated``: False of an image that nobody has looked for objects in, so that it has none and may show many.
     ``masks``: where the masks of its objects are, in a dataset that has masks.

@@ -149,29 +149,39 @@ def contact_sheet(dataset: Dataset, source: ImageSource, *, n: int = 12, split: 
     picked = shown_on_sheet(dataset, n, split)
     if not picked:
         raise DatasetError(f"dataset {dataset.name}: there are no images to show; import some, or ask for at least 1")
-    columns = int(np.ceil(np.sqrt(len(picked))))
-    rows = -(-len(picked) // columns)
-    pitch = _CELL_PX + _GAP_PX
-    sheet = Image.new("RGB", (columns * pitch + _GAP_PX, rows * (pitch + _FONT_PX + 4) + _GAP_PX), "white")
-    for i, record in enumerate(picked):
-        left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
-        cell = _drawn(record, source, dataset)
-        sheet.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+    cells = []
+    for record in picked:
         shows = "" if record.category is None else f", {dataset.classes[record.category]}"
-        caption = one_line(f"{record.file_name}  [{record.split}{shows}]")
+        cell = drawn(record, source, dataset.classes, dataset.category_ids)
+        cells.append((cell, f"{record.file_name}  [{record.split}{shows}]"))
+    return sheet(cells, int(np.ceil(np.sqrt(len(picked)))))
+
+
+def sheet(cells: Iterable[tuple[Image.Image, str]], columns: int) -> bytes:
+    """Lay out pictures (as :func:`drawn` makes them) with their captions row by row -> a PNG file."""
+    cells = list(cells)
+    rows = -(-len(cells) // columns)
+    pitch = _CELL_PX + _GAP_PX
+    page = Image.new("RGB", (columns * pitch + _GAP_PX, rows * (pitch + _FONT_PX + 4) + _GAP_PX), "white")
+    for i, (cell, text) in enumerate(cells):
+        left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
+        page.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
+        caption = one_line(text)
         font = font_for(caption, _FONT_PX)
-        ImageDraw.Draw(sheet).text((left, top + _CELL_PX), _fitting(caption, font, _CELL_PX), fill="black", font=font)
+        ImageDraw.Draw(page).text((left, top + _CELL_PX), _fitting(caption, font, _CELL_PX), fill="black", font=font)
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    page.save(file, "PNG")
     return file.getvalue()
 
 
-def _drawn(record: ImageRecord, source: ImageSource, dataset: Dataset) -> Image.Image:
-    """One image, fitted into a cell, with its objects and their masks."""
+def drawn(
+    record: ImageRecord, source: ImageSource, classes: Sequence[str], category_ids: Sequence[int] | None = None
+) -> Image.Image:
+    """Draw one image, fitted into a cell of a sheet, with its objects; with ``category_ids``, their masks, too."""
     pixels = source.read(record)
-    if record.masks is not None:
-        masks = read_masks(source, record, dataset.category_ids)
-        pixels = draw_masks(pixels, masks, [class_colour(i) for i in range(len(dataset.classes))])
+    if record.masks is not None and category_ids is not None:
+        masks = read_masks(source, record, category_ids)
+        pixels = draw_masks(pixels, masks, [class_colour(i) for i in range(len(classes))])
     scale = min(_CELL_PX / record.width, _CELL_PX / record.height)
     shape = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
     cell = Image.fromarray(pixels).resize(shape, Image.Resampling.BILINEAR)
@@ -182,7 +192,7 @@ def _drawn(record: ImageRecord, source: ImageSource, dataset: Dataset) -> Image.
         x2, y2 = max(x1, float(box[2]) - 1), max(y1, float(box[3]) - 1)
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=1 if difficult else 2)
     for box, label in zip(record.boxes * scale, record.labels, strict=True):  # above all outlines
-        name = one_line(dataset.classes[label])
+        name = one_line(classes[label])
         font = font_for(name, _FONT_PX)
         width = draw.textlength(name, font=font) + 3
         x = max(0.0, min(float(box[0]), cell.width - width))

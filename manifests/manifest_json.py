@@ -3,7 +3,7 @@
 Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits``, in a dataset
 of one class per picture ``category_id`` and, of one that nobody has annotated, ``annotated: false``, of one with masks
 ``masks`` (a :class:`MaskSource`, without what has its default); per annotation ``difficult`` and ``truncated`` (0/1)
-and, where the source has them, ``occluded``, ``pose``, ``segmentation``, ``mask``.
+and, where the source has them, ``occluded``, ``hidden`` (a share), ``pose``, ``segmentation``, ``mask``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,12 +24,12 @@ from cache.errors import DatasetError
 from .dataset import Dataset, ImageRecord, MaskSource, Segment
 from .files import read_bytes, why_unsafe, write_with_folders
 
-# 2: one class per picture; 3: images that nobody has annotated; 4: masks. The lowest that says all is written, so
-# that a dataset without the newer things has the bytes that it always had.
+# 2: one class per picture; 3: images that nobody has annotated; 4: masks, and what share of an object is hidden. The
+# lowest that says all is written, so that a dataset without the newer things has the bytes that it always had.
 MANIFEST_VERSION = 4
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
 _Flag = Annotated[int, Field(ge=0, le=1)]
-_DETAILS = ("occluded", "pose", "segmentation", "mask")
+_DETAILS = ("occluded", "hidden", "pose", "segmentation", "mask")
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -81,6 +82,7 @@ class _Annotation(_Part):
     difficult: _Flag
     truncated: _Flag
     occluded: _Flag | None = None
+    hidden: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     pose: str | None = None
     segmentation: dict[str, Any] | list[Any] | None = None
     mask: Annotated[int, Field(ge=0)] | None = None
@@ -140,6 +142,12 @@ def dataset_to_json(dataset: Dataset) -> bytes:
         raise DatasetError(f"dataset {dataset.name}: {near!a} holds half a surrogate pair; correct the text") from None
 
 
+def annotation_ids(dataset: Dataset) -> list[range]:
+    """Return the ids that the objects of each image have in the dataset's manifest, in the images' order."""
+    ends = list(accumulate(len(record.boxes) for record in dataset.images))
+    return [range(end - len(record.boxes) + 1, end + 1) for record, end in zip(dataset.images, ends, strict=True)]
+
+
 def _masks_json(masks: MaskSource) -> dict[str, Any]:
     """The fields that have not their default, for the manifest."""
     written = {f.name: getattr(masks, f.name) for f in fields(masks) if getattr(masks, f.name) != f.default}
@@ -164,7 +172,8 @@ def _masks(read: _Masks) -> MaskSource:
 
 
 def _version(dataset: Dataset) -> int:
-    if any(record.masks is not None for record in dataset.images):
+    hidden = any("hidden" in detail for record in dataset.images for detail in record.details)
+    if hidden or any(record.masks is not None for record in dataset.images):
         return 4
     if not all(record.annotated for record in dataset.images):
         return 3

@@ -1,7 +1,7 @@
 """Which images and classes of a registered dataset a run uses."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,9 +12,17 @@ from cache.text import nearest
 from manifests import Dataset, DatasetError, ImageRecord, ImageSource
 
 TRAIN, TEST = "train", "test"
+# The part of a run's test split that manifest.drop_duplicates lists: searched as all of it, and left out of its scores.
+DUPLICATES = f"{TEST}/duplicates"
 
 
-def select(dataset: Dataset, train: str | Sequence[str], test: str, classes: Sequence[str] | None) -> Dataset:
+def select(
+    dataset: Dataset,
+    train: str | Sequence[str],
+    test: str,
+    classes: Sequence[str] | None,
+    duplicates: Collection[ImageRecord] = (),
+) -> Dataset:
     """Choose the images of ``train`` and ``test``, which become splits "train" and "test", in the dataset's order.
 
     Args:
@@ -24,10 +32,12 @@ def select(dataset: Dataset, train: str | Sequence[str], test: str, classes: Seq
         test: the split to test on.
         classes: keep only objects of these, in this order (images are kept even if none is left in them: they give
             negatives), or pictures of these, where a picture has one class; None keeps all. Category ids stay.
+        duplicates: images that are left out: of train altogether; of test they are in a split :data:`DUPLICATES`, too,
+            since the run's scores are told with them and without.
 
     Raises:
         StageError: one line per problem: a split or class that does not exist, an image in both splits, a ``train``
-            that nobody has annotated, a class without an object in it.
+            that nobody has annotated, a class without an object in it, a split of which ``duplicates`` leave nothing.
     """
     chosen = dataset if classes is None else _with_classes(dataset, classes)
     named = _names(train)
@@ -53,6 +63,8 @@ def select(dataset: Dataset, train: str | Sequence[str], test: str, classes: Seq
         )
     images = tuple(_reduced(image, named, not isinstance(train, str), test) for image in chosen.images)
     result = replace(chosen, images=tuple(image for image in images if image is not None))
+    if duplicates:
+        result = _without(result, {image.id for image in duplicates})
     _require_positives(result, _quoted(named))
     return result
 
@@ -65,6 +77,25 @@ def _reduced(image: ImageRecord, train: Sequence[str], is_list: bool, test: str)
     if not parts:
         return None
     return replace(image, split=TRAIN, splits=(TRAIN, *parts) if is_list else (TRAIN,))
+
+
+def _without(dataset: Dataset, duplicates: Collection[int]) -> Dataset:
+    """Leave the duplicates out of a run's train split, and mark those of its test split; by their ids.
+
+    Of a dataset without boxes both go: its pictures are scored by view and layer, once.
+    """
+    images = tuple(
+        replace(image, splits=(*image.splits, DUPLICATES)) if image.id in duplicates else image
+        for image in dataset.images
+        if (image.split == TEST and dataset.has_boxes) or image.id not in duplicates
+    )
+    for split in (TRAIN, TEST):
+        if not any(image.split == split and DUPLICATES not in image.splits for image in images):
+            raise StageError(
+                f"manifest.drop_duplicates: the file lists every image of {split}, so that nothing is left of it; "
+                "list of each pair only the one to leave out"
+            )
+    return replace(dataset, images=images)
 
 
 def training_images(dataset: Dataset, named: str | Sequence[str] | None) -> list[ImageRecord]:
@@ -174,9 +205,14 @@ def _require_positives(dataset: Dataset, train: str) -> None:
 
 
 def shared_pictures(images: Iterable[ImageRecord]) -> list[tuple[str, str]]:
-    """Pairs (train file, test file) that are the same picture to the byte; detections on them say nothing."""
+    """Pairs (train file, test file) that are the same picture to the byte; detections on them say nothing.
+
+    Those that are left out of the scores are no matter.
+    """
     by_digest: dict[str, dict[str, str]] = defaultdict(dict)
     for image in images:
+        if DUPLICATES in image.splits:
+            continue
         by_digest[image.sha256].setdefault(image.split, image.file_name)
     return sorted((names[TRAIN], names[TEST]) for names in by_digest.values() if len(names) == 2)
 

@@ -31,7 +31,7 @@ from manifests.masks import read_masks
 from pipeline.hardware import default_workers
 from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, ReadMasks, S
 from stages.detections.saved import detector_input
-from stages.graph import SAVED, SAVED_RUNS
+from stages.graph import CHARACTERISTICS, SAVED, SAVED_RUNS
 
 from .detector_runs import detector_runs
 from .detectors import Layout
@@ -342,6 +342,8 @@ class RunContext:
             return f"{path}: not found; no detections are saved: `rcnn detections save NAME` does it"
         if path == self._project / SAVED_RUNS:
             return f"{path}: not found; no run is saved: `rcnn classification save NAME` does it"
+        if path == self._project / CHARACTERISTICS:
+            return f"{path}: not found; put the table that diagnose.characteristics names there (docs/analysis.md)"
         registered = registered_folder(self._project, self._params.dataset)
         if path == registered or registered in path.parents:
             name = self._params.dataset

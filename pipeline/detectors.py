@@ -10,7 +10,7 @@ from typing import Any
 
 from cache.errors import ParamsError
 from cache.text import nearest
-from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SEGMENTATION, STAGES, Kind
+from stages.graph import ANALYSIS, CLASSIFICATION, HEAD, KINDS, ROOT, SEGMENTATION, STAGES, Kind
 
 FOLDER = "detectors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -75,8 +75,9 @@ def check_new_name(project: Path, name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise ParamsError(f"detector name {name!r}: use letters, digits, '_', '-', at most 64, the first no sign")
-    nodes = {one.name for kind in KINDS.values() for one in (*HEAD, *kind.places, *CLASSIFICATION, *SEGMENTATION)}
-    reserved = {*nodes, *STAGES, "comparison", "grids", "plots", "results"} - KINDS.keys()
+    tasks = (*CLASSIFICATION, *SEGMENTATION, *ANALYSIS)
+    nodes = {one.name for kind in KINDS.values() for one in (*HEAD, *kind.places, *tasks)}
+    reserved = {*nodes, *STAGES, "comparison", "analysis", "grids", "plots", "results"} - KINDS.keys()
     if name in reserved or name.lower() in {"artifacts", "checkpoints", "detectors"}:
         raise ParamsError(f"detector name {name!r}: is a stage's or a folder's; choose another")
     if name == ROOT or (project / FOLDER / name).exists():

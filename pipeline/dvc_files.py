@@ -10,7 +10,7 @@ from pathlib import Path
 from cache import atomic_write
 from cache.errors import ParamsError
 from stages.contract import Node
-from stages.graph import CLASSIFICATION, HEAD, KINDS, ROOT, SEGMENTATION, at
+from stages.graph import ANALYSIS, CLASSIFICATION, HEAD, KINDS, ROOT, SEGMENTATION, at
 
 from .detectors import Layout, detector_names
 from .graph import comparing, nodes_of
@@ -39,6 +39,10 @@ _COMPARISON_HEAD = (
     "# All detectors of the project on one page: `dvc repro comparison/dvc.yaml` (`make compare`) makes what is\n"
     "# missing of each, and reports/comparison/index.html. `rcnn compare A B` compares those that exist.\n"
 )
+_ANALYSIS_HEAD = (
+    "# What the results of the project's R-CNN are like (docs/analysis.md): `dvc repro analysis/dvc.yaml`. Another\n"
+    "# detector's: `rcnn -d NAME run STAGE`. In a file of its own, as classification's stages are.\n"
+)
 # How DVC draws a table: {stage: {output: its line below `plots:`}}.
 _PLOTS = {
     ("evaluate", "pr"): "{x: recall, y: precision, title: Precision and recall, template: pr_by_class}",
@@ -64,6 +68,7 @@ def _texts(project: Path) -> Iterator[tuple[Path, str]]:
     yield project / "dvc.yaml", root_text()
     yield project / "classification" / "dvc.yaml", classification_text()
     yield project / "segmentation" / "dvc.yaml", segmentation_text()
+    yield project / "analysis" / "dvc.yaml", analysis_text()
     yield project / "comparison" / "dvc.yaml", comparison_text(project)
     for name in detector_names(project)[1:]:
         layout = Layout(project, name)
@@ -88,6 +93,12 @@ def segmentation_text() -> str:
     return _SEGMENTATION_HEAD + _WRITTEN + "\n" + _file(nodes, Layout(Path()), wdir="..", cached=False)
 
 
+def analysis_text() -> str:
+    """Return analysis/dvc.yaml."""
+    nodes = [at(one) for one in ANALYSIS]
+    return _ANALYSIS_HEAD + _WRITTEN + "\n" + _file(nodes, Layout(Path()), wdir="..", cached=False)
+
+
 def comparison_text(project: Path) -> str:
     """Return comparison/dvc.yaml: one page of all detectors that the project has."""
     node = comparing(detector_names(project))
@@ -96,8 +107,8 @@ def comparison_text(project: Path) -> str:
 
 def detector_text(layout: Layout, params: Params) -> str:
     """Return the dvc.yaml of a detector in ``detectors/``."""
-    shared = {one.name for one in HEAD}
-    nodes = [node for node in nodes_of(layout, params).values() if node.name not in shared]
+    elsewhere = {one.name for one in (*HEAD, *ANALYSIS)}
+    nodes = [node for node in nodes_of(layout, params).values() if node.name not in elsewhere]
     head = _DETECTOR_HEAD.format(meaning=read_kind(layout).meaning, name=layout.name)
     return head + _WRITTEN + "\n" + _file(nodes, layout, wdir="../..")
 
@@ -114,7 +125,8 @@ def check_written(layout: Layout, params: Params) -> None:
 
 
 def _file(nodes: Sequence[Node], layout: Layout, *, wdir: str | None, cached: bool = True) -> str:
-    lines = [] if layout.is_root else ["vars:", "- ../../params.yaml:dataset", ""]
+    asks = any("${dataset}" in path for node in nodes for path in node.inputs.values())
+    lines = ["vars:", f"- {wdir}/params.yaml:dataset", ""] if wdir is not None and (asks or not layout.is_root) else []
     lines.append("stages:")
     for node in nodes:
         lines += _stage(node, layout, wdir, cached)

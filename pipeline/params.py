@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from cache.errors import ParamsError
 from cache.text import nearest
 from manifests.text import is_text_to_yaml
-from stages.graph import CLASSIFICATION, COMPARISON, HEAD, KINDS, ROOT, SEGMENTATION, Kind
+from stages.graph import ANALYSIS, CLASSIFICATION, COMPARISON, HEAD, KINDS, ROOT, SEGMENTATION, Kind
 from stages.settings import Parameters, Settings
 
 from .detectors import Layout, kind_named
@@ -88,7 +88,7 @@ class Params(Settings):
 
 
 # These stand in the root's file alone.
-SHARED = (*Params.model_fields, *(group for one in HEAD for group in one.stage.settings))
+SHARED = (*Params.model_fields, *(group for one in (*HEAD, *ANALYSIS) for group in one.stage.settings))
 
 
 def own_groups(kind: Kind) -> dict[str, type[Settings]]:
@@ -115,6 +115,7 @@ def schema(kind_name: str = ROOT) -> type[Params]:
     if kind_name == ROOT:
         tasks = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON)
         models |= {group: model for one in tasks for group, model in one.stage.settings.items()}
+    models |= {group: model for one in ANALYSIS for group, model in one.stage.settings.items()}
     for group, model in models.items():
         fields[group] = (model, Field(default_factory=model))
     made: type[Params] = create_model("Params", __base__=Params, **fields)

@@ -19,6 +19,7 @@ from .classification.settings import check_scales as check_dense
 from .comparison.settings import CompareSettings
 from .contract import Node, Stage
 from .detections.settings import CombineSettings, DetectSettings
+from .diagnosis.settings import DiagnoseSettings
 from .fast.settings import FastSettings, JointRoiSettings, RoiDetectSettings, SourceSettings
 from .faster.settings import FastMirror, ImageSettings, JointSettings, MapsSettings, RpnMirror, check_maps
 from .faster.settings import check as check_shared
@@ -66,6 +67,7 @@ _PROPOSALS = "artifacts/proposals/manifest.json"
 OWN_PROPOSALS = "proposals"  # the project's, where a parameter of group regions may name another detector's
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
 SAVED_RUNS = "classification/saved"  # and runs of classification
+CHARACTERISTICS = "analysis/characteristics"  # and tables of what objects are like
 
 
 def _weights(node: str) -> str:
@@ -502,6 +504,19 @@ COMPARE = Stage(
     inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},  # and every detector's list of detections
     outputs={"html": "reports/comparison/index.html", "figures": "reports/comparison/comparison.json"},
 )
+DIAGNOSE = Stage(
+    name="diagnose",
+    version=1,
+    run="stages.diagnosis.stage:run",
+    settings={"diagnose": DiagnoseSettings},
+    inputs={
+        "manifest": _MANIFEST,
+        "registered": f"{DATASET}/manifest.json",
+        "detections": _list("combine"),
+        "characteristics": CHARACTERISTICS,
+    },
+    outputs={"html": "${reports}/analysis/diagnosis.html", "figures": "${reports}/analysis/diagnosis.json"},
+)
 
 
 @dataclass(frozen=True)
@@ -557,6 +572,7 @@ CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/d
 # segmentation/dvc.yaml
 SEGMENTATION = tuple(map(place, (REGION_OVERLAPS, REGION_FEATURES, SVR, PASTE, SEGMENT_EVALUATE)))
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
+ANALYSIS = (place(DIAGNOSE),)  # analysis/dvc.yaml: of the root's detector; beside another: `rcnn -d NAME run STAGE`
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
 _SHARED_CURVES = frozenset(_SHARED_TRAININGS)
 _MODELS = frozenset({"features", "svm", "bbox"})
@@ -666,7 +682,8 @@ _KINDS = (
     ),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
-_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *CLASSIFICATION, *SEGMENTATION, *COMPARISON)
+_TASKS = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON, *ANALYSIS)
+_PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *_TASKS)
 STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
 
 

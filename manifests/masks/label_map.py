@@ -15,6 +15,7 @@ from manifests.images import HARD_MAX_PIXELS, quietly
 Labels = NDArray[np.int64]
 
 _BIT_DEPTH = 24  # place of the bits per sample in a PNG file: behind its signature, and IHDR's size, name and extent
+_NAMED = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # the others than PNG to say what a file is
 _SHOWN = 3  # colours named in one line
 VOID = 255  # VOC's value of pixels that are left out
 
@@ -78,7 +79,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
     refuse_pointer(data, name)
     try:
         with quietly():
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_NAMED)
         if image.format != "PNG":
             loss = ", which changes labels where they meet" if image.format in ("JPEG", "MPO") else ""
             raise DatasetError(f"{name}: is a {image.format} picture{loss}, not PNG; give masks as PNG")

@@ -1,8 +1,6 @@
 """Reads the .mat files of the Semantic Boundaries Dataset (SBD), MATLAB's version 5 and 7.3."""
 
 import io
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -12,11 +10,11 @@ from cache.errors import DatasetError
 from cache.untrusted import check_heaps, plain_dataset, read_values
 from manifests.files import refuse_pointer
 
-_HEADER_BYTES = 128  # a text, and at its end the version and the byte order
+from .mat_v5 import HEADER_BYTES, byte_order, read_numbers, read_struct
+
 _V5, _V73 = 1, 2
-_COMPRESSED = 15  # miCOMPRESSED: an element that zlib unpacks to another one
-_MOST_BYTES = 1 << 27  # of what is in one file: SBD's largest map has 500 x 500 numbers of 8 bytes at most
 _STRUCT = "GTinst"
+_FIELDS = ("Segmentation", "Categories")
 
 
 def read_sbd(data: bytes, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -33,8 +31,8 @@ def read_sbd(data: bytes, name: str) -> tuple[NDArray[np.int64], NDArray[np.int6
     if not data:
         raise DatasetError(f"{name}: the file is empty; replace or remove it")
     refuse_pointer(data, name)
-    version = int.from_bytes(data[124:126], "big" if data[126:128] == b"MI" else "little") >> 8
-    if len(data) < _HEADER_BYTES or not data.startswith(b"MATLAB") or version not in (_V5, _V73):
+    version = int.from_bytes(data[124:126], "big" if byte_order(data) == ">" else "little") >> 8
+    if len(data) < HEADER_BYTES or not data.startswith(b"MATLAB") or version not in (_V5, _V73):
         what = "a MATLAB file of version 4" if _is_version_4(data) else "no MATLAB file of version 5 or 7.3"
         raise DatasetError(f"{name}: is {what}; save it in MATLAB with -v7 or -v7.3")
     try:
@@ -47,7 +45,7 @@ def read_sbd(data: bytes, name: str) -> tuple[NDArray[np.int64], NDArray[np.int6
         raise DatasetError(f"{name}: has no {error.args[0]}; is it a file of SBD's inst/?") from None
     except MemoryError:  # the machine's fault
         raise
-    except Exception as error:  # scipy and HDF5 raise many kinds for damaged bytes
+    except Exception as error:  # HDF5 raises many kinds for damaged bytes
         reason = " ".join(f"{error}".split())[:200]
         raise DatasetError(f"{name}: is cut short or damaged ({reason}); replace it") from None
     if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) <= len(classes):
@@ -64,44 +62,20 @@ def _is_version_4(data: bytes) -> bool:
 
 
 def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
-    whole: NDArray[np.int64] = values.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # NaN, which the next line refuses
+        whole: NDArray[np.int64] = values.astype(np.int64)
     if (whole != values).any():
         raise ValueError("it has numbers that are not whole")
     return whole
 
 
 def _version_5(data: bytes) -> tuple[Any, Any]:
-    from scipy.io import loadmat
-
-    found = loadmat(io.BytesIO(_unpacked(data)), variable_names=[_STRUCT], verify_compressed_data_integrity=True)
-    if _STRUCT not in found:
-        raise KeyError(_STRUCT)
-    one = found[_STRUCT]
-    for key in ("Segmentation", "Categories"):
-        if one.dtype.names is None or key not in one.dtype.names or one.size != 1:
+    fields = read_struct(data, _STRUCT)
+    for key in _FIELDS:
+        if key not in fields:
             raise KeyError(f"{_STRUCT}.{key}")
-    return one["Segmentation"].item(), one["Categories"].item()
-
-
-def _unpacked(data: bytes) -> bytes:
-    """The file with its compressed elements unpacked, so that what it takes is known before scipy reads it."""
-    order = ">" if data[126:128] == b"MI" else "<"
-    parts, at, left = [data[:_HEADER_BYTES]], _HEADER_BYTES, _MOST_BYTES
-    while at + 8 <= len(data):
-        kind, size = struct.unpack_from(f"{order}II", data, at)
-        if kind != _COMPRESSED:
-            size = min(size, len(data) - at - 8)
-            parts.append(data[at : at + 8 + size])
-        else:
-            unpacker = zlib.decompressobj()
-            parts.append(unpacker.decompress(data[at + 8 : at + 8 + size], left))
-            if not unpacker.eof:
-                raise ValueError("an element ends early" if left > len(parts[-1]) else "it unpacks to far too much")
-        left -= len(parts[-1])
-        at += 8 + size
-        if left <= 0:
-            raise ValueError("it holds far too much")
-    return b"".join(parts)
+    labels, categories = (read_numbers(fields[key], byte_order(data)) for key in _FIELDS)
+    return labels, categories
 
 
 def _version_73(data: bytes) -> tuple[Any, Any]:
@@ -112,8 +86,8 @@ def _version_73(data: bytes) -> tuple[Any, Any]:
         if not isinstance(file.get(_STRUCT, getlink=True), h5py.HardLink) or not isinstance(file[_STRUCT], h5py.Group):
             raise KeyError(_STRUCT)
         group = file[_STRUCT]
-        for key in ("Segmentation", "Categories"):
+        for key in _FIELDS:
             if key not in group:
                 raise KeyError(f"{_STRUCT}.{key}")
-        labels, categories = (read_values(plain_dataset(group, key)) for key in ("Segmentation", "Categories"))
+        labels, categories = (read_values(plain_dataset(group, key)) for key in _FIELDS)
     return labels.T, categories  # MATLAB's arrays lie column by column

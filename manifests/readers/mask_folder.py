@@ -20,7 +20,7 @@ from .options import SPLIT_NAMES, ReadOptions
 
 NAMES = "names.txt"
 # What people call value 0 where it is no class.
-_BACKGROUND = frozenset({"background", "_background_", "bg", "unlabeled", "unlabelled", "none", "void", "other"})
+_BACKGROUND = frozenset({"background", "_background_", "bg", "unlabeled", "unlabelled", "none"})
 _NUMBERED = re.compile(r"(\d{1,5})\s*:\s*(.+)")
 
 
@@ -102,15 +102,15 @@ def _names(top: Path, options: ReadOptions, findings: Findings) -> dict[int, str
         if value in names or label in names.values():
             findings.fatal(f"{NAMES}: {line!r}: has a value or name that another line has; keep one")
         names.setdefault(value, label)
+    if options.void is not None:
+        names.pop(options.void + options.shift, None)
     if options.background and 0 in names:
         label = names.pop(0)
         if same_name(label) not in _BACKGROUND:
             findings.fatal(
                 f"{NAMES}: value 0 is {label!r}, but 0 is the background; call it 'background', or give "
-                "--no-background where it is a class"
+                "--no-background where it is a class, --void 0 where it is in no count"
             )
-    if options.void is not None:
-        names.pop(options.void + options.shift, None)
     return names
 
 

@@ -79,6 +79,30 @@ def read_voc_masks(
     return dataset, layout.root, notes, masks
 
 
+def read_flickr_ids(path: str | Path | None, options: ReadOptions) -> dict[str, str]:
+    """Read which photograph of flickr each picture is: ids by the picture's file, as :func:`read_voc` names it.
+
+    VOC's own annotations up to 2007 test have them, in ``<source><flickrid>``. A picture without one is left out.
+    DatasetError where the folder or an annotation cannot be read.
+    """
+    findings = Findings(skip=False)
+    layout = find_layout(None if path is None else Path(path), options, findings)
+    found, problems = {}, list[str]()
+    for sample in _samples(layout, findings).values():
+        if sample.picture is None or sample.annotation is None:
+            continue
+        try:
+            text = _parse(layout, sample.annotation).findtext("source/flickrid", "").strip()
+        except DatasetError as error:
+            problems += error.problems
+            continue
+        if text.strip("-0"):
+            found[sample.picture] = text
+    if problems:
+        raise DatasetError(problems)
+    return found
+
+
 @dataclass(frozen=True)
 class _Sample:
     """A picture and its annotation, files both, either of which may be missing; ``xml_id`` is the annotation's id."""

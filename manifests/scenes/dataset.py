@@ -89,7 +89,10 @@ def _write_scene(folder: Path, split: str, number: int, bank: GlyphBank, options
         labels=np.array([o.label for o in scene.objects], np.int64),
         difficult=np.array([o.difficult for o in scene.objects], bool),
         truncated=np.array([o.truncated for o in scene.objects], bool),
-        details=tuple({"occluded": int(o.occluded), "mask": i} for i, o in enumerate(scene.objects, start=1)),
+        details=tuple(
+            {"occluded": int(o.occluded), "hidden": round(1 - o.visible, 4), "mask": number}
+            for number, o in enumerate(scene.objects, start=1)
+        ),
         masks=masks,
     )
 
@@ -103,7 +106,7 @@ def _mask_names(file_name: str) -> tuple[str, str]:
 def _write_masks(folder: Path, file_name: str, scene: Scene) -> MaskSource:
     """Write a scene's two maps; where two digits' ink overlaps (some is translucent) the later one lies on top."""
     classes, numbers = (np.zeros(scene.pixels.shape[:2], np.uint8) for _ in range(2))
-    for number, (item, visible) in enumerate(zip(scene.objects, scene.visible, strict=True), start=1):
+    for number, (item, visible) in enumerate(zip(scene.objects, scene.masks, strict=True), start=1):
         classes[visible], numbers[visible] = item.label + 1, number
     names, files = _mask_names(file_name), [label_map_png(labels) for labels in (classes, numbers)]
     for name, data in zip(names, files, strict=True):

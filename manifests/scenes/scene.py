@@ -39,11 +39,11 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """``pixels`` uint8 [H, W, 3] RGB; ``visible`` bool [n, H, W]: of each object the ink that nothing hides."""
+    """``pixels`` uint8 [H, W, 3] RGB; ``masks`` bool [n, H, W]: of each object the ink that nothing hides."""
 
     pixels: NDArray[np.uint8]
     objects: tuple[SceneObject, ...]
-    visible: NDArray[np.bool_]
+    masks: NDArray[np.bool_]
 
 
 def compose(rng: np.random.Generator, bank: GlyphBank, split: str, options: SceneOptions) -> Scene:
@@ -57,8 +57,8 @@ def compose(rng: np.random.Generator, bank: GlyphBank, split: str, options: Scen
     for digit in list(placed):
         if rng.random() < options.occlusion_probability:
             occlude(rng, split, canvas, digit, placed)
-    visible = np.array([p.visible for p in placed], bool).reshape(-1, *canvas.shape[:2])
-    return Scene(develop(rng, canvas), tuple(_finish(p) for p in placed), visible)
+    masks = np.array([p.visible for p in placed], bool).reshape(-1, *canvas.shape[:2])
+    return Scene(develop(rng, canvas), tuple(_finish(p) for p in placed), masks)
 
 
 def extent_px(rng: np.random.Generator, options: SceneOptions) -> float:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "features": ("pipeline.cli.features", "features", "Look into cached features and feature maps."),
     "params": ("pipeline.cli.params", "params", "Show every parameter, or write them for a dataset."),
     "compare": ("pipeline.cli.compare", "compare", "Put several detectors' results on one page."),
+    "diagnose": ("pipeline.cli.diagnose", "diagnose", "Tell what any detector's mistakes are."),
     "grid": ("pipeline.cli.grid", "grid", "Run a table of experiments that a file declares, and print it."),
     "metrics": ("pipeline.cli.metrics", "metrics", "Print the table of the last evaluation."),
 }

@@ -27,6 +27,8 @@ from manifests.scenes.dataset import NAME as BUILT_IN
 from manifests.text import as_yaml
 from pipeline.workspace import untouchable
 
+from .duplicates import duplicates
+
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 _NAMED = 20  # classes named after an import; a misspelt one shows
@@ -35,6 +37,9 @@ _NAMED = 20  # classes named after an import; a misspelt one shows
 @click.group()
 def dataset() -> None:
     """Import, check and show datasets."""
+
+
+dataset.add_command(duplicates)
 
 
 @dataset.group("import")

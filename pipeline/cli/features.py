@@ -13,7 +13,6 @@ from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import ImageRecord, load_dataset
 from pipeline.cli.crops import crops, image_named
-from pipeline.params import read_kind
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, open_store, untouchable
 from stages.features.export import export_npy, export_parquet, index_name
@@ -22,10 +21,16 @@ from stages.kernels.float16 import as_float32
 from stages.svm.classifier import Classifier, read_classifier
 from stages.svm.settings import SvmSettings
 
+from .stored import stored_node
+from .units import units
+
 
 @click.group()
 def features() -> None:
     """Look into cached features, and into stored feature maps."""
+
+
+features.add_command(units)
 
 
 @features.command()
@@ -39,7 +44,7 @@ def show(project: Path, image_id: str, top: int) -> None:
 
     IMAGE_ID: the number or the name of an image of the current dataset manifest.
     """
-    artifacts, kept = current_layout(project).artifacts, _kept(project)
+    artifacts, kept = current_layout(project).artifacts, stored_node(project)
     artifact = Artifact.read(artifacts / kept / "manifest.json")
     dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
     record = image_named(dataset, image_id)
@@ -92,7 +97,7 @@ def export(
 
 
 def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerView, tuple[str, ...]]:
-    if _kept(project) != "features":
+    if stored_node(project) != "features":
         raise StageError("features export: this detector stores whole images' maps, not regions' features, to export")
     features = current_layout(project).artifacts / "features" / "manifest.json"
     found = FeatureSet(open_store(project), Artifact.read(features))
@@ -100,21 +105,6 @@ def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerVie
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
     wanted = layer or open_params(project).groups.of("svm", SvmSettings).layer
     return found.layer(wanted, ids, read_ahead=2), dataset.classes
-
-
-def _kept(project: Path) -> str:
-    """Name the node that stores what this detector's network makes; StageError where none does."""
-    layout = current_layout(project)
-    kind = read_kind(layout)
-    nodes = {place.name for place in kind.places}
-    found = next((name for name in ("features", "maps") if name in nodes), None)
-    if found is None:
-        raise StageError(
-            f"detector {layout.name}: one of kind {kind.name} stores no features; it computes maps as it needs them"
-            if "roi_detect" in nodes
-            else f"detector {layout.name}: one of kind {kind.name} has no features of its own; look at those it joins"
-        )
-    return found
 
 
 def _show_maps(store: Store, artifact: Artifact, record: ImageRecord) -> None:

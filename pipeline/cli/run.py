@@ -28,9 +28,10 @@ def run(project: Path, stages: tuple[str, ...], stage_version: int | None) -> No
 
     Cached objects are reused, so this too computes only what is missing. Stages of R-CNN, in the order in which they
     run: scenes (the built-in dataset), manifest, proposals, pretrain, finetune, features, svm, bbox, detect, combine,
-    evaluate, report; of classification/dvc.yaml: classify, classify_svm; and of segmentation/dvc.yaml: region_overlaps,
-    region_features, svr, paste, segment_evaluate. `rcnn -d NAME run STAGE` runs those of
-    detector NAME. `dvc repro` runs what has changed, in order; use it unless you want one stage by hand.
+    evaluate, report; of classification/dvc.yaml: classify, classify_svm; of segmentation/dvc.yaml: region_overlaps,
+    region_features, svr, paste, segment_evaluate; of analysis/dvc.yaml: diagnose, which every detector has. `rcnn -d
+    NAME run STAGE` runs those of detector NAME. `dvc repro` runs what has changed, in order; use it unless you want one
+    stage by hand.
     """
     name = current_layout(project).name
     os.chdir(project)  # paths in params.yaml are relative to the project

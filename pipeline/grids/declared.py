@@ -8,7 +8,7 @@ from stages.graph import ROOT
 
 PROTOCOLS = ("voc2007", "voc2010")
 # What a table can show of a cell; `paper` is what the file itself says.
-FIGURES = ("mAP", "AP", "proposals", "recall", "parts", "time", "rate", "paper")
+FIGURES = ("mAP", "median", "AP", "proposals", "recall", "parts", "time", "rate", "paper")
 ONLY = ""  # the name of a grid's one column, where its file names none
 
 

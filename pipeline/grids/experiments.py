@@ -14,6 +14,7 @@ from cache.errors import ExecutionError, InterruptedRun, ParamsError
 
 Experiment = Callable[[str, Sequence[str], str], None]  # the cell's name, its settings, and the target
 _DVC = (sys.executable, "-m", "dvc")
+_STDERR = 2  # where what DVC says goes, too: stdout is the table's
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -60,7 +61,7 @@ class Stop:
 
     def call(self, command: Sequence[str], project: Path, lock: int, *, quiet: bool = False) -> int:
         """Run a command in the project's folder to its end, and return its exit status; it holds the lock, too."""
-        out = subprocess.DEVNULL if quiet else None
+        out = subprocess.DEVNULL if quiet else _STDERR
         self._child = subprocess.Popen(
             command, cwd=project, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=(lock,), process_group=0
         )

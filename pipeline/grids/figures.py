@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from .measured import Done
 
@@ -50,6 +50,8 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
     for name in names:
         if name == "mAP":
             found.append(Figure("mAP (%)", lambda one: one.mean_ap.get(protocol), percent))
+        elif name == "median":
+            found.append(Figure("median AP (%)", lambda one: _median(one, protocol), percent))
         elif name == "AP":
             classes = dict.fromkeys(label for one in done for label in one.ap.get(protocol, {}))
             found += [Figure(label, _ap(label, protocol), percent) for label in classes]
@@ -65,6 +67,11 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
         elif name == "rate":
             found.append(Figure("rate", _rate, lambda value: f"{value:.3g} fps"))
     return found
+
+
+def _median(one: Done, protocol: str) -> float | None:
+    known = [ap for ap in one.ap.get(protocol, {}).values() if ap is not None]
+    return median(known) if known else None
 
 
 def _ap(label: str, protocol: str) -> Number:

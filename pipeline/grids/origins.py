@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from cache import digest_file
 from pipeline.detectors import Layout
 from pipeline.graph import nodes_of
-from pipeline.params import SHARED, Params, load_params
+from pipeline.params import SHARED, Params, load_params, read_kind, schema
 from stages.contract import Node
 from stages.graph import ROOT, SCENES
 
@@ -25,6 +25,7 @@ class CellOrigin(BaseModel):
         parameters: every one that a stage on the way to the figures reads, by ``[DETECTOR/]NAME``.
         versions: of those stages, by ``[DETECTOR/]NODE``.
         files: sha256 of the registered dataset and of each file that a parameter names, by path.
+        defaults: of the parameters; not kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -32,6 +33,7 @@ class CellOrigin(BaseModel):
     parameters: dict[str, Any]
     versions: dict[str, int]
     files: dict[str, str]
+    defaults: dict[str, Any] = Field(default_factory=dict, exclude=True)
 
 
 def origin_of(project: Path, at: Layout, node: str) -> CellOrigin:
@@ -43,16 +45,25 @@ def origin_of(project: Path, at: Layout, node: str) -> CellOrigin:
     """
     ways = _Ways(at.project)
     found = dict(ways.leading_to(at.name, node))
-    parameters = {name: value for (owner, _), one in found.items() for name, value in ways.read(owner, one)}
+    parameters, defaults = (
+        {name: value for (owner, _), one in found.items() for name, value in ways.read(owner, one, values(owner))}
+        for values in (ways.values, ways.defaults)
+    )
     versions = {f"{_prefix(owner)}{name}": one.version for (owner, name), one in found.items()}
-    return CellOrigin(parameters=parameters, versions=versions, files=dict(_files(project, parameters)))
+    return CellOrigin(
+        parameters=parameters, versions=versions, files=dict(_files(project, parameters)), defaults=defaults
+    )
 
 
 def differences(then: CellOrigin, now: CellOrigin) -> list[str]:
-    """Word what makes figures measured ``then`` stale ``now``; no line where nothing does."""
+    """Word what makes figures measured ``then`` stale ``now``; no line where nothing does.
+
+    A parameter that there was not then had the value that is its default now: so a new one changes no result.
+    """
     lines = []
     for name in {**then.parameters, **now.parameters}:
-        before, after = (one.parameters.get(name, _NOT_THERE) for one in (then, now))
+        before = then.parameters.get(name, now.defaults.get(name, _NOT_THERE))
+        after = now.parameters.get(name, _NOT_THERE)
         if before != after:
             lines.append(f"{name} was {before}, is {after}")
     for name in {**then.versions, **now.versions}:
@@ -69,9 +80,19 @@ class _Ways:
         self._project = project
         self.params = functools.cache(self._params)
         self._nodes = functools.cache(self._nodes_of)
+        self.values = functools.cache(self._values)
+        self.defaults = functools.cache(self._defaults)
 
     def _params(self, owner: str) -> Params:
         return load_params(Layout(self._project, owner))
+
+    def _values(self, owner: str) -> dict[str, Any]:
+        """Return a detector's parameters as JSON, by group."""
+        return self.params(owner).model_dump(mode="json")
+
+    def _defaults(self, owner: str) -> dict[str, Any]:
+        """Return what they would be if no file said anything."""
+        return schema(read_kind(Layout(self._project, owner)).name)().model_dump(mode="json")
 
     def _nodes_of(self, owner: str) -> Mapping[str, Node]:
         return nodes_of(Layout(self._project, owner), self.params(owner))
@@ -97,9 +118,8 @@ class _Ways:
             if any(read == one or one in read.parents for one in made):
                 yield owner, name
 
-    def read(self, owner: str, node: Node) -> Iterator[tuple[str, Any]]:
-        """Yield every parameter that a node reads, by its name in the project, as JSON."""
-        values = self.params(owner).model_dump(mode="json")
+    def read(self, owner: str, node: Node, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield every parameter that a node reads, of a detector's ``values``, by its name in the project."""
         names = [*node.stage.parameters, *(["dataset"] if "registered" in node.inputs else [])]
         for name in names:
             group = name.partition(".")[0]

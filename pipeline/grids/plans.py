@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,8 +37,8 @@ class Plan:
         scored: whether its detections are.
         nodes: those that a test image passes, each with whose it is.
         proposals: the list of their proposals, below the project.
-        more: what ``--set`` sets in it, as it was given; roles: detectors that are not those of their role's name.
         origin: what its figures depend on.
+        more: what ``--set`` sets in it, as it was given; roles: detectors that are not those of their role's name.
     """
 
     cell: CellName
@@ -50,9 +50,9 @@ class Plan:
     scored: bool
     nodes: Sequence[tuple[str, str]]
     proposals: str
-    more: Mapping[str, Any]
-    roles: Mapping[str, str]
     origin: CellOrigin
+    more: Mapping[str, Any] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def changed(self) -> dict[str, bytes]:
@@ -87,24 +87,31 @@ def planned(project: Path, grid: Grid, name: CellName, more: More, detectors: Ma
     _check_roles(project, grid, cell, given, named)
     settings = [_placed(one, named) for one in given]
     with TemporaryDirectory() as folder:
-        trial, at = Path(folder), Layout(Path(folder), named[cell.detector])
         try:
-            _copy_parameters(project, trial)
-            owners = list(dict.fromkeys([at.name, *(one.owner for one in settings)]))
-            for of in owners:
-                load_params(Layout(trial, of))  # so that what is wrong without the grid's settings is told first
-            parameters = change(trial, settings)
-            _check_needs(trial, cell, name, more)
-            params = _checked(trial, owners, settings)
-            nodes = nodes_of(at, params[at.name])
-            passed = [] if cell.target else [(of.name, node) for of, node in passed_nodes(at, params[at.name])]
-            texts = {
-                f"detectors/{of}/dvc.yaml": detector_text(Layout(trial, of), params[of]) for of in params if of != ROOT
-            }
-            _check_target(grid, cell, nodes)
-            origin = origin_of(project, at, cell.target or "evaluate")
+            _copy_parameters(project, Path(folder))
+            found = _tried(project, Layout(Path(folder), named[cell.detector]), grid, cell, settings, name, more)
         except ParamsError as error:
             raise ParamsError(str(error).replace(folder, str(project))) from None
+    reaching = _reaching(cell, name.row, name.column, more)
+    others = {role: detector for role, detector in named.items() if role != detector}
+    return replace(found, more={one.name: one.value for one in reaching}, roles=others)
+
+
+def _tried(
+    project: Path, at: Layout, grid: Grid, cell: Cell, settings: Sequence[Setting], name: CellName, more: More
+) -> Plan:
+    """Set a cell's parameters in a copy of them, where ``at`` is the detector that it is of, and say what they make."""
+    trial = at.project
+    owners = list(dict.fromkeys([at.name, *(one.owner for one in settings)]))
+    for of in owners:
+        load_params(Layout(trial, of))  # so that what is wrong without the grid's settings is told first
+    parameters = change(trial, settings)
+    _check_needs(trial, cell, name, more)
+    params = _checked(trial, owners, settings)
+    nodes = nodes_of(at, params[at.name])
+    _check_target(grid, cell, nodes)
+    passed = [] if cell.target else [(of.name, node) for of, node in passed_nodes(at, params[at.name])]
+    texts = {f"detectors/{of}/dvc.yaml": detector_text(Layout(trial, of), params[of]) for of in params if of != ROOT}
     file = "" if at.is_root else f"detectors/{at.name}/dvc.yaml"
     return Plan(
         name,
@@ -116,9 +123,7 @@ def planned(project: Path, grid: Grid, name: CellName, more: More, detectors: Ma
         scored=not cell.target,
         nodes=passed,
         proposals=nodes[cell.target].outputs["manifest"] if cell.target else nodes["evaluate"].inputs["proposals"],
-        more={one.name: one.value for one in _reaching(cell, name.row, name.column, more)},
-        roles={role: detector for role, detector in named.items() if role != detector},
-        origin=origin,
+        origin=origin_of(project, at, cell.target or "evaluate"),
     )
 
 

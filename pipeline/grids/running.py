@@ -9,7 +9,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Setup:
 
     cells: Sequence[CellName]
     plan_of: Planner
-    again: bool = field(default=False)
+    again: bool = False
 
 
 def run_grid(project: Path, grid: Grid, setup: Setup, experiment: Experiment) -> None:

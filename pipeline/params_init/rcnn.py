@@ -14,6 +14,7 @@ from manifests import ImageRecord
 from manifests.scenes.dataset import NAME as BUILT_IN
 from stages.detections.settings import DetectSettings
 from stages.detections.thresholds import CANDIDATES_PER_OBJECT, candidates_wanted, objects_per_image
+from stages.diagnosis.similar import named_sets
 from stages.networks.initial import planned_network
 from stages.networks.settings import NetworkSettings
 from stages.proposals.cost import costly_pictures
@@ -54,6 +55,7 @@ def _data(choices: Choices, task: Task) -> None:
     known = set(task.dataset.classes)
     groups = [[name for name in group if name in known] for group in EvaluateSettings().similar_classes]
     choices.put("evaluate.similar_classes", [group for group in groups if len(group) > 1], "for the error analysis")
+    choices.put("diagnose.similar_classes", named_sets(task.dataset.classes), "voc | coco | lists (docs/analysis.md)")
 
 
 def _proposals(choices: Choices, task: Task) -> None:

@@ -105,3 +105,39 @@ def _kept(sides: Any, ends: Any, threshold: float, most: int) -> Any:
                 found += 1
         begin = end
     return rows[:found]
+
+
+def overlap_bits(boxes: NDArray[Any], threshold: float) -> NDArray[np.uint64]:
+    """Find which boxes suppress which, for thousands of suppressions of the same boxes by different scores.
+
+    Returns:
+        uint64 [m, ceil(m / 64)]: bit j of row i (bit j % 64 of word j // 64) is set where the IoU of boxes i and j is
+        above the threshold as :func:`exceeds` says, and where i is j.
+    """
+    sides = np.ascontiguousarray(np.asarray(boxes, np.float64).reshape(-1, 4).T)
+    m = sides.shape[1]
+    bits = np.zeros((m, -(-m // 64)), np.uint64)
+    _fill_bits(sides, threshold, bits)
+    return bits
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill_bits(sides: Any, threshold: float, bits: Any) -> None:
+    m = sides.shape[1]
+    areas = np.empty(m)
+    for i in range(m):
+        areas[i] = max(sides[2, i] - sides[0, i], 0.0) * max(sides[3, i] - sides[1, i], 0.0)
+    hits = np.zeros(bits.shape[1] * 64, np.uint8)
+    for i in range(m):
+        a1, b1, a2, b2 = sides[0, i], sides[1, i], sides[2, i], sides[3, i]
+        for j in range(m):
+            w = max(min(a2, sides[2, j]) - max(a1, sides[0, j]), 0.0)
+            h = max(min(b2, sides[3, j]) - max(b1, sides[1, j]), 0.0)
+            shared = w * h
+            hits[j] = exceeds(shared, areas[j] + areas[i] - shared, threshold)
+        hits[i] = 1
+        for word in range(bits.shape[1]):
+            found = np.uint64(0)
+            for bit in range(64):
+                found |= np.uint64(hits[word * 64 + bit]) << np.uint64(bit)
+            bits[i, word] = found

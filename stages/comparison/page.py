@@ -28,7 +28,7 @@ _CONTENTS = {
 def page(data: ComparisonData, comparison: Comparison) -> str:
     """Return the HTML document; times are the only thing in it that a rerun may change."""
     names = [one.name for one in data.detectors]
-    n_train = len(data.dataset.images) - len(data.tested)
+    n_train = sum("test" not in image.splits for image in data.dataset.images)
     if len(names) > 1:
         title = f"{len(names)} detectors on {data.dataset.name}"
         lead = f"{', '.join(names[:-1])} and {names[-1]}, tested on the same {len(data.tested)} images of "

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cache.documents import json_text
 from manifests import Dataset, ImageRecord
 from stages.contract import Context
@@ -33,23 +35,26 @@ from stages.scoring.settings import EvaluateSettings
 def run(ctx: Context) -> None:
     """Score the detections of the test split and write every output."""
     dataset, detect = ctx.dataset(), ctx.artifact("detections")
+    searched = evaluated_images(dataset, detect, with_duplicates=True)
     records = evaluated_images(dataset, detect)
     limits = thresholds(detect.summary, dataset.classes)
-    found = read_detections(ctx.store, detect, records, (WITH_BBOX, WITHOUT_BBOX), limits, ctx.log)
+    found = read_detections(ctx.store, detect, searched, (WITH_BBOX, WITHOUT_BBOX), limits, ctx.log)
+    scored, everything = _scored(found, searched, records, len(dataset.classes))
     result = evaluate(
-        found,
+        scored,
         GroundTruth.of(records, len(dataset.classes)),
         read_proposals(ctx.store, ctx.artifact("proposals"), records),
         image_ids=[record.id for record in records],
         classes=dataset.classes,
         settings=ctx.settings(EvaluateSettings),
         rng=resampling(ctx.seed),
+        everything=everything,
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
     _write(ctx.output("metrics"), json_text(headline(result.metrics)))
     _write(ctx.output("operating_points"), json_text({"detect": detect.digest, **result.best_f1}))
-    _write_results(ctx.output("results"), found, dataset, records)
+    _write_results(ctx.output("results"), found, dataset, searched)
     if not has_ground_truth(result.metrics["protocol"]):
         ctx.log.warning(
             f"no object of the {len(records)} test images is annotated, so nothing is scored; their detections are in "
@@ -60,17 +65,33 @@ def run(ctx: Context) -> None:
         ctx.log.info(line)
 
 
+def _scored(
+    found: Mapping[str, FlatDetections], searched: Sequence[ImageRecord], records: Sequence[ImageRecord], n_classes: int
+) -> tuple[Mapping[str, FlatDetections], tuple[FlatDetections, GroundTruth] | None]:
+    """Part the detections that are scored, those in ``records``, from all that were found; None: they are the same."""
+    if len(records) == len(searched):
+        return found, None
+    wanted = {record.id for record in records}
+    places = np.array([place for place, record in enumerate(searched) if record.id in wanted])
+    everything = found[WITH_BBOX], GroundTruth.of(searched, n_classes)
+    return {name: one.of_images(places) for name, one in found.items()}, everything
+
+
 def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
     """Return the few scores that `dvc metrics show` prints in one row of a terminal; all stand in scores.json.
 
-    ``ground_truth`` is there only to say that there is none, and that the scores are null for that.
+    The scores are of the test images without those that ``manifest.drop_duplicates`` lists. Where it lists some,
+    ``with_duplicates`` has the same scores of all test images. ``ground_truth`` is there only to say that there is
+    none, and that the scores are null for that.
     """
+    both = {name: scores[name] for name in ("with_duplicates",) if name in scores}
     none = {} if has_ground_truth(scores["protocol"]) else {"ground_truth": "none: no test image is annotated"}
     return {
         **none,
         "voc2007": {"mAP": scores["voc2007"]["mAP"]},
         "voc2010": {"mAP": scores["voc2010"]["mAP"]},
         "coco": {"AP": scores["coco"]["AP"], "AP50": scores["coco"]["AP50"]},
+        **both,
     }
 
 

@@ -22,3 +22,12 @@ class ManifestSettings(Settings):
         Annotated[tuple[str, ...], AfterValidator(distinct)] | None,
         Field(min_length=1, description="classes to detect, in this order; null: all that the dataset has"),
     ] = None
+    drop_duplicates: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="a list of images to leave out of train and of test's scores, as `rcnn dataset duplicates` "
+            "writes it, relative to the project's root; a list that was edited is read again by `dvc repro -f -s "
+            "manifest`; null: none",
+        ),
+    ] = None

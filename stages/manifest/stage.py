@@ -2,13 +2,16 @@
 
 Reads ``artifacts/datasets/<dataset>/manifest.json``, writes ``artifacts/manifest/manifest.json``: the images of two
 splits, called "train" and "test" from here on; where ``manifest.train`` lists several, each image is also in a split
-"train/NAME" for each of these that has it. Re-reads every image file once to see that none changed (about 1 GB for VOC
-2007: seconds).
+"train/NAME" for each of these that has it. Re-reads every file of images and masks once to see that none changed (about
+1 GB for VOC 2007: seconds).
 """
 
+from pathlib import Path
+
 from cache.text import counted
-from manifests import ImageSource, load_dataset, save_dataset
-from manifests.select import check_files, select, shared_pictures
+from manifests import Dataset, DatasetError, ImageRecord, ImageSource, load_dataset, save_dataset
+from manifests.drop_list import read_drop_list
+from manifests.select import DUPLICATES, check_files, select, shared_pictures
 from stages.contract import Context
 
 from .settings import ManifestSettings
@@ -20,7 +23,10 @@ def run(ctx: Context) -> None:
     """Choose splits and classes, check the files, and write the manifest."""
     settings = ctx.settings(ManifestSettings)
     registered = ctx.input("registered")
-    dataset = select(load_dataset(registered), settings.train, settings.test, settings.classes)
+    whole = load_dataset(registered)
+    drop = settings.drop_duplicates
+    listed = [] if drop is None else _listed(Path(drop), whole)
+    dataset = select(whole, settings.train, settings.test, settings.classes, listed)
     # Where the images lie is no part of the result, so source.json beside the manifest is not a declared input.
     check_files(dataset.images, ImageSource.registered(registered.parent), ctx.workers)
     shared = shared_pictures(dataset.images)
@@ -33,4 +39,23 @@ def run(ctx: Context) -> None:
         f"{dataset.name}: {counts['train']} train and {counts['test']} test images, "
         f"{counted(len(dataset.classes), 'class', 'classes')}"
     )
+    if listed:
+        ctx.log.info(_left_out(dataset, listed))
     save_dataset(dataset, ctx.output("manifest"))
+
+
+def _listed(path: Path, dataset: Dataset) -> list[ImageRecord]:
+    """Read the list of duplicates; an error names the parameter as well."""
+    try:
+        return read_drop_list(path, dataset)
+    except DatasetError as error:
+        raise DatasetError([f"manifest.drop_duplicates: {line}" for line in error.problems]) from None
+
+
+def _left_out(dataset: Dataset, listed: list[ImageRecord]) -> str:
+    """Say what became of the images that are listed as duplicates."""
+    marked = sum(DUPLICATES in image.splits for image in dataset.images)
+    return (
+        f"{counted(len(listed), 'duplicate')} listed: {counted(marked, 'test image')} searched but left out of the "
+        f"scores, {len(listed) - marked} left out of the run"
+    )

@@ -89,8 +89,13 @@ class IntervalRow:
     high: float | None = None
 
 
-def interval_chart(rows: Sequence[IntervalRow], axis: ChartAxis, text: Callable[[float], str]) -> Markup:
-    """Draw one dot per row on a common axis, with a bar over its interval and the value written beside it."""
+def interval_chart(
+    rows: Sequence[IntervalRow], axis: ChartAxis, text: Callable[[float], str], *, reference: float | None = None
+) -> Markup:
+    """Draw one dot per row on a common axis, with a bar over its interval and the value written beside it.
+
+    ``reference``: where a dashed line stands to which all rows are to be held, in data units.
+    """
     width, line, top = 520, 24, 6
     left, right = _names_px([row.name for row in rows]), width - 56
     known = [v for row in rows for v in (row.low, row.value, row.high) if v is not None]
@@ -105,6 +110,8 @@ def interval_chart(rows: Sequence[IntervalRow], axis: ChartAxis, text: Callable[
         style = "base" if tick == 0 else "grid"  # no difference: the line to look at
         parts.append(tag("line", x1=at(tick), x2=at(tick), y1=top, y2=bottom, class_=style))
         parts.append(tag("text", axis.text(tick), x=at(tick), y=bottom + 16, class_="tick", text_anchor="middle"))
+    if reference is not None:
+        parts.append(tag("line", x1=at(reference), x2=at(reference), y1=top, y2=bottom, class_="line plain dashed"))
     for i, row in enumerate(rows):
         y = top + line * i + line / 2
         parts.append(tag("text", _shown(row.name), x=left - 8, y=y + 4, class_="tick", text_anchor="end"))

@@ -22,7 +22,7 @@ from manifests import ImageRecord
 from manifests.masks import decode_rle
 from stages.boxes.geometry import Boxes
 
-from .given import Given, given_regions, regions_of_masks
+from .given import GivenProposals, given_regions, regions_of_masks
 from .region_json import read_region_json
 
 MAX_BOXES = 1_000_000  # per image; more is a mistake or an attack
@@ -37,7 +37,7 @@ class _Problem(Exception):
 
 def read_proposal_file(
     path: str | Path, images: Sequence[ImageRecord], note: Callable[[str], None] = lambda line: None
-) -> dict[int, Given]:
+) -> dict[int, GivenProposals]:
     """Proposals of every image by image id, best first (by descending score where there are scores).
 
     ``note`` is told how many entries name no image of the run.
@@ -69,10 +69,10 @@ def _each(
     images: Sequence[ImageRecord],
     names: Sequence[str],
     prefix: str,
-    read: Callable[[ImageRecord, str], Given],
+    read: Callable[[ImageRecord, str], GivenProposals],
     problems: list[str],
     note: Callable[[str], None],
-) -> dict[int, Given]:
+) -> dict[int, GivenProposals]:
     """Read every image's entry; what is wrong goes to ``problems``."""
     found = {}
     for record, name in _match(sorted(names), images, prefix, problems, note):
@@ -132,7 +132,8 @@ def _match(
     named = {record.id for name in names for record in by_key.get(name, [])}
     absent = [record for record in images if record.id not in named]
     for record in absent:
-        add = f"add '{prefix}{record.name}'" + (", [0, 4] if it has none" if prefix == "boxes/" else "")
+        none = "[0, 4]" if prefix == "boxes/" else "with segmentation null"
+        add = f"add '{prefix}{record.name}', {none} if it has none"
         problems.append(f"image '{record.name}' (id {record.id}) has no entry; {add}")
     if absent:  # then one of these may be meant for it; else they are images of splits that this run does not use
         problems += [f"'{prefix}{name}' names no image of this run (use an image's id or its name)" for name in strange]
@@ -140,11 +141,11 @@ def _match(
         note(f"{len(strange)} entries of the proposal file name no image of this run, e.g. '{prefix}{strange[0]}'")
 
 
-def _given(record: ImageRecord, name: str, entries: Mapping[str, StoredArray]) -> Given:
+def _given(record: ImageRecord, name: str, entries: Mapping[str, StoredArray]) -> GivenProposals:
     """One image's boxes or regions."""
     scores = entries.get(f"scores/{name}")
     if (boxes := entries.get(f"boxes/{name}")) is not None:
-        return Given(_boxes(record, boxes, scores))
+        return GivenProposals(_boxes(record, boxes, scores))
     members = _members(entries[f"members/{name}"])
     superpixels = _superpixels(record, entries[f"superpixels/{name}"], members.shape[1])
     if scores is not None:
@@ -181,7 +182,7 @@ def _superpixels(record: ImageRecord, superpixels: StoredArray, count: int) -> N
     return values.astype(np.int32)
 
 
-def _drawn(record: ImageRecord, rows: Sequence[Mapping[str, Any]]) -> Given:
+def _drawn(record: ImageRecord, rows: Sequence[Mapping[str, Any]]) -> GivenProposals:
     """One image's regions of a JSON file, best first."""
     scores = [row.get("score") for row in rows]
     known = [float(s) for s in scores if isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s)]

@@ -43,7 +43,7 @@ class PackedRegions:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenProposals:
     """One image's proposals, best first: float32 boxes [n, 4], and their regions where the file gives these."""
 
     boxes: Boxes
@@ -57,7 +57,7 @@ class Given:
         return {"boxes": self.boxes[:most], "superpixels": superpixels, "members": members[:most]}
 
 
-def given_regions(superpixels: NDArray[np.int32], members: NDArray[np.bool_]) -> Given:
+def given_regions(superpixels: NDArray[np.int32], members: NDArray[np.bool_]) -> GivenProposals:
     """Make proposals of regions; a region's box is that of its pixels, exactly. ValueError where one has no pixel.
 
     Args:
@@ -75,7 +75,7 @@ def given_regions(superpixels: NDArray[np.int32], members: NDArray[np.bool_]) ->
     empty = np.flatnonzero(boxes[:, 2] == 0)
     if len(empty):
         raise ValueError(f"{len(empty)} regions have no pixel, first in row {empty[0]}")
-    return Given(boxes.astype(np.float32), PackedRegions.of(superpixels, members))
+    return GivenProposals(boxes.astype(np.float32), PackedRegions.of(superpixels, members))
 
 
 def _superpixel_boxes(superpixels: NDArray[np.int32], count: int) -> NDArray[np.int32]:
@@ -90,7 +90,7 @@ def _superpixel_boxes(superpixels: NDArray[np.int32], count: int) -> NDArray[np.
     return boxes
 
 
-def regions_of_masks(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int]) -> Given:
+def regions_of_masks(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int]) -> GivenProposals:
     """Make proposals of drawn regions, bool [H, W] each, in their order.
 
     Pixels that are in the same regions are one superpixel. Each pixel gets the sum of its regions' random 64-bit

@@ -12,7 +12,7 @@ from manifests import ImageRecord
 from stages.boxes.geometry import Boxes
 
 from .file import read_proposal_file
-from .given import Given
+from .given import GivenProposals
 from .ranking import Rng, first_of_each, image_rng, to_image
 from .settings import ProposalsSettings
 from .sliding_window import sliding_windows
@@ -56,7 +56,7 @@ def prepare(settings: ProposalsSettings) -> None:
 
 def file_boxes(
     settings: ProposalsSettings, images: Sequence[ImageRecord], note: Callable[[str], None]
-) -> dict[int, Given] | None:
+) -> dict[int, GivenProposals] | None:
     """Read the proposals of all images by id, for method ``file``; None for the others."""
     if settings.method != "file":
         return None
@@ -70,7 +70,7 @@ def proposals_of(
     pixels: NDArray[np.uint8] | None,
     settings: ProposalsSettings,
     seed: int,
-    given: Given | None,
+    given: GivenProposals | None,
 ) -> Result:
     """Arrays and attributes of one image's object.
 
@@ -93,7 +93,11 @@ def proposals_of(
 
 
 def all_found(
-    record: ImageRecord, arrays: Mapping[str, NDArray[Any]], settings: ProposalsSettings, seed: int, given: Given | None
+    record: ImageRecord,
+    arrays: Mapping[str, NDArray[Any]],
+    settings: ProposalsSettings,
+    seed: int,
+    given: GivenProposals | None,
 ) -> Boxes | None:
     """All boxes that the method found in an image, those beyond ``max_proposals`` too, in any order.
 

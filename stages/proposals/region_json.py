@@ -12,7 +12,8 @@ from manifests.text import parse_json
 def read_region_json(path: Path) -> dict[str, list[Mapping[str, Any]]]:
     """Read the regions of every image, by the image's id or name as written; their order is the file's.
 
-    StageError where the file is none of this form: each entry needs an ``image_id`` and a ``segmentation``.
+    An entry whose ``segmentation`` is null names an image, which may have no region. StageError where the file is none
+    of this form: each entry needs an ``image_id`` and a ``segmentation``.
     """
     try:
         rows = parse_json(read_bytes(path, str(path)), str(path))
@@ -25,5 +26,7 @@ def read_region_json(path: Path) -> dict[str, list[Mapping[str, Any]]]:
         image = row.get("image_id") if isinstance(row, dict) else None
         if isinstance(image, bool) or not isinstance(image, int | str) or "segmentation" not in row:
             raise StageError(f"{path}: entry {number} has no image_id and segmentation; see docs/proposal-file.md")
-        found.setdefault(str(image), []).append(row)
+        regions = found.setdefault(str(image), [])
+        if row["segmentation"] is not None:
+            regions.append(row)
     return found

@@ -20,7 +20,7 @@ from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, Context, ImageTask, Node, ReadImage, image_attrs
 
 from .cost import large_pictures
-from .given import Given
+from .given import GivenProposals
 from .methods import NEEDS_PIXELS, all_found, file_boxes, key_params, prepare, proposals_of
 from .recall import ImageBoxes, recall_summary, told
 from .settings import ProposalsSettings
@@ -80,7 +80,7 @@ def run(ctx: Context) -> None:
 
 
 def _task(
-    record: ImageRecord, params: Mapping[str, Any], from_file: Mapping[int, Given] | None, node: Node
+    record: ImageRecord, params: Mapping[str, Any], from_file: Mapping[int, GivenProposals] | None, node: Node
 ) -> ImageTask:
     inputs: dict[str, Any] = {"image_sha256": record.sha256}
     if from_file is None:

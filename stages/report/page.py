@@ -40,7 +40,7 @@ def page(data: PageData) -> str:
 
 def _described(data: PageData) -> tuple[str, str]:
     """Return what the detector is called, and the sentences that say what it is made of and tested on."""
-    n_train = len(data.dataset.images) - len(data.tested)
+    n_train = sum("test" not in image.splits for image in data.dataset.images)
     names = ", ".join(data.combined)
     tested = f"Tested on {len(data.tested)} images of {data.dataset.name}; {n_train} others are for training."
     of = f"An object detector for {counted(len(data.classes), 'class', 'classes')}"

@@ -6,6 +6,7 @@ from typing import Any
 from stages.page.bars import dot_line, stacked_bars
 from stages.page.charts import ChartAxis, Series, line_chart
 from stages.page.markup import Markup, percent, section, signed_percent, table, tag, tile
+from stages.scoring.metrics import duplicates_line
 
 from .inputs import PageData
 
@@ -46,6 +47,8 @@ def headline(data: PageData) -> Markup:
         )
     if not data.regressed:
         text += " Box regression was off in this run: with and without are the same."
+    if both := duplicates_line(metrics):
+        text += f" {both}"
     return section("scores", "Scores", tag("div", *tiles, class_="tiles"), tag("p", text, class_="note"))
 
 

@@ -15,6 +15,7 @@ from manifests import ImageRecord
 from stages.contract import Context
 from stages.detections.thresholds import natural_boundary
 from stages.scoring.metrics import has_ground_truth
+from stages.scoring.reading import evaluated_images
 
 from .inputs import DenseFound, Found, PageData, read_rows
 from .page import page
@@ -53,7 +54,7 @@ def run(ctx: Context) -> None:
     }
     data = PageData(
         dataset=dataset,
-        tested=[record for record in dataset.images if record.id in detections.keys],
+        tested=evaluated_images(dataset, detections),
         metrics=metrics,
         examples=read_json(ctx.input("examples")),
         shown_from=shown_from,

@@ -15,7 +15,7 @@ from cache.documents import json_text
 from .bootstrap import image_weights
 from .examples import examples
 from .files import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
-from .metrics import Scores, assemble, proposal_metrics, score
+from .metrics import Scores, assemble, proposal_metrics, score, without_and_with
 from .mistakes import Diagnosis, ErrorCounts, count_errors, diagnose, similarity
 from .objects import FlatDetections, Floats, GroundTruth, Ints
 from .proposals import class_coverage, proposal_overlaps
@@ -81,6 +81,7 @@ def evaluate(
     classes: Sequence[str],
     settings: EvaluateSettings,
     rng: np.random.Generator,
+    everything: tuple[FlatDetections, GroundTruth] | None = None,
 ) -> Evaluation:
     """Write every file of the evaluation; a function of its arguments alone.
 
@@ -89,6 +90,8 @@ def evaluate(
         proposed: boxes [n, 4] of each image.
         image_ids: the images' ids, in the order that ``truth`` and the detections index.
         rng: draws the bootstrap's resamples (:func:`.bootstrap.resampling`).
+        everything: detections with box regression and objects of these images and of the duplicates that were left out
+            of all else here; None: none were. Their means stand in ``metrics["with_duplicates"]``.
     """
     weights = image_weights(truth.n_images, settings.n_bootstrap, rng)
     measured = measure(found, truth, classes, settings, weights)
@@ -97,6 +100,10 @@ def evaluate(
     overall, each = class_coverage(truth, covered)
     proposals = proposal_metrics(overall, each, classes, sum(map(len, proposed)), truth.n_images)
     metrics = assemble(scores[WITH_BBOX], scores[WITHOUT_BBOX], proposals, truth, settings.voc_iou)
+    if everything is not None:
+        unweighted = image_weights(everything[1].n_images, 0, rng)
+        both = score(*everything, classes, settings.voc_iou, unweighted)
+        metrics = without_and_with(metrics, both, everything[1].n_images)
     shown = examples(
         found[WITH_BBOX],
         scores[WITH_BBOX].matches,

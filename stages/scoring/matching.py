@@ -60,12 +60,17 @@ def nearest_objects(
     nearest = np.full(len(boxes), -1, np.int64)
     for pairs in pairs_by_group(groups, object_groups):
         iou = paired_iou(boxes[pairs.rows][pairs.owner], object_boxes[pairs.objects])
-        best = np.maximum.reduceat(iou, pairs.starts)
-        place = np.where(iou == best[pairs.owner], np.arange(len(iou)), len(iou))
-        first = np.minimum.reduceat(place, pairs.starts)
-        overlap[pairs.rows] = best
-        nearest[pairs.rows] = np.where(best > 0, pairs.objects[first], -1)
+        keep_nearest(pairs, iou, overlap, nearest)
     return overlap, nearest
+
+
+def keep_nearest(pairs: GroupPairs, iou: NDArray[np.float64], overlap: NDArray[np.float64], nearest: Ints) -> None:
+    """Write the pairs' rows of ``overlap`` and ``nearest``, as :func:`nearest_objects` returns them."""
+    best = np.maximum.reduceat(iou, pairs.starts)
+    place = np.where(iou == best[pairs.owner], np.arange(len(iou)), len(iou))
+    first = np.minimum.reduceat(place, pairs.starts)
+    overlap[pairs.rows] = best
+    nearest[pairs.rows] = np.where(best > 0, pairs.objects[first], -1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.text import counted
+
 from .bootstrap import interval, resampled_map
 from .coco import coco_scores
 from .matching import Matches, match
@@ -115,6 +117,38 @@ def assemble(
     }
 
 
+def without_and_with(metrics: Mapping[str, Any], everything: Scores, n_images: int) -> dict[str, Any]:
+    """Add to a metrics document of the images that are no duplicates the means of all that were searched.
+
+    Args:
+        metrics: of the test images without those that ``manifest.drop_duplicates`` lists: the scores that count.
+        everything: with box regression, of the ``n_images`` test images with the listed ones: what the duplicates make
+            of them. The detections are the same, and so are the thresholds below which none is kept.
+    """
+    found = everything.metrics
+    return {
+        **metrics,
+        "with_duplicates": {
+            "images": n_images,
+            "voc2007": {"mAP": found["voc2007"]["mAP"]},
+            "voc2010": {"mAP": found["voc2010"]["mAP"]},
+            "coco": {"AP": found["coco"]["AP"], "AP50": found["coco"]["AP50"]},
+        },
+    }
+
+
+def duplicates_line(metrics: Mapping[str, Any]) -> str:
+    """Say what the scores are with the duplicates that were left out; "" where none were."""
+    if (both := metrics.get("with_duplicates")) is None:
+        return ""
+    left_out = both["images"] - metrics["protocol"]["images"]
+    return (
+        f"{counted(left_out, 'duplicate')} of training or other test images left out (manifest.drop_duplicates); with "
+        f"them, and BB: VOC 2010 mAP {_percent(both['voc2010']['mAP'])}, VOC 2007 mAP "
+        f"{_percent(both['voc2007']['mAP'])}, COCO AP {_percent(both['coco']['AP'])}."
+    )
+
+
 def has_ground_truth(protocol: Mapping[str, Any]) -> bool:
     """Tell from a metrics document's ``protocol`` whether any object of the test images is annotated.
 
@@ -168,6 +202,8 @@ def protocol_lines(metrics: Mapping[str, Any]) -> list[str]:
         f"VOC 2010: area under the curve; VOC 2007: 11 points; both at IoU >= {protocol['voc_iou']:g}. "
         "COCO: mean over IoU 0.5 to 0.95. BB: bounding-box regression.",
     ]
+    if both := duplicates_line(metrics):
+        lines.append(both)
     for name, part in (("with", metrics), ("without", metrics["no_bbox"])):
         if "mAP_low" in part["voc2010"]:
             low, high = part["voc2010"]["mAP_low"], part["voc2010"]["mAP_high"]

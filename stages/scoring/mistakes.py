@@ -51,8 +51,12 @@ def diagnose(detections: FlatDetections, matches: Matches, truth: GroundTruth, s
     """Sort every detection into :class:`Verdict`; objects of all kinds, difficult too, can be what was hit."""
     verdict = np.full(len(detections), int(Verdict.BACKGROUND))
     confused = np.full(len(detections), -1)
-    overlap_similar, class_similar = _contact(detections, truth, similar)
-    overlap_other, class_other = _contact(detections, truth, ~similar & ~np.eye(len(similar), dtype=bool))
+    other = ~similar & ~np.eye(len(similar), dtype=bool)
+    (overlap_similar, near_similar), (overlap_other, near_other) = contacts(detections, truth, (similar, other))
+    class_similar, class_other = (
+        np.where(near >= 0, truth.labels[near], -1) if len(truth.labels) else near
+        for near in (near_similar, near_other)
+    )
     for kind, overlap, labels in (
         (Verdict.OTHER, overlap_other, class_other),
         (Verdict.SIMILAR, overlap_similar, class_similar),
@@ -65,20 +69,32 @@ def diagnose(detections: FlatDetections, matches: Matches, truth: GroundTruth, s
     return Diagnosis(verdict, confused)
 
 
-def _contact(detections: FlatDetections, truth: GroundTruth, among: Bools) -> tuple[NDArray[np.float64], Ints]:
-    """Find each detection's largest IoU with an object of the classes in ``among[its class]``, and that class."""
-    overlap, labels = np.zeros(len(detections)), np.full(len(detections), -1)
-    if not among.any():
-        return overlap, labels
+def contacts(
+    detections: FlatDetections, truth: GroundTruth, among: Sequence[Bools]
+) -> list[tuple[NDArray[np.float64], Ints]]:
+    """Find each detection's largest IoU with an object of certain classes, and that object.
+
+    Args:
+        among: bool [N, N] each: of which classes the objects are, by the detection's.
+
+    Returns:
+        Of each of these float64 [m], int64 [m], the first of equals; 0 and -1 where there is no object in the image, or
+        no class to look at. Where the IoU is 0 the object means nothing.
+    """
+    found = [(np.zeros(len(detections)), np.full(len(detections), -1)) for _ in among]
     for pairs in pairs_by_group(detections.image, truth.image):
         rows = pairs.rows[pairs.owner]
         iou = paired_iou(detections.boxes[rows], truth.boxes[pairs.objects])
-        iou[~among[detections.labels[rows], truth.labels[pairs.objects]]] = 0
-        best = np.maximum.reduceat(iou, pairs.starts)
-        place = np.where(iou == best[pairs.owner], np.arange(len(iou)), len(iou))
-        overlap[pairs.rows] = best
-        labels[pairs.rows] = truth.labels[pairs.objects[np.minimum.reduceat(place, pairs.starts)]]
-    return overlap, labels
+        labels, objects = detections.labels[rows], truth.labels[pairs.objects]
+        for classes, (overlap, nearest) in zip(among, found, strict=True):
+            if not classes.any():
+                continue
+            asked = np.where(classes[labels, objects], iou, 0)
+            best = np.maximum.reduceat(asked, pairs.starts)
+            place = np.where(asked == best[pairs.owner], np.arange(len(asked)), len(asked))
+            overlap[pairs.rows] = best
+            nearest[pairs.rows] = pairs.objects[np.minimum.reduceat(place, pairs.starts)]
+    return found
 
 
 @dataclass(frozen=True)

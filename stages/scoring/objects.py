@@ -98,6 +98,12 @@ class FlatDetections:
         keep = self.scores >= np.asarray(thresholds)[self.labels]
         return FlatDetections(self.image[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
 
+    def of_images(self, images: Ints) -> "FlatDetections":
+        """Keep those of some images (int64 [k], rising), which are then numbered 0 to k - 1."""
+        places = np.searchsorted(images, self.image)
+        keep = np.append(images, -1)[places] == self.image
+        return FlatDetections(places[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
+
 
 def _join(parts: Sequence[NDArray[Any]], dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray[Any]:
-    return np.concatenate([np.asarray(p, dtype) for p in parts]) if parts else np.zeros(empty, dtype)
+    return np.concatenate(parts, dtype=dtype, casting="unsafe") if parts else np.zeros(empty, dtype)

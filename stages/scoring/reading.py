@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
+from manifests.select import DUPLICATES
 from stages.contract import Log
 
 from .objects import FlatDetections, Floats
 
 
-def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
-    """Return the images that were searched, in the manifest's order; StageError if the dataset lacks one."""
+def evaluated_images(dataset: Dataset, detect: Artifact, *, with_duplicates: bool = False) -> list[ImageRecord]:
+    """Return the images that were searched, in the manifest's order; StageError if the dataset lacks one.
+
+    Those that ``manifest.drop_duplicates`` lists are among them only ``with_duplicates``.
+    """
     records = [record for record in dataset.images if record.id in detect.keys]
     if len(records) != len(detect.keys):
         unknown = sorted(detect.keys.keys() - {record.id for record in records})
@@ -25,7 +29,7 @@ def evaluated_images(dataset: Dataset, detect: Artifact) -> list[ImageRecord]:
         )
     if not records:
         raise StageError(f"dataset {dataset.name}: no image was searched for objects; is the test split empty?")
-    return records
+    return [record for record in records if with_duplicates or DUPLICATES not in record.splits]
 
 
 def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np.float64]:

@@ -63,8 +63,10 @@ class _Images:
         number, first = len(self._records), self._records[0]
         split = self._split.get(image) if isinstance(image, str | int | float) else None
         if split is not None:
-            return f"image {image} is in split {split}; give results of the {number} images of split test alone"
-        return f"image {image!r} is none of the {number} test images, such as {first.id} ({first.name})"
+            return (
+                f"image {image} is in split {split}; give results of the {number} images of split {first.split} alone"
+            )
+        return f"image {image!r} is none of the {number} {first.split} images, such as {first.id} ({first.name})"
 
 
 def read_coco_results(path: Path, dataset: Dataset, records: Sequence[ImageRecord], *, clip: bool = False) -> Results:

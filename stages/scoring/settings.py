@@ -5,7 +5,7 @@ from pydantic import Field
 from stages.settings import Settings
 
 # The sets within which Hoiem et al. (ECCV 2012) call two VOC classes similar; the paper's figure 5 uses them.
-_VOC_SIMILAR = (
+VOC_SIMILAR = (
     ("aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"),
     ("bird", "cat", "cow", "dog", "horse", "sheep", "person"),
     ("chair", "diningtable", "sofa"),
@@ -32,6 +32,6 @@ class EvaluateSettings(Settings):
         description="right, wrong and missed objects kept per class for the report's pictures",
     )
     similar_classes: tuple[tuple[str, ...], ...] = Field(
-        _VOC_SIMILAR,
+        VOC_SIMILAR,
         description="sets of classes that count as similar in the error analysis; names the dataset lacks are ignored",
     )

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from mutations import JSON, Tree
 from targets import Target, tolerant
@@ -32,6 +33,14 @@ _COCO: dict[str, Any] = {
         | {"segmentation": {"counts": [0, 120], "size": [10, 12]}},
     ],
     "categories": [{"id": 3, "name": "cat"}],
+}
+_PANOPTIC: dict[str, Any] = {
+    "images": _COCO["images"],
+    "annotations": [
+        {"image_id": i, "file_name": f"{name}.png", "segments_info": [{"id": 1, "category_id": 3, "iscrowd": 0}]}
+        for i, name in ((1, "a"), (2, "b"))
+    ],
+    "categories": [{"id": 3, "name": "cat", "isthing": 1}],
 }
 _YAML = {"path": ".", "train": "images", "val": ["images"], "nc": 1, "names": ["cat"]}
 YAML_BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
@@ -142,6 +151,40 @@ def _yolo(file: str) -> Callable[[Path], Callable[[bytes], None]]:
     return prepare
 
 
+def _panoptic(root: Path) -> Callable[[bytes], None]:
+    _images(root / "images")
+    (root / "masks").mkdir()
+    for name in ("a", "b"):
+        (root / "masks" / f"{name}.png").write_bytes(image_bytes())
+    return _reading("read_panoptic", root, root / "panoptic.json")
+
+
+def _label_map(root: Path) -> Callable[[bytes], None]:
+    from manifests.masks import read_label_map, read_panoptic_map
+
+    readers = [tolerant(partial(reader, name="x")) for reader in (read_label_map, read_panoptic_map)]
+
+    def read(data: bytes) -> None:
+        for reader in readers:
+            reader(data)
+
+    return read
+
+
+def _sbd(root: Path) -> Callable[[bytes], None]:
+    from manifests.masks.mat_file import read_sbd
+
+    return tolerant(lambda data: read_sbd(data, "x"))
+
+
+def _sbd_seeds() -> list[bytes]:
+    from mask_files import sbd_mat
+
+    labels = np.zeros((10, 12), np.uint8)
+    labels[2:5, 3:8], labels[6:, 1:4] = 1, 2
+    return [sbd_mat(labels, [3, 4]), sbd_mat(labels, [3, 4], compress=False), sbd_mat(labels, [3, 4], version="7.3")]
+
+
 def _manifest(root: Path) -> Callable[[bytes], None]:
     from manifests import ImageRecord, ImageSource
 
@@ -226,5 +269,8 @@ DATASET_TARGETS = (
     Target(
         "dataset_source", _source, lambda: [json.dumps(_SOURCE | {"options": _OPTIONS | _LIMITS}).encode()], (), JSON
     ),
+    Target("panoptic_json", _panoptic, lambda: [json.dumps(_PANOPTIC).encode()], _JSON_TOKENS, JSON),
+    Target("label_map", _label_map, _image_seeds, (b"IHDR", b"IDAT", b"PLTE", b"tRNS")),
+    Target("sbd_mat", _sbd, _sbd_seeds, (b"\0\1IM", b"\0\2IM", b"\x0e\0\0\0", b"\x0f\0\0\0", b"\xff\xff\xff\x7f")),
     Target("image", _image, _image_seeds, (b"IHDR", b"IDAT", b"\xff\xd8", b"\xff\xc0", b"Exif\0\0", b"II*\0")),
 )

@@ -158,6 +158,75 @@ def _metrics_seeds() -> list[bytes]:
     return [json.dumps(scores | {"no_bbox": scores, "protocol": protocol}).encode()]
 
 
+_GRID = b"""
+title: t
+seeds: [3, 4]
+figures: [AP, mAP, recall, paper]
+roles: {mine: fast}
+times: {node: rcnn/features, parts: [conv]}
+rows:
+  a: &a {set: &s {svm.C: 1, mine/fast.lr: "{mine}"}, paper: {c: 1}, labels: {b: 2}, needs: {svm.C: {anew: why}}}
+  b: {<<: *a, set: {<<: *s, svm.layer: fc6}, detector: mine, scopes: [x]}
+columns: {c: , d: {target: proposals}}
+cells: [{rows: [a], set: {seed: 1}}]
+"""
+
+
+def _grid(root: Path) -> Callable[[bytes], None]:
+    from pipeline.grids.plans import settings_of
+    from pipeline.grids.printing import FORMATS, Shown, printed
+    from pipeline.grids.reading import read_grid
+
+    path = root / "grid.yaml"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        grid = read_grid(path)
+        for row in grid.rows:
+            for column in grid.columns:
+                settings_of(grid.cell(row, column), row, column)
+        for form in FORMATS:
+            printed(Shown(grid, [], {}, "voc2010"), form)
+
+    return tolerant(read)
+
+
+def _grid_seeds() -> list[bytes]:
+    from dataset_targets import YAML_BOMB
+
+    deep = [YAML_BOMB + b"rows: {a: {%b: *j}}\n" % key for key in (b"set", b"labels", b"title", b"scopes", b"paper")]
+    more = [YAML_BOMB + line for line in (b"seeds: *j\n", b"cells: *j\n", b"rows: {a: {set: {svm.C: *j}}}\n")]
+    return [_GRID, b"rows: detectors\n", *deep, *more, b"a: &a {rows: *a}\nrows: *a\n", b"[" * 3000]
+
+
+def _grid_results(root: Path) -> Callable[[bytes], None]:
+    from pipeline.grids.measured import read_done
+    from pipeline.grids.printing import FORMATS, Shown, printed
+    from pipeline.grids.reading import read_grid
+
+    path = root / "reports/grids/grid.json"
+    path.parent.mkdir(parents=True)
+    (root / "grid.yaml").write_bytes(_GRID.replace(b"target: proposals", b""))
+    grid = read_grid(root / "grid.yaml")
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        done = read_done(root, grid)
+        for form in FORMATS:
+            printed(Shown(grid, done, {}, "voc2007", per_class=True), form)
+
+    return tolerant(read)
+
+
+def _result_seeds() -> list[bytes]:
+    ap = {"voc2007": {"cat": 0.5, "dog": None}, "voc2010": {"cat": 0.25, "dog": None}}
+    one: dict[str, Any] = {"row": "a", "column": "c", "seed": 3, "settings": ["svm.C=1"], "more": {"svm.C": [1]}}
+    one |= {"origin": {"parameters": {"svm.C": 1}, "versions": {"svm": 5}, "files": {}}, "proposals": 300.5}
+    one |= {"mean_ap": {"voc2007": 0.5, "voc2010": None}, "ap": ap, "costs": {"rcnn/features": {"of": "a"}}}
+    one["costs"]["rcnn/features"]["seconds"] = {"conv": 0.5}
+    return [json.dumps([one, one | {"row": "z"}, one | {"seed": 4}]).encode(), b"[]", b"[" * 5000]
+
+
 _YAML_TOKENS = (b"!!python/object", b"*a", b"&a", b"<<:", b"? ", b"0x", b".inf", b"2026-01-01", b"seed:", b"\t")
 
 PROJECT_TARGETS = (
@@ -165,6 +234,8 @@ PROJECT_TARGETS = (
     Target("operating_points", _operating_points, _operating_seeds, (), JSON),
     Target("saved_detections", _saved_detections, _saved_seeds, (b'"images"', b'"classes"', b'"detect"'), JSON),
     Target("saved_runs", _saved_runs, _saved_run_seeds, (b'"images"', b'"views"', b'"lists"', b'"72"'), JSON),
+    Target("grid", _grid, _grid_seeds, (*_YAML_TOKENS, b"rows:", b"set:", b"detectors"), YAML),
+    Target("grid_results", _grid_results, _result_seeds, (b'"seed"', b'"costs"', b"null", b"1e999"), JSON),
     Target("timings", _timings, lambda: [b'{"svm": {"seconds": 1.0, "computed": 2}}', b"[" * 5000], (), JSON),
     Target("metrics", _metrics, _metrics_seeds, (), JSON),
 )

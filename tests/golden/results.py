@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from cache import Artifact, Store
-from stages.graph import KINDS, STAGES, at, place, root_nodes
+from stages.graph import ANALYSIS, KINDS, STAGES, at, place, root_nodes
 
 RECORDED = Path(__file__).with_name("results.json")
 # The tiny project's detectors beside R-CNN: of kind combined, faster, joint and overfeat.
@@ -44,6 +44,7 @@ TOLERANCE = {
     "classify": 0.15,
     "classify_svm": 0.15,
     "compare": 5e-2,
+    "diagnose": 5e-2,
     "rpn": 2e-2,
     "propose": 5e-2,
     "fast": 2e-2,
@@ -82,6 +83,7 @@ def results_of(detectors: Path, pictures: Path) -> dict[str, Any]:
     joined = {one.name: at(one, JOINED) for one in KINDS["combined"].places}
     steps, once, dense = ({one.name: at(one, name) for one in KINDS[kind].places} for name, kind in _KINDS)
     nodes = dict(root_nodes()) | {"combine": joined["combine"], "compare": at(place(STAGES["compare"]))}
+    nodes |= {one.name: at(one) for one in ANALYSIS}
     nodes |= {stage: steps[node] for stage, node in _SHARED.items()} | {"joint": once["joint"]}
     nodes |= {stage: dense[node] for stage, node in _DENSE.items()}
     found = {}
@@ -111,6 +113,7 @@ def _part(path: Path, store: Store) -> Any:
         "segmentation.json": lambda: _segmentation(path),
         "localisation.json": lambda: _shares(json.loads(path.read_text())),
         "comparison.json": lambda: _comparison(path),
+        "diagnosis.json": lambda: _diagnosis(path),
         ".html": lambda: _page(path),
         "manifest.json": lambda: _objects(path, store),
     }
@@ -171,6 +174,17 @@ def _comparison(path: Path) -> Any:
         name: {one: figure[one] for one in kept if one in figure} for name, figure in figures["detectors"].items()
     }
     return {"classes": figures["classes"], "protocol": figures["protocol"], "detectors": detectors}
+
+
+def _diagnosis(path: Path) -> Any:
+    """Return the scores, the protocol and what is known of the objects; counts of mistakes turn on single boxes."""
+    figures = json.loads(path.read_text())
+    kept = ("voc2007", "voc2010", "normalised")
+    sets = {
+        name: {one: figures[name][one] for one in kept} | {"characteristics": sorted(figures[name]["means"])}
+        for name in ("bbox", "no_bbox")
+    }
+    return {"protocol": figures["protocol"], **sets}
 
 
 def _page(path: Path) -> Any:

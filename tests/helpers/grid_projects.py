@@ -22,18 +22,10 @@ from pipeline.grids.reading import read_grid
 from pipeline.grids.running import Asked, Setup, run_grid, set_up
 
 HERE = Path(__file__).parents[2]
-
-
 FILES = {path.stem: path for path in sorted((HERE / "grids").glob("*.yaml"))}
-
-
 GRIDS = {name: read_grid(path) for name, path in FILES.items()}
-
-
 # The project's detectors in the roles that the grids name.
 ROLES = {"fast": "fast", "faster": "faster", "vgg": "faster", "fast_vgg": "fast"}
-
-
 MORE: More = [
     ("eb", Given("proposals.file.path", "edges.h5", "--set")),
     ("0712", Given("manifest.train", ["trainval07", "trainval12"], "--set")),

@@ -104,11 +104,11 @@ def _write_json(
 ) -> Path:
     height, width = shape
     named = {category: label for label, category, _ in objects}
-    document = {
+    document: dict[str, Any] = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": width, "height": height, "split": "train"}],
         "categories": [
             *({"id": category, "name": label, "isthing": 1} for category, label in sorted(named.items())),
             {"id": 99, "name": "sky", "isthing": 0},
         ],
     }
-    return put(root, {name: json.dumps(document | parts), "images/a.jpg": jpeg(width, height)})
+    return put(root, {name: json.dumps(document | dict(parts)), "images/a.jpg": jpeg(width, height)})

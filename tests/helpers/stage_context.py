@@ -10,7 +10,7 @@ from pipeline.context import RunContext
 from pipeline.detectors import Layout
 from pipeline.params import schema
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.graph import HEAD, KINDS, ROOT, at, root_nodes
+from stages.graph import ANALYSIS, HEAD, KINDS, ROOT, at, root_nodes
 from stages.settings import Settings
 
 
@@ -55,7 +55,10 @@ class StageContext(RunContext):
     def __init__(
         self, root: Path, name: str, groups: Mapping[str, Settings], seed: int = 0, *, kind: str = ROOT
     ) -> None:
-        nodes = root_nodes() if kind == ROOT else {one.name: at(one, kind) for one in (*HEAD, *KINDS[kind].places)}
+        nodes = (
+            dict(root_nodes()) if kind == ROOT else {one.name: at(one, kind) for one in (*HEAD, *KINDS[kind].places)}
+        )
+        nodes |= {one.name: at(one, kind) for one in ANALYSIS}
         execution = {"workers": 2, "device": "cpu"}
         params = schema(kind)(seed=seed, dataset="toy", store={"root": "store"}, execution=execution)
         super().__init__(nodes[name], Layout(root, kind), params.model_copy(update=dict(groups)), nodes)

@@ -15,7 +15,7 @@ from stage_context import StageContext
 
 from cache.errors import ParamsError, StageError
 from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset, load_dataset
-from manifests.select import select, training_images, unlisted
+from manifests.select import DUPLICATES, select, shared_pictures, training_images, unlisted
 from pipeline.params import parse_params
 from stages.manifest.settings import ManifestSettings
 
@@ -277,3 +277,47 @@ def test_run_warns_of_pictures_in_both_splits(context: StageContext, tmp_path: P
     import_dataset("voc", tmp_path / "voc", "toy", ReadOptions(), tmp_path / "artifacts")
     context.run()
     assert context.log.warnings == ["b.jpg (test) is the same picture as a.jpg (train); its score says nothing"]
+
+
+def test_duplicates_leave_train_and_stay_in_test_with_a_mark() -> None:
+    chosen = select(DATASET, ["val", "train"], "test", ["dog"], [DATASET.images[0], DATASET.images[3]])
+    assert [(i.id, i.splits) for i in chosen.images] == [
+        (2, ("train", "train/val")),
+        (3, ("test",)),
+        (4, ("test", DUPLICATES)),
+    ]
+    # one in neither split is no matter
+    assert select(DATASET, "train", "test", ["dog"], [DATASET.images[1]]) == select(DATASET, "train", "test", ["dog"])
+    for images, split in ((DATASET.images[:2], "train"), (DATASET.images[2:], "test")):
+        with pytest.raises(StageError, match=f"manifest.drop_duplicates: the file lists every image of {split}"):
+            select(DATASET, "trainval", "test", None, images)
+
+
+def test_of_pictures_of_one_class_each_duplicates_are_left_out_of_both() -> None:
+    splits = ("train", "train", "test", "test")
+    images = tuple(replace(image(number, split, []), category=0) for number, split in enumerate(splits))
+    chosen = select(Dataset("d", ("cat",), images), "train", "test", None, [images[0], images[3]])
+    assert [(i.id, i.splits) for i in chosen.images] == [(1, ("train",)), (2, ("test",))]
+
+
+def test_run_reads_the_list_of_duplicates(context: StageContext, tmp_path: Path) -> None:
+    context.run()
+    plain = context.output("manifest").read_bytes()
+    tested = load_dataset(context.output("manifest")).split("test")[0].file_name
+    (tmp_path / "list").write_text(f"# none\n{tested}\n")
+    context.change(manifest=ManifestSettings(drop_duplicates=str(tmp_path / "list")))
+    with pytest.raises(StageError, match="lists every image of test"):
+        context.run()
+    (tmp_path / "list").write_text("# none\n")
+    context.run()
+    assert context.output("manifest").read_bytes() == plain
+    (tmp_path / "list").write_text("nobody\n")
+    with pytest.raises(DatasetError, match=r"^manifest\.drop_duplicates: .*list: line 1: dataset toy has no image"):
+        context.run()
+
+
+def test_pictures_that_are_listed_are_not_warned_of() -> None:
+    twins = (image(1, "train", [0], "a"), image(2, "test", [0], "a"), image(3, "test", [0]))
+    dataset = Dataset("d", ("cat",), twins)
+    assert shared_pictures(select(dataset, "train", "test", None).images) == [("1.jpg", "2.jpg")]
+    assert shared_pictures(select(dataset, "train", "test", None, twins[1:2]).images) == []

@@ -114,6 +114,7 @@ def test_a_folder_with_object_maps(tmp_path: Path) -> None:
         # COCO-Stuff: the maps' values are one less than its labels' numbers
         ("0: unlabeled\n1: cat\n2: dog\n3: sky\n", {0: 2, 8: 0, 12: 1}, {"shift": 1}, {"cat": 1, "dog": 2, "sky": 3}),
         ("background\ncat\ndog\nedge\n", {8: 1, 12: 2, 255: 3}, {"void": 3}, {"cat": 1, "dog": 2}),
+        ("void\ncat\ndog\nsky\n", {0: 3, 8: 1, 12: 2, 255: 0}, {"void": 0}, {"cat": 1, "dog": 2, "sky": 3}),
         ("background\ncat\ndog\nrim\n", {8: 1, 12: 2, 255: 3}, {"void": None}, {"cat": 1, "dog": 2, "rim": 3}),
     ],
 )
@@ -138,6 +139,7 @@ def test_what_values_mean(
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"names.txt": "cat\ndog\n"}, {}, "names.txt: value 0 is 'cat', but 0 is the background"),
+    ({"names.txt": "void\ncat\ndog\n"}, {}, "value 0 is 'void', but 0 is the background; .* --void 0"),
     ({"names.txt": "0: background\ncat\n"}, {}, "names.txt: 'cat' is no line 'VALUE: NAME'"),
     ({"names.txt": "0: background\n8: cat\n8: dog\n"}, {}, "'8: dog': has a value or name that another line has"),
     ({"names.txt": "background\ncat\n"}, {}, r"masks/a.png: has the value 8, 12, which no class has"),

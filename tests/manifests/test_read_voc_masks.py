@@ -173,3 +173,17 @@ def test_a_changed_mask_is_refused(make_voc: Callable[..., Path], tmp_path: Path
     (root / "SegmentationObject/a.png").unlink()
     with pytest.raises(DatasetError, match=r"SegmentationObject/a.png: there is no such file in .* any more"):
         read_masks(source, found.dataset.images[0], found.dataset.category_ids)
+
+
+def test_a_split_that_nobody_has_annotated_needs_no_masks(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    """VOC's test pictures since 2010 have neither boxes nor masks."""
+    root = with_masks(make_voc(), maps())
+    put(root, {"JPEGImages/c.jpg": jpeg(seed=9), "ImageSets/Segmentation/test.txt": "c\n"})
+    with pytest.raises(DatasetError, match=r"Annotations/c\.xml: there is no such file .* --unannotated test"):
+        read_voc(root, ReadOptions(segmentation=True))
+    options = ReadOptions(segmentation=True, unannotated=("test",))
+    found = import_dataset("voc", root, "pets", options, tmp_path / "artifacts")
+    assert {image.name: image.masks is not None for image in found.dataset.images} == {"a": True, "b": True, "c": False}
+    with pytest.raises(DatasetError, match=r"c\.jpg: has no masks; import its dataset with masks"):
+        source = ImageSource.registered(tmp_path / "artifacts/datasets/pets")
+        read_masks(source, found.dataset.image("c"), found.dataset.category_ids)

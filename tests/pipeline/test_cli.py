@@ -51,7 +51,7 @@ def test_help_names_every_command(run: Run) -> None:
         f"\n  {name} " in out
         for name in (
             *("run", "detector", "dataset", "detect", "detections", "cache", "extract", "features", "params"),
-            *("compare", "metrics", "classification"),
+            *("compare", "metrics", "classification", "grid"),
         )
     )
 

@@ -19,6 +19,7 @@ from stages.detections import search
 from stages.detections.search import ProposalSearch, features_in_parts
 from stages.detector import Detector
 from stages.features.crops import Extractor
+from stages.features.warp import DrawMask
 from stages.proposals.settings import ProposalsSettings
 
 
@@ -134,7 +135,9 @@ class OfNumbers(Extractor):
         self._batch = batch
         self.asked: list[int] = []
 
-    def __call__(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
+    def __call__(
+        self, image: NDArray[np.uint8], boxes: NDArray[np.floating], masks: DrawMask | None = None
+    ) -> dict[str, NDArray[np.float32]]:
         self.asked.append(len(boxes))
         return {"fc7": np.repeat(boxes[:, :1], 3, axis=1).astype(np.float32)}
 

@@ -355,6 +355,7 @@ def test_all_files_are_written_at_once(project: Path) -> None:
     (project / "detectors/mine/params.yaml").write_text("kind: sppnet\n")
     written = dvc_files.write_all(project)
     assert sorted(path.relative_to(project).as_posix() for path in written) == [
+        "analysis/dvc.yaml",
         "classification/dvc.yaml",
         "comparison/dvc.yaml",
         "detectors/mine/dvc.yaml",

@@ -182,10 +182,10 @@ def test_masks_are_the_visible_ink(made: tuple[Path, Dataset]) -> None:
             rows, columns = np.nonzero(mask)
             own = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             assert own[0] >= box[0] and own[1] >= box[1] and own[2] <= box[2] and own[3] <= box[3]
-            assert mask[~scene.visible[i]].sum() == 0
-            later = scene.visible[i + 1 :].any(axis=0)
-            np.testing.assert_array_equal(mask, scene.visible[i] & ~later)
-            if scene.objects[i].visible == 1 and not (later & scene.visible[i]).any():
+            assert mask[~scene.masks[i]].sum() == 0
+            later = scene.masks[i + 1 :].any(axis=0)
+            np.testing.assert_array_equal(mask, scene.masks[i] & ~later)
+            if scene.objects[i].visible == 1 and not (later & scene.masks[i]).any():
                 assert own == box.tolist()
 
 

@@ -15,6 +15,7 @@ from grid_projects import (
     set_by_hand,
 )
 
+from pipeline.cli import main
 from pipeline.detectors import Layout
 from pipeline.dvc_files import write_all
 from pipeline.grids.declared import CellName
@@ -179,6 +180,32 @@ def test_what_is_wrong_is_one_line_before_anything_runs(
     (line,) = refused(capsys, str(project), *arguments)
     assert said in line
     assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+def test_an_unknown_parameter_is_told_with_the_file_and_the_key_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "rows: {a: {set: {svm.C: 1}}, b: {set: {svm.CC: 1}}}\ncolumns: {c: {}, d: {set: {features.context_px: 999}}}\n"
+    )
+    path = project / "mine.yaml"
+    path.write_text(text)
+    before = {one: one.read_bytes() for one in project.rglob("*") if one.is_file()}
+    monkeypatch.setattr("sys.argv", ["rcnn", "-C", str(project), "grid", str(path)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    unknown, out_of_range = capsys.readouterr().err.splitlines()
+    assert unknown == (
+        f"rcnn: {path}: rows.b.set: there is no parameter 'svm.CC' (did you mean 'svm.C'?); `rcnn params` lists them"
+    )
+    assert "features.context_px = 999: " in out_of_range and f"(set by {path}: columns.d.set)" in out_of_range
+    assert {one: one.read_bytes() for one in before} == before
+    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("  padding: mean ", "  # "))
+    path.write_text("rows: {a: {set: {features.padding: replicate}}}\n")
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (absent,) = capsys.readouterr().err.splitlines()
+    assert f"{path}: rows.a.set: " in absent and "has no features.padding to be set; add it there" in absent
 
 
 def test_all_cells_are_checked_before_the_first_runs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

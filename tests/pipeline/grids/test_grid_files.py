@@ -171,6 +171,13 @@ def test_an_experiment_is_named_after_its_commit_and_replaces_only_that(project:
     ]
 
 
+def test_what_dvc_says_goes_to_stderr(project: Path, lock: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """Stdout is the table's, which may go to a file."""
+    dvc_experiments(project, Stop(), lock, stub(project, "    print('ran', flush=True)"))("crops-a", [], "")
+    out, err = capfd.readouterr()
+    assert out == "" and err.splitlines()[-1] == "ran"
+
+
 def test_dvc_that_fails_is_one_line(project: Path, lock: int) -> None:
     with pytest.raises(ExecutionError, match=r"^faster1-ss-.{7}: dvc exp run failed; what was run before is kept"):
         dvc_experiments(project, Stop(), lock, stub(project, "    sys.exit(3)"))("faster1-ss", [], "")

@@ -1,18 +1,22 @@
 """A cell that is fresh is not run again, and one that other parameters, code or data would change is told."""
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from grid_projects import TWO_BY_TWO, listed, plan, ran, scored, written
+from forked import in_fork
+from grid_projects import TWO_BY_TWO, as_dvc, listed, plan, ran, scored, written
 
 from cache.errors import ParamsError
 from pipeline.detectors import Layout
 from pipeline.grids.declared import CellName
+from pipeline.grids.experiments import Experiment
 from pipeline.grids.measured import read_done
 from pipeline.grids.printing import Shown, printed
 from pipeline.grids.reading import read_grid
-from pipeline.grids.running import Asked, run_grid, set_up, stale
+from pipeline.grids.running import Asked, run_all, run_grid, set_up, stale
 
 
 def test_a_cell_that_is_fresh_is_not_run_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +48,37 @@ def test_a_cell_that_is_fresh_is_not_run_again(project: Path, capsys: pytest.Cap
     assert seen[7:] == ["two-low-a"]
 
 
+def test_a_grid_that_is_killed_in_its_third_cell_goes_on_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is gone while the cell's parameters are in the files: the next one puts them back."""
+    before, grid = (project / "params.yaml").read_bytes(), read_grid(written(project, TWO_BY_TWO))
+    begun = project / "begun"
+
+    def experiments(*_: object) -> Experiment:
+        def experiment(name: str, settings: Sequence[str], target: str) -> None:
+            with begun.open("a") as file:
+                file.write(f"{name}\n")
+            as_dvc(project, settings)
+            if len(begun.read_text().split()) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            for node in ("proposals", "features", "detect"):
+                listed(Layout(project), node, {}, name)
+            scored(Layout(project), 0.5)
+
+        return experiment
+
+    monkeypatch.setattr("pipeline.grids.running.dvc_experiments", experiments)
+
+    def work() -> int:
+        run_all(project, grid, Asked())
+        return 0
+
+    assert in_fork(work)[0] == -signal.SIGKILL
+    assert (project / "params.yaml").read_bytes() != before
+    run_all(project, grid, Asked())
+    assert begun.read_text().split() == ["two-low-a", "two-high-a", "two-low-b", "two-low-b", "two-high-b"]
+    assert (project / "params.yaml").read_bytes() == before and len(read_done(project, grid)) == 4
+
+
 def test_what_matters_to_a_cell_makes_it_stale_and_nothing_else(project: Path) -> None:
     grid, path = read_grid(written(project, TWO_BY_TWO)), project / "params.yaml"
     ran(project, grid)
@@ -57,6 +92,13 @@ def test_what_matters_to_a_cell_makes_it_stale_and_nothing_else(project: Path) -
     grid = read_grid(written(project, TWO_BY_TWO.replace("svm.C: 0.01}", "svm.C: 0.1}")))
     found = stale(project, grid, read_done(project, grid))
     assert found == {CellName("high", column): ["svm.C was 0.01, is 0.1"] for column in "ab"}
+    done = read_done(project, grid)
+    less = {name: value for name, value in done[0].origin.parameters.items() if name != "features.padding"}
+    older = done[0].model_copy(update={"origin": done[0].origin.model_copy(update={"parameters": less})})
+    assert not stale(project, read_grid(written(project, TWO_BY_TWO)), [older])  # of before there was the parameter
+    path.write_text(before.replace("padding: mean", "padding: replicate"))
+    found = stale(project, read_grid(written(project, TWO_BY_TWO)), [older])
+    assert found == {done[0].cell: ["features.padding was mean, is replicate"]}
     path.write_text(before.replace("svm:", "svn:"))
     found = stale(project, grid, read_done(project, grid))
     assert len(found) == 4 and all(why[0].startswith("it cannot be run now: ") for why in found.values())

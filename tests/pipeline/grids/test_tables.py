@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.grids.declared import CellName, Given, Grid
-from pipeline.grids.figures import timing
+from pipeline.grids.figures import figures_of, timing
 from pipeline.grids.measured import Cost, Done
 from pipeline.grids.origins import CellOrigin
 from pipeline.grids.plans import settings_of
@@ -238,6 +238,13 @@ def test_each_class_has_a_column() -> None:
     assert lines_of(text)[0] == ["", "positives", "negatives", "cat", "dog", "mAP (%)", "the paper"]
     assert lines_of(text)[2] == ["SVM", "objects", "IoU < 0.3", "55.0 ± 1.4", "–", "55.0 ± 1.4", "54.2"]
     assert lines_of(table(GRIDS["table2"], [done("fc7", "", 44.7, {})]))[2] == ["fc7", "44.7", "–", "44.7", "44.7"]
+
+
+def test_the_median_is_of_the_classes_that_have_an_ap() -> None:
+    one = done("a", "", 50, {}).model_copy(update={"ap": {"voc2007": {"b": 0.25, "c": 0.75, "d": None, "e": 0.125}}})
+    (figure,) = figures_of(["median"], "voc2007", [one])
+    assert (figure.heading, figure.text([one])) == ("median AP (%)", "25.0")
+    assert figure.text([done("a", "", 50, {}).model_copy(update={"ap": {}})]) == "–"
 
 
 def test_csv_has_every_digit_and_reads_back() -> None:

@@ -18,7 +18,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import encode_rle
 from stages.proposals.file import read_proposal_file
-from stages.proposals.given import Given, given_regions, regions_of_masks
+from stages.proposals.given import GivenProposals, given_regions, regions_of_masks
 from stages.proposals.methods import all_found, proposals_of
 from stages.proposals.settings import ProposalsSettings
 from stages.regions.image_regions import ImageRegions
@@ -28,6 +28,7 @@ HEIGHT, WIDTH = 6, 8
 SUPERPIXELS = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 8 // 2 * 2 + (np.arange(WIDTH) >= 3)
 MEMBERS = np.array([[1, 0, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]], np.uint8)
 RECORD = ImageRecord(11, "sub/cat.jpg", WIDTH, HEIGHT, "0" * 64, "train", as_boxes([]), as_labels([]))
+VOID = np.zeros((HEIGHT, WIDTH), bool)
 GOOD: dict[str, Any] = {"superpixels/cat": SUPERPIXELS, "members/cat": MEMBERS}
 DRAWN = arrays(bool, st.tuples(st.integers(1, 12), st.just(HEIGHT), st.just(WIDTH))).map(
     lambda masks: masks[masks.any(axis=(1, 2))]
@@ -49,12 +50,12 @@ def write_json(path: Path, rows: Any) -> Path:
     return path
 
 
-def objects_arrays(given: Given, **settings: Any) -> dict[str, NDArray[Any]]:
+def objects_arrays(given: GivenProposals, **settings: Any) -> dict[str, NDArray[Any]]:
     """The arrays of the proposals object that is made of them."""
     return proposals_of(RECORD, None, ProposalsSettings(method="file", **settings), 0, given)[0]
 
 
-def drawn(given: Given) -> list[NDArray[np.bool_]]:
+def drawn(given: GivenProposals) -> list[NDArray[np.bool_]]:
     """Every region as it is drawn from the object, in both ways."""
     found = objects_arrays(given, max_proposals=None)
     regions = ImageRegions(found, HEIGHT, WIDTH)
@@ -121,6 +122,19 @@ def test_coco_results(tmp_path: Path) -> None:
     named = [row | {"image_id": "cat", "score": score} for row, score in zip(rows, (0.5, 2, 1), strict=True)]
     best = read_proposal_file(write_json(tmp_path / "q.json", named), [RECORD])[11]
     np.testing.assert_array_equal(drawn(best), [masks[1], masks[2], masks[0]])
+
+
+def test_an_image_without_a_region(tmp_path: Path) -> None:
+    """Said by members of no row, or by an entry without segmentation; its object has no region and no box."""
+    entries = GOOD | {"members/cat": MEMBERS[:0]}
+    for path in (
+        write(tmp_path / "p.npz", entries),
+        write_json(tmp_path / "p.json", [{"image_id": 11, "segmentation": None}]),
+    ):
+        found = read_proposal_file(path, [RECORD])[11]
+        assert found.boxes.shape == (0, 4) and drawn(found) == []
+        shared = ImageRegions(objects_arrays(found), HEIGHT, WIDTH).shared(np.ones((2, HEIGHT, WIDTH), bool), VOID)
+        assert shared.inside.shape == (0, 2)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])

@@ -16,6 +16,7 @@ from stages.boxes.geometry import iou
 from stages.boxes.recall import average_best_overlap, best_overlaps, recall_at
 from stages.proposals import opencv
 from stages.proposals.cost import large_pictures
+from stages.proposals.given import GivenProposals
 from stages.proposals.methods import all_found, key_params, proposals_of
 from stages.proposals.recall import ImageBoxes, recall_summary
 from stages.proposals.settings import ProposalsSettings
@@ -216,7 +217,7 @@ def test_all_boxes_beyond_a_cap_are_told_again(tmp_path: Path) -> None:
     given = np.array([[0, 0, 9, 9], [1, 1, 5, 5], [2, 2, 7, 8]], np.float32)
     for options, boxes in (
         ({"method": "sliding_window", "sliding_window": {"scales_px": (24,)}}, None),
-        ({"method": "file"}, given),
+        ({"method": "file"}, GivenProposals(given)),
     ):
         whole = ProposalsSettings(**options)
         everything = proposals_of(record, None, whole, 0, boxes)[0]

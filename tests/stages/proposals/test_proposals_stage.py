@@ -83,6 +83,28 @@ def test_only_what_changed_is_computed_again(tmp_path: Path) -> None:
     assert run(tmp_path, images, seed=1).computed == [7, 9]
 
 
+def test_regions_from_a_file_are_kept_and_are_part_of_the_key(tmp_path: Path) -> None:
+    """Two sets of regions with the same boxes are two objects."""
+    images = pictures()
+    superpixels = np.zeros((images[0][0].height, images[0][0].width), int)
+    superpixels[3:5, 4:9], superpixels[4, 6] = 1, 2
+    arrays: dict[str, Any] = {
+        "superpixels/7": superpixels,
+        "members/7": np.array([[0, 1, 1]]),
+        "boxes/dot": np.zeros((0, 4)),
+    }
+    options = {"method": "file", "file": {"path": str(tmp_path / "regions.npz")}}
+    np.savez(tmp_path / "regions.npz", **arrays)
+    first = run(tmp_path / "store", images, **options)
+    stored = first.store.get("proposals", first.listed().keys[7]).arrays
+    assert stored["boxes"].tolist() == [[4, 3, 9, 5]] and region_mask(stored, 0).sum() == 10
+    np.savez(tmp_path / "regions.npz", **arrays | {"members/7": np.array([[0, 1, 0]])})
+    second = run(tmp_path / "store", images, **options)
+    assert second.computed == [7]
+    stored = second.store.get("proposals", second.listed().keys[7]).arrays
+    assert stored["boxes"].tolist() == [[4, 3, 9, 5]] and region_mask(stored, 0).sum() == 9
+
+
 def test_boxes_from_a_file_are_keyed_by_their_image_s_rows(tmp_path: Path) -> None:
     path = tmp_path / "boxes.npz"
     arrays: dict[str, Any] = {"boxes/7": np.array([[25, 15, 55, 45], [0, 0, 9, 9]]), "boxes/dot": np.zeros((0, 4))}

@@ -19,6 +19,7 @@ from stage_context import StageContext
 from cache import Artifact, Payload, Recipe
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord, save_dataset
+from manifests.select import DUPLICATES
 from stages.scoring.metrics import has_ground_truth, scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, thresholds
@@ -180,3 +181,31 @@ def test_detections_of_another_dataset_are_refused(tmp_path: Path) -> None:
         evaluated_images(ctx.data, Artifact("detect", 1, {}, {}, (), {}))
     with pytest.raises(StageError, match=r"summary\.thresholds does not name"):
         thresholds({"thresholds": {"cat": 1.0}}, CLASSES)
+
+
+def test_duplicates_are_left_out_of_every_score_but_the_one_that_says_so(tmp_path: Path) -> None:
+    """The scores are those of a test set without them, and beside them those of the whole one."""
+    whole, ctx, without = Context(tmp_path / "whole"), Context(tmp_path / "both"), Context(tmp_path / "without")
+    dropped = {11, 14}
+    marked = [
+        replace(image, splits=("test", DUPLICATES)) if image.id in dropped else image for image in ctx.data.images
+    ]
+    save_dataset(replace(ctx.data, images=tuple(marked)), ctx.place("manifest"))
+    detect = Artifact.read(without.place("detections"))
+    kept = tuple(entry for entry in detect.entries if entry[0] not in dropped)
+    replace(detect, entries=kept).write(without.place("detections"))
+    documents = []
+    for one in (whole, ctx, without):
+        one.run()
+        documents.append({name: json.loads(one.output(name).read_text()) for name in ("metrics", "scores", "examples")})
+    both = documents[1]["metrics"].pop("with_duplicates")
+    assert both.pop("images") == 8 and both == documents[0]["metrics"]
+    assert documents[1]["metrics"] == documents[2]["metrics"] != documents[0]["metrics"]
+    assert documents[1]["scores"].pop("with_duplicates")["voc2010"] == both["voc2010"]
+    assert documents[1]["scores"] == documents[2]["scores"] and documents[1]["examples"] == documents[2]["examples"]
+    for name in ("pr", "recall_iou", "errors"):
+        assert ctx.output(name).read_bytes() == without.output(name).read_bytes()
+    results = (ctx.output("results") / "coco_bbox.json").read_bytes()
+    assert results == (whole.output("results") / "coco_bbox.json").read_bytes()
+    line = next(line for line in ctx.log.infos if "manifest.drop_duplicates" in line)
+    assert line.startswith("2 duplicates") and f"VOC 2010 mAP {100 * both['voc2010']['mAP']:.1f}" in line

@@ -1,0 +1,206 @@
+"""``rcnn dataset duplicates``: near-duplicates within a dataset, or between two."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Store
+from cache.documents import json_text
+from cache.outputs import OutputFolder
+from cache.text import counted
+from manifests import DatasetError, ImageSource, ReadOptions, Registered, load_registered
+from manifests.drop_list import read_ids
+from manifests.readers.voc import read_flickr_ids
+from pipeline.environments import Notice
+from pipeline.executor import Executor, Tally
+from pipeline.hardware import default_workers
+from pipeline.local import LocalRunner
+from pipeline.params import ExecutionSettings
+from pipeline.progress import Reporter
+from pipeline.workspace import open_params, open_store, untouchable
+from stages.duplicates.descriptors import GistCompute, gist_tasks, listed, read_descriptors
+from stages.duplicates.pairs import FoundPairs, Side, digests, equal_labels, ids_of, near_pairs, splits_of
+from stages.duplicates.results import (
+    JSON_FILE,
+    LIST_FILE,
+    SHEET_FILE,
+    contact_sheet,
+    document,
+    drop_list,
+    shown_pairs,
+    table,
+)
+
+_ON_SHEET = 100  # pairs on a sheet at most: each is 350 px high, and many programs end at 65,535
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", required=False)
+@click.option(
+    "--method",
+    type=click.Choice(["sha256", "id", "gist"]),
+    default="gist",
+    help="What tells twins: the files' bytes; the same id (flickr's, or of --ids); what a picture looks like as a "
+    "whole.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option(
+    "--ids",
+    multiple=True,
+    metavar="DATASET=FILE",
+    help="Of --method id: a CSV with columns image and id, in place of the <flickrid> of VOC's annotations.",
+)
+@click.option(
+    "--below",
+    type=click.FloatRange(0, 1),
+    default=0.6,
+    help="Of --method gist: mark pairs nearer than this share of the median of all images' nearest distances.",
+)
+@click.option(
+    "--nearest", "count", type=click.IntRange(1, 100), default=1, help="Of --method gist: neighbours in each split."
+)
+@click.option("--top", type=click.IntRange(0, 100_000), default=30, help="Pairs to show, where fewer are marked.")
+@click.pass_obj
+def duplicates(
+    project: Path,
+    a: str,
+    b: str | None,
+    method: str,
+    out: Path,
+    ids: tuple[str, ...],
+    below: float,
+    count: int,
+    top: int,
+) -> None:
+    """Look for pictures that are twice in dataset A, or in A and in B.
+
+    Writes to --out: duplicates.json, pairs ranked by distance; duplicates.png, the same pairs to look at; drop.txt, a
+    list for manifest.drop_duplicates, which is yours to edit: nothing is left out before you name it there.
+    """
+    if a == b:
+        raise click.UsageError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
+    if ids and method != "id":
+        raise click.UsageError("--ids is for --method id")
+    found = [load_registered(name, project / "artifacts") for name in (a, b) if name is not None]
+    outputs, log = OutputFolder(out, "give another folder by --out"), Reporter("duplicates")
+    outputs.check([JSON_FILE, LIST_FILE, SHEET_FILE], protected=untouchable(project))
+    if empty := [one.dataset.name for one in found if not one.dataset.images]:
+        raise DatasetError(f"dataset {empty[0]}: has no images to compare; import some")
+    outputs.prepare()
+    sides = Side(a, found[0].dataset.images), Side(b or a, found[-1].dataset.images)
+    splits = splits_of(sides[0].images), splits_of(sides[1].images)
+    if method == "gist":
+        store, execution = open_store(project), open_params(project).execution
+        pairs = _near(store, execution, found, splits, (below, count), log)
+    else:
+        labels = [digests(side.images) for side in sides] if method == "sha256" else _ids(found, ids)
+        pairs = equal_labels(labels[0], labels[-1] if b else None, splits)
+    _write(outputs, pairs, sides, found, (method, below, top), log)
+    click.echo(_summary(pairs, sides, below, top))
+    click.echo(f"written to {out}: {JSON_FILE}, {SHEET_FILE}, {LIST_FILE}", err=True)
+
+
+def _near(
+    store: Store,
+    execution: ExecutionSettings,
+    found: Sequence[Registered],
+    splits: tuple[Sequence[str], Sequence[str]],
+    how: tuple[float, int],
+    log: Reporter,
+) -> FoundPairs:
+    """Describe what the store lacks, and search; the other dataset's descriptors are read block by block."""
+    keys = []
+    for one in found:
+        source = ImageSource(one.source.root, name=one.dataset.name)
+        runner = LocalRunner(execution.workers or default_workers())
+        executor = Executor(store, runner, log, Tally(), notice=Notice(store, log))
+        keys.append(executor.compute(gist_tasks(one.dataset.images), GistCompute(source.read), unit="descriptors"))
+        store.register(listed(one.dataset, keys[-1]))
+
+    def others(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        return read_descriptors(store, [keys[1][number] for number in numbers.tolist()])
+
+    own = read_descriptors(store, keys[0])
+    return near_pairs(own, others if len(found) == 2 else None, splits, below=how[0], count=how[1])
+
+
+def _ids(found: Sequence[Registered], given: Sequence[str]) -> list[list[str | None]]:
+    """Return the ids of each dataset's images; DatasetError where a dataset has none at all."""
+    files = _files(given, [one.dataset.name for one in found])
+    labels, problems = [], list[str]()
+    for one in found:
+        name = one.dataset.name
+        try:
+            ids = read_ids(files[name], one.dataset) if name in files else _flickr_ids(one)
+        except DatasetError as error:
+            problems += error.problems
+            continue
+        labels.append(ids_of(one.dataset.images, ids))
+        if not any(labels[-1]):
+            problems.append(
+                f"dataset {name}: none of its images has an id; give --ids {name}=FILE, a CSV with columns image and id"
+            )
+    if problems:
+        raise DatasetError(problems)
+    return labels
+
+
+def _flickr_ids(one: Registered) -> Mapping[str, str]:
+    """Read the ids of a dataset in VOC's form from where it was imported; none of any other."""
+    if one.source.format != "voc" or one.source.path is None:
+        return {}
+    return read_flickr_ids(one.source.path, ReadOptions.from_json(one.source.options))
+
+
+def _files(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        if name not in names or not file or name in files:
+            raise click.UsageError(
+                f"--ids {text}: write DATASET=FILE, the dataset one of {', '.join(names)}, each at most once"
+            )
+        files[name] = Path(file)
+    return files
+
+
+def _write(
+    outputs: OutputFolder,
+    pairs: FoundPairs,
+    sides: tuple[Side, Side],
+    found: Sequence[Registered],
+    how: tuple[str, float, int],
+    log: Reporter,
+) -> None:
+    method, below, top = how
+    shown = shown_pairs(pairs, top)
+    outputs.write(JSON_FILE, json_text(document(pairs, sides, method, below, top)).encode())
+    outputs.write(LIST_FILE, drop_list(pairs, sides).encode())
+    sources = [ImageSource(one.source.root, name=one.dataset.name) for one in found]
+    classes = [one.dataset.classes for one in found]
+    drawn = contact_sheet(
+        shown[:_ON_SHEET],
+        sides,
+        (sources[0], sources[-1]),
+        (classes[0], classes[-1]),
+        lambda done, total: log.progress(done, total, "pairs drawn"),
+    )
+    outputs.write(SHEET_FILE, drawn)
+    if len(shown) > _ON_SHEET:
+        log.info(f"{SHEET_FILE} shows the first {_ON_SHEET} of {len(shown)} pairs; {JSON_FILE} lists all of these")
+
+
+def _summary(pairs: FoundPairs, sides: tuple[Side, Side], below: float, top: int) -> str:
+    marked = [pair for pair in pairs.pairs if pair.marked]
+    across = [pair for pair in marked if sides[0].images[pair.a].split != sides[1].images[pair.b].split]
+    lines = [table(pairs, sides, max(top, len(marked)))] if pairs.pairs else []
+    what = f"{counted(len(marked), 'pair')} marked"
+    if sides[0].name == sides[1].name:
+        what += f", {len(across)} of them in two splits"
+    if pairs.median is not None:
+        what += f"; images' nearest distance: median {pairs.median:.3f}, marked up to {below * pairs.median:.3f}"
+    return "\n".join([*lines, what])

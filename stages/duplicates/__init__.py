@@ -1,0 +1,1 @@
+"""Near-duplicates: pictures that are in a dataset twice, or in two datasets (R-CNN paper, appendix F)."""

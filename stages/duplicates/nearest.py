@@ -1,0 +1,101 @@
+"""The nearest vectors of each of many, exactly, block by block: a matrix product and one look at what comes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+_QUERIES, _REFERENCES = 1024, 4096  # vectors of a block: its product is 16 MiB, however many there are
+_SPARE = 8  # kept beyond those asked for, since float32 products may order nearly equal distances otherwise
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest references of each query: ``rows`` int64 [n, k], nearest first, and ``distances`` float64 [n, k].
+
+    Where there are fewer than k, row -1 and an infinite distance.
+    """
+
+    rows: Indices
+    distances: NDArray[np.float64]
+
+
+def nearest_vectors(
+    queries: Vectors, members: Indices, read: Callable[[Indices], Vectors], count: int, but: Indices | None = None
+) -> Neighbours:
+    """Find the ``count`` nearest references of each query by Euclidean distance, of equal ones the earlier.
+
+    Blocks of products tell which are near, and their distances are computed again from differences in float64: the
+    product's float32 would call equal pictures 0.001 apart. However many references there are, beside the queries this
+    takes 32 MiB and the result.
+
+    Args:
+        queries: float32 [n, d].
+        members: int64 [m], the references to look at, rising.
+        read: gives the vectors float32 [k, d] of the references of these numbers.
+        but: int64 [n], the reference that is no neighbour of each query, itself; -1: none.
+    """
+    n, kept = len(queries), count + _SPARE
+    none = np.full(n, -1, np.int64) if but is None else but
+    centre = queries.mean(axis=0, dtype=np.float64).astype(np.float32) if n else np.float32(0)
+    rows, values = np.full((n, kept), -1, np.int64), np.full((n, kept), -np.inf, np.float32)
+    for start in range(0, len(members), _REFERENCES):
+        numbers = members[start : start + _REFERENCES]
+        block = read(numbers) - centre
+        halves = (block * block).sum(axis=1) / 2
+        for first in range(0, n, _QUERIES):
+            part = slice(first, first + _QUERIES)
+            products = (queries[part] - centre) @ block.T
+            _keep(products, halves, none[part], numbers, rows[part], values[part])
+    found = [_measured(queries[i : i + _QUERIES], read, rows[i : i + _QUERIES], count) for i in range(0, n, _QUERIES)]
+    if not found:
+        return Neighbours(np.zeros((0, count), np.int64), np.zeros((0, count)))
+    return Neighbours(*(np.concatenate([getattr(one, name) for one in found]) for name in ("rows", "distances")))
+
+
+@njit(cache=True, nogil=True)
+def _keep(products: Any, halves: Any, but: Any, numbers: Any, rows: Any, values: Any) -> None:
+    """Put a block's best into the lists of what is kept, best first; of equal ones the earlier stays before.
+
+    The nearest is that of the largest product less half of its own square: products float32 [n, b], halves [b],
+    numbers int64 [b] of the block's references, rows and values [n, k].
+    """
+    n, width = products.shape
+    last = values.shape[1] - 1
+    near = np.empty(width, np.int64)
+    for q in range(n):
+        worst, found = values[q, last], 0
+        for r in range(width):  # no branch in it, so that it is as fast as memory
+            near[found] = r
+            found += products[q, r] - halves[r] > worst
+        for i in range(found):
+            r = near[i]
+            value = products[q, r] - halves[r]
+            if numbers[r] == but[q] or not value > values[q, last]:
+                continue
+            at = last
+            while at > 0 and values[q, at - 1] < value:
+                values[q, at], rows[q, at] = values[q, at - 1], rows[q, at - 1]
+                at -= 1
+            values[q, at], rows[q, at] = value, numbers[r]
+
+
+def _measured(queries: Vectors, read: Callable[[Indices], Vectors], rows: Indices, count: int) -> Neighbours:
+    """Measure what was kept of some queries, and return the nearest of it."""
+    n = len(queries)
+    found = Neighbours(np.full((n, count), -1, np.int64), np.full((n, count), np.inf))
+    numbers = np.unique(rows[rows >= 0])
+    vectors = read(numbers)
+    for q in range(n):
+        some = np.sort(rows[q][rows[q] >= 0])
+        near = vectors[np.searchsorted(numbers, some)].astype(np.float64)
+        apart = np.sqrt(((near - queries[q]) ** 2).sum(axis=1))
+        order = np.argsort(apart, kind="stable")[:count]
+        found.rows[q, : len(order)], found.distances[q, : len(order)] = some[order], apart[order]
+    return found

@@ -1,0 +1,102 @@
+"""A table of characteristics: what it gives each object, and one line for each thing that is wrong in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manifests import Dataset, DatasetError, ImageRecord
+from manifests.manifest_json import annotation_ids, dataset_to_json
+from manifests.select import select
+from stages.diagnosis.table import no_such_table, object_rows, read_table
+
+ROWS = {1: 0, 2: 1, 3: None}
+
+
+def record(number: int, split: str, labels: list[int], boxes: list[list[float]] | None = None) -> ImageRecord:
+    boxes = [[k, 0, k + 5, 5] for k in range(len(labels))] if boxes is None else boxes
+    return ImageRecord(number, f"{number}.jpg", 50, 50, "0" * 64, split, np.array(boxes), np.array(labels))
+
+
+def written(path: Path, *lines: str) -> Path:
+    file = path / "table.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_values_by_characteristic_and_object(tmp_path: Path) -> None:
+    lines = ("Annotation, name ,value", "1,part.wing,1", "2,part.wing, 0", '1,note,"a, b"', "", "3,side,left")
+    found = read_table(written(tmp_path, *lines), ROWS)
+    assert found == {"part.wing": {0: "1", 1: "0"}, "note": {0: "a, b"}}  # side is of no object that is tested
+
+
+def test_excel_s_bytes_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_bytes("\ufeffannotation,name,value\r\n2,größe,3\r\n".encode())
+    assert read_table(file, ROWS) == {"größe": {1: "3"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("9,kind,x", "line 2: annotation '9' is none of the dataset's"),
+        ("x,kind,x", "line 2: annotation 'x' is none"),
+        ("1,kind", "line 2: has 2 values, not 3: annotation,name,value"),
+        ("1,kind,", "line 2: annotation 1 has no value of kind"),
+        ("1,a b,x", "line 2: name 'a b': letters"),
+        ("1,a.b.c,x", "name 'a.b.c'"),
+        ("1,area,x", "name 'area' is that of a characteristic that is always there"),
+        ("1,kind,x\n1,kind,y", "line 3: annotation 1 has a value of kind already"),
+        ('1,kind,"x', "is no CSV"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(DatasetError) as error:
+        read_table(written(tmp_path, "annotation,name,value", line), ROWS)
+    assert len(error.value.problems) == 1 and said in error.value.problems[0]
+    assert error.value.problems[0].startswith("table.csv: ")
+
+
+def test_a_table_without_its_heading_or_with_too_many_words(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"begins with 'id,kind'; its first line must be annotation,name,value"):
+        read_table(written(tmp_path, "id,kind"), ROWS)
+    many = {number: number - 1 for number in range(1, 30)}
+    words = [f"{number},kind,w{number}" for number in many]
+    with pytest.raises(DatasetError, match="kind has 29 different values, such as 'w1'; 20 at most, or numbers alone"):
+        read_table(written(tmp_path, "annotation,name,value", *words), many)
+    numbers = [f"{number},kind,{number}.5" for number in many]
+    assert len(read_table(written(tmp_path, "annotation,name,value", *numbers), many)["kind"]) == 29
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as error:
+        read_table(written(tmp_path, "annotation,name,value", "9,a,x", "1,a,", "1,pose,x"), ROWS)
+    assert len(error.value.problems) == 3
+
+
+def test_annotation_ids_are_those_of_the_manifest() -> None:
+    dataset = Dataset("d", ("a", "b"), (record(5, "test", [0, 1]), record(2, "train", []), record(9, "test", [1])))
+    assert [list(ids) for ids in annotation_ids(dataset)] == [[1, 2], [], [3]]
+    text = dataset_to_json(dataset).decode()
+    assert '{"id": 3, "image_id": 9,' in text
+
+
+def test_objects_are_known_again_in_a_run_with_other_splits_and_classes() -> None:
+    same = [[1.0, 1, 8, 8]] * 3
+    dataset = Dataset(
+        "d",
+        ("a", "b", "c"),
+        (record(1, "train", [1, 2]), record(2, "test", [0, 1, 1], same), record(3, "test", [2, 1])),
+    )
+    run = select(dataset, "train", "test", ["c", "b"])
+    rows = object_rows(dataset, run.split("test"), run.classes)
+    # ids 1, 2 are of train; 3 is of class a; the equal boxes of class b keep their order; then c and b
+    assert rows == {1: None, 2: None, 3: None, 4: 0, 5: 1, 6: 2, 7: 3}
+    assert object_rows(dataset, dataset.images, dataset.classes) == {number: number - 1 for number in range(1, 8)}
+
+
+def test_a_table_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "sides.csv").touch()
+    said = no_such_table(tmp_path, "side")
+    assert "diagnose.characteristics = 'side': there is no" in said and "(did you mean 'sides'?)" in said
+    assert "there are: none" in no_such_table(tmp_path / "empty", "x")

@@ -1,0 +1,71 @@
+"""The search for the nearest against all pairs, one by one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stages.duplicates import nearest as module
+from stages.duplicates.nearest import nearest_vectors
+
+
+def all_pairs(
+    queries: NDArray[Any], references: NDArray[Any], members: NDArray[Any], count: int, itself: bool
+) -> list[list[tuple[float, int]]]:
+    found = []
+    for q, query in enumerate(queries):
+        apart = [
+            (float(np.sqrt(((references[r].astype(np.float64) - query) ** 2).sum())), int(r))
+            for r in members
+            if not (itself and r == q)
+        ]
+        found.append(sorted(apart)[:count])
+    return found
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(0, 90), st.integers(1, 5), st.booleans())
+def test_the_nearest_of_all_pairs(seed: int, n: int, m: int, count: int, within: bool) -> None:
+    """Vectors of few values, so that many are equal and many distances tie."""
+    rng = np.random.default_rng(seed)
+    queries = rng.integers(0, 3, (n, 6)).astype(np.float32)
+    references = queries if within else rng.integers(0, 3, (m, 6)).astype(np.float32)
+    members = np.flatnonzero(rng.random(len(references)) < 0.8)
+    found = nearest_vectors(queries, members, references.__getitem__, count, np.arange(n) if within else None)
+    expected = all_pairs(queries, references, members, count, within)
+    for rows, distances, wanted in zip(found.rows, found.distances, expected, strict=True):
+        pad = count - len(wanted)
+        assert distances.tolist() == [distance for distance, _ in wanted] + [np.inf] * pad
+        assert rows.tolist()[len(wanted) :] == [-1] * pad
+        assert set(rows.tolist()) - {-1} <= set(members.tolist())
+        if len(members) <= count + module._SPARE:  # else, of more equal ones than are kept besides, any may be the last
+            assert rows.tolist()[: len(wanted)] == [row for _, row in wanted]
+
+
+def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.random((60, 20), np.float32)
+    whole = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60))
+    for queries, references in ((7, 9), (60, 1), (1, 60)):
+        monkeypatch.setattr(module, "_QUERIES", queries)
+        monkeypatch.setattr(module, "_REFERENCES", references)
+        parts = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60))
+        np.testing.assert_array_equal(parts.rows, whole.rows)
+        np.testing.assert_array_equal(parts.distances, whole.distances)
+
+
+def test_equal_vectors_are_at_zero_however_large_they_are() -> None:
+    """A float32 product alone would put them some thousandths apart."""
+    vectors = np.repeat(np.random.default_rng(2).random((30, 960), np.float32) * 100, 2, axis=0)
+    found = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 1, np.arange(60))
+    assert not found.distances.any()
+    assert found.rows[:, 0].tolist() == [i ^ 1 for i in range(60)]
+
+
+def test_no_query_and_no_reference() -> None:
+    vectors = np.ones((2, 4), np.float32)
+    assert nearest_vectors(vectors[:0], np.arange(2), vectors.__getitem__, 2).rows.shape == (0, 2)
+    none = nearest_vectors(vectors, np.arange(0), vectors.__getitem__, 2)
+    assert (none.rows == -1).all() and np.isinf(none.distances).all()
