@@ -14,7 +14,7 @@ from benchmarks import harness
 from benchmarks.harness import Figure, median_ratio, photographs, take_turns
 from manifests.images import decode_image
 from stages.duplicates.gist import GistForm, gist, warped
-from stages.duplicates.nearest import _QUERIES, _REFERENCES, nearest_vectors
+from stages.duplicates.nearest import QUERY_BLOCK, REFERENCE_BLOCK, nearest_vectors
 
 PICTURES = 40
 QUERIES, REFERENCES = 2_000, 40_000
@@ -51,9 +51,9 @@ def search() -> Figure:
     harness.keep_memory(2**28)
 
     def products() -> None:
-        for start in range(0, REFERENCES, _REFERENCES):
-            for first in range(0, QUERIES, _QUERIES):
-                queries[first : first + _QUERIES] @ references[start : start + _REFERENCES].T
+        for start in range(0, REFERENCES, REFERENCE_BLOCK):
+            for first in range(0, QUERIES, QUERY_BLOCK):
+                queries[first : first + QUERY_BLOCK] @ references[start : start + REFERENCE_BLOCK].T
 
     bare, ours = take_turns(products, lambda: nearest_vectors(queries, members, references.__getitem__, 1), rounds=5)
     hours = median(ours) * VOC_TEST * ILSVRC_TRAIN / (QUERIES * REFERENCES) / 3600

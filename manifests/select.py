@@ -98,6 +98,11 @@ def _without(dataset: Dataset, duplicates: Collection[int]) -> Dataset:
     return replace(dataset, images=images)
 
 
+def without_duplicates(images: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Return those of a run's images that no duplicates' list leaves out: on which its scores are taken."""
+    return [image for image in images if DUPLICATES not in image.splits]
+
+
 def training_images(dataset: Dataset, named: str | Sequence[str] | None) -> list[ImageRecord]:
     """Return the images that a task trains on: of a run's dataset, those from the splits ``named``, None: all of train.
 

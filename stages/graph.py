@@ -496,7 +496,7 @@ SEGMENT_EVALUATE = Stage(
 
 COMPARE = Stage(
     name="compare",
-    version=1,
+    version=2,
     run="stages.comparison.stage:run",
     settings={"compare": CompareSettings},
     reads={"evaluate": EvaluateSettings},

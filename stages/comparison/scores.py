@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.page.bars import Bar, IntervalRow, dot_line, grouped_bars, interval_chart
+from stages.page.box_plots import box_plots, box_row
 from stages.page.charts import ChartAxis, Series, legend, line_chart, palette
 from stages.page.markup import Markup, percent, section, signed_percent, table, tag
 from stages.scoring.coco import RECALLS
@@ -164,7 +165,29 @@ def classes(data: ComparisonData, comparison: Comparison) -> Markup:
     if absent:
         some = ", ".join(absent[:20]) + (f" and {len(absent) - 20} more" if len(absent) > 20 else "")
         notes.append(f"No object that counts in the test split, so left out of the means: {some}.")
-    return section("classes", "Every class", tag("p", " ".join(notes), class_="note"), table(header, rows))
+    return section(
+        "classes", "Every class", tag("p", " ".join(notes), class_="note"), table(header, rows), _spreads(figures)
+    )
+
+
+def _spreads(figures: Sequence[Figures]) -> Markup:
+    """Draw how each detector's AP spreads over the classes (R-CNN's figure 3)."""
+    made = [
+        box_row(one.name, palette(i).style, [*one.scores["voc2010"]["AP"].values()]) for i, one in enumerate(figures)
+    ]
+    rows = [row for row in made if row is not None]
+    cells = [
+        [name_of(i, row.name), *map(percent, (row.mean, row.lowest, row.lower, row.median, row.upper, row.highest))]
+        for i, row in enumerate(made)
+        if row is not None
+    ]
+    text = (
+        "How AP spreads over the classes: box from the lower to the upper quartile, line at the median, ring at the "
+        "mean, whiskers to the lowest and the highest; a dot for each class."
+    )
+    header = ["detector", "mean", "lowest", "lower quartile", "median", "upper quartile", "highest"]
+    chart = box_plots(rows, ChartAxis("AP", 0.0, 1.0))
+    return tag("div", tag("h3", "Spread"), tag("p", text, class_="note"), chart, table(header, cells))
 
 
 def _dots(values: Sequence[float | None]) -> Markup:

@@ -1,8 +1,9 @@
 """The diagnosis as a page: figures 5 and 6 of the paper, and TIDE's errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from stages.page.bars import Bar, IntervalRow, grouped_bars, interval_chart, stacked_bars
+from stages.page.box_plots import BoxRow, box_plots, box_row
 from stages.page.charts import ChartAxis, legend, palette
 from stages.page.markup import Markup, document, percent, section, table, tag, tile
 from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
@@ -275,7 +276,27 @@ def _classes(made: Diagnosed) -> Markup:
         "false positives",
     ]
     text = "Confusions are counted among the best detections of a class, as many as it has objects."
-    return section("classes", "Every class", _note(text), table(header, rows, text_columns=2))
+    spread = (
+        "How AP (VOC 2010) spreads over the classes (figure 3): box from the lower to the upper quartile, line at the "
+        "median, ring at the mean, whiskers to the ends, a dot for each class."
+    )
+    return section(
+        "classes",
+        "Every class",
+        _note(text),
+        table(header, rows, text_columns=2),
+        _note(spread),
+        box_plots(list(_spreads(made)), ChartAxis("AP", 0.0, 1.0)),
+    )
+
+
+def _spreads(made: Diagnosed) -> Iterator[BoxRow]:
+    """Summarise the classes' AP of each set of detections."""
+    for i, (name, one) in enumerate(made.found.items()):
+        called = _SETS[name] if len(made.found) > 1 else "AP"
+        row = box_row(called, palette(i).style, [scores["voc2010"] for scores in one.per_class.values()])
+        if row is not None:
+            yield row
 
 
 def _tide(made: Diagnosed) -> Markup:

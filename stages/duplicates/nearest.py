@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-_QUERIES, _REFERENCES = 1024, 4096  # vectors of a block: its product is 16 MiB, however many there are
-_SPARE = 8  # kept beyond those asked for, since float32 products may order nearly equal distances otherwise
+QUERY_BLOCK, REFERENCE_BLOCK = 1024, 4096  # vectors of a block: its product is 16 MiB, however many there are
+SPARE = 8  # kept beyond those asked for, since float32 products may order nearly equal distances otherwise
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,22 @@ def nearest_vectors(
         read: gives the vectors float32 [k, d] of the references of these numbers.
         but: int64 [n], the reference that is no neighbour of each query, itself; -1: none.
     """
-    n, kept = len(queries), count + _SPARE
+    n, kept = len(queries), count + SPARE
     none = np.full(n, -1, np.int64) if but is None else but
     centre = queries.mean(axis=0, dtype=np.float64).astype(np.float32) if n else np.float32(0)
     rows, values = np.full((n, kept), -1, np.int64), np.full((n, kept), -np.inf, np.float32)
-    for start in range(0, len(members), _REFERENCES):
-        numbers = members[start : start + _REFERENCES]
+    for start in range(0, len(members), REFERENCE_BLOCK):
+        numbers = members[start : start + REFERENCE_BLOCK]
         block = read(numbers) - centre
         halves = (block * block).sum(axis=1) / 2
-        for first in range(0, n, _QUERIES):
-            part = slice(first, first + _QUERIES)
+        for first in range(0, n, QUERY_BLOCK):
+            part = slice(first, first + QUERY_BLOCK)
             products = (queries[part] - centre) @ block.T
             _keep(products, halves, none[part], numbers, rows[part], values[part])
-    found = [_measured(queries[i : i + _QUERIES], read, rows[i : i + _QUERIES], count) for i in range(0, n, _QUERIES)]
+    found = [
+        _measured(queries[i : i + QUERY_BLOCK], read, rows[i : i + QUERY_BLOCK], count)
+        for i in range(0, n, QUERY_BLOCK)
+    ]
     if not found:
         return Neighbours(np.zeros((0, count), np.int64), np.zeros((0, count)))
     return Neighbours(*(np.concatenate([getattr(one, name) for one in found]) for name in ("rows", "distances")))

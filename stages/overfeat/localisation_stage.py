@@ -6,7 +6,7 @@ error rates in percent over the images whose objects are of one class (:mod:`.lo
 
 from cache import atomic_write
 from cache.documents import json_text
-from manifests.select import DUPLICATES
+from manifests.select import without_duplicates
 from stages.contract import Context
 
 from .agreement import merge_of, slide_of
@@ -23,7 +23,7 @@ def run(ctx: Context) -> None:
     params = by.model_dump(mode="json")
     merge = merge_of(ctx.artifact("merge"), ctx.input("slide"), params, manifest, ctx.shown("merge"))
     by = fewer_classes(by.model_copy(update={"t": merge.summary["t"]}), settings.k)
-    tested = [record for record in dataset.split("test") if DUPLICATES not in record.splits]
+    tested = without_duplicates(dataset.split("test"))
     targets = [(record, target) for record in tested if (target := target_of(record)) is not None]
     names = ["centre_window", "centre_regressed", *(f"merged_{count}" for count in settings.first_scales), "merged"]
     errors = {name: LocalisationErrors(settings.iou) for name in names}

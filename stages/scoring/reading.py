@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cache import Artifact, Store
 from cache.errors import StageError
 from manifests import Dataset, ImageRecord
-from manifests.select import DUPLICATES
+from manifests.select import without_duplicates
 from stages.contract import Log
 
 from .objects import FlatDetections, Floats
@@ -29,7 +29,7 @@ def evaluated_images(dataset: Dataset, detect: Artifact, *, with_duplicates: boo
         )
     if not records:
         raise StageError(f"dataset {dataset.name}: no image was searched for objects; is the test split empty?")
-    return [record for record in records if with_duplicates or DUPLICATES not in record.splits]
+    return records if with_duplicates else without_duplicates(records)
 
 
 def thresholds(summary: Mapping[str, Any], classes: Sequence[str]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from cache.documents import json_text, read_operating_points
 from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import VOID, read_label_map
+from manifests.select import without_duplicates
 from stages.contract import Context
 
 from .drawing import map_files
@@ -47,8 +48,9 @@ class _Counts:
 def run(ctx: Context) -> None:
     """Measure the maps, and show the best, the worst and some drawn by the seed."""
     dataset, settings = ctx.dataset(), ctx.settings(SegmentEvaluateSettings)
-    tested, pasted = dataset.split("test"), ctx.artifact("paste")
-    files = dict(zip([record.id for record in tested], map_files(tested), strict=True))
+    searched, pasted = dataset.split("test"), ctx.artifact("paste")
+    files = dict(zip([record.id for record in searched], map_files(searched), strict=True))
+    tested = without_duplicates(searched)
     counts = _count(ctx, tested, files)
     figures = _figures(ctx, tested, counts, pasted.summary)
     atomic_write(ctx.output("report"), json_text(figures.document()).encode())

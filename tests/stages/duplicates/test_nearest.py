@@ -40,7 +40,7 @@ def test_the_nearest_of_all_pairs(seed: int, n: int, m: int, count: int, within:
         assert distances.tolist() == [distance for distance, _ in wanted] + [np.inf] * pad
         assert rows.tolist()[len(wanted) :] == [-1] * pad
         assert set(rows.tolist()) - {-1} <= set(members.tolist())
-        if len(members) <= count + module._SPARE:  # else, of more equal ones than are kept besides, any may be the last
+        if len(members) <= count + module.SPARE:  # else, of more equal ones than are kept besides, any may be the last
             assert rows.tolist()[: len(wanted)] == [row for _, row in wanted]
 
 
@@ -49,8 +49,8 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = rng.random((60, 20), np.float32)
     whole = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60))
     for queries, references in ((7, 9), (60, 1), (1, 60)):
-        monkeypatch.setattr(module, "_QUERIES", queries)
-        monkeypatch.setattr(module, "_REFERENCES", references)
+        monkeypatch.setattr(module, "QUERY_BLOCK", queries)
+        monkeypatch.setattr(module, "REFERENCE_BLOCK", references)
         parts = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60))
         np.testing.assert_array_equal(parts.rows, whole.rows)
         np.testing.assert_array_equal(parts.distances, whole.distances)
