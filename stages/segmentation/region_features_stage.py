@@ -5,12 +5,15 @@ object per image and ``artifacts/region_features/manifest.json``, which lists no
 full``: those are in the store. Cost: one forward pass per region of ``region_features.max_regions``.
 """
 
+from typing import Any
+
 from cache import Artifact, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import masks_digest
 from stages.contract import Context, ImageTask
 from stages.features.settings import RegionSettings
+from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights, weights_digest
 from stages.proposals.reading import proposals_key
@@ -39,20 +42,7 @@ def run(ctx: Context) -> None:
     overlaps, network, dataset = ctx.settings(RegionOverlapsSettings), load_weights(ctx.input("weights")), ctx.dataset()
     if network_settings.pool5_grid is not None:
         network.pool5_grid = network_settings.pool5_grid
-    made_of = {
-        "layer": settings.layer,
-        "network": network.name,
-        "weights_digest": weights_digest(network, [settings.layer]),
-        "arithmetic": network_settings.dtype,
-        "storage": regions.storage,
-        "pool5_grid": network.pool5_grid if settings.layer == "pool5" else None,
-        "input": network.input.as_json(),
-        "crop": regions.crop,
-        "context_px": regions.context_px,
-        "batch": network_settings.batch,
-        "max_regions": settings.max_regions,
-        "min_object_px": overlaps.min_object_px,
-    }
+    made_of = _made_of(settings, overlaps, network, regions, network_settings)
     compute = FgCompute(
         ctx.store, ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
         settings.layer, settings.max_regions, overlaps.min_object_px, made_of,
@@ -68,3 +58,27 @@ def run(ctx: Context) -> None:
     keys = ctx.compute_images([task(record, proposals) for record in dataset.images], compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {**made_of})
+
+
+def _made_of(
+    settings: RegionFeaturesSettings,
+    overlaps: RegionOverlapsSettings,
+    network: Network,
+    regions: RegionSettings,
+    network_settings: NetworkSettings,
+) -> dict[str, Any]:
+    """Everything but the image that a foreground's features depend on: part of the key, and kept as attributes."""
+    return {
+        "layer": settings.layer,
+        "network": network.name,
+        "weights_digest": weights_digest(network, [settings.layer]),
+        "arithmetic": network_settings.dtype,
+        "storage": regions.storage,
+        "pool5_grid": network.pool5_grid if settings.layer == "pool5" else None,
+        "input": network.input.as_json(),
+        "crop": regions.crop,
+        "context_px": regions.context_px,
+        "batch": network_settings.batch,
+        "max_regions": settings.max_regions,
+        "min_object_px": overlaps.min_object_px,
+    }
