@@ -12,6 +12,7 @@ from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import masks_digest
 from stages.contract import Context, ImageTask
+from stages.features.objects import ground_truth_digest
 from stages.features.settings import RegionSettings
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
@@ -51,7 +52,12 @@ def run(ctx: Context) -> None:
 
     def task(record: ImageRecord, proposals: Artifact) -> ImageTask:
         key = proposals_key(proposals, record)
-        inputs = {"image": record.sha256, "proposals": key, "masks": masks_digest(record, dataset.category_ids)}
+        inputs = {
+            "image": record.sha256,
+            "proposals": key,
+            "masks": masks_digest(record, dataset.category_ids),
+            "ground_truth": ground_truth_digest(record),  # the boxes of the objects' crops
+        }
         recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)
         return ImageTask(record, recipe, {proposals.stage: key})
 
