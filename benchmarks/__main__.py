@@ -24,6 +24,7 @@ CPU = (
     "faster",
     "overfeat",
     "merge",
+    "halves",
     "duplicates",
     "units",
     "svm",

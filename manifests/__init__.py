@@ -8,6 +8,7 @@ from .images import IMAGE_SUFFIXES, decode_image
 from .manifest_json import load_dataset, save_dataset
 from .readers.coco import read_coco
 from .readers.folders import read_folders
+from .readers.ilsvrc import read_ilsvrc
 from .readers.mask_folder import read_mask_folder
 from .readers.options import ReadOptions
 from .readers.panoptic import read_panoptic
@@ -31,6 +32,7 @@ __all__ = [
     "load_registered",
     "read_coco",
     "read_folders",
+    "read_ilsvrc",
     "read_mask_folder",
     "read_panoptic",
     "read_sbd_dataset",

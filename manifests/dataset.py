@@ -64,6 +64,9 @@ class ImageRecord:
     something hides), ``pose``, ``segmentation``, ``area``, ``mask`` (the object's number in the image's object map).
     ``category``: the class of the whole picture (an index like the labels), in a dataset that has no boxes.
     ``annotated``: False of an image that nobody has looked for objects in, so that it has none and may show many.
+    ``exhaustive``: False of an image that may show more objects of the classes than are annotated: those are positives,
+    and the rest of it is not known to be background.
+    ``unscored``: classes that detections of are neither right nor wrong in this image (ILSVRC's blacklist).
     ``masks``: where the masks of its objects are, in a dataset that has masks.
     """
 
@@ -82,6 +85,8 @@ class ImageRecord:
     details: tuple[Mapping[str, Any], ...] = ()
     category: int | None = None
     annotated: bool = True
+    exhaustive: bool = True
+    unscored: tuple[int, ...] = ()
     masks: MaskSource | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +98,7 @@ class ImageRecord:
             value = getattr(self, flag)
             put(self, flag, np.zeros(n, bool) if value is None else np.array(value, bool).reshape(-1))
         put(self, "splits", tuple(self.splits) or (self.split,))
+        put(self, "unscored", tuple(self.unscored))
         put(self, "details", tuple(self.details) or tuple({} for _ in range(n)))
         lengths = {key: len(getattr(self, key)) for key in ("labels", "difficult", "truncated", "crowd", "details")}
         wrong = [f"{length} {key}" for key, length in lengths.items() if length != n]

@@ -35,7 +35,7 @@ def describe(dataset: Dataset, source: ImageSource | None = None) -> str:
     parts = [
         f"dataset {dataset.name}: {len(dataset.images)} images, {len(dataset.classes)} classes, "
         f"{sum(len(image.boxes) for image in dataset.images)} objects",
-        "\n".join([_table(_count_rows(dataset)), *_unannotated(dataset)]),
+        "\n".join([_table(_count_rows(dataset)), *_unannotated(dataset), *_in_part(dataset)]),
         "box size: square root of the area, px; small below 32, large from 96 (COCO)",
         _table(_size_rows(dataset)),
         *_pixel_table(dataset, source),
@@ -67,6 +67,13 @@ def _count_rows(dataset: Dataset) -> list[list[str]]:
 def _unannotated(dataset: Dataset) -> list[str]:
     counts = {name: sum(not image.annotated for image in dataset.split(name)) for name in dataset.splits}
     return [f"split {name}: nobody has annotated its {count} images" for name, count in counts.items() if count]
+
+
+def _in_part(dataset: Dataset) -> list[str]:
+    counts = {name: sum(not image.exhaustive for image in dataset.split(name)) for name in dataset.splits}
+    lines = [f"split {name}: {count} images are not exhaustively annotated" for name, count in counts.items() if count]
+    unscored = sum(len(image.unscored) for image in dataset.images)
+    return [*lines, f"not scored: {unscored} classes of single images"] if unscored else lines
 
 
 def _pixel_table(dataset: Dataset, source: ImageSource | None) -> list[str]:

@@ -1,9 +1,10 @@
 """The manifest's JSON form: COCO's, plus what detection needs to know and COCO leaves out.
 
 Added to COCO: ``info.name``, ``info.manifest_version``; per image ``sha256``, ``split``, ``splits``, in a dataset
-of one class per picture ``category_id`` and, of one that nobody has annotated, ``annotated: false``, of one with masks
-``masks`` (a :class:`MaskSource`, without what has its default); per annotation ``difficult`` and ``truncated`` (0/1)
-and, where the source has them, ``occluded``, ``hidden`` (a share), ``pose``, ``segmentation``, ``mask``.
+of one class per picture ``category_id``, of one that nobody has annotated ``annotated: false``, of one that may show
+more objects than are annotated ``exhaustive: false``, ``unscored`` (category ids), of one with masks ``masks`` (a
+:class:`MaskSource`, without what has its default); per annotation ``difficult`` and ``truncated`` (0/1) and, where the
+source has them, ``occluded``, ``hidden`` (a share), ``pose``, ``segmentation``, ``mask``.
 ``bbox`` is ``[x, y, w, h]``, float, 0-based, exclusive right/bottom edge.
 """
 
@@ -24,8 +25,9 @@ from cache.errors import DatasetError
 from .dataset import Dataset, ImageRecord, MaskSource, Segment
 from .files import read_bytes, why_unsafe, write_with_folders
 
-# 2: one class per picture; 3: images that nobody has annotated; 4: masks, and what share of an object is hidden. The
-# lowest that says all is written, so that a dataset without the newer things has the bytes that it always had.
+# 2: one class per picture; 3: images that nobody has annotated; 4: masks, what share of an object is hidden, images
+# that are annotated in part or not scored in some class. The lowest that says all is written, so that a dataset without
+# the newer things has the bytes that it always had.
 MANIFEST_VERSION = 4
 _SHOWN = 50  # lines of one report; a wholly wrong file would give one per annotation
 _Flag = Annotated[int, Field(ge=0, le=1)]
@@ -69,6 +71,8 @@ class _Image(_Part):
     splits: Annotated[list[str], Field(min_length=1)]
     category_id: int | None = None
     annotated: bool = True
+    exhaustive: bool = True
+    unscored: list[int] = []
     masks: _Masks | None = None
 
 
@@ -124,6 +128,8 @@ def dataset_to_json(dataset: Dataset) -> bytes:
             | {"sha256": record.sha256, "split": record.split, "splits": list(record.splits)}
             | ({} if record.category is None else {"category_id": dataset.category_ids[record.category]})
             | ({} if record.annotated else {"annotated": False})
+            | ({} if record.exhaustive else {"exhaustive": False})
+            | ({"unscored": [dataset.category_ids[label] for label in record.unscored]} if record.unscored else {})
             | ({} if record.masks is None else {"masks": _masks_json(record.masks)})
         )
         for annotation in _annotations(record, dataset.category_ids):
@@ -173,7 +179,8 @@ def _masks(read: _Masks) -> MaskSource:
 
 def _version(dataset: Dataset) -> int:
     hidden = any("hidden" in detail for record in dataset.images for detail in record.details)
-    if hidden or any(record.masks is not None for record in dataset.images):
+    partial = any(record.unscored or not record.exhaustive for record in dataset.images)
+    if hidden or partial or any(record.masks is not None for record in dataset.images):
         return 4
     if not all(record.annotated for record in dataset.images):
         return 3
@@ -285,6 +292,11 @@ def _inconsistencies(document: _Document) -> Iterator[str]:
                 yield f"image {image.id} {image.file_name!r}: mask {file!r}: {reason}; import the dataset again"
         if image.split not in image.splits:
             yield f"image {image.id} {image.file_name!r}: split {image.split!r} is not in splits; add it there"
+        yield from (
+            f"image {image.id} {image.file_name!r}: unscored category_id {one} is not in categories; drop it"
+            for one in image.unscored
+            if one not in categories
+        )
     yield from _unclear_classes(document, categories)
     for annotation in document.annotations:
         where = f"annotation {annotation.id}"
@@ -337,6 +349,8 @@ def _record(image: _Image, annotations: list[_Annotation], class_of: dict[int, i
         details=tuple(_details(a) for a in annotations),
         category=None if image.category_id is None else class_of[image.category_id],
         annotated=image.annotated,
+        exhaustive=image.exhaustive,
+        unscored=tuple(class_of[one] for one in image.unscored),
         masks=None if image.masks is None else _masks(image.masks),
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from cache.errors import StageError
 from cache.text import nearest
 from manifests import Dataset, DatasetError, ImageRecord, ImageSource
+from manifests.limit import with_objects
 
 TRAIN, TEST = "train", "test"
 # The part of a run's test split that manifest.drop_duplicates lists: searched as all of it, and left out of its scores.
@@ -115,6 +116,24 @@ def training_images(dataset: Dataset, named: str | Sequence[str] | None) -> list
     return [image for image in images if image.id in wanted]
 
 
+def is_searched(image: ImageRecord) -> bool:
+    """Tell whether regions of an image of a run's dataset are proposed: of one to train on whose objects are annotated
+    in part they would be neither positives nor negatives, and its objects alone are used.
+    """
+    return image.exhaustive or TRAIN not in image.splits
+
+
+def require_exhaustive(images: Sequence[ImageRecord], stage: str) -> None:
+    """Raise StageError where not all objects of the training images are annotated, and ``stage`` needs that."""
+    partial = [image for image in images if not image.exhaustive]
+    if partial:
+        raise StageError(
+            f"{stage}: {len(partial)} of {len(images)} training images are annotated in part (exhaustive: false; such "
+            f"as {partial[0].file_name}), and it would learn from their other objects that these are background; train "
+            "on other splits by manifest.train, or by a detector of kind rcnn or sppnet"
+        )
+
+
 def unlisted(named: str | Sequence[str] | None, train: str | Sequence[str], parameter: str) -> Iterator[str]:
     """Tell of each split that a task names in ``parameter`` and that is not listed in ``manifest.train``."""
     if named is None:
@@ -164,7 +183,7 @@ def _with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     new_label = np.full(len(dataset.classes), -1)
     new_label[old] = np.arange(len(old))
     if dataset.has_boxes:
-        images = tuple(_relabelled(image, new_label[image.labels]) for image in dataset.images)
+        images = tuple(_relabelled(image, new_label) for image in dataset.images)
     else:  # without its class a picture teaches nothing
         shown = [(image, int(new_label[image.category])) for image in dataset.images]
         images = tuple(replace(image, category=label) for image, label in shown if label >= 0)
@@ -178,18 +197,11 @@ def _no_class(dataset: Dataset, label: str) -> str:
     return f"manifest.classes: dataset {dataset.name} has no class {label!r}{hint}"
 
 
-def _relabelled(image: ImageRecord, labels: np.ndarray) -> ImageRecord:
-    """The image with its objects' new labels, without those of label -1."""
-    keep = labels >= 0
-    return replace(
-        image,
-        boxes=image.boxes[keep],
-        labels=labels[keep],
-        difficult=image.difficult[keep],
-        truncated=image.truncated[keep],
-        crowd=image.crowd[keep],
-        details=tuple(detail for detail, kept in zip(image.details, keep, strict=True) if kept),
-    )
+def _relabelled(image: ImageRecord, new_label: np.ndarray) -> ImageRecord:
+    """The image with its objects' new labels, by their old ones, without those of label -1."""
+    labels = new_label[image.labels]
+    unscored = tuple(int(new_label[one]) for one in image.unscored if new_label[one] >= 0)
+    return with_objects(replace(image, labels=labels, unscored=unscored), labels >= 0)
 
 
 def _require_positives(dataset: Dataset, train: str) -> None:

@@ -78,11 +78,24 @@ class ImageSource:
 
 
 @dataclass(frozen=True)
+class HalvedSplit:
+    """Two splits that ``rcnn dataset split`` made of one: their ``names``; ``of`` is the split's, None: all images."""
+
+    names: tuple[str, str]
+    of: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values, for ``source.json``."""
+        return {"names": list(self.names), "of": self.of}
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a registered dataset came from: the folder of its images, and how it was read.
 
     ``path``, ``options``: what :func:`refresh` reads again; a dataset that was made rather than read has path None.
-    ``masks``: the folder of its masks' files, None where they lie below ``root`` or there are none.
+    ``masks``: the folder of its masks' files, None where they lie below ``root`` or there are none. ``halved``: the
+    splits that were made of those of the source.
     """
 
     root: Path
@@ -91,6 +104,7 @@ class Source:
     options: Mapping[str, Any]
     notes: tuple[str, ...]
     masks: Path | None = None
+    halved: tuple[HalvedSplit, ...] = ()
 
 
 def read_source(folder: Path) -> Source:
@@ -105,7 +119,8 @@ def read_source(folder: Path) -> Source:
         root, masks = (None if raw.get(key) is None else _found(folder / raw[key]) for key in ("root", "masks"))
         if root is None:
             raise KeyError("root")
-        return Source(root, raw["format"], path, dict(raw["options"]), notes, masks)
+        halved = tuple(_read_halved(one) for one in raw.get("halved", ()))
+        return Source(root, raw["format"], path, dict(raw["options"]), notes, masks, halved)
     except (ValueError, KeyError, TypeError, RecursionError, RuntimeError, OSError) as error:
         raise DatasetError(f"{file}: is damaged ({error!r}); import dataset {folder.name} again") from None
 
@@ -114,3 +129,8 @@ def _found(folder: Path) -> Path:
     """The folder itself, or where an experiment's copy lacks it the project's own."""
     folder = folder.resolve()
     return folder if folder.exists() else original(folder)
+
+
+def _read_halved(raw: Mapping[str, Any]) -> HalvedSplit:
+    first, second = raw["names"]
+    return HalvedSplit((str(first), str(second)), None if raw["of"] is None else str(raw["of"]))

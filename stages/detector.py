@@ -39,7 +39,9 @@ from stages.overfeat.regressor import load_regressor
 from stages.overfeat.scorer import WindowScorer
 from stages.overfeat.search import DenseSearch
 from stages.overfeat.settings import MergeSettings, SlideSettings
+from stages.report.inputs import read_rows
 from stages.rpn.settings import ProposeSettings
+from stages.scoring.precision import PrecisionCurve, precision_curves
 from stages.svm.classifier import Classifier, read_classifier
 
 from .trained_files import TrainedFiles, pixels_of, proposal_search
@@ -55,6 +57,7 @@ class _Parts:
     points: OperatingPoints | None
     kept_from: Mapping[str, float]
     category_ids: Mapping[str, int]
+    curves: Path | None = None  # pr.csv of the evaluation that ``points`` are of
 
 
 class Detector:
@@ -92,6 +95,20 @@ class Detector:
     def is_evaluated(self) -> bool:
         """Whether the project's last evaluation was of this detector, by itself."""
         return self._parts.points is not None
+
+    def precision_curves(self, *, box_regression: bool = True) -> Mapping[str, PrecisionCurve]:
+        """Return each class's precision by score, from the curve of the last evaluation.
+
+        StageError where that was not of this detector (:attr:`is_evaluated`), or had no objects.
+        """
+        again = "run `dvc repro evaluate` with annotated test images, and without combine.detectors"
+        if self._parts.points is None or self._parts.curves is None:
+            raise StageError(f"the last evaluation was not of this detector alone, so no precision is known; {again}")
+        rows = read_rows(self._parts.curves, ("regression", "class", "score", "recall", "precision"))
+        found = precision_curves(rows, "bbox" if box_regression else "no_bbox")
+        if not found:
+            raise StageError(f"{self._parts.curves}: has no curve, so no precision is known; {again}")
+        return found
 
     @property
     def kept_from(self) -> Mapping[str, float]:
@@ -247,6 +264,7 @@ def _parts(search: Search, files: TrainedFiles, detect: Artifact, dataset: Datas
         points=_operating_points(files, detect),
         kept_from=_kept_from(dataset.classes, detect),
         category_ids=dict(zip(dataset.classes, dataset.category_ids, strict=True)),
+        curves=files.of("evaluate", "pr"),
     )
 
 

@@ -1,1 +1,1 @@
-"""Readers of datasets in the formats of others (VOC, COCO, YOLO, folders), and the checks that all share."""
+"""Readers of datasets in the formats of others (VOC, COCO, YOLO, folders, ILSVRC), and the checks that all share."""

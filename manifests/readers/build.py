@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import DatasetError
+from cache.text import nearest
 from manifests.dataset import Dataset, ImageRecord
 from manifests.files import sha256_of, why_unsafe
 from manifests.images import decode
@@ -46,6 +47,7 @@ def build_dataset(
     if not found and not findings.stops:
         findings.fatal(f"{root}: the dataset has no images; check the path and the format")
     splits = _splits(found, options, findings)
+    _check_in_part({name for _, names in splits.values() for name in names}, options, findings)
     checks = ObjectChecks({label: i for i, label in enumerate(categories)}, options, findings)
     records = list(_records(root, found, splits, checks))
     has_objects = any(len(record.boxes) or record.category is not None for record in records)
@@ -96,7 +98,20 @@ def _records(
             if len(objects) < total:
                 kept = f"{len(objects)} of its {total} objects"
                 findings.note(f"kept: {image.where}: the image {image.file_name} with {kept}", "kept")
-            yield _record(image, number, file, splits[image.file_name], objects, checks.label_of)
+            whole = image.exhaustive and set(splits[image.file_name][1]).isdisjoint(checks.options.in_part)
+            taken = replace(image, exhaustive=whole)
+            yield _record(taken, number, file, splits[image.file_name], objects, checks.label_of)
+
+
+def _check_in_part(splits: Collection[str], options: ReadOptions, findings: Findings) -> None:
+    for name in options.in_part:
+        if name not in splits:
+            findings.fatal(
+                f"--in-part {name}: the dataset has no such split{nearest(name, splits)}; it has: "
+                f"{', '.join(sorted(splits)) or 'none'}"
+            )
+        elif name in options.unannotated:
+            findings.fatal(f"--in-part {name}: --unannotated names it, too; name it in one of the two")
 
 
 def _usable_names(root: Path, found: Sequence[FoundImage], findings: Findings) -> Iterator[FoundImage]:
@@ -175,6 +190,8 @@ def _record(
         details=tuple(item.details for item in objects),
         category=None if image.category is None else label_of[image.category],
         annotated=image.annotated,
+        exhaustive=image.exhaustive,
+        unscored=tuple(sorted(label_of[name] for name in image.unscored if name in label_of)),
         masks=image.masks,
     )
 

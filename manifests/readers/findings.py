@@ -111,8 +111,9 @@ class FoundImage:
     polygons are fractions of the upright image's width and height (YOLO), not pixels. ``category`` is the class of the
     whole picture, in a source without boxes. ``unreadable`` counts the objects that the source has besides ``objects``,
     each of them a problem already. ``annotated``: whether somebody has looked for objects; where not, there being none
-    says nothing. ``unread``: it has annotations, which are left out as the options say. ``masks``: where its masks are,
-    with their files' digests; ``mask_size``: the width and height of these.
+    says nothing. ``unread``: it has annotations, which are left out as the options say. ``exhaustive``: whether all its
+    objects are annotated. ``unscored``: classes by name that are not scored in it. ``masks``: where its masks are, with
+    their files' digests; ``mask_size``: the width and height of these.
     """
 
     file_name: str
@@ -126,5 +127,7 @@ class FoundImage:
     unreadable: int = 0
     annotated: bool = True
     unread: bool = False
+    exhaustive: bool = True
+    unscored: tuple[str, ...] = ()
     masks: MaskSource | None = None
     mask_size: tuple[int, int] | None = None

@@ -39,6 +39,8 @@ def read_folders(
     findings = Findings(skip=options.on_error == "skip")
     if options.unannotated:
         raise DatasetError("unannotated: is for datasets with boxes; in class folders the folder is the annotation")
+    if options.in_part:
+        raise DatasetError("in_part: is for datasets with boxes; in class folders the folder is the annotation")
     root = Path(path).resolve()
     listing = _safe(sort_names(_members(root)) if root.is_file() else list_pictures(root), root, findings)
     for closed, why in listing.closed:

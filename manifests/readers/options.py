@@ -35,6 +35,8 @@ class ReadOptions:
     unannotated: splits of whose pictures none is annotated, to test on only (VOC's lists since 2010 name pictures
         without XML, COCO's ``image_info_SPLIT.json`` has no annotations). One that has an object is refused, so that
         no split is annotated in part without anybody's knowing.
+    in_part: splits whose images may show more objects of the classes than are annotated (``ImageRecord.exhaustive``).
+    devkit: of ILSVRC, the folder with meta_det.mat, or one above it. None: looked for.
     ignore_annotations: what objects the splits ``unannotated`` have all the same is left out, unread (of VOC's test
         pictures since 2010 some have boxes for the layout and action tasks alone).
     segmentation: take the masks, too: VOC's of SegmentationClass/ and SegmentationObject/, with the splits of
@@ -58,6 +60,8 @@ class ReadOptions:
     per_class: int | None = None
     unannotated: tuple[str, ...] = ()
     ignore_annotations: bool = False
+    devkit: str | None = None
+    in_part: tuple[str, ...] = ()
     segmentation: bool = False
     masks: str | None = None
     voc: str | None = None
@@ -71,6 +75,7 @@ class ReadOptions:
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "unannotated", tuple(self.unannotated))
+        object.__setattr__(self, "in_part", tuple(self.in_part))
         problems = []
         if self.on_error not in ("stop", "skip"):
             problems.append(f"on_error: {self.on_error!r} is unknown; choose 'stop' or 'skip'")
@@ -128,11 +133,11 @@ class ReadOptions:
     def from_json(cls, values: Mapping[str, Any]) -> "ReadOptions":
         """The inverse of :meth:`to_json`."""
         try:
-            lists = (values.get("classes"), values.get("unannotated"))
+            lists = (values.get("classes"), values.get("unannotated"), values.get("in_part"))
             if not isinstance(values.get("fractions", {}), Mapping) or not all(
                 isinstance(v, list | None) for v in lists
             ):
-                raise TypeError("fractions, classes or unannotated are of another type")
+                raise TypeError("fractions, classes, unannotated or in_part are of another type")
             return cls(**values)
         except (TypeError, ValueError, OverflowError) as error:
             raise DatasetError(

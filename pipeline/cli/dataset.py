@@ -1,11 +1,12 @@
-"""``rcnn dataset``: import, refresh and show datasets."""
+"""``rcnn dataset``: import, refresh, split and show datasets."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from cache.outputs import OutputFolder
 from cache.text import format_table
@@ -21,9 +22,12 @@ from manifests import (
 from manifests import refresh as refresh_dataset
 from manifests.describe import contact_sheet, describe, shown_on_sheet
 from manifests.fonts import note_of_missing
+from manifests.halves import best_halves, class_counts, halves_table, why_no_split
 from manifests.names import shown_names
 from manifests.readers.options import DEFAULT_FRACTIONS, STUFF
+from manifests.registry import check_name, put_into_halves
 from manifests.scenes.dataset import NAME as BUILT_IN
+from manifests.source import HalvedSplit
 from manifests.text import as_yaml
 from pipeline.workspace import untouchable
 
@@ -66,6 +70,8 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             per_class=options.get("per_class"),
             unannotated=_names(options.get("unannotated")) or (),
             ignore_annotations=options.get("ignore_annotations", False),
+            devkit=_folder(options.get("devkit")),
+            in_part=_names(options.get("in_part")) or (),
             segmentation=options.get("segmentation", False),
             masks=_folder(options.get("masks")),
             voc=_folder(options.get("voc")),
@@ -143,6 +149,9 @@ _SHARED: Mapping[str, Decorator] = {
     "--unannotated": click.option(
         "--unannotated", metavar="SPLITS", help="Comma-separated: splits to test on that nobody has annotated."
     ),
+    "--in-part": click.option(
+        "--in-part", metavar="SPLITS", help="Comma-separated: splits whose images show more than is annotated."
+    ),
     "--classes": click.option("--classes", help="Comma-separated: the classes to expect; any other is a problem."),
     "--on-error": click.option(
         "--on-error",
@@ -174,9 +183,17 @@ _import_command(
 )
 _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with images/ and labels/.", ("--images",))
 _import_command(
+    "ilsvrc",
+    "PATH: ILSVRC's detection data, of 2013 (ILSVRC2013_DET_*, devkit) or later (Data/, Annotations/, ImageSets/).",
+    ("--images", "--ignore-annotations"),
+    click.option(
+        "--devkit", type=click.Path(path_type=Path), help="Folder with meta_det.mat, if it is not below PATH."
+    ),
+)
+_import_command(
     "folders",
     "PATH: a tree of class folders, train/CLASS/*.jpg or CLASS/*.jpg, or a zip archive of one; for classification.",
-    ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations"),
+    ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations", "--in-part"),
     click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
 )
 _MASKS = click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if not in a usual place.")
@@ -221,6 +238,61 @@ _import_command(
 def refresh(project: Path, name: str) -> None:
     """Read dataset NAME again from where it was imported, with the same options."""
     _say(refresh_dataset(name, project / "artifacts"))
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--halves", nargs=2, required=True, metavar="A B", help="What to call the two splits: val1 val2.")
+@click.option("--of", "split", help="Halve the images of this split alone.  [default: all images]")
+@click.option(
+    "--trials", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Take the best of so many."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random orders and coins.")
+@click.option("--name", "new_name", help="Register the result as another dataset.  [default: NAME itself]")
+@click.pass_obj
+def split(
+    project: Path, name: str, halves: tuple[str, str], split: str | None, trials: int, seed: int, new_name: str | None
+) -> None:
+    """Split the images of dataset NAME into two halves that show each class about as often (docs/ilsvrc.md).
+
+    Prints each class's objects in both and its imbalance |a - b| / (a + b). The halves are further splits: the images
+    stay in those that they are in.
+    """
+    artifacts = project / "artifacts"
+    found = load_registered(name, artifacts)
+    _check_halves(found, halves, new_name, registered_names(artifacts))
+    images = list(found.dataset.images) if split is None else found.dataset.split(split)
+    if len(images) < 2:
+        raise DatasetError(f"dataset {name}: {len(images)} images cannot be halved; name another split by --of")
+    counts = class_counts(images, found.dataset)
+    best = best_halves(counts, trials, np.random.default_rng(np.random.SeedSequence([seed])))
+    members = tuple(frozenset(image.id for image, one in zip(images, side, strict=True) if one) for side in best.sides)
+    put_into_halves(name, new_name or name, HalvedSplit(halves, split), (members[0], members[1]), artifacts)
+    click.echo(halves_table(best, counts, found.dataset.classes, halves))
+
+
+def _check_halves(found: Registered, halves: tuple[str, str], new_name: str | None, there: Sequence[str]) -> None:
+    """Raise DatasetError, with all problems, where the halves cannot be called so or would not stay."""
+    name, splits = found.dataset.name, found.dataset.splits
+    problems = [f"--halves {half}: {why}" for half in halves if (why := why_no_split(half))]
+    problems += [
+        f"--halves {half}: dataset {name} has a split of this name already; give another"
+        for half in halves
+        if half in splits
+    ]
+    if halves[0] == halves[1]:
+        problems.append(f"--halves: both are called {halves[0]}; give two names")
+    if new_name is None and found.source.path is None:
+        problems.append(
+            f"dataset {name}: is made by the pipeline ({found.source.format}), which would drop the halves; "
+            "register them as another dataset by --name"
+        )
+    if new_name is not None:
+        check_name(new_name)
+        if new_name in there:
+            problems.append(f"--name {new_name}: a dataset of this name is registered already; give another")
+    if problems:
+        raise DatasetError(problems)
 
 
 @dataset.command("ls")

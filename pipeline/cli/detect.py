@@ -18,6 +18,7 @@ from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
+from stages.detections.precise import Precise
 from stages.detections.suppression import Detection
 from stages.detector import Detector
 
@@ -36,9 +37,22 @@ RESULTS = "detections.json"
     help="Draw and write only detections that score at least this.  [default: draw from each class's best-F1 score of "
     "the last evaluation, write what the pipeline keeps]",
 )
+@click.option(
+    "--min-precision",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Draw detections whose precision on the evaluated curve is above this, labelled with it (the paper's figures: "
+    "0.5).",
+)
 @click.option("--no-bbox", is_flag=True, help="Without bounding-box regression.")
 @click.pass_obj
-def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float | None, no_bbox: bool) -> None:
+def detect(
+    project: Path,
+    images: tuple[Path, ...],
+    out: Path,
+    min_score: float | None,
+    min_precision: float | None,
+    no_bbox: bool,
+) -> None:
     """Detect objects in images, or in all images of folders, with the detector trained last.
 
     Writes each image with its detections drawn, and detections.json: COCO results with the file's name added to each,
@@ -48,19 +62,27 @@ def detect(project: Path, images: tuple[Path, ...], out: Path, min_score: float 
     not read as images either, where the folder lies in one that is searched. Several images are worked on at a time, as
     far as 2 GiB of memory reach for them; one that needs more, some 100 bytes a pixel searched, is worked on alone.
     """
+    if min_score is not None and min_precision is not None:
+        raise click.UsageError("--min-score and --min-precision: give one of the two")
     files, passed_over = files_to_read(images, ".jpg", [RESULTS])
     outputs = OutputFolder(out, "give another folder by --out")
     outputs.check([RESULTS, *(name for _, name in files)], [path for path, _ in files], untouchable(project))
     execution = open_params(project).execution
     detector = Detector.load(project, name=current_layout(project).name, device=execution.device)
     log = Reporter("detect")
-    _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=min_score is None)
+    precise = None
+    if min_precision is not None:
+        precise = Precise(detector.precision_curves(box_regression=not no_bbox), min_precision)
+    is_own = min_score is None and precise is None
+    _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=is_own)
     outputs.prepare()
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     drawn = 0
     watch = Watch(log)
-    pictures = _Pictures(detector, min_score, box_regression=not no_bbox, outputs=outputs, log=log, watch=watch)
+    pictures = _Pictures(
+        detector, min_score, precise, box_regression=not no_bbox, outputs=outputs, log=log, watch=watch
+    )
     with watch.looking(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
         for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
             if isinstance(result, DatasetError | StageError):
@@ -102,6 +124,7 @@ class _Pictures:
         self,
         detector: Detector,
         min_score: float | None,
+        precise: Precise | None,
         *,
         box_regression: bool,
         outputs: OutputFolder,
@@ -110,6 +133,7 @@ class _Pictures:
     ) -> None:
         self._detector, self._box_regression, self._outputs = detector, box_regression, outputs
         self._log, self._watch, self._room = log, watch, Room()
+        self._precise = precise
         self._least = -math.inf if min_score is None else min_score
         everything = dict.fromkeys(detector.classes, -math.inf)
         is_own = min_score is None
@@ -128,7 +152,10 @@ class _Pictures:
             try:
                 found = self._detector(path, min_score=self._least, box_regression=self._box_regression, report=report)
                 found = [d for d in found if d.score >= self._kept_from[d.label]]
-                shown = [d for d in found if d.score >= self._shown_from[d.label]]
+                if self._precise is None:
+                    shown = [d for d in found if d.score >= self._shown_from[d.label]]
+                else:
+                    shown = self._precise(found)
                 report("drawing")
                 picture = decode(path.read_bytes(), str(path))
                 drawn = drawn_jpeg(picture.pixels, shown, self._detector.classes, str(path))

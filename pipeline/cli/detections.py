@@ -23,6 +23,7 @@ from stages.graph import SAVED
 from stages.scoring.objects import FlatDetections
 from stages.scoring.results import READERS
 
+from .ilsvrc_results import write_ilsvrc
 from .put_aside import check_free, check_name
 
 
@@ -39,17 +40,45 @@ def detections() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Another project's folder, whose cached detections are copied here (default: this project).",
 )
-@click.option("--force", is_flag=True, help="Replace other detections saved under this name.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "ilsvrc"]),
+    default="json",
+    show_default=True,
+    help="json: for combine.detectors. ilsvrc: text for ILSVRC's devkit.",
+)
+@click.option(
+    "--list",
+    "list_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="ilsvrc: the devkit's val.txt or test.txt, whose numbers the images have.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="ilsvrc: folder to write to.  [default: reports]"
+)
+@click.option("--force", is_flag=True, help="Replace what was saved under this name.")
 @click.pass_obj
-def save(project: Path, name: str, source: Path | None, force: bool) -> None:
+def save(
+    project: Path, name: str, source: Path | None, form: str, list_file: Path | None, out: Path | None, force: bool
+) -> None:
     """Save the detections of the last run, made before any combining, as detections/NAME.json.
 
     combine.detectors: [NAME] then joins them with those of other parameters. `rcnn cache gc` keeps their objects, also
-    with --workspace, until the file is removed.
+    with --workspace, until the file is removed. With --format ilsvrc: NAME.txt, lines of `image class score x1 y1 x2
+    y2`, and where no --list numbers the images, NAME_list.txt (docs/ilsvrc.md).
     """
     check_name(name)
     origin = source or project
     made = origin / own_detections(origin, current_layout(origin).name)
+    if form == "ilsvrc":
+        if source is not None:
+            raise click.UsageError("--format ilsvrc writes this project's own detections; run it there, without --from")
+        files = write_ilsvrc(project, checked(made), name, list_file, out or project / "reports", force=force)
+        click.echo(", ".join(map(str, files)))
+        return
+    if list_file is not None or out is not None:
+        raise click.UsageError("--list and --out are for --format ilsvrc")
     artifact, target = checked(made), saved_path(project / SAVED, name)
     check_free(target, artifact.to_bytes(), "detections", force=force)
     _bring(origin, made, open_store(origin), open_store(project), artifact)

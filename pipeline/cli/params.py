@@ -64,12 +64,18 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 @click.option("--layer", metavar="NAME", help="What SVMs score.  [default: fc7, or pool5 where there is no fc7]")
 @click.option("--train", metavar="SPLIT", help="[default: trainval, or train]")
 @click.option("--test", metavar="SPLIT", help="[default: test, or val]")
+@click.option(
+    "--profile",
+    type=click.Choice(["ilsvrc2013"]),
+    help="The values of section 4 of the paper: val1 and train_1k, tested on val2 (docs/ilsvrc.md).",
+)
 @click.option("--force", is_flag=True, help="Replace a params.yaml that was edited; the former is kept beside it.")
 @click.pass_obj
 def init(project: Path, /, preset: str | None, force: bool, **asked: str | None) -> None:
     """Write params.yaml, and those of the shipped detectors, to agree with a dataset and a network.
 
-    Says what was chosen, why, and whose value it is; without --small or --paper values lie between the two. What
+    Says what was chosen, why, and whose value it is; without --small or --paper values lie between the two, but for
+    --profile, which has the paper's. What
     cannot work is refused here: splits that are not there, a file of another network, a layer that it lacks.
     """
     from pipeline.params_init.drafts import (  # torch comes with it
@@ -81,7 +87,8 @@ def init(project: Path, /, preset: str | None, force: bool, **asked: str | None)
         write,
     )
 
-    request = Request(preset=preset or "medium", **asked)  # type: ignore[arg-type]
+    usual = "medium" if asked["profile"] is None else "paper"
+    request = Request(preset=preset or usual, **asked)  # type: ignore[arg-type]
     made = drafts(project, request, _command(preset, asked))
     lost = {draft.path: edited(draft) for draft in made}
     if any(lost.values()) and not force:

@@ -6,7 +6,8 @@ from typing import Any
 
 from stages.graph import ROOT
 
-PROTOCOLS = ("voc2007", "voc2010")
+ALWAYS = ("voc2007", "voc2010")  # protocols by which everything is scored
+PROTOCOLS = (*ALWAYS, "ilsvrc")  # the last where evaluate.ilsvrc asks for it
 # What a table can show of a cell; `paper` is what the file itself says.
 FIGURES = ("mAP", "median", "AP", "proposals", "recall", "parts", "time", "rate", "paper")
 ONLY = ""  # the name of a grid's one column, where its file names none

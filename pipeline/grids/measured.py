@@ -17,7 +17,7 @@ from stages.scoring.objects import GroundTruth
 from stages.scoring.proposals import IOU_STEPS, coverage, proposal_overlaps
 from stages.scoring.reading import read_proposals
 
-from .declared import PROTOCOLS, CellName, Grid
+from .declared import ALWAYS, PROTOCOLS, CellName, Grid
 from .origins import CellOrigin
 from .plans import Plan
 
@@ -90,8 +90,8 @@ def measured(project: Path, plan: Plan, before: Mapping[tuple[str, str], Any], k
     if plan.scored:
         found = json.loads((Layout(project, plan.detector).reports / "scores.json").read_text(encoding="utf-8"))
         scores = {
-            "mean_ap": {name: found[name]["mAP"] for name in PROTOCOLS},
-            "ap": {name: found[name]["AP"] for name in PROTOCOLS},
+            "mean_ap": {name: found[name]["mAP"] for name in PROTOCOLS if name in found},
+            "ap": {name: found[name]["AP"] for name in PROTOCOLS if name in found},
         }
     else:
         recall = _recall(project, project / plan.proposals)
@@ -172,7 +172,8 @@ def _is_whole(grid: Grid, one: Done) -> bool:
         return True  # of another version's table: it is not printed
     if grid.cell(one.row, one.column).target:
         return set(one.recall) in (_STEPS, set()) and not one.mean_ap  # no object: no recall
-    return set(one.mean_ap) == set(one.ap) == set(PROTOCOLS) and not one.recall
+    names = set(one.mean_ap)
+    return names == set(one.ap) and set(ALWAYS) <= names <= set(PROTOCOLS) and not one.recall
 
 
 def shown(grid: Grid, done: Sequence[Done]) -> Iterator[Done]:

@@ -15,7 +15,7 @@ import yaml
 
 from cache import atomic_write
 from cache.errors import ParamsError, StageError
-from manifests import load_registered
+from manifests import Dataset, load_registered
 from manifests.select import select
 from pipeline.context import registered_folder
 from pipeline.detectors import Layout, detector_names
@@ -28,6 +28,8 @@ from stages.networks.network import Network, build
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import open_weights
 
+from .ilsvrc import KINDS as ILSVRC_KINDS
+from .ilsvrc import choose_ilsvrc, ilsvrc_splits
 from .overfeat import overfeat_choices
 from .rcnn import rcnn_choices
 from .regions import region_choices
@@ -60,6 +62,7 @@ class Request:
     layer: str | None = None
     train: str | None = None
     test: str | None = None
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,20 +92,29 @@ def drafts(project: Path, request: Request, command: str) -> list[Draft]:
     present = _present(root.params_file)
     kept = {name: present[name] for name in (*_KEPT, *_unread(request)) if name in present}
     said = presets_said(request.preset)
-    made = [_draft(root, KINDS[ROOT], rcnn_choices(task), kept, f"# Written by `{command}`:\n# {said}.\n")]
+    own = rcnn_choices(task)
+    if request.profile is not None:
+        choose_ilsvrc(own, task, is_root=True)
+    made = [_draft(root, KINDS[ROOT], own, kept, f"# Written by `{command}`:\n# {said}.\n")]
     shared = {name: value for name, value in made[0].document.items() if name in SHARED}
     for name in (name for name in SHIPPED if name in detector_names(project)):
         layout = Layout(project, name)
         if read_kind(layout).name != name:
             continue
+        if request.profile is not None and name not in ILSVRC_KINDS:
+            left = f"{layout.params_file}: left as it is: it cannot train on images that are annotated in part"
+            made[-1] = replace(made[-1], reasons=(*made[-1].reasons, left))
+            continue
         head = (
             f"# {SHIPPED[name]}, written by `{command}`:\n# {said}.\n"
             "# What all detectors share stands in the project's own params.yaml.\n"
         )
-        own = _present(layout.params_file)
-        kept = shared | {group: own[group] for group in _unread(request) if group in own}
+        there = _present(layout.params_file)
+        kept = shared | {group: there[group] for group in _unread(request) if group in there}
         try:
             choices = _choices(task, project, name)
+            if request.profile is not None:
+                choose_ilsvrc(choices, task, is_root=False)
         except (ParamsError, StageError) as error:  # no reason to write nothing of the others
             left = f"{layout.params_file}: left as it is, since it cannot work: {error}"
             made[-1] = replace(made[-1], reasons=(*made[-1].reasons, left))
@@ -166,8 +178,7 @@ def other_detectors(project: Path, made: list[Draft]) -> Iterator[str]:
 def _task(project: Path, request: Request) -> Task:
     """Look the dataset and the weights up, and refuse what cannot work."""
     registered = load_registered(request.dataset, project / "artifacts").dataset
-    splits = chosen_splits(registered, request.train, request.test)
-    dataset = select(registered, *splits, None)
+    splits, dataset = _splits(registered, request)
     on_gpu = torch.cuda.is_available()
     fast = not on_gpu and request.preset != "paper" and has_bfloat16()
     dtype, batch = "bfloat16" if fast else "float32", batch_of(request.network, on_gpu)
@@ -182,6 +193,16 @@ def _task(project: Path, request: Request) -> Task:
     except StageError as error:
         raise ParamsError(f"--layer {request.layer}: {error}") from None
     return task
+
+
+def _splits(registered: Dataset, request: Request) -> tuple[tuple[str, str], Dataset]:
+    """Return what the splits to train and to test on are called, and the dataset of a run on them."""
+    if request.profile is None:
+        names = chosen_splits(registered, request.train, request.test)
+        return names, select(registered, *names, None)
+    train, test = ilsvrc_splits(registered, request.train, request.test)
+    listed = train if len(train) > 1 else train[0]
+    return (" + ".join(train), test), select(registered, listed, test, None)
 
 
 def _from_scratch(project: Path, request: Request, common: Mapping[str, Any]) -> tuple[NetworkSettings, Network, str]:

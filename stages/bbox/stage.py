@@ -1,6 +1,7 @@
 """Stage ``bbox``: box regressors of each class, or one for all, from features to box transforms (paper appendix C).
 
-Reads the features (``bbox.layer``) of the train split, or of the part of it that ``bbox.images`` names; writes
+Reads the features (``bbox.layer``) of the train split, or of the part of it that ``bbox.images`` names, but not of
+images that are annotated in part; writes
 ``artifacts/bbox/model.h5``. Cost: a pass over the boxes, then over the features, and per class some tens of passes over
 its rows in memory (``ridge.RowsRidge``), or for more than some 4 (d + 1) rows a Cholesky factorisation of (d + 1)
 squared.
@@ -9,6 +10,7 @@ squared.
 from typing import Any
 
 from cache import digest_json
+from cache.errors import StageError
 from manifests.select import training_images
 from stages.contract import Context
 from stages.features.featureset import FeatureSet, mean_norm
@@ -26,7 +28,13 @@ def run(ctx: Context) -> None:
         ctx.publish("trained", [], {})
         return
     artifact = ctx.artifact("features")
-    ids = [record.id for record in training_images(dataset, settings.images)]
+    records = training_images(dataset, settings.images)
+    ids = [record.id for record in records if record.exhaustive]
+    if not ids:
+        raise StageError(
+            f"bbox: all {len(records)} training images are annotated in part (exhaustive: false) and have no proposals "
+            "to regress; name a split of others in manifest.train and bbox.images, or set bbox.enabled: false"
+        )
     features = FeatureSet(ctx.store, artifact)
     boxes = features.layer(settings.layer, ids)
     images = features.layer(settings.layer, ids, read_ahead=max(2, ctx.workers))

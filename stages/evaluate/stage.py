@@ -26,6 +26,7 @@ from stages.scoring.files import (
     comp4_table,
     voc_image_ids,
 )
+from stages.scoring.ilsvrc import unscored_pairs
 from stages.scoring.metrics import has_ground_truth, scores_table
 from stages.scoring.objects import FlatDetections, GroundTruth
 from stages.scoring.reading import evaluated_images, read_detections, read_proposals, thresholds
@@ -49,6 +50,7 @@ def run(ctx: Context) -> None:
         settings=ctx.settings(EvaluateSettings),
         rng=resampling(ctx.seed),
         everything=everything,
+        unscored=unscored_pairs(records),
     )
     for name, text in result.files.items():
         _write(ctx.output(name), text)
@@ -84,6 +86,7 @@ def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
     ``with_duplicates`` has the same scores of all test images. ``ground_truth`` is there only to say that there is
     none, and that the scores are null for that.
     """
+    ilsvrc = {"ilsvrc": {key: scores["ilsvrc"][key] for key in ("mAP", "median")}} if "ilsvrc" in scores else {}
     both = {name: scores[name] for name in ("with_duplicates",) if name in scores}
     none = {} if has_ground_truth(scores["protocol"]) else {"ground_truth": "none: no test image is annotated"}
     return {
@@ -92,6 +95,7 @@ def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
         "voc2010": {"mAP": scores["voc2010"]["mAP"]},
         "coco": {"AP": scores["coco"]["AP"], "AP50": scores["coco"]["AP50"]},
         **both,
+        **ilsvrc,
     }
 
 

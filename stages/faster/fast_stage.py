@@ -8,6 +8,7 @@ stored maps, so that its fully connected layers alone are trained. Writes the ne
 from typing import Any
 
 from cache import Artifact, digest_file, digest_json
+from manifests.select import require_exhaustive
 from stages.boxes.geometry import Boxes
 from stages.contract import Context, ReadImage
 from stages.fast.settings import FastSettings
@@ -45,6 +46,7 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(FastSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     records = ctx.dataset().split("train")
+    require_exhaustive(records, "fast")
     proposals = of_dataset(ctx.artifact("proposals"), ctx.input("manifest"), ctx.shown("proposals"))
     images = training_images(records, scale, difficult=settings.difficult, mirror=settings.mirror)
     source: ReadImage | StoredMaps = ctx.image

@@ -6,6 +6,7 @@ image and 128 regions, ``joint.iter_size`` times an iteration.
 """
 
 from cache import digest_file, digest_json
+from manifests.select import require_exhaustive
 from stages.contract import Context
 from stages.fast.settings import JointRoiSettings
 from stages.networks.forward import device_of
@@ -43,6 +44,7 @@ def run(ctx: Context) -> None:
     )
     network = load_regions(ctx.input("weights"), scale.layer)
     records, classes = ctx.dataset().split("train"), ctx.dataset().classes
+    require_exhaustive(records, "joint")
     images, shown = (
         training_images(records, scale, difficult=one.difficult, mirror=settings.mirror) for one in (anchors, rois)
     )

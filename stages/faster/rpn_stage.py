@@ -6,6 +6,7 @@ forward and a backward pass of one image an iteration; from maps, of the RPN's o
 """
 
 from cache import digest_file, digest_json
+from manifests.select import require_exhaustive
 from stages.contract import Context, ReadImage
 from stages.networks.forward import device_of
 from stages.networks.weights import class_names_meta
@@ -39,6 +40,7 @@ def run(ctx: Context) -> None:
     settings, scale = ctx.settings(RpnSettings), ctx.settings(ImageSettings)
     network = load_regions(ctx.input("weights"), scale.layer)
     records = ctx.dataset().split("train")
+    require_exhaustive(records, "rpn")
     images = training_images(records, scale, difficult=settings.difficult, mirror=settings.mirror)
     source: ReadImage | StoredMaps = ctx.image
     maps = []

@@ -142,8 +142,9 @@ class FeaturesCompute(Compute):
     def __call__(self, task: ImageTask) -> Payload:
         """The features of the image's ground truth and proposals."""
         record = task.image
-        ((stage, key),) = task.reads.items()
-        proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
+        proposals = np.zeros((0, 4), np.float32)  # of an image whose objects alone are used
+        for stage, key in task.reads.items():
+            proposals = self.store.get(stage, key, ["boxes"]).arrays["boxes"]
         regions = regions_of(record, proposals, self.n_classes)
         try:
             features = self.extract(self.read_image(record), regions.boxes)

@@ -5,7 +5,8 @@ image and ``artifacts/features/manifest.json``. Cost: one forward pass per regio
 ``features.method: spp`` one convolutional pass per image and scale, and what follows conv5 per region.
 
 An object's key holds all that its bits depend on and nothing else: not the split, the device or the number of
-workers; and of the weights only the tensors before the stored layers.
+workers; and of the weights only the tensors before the stored layers. A training image that is annotated in part has no
+proposals, and its objects' rows alone.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from cache import Artifact, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
+from manifests.select import is_searched
 from stages.contract import Context, ImageTask
 from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
@@ -61,11 +63,12 @@ def _network(ctx: Context) -> Network:
 
 
 def _task(record: ImageRecord, proposals: Artifact, made_of: dict[str, Any], n_classes: int, stage: str) -> ImageTask:
-    key, method = proposals_key(proposals, record), made_of.get("method", "warp")
+    key, method = proposals_key(proposals, record) if is_searched(record) else None, made_of.get("method", "warp")
     inputs = {
         "image": record.sha256,
         "proposals": key,
         "ground_truth": ground_truth_digest(record),
         "n_classes": n_classes,
     }
-    return ImageTask(record, Recipe(stage, OBJECT_VERSIONS[method], made_of, inputs), {proposals.stage: key})
+    reads = {} if key is None else {proposals.stage: key}
+    return ImageTask(record, Recipe(stage, OBJECT_VERSIONS[method], made_of, inputs), reads)

@@ -1,7 +1,8 @@
 """Stage ``finetune``: continue training the CNN on proposals of training images (paper section 2.3).
 
 These are all images of the train split, or of the parts of it that ``finetune.images`` names, but for those that
-``finetune.held_out_fraction`` keeps aside for the curve, which chooses nothing.
+``finetune.held_out_fraction`` keeps aside for the curve, which chooses nothing. Of an image that is annotated in part
+the windows are its objects alone.
 
 Reads the dataset manifest, the proposals and the network's weights; writes ``weights.safetensors`` (N + 1 outputs,
 background first) and the curve ``curve.csv``. With ``finetune.iterations: 0`` the weights are passed on as they are.
@@ -18,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import digest_file, digest_json
+from cache import Artifact, digest_file, digest_json
 from manifests import ImageRecord
-from manifests.select import training_images
+from manifests.select import is_searched, training_images
 from stages.boxes.geometry import Boxes
 from stages.contract import Context
 from stages.features.maps import STAGE as MAPS
@@ -119,7 +120,7 @@ def _made_from(
     """Return the parameters and the digests of inputs that the trained weights depend on: of training images alone."""
     dataset, proposals = ctx.dataset(), ctx.artifact("proposals")
     records = training_images(dataset, settings.images)
-    images = [[record.sha256, ground_truth_digest(record), proposals_key(proposals, record)] for record in records]
+    images = [[record.sha256, ground_truth_digest(record), _regions_key(proposals, record)] for record in records]
     params = {
         "seed": ctx.seed,
         "finetune": settings.model_dump(mode="json", exclude=NO_RESULT | {"images"}),  # these are among the inputs
@@ -129,6 +130,11 @@ def _made_from(
         "device": device_of(ctx.device),
     }
     return params, {"images": digest_json(images), "weights": digest_file(ctx.input("weights"))}
+
+
+def _regions_key(proposals: Artifact, record: ImageRecord) -> str | None:
+    """Return the key of an image's proposals; None of one that is annotated in part: its objects are its windows."""
+    return proposals_key(proposals, record) if is_searched(record) else None
 
 
 def _identity(regions: RegionSettings) -> list[Any]:
@@ -149,7 +155,10 @@ def _labelled_windows(ctx: Context, settings: FinetuneSettings) -> tuple[Windows
     records = training_images(dataset, settings.images)
 
     def proposals_of(record: ImageRecord) -> Boxes:
-        boxes: Boxes = ctx.store.get(artifact.stage, proposals_key(artifact, record), ["boxes"]).arrays["boxes"]
+        key = _regions_key(artifact, record)
+        if key is None:
+            return np.zeros((0, 4), np.float32)
+        boxes: Boxes = ctx.store.get(artifact.stage, key, ["boxes"]).arrays["boxes"]
         return boxes
 
     limits = Limits(settings.fg_iou, settings.bg_iou, settings.bg_iou_low)

@@ -1,6 +1,6 @@
 """Parameters of group ``manifest``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,6 +18,20 @@ class ManifestSettings(Settings):
         ),
     ] = "train"
     test: Annotated[str, Field(min_length=1, description="split to test on")] = "test"
+    train_limit: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="of training images that are annotated in part (exhaustive: false), only so many of each "
+            "class (ILSVRC's train_N; the paper: 1000); null: all",
+        ),
+    ] = None
+    train_limit_of: Annotated[
+        Literal["boxes", "images"],
+        Field(
+            description="what train_limit counts: boxes, without the others (the paper), or images (the authors' code)"
+        ),
+    ] = "boxes"
     classes: Annotated[
         Annotated[tuple[str, ...], AfterValidator(distinct)] | None,
         Field(min_length=1, description="classes to detect, in this order; null: all that the dataset has"),

@@ -6,11 +6,13 @@ splits, called "train" and "test" from here on; where ``manifest.train`` lists s
 1 GB for VOC 2007: seconds).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from cache.text import counted
 from manifests import Dataset, DatasetError, ImageRecord, ImageSource, load_dataset, save_dataset
 from manifests.drop_list import read_drop_list
+from manifests.limit import limited
 from manifests.select import DUPLICATES, check_files, select, shared_pictures
 from stages.contract import Context
 
@@ -27,6 +29,8 @@ def run(ctx: Context) -> None:
     drop = settings.drop_duplicates
     listed = [] if drop is None else _listed(Path(drop), whole)
     dataset = select(whole, settings.train, settings.test, settings.classes, listed)
+    if settings.train_limit is not None:
+        dataset = limited(dataset, "train", settings.train_limit, settings.train_limit_of)
     # Where the images lie is no part of the result, so source.json beside the manifest is not a declared input.
     check_files(dataset.images, ImageSource.registered(registered.parent), ctx.workers)
     shared = shared_pictures(dataset.images)
@@ -41,6 +45,8 @@ def run(ctx: Context) -> None:
     )
     if listed:
         ctx.log.info(_left_out(dataset, listed))
+    for warned, line in _in_part(dataset):
+        (ctx.log.warning if warned else ctx.log.info)(line)
     save_dataset(dataset, ctx.output("manifest"))
 
 
@@ -59,3 +65,25 @@ def _left_out(dataset: Dataset, listed: list[ImageRecord]) -> str:
         f"{counted(len(listed), 'duplicate')} listed: {counted(marked, 'test image')} searched but left out of the "
         f"scores, {len(listed) - marked} left out of the run"
     )
+
+
+def _in_part(dataset: Dataset) -> Iterator[tuple[bool, str]]:
+    """Tell of images that are annotated in part; each line with whether it is a warning."""
+    partial = {split: [one for one in dataset.split(split) if not one.exhaustive] for split in ("train", "test")}
+    if partial["train"]:
+        objects = sum(len(one.labels) for one in partial["train"])
+        yield (
+            False,
+            (
+                f"{len(partial['train'])} train images are annotated in part: their {objects} objects are positives, "
+                "nothing else of them is used"
+            ),
+        )
+    if partial["test"]:
+        yield (
+            True,
+            (
+                f"{len(partial['test'])} of {len(dataset.split('test'))} test images are annotated in part: what is "
+                "found of their other objects counts as wrong"
+            ),
+        )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cache import Artifact, digest_file, digest_json
 from manifests import ImageRecord
+from manifests.select import require_exhaustive
 from stages.contract import Context
 from stages.dense.windows import windows_of
 from stages.networks.forward import device_of
@@ -41,6 +42,7 @@ def run(ctx: Context) -> None:
     if settings.iterations == 0:
         _pass_on(ctx, network)
         return
+    require_exhaustive(ctx.dataset().split("train"), "finetune_dense")
     records = trained_on(ctx.dataset().split("train"), settings.held_out_fraction, ctx.seed)
     params = identity(settings, GROUP, seed=ctx.seed, classes=ctx.dataset().classes, device=ctx.device)
     inputs: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from cache import Artifact, digest_json
 from manifests import ImageRecord
+from manifests.select import require_exhaustive
 from stages.contract import Context
 from stages.dense.windows import windows_of
 from stages.networks.forward import device_of
@@ -38,6 +39,7 @@ def run(ctx: Context) -> None:
     settings, network = ctx.settings(RegressSettings), load_weights(ctx.input("weights"))
     listed = maps_of(ctx.artifact("maps"), network, ctx.input("manifest"), ctx.shown("maps"), mirrored=settings.mirror)
     fraction = ctx.settings(HeldOutSettings).held_out_fraction
+    require_exhaustive(ctx.dataset().split("train"), "regress")
     records = trained_on(ctx.dataset().split("train"), fraction, ctx.seed)
     own = identity(settings, GROUP, seed=ctx.seed, classes=ctx.dataset().classes, device=ctx.device)
     params = {**own, "windows": asdict(windows_of(network))}

@@ -2,12 +2,13 @@
 
     dvc repro -s proposals          or: rcnn run proposals
 
+Training images that are annotated in part (``exhaustive: false``) are left out: nothing but their objects is used.
 Reads the dataset manifest and the images, writes ``artifacts/proposals/manifest.json``. With selective search about a
 tenth of a second per 500 x 375 image and thread, and about 180 kB, nearly all of it for the region masks.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cache import Payload, Recipe, digest_array
 from cache.errors import StageError
 from manifests import ImageRecord
+from manifests.select import is_searched
 from stages.boxes.geometry import BOX_CONVENTION
 from stages.contract import Compute, Context, ImageTask, Node, ReadImage, image_attrs
 
@@ -68,11 +70,11 @@ def run(ctx: Context) -> None:
             f"dataset {dataset.name} has one class per picture and no boxes, so there is nothing to detect in it; run "
             "`dvc repro classification/dvc.yaml`, or choose a dataset with boxes"
         )
-    params = key_params(settings, ctx.seed)
-    from_file = file_boxes(settings, dataset.images, ctx.log.info)
-    tasks = [_task(record, params, from_file, ctx.node) for record in dataset.images]
+    params, images = key_params(settings, ctx.seed), [image for image in dataset.images if is_searched(image)]
+    from_file = file_boxes(settings, images, ctx.log.info)
+    tasks = [_task(record, params, from_file, ctx.node) for record in images]
     if ctx.store.missing(ctx.node.stage.name, [task.recipe.key for task in tasks]):
-        for line in large_pictures(dataset.images, settings):
+        for line in large_pictures(images, settings):
             ctx.log.warning(line)
     read_image = ctx.image if settings.method in NEEDS_PIXELS else None
     keys = ctx.compute_images(tasks, ProposalsCompute(settings, ctx.seed, read_image))
@@ -106,7 +108,9 @@ def _publish(ctx: Context, tasks: Sequence[ImageTask], keys: Sequence[str], sett
             arrays = ctx.store.get(stage, key).arrays
         return ImageBoxes(kept, all_found(record, arrays, settings, ctx.seed, given[record.id]))
 
-    summary = recall_summary(ctx.dataset(), read_boxes)
+    dataset = ctx.dataset()
+    searched = replace(dataset, images=tuple(image for image in dataset.images if image.id in key_of))
+    summary = recall_summary(searched, read_boxes)
     for split, figures in summary.items():
         ctx.log.info(told(split, figures))
         if figures["cap"]["images_cut"]:

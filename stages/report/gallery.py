@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 
 from manifests import ImageRecord
+from stages.detections.precise import Precise
+from stages.detections.suppression import Detection
 from stages.page.markup import Markup, join, section, tag
 from stages.page.pictures import Mark, picture, window
+from stages.scoring.files import WITH_BBOX
+from stages.scoring.precision import precision_curves
 
 from .inputs import PageData
 
@@ -87,9 +91,7 @@ def _mistake(data: PageData, example: Mapping[str, Any]) -> str:
 
 def random_images(data: PageData) -> Markup:
     """Show whole test images, drawn by the seed, with the detections that a user would keep."""
-    rng = np.random.default_rng(np.random.SeedSequence([data.seed, len(data.tested)]))
-    count = min(data.settings.random_images, len(data.tested))
-    chosen = sorted(rng.permutation(len(data.tested))[:count].tolist())
+    chosen = sorted(_drawn(data, 0, data.settings.random_images))
     figures = [_whole(data, data.tested[i]) for i in chosen]
     text = (
         "Drawn at random. Detections (with box regression) that score at least what balances precision and recall "
@@ -98,7 +100,49 @@ def random_images(data: PageData) -> Markup:
     if not data.scored:
         least = max(data.shown_from.values(), default=0.0)
         text = f"Drawn at random. Detections (with box regression) that score at least {least:g}."
-    return section("images", "Test images", tag("p", text, class_="note"), tag("div", *figures, class_="photographs"))
+    parts = [tag("p", text, class_="note"), tag("div", *figures, class_="photographs"), *_precise(data)]
+    return section("images", "Test images", *parts)
+
+
+def _precise(data: PageData) -> list[Markup]:
+    """Show other whole test images with every detection of a precision above 0.5, as the paper's Figures 8 to 11 do."""
+    curves = precision_curves(data.pr, WITH_BBOX) if data.scored else {}
+    count = min(data.settings.random_images, len(data.tested))
+    if not curves or not count:
+        return []
+    chosen = _drawn(data, count, 2 * count)
+    chosen += _drawn(data, 0, count - len(chosen))  # of few images some are shown in both ways
+    choose = Precise(curves)
+    figures = [_with_precision(data, data.tested[i], choose) for i in sorted(chosen)]
+    text = (
+        f"Every detection whose precision is above {choose.least:g}: of all detections of its class in the test images "
+        "that score at least as much, more than half are right. Labels have the class and that precision (Girshick et "
+        "al. 2014, Figures 8 to 11)."
+    )
+    heading = tag("h3", f"Detections of a precision above {choose.least:g}")
+    return [heading, tag("p", text, class_="note"), tag("div", *figures, class_="photographs")]
+
+
+def _drawn(data: PageData, start: int, stop: int) -> list[int]:
+    """Test images ``start`` to ``stop`` of an order drawn by the seed."""
+    rng = np.random.default_rng(np.random.SeedSequence([data.seed, len(data.tested)]))
+    drawn: list[int] = rng.permutation(len(data.tested))[start:stop].tolist()
+    return drawn
+
+
+def _with_precision(data: PageData, record: ImageRecord, choose: Precise) -> Markup:
+    found = data.found(record)
+    rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+    detections = [Detection(data.classes[label], score, tuple(box)) for label, score, box in rows]
+    shown = choose(detections)
+    marks = [Mark(d.box, "found", f"{d.label} {d.score:.2f}") for d in shown[:_MAX_BOXES]]
+    return picture(
+        data.pixels(record),
+        _labels_only_where_they_fit(marks),
+        f"{record.name}: {len(shown)} shown",
+        longest_px=data.settings.picture_px,
+        quality=data.settings.jpeg_quality,
+    )
 
 
 def _whole(data: PageData, record: ImageRecord) -> Markup:

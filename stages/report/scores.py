@@ -34,6 +34,9 @@ def headline(data: PageData) -> Markup:
             f"IoU ≥ 0.5; {metrics['proposals']['per_image'] or 0:.0f} proposals per image",
         ),
     ]
+    if "ilsvrc" in metrics:
+        both = f"median {percent(metrics['ilsvrc']['median'])}"
+        tiles.append(tile("mean AP by ILSVRC's rules", percent(metrics["ilsvrc"]["mAP"]), both))
     text = (
         f"All figures in percent, on the {protocol['images']} test images with {protocol['objects']} objects "
         f"({protocol['difficult']} difficult and {protocol['crowd']} crowd objects are ignored). mAP: mean over "

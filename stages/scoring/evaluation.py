@@ -15,6 +15,7 @@ from cache.documents import json_text
 from .bootstrap import image_weights
 from .examples import examples
 from .files import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
+from .ilsvrc import ilsvrc_scores
 from .metrics import Scores, assemble, proposal_metrics, score, without_and_with
 from .mistakes import Diagnosis, ErrorCounts, count_errors, diagnose, similarity
 from .objects import FlatDetections, Floats, GroundTruth, Ints
@@ -82,6 +83,7 @@ def evaluate(
     settings: EvaluateSettings,
     rng: np.random.Generator,
     everything: tuple[FlatDetections, GroundTruth] | None = None,
+    unscored: Ints | None = None,
 ) -> Evaluation:
     """Write every file of the evaluation; a function of its arguments alone.
 
@@ -92,6 +94,7 @@ def evaluate(
         rng: draws the bootstrap's resamples (:func:`.bootstrap.resampling`).
         everything: detections with box regression and objects of these images and of the duplicates that were left out
             of all else here; None: none were. Their means stand in ``metrics["with_duplicates"]``.
+        unscored: int64 [k, 2], images and labels that ILSVRC's rules leave out (:func:`.ilsvrc.unscored_pairs`).
     """
     weights = image_weights(truth.n_images, settings.n_bootstrap, rng)
     measured = measure(found, truth, classes, settings, weights)
@@ -100,6 +103,10 @@ def evaluate(
     overall, each = class_coverage(truth, covered)
     proposals = proposal_metrics(overall, each, classes, sum(map(len, proposed)), truth.n_images)
     metrics = assemble(scores[WITH_BBOX], scores[WITHOUT_BBOX], proposals, truth, settings.voc_iou)
+    if settings.ilsvrc:
+        pairs = np.zeros((0, 2), np.int64) if unscored is None else unscored
+        sets = {name: ilsvrc_scores(found[name], truth, classes, pairs) for name in (WITH_BBOX, WITHOUT_BBOX)}
+        metrics |= {"ilsvrc": sets[WITH_BBOX], "no_bbox": metrics["no_bbox"] | {"ilsvrc": sets[WITHOUT_BBOX]}}
     if everything is not None:
         unweighted = image_weights(everything[1].n_images, 0, rng)
         both = score(*everything, classes, settings.voc_iou, unweighted)

@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -134,6 +134,19 @@ def comp4_lines(detections: FlatDetections, label: int, image_names: Sequence[st
         )
     ]
     return "".join(lines)
+
+
+def ilsvrc_lines(detections: FlatDetections, numbers: Sequence[int], category_ids: Sequence[int]) -> Iterator[str]:
+    """Write detections as ILSVRC's devkit takes them: ``image class score x1 y1 x2 y2``, one a line.
+
+    The image is its number in the list, the class its id. Scores have three decimals (the authors' form), boxes two;
+    these are 1-based, right and bottom edge inclusive.
+    """
+    boxes = detections.boxes.astype(np.float64)
+    boxes[:, :2] += 1
+    rows = zip(detections.image, detections.labels, detections.scores, boxes, strict=True)
+    for image, label, score, (x1, y1, x2, y2) in rows:
+        yield f"{numbers[image]} {category_ids[label]} {score:.3f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}\n"
 
 
 def voc_image_ids(file_names: Sequence[str]) -> list[str]:

@@ -211,6 +211,10 @@ def protocol_lines(metrics: Mapping[str, Any]) -> list[str]:
                 f"95% of {protocol['n_bootstrap']} resamples of the images put VOC 2010 mAP {name} BB "
                 f"between {100 * low:.1f} and {100 * high:.1f}."
             )
+    if "ilsvrc" in metrics:
+        with_bbox, plain = metrics["ilsvrc"], metrics["no_bbox"]["ilsvrc"]
+        mean, median = (f"{_percent(with_bbox[key])} ({_percent(plain[key])} without BB)" for key in ("mAP", "median"))
+        lines.append(f"By ILSVRC's rules: mean AP {mean}, median {median}.")
     absent = [name for name, ap in metrics["voc2010"]["AP"].items() if ap is None]
     if absent:
         lines.append(f"No object that counts in the test split, so left out of the means: {', '.join(absent)}.")

@@ -19,6 +19,11 @@ class EvaluateSettings(Settings):
     voc_iou: float = Field(
         0.5, gt=0, le=1, description="least IoU with an object for a detection to be right in the VOC metrics"
     )
+    ilsvrc: bool = Field(
+        False,
+        description="score by ILSVRC's rules, too: a small object's least IoU is below 0.5, a detection takes the best "
+        "object not yet found, blacklisted classes of images are out (docs/ilsvrc.md)",
+    )
     n_bootstrap: int = Field(
         1000,
         ge=0,

@@ -1,4 +1,4 @@
-"""Matching by the best object not yet found, as the programs of Hoiem et al. (ECCV 2012) and TIDE have it.
+"""Matching by the best object not yet found, as the programs of Hoiem et al. (ECCV 2012), TIDE and ILSVRC have it.
 
 VOC's own rule (:mod:`.matching`) looks at one object alone, the nearest: whoever comes to it second is wrong. Here the
 second one may still take another object that it overlaps well enough.
@@ -13,7 +13,7 @@ from .matching import Matches, keep_nearest, pairs_by_group, ranked_by_class
 from .objects import FlatDetections, GroundTruth, Ints
 
 
-def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float) -> Matches:
+def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float | NDArray[np.float64]) -> Matches:
     """Match detections with objects as matchDetectionsWithGroundTruth.m does.
 
     Per class, detections in order of falling score (equal scores: input order) each take, of the objects of their class
@@ -21,6 +21,8 @@ def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float
     (the first of equals). A difficult object can be taken, too: that detection is ignored, and a second one on it is a
     false positive, where VOC ignores it as well. Ours: a COCO crowd region, which the program does not know, can be
     taken any number of times.
+
+    ``min_iou`` is one limit for all objects, or float64 [n], each object's own (ILSVRC's).
 
     ``overlap`` of the result is the largest IoU with any object of the class, ``nearest`` the object that was taken,
     else the nearest one.
@@ -30,7 +32,8 @@ def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float
     """
     ranking = ranked_by_class(detections, truth.n_classes)
     overlap, nearest = np.zeros(len(detections)), np.full(len(detections), -1)
-    rows, objects = _wishes(detections, truth, min_iou, overlap, nearest)
+    limits = np.broadcast_to(np.asarray(min_iou, np.float64), truth.labels.shape)
+    rows, objects = _wishes(detections, truth, limits, overlap, nearest)
     place = np.empty(len(detections), np.int64)
     place[ranking.order] = np.arange(len(detections))
     taken = _served(rows, objects, place, truth)
@@ -42,7 +45,11 @@ def match_unfound(detections: FlatDetections, truth: GroundTruth, min_iou: float
 
 
 def _wishes(
-    detections: FlatDetections, truth: GroundTruth, min_iou: float, overlap: NDArray[np.float64], nearest: Ints
+    detections: FlatDetections,
+    truth: GroundTruth,
+    limits: NDArray[np.float64],
+    overlap: NDArray[np.float64],
+    nearest: Ints,
 ) -> tuple[Ints, Ints]:
     """List the objects that each detection may take, best first: rows of detections, rising, and of objects.
 
@@ -54,7 +61,7 @@ def _wishes(
         owner = pairs.rows[pairs.owner]
         iou = paired_iou(detections.boxes[owner], truth.boxes[pairs.objects])
         keep_nearest(pairs, iou, overlap, nearest)
-        near = iou >= min_iou
+        near = iou >= limits[pairs.objects]
         rows.append(owner[near])
         objects.append(pairs.objects[near])
         ious.append(iou[near])

@@ -51,6 +51,7 @@ def train_svms(
     *,
     objects: Collection[MiningImage] | None = None,
     responses: Responses | None = None,
+    mined: Collection[MiningImage] | None = None,
     workers: int = 1,
 ) -> tuple[Classifier, list[FitRecord]]:
     """Train the SVMs of all classes: one pass over the ground truth, then ``settings.passes`` passes of mining.
@@ -65,6 +66,7 @@ def train_svms(
         objects: the same images with their ground-truth rows alone, where reading only those is cheaper and they are
             the only positives.
         responses: what regions that are no negatives of their own share (:func:`.hard_negatives.negatives`).
+        mined: those of the images that negatives are taken from; None: all.
         workers: threads, for scoring an image and for fitting several classes; they change no bit of the result.
 
     Returns:
@@ -83,9 +85,10 @@ def train_svms(
     n_positives = [len(rows) for rows in positives]
     # a BLAS has threads that wait for each other actively: on a busy machine that takes three times as long as these
     with threadpool_limits(1, user_api="blas"), Threads(workers) as threads:
-        for mined in mine(images, positives, model, problem, settings, seed, threads, responses):
-            fitted = fit_records(mined, classes, n_positives, problem)
-            log_image(mined, fitted, settings, log)
+        searched = images if mined is None else mined
+        for step in mine(searched, positives, model, problem, settings, seed, threads, responses):
+            fitted = fit_records(step, classes, n_positives, problem)
+            log_image(step, fitted, settings, log)
             records += fitted
     _require(classes, {record.class_name for record in records}, _NO_NEGATIVE.format(settings.negative_iou))
     return model, records

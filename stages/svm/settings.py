@@ -73,6 +73,13 @@ class SvmSettings(Settings):
     retrain_after: int = Field(
         2000, ge=0, le=10**9, description="refit a class once more new negatives than this came in (the authors' code)"
     )
+    mine_images: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="images that negatives are mined on, drawn by the seed (the authors, ILSVRC: 5000 of val1); null: "
+        "all that are annotated exhaustively",
+    )
     passes: int = Field(1, ge=1, le=20, description="ordered passes over the train images (the paper: one)")
     solver: Literal["dual", "liblinear"] = Field(
         "dual",

@@ -8,10 +8,15 @@ per million regions of a 4,096-d layer, and a second for the first of them.
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
+
 from cache import atomic_write, digest_file, digest_json
+from cache.errors import StageError
+from manifests import ImageRecord
 from manifests.select import training_images
 from stages.contract import Context
 from stages.features.featureset import FeatureSet, mean_norm
@@ -23,6 +28,8 @@ from .records import FitRecord
 from .settings import SvmSettings
 from .softmax import softmax_classifier
 
+_MINED = 43  # tells this draw's seed from others: the paper's section
+
 
 def run(ctx: Context) -> None:
     """Train on the train split's features, or take over the fine-tuned network's last layer."""
@@ -30,7 +37,9 @@ def run(ctx: Context) -> None:
     records = training_images(dataset, settings.images)
     ids = [record.id for record in records]
     sides_px = {record.id: min(record.width, record.height) for record in records}
-    images = FeatureSet(ctx.store, artifact).layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
+    features = FeatureSet(ctx.store, artifact)
+    images = features.layer(settings.layer, ids, read_ahead=max(2, ctx.workers))
+    mined = mined_images(records, settings.mine_images, ctx.seed) if settings.classifier == "svm" else ids
 
     def train() -> None:
         fits: list[FitRecord] = []
@@ -48,18 +57,37 @@ def run(ctx: Context) -> None:
                 ctx.seed,
                 ctx.log,
                 objects=images.objects(),
+                mined=features.layer(settings.layer, mined, read_ahead=max(2, ctx.workers)) if mined != ids else None,
                 responses=spp_responses(artifact.summary, sides_px) if settings.drop_equal else None,
                 workers=ctx.workers,
             )
         write_classifier(ctx.output("model"), model)
         write_mining_log(ctx.output("mining"), fits)
 
-    own = settings.model_dump(mode="json", exclude={"images"})  # the images themselves are among the inputs
+    own = settings.model_dump(mode="json", exclude={"images", "mine_images"})  # the images are among the inputs
     params = {"seed": ctx.seed, "svm": own, "classes": list(dataset.classes)}
     inputs = {"features": digest_json([artifact.keys[image_id] for image_id in ids])}
+    if mined != ids:  # as models were named before some could be left out
+        inputs["mined"] = digest_json([artifact.keys[image_id] for image_id in mined])
     if settings.classifier == "softmax":
         inputs["weights"] = digest_file(ctx.input("weights"))
     ctx.trained(params, inputs, train)
+
+
+def mined_images(records: Sequence[ImageRecord], most: int | None, seed: int) -> list[int]:
+    """Return the ids, in order, of the images that negatives are taken from: those whose objects are all annotated, and
+    of these ``most`` drawn by the seed (None: all). StageError where there is none.
+    """
+    ids = [record.id for record in records if record.exhaustive]
+    if not ids:
+        raise StageError(
+            f"svm: all {len(records)} training images are annotated in part (exhaustive: false), so that no region is "
+            "known to be a negative; name a split of others in manifest.train and svm.images"
+        )
+    if most is None or most >= len(ids):
+        return ids
+    rng = np.random.default_rng(np.random.SeedSequence([seed, _MINED]))
+    return [ids[place] for place in sorted(rng.choice(len(ids), most, replace=False).tolist())]
 
 
 def write_mining_log(path: Path, records: list[FitRecord]) -> None:

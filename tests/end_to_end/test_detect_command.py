@@ -112,3 +112,15 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(
     assert sorted(path.name for path in out.iterdir()) == [RECORD, "detections.json", "x-2.jpg", "x.jpg"]
     for name, source in (("x.jpg", first), ("x-2.jpg", second)):
         assert np.abs(pixels(out / name) - pixels(source)).mean() < 6
+
+
+def test_it_draws_what_is_precise_enough(
+    finished: Path, run_rcnn: Rcnn, pictures: dict[int, Path], tmp_path: Path
+) -> None:
+    drawn = {}
+    for least in ("0", "0.5", "0.999"):
+        out = tmp_path / least
+        done = run_rcnn(finished, "detect", *map(str, pictures.values()), "--out", str(out), "--min-precision", least)
+        drawn[least] = int(done.stdout.split()[0])
+    assert drawn["0"] >= drawn["0.5"] >= drawn["0.999"]
+    assert drawn["0"] > 0

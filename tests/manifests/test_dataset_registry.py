@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dataset_files import voc_object, voc_xml
 from PIL import Image
 
 from manifests import (
@@ -21,6 +22,8 @@ from manifests import (
     register,
     registered_names,
 )
+from manifests.registry import put_into_halves
+from manifests.source import HalvedSplit
 
 
 def test_import_load_and_refresh(make_voc: Callable[..., Path], tmp_path: Path) -> None:
@@ -151,3 +154,52 @@ def test_images_are_checked_when_read(make_voc: Callable[..., Path], tmp_path: P
         source.read(record)
     again = "restore it, or run `rcnn dataset refresh mine`"
     assert str(caught.value) == f"a.jpg: there is no such file in {source.root} any more; {again}"
+
+
+def halved(make_voc: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
+    """Register 4 images, two of train and two of test, and split train."""
+    xml = {i: voc_xml(voc_object("cat", (1, 1, 10, 10))) for i in "abcd"}
+    root, artifacts = make_voc(xml, splits={"train": "a\nb\n", "test": "c\nd\n"}), tmp_path / "artifacts"
+    import_dataset("voc", root, "mine", ReadOptions(), artifacts)
+    ids = [image.id for image in load_registered("mine", artifacts).dataset.split("train")]
+    sides = (frozenset(ids[:1]), frozenset(ids[1:]))
+    put_into_halves("mine", "mine", HalvedSplit(("one", "two"), "train"), sides, artifacts)
+    return root, artifacts
+
+
+def test_halves_outlive_a_refresh(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root, artifacts = halved(make_voc, tmp_path)
+    before = load_registered("mine", artifacts)
+    assert {s: [i.name for i in before.dataset.split(s)] for s in before.dataset.splits} == {
+        "one": ["a"],
+        "test": ["c", "d"],
+        "train": ["a", "b"],
+        "two": ["b"],
+    }
+    assert before.dataset.image("a").split == "one"
+    assert refresh("mine", artifacts) == before
+    (root / "ImageSets/Main/train.txt").write_text("a\nd\n")
+    (root / "ImageSets/Main/test.txt").write_text("c\nb\n")
+    after = refresh("mine", artifacts)
+    assert [i.name for i in after.dataset.split("one")] == ["a"]
+    assert "two" not in after.dataset.splits  # b is in train no more
+    assert any("1 images are new and in neither one nor two" in note for note in after.source.notes)
+
+
+def test_a_split_that_the_source_has_now(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    root, artifacts = halved(make_voc, tmp_path)
+    (root / "ImageSets/Main/one.txt").write_text("c\n")
+    with pytest.raises(DatasetError, match="the source has a split 'one' of its own now"):
+        refresh("mine", artifacts)
+
+
+def test_halves_as_another_dataset(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    _, artifacts = halved(make_voc, tmp_path)
+    ids = [image.id for image in load_registered("mine", artifacts).dataset.images]
+    sides = (frozenset(ids[:2]), frozenset(ids[2:]))
+    put_into_halves("mine", "other", HalvedSplit(("x", "y"), None), sides, artifacts)
+    assert load_registered("mine", artifacts).dataset.splits == ("one", "test", "train", "two")
+    other = load_registered("other", artifacts)
+    assert [i.name for i in other.dataset.split("y")] == ["c", "d"]
+    assert other.source.halved == (HalvedSplit(("one", "two"), "train"), HalvedSplit(("x", "y"), None))
+    assert ImageSource.registered(artifacts / "datasets/other").read(other.dataset.images[0]).shape == (30, 40, 3)

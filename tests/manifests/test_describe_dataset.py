@@ -53,3 +53,14 @@ def test_contact_sheet_draws_boxes_in_class_colours(make_voc: Callable[..., Path
     assert class_colour(0) != class_colour(1)
     with pytest.raises(DatasetError, match="no images to show"):
         contact_sheet(dataset, ImageSource(tmp_path), n=0)
+
+
+def test_images_annotated_in_part_are_counted() -> None:
+    none = np.zeros((0, 4), np.float32)
+    images = tuple(
+        ImageRecord(i, f"{i}.jpg", 9, 9, "0" * 64, split, none, np.zeros(0, np.int64), exhaustive=i > 1, unscored=own)
+        for i, split, own in ((0, "train", ()), (1, "train", ()), (2, "val", (0,)))
+    )
+    lines = describe(Dataset("d", ("a",), images)).splitlines()
+    assert "split train: 2 images are not exhaustively annotated" in lines
+    assert "not scored: 1 classes of single images" in lines

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from stage_context import StageContext
 
 from cache.errors import ParamsError, StageError
-from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset, load_dataset
+from manifests import Dataset, DatasetError, ImageRecord, ReadOptions, import_dataset, load_dataset, save_dataset
 from manifests.select import DUPLICATES, select, shared_pictures, training_images, unlisted
 from pipeline.params import parse_params
 from stages.manifest.settings import ManifestSettings
@@ -277,6 +277,21 @@ def test_run_warns_of_pictures_in_both_splits(context: StageContext, tmp_path: P
     import_dataset("voc", tmp_path / "voc", "toy", ReadOptions(), tmp_path / "artifacts")
     context.run()
     assert context.log.warnings == ["b.jpg (test) is the same picture as a.jpg (train); its score says nothing"]
+
+
+def test_images_annotated_in_part_are_told_and_limited(tmp_path: Path, make_voc: Callable[..., Path]) -> None:
+    import_dataset("voc", make_voc(), "toy", ReadOptions(), tmp_path / "artifacts")
+    path = tmp_path / "artifacts/datasets/toy/manifest.json"
+    data = load_dataset(path)
+    save_dataset(replace(data, images=tuple(replace(one, exhaustive=False) for one in data.images)), path)
+    context = StageContext(tmp_path, "manifest", {"manifest": ManifestSettings()})
+    context.run()
+    assert "1 train images are annotated in part: their 2 objects are positives" in context.log.infos[-1]
+    assert "1 of 1 test images are annotated in part" in context.log.warnings[-1]
+    assert [len(one.labels) for one in load_dataset(context.output("manifest")).images] == [2, 2]
+    context.update("manifest", train_limit=1)
+    context.run()
+    assert [len(one.labels) for one in load_dataset(context.output("manifest")).images] == [2, 2]  # one of each class
 
 
 def test_duplicates_leave_train_and_stay_in_test_with_a_mark() -> None:

@@ -125,3 +125,12 @@ def test_nor_the_folder_of_results(run: Run, project: Path, photos: Path, inside
     code, _, said = run("-C", project, "detect", photos, "--out", project / inside)
     assert code == 2 and "results" in said
     assert not (project / "artifacts").exists()
+
+
+def test_a_score_and_a_precision_are_not_asked_for_together(run: Run, project: Path, photos: Path) -> None:
+    arguments = ("detect", photos, "--out", project / "out", "--min-precision", "0.5")
+    code, _, err = run("-C", project, *arguments, "--min-score", "1")
+    assert code == 2 and "--min-score and --min-precision: give one of the two" in err
+    code, _, err = run("-C", project, "detect", photos, "--out", project / "out", "--min-precision", "1.5")
+    assert code == 2 and "--min-precision" in err
+    assert not (project / "out").exists()

@@ -40,3 +40,26 @@ def test_the_evaluations_scores_and_the_boundary_elsewhere(tmp_path: Path) -> No
     path.write_text(json.dumps(points | {"bbox": {"cat": "0.5"}}))
     with pytest.raises(StageError, match="bbox is not a score for each class"):
         _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
+
+
+def test_precision_is_that_of_the_evaluation_of_this_detector(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    (reports / "plots").mkdir(parents=True)
+    curves = reports / "plots/pr.csv"
+    points = _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
+    found = Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}, curves))  # type: ignore[arg-type]
+    with pytest.raises(
+        StageError, match="the last evaluation was not of this detector alone, so no precision is known"
+    ):
+        found.precision_curves()
+    said = {"detect": MADE.digest, "bbox": {"cat": 0.5}, "no_bbox": {}}
+    (reports / "operating_points.json").write_text(json.dumps(said))
+    points = _operating_points(TrainedFiles(tmp_path, "rcnn"), MADE)
+    found = Detector(_Parts(None, ("cat", "dog"), "svm", points, {}, {}, curves))  # type: ignore[arg-type]
+    curves.write_text("regression,class,score,recall,precision\nbbox,cat,2.0,1.0,1.0\n")
+    assert found.precision_curves()["cat"].at([2.0, 1.0]).tolist() == [1.0, 0.0]
+    with pytest.raises(StageError, match=r"pr\.csv: has no curve, so no precision is known"):
+        found.precision_curves(box_regression=False)
+    curves.write_text("class,score\n")
+    with pytest.raises(StageError, match=r"pr\.csv: lacks the column 'regression'"):
+        found.precision_curves()

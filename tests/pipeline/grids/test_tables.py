@@ -264,3 +264,22 @@ def test_latex_is_a_tabular_with_its_signs_escaped() -> None:
     assert columns == r" & positives & negatives & mAP (\%) & the paper \\"
     assert rows[0] == r"SVM & objects & IoU < 0.3 & 55.0 $\pm$ 1.4 & 54.2 \\" and first == "% svm: 2 of 3 seeds"
     assert text.count("&") == 4 * 3
+
+
+def test_ilsvrcs_mean_and_median_are_shown_where_they_were_scored() -> None:
+    grid = GRIDS["table4"]
+    assert grid.protocol == "ilsvrc"
+    plain = done("val1", "", 40.0, {})
+    scored = done("ft1kbb", "", 40.0, {})
+    scored = scored.model_copy(
+        update={
+            "mean_ap": {**scored.mean_ap, "ilsvrc": 0.3},
+            "ap": {**scored.ap, "ilsvrc": {"a": 0.1, "b": 0.25, "c": 0.9, "d": None}},
+        }
+    )
+    rows = lines_of(table(grid, [plain, scored], "ilsvrc"))
+    assert rows[0][-3:] == ["mAP (%)", "median AP (%)", "the paper"]
+    assert [row[-3:] for row in rows if row[0] in ("val1", "val1 + train 1k") and row[-3] != "–"] == [
+        ["30.0", "25.0", "31.0, median 29.6"]
+    ]
+    assert next(row for row in rows if row[0] == "val1")[-3:] == ["–", "–", "20.9, median 17.7"]

@@ -369,3 +369,79 @@ def test_a_disabled_regressor_reads_no_features(root: Path) -> None:
     (root / "artifacts/features/manifest.json").unlink()
     run(root, "bbox", BboxSettings(enabled=False))
     assert not read_box_regressor(root / "artifacts/bbox/model.h5").enabled
+
+
+def in_part(root: Path, ids: Sequence[int]) -> Dataset:
+    """Say of some images that they are annotated in part; returns the dataset."""
+    path = root / "artifacts/manifest/manifest.json"
+    data = load_dataset(path)
+    images = tuple(replace(image, exhaustive=image.id not in ids) for image in data.images)
+    save_dataset(replace(data, images=images), path)
+    return load_dataset(path)
+
+
+def only_objects(root: Path, ids: Sequence[int]) -> None:
+    """Cut images' features to their objects' rows, as they are where nothing was proposed."""
+    store, path = Store(root / "store"), root / "artifacts/features/manifest.json"
+    listed = Artifact.read(path)
+    entries = []
+    for image_id, key in listed.entries:
+        if image_id not in ids:
+            entries.append((image_id, key))
+            continue
+        found = store.get("features", key)
+        rows = {name: array[found.arrays["is_gt"]] for name, array in found.arrays.items()}
+        recipe = Recipe("features", 1, {}, {"cut": image_id})
+        entries.append((image_id, store.put(recipe, Payload(rows, found.attrs, "zarr"))))
+    replace(listed, entries=tuple(entries)).write(path)
+
+
+def test_images_annotated_in_part_give_positives_alone(root: Path) -> None:
+    in_part(root, (2, 5))
+    svm = run(root, "svm", SVM_SETTINGS)
+    with svm.output("mining").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["image_id"]) for row in rows} <= {1, 3, 4, 6, 7, 8}
+    assert {row["positives"] for row in rows} == {"8"}  # one in each of the eight images
+    assert max(int(row["images_seen"]) for row in rows) == 6
+    whole = read_classifier(svm.output("model"))
+    only_objects(root, (2, 5))  # their proposals were not looked at, but for the mean norm
+    cut = read_classifier(run(root, "svm", SVM_SETTINGS).output("model"))
+    assert cut.feature_scale != whole.feature_scale and cut.weights.shape == whole.weights.shape
+    bbox = run(root, "bbox", BBOX_SETTINGS)
+    pairs = sum(found["pairs"] for found in read_box_regressor(bbox.output("model")).summary.values())
+    store, listed = Store(root / "store"), Artifact.read(root / "artifacts/features/manifest.json")
+    arrays = [store.get("features", listed.keys[i]).arrays for i in (1, 3, 4, 6, 7, 8)]
+    assert pairs == sum(int((one["overlaps"].max(axis=1) > BBOX_SETTINGS.min_iou).sum()) for one in arrays)
+
+
+def test_keys_are_as_before_where_all_is_annotated(root: Path) -> None:
+    listed = Artifact.read(root / "artifacts/features/manifest.json")
+    train = [image.id for image in load_dataset(root / "artifacts/manifest/manifest.json").split("train")]
+    inputs = {"features": digest_json([listed.keys[image_id] for image_id in train])}
+    own = SVM_SETTINGS.model_dump(mode="json", exclude={"images", "mine_images"})
+    plain = Recipe("svm", 5, {"seed": 0, "svm": own, "classes": list(CLASSES)}, inputs)
+    for most, is_plain in ((None, True), (8, True), (100, True), (3, False)):
+        found = run(root, "svm", SVM_SETTINGS.model_copy(update={"mine_images": most}))
+        assert (found.listed("trained").entries == ((0, plain.key),)) == is_plain
+
+
+def test_so_many_images_are_mined_as_asked_for(root: Path) -> None:
+    seen = set()
+    for seed in range(4):
+        context = StageContext(root, "svm", {"svm": SVM_SETTINGS.model_copy(update={"mine_images": 3})}, seed)
+        context.run()
+        with context.output("mining").open() as file:
+            rows = list(csv.DictReader(file))
+        assert max(int(row["images_seen"]) for row in rows) == 3
+        assert {row["positives"] for row in rows} == {"8"}
+        seen.add(frozenset(row["image_id"] for row in rows))
+    assert len(seen) > 1
+
+
+def test_nothing_but_images_annotated_in_part(root: Path) -> None:
+    in_part(root, range(1, 9))
+    with pytest.raises(StageError, match="svm: all 8 training images are annotated in part"):
+        run(root, "svm", SVM_SETTINGS)
+    with pytest.raises(StageError, match="bbox: all 8 training images are annotated in part"):
+        run(root, "bbox", BBOX_SETTINGS)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -477,3 +478,17 @@ def test_a_view_as_one_dask_array_and_by_slices(world: World) -> None:
         features.layer("pool5", []).array()
     with pytest.raises(StageError, match="no image was asked for"):
         features.layer("pool5", []).rows(0, 1)
+
+
+def test_a_training_image_annotated_in_part_has_its_objects_rows(world: World) -> None:
+    before, _ = world.result()
+    world.records[0] = replace(world.records[0], exhaustive=False)
+    del world.proposals[1]
+    features, computed = world.result()
+    assert computed == [1]
+    first, second, _ = features.layer("pool5")
+    assert first.is_gt.tolist() == [True, True]
+    assert np.array_equal(first.features, before.layer("pool5")[0].features[:2])
+    assert second.features.shape == (6, 1024)
+    world.records[1] = replace(world.records[1], exhaustive=False)  # of the test split: its proposals are scored
+    assert world.result()[1] == []

@@ -221,3 +221,15 @@ def test_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     ctx.change(features=FeaturesSettings(context_px=32))
     with pytest.raises(StageError, match=r"features\.context_px"):
         ctx.run()
+
+
+def test_of_an_image_annotated_in_part_the_windows_are_its_objects(tmp_path: Path) -> None:
+    plain, partial = FakeContext(tmp_path / "plain", held_out_fraction=0), FakeContext(tmp_path, held_out_fraction=0)
+    partial.write([record(i, [[5, 5, 35, 30]], exhaustive=i != 9) for i in (7, 9, 11)])
+    listed = Artifact.read(partial.place("proposals"))
+    without = tuple(entry for entry in listed.entries if entry[0] != 9)
+    Artifact("proposals", 1, {}, {}, without, {}).write(partial.place("proposals"))
+    plain.run()
+    partial.run()
+    assert "5 foreground and 4 background windows of 3 images" in partial.log.infos[0]
+    assert partial.listed("trained").entries != plain.listed("trained").entries

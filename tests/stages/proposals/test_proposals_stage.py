@@ -177,3 +177,19 @@ def test_a_dataset_without_boxes_is_refused_in_one_line(tmp_path: Path) -> None:
     ):
         context.run()
     assert context.computed == []
+
+
+def test_a_training_image_annotated_in_part_is_not_searched(tmp_path: Path) -> None:
+    (disc, pixels), (dot, black) = pictures()
+    context = run(tmp_path, [(replace(disc, exhaustive=False), pixels), (dot, black)])
+    assert context.computed == [9]
+    assert list(context.listed().keys) == [9]
+    assert context.listed().summary["splits"]["train"]["images"] == 1
+    tested = replace(disc, exhaustive=False, split="test", splits=("test",))
+    assert run(tmp_path / "test", [(tested, pixels), (dot, black)]).computed == [7, 9]
+
+
+def test_no_image_is_searched(tmp_path: Path) -> None:
+    context = run(tmp_path, [(replace(record, exhaustive=False), pixels) for record, pixels in pictures()])
+    assert context.listed().entries == ()
+    assert context.listed().summary["splits"] == {}

@@ -151,9 +151,9 @@ def test_a_curve_without_held_out_values_is_that_of_training_alone() -> None:
 
 
 def test_examples_keep_to_their_limit() -> None:
-    assert page(data()).count("<figcaption>&lt;b&gt;&amp;") == 2 + 4
+    assert page(data()).count("<figcaption>&lt;b&gt;&amp;") == 2 + 4 + 2
     few = page(data(settings=ReportSettings(max_examples=3, random_images=1)))
-    assert few.count("<figcaption>&lt;b&gt;&amp;") == 1 + 3
+    assert few.count("<figcaption>&lt;b&gt;&amp;") == 1 + 3 + 1
     none = page(data(settings=ReportSettings(max_examples=0, random_images=0)))
     assert none.count("data:image/jpeg") == 0
 
@@ -197,3 +197,17 @@ def test_another_seed_draws_other_images() -> None:
 def test_settings_bound_the_page() -> None:
     with pytest.raises(ValueError, match="picture_px"):
         ReportSettings(picture_px=10_000)
+
+
+def test_detections_of_a_precision_above_a_half_are_labelled_with_it() -> None:
+    html = page(data())
+    assert "Detections of a precision above 0.5" in html
+    shown = html[html.index("Detections of a precision above 0.5") :]
+    assert "cat 1.00" in shown  # score 1.5, above the best of the curve
+    assert "1 shown" in shown  # the other scores 0.1, less than any that was evaluated
+    assert html.count("Detections of a precision above 0.5") == 1
+    few = page(data(settings=ReportSettings(random_images=0)))
+    assert "Detections of a precision above 0.5" not in few
+    none = [{**row, "precision": "0.0", "recall": "0.0"} for row in data().pr]
+    assert "0 shown" in page(data(pr=none))
+    assert "Detections of a precision" not in page(data(pr=[]))

@@ -83,7 +83,7 @@ def test_stage_writes_the_page(tmp_path: Path) -> None:
     assert digest_file(ctx.input("scores")) in html
     assert "svm.C" in html and "77" in html
     assert "report.max_classes" not in html
-    assert html.count("data:image/jpeg") == 2 + 4
+    assert html.count("data:image/jpeg") == 2 + 4 + 2
     assert html.count("1 min 15 s") == 2  # svm, and all
     assert "Features of one image: conv 0.5 s, rest 0.25 s; in all 0.75 s" in html  # these features', no others'
     assert len(ctx.log.infos) == 1
@@ -95,7 +95,7 @@ def test_a_page_of_a_detector_without_features_svms_and_training(tmp_path: Path)
     ctx = Context(tmp_path, lacks=REPORT.optional)
     ctx.run()
     html = ctx.output("html").read_text(encoding="utf-8")
-    assert html.count("data:image/jpeg") == 2 + 4
+    assert html.count("data:image/jpeg") == 2 + 4 + 2
     assert "Features of one image" not in html
 
 

@@ -1,0 +1,190 @@
+"""Where ILSVRC's detection data are: pictures, XML files, lists of images, classes and blacklist, of 2013 and later.
+
+2013: ``ILSVRC2013_DET_SPLIT/`` and ``ILSVRC2013_DET_bbox_SPLIT/``, lists in the devkit's ``data/det_lists/``
+(``train_pos_K.txt``, ``train_neg_K.txt``, ``val.txt``). 2014 and later: ``Data/DET/SPLIT/``,
+``Annotations/DET/SPLIT/``, ``ImageSets/DET/`` (``train_K.txt`` with 1, 0 or -1 behind each name). In both
+``meta_det.mat`` has the classes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from cache.errors import DatasetError
+from manifests.files import read_bytes
+from manifests.listing import Listing, inner_folder, list_pictures
+from manifests.text import decode_text, text_lines
+from manifests.values import read_integer
+
+from .findings import Findings
+from .options import ReadOptions
+
+META = "meta_det.mat"
+_CLASSES = 200  # ids above are inner nodes of the hierarchy, of which nothing is annotated
+_MAX_META_BYTES = 64 * 2**20
+_TRAIN = re.compile(r"train_(?P<neg>pos_|neg_)?\d+")
+_BLACKLIST = "*det_validation_blacklist*.txt"
+_DATA = ("{}", "data", "devkit", "devkit/data", "*_devkit", "*_devkit/data")  # where META is, below the path given
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """A line of a list: the picture's name without extension, and the number behind it (None: there is none)."""
+
+    name: str
+    number: int | None
+    where: str
+
+
+@dataclass(frozen=True)
+class IlsvrcLayout:
+    """ILSVRC's detection data below ``root``.
+
+    ``pictures`` and ``annotations`` are files by their names without folders and extension. ``classes`` are the
+    classes' ids and names by WNID. ``positive`` and ``negative`` are the lists of train, which are one per class;
+    ``lists`` all others by their names. ``blacklist``: WNIDs by val's number.
+    """
+
+    root: Path
+    listing: Listing
+    pictures: Mapping[str, str]
+    annotations: Mapping[str, str]
+    classes: Mapping[str, tuple[int, str]]
+    positive: tuple[ListedImage, ...]
+    negative: tuple[ListedImage, ...]
+    lists: Mapping[str, tuple[ListedImage, ...]]
+    blacklist: Mapping[int, tuple[str, ...]]
+
+
+def find_layout(path: Path, options: ReadOptions, findings: Findings) -> IlsvrcLayout:
+    """Find and read all but the pictures and their XML; DatasetError where something is missing or unreadable."""
+    if not path.is_dir():
+        raise DatasetError(f"{path}: there is no such folder; correct the path")
+    root = path.resolve()
+    meta = _meta(root, options)
+    folder = _lists_folder(root, meta)
+    classes = read_classes(meta)
+    positive: list[ListedImage] = []
+    negative: list[ListedImage] = []
+    lists: dict[str, tuple[ListedImage, ...]] = {}
+    for file in sorted(folder.glob("*.txt")):
+        lines = list(_read_list(file, findings))
+        kind = _TRAIN.fullmatch(file.stem)
+        if kind is None:
+            lists[file.stem] = tuple(lines)
+        elif kind["neg"] == "neg_":
+            negative += lines
+        elif kind["neg"] == "pos_":
+            positive += lines
+        else:
+            negative += [line for line in lines if line.number == -1]
+            positive += [line for line in lines if line.number != -1]
+    if not positive and not lists:
+        raise DatasetError(f"{folder}: holds no lists of images such as train_1.txt or val.txt; restore them")
+    listing = list_pictures(root)
+    inside = inner_folder(root, "Data") is not None
+    pictures = _by_name(root, listing.pictures, "Data/DET/" if inside else "", findings)
+    xml = [name for name in listing.others if name.lower().endswith(".xml")]
+    annotations = _by_name(root, xml, "Annotations/DET/" if inside else "", findings)
+    blacklist = _read_blacklist(meta.parent, classes, findings)
+    return IlsvrcLayout(
+        root, listing, pictures, annotations, classes, tuple(positive), tuple(negative), lists, blacklist
+    )
+
+
+def _meta(root: Path, options: ReadOptions) -> Path:
+    base = root if options.devkit is None else Path(options.devkit)
+    places = [base, *(found for pattern in _DATA[1:] for found in sorted(base.glob(pattern)))]
+    for folder in places:
+        if (folder / META).is_file():
+            return folder / META
+    raise DatasetError(f"{base}: has no {META}, nor has a devkit in it; name the devkit's folder by --devkit")
+
+
+def _lists_folder(root: Path, meta: Path) -> Path:
+    """Return ImageSets/DET, or else the devkit's det_lists."""
+    sets = inner_folder(root, "ImageSets")
+    later = None if sets is None else inner_folder(sets, "DET")
+    found = later or inner_folder(meta.parent, "det_lists")
+    if found is None:
+        raise DatasetError(
+            f"{root}: has no ImageSets/DET/ (2014 and later), and {meta.parent} no det_lists/ (2013); give the folder "
+            "that holds ILSVRC's detection data, and the devkit by --devkit"
+        )
+    return found
+
+
+def read_classes(meta: Path) -> dict[str, tuple[int, str]]:
+    """Read the classes of ``meta_det.mat``: id and name by WNID, in the order of the ids."""
+    from scipy.io import loadmat
+
+    again = "copy it from the devkit again"
+    if meta.stat().st_size > _MAX_META_BYTES:
+        raise DatasetError(f"{meta}: is far too large for a list of classes; {again}")
+    try:
+        synsets = np.atleast_1d(loadmat(meta, squeeze_me=True, struct_as_record=False)["synsets"])
+        fields = [name for name in synsets[0]._fieldnames if name.endswith("DET_ID")]
+        found = sorted((int(getattr(one, fields[0])), str(one.WNID), str(one.name)) for one in synsets)
+    except (KeyError, AttributeError, IndexError):
+        raise DatasetError(f"{meta}: has no synsets with DET_ID, WNID and name; {again}") from None
+    except Exception as error:  # scipy's reader raises nearly anything on a damaged file
+        raise DatasetError(
+            f"{meta}: cannot be read as a MATLAB file ({type(error).__name__}: {error}); {again}"
+        ) from None
+    classes = {wnid: (number, name) for number, wnid, name in found if 1 <= number <= _CLASSES}
+    names = [name for _, name in classes.values()]
+    if not classes or len(set(names)) < len(names) or len({number for number, _ in classes.values()}) < len(names):
+        raise DatasetError(f"{meta}: has no classes, or two of one id or name; {again}")
+    return classes
+
+
+def _read_list(file: Path, findings: Findings) -> Iterator[ListedImage]:
+    for line_number, line in enumerate(text_lines(decode_text(read_bytes(file, file.name), file.name)), 1):
+        parts = line.split()
+        where = f"{file.name}: line {line_number}"
+        if not parts:
+            continue
+        number = read_integer(parts[1]) if len(parts) == 2 else None
+        if len(parts) > 2 or (len(parts) == 2 and number is None):
+            findings.problem(f"{where}: {line[:60]!r} is not an image and a number; correct it", "list")
+            continue
+        yield ListedImage(PurePosixPath(parts[0]).name.removesuffix(".JPEG"), number, where)
+
+
+def _by_name(root: Path, names: tuple[str, ...] | list[str], below: str, findings: Findings) -> dict[str, str]:
+    """Files by their names without folders and extension, which ILSVRC gives once; another of one name is fatal."""
+    found: dict[str, str] = {}
+    for name in names:
+        if name.lower().startswith(below.lower()):
+            stem = PurePosixPath(name).stem
+            if stem in found:
+                findings.fatal(
+                    f"{name}: {found[stem]} has the same name, and the lists mean one; move one out of {root}"
+                )
+            found[stem] = name
+    return found
+
+
+def _read_blacklist(
+    folder: Path, classes: Mapping[str, tuple[int, str]], findings: Findings
+) -> dict[int, tuple[str, ...]]:
+    """Read ``ILSVRC20YY_det_validation_blacklist.txt``: lines of val's number and a WNID; none where it is absent."""
+    found: dict[int, tuple[str, ...]] = {}
+    for file in sorted(folder.glob(_BLACKLIST))[:1]:
+        for line_number, line in enumerate(text_lines(decode_text(read_bytes(file, file.name), file.name)), 1):
+            parts = line.split()
+            if not parts:
+                continue
+            number = read_integer(parts[0])
+            if len(parts) != 2 or number is None or parts[1] not in classes:
+                findings.problem(
+                    f"{file.name}: line {line_number}: {line[:60]!r} is not a number of val and a WNID of {META}; "
+                    "correct it",
+                    "blacklist",
+                )
+            else:
+                found[number] = (*found.get(number, ()), parts[1])
+    return found
