@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cache import Artifact, Payload, Recipe, Store, atomic_write, digest_file
 from cache.errors import StageError
-from manifests import ImageRecord
+from manifests import Dataset, ImageRecord
 from manifests.masks import label_map_png
 from stages.contract import Compute, Context, ImageTask, image_attrs
 from stages.proposals.reading import proposals_key
@@ -61,16 +61,7 @@ def run(ctx: Context) -> None:
     model = read_regressors(ctx.input("model"))
     _check(ctx, model, regions, dataset.classes)
     rows = RowReader(ctx.store, ctx.artifact("features"), ctx.artifact("region_features"), regions)
-    tested, apart = dataset.split("test"), []
-    if settings.threshold == "train":
-        fraction = ctx.settings(HeldOutRegressorSettings).held_out_fraction
-        chosen = held_out(dataset.split("train"), fraction, ctx.seed)
-        apart = [record for record in dataset.split("train") if record.id in chosen]
-        if not apart:
-            raise StageError(
-                "paste.threshold: train is found on held-out training images, and svr.held_out_fraction is "
-                f"{fraction:g}; set that above 0, or the threshold to a number"
-            )
+    tested, apart = dataset.split("test"), _apart(ctx, settings, dataset)
     proposals = ctx.artifact("proposals")
     tasks = [_task(ctx, record, rows, proposals, settings) for record in (*tested, *apart)]
     compute = PasteCompute(ctx.store, model, regions, settings, proposals.stage)
@@ -93,6 +84,20 @@ def run(ctx: Context) -> None:
         "pasted": {str(record.id): len(one.regions) for record, one in zip(tested, kept, strict=True)},
     }
     ctx.publish("manifest", entries, summary)
+
+
+def _apart(ctx: Context, settings: PasteSettings, dataset: Dataset) -> list[ImageRecord]:
+    """The held-out training images, where the threshold is found on them; StageError where there are none."""
+    fraction = ctx.settings(HeldOutRegressorSettings).held_out_fraction
+    if settings.threshold != "train":
+        return []
+    chosen = held_out(dataset.split("train"), fraction, ctx.seed)
+    if not chosen:
+        raise StageError(
+            f"paste.threshold: train is found on held-out training images, and svr.held_out_fraction is {fraction:g}; "
+            "set that above 0, or the threshold to a number"
+        )
+    return [record for record in dataset.split("train") if record.id in chosen]
 
 
 def _task(

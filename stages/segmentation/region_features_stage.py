@@ -5,12 +5,16 @@ object per image and ``artifacts/region_features/manifest.json``, which lists no
 full``: those are in the store. Cost: one forward pass per region of ``region_features.max_regions``.
 """
 
+from typing import Any
+
 from cache import Artifact, Recipe
 from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import masks_digest
 from stages.contract import Context, ImageTask
+from stages.features.objects import ground_truth_digest
 from stages.features.settings import RegionSettings
+from stages.networks.network import Network
 from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights, weights_digest
 from stages.proposals.reading import proposals_key
@@ -39,7 +43,38 @@ def run(ctx: Context) -> None:
     overlaps, network, dataset = ctx.settings(RegionOverlapsSettings), load_weights(ctx.input("weights")), ctx.dataset()
     if network_settings.pool5_grid is not None:
         network.pool5_grid = network_settings.pool5_grid
-    made_of = {
+    made_of = _made_of(settings, overlaps, network, regions, network_settings)
+    compute = FgCompute(
+        ctx.store, ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
+        settings.layer, settings.max_regions, overlaps.min_object_px, made_of,
+    )  # fmt: skip
+    proposals = ctx.artifact("proposals")
+
+    def task(record: ImageRecord, proposals: Artifact) -> ImageTask:
+        key = proposals_key(proposals, record)
+        inputs = {
+            "image": record.sha256,
+            "proposals": key,
+            "masks": masks_digest(record, dataset.category_ids),
+            "ground_truth": ground_truth_digest(record),  # the boxes of the objects' crops
+        }
+        recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)
+        return ImageTask(record, recipe, {proposals.stage: key})
+
+    keys = ctx.compute_images([task(record, proposals) for record in dataset.images], compute, unit="regions")
+    entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
+    ctx.publish("manifest", entries, {**made_of})
+
+
+def _made_of(
+    settings: RegionFeaturesSettings,
+    overlaps: RegionOverlapsSettings,
+    network: Network,
+    regions: RegionSettings,
+    network_settings: NetworkSettings,
+) -> dict[str, Any]:
+    """Everything but the image that a foreground's features depend on: part of the key, and kept as attributes."""
+    return {
         "layer": settings.layer,
         "network": network.name,
         "weights_digest": weights_digest(network, [settings.layer]),
@@ -53,18 +88,3 @@ def run(ctx: Context) -> None:
         "max_regions": settings.max_regions,
         "min_object_px": overlaps.min_object_px,
     }
-    compute = FgCompute(
-        ctx.store, ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
-        settings.layer, settings.max_regions, overlaps.min_object_px, made_of,
-    )  # fmt: skip
-    proposals = ctx.artifact("proposals")
-
-    def task(record: ImageRecord, proposals: Artifact) -> ImageTask:
-        key = proposals_key(proposals, record)
-        inputs = {"image": record.sha256, "proposals": key, "masks": masks_digest(record, dataset.category_ids)}
-        recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)
-        return ImageTask(record, recipe, {proposals.stage: key})
-
-    keys = ctx.compute_images([task(record, proposals) for record in dataset.images], compute, unit="regions")
-    entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
-    ctx.publish("manifest", entries, {**made_of})

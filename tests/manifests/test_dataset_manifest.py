@@ -111,6 +111,19 @@ def test_masks_that_are_wrong(changes: dict[str, Any], match: str) -> None:
         dataset_from_json(json.dumps(document).encode(), "m.json")
 
 
+def test_the_hidden_share_is_saved_and_loaded(tmp_path: Path) -> None:
+    boxes, labels = np.array([[0, 0, 5, 5], [1, 1, 9, 9]], np.float32), np.array([0, 0])
+    image = ImageRecord(1, "1.jpg", 9, 9, "0" * 64, "test", boxes, labels, details=({"hidden": 0.25}, {}))
+    save_dataset(Dataset("d", ("a",), (image,)), tmp_path / "m.json")
+    document = json.loads((tmp_path / "m.json").read_text())
+    assert document["info"]["manifest_version"] == 4
+    assert document["annotations"][0]["hidden"] == 0.25 and "hidden" not in document["annotations"][1]
+    assert load_dataset(tmp_path / "m.json").images == (image,)
+    document["annotations"][0]["hidden"] = 1.5
+    with pytest.raises(DatasetError, match=r"hidden: Input should be less than or equal to 1"):
+        dataset_from_json(json.dumps(document).encode(), "m.json")
+
+
 def test_pycocotools_reads_it(tmp_path: Path) -> None:
     save_dataset(dataset(), tmp_path / "m.json")
     with contextlib.redirect_stdout(io.StringIO()):

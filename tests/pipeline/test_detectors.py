@@ -360,6 +360,7 @@ def test_all_files_are_written_at_once(project: Path) -> None:
         "comparison/dvc.yaml",
         "detectors/mine/dvc.yaml",
         "dvc.yaml",
+        "segmentation/dvc.yaml",
     ]
     assert dvc_files.write_all(project) == []
 

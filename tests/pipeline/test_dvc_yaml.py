@@ -23,7 +23,10 @@ FILES = {
     "segmentation/dvc.yaml": dvc_files.segmentation_text(),
     **{f"detectors/{one.name}/dvc.yaml": dvc_files.detector_text(one, load_params(one)) for one in SHIPPED},
 }
-WRITTEN = FILES | {"comparison/dvc.yaml": dvc_files.comparison_text(PROJECT)}
+WRITTEN = FILES | {
+    "comparison/dvc.yaml": dvc_files.comparison_text(PROJECT),
+    "analysis/dvc.yaml": dvc_files.analysis_text(),
+}
 
 
 def paths(entries: list[Any]) -> set[str]:
@@ -145,3 +148,17 @@ def test_what_names_an_object_s_stage_is_the_stage_s_name() -> None:
         assert set(stage.trained) <= set(stage.outputs) and ("trained" in stage.outputs) == bool(stage.trained)
         assert stage.optional <= set(stage.inputs)
         assert {*stage.metrics, *stage.plots} <= set(stage.outputs)
+
+
+@pytest.mark.parametrize("layout", SHIPPED, ids=lambda layout: layout.name)
+def test_a_detector_can_run_analyses_that_its_file_does_not_have(layout: Layout) -> None:
+    node = nodes_of(layout, load_params(layout))["diagnose"]
+    assert node.outputs["html"] == f"reports/{layout.name}/analysis/diagnosis.html"
+    assert node.inputs["detections"] == f"artifacts/detectors/{layout.name}/combine/manifest.json"
+    assert "diagnose" not in yaml.safe_load(FILES[f"detectors/{layout.name}/dvc.yaml"])["stages"]
+
+
+def test_an_analysis_finds_the_dataset_from_its_own_folder() -> None:
+    document = yaml.safe_load(dvc_files.analysis_text())
+    assert document["vars"] == ["../params.yaml:dataset"]
+    assert document["stages"]["diagnose"]["wdir"] == ".."

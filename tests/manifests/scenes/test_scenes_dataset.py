@@ -98,6 +98,8 @@ def test_written_pixels_and_records_are_the_scene_s(made: tuple[Path, Dataset]) 
         assert record.labels.tolist() == [load_digits().target[o.glyph] for o in one.objects]
         assert record.difficult.tolist() == [o.difficult for o in one.objects]
         assert record.truncated.tolist() == [o.truncated for o in one.objects]
+        hidden = [1 - detail["hidden"] for detail in record.details]
+        assert hidden == pytest.approx([o.visible for o in one.objects], abs=1e-4)
 
 
 def test_source_says_how_it_was_made(made: tuple[Path, Dataset]) -> None:
