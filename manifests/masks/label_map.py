@@ -16,6 +16,7 @@ Labels = NDArray[np.int64]
 
 _BIT_DEPTH = 24  # place of the bits per sample in a PNG file: behind its signature, and IHDR's size, name and extent
 _NAMED = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # the others than PNG to say what a file is
+_SIGNATURE = b"\x89PNG"
 _SHOWN = 3  # colours named in one line
 VOID = 255  # VOC's value of pixels that are left out
 
@@ -78,6 +79,8 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise DatasetError(f"{name}: the file is empty; replace or remove it")
     refuse_pointer(data, name)
     try:
+        if not data.startswith(_SIGNATURE):
+            Image.init()  # else some of the others are not known to Pillow yet
         with quietly():
             image = Image.open(io.BytesIO(data), formats=_NAMED)
         if image.format != "PNG":

@@ -196,6 +196,6 @@ def test_the_copy_of_a_store_brings_what_was_trained(trainer: Trainer, tmp_path:
 
 def test_every_stage_that_trains_lists_it() -> None:
     nodes = {name: node for name, node in root_nodes().items() if node.stage.trained}
-    assert set(nodes) == {"pretrain", "finetune", "svm", "bbox"}
+    assert set(nodes) == {"pretrain", "finetune", "svm", "bbox", "svr"}
     for node in nodes.values():
         assert Path(node.outputs["trained"]).name == "trained.json"  # what gc and verify look for
