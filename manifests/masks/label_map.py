@@ -15,7 +15,7 @@ from manifests.images import HARD_MAX_PIXELS, quietly
 Labels = NDArray[np.int64]
 
 _BIT_DEPTH = 24  # place of the bits per sample in a PNG file: behind its signature, and IHDR's size, name and extent
-_NAMED = ("PNG", "JPEG", "MPO", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # the others than PNG to say what a file is
+_NAMED = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # the others than PNG to say what a file is
 _SIGNATURE = b"\x89PNG"
 _SHOWN = 3  # colours named in one line
 VOID = 255  # VOC's value of pixels that are left out
