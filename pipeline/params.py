@@ -87,7 +87,9 @@ class Params(Settings):
         return Parameters({name: getattr(self, name) for name in type(self).model_fields if name not in own})
 
 
-# These stand in the root's file alone.
+# Tasks of the root's detector: nobody else's file has their parameters.
+_ROOT_TASKS = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON)
+# These stand in the root's file alone, and are every detector's.
 SHARED = (*Params.model_fields, *(group for one in (*HEAD, *ANALYSIS) for group in one.stage.settings))
 
 
@@ -113,8 +115,7 @@ def schema(kind_name: str = ROOT) -> type[Params]:
         KINDS[kind_name]
     )
     if kind_name == ROOT:
-        tasks = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON)
-        models |= {group: model for one in tasks for group, model in one.stage.settings.items()}
+        models |= {group: model for one in _ROOT_TASKS for group, model in one.stage.settings.items()}
     models |= {group: model for one in ANALYSIS for group, model in one.stage.settings.items()}
     for group, model in models.items():
         fields[group] = (model, Field(default_factory=model))
@@ -230,7 +231,7 @@ def _contradictions(params: Params, kind: Kind) -> Iterator[str]:
     if params.execution.scheduler is not None and params.execution.backend != "dask":
         yield "execution.scheduler: is used by backend dask only; set execution.backend to dask, or scheduler to null"
     groups = params.groups
-    for one in kind.places:
+    for one in (*kind.places, *(_ROOT_TASKS if kind.name == ROOT else ())):
         if one.stage.check is not None:
             yield from one.stage.check(groups)
 

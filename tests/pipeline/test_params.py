@@ -41,6 +41,7 @@ def test_defaults_are_complete() -> None:
         ({"network": {"name": "squeezenet1_0"}}, "features.layers: network squeezenet1_0 has no fc6; its named layers"),
         ({"svm": {"layer": "pool5"}, "bbox": {"layer": "x"}}, "bbox.layer = 'x' is not among features.layers"),
         ({"dataset": "../up"}, "dataset = '../up'"),
+        ({"classify": {"scales_px": [245]}}, "classify.scales_px: is for dense views, and classify.views lists none"),
     ],
 )
 def test_problems_are_named(document: dict[str, object], expected: str) -> None:
