@@ -1,12 +1,13 @@
-"""Reads arrays of numbers out of MATLAB's files of version 5, as MATLAB's "MAT-File Format" describes them.
+"""Reads structs of numbers and texts out of MATLAB's files of version 5, as its "MAT-File Format" describes them.
 
 scipy's reader ends the whole process on some damaged files, without an error, and takes memory for what a header merely
-declares; so files that nobody vouches for are read here, and only the few forms that masks need.
+declares; so files that nobody vouches for are read here, and only the few forms that datasets need.
 """
 
+import math
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 HEADER_BYTES = 128  # a text, and at its end the version and the byte order
 MOST_BYTES = 1 << 27  # of all that a file unpacks to
 _MATRIX, _COMPRESSED = 14, 15
-_STRUCT = 2  # class of an array
+_STRUCT, _TEXT = 2, 4  # classes of arrays
+_ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}  # of texts, by type
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = range(6, 16)  # of arrays of numbers: double, single, and whole numbers of 8 to 64 bits
 _SAVED_COMPLEX = 1 << 11
@@ -24,7 +26,15 @@ Element = tuple[int, memoryview]
 
 
 def read_struct(data: bytes, name: str) -> Mapping[str, memoryview]:
-    """Find the 1 x 1 struct of this name, and return its fields' arrays, unread.
+    """Find the 1 x 1 struct of this name, and return its fields' arrays, unread; errors as :func:`read_structs`."""
+    found = read_structs(data, name)
+    if len(found) != 1:
+        raise ValueError(f"{name} has {len(found)} parts, not 1")
+    return found[0]
+
+
+def read_structs(data: bytes, name: str) -> list[Mapping[str, memoryview]]:
+    """Find the array of structs of this name, and return the fields' arrays of each, unread.
 
     KeyError where there is none; ValueError where the file is damaged, or unpacks to more than 128 MiB.
     """
@@ -35,9 +45,8 @@ def read_struct(data: bytes, name: str) -> Mapping[str, memoryview]:
         parts = _elements(body, order)
         array_class, shape, own = _head(parts, order)
         if own == name and array_class == _STRUCT:
-            if shape != (1, 1):
-                raise ValueError(f"{name} has shape {list(shape)}, not [1, 1]")
-            return _fields(parts, order)
+            names = _field_names(parts, order)
+            return [_fields(parts, names) for _ in range(math.prod(shape))]
     raise KeyError(name)
 
 
@@ -51,12 +60,23 @@ def read_numbers(field: memoryview, order: str) -> NDArray[Any]:
     if kind not in _NUMBERS:
         raise ValueError(f"numbers of type {kind} are unknown")
     values = np.frombuffer(body, f"{order}{_NUMBERS[kind]}")
-    count = 1
-    for extent in shape:
-        count *= extent
+    count = math.prod(shape)
     if len(values) != count:
         raise ValueError(f"an array of {count} numbers has {len(values)}")
     return values.reshape(shape, order="F")
+
+
+def read_text(field: memoryview, order: str) -> str:
+    """Read one text; ValueError where it is none."""
+    parts = _elements(field, order)
+    array_class, _, _ = _head(parts, order)
+    if array_class != _TEXT:
+        raise ValueError(f"an array of class {array_class} is no text")
+    kind, body = next(parts, (2, memoryview(b"")))
+    if kind not in _ENCODINGS:
+        raise ValueError(f"texts of type {kind} are unknown")
+    wide = {"utf-16": f"utf-16-{'le' if order == '<' else 'be'}", "utf-32": f"utf-32-{'le' if order == '<' else 'be'}"}
+    return bytes(body).decode(wide.get(_ENCODINGS[kind], _ENCODINGS[kind]))
 
 
 def byte_order(data: bytes) -> str:
@@ -128,18 +148,24 @@ def _head(parts: Iterator[Element], order: str) -> tuple[int, tuple[int, ...], s
     return word & 0xFF, shape, bytes(name).decode("ascii", "replace")
 
 
-def _fields(parts: Iterator[Element], order: str) -> Mapping[str, memoryview]:
-    """The fields of a 1 x 1 struct, whose head was read."""
+def _field_names(parts: Iterator[Element], order: str) -> list[str]:
+    """The names of the fields of an array of structs, whose head was read."""
     (_, length), (_, names) = _next(parts), _next(parts)
     if len(length) != 4:
         raise ValueError("a struct's field names are damaged")
     (width,) = struct.unpack(f"{order}i", length)
-    if not 1 <= width <= 64 or len(names) % width:
+    if not 1 <= width <= 64 or len(names) % width or not len(names):
         raise ValueError("a struct's field names are damaged")
+    starts = range(0, len(names), width)
+    return [bytes(names[start : start + width]).split(b"\0")[0].decode("ascii", "replace") for start in starts]
+
+
+def _fields(parts: Iterator[Element], names: Sequence[str]) -> Mapping[str, memoryview]:
+    """The fields of the next struct."""
     fields = {}
-    for start in range(0, len(names), width):
+    for name in names:
         kind, body = _next(parts)
         if kind != _MATRIX:
             raise ValueError("a struct's field is no array")
-        fields[bytes(names[start : start + width]).split(b"\0")[0].decode("ascii", "replace")] = body
+        fields[name] = body
     return fields

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from cache.errors import DatasetError
 from manifests.files import read_bytes
 from manifests.listing import Listing, inner_folder, list_pictures
+from manifests.masks.mat_v5 import byte_order, read_numbers, read_structs, read_text
 from manifests.text import decode_text, text_lines
 from manifests.values import read_integer
 
@@ -27,7 +26,7 @@ _CLASSES = 200  # ids above are inner nodes of the hierarchy, of which nothing i
 _MAX_META_BYTES = 64 * 2**20
 _TRAIN = re.compile(r"train_(?P<neg>pos_|neg_)?\d+")
 _BLACKLIST = "*det_validation_blacklist*.txt"
-_DATA = ("{}", "data", "devkit", "devkit/data", "*_devkit", "*_devkit/data")  # where META is, below the path given
+_DATA = ("data", "devkit", "devkit/data", "*_devkit", "*_devkit/data")  # where META is, below the path given
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def find_layout(path: Path, options: ReadOptions, findings: Findings) -> IlsvrcL
 
 def _meta(root: Path, options: ReadOptions) -> Path:
     base = root if options.devkit is None else Path(options.devkit)
-    places = [base, *(found for pattern in _DATA[1:] for found in sorted(base.glob(pattern)))]
+    places = [base, *(found for pattern in _DATA for found in sorted(base.glob(pattern)))]
     for folder in places:
         if (folder / META).is_file():
             return folder / META
@@ -119,21 +118,22 @@ def _lists_folder(root: Path, meta: Path) -> Path:
 
 def read_classes(meta: Path) -> dict[str, tuple[int, str]]:
     """Read the classes of ``meta_det.mat``: id and name by WNID, in the order of the ids."""
-    from scipy.io import loadmat
-
     again = "copy it from the devkit again"
     if meta.stat().st_size > _MAX_META_BYTES:
         raise DatasetError(f"{meta}: is far too large for a list of classes; {again}")
+    data = read_bytes(meta, str(meta))
+    order = byte_order(data)
     try:
-        synsets = np.atleast_1d(loadmat(meta, squeeze_me=True, struct_as_record=False)["synsets"])
-        fields = [name for name in synsets[0]._fieldnames if name.endswith("DET_ID")]
-        found = sorted((int(getattr(one, fields[0])), str(one.WNID), str(one.name)) for one in synsets)
-    except (KeyError, AttributeError, IndexError):
+        synsets = read_structs(data, "synsets")
+        ids = [name for name in synsets[0] if name.endswith("DET_ID")]
+        found = sorted(
+            (int(read_numbers(one[ids[0]], order).item()), *(read_text(one[key], order) for key in ("WNID", "name")))
+            for one in synsets
+        )
+    except (KeyError, IndexError):
         raise DatasetError(f"{meta}: has no synsets with DET_ID, WNID and name; {again}") from None
-    except Exception as error:  # scipy's reader raises nearly anything on a damaged file
-        raise DatasetError(
-            f"{meta}: cannot be read as a MATLAB file ({type(error).__name__}: {error}); {again}"
-        ) from None
+    except (ValueError, OverflowError) as error:
+        raise DatasetError(f"{meta}: cannot be read as a MATLAB file of version 5 ({error}); {again}") from None
     classes = {wnid: (number, name) for number, wnid, name in found if 1 <= number <= _CLASSES}
     names = [name for _, name in classes.values()]
     if not classes or len(set(names)) < len(names) or len({number for number, _ in classes.values()}) < len(names):

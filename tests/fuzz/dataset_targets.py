@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,25 @@ def _sbd_seeds() -> list[bytes]:
     return [sbd_mat(labels, [3, 4]), sbd_mat(labels, [3, 4], compress=False), sbd_mat(labels, [3, 4], version="7.3")]
 
 
+def _ilsvrc_meta(root: Path) -> Callable[[bytes], None]:
+    from manifests.readers.ilsvrc_layout import read_classes
+
+    def read(data: bytes) -> None:
+        (root / "meta_det.mat").write_bytes(data)
+        read_classes(root / "meta_det.mat")
+
+    return tolerant(read)
+
+
+def _ilsvrc_meta_seeds() -> list[bytes]:
+    from ilsvrc_tree import save_meta
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "meta_det.mat"
+        save_meta(path, ["cat", "dog"])
+        return [path.read_bytes()]
+
+
 def _manifest(root: Path) -> Callable[[bytes], None]:
     from manifests import ImageRecord, ImageSource
 
@@ -271,6 +291,9 @@ DATASET_TARGETS = (
     ),
     Target("panoptic_json", _panoptic, lambda: [json.dumps(_PANOPTIC).encode()], _JSON_TOKENS, JSON),
     Target("label_map", _label_map, _image_seeds, (b"IHDR", b"IDAT", b"PLTE", b"tRNS")),
+    Target(
+        "ilsvrc_meta", _ilsvrc_meta, _ilsvrc_meta_seeds, (b"\0\1IM", b"\x0e\0\0\0", b"\x0f\0\0\0", b"\xff\xff\xff\x7f")
+    ),
     Target("sbd_mat", _sbd, _sbd_seeds, (b"\0\1IM", b"\0\2IM", b"\x0e\0\0\0", b"\x0f\0\0\0", b"\xff\xff\xff\x7f")),
     Target("image", _image, _image_seeds, (b"IHDR", b"IDAT", b"\xff\xd8", b"\xff\xc0", b"Exif\0\0", b"II*\0")),
 )

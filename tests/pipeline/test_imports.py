@@ -49,7 +49,6 @@ DEFERRED = {
     "cache/url.py": {"fsspec"},
     "manifests/fonts.py": {"matplotlib"},
     "manifests/masks/mat_file.py": {"h5py"},
-    "manifests/readers/ilsvrc_layout.py": {"scipy.io"},
     "manifests/scenes/glyphs.py": {"sklearn.datasets"},
     "manifests/scenes/photographs.py": {"sklearn.datasets"},
     "pipeline/cli/__init__.py": {"cache", "cache.errors", "cache.text"},
