@@ -127,7 +127,7 @@ def read_classes(meta: Path) -> dict[str, tuple[int, str]]:
         synsets = read_structs(data, "synsets")
         ids = [name for name in synsets[0] if name.endswith("DET_ID")]
         found = sorted(
-            (int(read_numbers(one[ids[0]], order).item()), *(read_text(one[key], order) for key in ("WNID", "name")))
+            (int(read_numbers(one[ids[0]], order).item()), read_text(one["WNID"], order), read_text(one["name"], order))
             for one in synsets
         )
     except (KeyError, IndexError):

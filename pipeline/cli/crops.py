@@ -108,8 +108,10 @@ def _some(boxes: Boxes, record: ImageRecord) -> Boxes:
 
 def _encoded(sheet: NDArray[np.uint8], out: Path) -> bytes:
     try:
-        _, data = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        made, data = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     except cv2.error:  # JPEG ends at 65,500 px
+        made = False
+    if not made:
         height, width = sheet.shape[:2]
-        raise StageError(f"{out}: {width} x {height} px are too many for this format; give fewer --regions") from None
+        raise StageError(f"{out}: {width} x {height} px are too many for this format; give fewer --regions")
     return data.tobytes()

@@ -64,8 +64,8 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
             on_error=options["on_error"],
             images=_folder(options.get("images")),
             annotations=_folder(options.get("annotations")),
-            fractions=_fractions(options["test_fraction"]),
-            seed=options["seed"],
+            fractions=_fractions(options.get("test_fraction", DEFAULT_FRACTIONS["test"])),
+            seed=options.get("seed", ReadOptions.seed),
             tolerance_px=options.get("tolerance_px", ReadOptions.tolerance_px),
             per_class=options.get("per_class"),
             unannotated=_names(options.get("unannotated")) or (),
@@ -185,7 +185,7 @@ _import_command("yolo", "PATH: a data.yaml, darknet's obj.data, or a folder with
 _import_command(
     "ilsvrc",
     "PATH: ILSVRC's detection data, of 2013 (ILSVRC2013_DET_*, devkit) or later (Data/, Annotations/, ImageSets/).",
-    ("--images", "--ignore-annotations"),
+    ("--images", "--ignore-annotations", "--seed", "--test-fraction"),  # its lists split it
     click.option(
         "--devkit", type=click.Path(path_type=Path), help="Folder with meta_det.mat, if it is not below PATH."
     ),
@@ -215,7 +215,7 @@ _import_command(
 _import_command(
     "sbd",
     "PATH: the Semantic Boundaries Dataset, the folder of its img/, inst/ and lists; its boxes are those of the masks.",
-    ("--unannotated", "--ignore-annotations"),
+    ("--unannotated", "--ignore-annotations", "--seed", "--test-fraction"),  # its lists split it
     click.option(
         "--voc", type=click.Path(path_type=Path), help="VOC: its masks win, its val images are not trained on."
     ),

@@ -21,7 +21,7 @@ def files_to_read(given: Sequence[Path], suffix: str, taken: Sequence[str] = ())
 
     Returns:
         The pictures; and a line for each kind that folders hold and that is passed over, among them what an earlier
-        ``rcnn detect`` drew. A file that is named by itself is read, whatever it is.
+        ``rcnn detect`` or ``rcnn segment`` drew. A file that is named by itself is read, whatever it is.
     """
     found: list[Named] = []
     passed_over: list[str] = []
@@ -48,7 +48,7 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
     drawn = ours(files)
     passed_over = list(listing.passed_over)
     if drawn:
-        passed_over.append(f"{len(drawn)} that an earlier `rcnn detect` drew and nobody changed are passed over")
+        passed_over.append(f"{len(drawn)} that an earlier run drew and nobody changed are passed over")
     if no_files := [path for path in named if not path.is_file()]:
         passed_over.append(f"{len(no_files)} names of pictures lead to no file ({no_files[0].relative_to(folder)})")
     if len(drawn) == len(files):

@@ -25,6 +25,7 @@ from .detect_large import Room, Watch, note_of_large
 from .picture_files import Named, files_to_read
 
 RESULTS = "segments.json"
+_DRAWN = ".segments.jpg"  # not .jpg, which is what `rcnn detect` draws
 
 
 @click.command()
@@ -40,14 +41,14 @@ def segment(project: Path, images: tuple[Path, ...], out: Path, threshold: float
     """Say the class of every pixel of images, or of all images of folders, by the segmentation trained last.
 
     Writes for each image NAME.png, its map of classes with VOC's palette (0 background, then the classes in their
-    order), and NAME.jpg, the map and its regions drawn over the image; and segments.json: the regions as COCO results
-    with run-length masks and scores, the file's name added to each. `dvc repro segmentation/dvc.yaml` trains it.
+    order), and NAME.segments.jpg, the map and its regions drawn over the image; and segments.json: the regions as COCO
+    results with run-length masks and scores, the file's name added to each. `dvc repro segmentation/dvc.yaml` trains it.
     An image that cannot be read is named at the end (exit code 2); the others are done all the same.
     No file is replaced but those that an earlier run wrote to the folder, and nobody changed since.
     """
-    files, passed_over = files_to_read(images, ".jpg", [RESULTS])
+    files, passed_over = files_to_read(images, _DRAWN, [RESULTS])
     outputs = OutputFolder(out, "give another folder by --out")
-    names = [name for _, drawn in files for name in (drawn, drawn.with_suffix(".png"))]
+    names = [name for _, drawn in files for name in (drawn, _map_name(drawn))]
     outputs.check([RESULTS, *names], [path for path, _ in files], untouchable(project))
     execution = open_params(project).execution
     segmenter = Segmenter.load(project, device=execution.device)
@@ -102,9 +103,14 @@ class _Pictures:
                 return error
             if picture.missing:
                 self._log.warning(f"{path}: {picture.missing}")
-            self._outputs.write(name.with_suffix(".png"), label_map_png(found.labels, str(path)))
+            self._outputs.write(_map_name(name), label_map_png(found.labels, str(path)))
             self._outputs.write(name, drawn)
         return found
+
+
+def _map_name(drawn: Path) -> Path:
+    """Name the map beside a drawing."""
+    return drawn.with_name(f"{drawn.name.removesuffix(_DRAWN)}.png")
 
 
 def _result(number: int, path: Path, one: PastedRegion, category_id: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def from_table(values: Mapping[str, Mapping[int, str]], n_objects: int) -> list[
     for name, of in values.items():
         rows, texts = np.array(list(of), np.int64), np.array(list(of.values()))
         words, place = np.unique(texts, return_inverse=True)
-        numbers = _numbers(words.tolist())
+        numbers = numbers_of(words.tolist())
         if numbers is not None and len(set(numbers)) > _MOST_NUMBERS:
             spread = np.full(n_objects, np.nan)
             spread[rows] = np.array(numbers)[place]
@@ -124,8 +124,8 @@ def from_table(values: Mapping[str, Mapping[int, str]], n_objects: int) -> list[
     return found
 
 
-def _numbers(words: Sequence[str]) -> list[float] | None:
-    """Return the words as numbers, where all are finite ones."""
+def numbers_of(words: Sequence[str]) -> list[float] | None:
+    """Return the words as numbers, where all are finite ones; else None."""
     try:
         found = [float(word) for word in words]
     except ValueError:

@@ -15,7 +15,7 @@ from manifests.readers.findings import Findings
 from manifests.text import decode_text
 from manifests.values import read_integer
 
-from .characteristics import MOST_VALUES
+from .characteristics import MOST_VALUES, numbers_of
 
 HEADER = ("annotation", "name", "value")
 _NAME = re.compile(r"[\w-]{1,40}(\.[\w-]{1,40})?")
@@ -56,7 +56,7 @@ def read_table(path: Path, rows: Mapping[int, int | None]) -> dict[str, dict[int
         raise DatasetError(f"{path.name}: line {reader.line_num}: is no CSV ({error}); correct it") from None
     for name, of in found.items():
         words = Counter(of.values())
-        if len(words) > MOST_VALUES and not all(map(_is_number, words)):
+        if len(words) > MOST_VALUES and numbers_of(list(words)) is None:
             findings.problem(
                 f"{path.name}: characteristic {name} has {len(words)} different values, such as {next(iter(words))!r}; "
                 f"{MOST_VALUES} at most, or numbers alone, which are put into bins"
@@ -95,14 +95,6 @@ def _checked(
         seen.add((annotation, name))
         return annotation, name, value
     return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def object_rows(registered: Dataset, tested: Sequence[ImageRecord], classes: Sequence[str]) -> dict[int, int | None]:

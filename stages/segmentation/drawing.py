@@ -1,6 +1,5 @@
 """Maps of classes for people: painted over their photograph in VOC's colours, and where a map's file lies."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -25,9 +24,6 @@ def painted(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.
 
 
 def map_files(records: Sequence[ImageRecord]) -> list[str]:
-    """Name each image's map: its own name with .png, its file's with .png behind where several have that name."""
+    """Name each image's map: its own name with .png; where two would have one, all with .png behind their file's."""
     names = [PurePosixPath(record.file_name).with_suffix(".png").as_posix() for record in records]
-    times = Counter(names)
-    return [
-        name if times[name] == 1 else f"{record.file_name}.png" for record, name in zip(records, names, strict=True)
-    ]
+    return names if len(set(names)) == len(names) else [f"{record.file_name}.png" for record in records]

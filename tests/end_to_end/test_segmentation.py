@@ -176,7 +176,7 @@ def test_new_images_get_the_maps_of_the_pipeline(copied: Path, run_rcnn: Run, tm
     for number, (record, file) in enumerate(zip(records, files, strict=True), 1):
         made = (copied / "reports/segmentation/maps" / record.file_name).with_suffix(".png")
         assert (out / f"{file.stem}.png").read_bytes() == made.read_bytes()
-        assert (out / f"{file.stem}.jpg").exists()
+        assert (out / f"{file.stem}.segments.jpg").exists()
         own = [one for one in results if one["image_id"] == number]
         drawn = np.zeros((record.height, record.width), np.uint8)
         for one in reversed(own):  # best first

@@ -75,7 +75,7 @@ def test_what_detect_drew_is_not_read_where_a_folder_is_searched(tmp_path: Path)
     out.write("sub/a.jpg", b"drawn too")
     drawn = [tmp_path / "photos/out/a.jpg", tmp_path / "photos/out/sub/a.jpg"]
     files, passed_over = files_to_read([tmp_path / "photos"])
-    assert files == [(photo, Path("a.jpg"))] and "2 that an earlier `rcnn detect` drew" in passed_over[0]
+    assert files == [(photo, Path("a.jpg"))] and "2 that an earlier run drew" in passed_over[0]
     assert [p for p, _ in files_to_read([drawn[0]])[0]] == drawn[:1]  # asked for by its name
     drawn[1].write_bytes(b"edited by the user")
     assert [p for p, _ in files_to_read([tmp_path / "photos"])[0]] == [photo, drawn[1]]
