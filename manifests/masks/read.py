@@ -53,13 +53,15 @@ class Masks:
 class Parts:
     """What a mask source holds, in its own terms: objects by number, each with its category id.
 
-    ``category`` of an object map with a class map is what most of the object's pixels have, 0 where these are none.
+    ``categories`` of an object map with a class map are what most of each object's pixels have, 0 where these are none.
+    ``present`` are the category ids of all pixels that are not void, also of those that are few in their object.
     """
 
     numbers: Sequence[int]
     categories: Sequence[int]
     objects: Sequence[Mask]
     void: Mask
+    present: Sequence[int]
 
 
 def read_masks(source: ImageSource, record: ImageRecord, category_ids: Sequence[int]) -> Masks:
@@ -147,8 +149,9 @@ def map_parts(fetch: Fetch, where: MaskSource) -> Parts:
 
 def _class_parts(classes: Labels, where: MaskSource) -> Parts:
     """Each class of a class map as one object, numbered by its value."""
-    values = [int(value) for value in np.unique(classes) if value != where.void]
-    return Parts(values, [v + where.shift for v in values], [classes == v for v in values], _void(classes, where))
+    values = _values(classes, where)
+    categories = [value + where.shift for value in values]
+    return Parts(values, categories, [classes == v for v in values], _void(classes, where), categories)
 
 
 def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
@@ -163,14 +166,19 @@ def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
     found = [int(number) for number in np.unique(numbers) if number]
     objects = [numbers == number for number in found]
     categories = [int(np.bincount(classes[mask]).argmax()) + where.shift for mask in objects]
-    return Parts(found, categories, objects, void)
+    return Parts(found, categories, objects, void, [value + where.shift for value in _values(classes, where)])
 
 
 def _sbd_parts(numbers: Labels, categories: NDArray[np.int64]) -> Parts:
     """The objects of SBD, whose maps have no void pixels."""
     found = [int(number) for number in np.unique(numbers) if number]
     of_each = [int(categories[number - 1]) for number in found]
-    return Parts(found, of_each, [numbers == number for number in found], np.zeros(numbers.shape, bool))
+    return Parts(found, of_each, [numbers == number for number in found], np.zeros(numbers.shape, bool), of_each)
+
+
+def _values(classes: Labels, where: MaskSource) -> list[int]:
+    """The values of a class map but for void."""
+    return [int(value) for value in np.unique(classes) if value != where.void]
 
 
 def _void(labels: Labels, where: MaskSource) -> Mask:
@@ -186,7 +194,8 @@ def _panoptic_parts(ids: Labels, where: MaskSource) -> Parts:
     left_out = {0, *(one.id for one in where.segments if one.void)}
     numbers = [number for number in np.unique(ids).tolist() if number not in left_out]
     void = ~np.isin(ids, [number for number in numbers if number in category_of])
-    return Parts(numbers, [category_of.get(n, -1) for n in numbers], [ids == n for n in numbers], void)
+    categories = [category_of.get(number, -1) for number in numbers]
+    return Parts(numbers, categories, [ids == number for number in numbers], void, categories)
 
 
 def _coco_parts(record: ImageRecord, category_ids: Sequence[int]) -> Parts:
@@ -211,7 +220,7 @@ def _coco_parts(record: ImageRecord, category_ids: Sequence[int]) -> Parts:
     for mask in objects.values():
         void &= ~mask
     categories = [category_ids[record.labels[row]] for row in objects]
-    return Parts(list(objects), categories, list(objects.values()), void)
+    return Parts(list(objects), categories, list(objects.values()), void, categories)
 
 
 def _rows(record: ImageRecord) -> Mapping[int, int]:

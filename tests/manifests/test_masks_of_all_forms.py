@@ -68,6 +68,7 @@ def test_voc_coco_and_panoptic_agree(drawn: Any, values: list[int]) -> None:
 
 CLASSES = np.array([[0, 0, 8, 8], [0, 12, 255, 8], [8, 0, 0, 8]], np.uint8)
 OBJECTS = np.array([[0, 0, 1, 1], [0, 3, 255, 1], [2, 0, 0, 1]], np.uint8)
+OBJECTS_PNG = label_map_png(OBJECTS)
 NAMES_TXT = "0: background\n8: cat\n12: dog\n"
 
 
@@ -143,6 +144,15 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"names.txt": "0: background\ncat\n"}, {}, "names.txt: 'cat' is no line 'VALUE: NAME'"),
     ({"names.txt": "0: background\n8: cat\n8: dog\n"}, {}, "'8: dog': has a value or name that another line has"),
     ({"names.txt": "background\ncat\n"}, {}, r"masks/a.png: has the value 8, 12, which no class has"),
+    # most of object 1 is a cat
+    (
+        {
+            "masks/a.png": label_map_png(np.where(np.eye(3, 4, 3, dtype=bool), 77, CLASSES)),
+            "objects/a.png": OBJECTS_PNG,
+        },
+        {},
+        r"masks/a.png: has the value 77, which no class has",
+    ),
     (
         {"masks/a.png": png(np.full((3, 4, 3), 7, np.uint8))},
         {},
