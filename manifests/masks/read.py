@@ -1,7 +1,7 @@
 """An image's masks, whatever form they come in: its objects, their classes, and what is left out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from cache.errors import DatasetError
 from manifests.dataset import ImageRecord, MaskSource
 from manifests.source import ImageSource
 
-from .label_map import VOID, Labels, read_label_map, read_panoptic_map
+from .label_map import VOID, Labels, decode_label_map, read_panoptic_map
 from .mat_file import read_sbd
 from .rle import Mask, draw_segmentation
 
@@ -54,7 +54,8 @@ class Parts:
     """What a mask source holds, in its own terms: objects by number, each with its category id.
 
     ``categories`` of an object map with a class map are what most of each object's pixels have, 0 where these are none.
-    ``present`` are the category ids of all pixels that are not void, also of those that are few in their object.
+    ``present`` are the category ids of all pixels that are not void, also of those that are few in their object;
+    ``by_colour`` the files whose palette has VOC's colours in another order, and which are read by these.
     """
 
     numbers: Sequence[int]
@@ -62,6 +63,7 @@ class Parts:
     objects: Sequence[Mask]
     void: Mask
     present: Sequence[int]
+    by_colour: tuple[str, ...] = ()
 
 
 def read_masks(source: ImageSource, record: ImageRecord, category_ids: Sequence[int]) -> Masks:
@@ -134,17 +136,19 @@ def map_parts(fetch: Fetch, where: MaskSource) -> Parts:
         return _panoptic_parts(read_panoptic_map(fetch(*where.files[0]), where.object_map), where)
     if where.kind == "sbd":
         return _sbd_parts(*read_sbd(fetch(*where.files[0]), where.object_map))
-    classes = read_label_map(fetch(where.class_map, where.class_sha256), where.class_map)
+    classes, by_colour = decode_label_map(fetch(where.class_map, where.class_sha256), where.class_map)
+    files = [where.class_map] * by_colour
     if not where.object_map:
-        return _class_parts(classes, where)
-    numbers = read_label_map(fetch(where.object_map, where.object_sha256), where.object_map)
+        return replace(_class_parts(classes, where), by_colour=tuple(files))
+    numbers, by_colour = decode_label_map(fetch(where.object_map, where.object_sha256), where.object_map)
+    files += [where.object_map] * by_colour
     if numbers.shape != classes.shape:
         (height, width), (class_height, class_width) = numbers.shape, classes.shape
         raise DatasetError(
             f"{where.object_map}: is {width} x {height} but {where.class_map} is {class_width} x {class_height}; "
             "make both of the image's size"
         )
-    return _object_parts(classes, numbers, where)
+    return replace(_object_parts(classes, numbers, where), by_colour=tuple(files))
 
 
 def _class_parts(classes: Labels, where: MaskSource) -> Parts:

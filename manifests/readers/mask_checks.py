@@ -38,6 +38,17 @@ def foreign_values(examined: Examined, categories: Mapping[str, int], background
     return f"{name}: has the value {values}, which no class has ({named}, ...); name its class or correct the mask"
 
 
+def note_by_colour(examined: Iterable[Examined | DatasetError], findings: Findings) -> None:
+    """Note how many masks have VOC's colours in another order, so that their colours are taken, not their numbers."""
+    files = [file for one in examined if isinstance(one, Examined) for file in one.by_colour]
+    if files:
+        masks = "1 mask has" if len(files) == 1 else f"{len(files)} masks have"
+        findings.note(
+            f"{masks} VOC's colours in another order than VOC (such as {files[0]}), as programs that shrink files "
+            "leave them: read by the colours, not by the palette's numbers; if the numbers are meant, save them as grey"
+        )
+
+
 def _shown(values: Iterable[int]) -> str:
     first = sorted(set(values))
     return ", ".join(map(str, first[:_SHOWN])) + (", ..." if len(first) > _SHOWN else "")

@@ -12,7 +12,7 @@ from manifests.listing import inner_folder
 from manifests.masks.examine import Examined, Part, examine_all
 
 from .findings import Findings, FoundImage, FoundObject
-from .mask_checks import examined_or_left_out, foreign_values
+from .mask_checks import examined_or_left_out, foreign_values, note_by_colour
 
 CLASSES = "SegmentationClass"
 OBJECTS = "SegmentationObject"
@@ -48,6 +48,7 @@ def add_voc_masks(
     annotated = [image for image in found if image.annotated]
     usable = {image.file_name: source for image in annotated if (source := _source(root, image, place, findings))}
     examined = dict(zip(usable, examine_all(root, list(usable.values())), strict=True))
+    note_by_colour(examined.values(), findings)
     categories = _categories(annotated, examined.values(), classes, findings)
     by_voc = classes is None and categories.keys() <= set(VOC_CLASSES)  # a class of VOC's has a name, used or not
     values = range(len(VOC_CLASSES) + 1) if by_voc else range(1)
