@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Artifact, Store, digest_file
-from cache.errors import StageError
+from cache.errors import ParamsError, StageError
 from cache.outputs import OutputFolder
 from cache.text import counted
 from manifests import Dataset, ImageSource, load_dataset
@@ -167,9 +167,9 @@ def _unit(text: str, cells: Cells | None, layer: str, length: int) -> tuple[int,
     numbers = tuple(int(part) for part in parts if part.isascii() and part.isdigit())
     if len(numbers) != len(limits) or len(parts) != len(limits):
         what = "has no cells" if cells is None else "has cells"
-        raise click.UsageError(f"--unit {text}: layer {layer} {what}; write {form}, each from 0")
+        raise ParamsError(f"--unit {text}: layer {layer} {what}; write {form}, each from 0")
     if any(number >= limit for number, limit in zip(numbers, limits, strict=True)):
-        raise click.UsageError(
+        raise ParamsError(
             f"--unit {text}: layer {layer} has {' x '.join(map(str, limits))} units"
             f"{'' if cells is None else ' (Y, X, C)'}, counted from 0"
         )
