@@ -42,7 +42,7 @@ def segment(project: Path, images: tuple[Path, ...], out: Path, threshold: float
 
     Writes for each image NAME.png, its map of classes with VOC's palette (0 background, then the classes in their
     order), and NAME.segments.jpg, the map and its regions drawn over the image; and segments.json: the regions as COCO
-    results with run-length masks and scores, the file's name added to each. `dvc repro segmentation/dvc.yaml` trains it.
+    results with run-length masks and scores, the file's name added to each. `dvc repro segmentation/dvc.yaml` trains.
     An image that cannot be read is named at the end (exit code 2); the others are done all the same.
     No file is replaced but those that an earlier run wrote to the folder, and nobody changed since.
     """
