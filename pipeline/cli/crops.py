@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Artifact
-from cache.errors import StageError
+from cache.errors import OutputError, StageError
 from cache.outputs import OutputFolder
 from manifests import Dataset, ImageRecord, ImageSource, load_dataset
 from manifests.select import is_searched
@@ -48,9 +48,9 @@ def crops(project: Path, image_id: str, out: Path, figure: str, regions: int | N
     by features.crop and context_px. What is missing is as features.padding says.
     """
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise click.UsageError(f"{out}: the name of a picture ends in .png or .jpg")
+        raise OutputError(f"{out}: the name of a picture ends in .png or .jpg")
     if not out.parent.is_dir():
-        raise click.UsageError(f"{out.parent}: no such folder; make it first")
+        raise OutputError(f"{out.parent}: no such folder; make it first")
     outputs = OutputFolder(out.parent, "give another name, or --force to replace it", force=force)
     outputs.check([out.name], protected=untouchable(project))
     sheet, said = _drawn(project, image_id, figure, regions)

@@ -83,9 +83,9 @@ def duplicates(
     list for manifest.drop_duplicates, which is yours to edit: nothing is left out before you name it there.
     """
     if a == b:
-        raise click.UsageError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
+        raise DatasetError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
     if ids and method != "id":
-        raise click.UsageError("--ids is for --method id")
+        raise DatasetError("--ids is for --method id")
     found = [load_registered(name, project / "artifacts") for name in (a, b) if name is not None]
     outputs, log = OutputFolder(out, "give another folder by --out"), Reporter("duplicates")
     has_params = (project / "params.yaml").exists()
@@ -172,7 +172,7 @@ def _files(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
     for text in given:
         name, _, file = text.partition("=")
         if name not in names or not file or name in files:
-            raise click.UsageError(
+            raise DatasetError(
                 f"--ids {text}: write DATASET=FILE, the dataset one of {', '.join(names)}, each at most once"
             )
         files[name] = Path(file)
