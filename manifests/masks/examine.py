@@ -33,12 +33,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Examined:
-    """A mask source with its files' digests, and what its maps hold; ``size`` is width, height."""
+    """A mask source with its files' digests, and what its maps hold; ``size`` is width, height.
+
+    ``present``: the category ids of all pixels that are not void, which may be more than those of the parts.
+    ``by_colour``: files whose palette has VOC's colours in another order.
+    """
 
     masks: MaskSource
     size: tuple[int, int]
     parts: tuple[Part, ...]
     void_pixels: int
+    present: tuple[int, ...]
+    by_colour: tuple[str, ...] = ()
 
 
 def examine(root: Path, masks: MaskSource) -> Examined:
@@ -58,6 +64,8 @@ def examine(root: Path, masks: MaskSource) -> Examined:
         (width, height),
         tuple(Part(number, category, int(mask.sum()), box_of(mask)) for number, category, mask in found if mask.any()),
         int(parts.void.sum()),
+        tuple(parts.present),
+        parts.by_colour,
     )
 
 

@@ -38,19 +38,25 @@ def read_label_map(data: bytes, name: str) -> Labels:
     """Decode a map of labels -> int64 [H, W].
 
     A palette's or a grey picture's pixels are the labels; a picture of colours is mapped back by VOC's colormap, and so
-    is a palette of its colours in another order, as programs that shrink PNG files leave it.
+    is a palette that a program that shrinks PNG files has renumbered: all of whose colours are VOC's of other labels,
+    numbered without a gap from 0 on, with two or more besides black. One such colour may be anybody's.
 
     ``name`` is used in errors only. DatasetError: no PNG, cut short, 16 bits per sample, transparent, a colour that is
     not in VOC's colormap.
     """
+    return decode_label_map(data, name)[0]
+
+
+def decode_label_map(data: bytes, name: str) -> tuple[Labels, bool]:
+    """Decode as :func:`read_label_map` -> the labels, and whether they are a palette's by its colours."""
     image = _opened(data, name)
     if image.mode == "P":
         return _of_palette(image)
     if image.mode in ("1", "L"):
         values = np.asarray(image.convert("L"), np.int64)
         most = (1 << data[_BIT_DEPTH]) - 1  # Pillow spreads fewer bits over 0 to 255
-        return values * most // 255
-    return _by_colour(_colours(image, name), name)
+        return values * most // 255, False
+    return _by_colour(_colours(image, name), name), False
 
 
 def read_panoptic_map(data: bytes, name: str) -> Labels:
@@ -102,8 +108,8 @@ def _opened(data: bytes, name: str) -> Image.Image:
     return image
 
 
-def _of_palette(image: Image.Image) -> Labels:
-    """Labels of a palette's picture: its indices, or where all its colours are VOC's of other labels those labels."""
+def _of_palette(image: Image.Image) -> tuple[Labels, bool]:
+    """Labels of a palette's picture, and whether they are those of its colours; else they are its indices."""
     indices = np.asarray(image, np.int64)
     palette = image.getpalette("RGB") or []
     used = np.flatnonzero(np.bincount(indices.reshape(-1), minlength=256))
@@ -112,11 +118,12 @@ def _of_palette(image: Image.Image) -> Labels:
     }
     label_of = {colour: label for label, colour in enumerate(voc_palette())}
     labels = [label_of.get(colours.get(int(i), (-1, -1, -1)), -1) for i in used]
-    if -1 in labels or labels == used.tolist():
-        return indices
+    renumbered = used.tolist() == list(range(len(used))) != labels and len(set(labels) - {0}) > 1
+    if -1 in labels or not renumbered:
+        return indices, False
     table = np.zeros(256, np.int64)
     table[used] = labels
-    return table[indices]
+    return table[indices], True
 
 
 def _colours(image: Image.Image, name: str) -> NDArray[np.uint8]:

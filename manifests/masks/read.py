@@ -1,7 +1,7 @@
 """An image's masks, whatever form they come in: its objects, their classes, and what is left out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from cache.errors import DatasetError
 from manifests.dataset import ImageRecord, MaskSource
 from manifests.source import ImageSource
 
-from .label_map import VOID, Labels, read_label_map, read_panoptic_map
+from .label_map import VOID, Labels, decode_label_map, read_panoptic_map
 from .mat_file import read_sbd
 from .rle import Mask, draw_segmentation
 
@@ -53,13 +53,17 @@ class Masks:
 class Parts:
     """What a mask source holds, in its own terms: objects by number, each with its category id.
 
-    ``category`` of an object map with a class map is what most of the object's pixels have, 0 where these are none.
+    ``categories`` of an object map with a class map are what most of each object's pixels have, 0 where these are none.
+    ``present`` are the category ids of all pixels that are not void, also of those that are few in their object;
+    ``by_colour`` the files whose palette has VOC's colours in another order, and which are read by these.
     """
 
     numbers: Sequence[int]
     categories: Sequence[int]
     objects: Sequence[Mask]
     void: Mask
+    present: Sequence[int]
+    by_colour: tuple[str, ...] = ()
 
 
 def read_masks(source: ImageSource, record: ImageRecord, category_ids: Sequence[int]) -> Masks:
@@ -132,23 +136,26 @@ def map_parts(fetch: Fetch, where: MaskSource) -> Parts:
         return _panoptic_parts(read_panoptic_map(fetch(*where.files[0]), where.object_map), where)
     if where.kind == "sbd":
         return _sbd_parts(*read_sbd(fetch(*where.files[0]), where.object_map))
-    classes = read_label_map(fetch(where.class_map, where.class_sha256), where.class_map)
+    classes, by_colour = decode_label_map(fetch(where.class_map, where.class_sha256), where.class_map)
+    files = [where.class_map] * by_colour
     if not where.object_map:
-        return _class_parts(classes, where)
-    numbers = read_label_map(fetch(where.object_map, where.object_sha256), where.object_map)
+        return replace(_class_parts(classes, where), by_colour=tuple(files))
+    numbers, by_colour = decode_label_map(fetch(where.object_map, where.object_sha256), where.object_map)
+    files += [where.object_map] * by_colour
     if numbers.shape != classes.shape:
         (height, width), (class_height, class_width) = numbers.shape, classes.shape
         raise DatasetError(
             f"{where.object_map}: is {width} x {height} but {where.class_map} is {class_width} x {class_height}; "
             "make both of the image's size"
         )
-    return _object_parts(classes, numbers, where)
+    return replace(_object_parts(classes, numbers, where), by_colour=tuple(files))
 
 
 def _class_parts(classes: Labels, where: MaskSource) -> Parts:
     """Each class of a class map as one object, numbered by its value."""
-    values = [int(value) for value in np.unique(classes) if value != where.void]
-    return Parts(values, [v + where.shift for v in values], [classes == v for v in values], _void(classes, where))
+    values = _values(classes, where)
+    categories = [value + where.shift for value in values]
+    return Parts(values, categories, [classes == v for v in values], _void(classes, where), categories)
 
 
 def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
@@ -163,14 +170,19 @@ def _object_parts(classes: Labels, numbers: Labels, where: MaskSource) -> Parts:
     found = [int(number) for number in np.unique(numbers) if number]
     objects = [numbers == number for number in found]
     categories = [int(np.bincount(classes[mask]).argmax()) + where.shift for mask in objects]
-    return Parts(found, categories, objects, void)
+    return Parts(found, categories, objects, void, [value + where.shift for value in _values(classes, where)])
 
 
 def _sbd_parts(numbers: Labels, categories: NDArray[np.int64]) -> Parts:
     """The objects of SBD, whose maps have no void pixels."""
     found = [int(number) for number in np.unique(numbers) if number]
     of_each = [int(categories[number - 1]) for number in found]
-    return Parts(found, of_each, [numbers == number for number in found], np.zeros(numbers.shape, bool))
+    return Parts(found, of_each, [numbers == number for number in found], np.zeros(numbers.shape, bool), of_each)
+
+
+def _values(classes: Labels, where: MaskSource) -> list[int]:
+    """The values of a class map but for void."""
+    return [int(value) for value in np.unique(classes) if value != where.void]
 
 
 def _void(labels: Labels, where: MaskSource) -> Mask:
@@ -186,7 +198,8 @@ def _panoptic_parts(ids: Labels, where: MaskSource) -> Parts:
     left_out = {0, *(one.id for one in where.segments if one.void)}
     numbers = [number for number in np.unique(ids).tolist() if number not in left_out]
     void = ~np.isin(ids, [number for number in numbers if number in category_of])
-    return Parts(numbers, [category_of.get(n, -1) for n in numbers], [ids == n for n in numbers], void)
+    categories = [category_of.get(number, -1) for number in numbers]
+    return Parts(numbers, categories, [ids == number for number in numbers], void, categories)
 
 
 def _coco_parts(record: ImageRecord, category_ids: Sequence[int]) -> Parts:
@@ -211,7 +224,7 @@ def _coco_parts(record: ImageRecord, category_ids: Sequence[int]) -> Parts:
     for mask in objects.values():
         void &= ~mask
     categories = [category_ids[record.labels[row]] for row in objects]
-    return Parts(list(objects), categories, list(objects.values()), void)
+    return Parts(list(objects), categories, list(objects.values()), void, categories)
 
 
 def _rows(record: ImageRecord) -> Mapping[int, int]:

@@ -74,11 +74,12 @@ def decode_rle(rle: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
         runs = [read_integer(count) for count in counts]
     else:
         raise ValueError("its RLE has no counts")
-    lengths = np.array([-1 if run is None or run > shape[0] * shape[1] else run for run in runs], np.int64)
+    most = shape[0] * shape[1]
+    lengths = np.array([-1 if run is None or not 0 <= run <= most else run for run in runs], np.int64)
     if (lengths < 0).any():
         raise ValueError("its RLE has a run that is no length")
-    if lengths.sum() != shape[0] * shape[1]:
-        raise ValueError(f"its RLE's runs cover {lengths.sum()} pixels, but the image has {shape[0] * shape[1]}")
+    if lengths.sum() != most:
+        raise ValueError(f"its RLE's runs cover {lengths.sum()} pixels, but the image has {most}")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return np.ascontiguousarray(flat.reshape(shape[1], shape[0]).T)
 

@@ -88,12 +88,17 @@ def _records(
         stated_objects = checks.upright(image, file)
         if stated_objects is None or not checks.masks_fit(image, file):
             continue
-        objects = checks.drawable(image, checks.usable(image.where, stated_objects, file), file)
+        usable = checks.usable(image.where, stated_objects, file)
+        objects = checks.drawable(image, usable, file)
         total = len(stated_objects) + image.unreadable
         if total and not objects:
             # kept, it would teach that what it shows is background
             why = f"none of its {total} objects can be used" if total > 1 else "its only object cannot be used"
             findings.note(f"left out: {image.where}: the whole image {image.file_name}: {why}", "image")
+        elif len(objects) < len(usable):  # kept, it would say that the others' pixels are background
+            why = f"the masks of {len(usable) - len(objects)} of its {total} objects cannot be used"
+            line = f"left out: {image.where}: the whole image {image.file_name}: {why}"
+            findings.left_out([image.file_name], line, "masks")
         else:
             if len(objects) < total:
                 kept = f"{len(objects)} of its {total} objects"

@@ -40,10 +40,11 @@ class ObjectChecks:
     tally: Counter[str] = field(default_factory=Counter)
 
     def upright(self, image: FoundImage, file: ImageFile) -> list[FoundObject] | None:
-        """The image's objects in pixels of the upright image; None where the stated size does not fit the image.
+        """The image's objects in pixels of the upright image; None where its size or masks do not fit: a problem.
 
         An annotation whose stated size is that of the pixels before the EXIF turn was drawn on the unturned picture (as
-        older labelling tools show it), so its boxes are turned with the picture; its segmentations are dropped.
+        older labelling tools show it), so its boxes are turned with the picture; its segmentations are dropped, which
+        is a problem where they are the image's masks.
         """
         if image.relative:
             self.tally["upright"] += file.orientation != 1
@@ -52,6 +53,13 @@ class ObjectChecks:
             self.tally["upright"] += file.orientation != 1 and image.category is None
             return list(image.objects)
         if image.stated == (file.height, file.width) and file.orientation >= 5:
+            if _has_coco_masks(image) and any("segmentation" in item.details for item in image.objects):
+                self.findings.problem(
+                    f"{image.where}: its masks were drawn before the EXIF turn of {image.file_name}; remove the "
+                    "picture's EXIF orientation, or import without --segmentation",
+                    "EXIF turn",
+                )
+                return None
             self.tally["turned"] += 1
             return [_turned(item, file) for item in image.objects]
         assert image.stated is not None
@@ -91,7 +99,7 @@ class ObjectChecks:
 
         One without segmentation is kept, and counted.
         """
-        if image.masks is None or image.masks.kind != "coco":
+        if not _has_coco_masks(image):
             return list(objects)
         kept = []
         for item in objects:
@@ -145,6 +153,11 @@ class ObjectChecks:
             self.findings.note(
                 f"{self.tally['turned']} images were annotated before their EXIF turn; their boxes were turned too"
             )
+
+
+def _has_coco_masks(image: FoundImage) -> bool:
+    """Whether the segmentations of the image's objects are its masks."""
+    return image.masks is not None and image.masks.kind == "coco"
 
 
 def _scaled(item: FoundObject, width: int, height: int) -> FoundObject:

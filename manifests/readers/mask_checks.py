@@ -25,16 +25,28 @@ def examined_or_left_out(
 def foreign_values(examined: Examined, categories: Mapping[str, int], background: Iterable[int] = (0,)) -> str:
     """Say which ids of a mask no class has, in one line; "" where each has one or is one of ``background``."""
     known = {*categories.values(), *background}
-    parts = [part for part in examined.parts if part.category_id not in known]
-    if not parts:
+    foreign = set(examined.present) - known
+    if not foreign:
         return ""
     masks = examined.masks
     name = masks.class_map or masks.object_map
     if masks.kind == "panoptic":
-        return f"{name}: has the id {_shown(part.number for part in parts)}, which its segments_info lacks; correct one"
+        ids = _shown(part.number for part in examined.parts if part.category_id in foreign)
+        return f"{name}: has the id {ids}, which its segments_info lacks; correct one"
     named = ", ".join(f"{category - masks.shift} {label}" for label, category in list(categories.items())[:3])
-    values = _shown(part.category_id - masks.shift for part in parts)
+    values = _shown(category - masks.shift for category in foreign)
     return f"{name}: has the value {values}, which no class has ({named}, ...); name its class or correct the mask"
+
+
+def note_by_colour(examined: Iterable[Examined | DatasetError], findings: Findings) -> None:
+    """Note how many masks have VOC's colours in another order, so that their colours are taken, not their numbers."""
+    files = [file for one in examined if isinstance(one, Examined) for file in one.by_colour]
+    if files:
+        masks = "1 mask has" if len(files) == 1 else f"{len(files)} masks have"
+        findings.note(
+            f"{masks} VOC's colours in another order than VOC (such as {files[0]}), as programs that shrink files "
+            "leave them: read by the colours, not by the palette's numbers; if the numbers are meant, save them as grey"
+        )
 
 
 def _shown(values: Iterable[int]) -> str:

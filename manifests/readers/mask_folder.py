@@ -15,7 +15,7 @@ from manifests.text import decode_text, text_lines
 from .build import build_dataset
 from .coco_layout import common_parent
 from .findings import Findings, FoundImage
-from .mask_checks import examined_or_left_out, foreign_values, objects_of
+from .mask_checks import examined_or_left_out, foreign_values, note_by_colour, objects_of
 from .options import SPLIT_NAMES, ReadOptions
 
 NAMES = "names.txt"
@@ -47,8 +47,10 @@ def read_mask_folder(
     root, listing = common_parent([one.parent for one in folders]), list_pictures(images)
     sources = dict(_sources(listing.pictures, folders, root, options, findings))
     splits = _splits(sources)
+    examined = list(examine_all(root, list(sources.values())))
+    note_by_colour(examined, findings)
     found = []
-    for picture, one in zip(sources, examine_all(root, list(sources.values())), strict=True):
+    for picture, one in zip(sources, examined, strict=True):
         taken = examined_or_left_out(one, picture, findings)
         if taken is None:
             continue

@@ -15,7 +15,7 @@ from manifests.text import decode_text, text_lines
 from .build import build_dataset
 from .coco_layout import common_parent
 from .findings import Findings, FoundImage
-from .mask_checks import examined_or_left_out, foreign_values, objects_of
+from .mask_checks import examined_or_left_out, foreign_values, note_by_colour, objects_of
 from .options import SPLIT_NAMES, TRAIN_NAMES, ReadOptions
 from .voc_layout import find_voc_folder
 from .voc_masks import CLASSES, OBJECTS, VOC_CLASSES
@@ -41,6 +41,7 @@ def read_sbd_dataset(
     wanted = list(dict.fromkeys(image_id for ids in splits.values() for image_id in ids))
     sources = {image_id: source for image_id in wanted if (source := _source(layout, image_id, pictures, findings))}
     examined = dict(zip(sources, examine_all(layout.mask_root, list(sources.values())), strict=True))
+    note_by_colour(examined.values(), findings)
     labels = options.classes or VOC_CLASSES
     categories = {label: i for i, label in enumerate(VOC_CLASSES, start=1) if label in labels}
     if absent := [label for label in labels if label not in categories]:

@@ -12,7 +12,7 @@ from manifests.listing import inner_folder
 from manifests.masks.examine import Examined, Part, examine_all
 
 from .findings import Findings, FoundImage, FoundObject
-from .mask_checks import examined_or_left_out, foreign_values
+from .mask_checks import examined_or_left_out, foreign_values, note_by_colour
 
 CLASSES = "SegmentationClass"
 OBJECTS = "SegmentationObject"
@@ -48,11 +48,14 @@ def add_voc_masks(
     annotated = [image for image in found if image.annotated]
     usable = {image.file_name: source for image in annotated if (source := _source(root, image, place, findings))}
     examined = dict(zip(usable, examine_all(root, list(usable.values())), strict=True))
+    note_by_colour(examined.values(), findings)
     categories = _categories(annotated, examined.values(), classes, findings)
+    by_voc = classes is None and categories.keys() <= set(VOC_CLASSES)  # a class of VOC's has a name, used or not
+    values = range(len(VOC_CLASSES) + 1) if by_voc else range(1)
     with_masks = [
         taken
         for image in found
-        if (taken := _with_masks(image, examined.get(image.file_name), categories, findings)) is not None
+        if (taken := _with_masks(image, examined.get(image.file_name), categories, values, findings)) is not None
     ]
     return with_masks, categories
 
@@ -94,15 +97,22 @@ def _categories(
 
 
 def _with_masks(
-    image: FoundImage, examined: Examined | DatasetError | None, categories: Mapping[str, int], findings: Findings
+    image: FoundImage,
+    examined: Examined | DatasetError | None,
+    categories: Mapping[str, int],
+    values: Iterable[int],
+    findings: Findings,
 ) -> FoundImage | None:
-    """The image with its masks, and with each object's number where the maps have it; None: it cannot be used."""
+    """The image with its masks, and with each object's number where the maps have it; None: it cannot be used.
+
+    ``values`` are known besides those of ``categories``.
+    """
     if not image.annotated:
         return image
     examined = examined_or_left_out(examined, image.file_name, findings)
     if examined is None:
         return None
-    if line := foreign_values(examined, categories):
+    if line := foreign_values(examined, categories, values):
         findings.problem(line)
         return None
     if examined.masks.kind == "class_map":

@@ -50,7 +50,7 @@ class ImageRegions:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], height: int, width: int) -> None:
         self._arrays, self._shape = arrays, (height, width)
-        self._placed: dict[int, NDArray[np.int32]] = {}
+        self._placed: dict[int, NDArray[np.int32]] = {}  # of the label maps' size, which is less than a large image's
 
     def __len__(self) -> int:
         return len(self._arrays["boxes"])
@@ -68,8 +68,14 @@ class ImageRegions:
             return drawn
         hierarchy, node = (int(v) for v in self._arrays["regions"][i])
         first, after = self._spans[hierarchy][node]
-        places = self._places(hierarchy)[y1:y2, x1:x2]
-        inside: NDArray[np.bool_] = _between(places, first, after)
+        places = self._places(hierarchy)
+        if places.shape == self._shape:
+            inside: NDArray[np.bool_] = _between(places[y1:y2, x1:x2], first, after)
+            return inside
+        rows, columns = (some[a:b] for some, a, b in zip(self._middles(places.shape), (y1, x1), (y2, x2), strict=True))
+        top, left = (int(some.min(initial=size)) for some, size in zip((rows, columns), places.shape, strict=True))
+        inside = _between(places[top : rows.max(initial=0) + 1, left : columns.max(initial=0) + 1], first, after)
+        inside = inside.take(columns - left, axis=1).take(rows - top, axis=0)
         return inside
 
     def shared(self, objects: NDArray[np.bool_], void: NDArray[np.bool_]) -> SharedPixels:
@@ -134,11 +140,16 @@ class ImageRegions:
         labels = self._arrays["labels"][label_map]
         if labels.shape == self._shape:
             return np.ascontiguousarray(labels, np.int32)
+        rows, columns = self._middles(labels.shape)
+        return np.ascontiguousarray(labels[rows][:, columns], np.int32)
+
+    def _middles(self, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the middles of the image's pixels lie in a map of ``shape``: its rows [height], columns [width]."""
         rows, columns = (
             ((np.arange(size) + 0.5) * own / size).astype(np.int64)
-            for size, own in zip(self._shape, labels.shape, strict=True)
+            for size, own in zip(self._shape, shape, strict=True)
         )
-        return np.ascontiguousarray(labels[rows][:, columns], np.int32)
+        return rows, columns
 
     def _parents(self, hierarchy: int) -> NDArray[np.int32]:
         _, start, n = (int(v) for v in self._arrays["hierarchies"][hierarchy])
@@ -150,10 +161,10 @@ class ImageRegions:
         return [_spans(self._parents(h), int(n)) for h, (_, _, n) in enumerate(self._arrays["hierarchies"].tolist())]
 
     def _places(self, hierarchy: int) -> NDArray[np.int32]:
-        """The place of each pixel's segment in the walk through a hierarchy, int32 [height, width]."""
+        """The place of each segment's pixels in the walk through a hierarchy, int32 of the label map's size."""
         if hierarchy not in self._placed:
-            label_map = int(self._arrays["hierarchies"][hierarchy][0])
-            self._placed[hierarchy] = self._spans[hierarchy][:, 0][self._labels(label_map)]
+            labels = self._arrays["labels"][int(self._arrays["hierarchies"][hierarchy][0])]
+            self._placed[hierarchy] = self._spans[hierarchy][:, 0][labels]
         return self._placed[hierarchy]
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from manifests import DatasetError
 from manifests.masks import label_map_png, read_label_map, read_panoptic_map, voc_palette
+from manifests.masks.label_map import decode_label_map
 
 MAPS = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays(np.uint8, shape))
 
@@ -83,6 +84,30 @@ def test_a_palette_in_another_order_is_mapped_by_its_colours() -> None:
     other = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
     other.putpalette([0, 0, 0, 1, 2, 3, 128, 0, 0])
     np.testing.assert_array_equal(read_label_map(saved(other), "a.png"), [[0, 1, 2]])
+
+
+BLACK, RED, GREEN, VOID = (0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)  # VOC's labels 0, 1, 2 and 255
+
+
+@pytest.mark.parametrize(
+    ("palette", "indices", "labels"),
+    [
+        ((BLACK, RED, VOID), [0, 1, 2], [0, 1, 255]),  # as shrunk: an aeroplane with its rim
+        ((VOID, GREEN, BLACK), [0, 1, 2], [255, 2, 0]),
+        ((RED, VOID), [0, 1], [1, 255]),
+        ((BLACK, GREEN), [0, 1], [0, 1]),  # one colour may be anybody's
+        ((GREEN, BLACK), [0, 1], [0, 1]),
+        ((BLACK, GREEN, GREEN), [0, 1, 2], [0, 1, 2]),
+        ((BLACK, RED, GREEN), [0, 1, 2], [0, 1, 2]),  # VOC's own order
+        ((BLACK, GREEN, RED, VOID), [0, 1, 3], [0, 1, 3]),  # nothing shrunk leaves a number out
+        ((BLACK, GREEN, VOID, (9, 9, 9)), [0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_which_palettes_are_taken_by_their_colours(palette: Any, indices: list[int], labels: list[int]) -> None:
+    image = Image.fromarray(np.array([indices], np.uint8))
+    image.putpalette([channel for colour in palette for channel in colour])
+    found, by_colour = decode_label_map(saved(image), "a.png")
+    assert (found.tolist(), by_colour) == ([labels], labels != indices)
 
 
 @settings(deadline=None)

@@ -1,5 +1,6 @@
 """One image's masks in every form that is read: they are the same, and so is what is asked of them."""
 
+import io
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mask_files import box, png, sbd_mat, write_coco, write_panoptic, write_voc
 from numpy.typing import NDArray
+from PIL import Image
 
 from manifests import Dataset, DatasetError, ImageSource, ReadOptions, import_dataset
 from manifests.masks import Masks, label_map_png, masks_digest, read_masks
@@ -68,6 +70,7 @@ def test_voc_coco_and_panoptic_agree(drawn: Any, values: list[int]) -> None:
 
 CLASSES = np.array([[0, 0, 8, 8], [0, 12, 255, 8], [8, 0, 0, 8]], np.uint8)
 OBJECTS = np.array([[0, 0, 1, 1], [0, 3, 255, 1], [2, 0, 0, 1]], np.uint8)
+OBJECTS_PNG = label_map_png(OBJECTS)
 NAMES_TXT = "0: background\n8: cat\n12: dog\n"
 
 
@@ -104,6 +107,23 @@ def test_a_folder_with_object_maps(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks.objects, [OBJECTS == 1, OBJECTS == 2, OBJECTS == 3])
     assert [data.classes[label] for label in masks.classes] == ["cat", "cat", "dog"]
     assert data.images[0].boxes.tolist() == [[2, 0, 4, 3], [0, 2, 1, 3], [1, 1, 2, 2]]
+
+
+def test_masks_that_were_shrunk_are_noted_once(tmp_path: Path) -> None:
+    """Import and reading take the same labels, those of the colours."""
+    image = Image.open(io.BytesIO(label_map_png(CLASSES))).convert("RGB").quantize(4)
+    shrunk = io.BytesIO()
+    image.save(shrunk, "PNG")
+    assert sorted(np.unique(np.asarray(image))) == [0, 1, 2, 3]
+    root = folder(tmp_path / "data", masks__a_png=shrunk.getvalue())
+    put(root, {"images/b.jpg": jpeg(4, 3, seed=1), "masks/b.png": shrunk.getvalue()})
+    masks, data, notes = imported(root, tmp_path)
+    np.testing.assert_array_equal(masks.objects, [CLASSES == 8, CLASSES == 12])
+    assert data.images[0].boxes.tolist() == [[0, 0, 4, 3], [1, 1, 2, 2]]
+    told = [note for note in notes if "in another order" in note]
+    assert len(told) == 1 and told[0].startswith("2 masks have VOC's colours in another order than VOC (such as ")
+    _, _, notes = imported(folder(tmp_path / "plain"), tmp_path)
+    assert not any("in another order" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +163,15 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"names.txt": "0: background\ncat\n"}, {}, "names.txt: 'cat' is no line 'VALUE: NAME'"),
     ({"names.txt": "0: background\n8: cat\n8: dog\n"}, {}, "'8: dog': has a value or name that another line has"),
     ({"names.txt": "background\ncat\n"}, {}, r"masks/a.png: has the value 8, 12, which no class has"),
+    # most of object 1 is a cat
+    (
+        {
+            "masks/a.png": label_map_png(np.where(np.eye(3, 4, 3, dtype=bool), 77, CLASSES)),
+            "objects/a.png": OBJECTS_PNG,
+        },
+        {},
+        r"masks/a.png: has the value 77, which no class has",
+    ),
     (
         {"masks/a.png": png(np.full((3, 4, 3), 7, np.uint8))},
         {},

@@ -66,6 +66,8 @@ def test_a_large_mask_with_long_runs() -> None:
         ({"size": [5, 6], "counts": [29]}, "runs cover 29 pixels, but the image has 30"),
         ({"size": [5, 6], "counts": [31, -1]}, "a run that is no length"),
         ({"size": [5, 6], "counts": [1 << 62, 1 << 62, 30]}, "a run that is no length"),
+        ({"size": [5, 6], "counts": [-(10**30), 30]}, "a run that is no length"),
+        ({"size": [5, 6], "counts": [10**30, 30]}, "a run that is no length"),
         ({"size": [5, 6], "counts": "0\x7f"}, r"counts hold '\\x7f'"),
         ({"size": [5, 6], "counts": "P"}, "counts end within a run"),
         ({"size": [5, 6], "counts": "ooooooooooo"}, "counts hold 'o'"),

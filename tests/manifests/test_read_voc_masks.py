@@ -105,6 +105,13 @@ def test_what_does_not_fit_the_boxes_is_told(make_voc: Callable[..., Path], tmp_
     assert "SegmentationObject/a.png: 1 of its objects have no <object> of their class" in notes
 
 
+def with_few(value: int) -> NDArray[np.uint8]:
+    """The class map with 9 pixels of another value inside the cat, most of which stay the cat's."""
+    classes, _ = maps()
+    classes[4:7, 4:7] = value
+    return classes
+
+
 def small() -> bytes:
     return label_map_png(np.zeros((10, 10), np.uint8))
 
@@ -122,6 +129,10 @@ WRONG: list[tuple[dict[str, bytes | None], str]] = [
     (
         {"SegmentationClass/a.png": label_map_png(np.full((30, 40), 77, np.uint8))},
         r"SegmentationClass/a.png: has the value 77, which no class has",
+    ),
+    (
+        {"SegmentationClass/a.png": label_map_png(with_few(77))},
+        r"SegmentationClass/a.png: has the value 77, which no class has \(8 cat, 12 dog, ...\)",
     ),
 ]
 
@@ -142,6 +153,16 @@ def test_masks_that_are_wrong(
     kept, _, notes = read_voc(root, ReadOptions(segmentation=True, on_error="skip"))
     assert [image.name for image in kept.images] == ["b"]
     assert any(line.startswith("left out: ") for line in notes)
+
+
+def test_a_few_pixels_of_another_class_of_vocs(make_voc: Callable[..., Path]) -> None:
+    """They have a name, and count as their object's class; of classes given by name they have none."""
+    root = with_masks(make_voc(), (with_few(5), maps()[1]))
+    assert read_voc(root, ReadOptions(segmentation=True))[0].classes == ("cat", "dog")
+    given = (*(f"c{i}" for i in range(1, CAT)), "cat", "c9", "c10", "c11", "dog")
+    root = with_masks(root, (with_few(13), maps()[1]))
+    with pytest.raises(DatasetError, match=r"has the value 13, which no class has \(1 c1, 2 c2, 3 c3, \.\.\.\)"):
+        read_voc(root, ReadOptions(segmentation=True, classes=given))
 
 
 def test_all_problems_in_one_report(make_voc: Callable[..., Path]) -> None:

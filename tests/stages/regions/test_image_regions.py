@@ -96,6 +96,29 @@ def test_a_window_of_a_mask_is_that_part_of_it() -> None:
             assert np.array_equal(regions.mask(i, (7, 2, 41, 33)), regions.mask(i)[2:33, 7:41])
 
 
+@pytest.mark.parametrize("resize", [None, 33, 90])
+def test_windows_are_those_of_places_at_the_images_size(resize: int | None) -> None:
+    """The segments' places stretched to the image, and of these the window, as it once was; kept as small as found."""
+    height, width = 50, 60
+    arrays = searched(height, width, 3, resize)
+    regions = ImageRegions(arrays, height, width)
+    rng = np.random.default_rng(0)
+    windows = [(0, 0, width, height), (7, 2, 7, 33), (7, 33, 20, 33), (59, 49, 60, 50)]
+    for _ in range(8):
+        (x1, x2), (y1, y2) = (np.sort(rng.integers(0, side + 1, 2)).tolist() for side in (width, height))
+        windows.append((x1, y1, x2, y2))
+    for i in range(0, len(regions), 7):
+        hierarchy, node = arrays["regions"][i]
+        first, after = regions._spans[hierarchy][node]
+        labels = regions._labels(int(arrays["hierarchies"][hierarchy][0]))
+        places = regions._spans[hierarchy][:, 0][labels]
+        assert places.shape == (height, width)
+        for x1, y1, x2, y2 in windows:
+            former = (places[y1:y2, x1:x2] >= first) & (places[y1:y2, x1:x2] < after)
+            np.testing.assert_array_equal(regions.mask(i, (x1, y1, x2, y2)), former)
+    assert {places.shape for places in regions._placed.values()} == {arrays["labels"].shape[1:]}
+
+
 def test_a_region_that_is_only_a_box_is_every_pixel_that_it_touches() -> None:
     arrays = {
         "boxes": np.array([[1.5, 2, 4.2, 5], [0, 0, 12, 10], [11.5, 9.5, 12, 10]], np.float32),
