@@ -16,6 +16,7 @@ from stages.segmentation.regressors import Regressors, read_regressors, write_re
 from stages.segmentation.rows import TrainingImage
 from stages.segmentation.settings import SvrSettings
 from stages.segmentation.training import Fit, mean_row_norm, mean_targets, train_regressors
+from stages.svm.tube import fit_tube
 
 D, CLASSES = 24, ("cat", "dog", "owl")
 
@@ -88,7 +89,7 @@ def test_a_later_chunk_sees_objects_former_supports_and_new_rows_outside_the_tub
 ) -> None:
     """And no others; the solver goes on from the supports' multipliers."""
     chunks, starts, epsilon = [], [], 0.2
-    fit_chunk, fit_tube = training._fit_chunk, training.fit_tube
+    fit_chunk = training._fit_chunk
 
     def chunk(pool: Any, weights: NDArray[np.float64], *rest: Any) -> Any:
         kept = ("used", "is_object", "is_new", "values", "targets", "multipliers")
