@@ -11,7 +11,6 @@ from stages.detections.saved import detector_input
 from stages.detections.settings import CombineSettings
 from stages.fast.settings import SourceSettings
 from stages.graph import (
-    ANALYSIS,
     CLASSIFICATION,
     COMBINE,
     COMPARISON,
@@ -23,6 +22,7 @@ from stages.graph import (
     SEGMENTATION,
     Kind,
     Place,
+    analyses,
     at,
     place,
 )
@@ -47,7 +47,7 @@ def object_lists(outputs: Iterable[Path]) -> list[Path]:
 
 def places_of(kind: Kind, *, is_root: bool) -> tuple[Place, ...]:
     """Return what a detector of this kind runs, the shared head first, in running order."""
-    return (*HEAD, *kind.places, *((*CLASSIFICATION, *SEGMENTATION, *COMPARISON) if is_root else ()), *ANALYSIS)
+    return (*HEAD, *kind.places, *((*CLASSIFICATION, *SEGMENTATION, *COMPARISON) if is_root else ()), *analyses(kind))
 
 
 def nodes_of(layout: Layout, params: Params) -> Mapping[str, Node]:
@@ -136,7 +136,7 @@ def project_nodes(project: Path) -> list[Node]:
             kind = read_kind(Layout(project, name))
         except ParamsError:
             continue
-        nodes += [at(one, name) for one in (*kind.places, *ANALYSIS)]
+        nodes += [at(one, name) for one in (*kind.places, *analyses(kind))]
     return nodes
 
 

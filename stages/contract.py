@@ -126,7 +126,10 @@ class Context(Protocol):
 
     @property
     def store(self) -> Store:
-        """The store that objects are read from; writing is ``compute_images``'s and ``trained``'s."""
+        """The store that objects are read from; writing is ``compute_images``'s and ``trained``'s, but for ``units``.
+
+        That stage's one object is of all images, and the command's, too.
+        """
 
     @property
     def log(self) -> Log:

@@ -59,6 +59,7 @@ from .segmentation.settings import (
 from .settings import Settings
 from .svm.settings import SvmSettings
 from .svm.settings import check as check_svm
+from .units.settings import ScoredLayerSettings, UnitsSettings
 
 ROOT = "rcnn"  # the detector of the project's own dvc.yaml and params.yaml
 DATASET = "artifacts/datasets/${dataset}"
@@ -517,6 +518,15 @@ DIAGNOSE = Stage(
     },
     outputs={"html": "${reports}/analysis/diagnosis.html", "figures": "${reports}/analysis/diagnosis.json"},
 )
+UNITS = Stage(
+    name="units",
+    version=1,
+    run="stages.units.stage:run",
+    settings={"units": UnitsSettings},
+    reads={"svm": ScoredLayerSettings},
+    inputs={"manifest": _MANIFEST, "features": _list("features"), "weights": _weights("finetune")},
+    outputs={"html": "${reports}/analysis/units.html"},
+)
 
 
 @dataclass(frozen=True)
@@ -572,7 +582,8 @@ CLASSIFICATION = tuple(map(place, (CLASSIFY, CLASSIFY_SVM)))  # classification/d
 # segmentation/dvc.yaml
 SEGMENTATION = tuple(map(place, (REGION_OVERLAPS, REGION_FEATURES, SVR, PASTE, SEGMENT_EVALUATE)))
 COMPARISON = (place(COMPARE),)  # comparison/dvc.yaml
-ANALYSIS = (place(DIAGNOSE),)  # analysis/dvc.yaml: of the root's detector; beside another: `rcnn -d NAME run STAGE`
+# analysis/dvc.yaml: of the root's detector; beside another: `rcnn -d NAME run STAGE`
+ANALYSIS = (place(DIAGNOSE), place(UNITS))
 _REGION_CURVES = frozenset({"pretrain", "finetune", "mining"})
 _SHARED_CURVES = frozenset(_SHARED_TRAININGS)
 _MODELS = frozenset({"features", "svm", "bbox"})
@@ -685,6 +696,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS
 _TASKS = (*CLASSIFICATION, *SEGMENTATION, *COMPARISON, *ANALYSIS)
 _PLACES = (*HEAD, *(one for kind in _KINDS for one in kind.places), *_TASKS)
 STAGES: Mapping[str, Stage] = MappingProxyType({one.stage.name: one.stage for one in _PLACES})
+
+
+def analyses(kind: Kind) -> tuple[Place, ...]:
+    """Return the analyses that a detector of this kind can have: units are looked at in regions' features."""
+    stores_features = any(one.stage is FEATURES for one in kind.places)
+    return tuple(one for one in ANALYSIS if stores_features or one.stage is not UNITS)
 
 
 def proposals_of(source: str) -> str:

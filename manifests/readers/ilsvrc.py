@@ -27,10 +27,10 @@ def read_ilsvrc(
     Splits are the lists (``val``, ``test``, and others that one puts beside them, as the authors' ``val1`` and
     ``val2``); ``train`` is the images that any of the lists of the classes has as positive, in part or whole, and
     its images are ``exhaustive: false``: what the class's own annotators did not look for is unknown. Images that are
-    listed as negative alone are left out. Classes have their names from ``meta_det.mat``, and its ids. An image
-    without an XML file or without objects is one that shows none; in train it teaches nothing and is left out. A split
-    ``test`` of which no image has an XML file is taken as one that nobody has annotated. What the blacklist names of
-    val is not scored. DatasetError holds all problems.
+    listed as negative alone, and those of ``train_blacklist``, are left out. Classes have their names from
+    ``meta_det.mat``, and its ids. An image without an XML file or without objects is one that shows none; in train it
+    teaches nothing and is left out. A split ``test`` of which no image has an XML file is taken as one that nobody has
+    annotated. What the blacklist names of val is not scored. DatasetError holds all problems.
     """
     options = options or ReadOptions()
     findings = Findings(skip=options.on_error == "skip")
@@ -75,8 +75,12 @@ def _splits(layout: IlsvrcLayout, findings: Findings) -> dict[str, dict[str, str
         if _TRAIN in splits:
             findings.note(f"{_TRAIN}.txt: is not read, as there are lists of the classes' train images")
         splits = {_TRAIN: positive, **{split: images for split, images in splits.items() if split != _TRAIN}}
+    if _TRAIN in splits:
+        splits[_TRAIN] = {image: where for image, where in splits[_TRAIN].items() if image not in layout.left_out}
     elsewhere = {image for images in splits.values() for image in images}
-    negative = {line.name for line in layout.negative} - elsewhere
+    unwanted = {layout.pictures[image] for image in layout.left_out - elsewhere if image in layout.pictures}
+    findings.left_out(unwanted, f"{len(unwanted)} train images that train_blacklist.txt lists are left out")
+    negative = {line.name for line in layout.negative} - elsewhere - layout.left_out
     pictures = {layout.pictures[image] for image in negative if image in layout.pictures}
     findings.left_out(
         pictures, f"{len(pictures)} train images that show none of the class that they are listed for are left out"
@@ -98,7 +102,7 @@ def _found_image(
 ) -> FoundImage | None:
     """An image to take with its objects; None where its XML cannot be read, which becomes a problem."""
     picture, file = layout.pictures[image], layout.annotations.get(image)
-    exhaustive = _TRAIN not in splits
+    exhaustive = _TRAIN not in splits and image not in layout.left_out
     bare = FoundImage(picture, picture, (), splits=splits, exhaustive=exhaustive, unscored=unscored)
     if file is None:
         return bare

@@ -1,9 +1,9 @@
 """Where ILSVRC's detection data are: pictures, XML files, lists of images, classes and blacklist, of 2013 and later.
 
 2013: ``ILSVRC2013_DET_SPLIT/`` and ``ILSVRC2013_DET_bbox_SPLIT/``, lists in the devkit's ``data/det_lists/``
-(``train_pos_K.txt``, ``train_neg_K.txt``, ``val.txt``). 2014 and later: ``Data/DET/SPLIT/``,
-``Annotations/DET/SPLIT/``, ``ImageSets/DET/`` (``train_K.txt`` with 1, 0 or -1 behind each name). In both
-``meta_det.mat`` has the classes.
+(``train_pos_K.txt``, ``train_part_K.txt``, ``train_neg_K.txt``, ``train_blacklist.txt``, ``val.txt``). 2014 and later:
+``Data/DET/SPLIT/``, ``Annotations/DET/SPLIT/``, ``ImageSets/DET/`` (``train_K.txt`` with 1, 0 or -1 behind each name).
+In both ``meta_det.mat`` has the classes.
 """
 
 import re
@@ -24,7 +24,9 @@ from .options import ReadOptions
 META = "meta_det.mat"
 _CLASSES = 200  # ids above are inner nodes of the hierarchy, of which nothing is annotated
 _MAX_META_BYTES = 64 * 2**20
-_TRAIN = re.compile(r"train_(?P<neg>pos_|neg_)?\d+")
+_TRAIN = re.compile(r"train_(?P<kind>pos_|part_|neg_)?\d+")
+_UNION = re.compile(r"train_((pos|part|neg)_?)?all")  # of the lists of one kind of all classes
+_LEFT_OUT = "train_blacklist"
 _BLACKLIST = "*det_validation_blacklist*.txt"
 _DATA = ("data", "devkit", "devkit/data", "*_devkit", "*_devkit/data")  # where META is, below the path given
 
@@ -44,7 +46,8 @@ class IlsvrcLayout:
 
     ``pictures`` and ``annotations`` are files by their names without folders and extension. ``classes`` are the
     classes' ids and names by WNID. ``positive`` and ``negative`` are the lists of train, which are one per class;
-    ``lists`` all others by their names. ``blacklist``: WNIDs by val's number.
+    ``lists`` all others by their names. ``left_out``: images that train is to be without, by
+    ``train_blacklist.txt``. ``blacklist``: WNIDs by val's number.
     """
 
     root: Path
@@ -55,6 +58,7 @@ class IlsvrcLayout:
     positive: tuple[ListedImage, ...]
     negative: tuple[ListedImage, ...]
     lists: Mapping[str, tuple[ListedImage, ...]]
+    left_out: frozenset[str]
     blacklist: Mapping[int, tuple[str, ...]]
 
 
@@ -66,21 +70,7 @@ def find_layout(path: Path, options: ReadOptions, findings: Findings) -> IlsvrcL
     meta = _meta(root, options)
     folder = _lists_folder(root, meta)
     classes = read_classes(meta)
-    positive: list[ListedImage] = []
-    negative: list[ListedImage] = []
-    lists: dict[str, tuple[ListedImage, ...]] = {}
-    for file in sorted(folder.glob("*.txt")):
-        lines = list(_read_list(file, findings))
-        kind = _TRAIN.fullmatch(file.stem)
-        if kind is None:
-            lists[file.stem] = tuple(lines)
-        elif kind["neg"] == "neg_":
-            negative += lines
-        elif kind["neg"] == "pos_":
-            positive += lines
-        else:
-            negative += [line for line in lines if line.number == -1]
-            positive += [line for line in lines if line.number != -1]
+    positive, negative, lists = _read_lists(folder, findings)
     if not positive and not lists:
         raise DatasetError(f"{folder}: holds no lists of images such as train_1.txt or val.txt; restore them")
     listing = list_pictures(root)
@@ -89,8 +79,9 @@ def find_layout(path: Path, options: ReadOptions, findings: Findings) -> IlsvrcL
     xml = [name for name in listing.others if name.lower().endswith(".xml")]
     annotations = _by_name(root, xml, "Annotations/DET/" if inside else "", findings)
     blacklist = _read_blacklist(meta.parent, classes, findings)
+    left_out = _read_left_out(folder, meta, findings)
     return IlsvrcLayout(
-        root, listing, pictures, annotations, classes, tuple(positive), tuple(negative), lists, blacklist
+        root, listing, pictures, annotations, classes, tuple(positive), tuple(negative), lists, left_out, blacklist
     )
 
 
@@ -139,6 +130,40 @@ def read_classes(meta: Path) -> dict[str, tuple[int, str]]:
     if not classes or len(set(names)) < len(names) or len({number for number, _ in classes.values()}) < len(names):
         raise DatasetError(f"{meta}: has no classes, or two of one id or name; {again}")
     return classes
+
+
+def _read_lists(
+    folder: Path, findings: Findings
+) -> tuple[list[ListedImage], list[ListedImage], dict[str, tuple[ListedImage, ...]]]:
+    """Read the lists of a folder: the classes' positive images, in whole or part, their negative ones, all others."""
+    positive: list[ListedImage] = []
+    negative: list[ListedImage] = []
+    lists: dict[str, tuple[ListedImage, ...]] = {}
+    for file in sorted(folder.glob("*.txt")):
+        if file.stem == _LEFT_OUT:
+            continue
+        if _UNION.fullmatch(file.stem):
+            findings.note(f"{file.name}: is not read: it joins the classes' own lists, train_*K.txt", "union")
+            continue
+        lines = list(_read_list(file, findings))
+        kind = _TRAIN.fullmatch(file.stem)
+        if kind is None:
+            lists[file.stem] = tuple(lines)
+        elif kind["kind"] == "neg_":
+            negative += lines
+        elif kind["kind"] is not None:
+            positive += lines
+        else:
+            negative += [line for line in lines if line.number == -1]
+            positive += [line for line in lines if line.number != -1]
+    return positive, negative, lists
+
+
+def _read_left_out(folder: Path, meta: Path, findings: Findings) -> frozenset[str]:
+    """Read train_blacklist.txt beside the lists, or else the devkit's; nothing where there is none."""
+    files = (place / f"{_LEFT_OUT}.txt" for place in (folder, meta.parent / "det_lists"))
+    file = next((file for file in files if file.is_file()), None)
+    return frozenset() if file is None else frozenset(line.name for line in _read_list(file, findings))
 
 
 def _read_list(file: Path, findings: Findings) -> Iterator[ListedImage]:

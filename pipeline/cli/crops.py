@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Artifact
-from cache.errors import StageError
+from cache.errors import OutputError, StageError
 from cache.outputs import OutputFolder
 from manifests import Dataset, ImageRecord, ImageSource, load_dataset
+from manifests.select import is_searched
 from pipeline.context import registered_folder
 from pipeline.workspace import current_layout, open_params, open_store, untouchable
 from stages.boxes.geometry import Boxes
@@ -43,13 +44,13 @@ def crops(project: Path, image_id: str, out: Path, figure: str, regions: int | N
     IMAGE_ID: the number or the name of an image of the current dataset manifest. Figure 7 (appendix A): of each object
     a row without context and one with features.context_px (the paper's 16 of 227 px where that is 0), columns: the
     region at its own scale, the tightest square with context, without, and the warp. Figure 2: the objects and the
-    proposals whose IoU with one is finetune.fg_iou or more, cropped by features.crop and context_px. What is missing is
-    as features.padding says.
+    proposals whose IoU with one is finetune.fg_iou or more (of an image annotated in part the objects alone), cropped
+    by features.crop and context_px. What is missing is as features.padding says.
     """
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise click.UsageError(f"{out}: the name of a picture ends in .png or .jpg")
+        raise OutputError(f"{out}: the name of a picture ends in .png or .jpg")
     if not out.parent.is_dir():
-        raise click.UsageError(f"{out.parent}: no such folder; make it first")
+        raise OutputError(f"{out.parent}: no such folder; make it first")
     outputs = OutputFolder(out.parent, "give another name, or --force to replace it", force=force)
     outputs.check([out.name], protected=untouchable(project))
     sheet, said = _drawn(project, image_id, figure, regions)
@@ -88,10 +89,15 @@ def image_named(dataset: Dataset, name: str) -> ImageRecord:
 
 
 def _foreground(project: Path, dataset: Dataset, record: ImageRecord, settings: FinetuneSettings) -> Boxes:
-    """Return an image's objects, and then its proposals that fine-tuning takes for objects, as it collects them."""
-    listed, store = Artifact.read(project / "artifacts/proposals/manifest.json"), open_store(project)
+    """Return an image's objects, and then its proposals that fine-tuning takes for objects, as it collects them.
+
+    Of an image that is annotated in part they are its objects: it has no proposals.
+    """
 
     def proposals_of(one: ImageRecord) -> Boxes:
+        if not is_searched(one):
+            return np.zeros((0, 4), np.float32)
+        listed, store = Artifact.read(project / "artifacts/proposals/manifest.json"), open_store(project)
         boxes: Boxes = store.get(listed.stage, proposals_key(listed, one), ["boxes"]).arrays["boxes"]
         return boxes
 

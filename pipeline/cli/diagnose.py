@@ -1,12 +1,14 @@
 """``rcnn diagnose``."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from cache.documents import json_text
-from cache.errors import StageError
+from cache.errors import ParamsError, StageError
 from cache.outputs import OutputFolder
 from cache.text import nearest
 from manifests import load_registered
@@ -14,12 +16,14 @@ from pipeline.workspace import untouchable
 from stages.diagnosis.document import diagnosed, nothing_annotated
 from stages.diagnosis.page import page
 from stages.diagnosis.settings import DiagnoseSettings
+from stages.diagnosis.similar import Sets, named_sets
 from stages.diagnosis.table import object_rows, read_table
 from stages.scoring.files import WITH_BBOX
 from stages.scoring.results import READERS
 
 _PAGE, _FIGURES = "diagnosis.html", "diagnosis.json"
 _DEFAULT = DiagnoseSettings()
+_NAMED: dict[str, str | Sets] = {"voc": "voc", "coco": "coco", "none": ()}  # what ``--similar`` has a word for
 
 
 @click.command()
@@ -47,13 +51,26 @@ _DEFAULT = DiagnoseSettings()
     "--similar",
     multiple=True,
     metavar="voc|coco|none|CLASS,CLASS,...",
-    help="Which classes are similar; give the last form once for each set.  [default: voc]",
+    help="Which classes are similar; give the last form once for each set.  [default: voc or coco, by the "
+    "dataset's names]",
 )
 @click.option("--background-twice", is_flag=True, help="Count background as the authors' program does.")
 @click.option(
+    "--normal-share",
+    type=click.FloatRange(0, 1_000_000, min_open=True),
+    help="Objects that a class's precision is normalised to, as a part of the number of images.  "
+    f"[default: {_DEFAULT.normal_share}]",
+)
+@click.option(
     "--normal-objects",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Objects that a class's precision is normalised to.  [default: 0.15 of the images]",
+    type=click.FloatRange(0, 1_000_000_000, min_open=True),
+    help="That number itself, in place of --normal-share.",
+)
+@click.option(
+    "--max-classes",
+    type=click.IntRange(1, 1000),
+    default=_DEFAULT.max_classes,
+    help="Classes shown one by one, those with most objects; the JSON has all.",
 )
 @click.option(
     "--characteristics",
@@ -79,13 +96,7 @@ def diagnose(
     tested = dataset.split(split)
     if (problem := nothing_annotated(tested, f"dataset {name}, split {split}")) is not None:
         raise StageError(problem)
-    settings = DiagnoseSettings(
-        iou=options["iou"],
-        matching=options["matching"],
-        similar_classes=_sets(options["similar"], dataset.classes),
-        background_twice=options["background_twice"],
-        normal_objects=options["normal_objects"],
-    )
+    settings = _settings(options, dataset.classes)
     values = {} if table is None else read_table(table, object_rows(dataset, tested, dataset.classes))
     read = READERS[_form(path)](path, dataset, tested, clip=clip)
     title = f"{path.name} on {name}"
@@ -93,7 +104,8 @@ def diagnose(
     outputs.prepare()
     outputs.write(_FIGURES, json_text(made.document()).encode())
     outputs.write(_PAGE, page(made).encode())
-    for note in (*read.notes, *made.notes):
+    chosen = () if options["similar"] else (_told(settings.similar_classes),)
+    for note in (*chosen, *read.notes, *made.notes):
         click.echo(f"note: {note}", err=True)
     click.echo(f"{out / _PAGE}: {made.summary()}")
 
@@ -101,24 +113,47 @@ def diagnose(
 def _form(path: Path) -> str:
     """Return the form of a file or folder of results."""
     if path.suffix == ".txt":
-        raise click.UsageError(f"--detections {path}: of comp4 files give the folder, which has one for each class")
+        raise ParamsError(f"--detections {path}: of comp4 files give the folder, which has one for each class")
     return "voc" if path.is_dir() else "coco"
 
 
-def _sets(given: tuple[str, ...], classes: tuple[str, ...]) -> Literal["voc", "coco"] | tuple[tuple[str, ...], ...]:
-    """Return what ``--similar`` says; a class that the dataset lacks is an error here, since somebody typed it."""
-    if given in {(), ("voc",)}:
-        return "voc"
-    if given == ("coco",):
-        return "coco"
-    if given == ("none",):
-        return ()
+def _settings(options: Mapping[str, Any], classes: tuple[str, ...]) -> DiagnoseSettings:
+    """Return the parameters that the options give; ParamsError where one is no number, or two say the same."""
+    if options["normal_share"] is not None and options["normal_objects"] is not None:
+        raise ParamsError("--normal-share and --normal-objects: give one of the two")
+    for name in ("iou", "normal_share", "normal_objects"):
+        if options[name] is not None and math.isnan(options[name]):  # in no range, and click lets it through
+            raise ParamsError(f"--{name.replace('_', '-')} nan: is no number")
+    given = {name: options[name] for name in ("iou", "matching", "background_twice", "max_classes")}
+    given |= {name: options[name] for name in ("normal_share", "normal_objects") if options[name] is not None}
+    return DiagnoseSettings(similar_classes=_sets(options["similar"], classes), **given)
+
+
+def _sets(given: tuple[str, ...], classes: tuple[str, ...]) -> Any:
+    """Return what ``--similar`` says, or the dataset's names do where it is not given.
+
+    Raises ParamsError for a class that the dataset lacks, since somebody typed it, and a word beside other sets.
+    """
+    if not given:
+        return named_sets(classes)
+    if len(given) == 1 and given[0] in _NAMED:
+        return _NAMED[given[0]]
+    if any(text in _NAMED for text in given):
+        raise ParamsError(f"--similar {' '.join(given)}: voc, coco and none stand alone; give one of them, or lists")
     sets = tuple(tuple(one.strip() for one in text.split(",")) for text in given)
-    for one in sets:
-        for member in one:
-            if member not in classes:
-                raise click.UsageError(
-                    f"--similar: class {member!r} is none of the dataset's{nearest(member, classes)}; it has: "
-                    f"{', '.join(classes)}"
-                )
+    if unknown := dict.fromkeys(member for one in sets for member in one if member not in classes):
+        there = ", ".join(classes)
+        raise ParamsError(
+            "\n".join(
+                f"--similar: class {member!r} is none of the dataset's{nearest(member, classes)}; it has: {there}"
+                for member in unknown
+            )
+        )
     return sets
+
+
+def _told(chosen: str | Sets) -> str:
+    """Say which sets of similar classes the dataset's names chose."""
+    if isinstance(chosen, str):
+        return f"similar classes are {chosen}'s, by the dataset's names; --similar gives others"
+    return "no classes are similar, since few names are VOC's or COCO's; --similar gives sets"

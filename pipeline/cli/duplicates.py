@@ -11,14 +11,14 @@ from cache import Store
 from cache.documents import json_text
 from cache.outputs import OutputFolder
 from cache.text import counted
-from manifests import DatasetError, ImageSource, ReadOptions, Registered, load_registered
+from manifests import Dataset, DatasetError, ImageSource, ReadOptions, Registered, load_registered
 from manifests.drop_list import read_ids
 from manifests.readers.voc import read_flickr_ids
 from pipeline.environments import Notice
 from pipeline.executor import Executor, Tally
 from pipeline.hardware import default_workers
 from pipeline.local import LocalRunner
-from pipeline.params import ExecutionSettings
+from pipeline.params import ExecutionSettings, Params
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params, open_store, untouchable
 from stages.duplicates.descriptors import GistCompute, gist_tasks, listed, read_descriptors
@@ -33,6 +33,7 @@ from stages.duplicates.results import (
     shown_pairs,
     table,
 )
+from stages.settings import TrainSettings
 
 _ON_SHEET = 100  # pairs on a sheet at most: each is 350 px high, and many programs end at 65,535
 
@@ -82,26 +83,36 @@ def duplicates(
     list for manifest.drop_duplicates, which is yours to edit: nothing is left out before you name it there.
     """
     if a == b:
-        raise click.UsageError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
+        raise DatasetError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
     if ids and method != "id":
-        raise click.UsageError("--ids is for --method id")
+        raise DatasetError("--ids is for --method id")
     found = [load_registered(name, project / "artifacts") for name in (a, b) if name is not None]
     outputs, log = OutputFolder(out, "give another folder by --out"), Reporter("duplicates")
-    outputs.check([JSON_FILE, LIST_FILE, SHEET_FILE], protected=untouchable(project))
+    has_params = (project / "params.yaml").exists()
+    outputs.check([JSON_FILE, LIST_FILE, SHEET_FILE], protected=untouchable(project) if has_params else {})
     if empty := [one.dataset.name for one in found if not one.dataset.images]:
         raise DatasetError(f"dataset {empty[0]}: has no images to compare; import some")
+    trained = _trained_on(open_params(project), found[0].dataset) if has_params else ()
+    looks = (open_store(project), open_params(project).execution) if method == "gist" else None
     outputs.prepare()
     sides = Side(a, found[0].dataset.images), Side(b or a, found[-1].dataset.images)
     splits = splits_of(sides[0].images), splits_of(sides[1].images)
-    if method == "gist":
-        store, execution = open_store(project), open_params(project).execution
-        pairs = _near(store, execution, found, splits, (below, count), log)
+    if looks is not None:
+        pairs = _near(*looks, found, splits, (below, count), log)
     else:
         labels = [digests(side.images) for side in sides] if method == "sha256" else _ids(found, ids)
         pairs = equal_labels(labels[0], labels[-1] if b else None, splits)
+    outputs.write(LIST_FILE, drop_list(pairs, sides, trained).encode())
     _write(outputs, pairs, sides, found, (method, below, top), log)
     click.echo(_summary(pairs, sides, below, top))
     click.echo(f"written to {out}: {JSON_FILE}, {SHEET_FILE}, {LIST_FILE}", err=True)
+
+
+def _trained_on(params: Params, dataset: Dataset) -> tuple[str, ...]:
+    """Return the splits of a dataset that the project trains on; none where its parameters are of another dataset."""
+    train = params.groups.of("manifest", TrainSettings).train
+    named = (train,) if isinstance(train, str) else train
+    return tuple(name for name in named if name in dataset.splits) if params.dataset == dataset.name else ()
 
 
 def _near(
@@ -161,7 +172,7 @@ def _files(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
     for text in given:
         name, _, file = text.partition("=")
         if name not in names or not file or name in files:
-            raise click.UsageError(
+            raise DatasetError(
                 f"--ids {text}: write DATASET=FILE, the dataset one of {', '.join(names)}, each at most once"
             )
         files[name] = Path(file)
@@ -179,7 +190,6 @@ def _write(
     method, below, top = how
     shown = shown_pairs(pairs, top)
     outputs.write(JSON_FILE, json_text(document(pairs, sides, method, below, top)).encode())
-    outputs.write(LIST_FILE, drop_list(pairs, sides).encode())
     sources = [ImageSource(one.source.root, name=one.dataset.name) for one in found]
     classes = [one.dataset.classes for one in found]
     drawn = contact_sheet(

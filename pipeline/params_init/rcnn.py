@@ -160,6 +160,9 @@ def _features(choices: Choices, task: Task) -> None:
     side = task.network.input.side_px
     context = round(_CONTEXT_PX * side / CAFFE_SIDE_PX)
     choices.put("features.layers", task.layers)
+    choices.put("region_features.layer", "fc6" if "fc6" in task.layers else task.svm_layer)
+    most, whose = (3, "O2P's") if task.preset == "paper" else (None, "ours: all above the threshold; O2P: 3")
+    choices.put("paste.max_segments", most, whose)
     choices.put("features.context_px", context, "the paper: 16 of 227 px")
     choices.put("classify_svm.layers", [name for name in task.network.layers if name != "fc8"])
     choices.say(f"crops: warped, with {context} px of context at {side} px (the paper: 16 at 227)")

@@ -126,8 +126,18 @@ def from_table(values: Mapping[str, Mapping[int, str]], n_objects: int) -> list[
 
 def numbers_of(words: Sequence[str]) -> list[float] | None:
     """Return the words as numbers, where all are finite ones; else None."""
+    found = _floats(words)
+    return found if found is not None and np.isfinite(found).all() else None
+
+
+def not_finite(words: Sequence[str]) -> int | None:
+    """Return the index of the first nan or infinity among words that are all numbers, finite ones too; else None."""
+    finite = np.isfinite(_floats(words) or [])
+    return int(np.argmin(finite)) if finite.any() and not finite.all() else None
+
+
+def _floats(words: Sequence[str]) -> list[float] | None:
     try:
-        found = [float(word) for word in words]
+        return [float(word) for word in words]
     except ValueError:
         return None
-    return found if np.isfinite(found).all() else None

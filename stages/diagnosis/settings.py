@@ -8,7 +8,10 @@ from stages.settings import NAME_PATTERN, Settings
 
 
 class DiagnoseSettings(Settings):
-    """How a detector's results are diagnosed; ``rcnn diagnose`` has the same as options."""
+    """How a detector's results are diagnosed; ``rcnn diagnose`` has the same as options.
+
+    There a table is given by its file, and the dataset's names choose similar classes where none are given.
+    """
 
     iou: float = Field(0.5, gt=0.1, le=1, description="least IoU with an object for a detection to be right")
     matching: Literal["voc", "hoiem"] = Field(

@@ -15,7 +15,7 @@ from manifests.readers.findings import Findings
 from manifests.text import decode_text
 from manifests.values import read_integer
 
-from .characteristics import MOST_VALUES, numbers_of
+from .characteristics import MOST_VALUES, not_finite, numbers_of
 
 HEADER = ("annotation", "name", "value")
 _NAME = re.compile(r"[\w-]{1,40}(\.[\w-]{1,40})?")
@@ -30,12 +30,13 @@ def read_table(path: Path, rows: Mapping[int, int | None]) -> dict[str, dict[int
             over.
 
     Raises DatasetError with every problem: a column that is not there, an annotation that the dataset lacks, an object
-    with two values, more than :data:`.characteristics.MOST_VALUES` different words.
+    with two values, nan or an infinity among numbers, more than :data:`.characteristics.MOST_VALUES` different words.
     """
     text = decode_text(read_bytes(path, str(path)), path.name)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     findings = Findings(skip=False)
     found: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    lines: defaultdict[str, list[int]] = defaultdict(list)  # that each value is in, in the order of ``found``
     seen: set[tuple[int, str]] = set()
     try:
         header = tuple(cell.strip().lower() for cell in next(reader, []))
@@ -52,11 +53,17 @@ def read_table(path: Path, rows: Mapping[int, int | None]) -> dict[str, dict[int
                 of = found[name]
                 if (index := rows[annotation]) is not None:
                     of[index] = value
+                    lines[name].append(reader.line_num)
     except csv.Error as error:
         raise DatasetError(f"{path.name}: line {reader.line_num}: is no CSV ({error}); correct it") from None
     for name, of in found.items():
         words = Counter(of.values())
-        if len(words) > MOST_VALUES and numbers_of(list(words)) is None:
+        if (at := not_finite(list(of.values()))) is not None:
+            findings.problem(
+                f"{path.name}: line {lines[name][at]}: value {list(of.values())[at]!r} of {name} is no finite number, "
+                "as others are; leave the line out"
+            )
+        elif len(words) > MOST_VALUES and numbers_of(list(words)) is None:
             findings.problem(
                 f"{path.name}: characteristic {name} has {len(words)} different values, such as {next(iter(words))!r}; "
                 f"{MOST_VALUES} at most, or numbers alone, which are put into bins"
@@ -83,9 +90,10 @@ def _checked(
             f"{where}: name {name[:60]!r}: letters, digits, '_', '-', 40 at most; part.wing is wing of the group part",
             "name",
         )
-    elif name in _TAKEN:
+    elif name.partition(".")[0] in _TAKEN:
         findings.problem(
-            f"{where}: name {name!r} is that of a characteristic that is always there; choose another", "taken"
+            f"{where}: name {name!r} is that of a characteristic that is always there, or of its group; choose another",
+            "taken",
         )
     elif not value:
         findings.problem(f"{where}: annotation {annotation} has no value of {name}; leave the line out", "empty")

@@ -1,4 +1,7 @@
-"""The nearest vectors of each of many, exactly, block by block: a matrix product and one look at what comes of it."""
+"""The nearest vectors of each of many, block by block: a matrix product and one look at what comes of it.
+
+They are exact but for more than :data:`SPARE` further references within float32's rounding of the last.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +35,9 @@ def nearest_vectors(
     """Find the ``count`` nearest references of each query by Euclidean distance, of equal ones the earlier.
 
     Blocks of products tell which are near, and their distances are computed again from differences in float64: the
-    product's float32 would call equal pictures 0.001 apart. However many references there are, beside the queries this
-    takes 32 MiB and the result.
+    product's float32 would call equal pictures 0.001 apart. Exact but where more than :data:`SPARE` further references
+    are within the products' rounding of the last one's distance: then any of these may stand for it. However many
+    references there are, beside the queries this takes 32 MiB and the result.
 
     Args:
         queries: float32 [n, d].

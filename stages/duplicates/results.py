@@ -1,6 +1,6 @@
 """What a search for duplicates found, as people and programs take it: JSON, a list to edit, a contact sheet."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from cache.text import format_table
@@ -63,11 +63,12 @@ def _told(image: ImageRecord) -> str:
     return f"{image.file_name} ({image.split})"
 
 
-def drop_list(found: FoundPairs, sides: tuple[Side, Side]) -> str:
+def drop_list(found: FoundPairs, sides: tuple[Side, Side], trained: Collection[str] = ()) -> str:
     """Write the images that one may leave out, for ``manifest.drop_duplicates``; of each the marked pairs it is in.
 
     Of pairs of two datasets the first one's image. Within one dataset those outside its training splits whose twin is
-    in another split, so that nothing is tested on that was trained on; pairs within a split are left to the reader.
+    trained on or in another split, so that nothing is tested on that was trained on; other pairs within a split are
+    left to the reader. ``trained``: the training splits; none: those called train, trainval or training.
     """
     two = sides[0].name != sides[1].name
     listed: dict[str, list[str]] = {}
@@ -76,7 +77,7 @@ def drop_list(found: FoundPairs, sides: tuple[Side, Side]) -> str:
         if not pair.marked:
             continue
         for image, other in (ends,) if two else (ends, ends[::-1]):
-            if two or _only_tested(image, other):
+            if two or _only_tested(image, other, trained):
                 listed.setdefault(image.file_name, []).append(f"{pair.distance:.3f} from {_told(other)}")
     heading = [
         f"Images of dataset {sides[0].name} that are near-duplicates, for manifest.drop_duplicates (docs/analysis.md).",
@@ -85,9 +86,17 @@ def drop_list(found: FoundPairs, sides: tuple[Side, Side]) -> str:
     return drop_list_text(heading, listed)
 
 
-def _only_tested(image: ImageRecord, other: ImageRecord) -> bool:
-    """Whether an image is outside the training splits and its twin elsewhere than it."""
-    return image.split.lower() not in TRAIN_NAMES and other.split != image.split
+def _only_tested(image: ImageRecord, other: ImageRecord, trained: Collection[str]) -> bool:
+    """Whether an image is outside the training splits, and its twin in one of them or elsewhere than it."""
+    if _is_trained_on(image, trained):
+        return False
+    return _is_trained_on(other, trained) or other.split != image.split
+
+
+def _is_trained_on(image: ImageRecord, trained: Collection[str]) -> bool:
+    if trained:
+        return any(split in trained for split in image.splits)
+    return image.split.lower() in TRAIN_NAMES
 
 
 def contact_sheet(

@@ -29,7 +29,7 @@ td.heat{text-align:right}
 def page(data: SegmentationPage) -> str:
     """Return the HTML document; nothing in it depends on when it was made."""
     figures = data.figures
-    n_train = len(figures.dataset.images) - len(figures.tested)
+    n_train = len(figures.dataset.split("train"))
     lead = (
         f"Semantic segmentation of {counted(len(figures.dataset.classes), 'class', 'classes')}: the detector's regions "
         f"are scored once more, by regressors of their overlap with each class on {figures.features.features} features "

@@ -11,14 +11,13 @@ Left out is what has no source here: O2P ranks the background among its classes,
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .settings import PasteSettings
-
-_MOST_RISES = 10_000  # by then the threshold is above every score: the largest step that a score can need is 1
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def risen(scores: Sequence[NDArray[np.float32]], goal: float, settings: PasteSet
 
     ``scores``: of each image, falling, float32 [n].
     """
-    for step in range(_MOST_RISES):
+    for step in count():  # until it is above every score at the latest
         threshold = round(settings.first + step * settings.rise, 10)  # multiples, so that no rounding adds up
         found = sum(pasted_count(own, threshold, settings) for own in scores) / max(len(scores), 1)
         if found <= goal:

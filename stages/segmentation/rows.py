@@ -37,11 +37,6 @@ class RowReader:
                 raise StageError(f"{record.file_name}: no features of this image; run the stage {one.stage} again")
         return {one.stage: one.keys[record.id] for one in of}
 
-    def length(self) -> int:
-        """Numbers in a row."""
-        one = int(self.full.summary["layers"][self.settings.layer])
-        return 2 * one if self.settings.features == "full_fg" else one
-
     def of(self, record: ImageRecord, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Read an image's rows: its objects, whose box rows are ``rows`` int64 [k], then its regions: [k + n, d]."""
         return read_rows(self.store, self.keys(record), self.settings, object_rows(record, rows))
@@ -76,6 +71,11 @@ def read_rows(
         if settings.max_regions is not None:
             end = min(count, first + settings.max_regions)
         parts.append(store.get_rows("region_features", keys["region_features"], settings.layer, begin, end))
+    if len(set(map(len, parts))) > 1:
+        raise StageError(
+            f"{len(parts[0])} rows of features and {len(parts[1])} of region_features; run "
+            "`dvc repro segmentation/dvc.yaml`"
+        )
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

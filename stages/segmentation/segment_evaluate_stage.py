@@ -107,7 +107,11 @@ def _count(ctx: Context, tested: Sequence[ImageRecord], files: Mapping[int, str]
     limits = np.array([least.get(name, np.inf) for name in ctx.dataset().classes])
     for done, record in enumerate(tested, 1):
         truth = _truth(ctx, record)
-        own = confusion(truth, _map(ctx, files[record.id]), n)
+        try:
+            own = confusion(truth, _map(ctx, files[record.id]), n)
+        except ValueError as error:
+            name = ctx.input("maps") / files[record.id]
+            raise StageError(f"{name}: {error}; run `dvc repro -f segmentation/dvc.yaml:paste`") from None
         found.own += own
         found.background += confusion(truth, np.zeros_like(truth), n)
         names = ["bbox.boxes", "bbox.scores", "bbox.labels"]

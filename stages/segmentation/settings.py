@@ -1,6 +1,6 @@
 """Parameters of segmentation (docs/segmentation.md); each description says whose the value is."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -92,14 +92,14 @@ class PasteSettings(Settings):
         description="a region takes no place whose mask has a larger IoU with a better one that does: it is the same "
         "object once more (ours, for selective search's regions; O2P: null, whose CPMC regions are told apart before)",
     )
-    threshold: float | Literal["train", "test"] = Field(
+    threshold: Annotated[float, Field(ge=-10, le=10)] | Literal["train", "test"] = Field(
         "train",
         description="a region is pasted if its score is above: a number; train: risen until the held-out training "
         "images have as many regions as objects, on average (ours); test: the same on the test images, to paste.goal "
         "(O2P, which so looks at the images that it is tested on)",
     )
     first: float = Field(0.28, ge=-10, le=10, description="train, test: the threshold to begin at (O2P)")
-    rise: float = Field(0.01, gt=0, le=1, description="train, test: by how much it rises (O2P)")
+    rise: float = Field(0.01, ge=0.001, le=1, description="train, test: by how much it rises (O2P)")
     per_rank: float = Field(
         0.02, ge=0, le=1, description="by how much the threshold of each further region of an image is higher (O2P)"
     )

@@ -26,6 +26,7 @@ from .rows import TrainingImage
 from .settings import SvrSettings
 
 _STATISTICS_IMAGES = 200  # images that the mean norm is taken from, drawn by the seed (the detector's SVMs: as many)
+_SCORED_ROWS = 4096  # copied out of the pool at a time
 
 Read = Callable[[ImageRecord], TrainingImage]
 
@@ -162,6 +163,16 @@ def _capacity(image: TrainingImage, memory_limit_mb: int) -> int:
     return int(max(1, memory_limit_mb * 2**20 // (d * image.values.itemsize + 16 * n_classes)))
 
 
+def _new_scores(pool: _Pool, used: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score the new rows of those in use, [len(used), N]; 0 of the others. A few rows at a time are copied."""
+    scores = np.zeros((len(used), len(weights)), np.float32)
+    new = np.flatnonzero(pool.is_new[used])
+    for start in range(0, len(new), _SCORED_ROWS):
+        some = new[start : start + _SCORED_ROWS]
+        scores[some] = linear(pool.values[used[some]], weights)
+    return scores
+
+
 def _fit_chunk(
     pool: _Pool,
     weights: NDArray[np.float64],
@@ -176,7 +187,7 @@ def _fit_chunk(
     """Fit every class on what it sees of the pool, and keep its multipliers there."""
     problem = TubeProblem(settings.C, settings.epsilon)
     used = np.flatnonzero(pool.used)
-    scores = linear(pool.values[used], (weights * scale).astype(np.float32)) if chunk else None
+    scores = _new_scores(pool, used, (weights * scale).astype(np.float32)) if chunk else None
 
     def fit(label: int) -> tuple[NDArray[np.int64], TubeSolution, float]:
         slots = used

@@ -172,7 +172,8 @@ class _TubeAscent:
         before = self.w
         self._sum_weights()
         self.path += float(np.sqrt(((self.w - before) ** 2).sum()))
-        reach = (self.path - self.computed_at) * self.lengths + _ROUNDING
+        known = np.isfinite(self.computed_at)  # a row of length 0 would make inf * 0
+        reach = np.where(known, (self.path - np.where(known, self.computed_at, 0)) * self.lengths, np.inf) + _ROUNDING
         inside = (self.multipliers == 0) & (np.abs(self.residuals) + reach < self.epsilon)
         self.compute(np.flatnonzero(~inside))
 

@@ -86,7 +86,7 @@ def _run_detectors(project: Path, commands: _Commands) -> Path:
         ["detector", "add", JOINED, "--kind", "combined", "--of", "rcnn,theirs"],
         ["-d", JOINED, "run", "combine"],
         ["compare", "rcnn", JOINED],
-        ["run", "diagnose"],
+        ["run", "diagnose", "units"],
         ["detector", "add", IN_STEPS, "--kind", "faster"],
         ["detector", "add", AT_ONCE, "--kind", "joint"],
         ["detector", "add", DENSE, "--kind", "overfeat"],

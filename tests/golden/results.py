@@ -45,6 +45,7 @@ TOLERANCE = {
     "classify_svm": 0.15,
     "compare": 5e-2,
     "diagnose": 5e-2,
+    "units": 5e-2,
     "rpn": 2e-2,
     "propose": 5e-2,
     "fast": 2e-2,
@@ -114,6 +115,7 @@ def _part(path: Path, store: Store) -> Any:
         "localisation.json": lambda: _shares(json.loads(path.read_text())),
         "comparison.json": lambda: _comparison(path),
         "diagnosis.json": lambda: _diagnosis(path),
+        "units.html": lambda: _units(path),
         ".html": lambda: _page(path),
         "manifest.json": lambda: _objects(path, store),
     }
@@ -185,6 +187,19 @@ def _diagnosis(path: Path) -> Any:
         for name in ("bbox", "no_bbox")
     }
     return {"protocol": figures["protocol"], **sets}
+
+
+def _units(path: Path) -> Any:
+    """Return a page's units, silent ones, and the activations on it, unit by unit, best first."""
+    text = path.read_text()
+    activations = [float(value) for value in re.findall(r' title="[^"]*, row \d+: ([^"]+)"', text)]
+    silent = re.search(r"(\d+) of \d+ units are positive for no region", text)
+    return {
+        **_page(path),
+        "units": text.count('class="unit"'),
+        "silent": int(silent[1]) if silent else 0,
+        "activations": summary_of(np.array(activations)),
+    }
 
 
 def _page(path: Path) -> Any:

@@ -25,7 +25,7 @@ class Shown:
 class Tree:
     """What a tree holds: pictures by split and name; for each class the train pictures with their flags (1, 0, -1).
 
-    ``lists``: further lists, names by list. ``blacklist``: lines of the file.
+    ``lists``: further lists, names by list. ``blacklist``: lines of val's. ``left_out``: names of train's blacklist.
     """
 
     classes: Sequence[str]
@@ -33,6 +33,7 @@ class Tree:
     flags: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     blacklist: str = ""
+    left_out: Sequence[str] = ()
 
 
 def wnid(tree: Tree, name: str) -> str:
@@ -68,11 +69,16 @@ def write_tree(root: Path, layout: str, tree: Tree) -> Path:
         number = tree.classes.index(label) + 1
         lines = {flag: [f"n00000001/{name}" for name, own in flags.items() if own == flag] for flag in (1, 0, -1)}
         if is_2013:
-            files[f"{at}/train_pos_{number}.txt"] = "".join(f"{name} 1\n" for name in lines[1] + lines[0])
-            files[f"{at}/train_neg_{number}.txt"] = "".join(f"{name} 1\n" for name in lines[-1])
+            for kind, flag in (("pos", 1), ("part", 0), ("neg", -1)):
+                files[f"{at}/train_{kind}_{number}.txt"] = "".join(f"{name} 1\n" for name in lines[flag])
         else:
             text = "".join(f"{name} {flag}\n" for flag, names in lines.items() for name in names)
             files[f"{at}/train_{number}.txt"] = text
+    if tree.left_out:  # it lies in the devkit, later too
+        files[f"{devkit}/det_lists/train_blacklist.txt"] = "".join(f"{name}\n" for name in tree.left_out)
+    if is_2013:  # of the real devkit's lists that join those of all classes
+        named = [name for flags in tree.flags.values() for name, flag in flags.items() if flag == 1]
+        files[f"{at}/train_posall.txt"] = "".join(f"n00000001/{name} 1\n" for name in dict.fromkeys(named))
     for name, members in tree.lists.items():
         files[f"{at}/{name}.txt"] = "".join(f"{member} {n}\n" for n, member in enumerate(members, 1))
     if tree.blacklist:

@@ -10,7 +10,7 @@ from pipeline.context import RunContext
 from pipeline.detectors import Layout
 from pipeline.params import schema
 from stages.contract import Compute, ImageTask, ReadImage
-from stages.graph import ANALYSIS, HEAD, KINDS, ROOT, at, root_nodes
+from stages.graph import HEAD, KINDS, ROOT, analyses, at, root_nodes
 from stages.settings import Settings
 
 
@@ -58,7 +58,7 @@ class StageContext(RunContext):
         nodes = (
             dict(root_nodes()) if kind == ROOT else {one.name: at(one, kind) for one in (*HEAD, *KINDS[kind].places)}
         )
-        nodes |= {one.name: at(one, kind) for one in ANALYSIS}
+        nodes |= {one.name: at(one, kind) for one in analyses(KINDS[kind])}
         execution = {"workers": 2, "device": "cpu"}
         params = schema(kind)(seed=seed, dataset="toy", store={"root": "store"}, execution=execution)
         super().__init__(nodes[name], Layout(root, kind), params.model_copy(update=dict(groups)), nodes)

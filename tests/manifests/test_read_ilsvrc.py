@@ -1,6 +1,7 @@
 """Reading ILSVRC's detection data, in both layouts."""
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def cmyk() -> bytes:
 
 
 def tree() -> Tree:
-    """Make train pictures a (both classes), b (cat, in part), c (negative of cat), d (no XML); val e to h, test i."""
+    """Make train pictures a (both classes), b (cat, in part), c (negative of cat), d (no XML), e (blacklisted)."""
     return Tree(
         ("cat", "dog"),
         {
@@ -35,6 +36,7 @@ def tree() -> Tree:
                 "n1_b": Shown(cmyk(), [("cat", BOX)]),
                 "n1_c": Shown(jpeg(seed=3), None),
                 "n1_d": Shown(jpeg(seed=4), None),
+                "n1_e": Shown(jpeg(seed=10), [("cat", BOX)]),
             },
             "val": {
                 "val_1": Shown(jpeg(seed=5), [("dog", BOX)]),
@@ -44,9 +46,10 @@ def tree() -> Tree:
             },
             "test": {"test_1": Shown(jpeg(seed=9), None)},
         },
-        {"cat": {"n1_a": 1, "n1_b": 0, "n1_c": -1, "n1_d": 1}, "dog": {"n1_a": 1, "n1_b": -1}},
+        {"cat": {"n1_a": 1, "n1_b": 0, "n1_c": -1, "n1_d": 1, "n1_e": 1}, "dog": {"n1_a": 1, "n1_b": -1, "n1_e": -1}},
         {"val1": ["val_1", "val_3"], "val2": ["val_2", "val_4"]},
         "4 n00000002\n",
+        ["n1_e", "n1_absent"],
     )
 
 
@@ -77,7 +80,30 @@ def test_all_that_there_is(tmp_path: Path, layout: str) -> None:
     assert "1 train images without an object are left out" in text
     assert "2 of 4 images beside train have no object" in text
     assert "split test: its 1 images are taken as nobody's having annotated them" in text
-    assert "pictures: 9 seen, 7 taken, 2 left out" in text
+    assert "1 train images that train_blacklist.txt lists are left out" in text
+    assert ("train_posall.txt: is not read: it joins the classes' own lists" in text) == (layout == "2013")
+    assert "pictures: 10 seen, 7 taken, 3 left out" in text
+
+
+@pytest.mark.parametrize("union", ["train_all", "train_partall", "train_negall", "train_neg_all"])
+def test_a_union_of_lists_is_no_split_and_another_name_is(tmp_path: Path, union: str) -> None:
+    root = write_tree(tmp_path / "tree", "2014", tree())
+    for name in (union, "train_small"):
+        (root / f"ImageSets/DET/{name}.txt").write_text("n00000001/n1_a 1\n")
+    dataset, _, notes = read_ilsvrc(root)
+    assert dataset.splits == ("test", "train", "train_small", "val", "val1", "val2")
+    assert f"{union}.txt: is not read: it joins the classes' own lists, train_*K.txt" in notes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_blacklist_of_train_takes_nothing_out_of_another_split(tmp_path: Path, layout: str) -> None:
+    made = tree()
+    root = write_tree(tmp_path / "tree", layout, replace(made, lists={**made.lists, "mine": ["n1_e", "n1_b"]}))
+    dataset, _, notes = read_ilsvrc(root)
+    assert [image.name for image in dataset.split("train")] == ["n1_a", "n1_b"]
+    assert [image.name for image in dataset.split("mine")] == ["n1_b", "n1_e"]
+    assert not any(image.exhaustive for image in dataset.split("mine"))
+    assert not any("train_blacklist" in note for note in notes)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -158,6 +184,7 @@ def test_what_is_no_tree(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no lists of images"):
         read_ilsvrc(root)
     (root / "ImageSets/DET").rmdir()
+    shutil.rmtree(root / "devkit/data/det_lists")
     with pytest.raises(DatasetError, match=r"has no ImageSets/DET/ .*, and .* no det_lists/"):
         read_ilsvrc(root)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,45 @@ def test_options_are_heard(given: Given, diagnose: Run) -> None:
     assert list(given.figures()["bbox"]["sets"])[1] == "animal"
 
 
+@pytest.mark.parametrize(
+    ("names", "expected", "said"),
+    [
+        (("cat", "dog", "sofa"), "voc", "similar classes are voc's, by the dataset's names"),
+        (("cat", "dog", "couch"), "coco", "similar classes are coco's, by the dataset's names"),
+        (("red", "white", "platelet"), [], "no classes are similar, since few names are VOC's or COCO's"),
+    ],
+)
+def test_without_similar_the_dataset_s_names_choose_and_a_note_says_it(
+    given: Given, diagnose: Run, names: tuple[str, ...], expected: object, said: str
+) -> None:
+    register(
+        Dataset("pets", names, tuple(given.records), (7, 8, 30)),
+        given.project / "images",
+        {},
+        given.project / "artifacts",
+        source_format="coco",
+    )
+    code, _, err = diagnose(given.coco)
+    assert code == 0 and f"note: {said}; --similar gives" in err
+    assert given.figures()["protocol"]["similar_classes"] == expected
+    code, _, err = diagnose(given.coco, "--similar", "voc")
+    assert code == 0 and "--similar" not in err
+    assert given.figures()["protocol"]["similar_classes"] == "voc"
+
+
+def test_shares_of_objects_and_numbers_of_classes(given: Given, diagnose: Run) -> None:
+    assert diagnose(given.coco)[0] == 0
+    assert given.figures()["protocol"]["normal_objects"] == pytest.approx(0.15 * 20)
+    every = (given.out / "diagnosis.html").read_text()
+    code, _, err = diagnose(given.coco, "--normal-share", 0.4, "--max-classes", 1)
+    assert code == 0, err
+    assert given.figures()["protocol"]["normal_objects"] == pytest.approx(0.4 * 20)
+    one = (given.out / "diagnosis.html").read_text()
+    shown = [len(set(re.findall(r"<tr><t[dh][^>]*>(cat|dog|sofa)<", text))) for text in (every, one)]
+    assert shown == [3, 1]
+    assert len(given.figures()["bbox"]["subsets"]) == 3  # the JSON has all
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"image_id": 5000}, "image 5000 is none of the 20 test images"),
     ({"category_id": 1}, "category_id 1 is none of the dataset's: 7 (cat), 8 (dog), 30 (sofa)"),
@@ -134,20 +174,36 @@ def test_a_class_of_comp4_files_that_the_dataset_lacks(given: Given, diagnose: R
     [
         (["--split", "val"], "there is no split 'val'; choose one of: test"),
         (["--similar", "cat,dgo"], "class 'dgo' is none of the dataset's (did you mean 'dog'?)"),
-        (["--iou", "0.05"], "0.05 is not in the range"),
+        (["--similar", "none", "--similar", "voc"], "--similar none voc: voc, coco and none stand alone"),
+        (["--similar", "cat,dog", "--similar", "coco"], "voc, coco and none stand alone; give one of them, or lists"),
+        (["--normal-share", "0.2", "--normal-objects", "9"], "--normal-share and --normal-objects: give one"),
+        (["--iou", "nan"], "--iou nan: is no number"),
+        (["--normal-share", "nan"], "--normal-share nan: is no number"),
         (["--dataset", "pots"], "dataset 'pots' is not registered"),
         (["--characteristics", "absent.csv"], "absent.csv"),
     ],
 )
 def test_a_wrong_option_is_told(given: Given, diagnose: Run, arguments: list[str], said: str) -> None:
     code, out, err = diagnose(given.coco, *arguments)
-    assert (code, out) == (2, "") and said in err and "Traceback" not in err
+    assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
     assert not given.out.exists()
+
+
+@pytest.mark.parametrize("arguments", [("--iou", "0.05"), ("--normal-share", "0"), ("--max-classes", "0")])
+def test_a_number_out_of_its_range_is_told(given: Given, diagnose: Run, arguments: tuple[str, str]) -> None:
+    code, out, err = diagnose(given.coco, *arguments)
+    assert (code, out) == (2, "") and f"{arguments[1]} is not in the range" in err.splitlines()[-1]
+    assert not given.out.exists()
+
+
+def test_every_class_that_the_dataset_lacks_is_told(given: Given, diagnose: Run) -> None:
+    code, _, err = diagnose(given.coco, "--similar", "cat,dgo", "--similar", "sofa,cow")
+    assert code == 2 and len(err.splitlines()) == 2 and "class 'dgo'" in err and "class 'cow'" in err
 
 
 def test_one_comp4_file_is_no_folder(given: Given, diagnose: Run) -> None:
     code, _, err = diagnose(given.voc / "comp4_det_test_cat.txt")
-    assert code == 2 and "give the folder, which has one for each class" in err
+    assert code == 2 and "give the folder, which has one for each class" in err and len(err.splitlines()) == 1
 
 
 def test_files_of_the_user_s_stay(given: Given, diagnose: Run) -> None:

@@ -71,6 +71,31 @@ def test_each_method_finds_its_twins(run: Run, project: Path) -> None:
     assert code == 0 and said.startswith("0 entries") and "7 kept" in said, said + err
 
 
+def test_the_list_names_what_the_project_does_not_train_on(run: Run, project: Path) -> None:
+    dataset(project, "cats", [1, 2, 3, 1], test=[3])
+    params, out = project / "params.yaml", project / "out"
+    text = params.read_text()
+    call = ("-C", project, "dataset", "duplicates", "cats", "--method", "sha256", "--out", out)
+    for name, train, expected in (("cats", "test", "0.png"), ("cats", "train", "3.png"), ("dogs", "test", "3.png")):
+        changed = text.replace("dataset: scenes", f"dataset: {name}").replace("  train: train ", f"  train: {train} ")
+        params.write_text(changed)
+        code, _, err = run(*call)
+        assert code == 0, err
+        assert (out / "drop.txt").read_text().splitlines()[-1] == expected
+
+
+def test_only_looks_need_a_project(run: Run, project: Path) -> None:
+    dataset(project, "cats", [1, 2, 1], test=[2])
+    (project / "params.yaml").unlink()
+    call = ("-C", project, "dataset", "duplicates", "cats")
+    for method in ("sha256", "id"):
+        code, _, err = run(*call, "--method", method, "--out", project / method)
+        assert code == 0 and (project / method / "drop.txt").read_text().endswith("\n2.png\n"), err
+    code, _, err = run(*call, "--out", project / "gist")
+    assert code == 2 and "params.yaml" in err.splitlines()[-1] and "Traceback" not in err
+    assert not (project / "gist").exists()
+
+
 def test_two_datasets_by_a_table_of_ids_and_by_looks(run: Run, project: Path) -> None:
     dataset(project, "cats", [1, 2, 3], test=[0])
     dataset(project, "dogs", [7, 2, 8, 9], test=[0], ids=False)
@@ -97,7 +122,7 @@ def test_bad_input_is_one_line_and_nothing_of_the_users_is_replaced(run: Run, pr
     ]
     for arguments, wrong in refused:
         code, _, err = run(*call, *arguments, "--out", out)
-        assert code == 2 and wrong in err and "Traceback" not in err, err
+        assert code == 2 and wrong in err and len(err.splitlines()) == 1, err
     put(out, {"drop.txt": "mine\n"})
     code, _, err = run(*call, "cats", "--out", out)
     assert code == 2 and "drop.txt: would be replaced" in err

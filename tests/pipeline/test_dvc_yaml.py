@@ -156,9 +156,15 @@ def test_a_detector_can_run_analyses_that_its_file_does_not_have(layout: Layout)
     assert node.outputs["html"] == f"reports/{layout.name}/analysis/diagnosis.html"
     assert node.inputs["detections"] == f"artifacts/detectors/{layout.name}/combine/manifest.json"
     assert "diagnose" not in yaml.safe_load(FILES[f"detectors/{layout.name}/dvc.yaml"])["stages"]
+    nodes = nodes_of(layout, load_params(layout))
+    assert ("units" in nodes) == ("features" in nodes) == (layout.name == "sppnet")
+    if "units" in nodes:
+        assert nodes["units"].outputs == {"html": f"reports/{layout.name}/analysis/units.html"}
 
 
 def test_an_analysis_finds_the_dataset_from_its_own_folder() -> None:
     document = yaml.safe_load(dvc_files.analysis_text())
     assert document["vars"] == ["../params.yaml:dataset"]
-    assert document["stages"]["diagnose"]["wdir"] == ".."
+    assert list(document["stages"]) == ["diagnose", "units"]
+    assert {one["wdir"] for one in document["stages"].values()} == {".."}
+    assert document["stages"]["units"]["params"] == ["units", "svm.layer"]

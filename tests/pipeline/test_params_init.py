@@ -196,6 +196,8 @@ def test_comments_stay_and_say_whose_a_value_is(project: Path) -> None:
     assert "  iterations: 100              # ours, by the images; the paper: 70000\n" in text
     assert "  crop: warp                   # warp | square | square_no_context (appendix A)\n" in text
     assert "the demo" not in text and "digit" not in text.partition("pretrain:")[0]
+    assert "  max_segments: null           # ours: all above the threshold; O2P: 3\n" in text
+    assert "region_features: {features: full_fg, layer: fc6, max_regions: 300}" in text
     own = (project / "detectors/sppnet/params.yaml").read_text()
     assert "the demo's;" not in own and "  ridge_lambda: 4000           # the authors' code's\n" in own
 
@@ -268,7 +270,9 @@ def test_the_input_convention_is_the_files_or_the_one_named(
 ) -> None:
     weights_header(project / "w.safetensors", "squeezenet1_0", meta)
     init(project, "squeezenet1_0", "w.safetensors", **asked)
-    found = yaml.safe_load((project / "params.yaml").read_text())["network"]["input"]
+    written = yaml.safe_load((project / "params.yaml").read_text())
+    assert written["region_features"]["layer"] == "pool5"  # there is no fc6
+    found = written["network"]["input"]
     assert found == expected or (expected is not None and expected.items() <= found.items())
 
 

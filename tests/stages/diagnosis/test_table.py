@@ -36,6 +36,20 @@ def test_excel_s_bytes_are_read(tmp_path: Path) -> None:
     assert read_table(file, ROWS) == {"größe": {1: "3"}}
 
 
+def test_nan_is_a_word_among_words_and_no_matter_of_objects_that_are_not_tested(tmp_path: Path) -> None:
+    lines = ("1,kind,nan", "2,kind,red", "1,part.area,1", "3,part.area,inf")
+    found = read_table(written(tmp_path, "annotation,name,value", *lines), ROWS)
+    assert found == {"kind": {0: "nan", 1: "red"}, "part.area": {0: "1"}}
+
+
+def test_one_infinity_among_many_numbers_is_one_line(tmp_path: Path) -> None:
+    many = {number: number - 1 for number in range(1, 32)}
+    lines = [f"{number},depth,{'inf' if number in (7, 9) else number / 4}" for number in many]
+    with pytest.raises(DatasetError) as error:
+        read_table(written(tmp_path, "annotation,name,value", *lines), many)
+    assert len(error.value.problems) == 1 and "line 8: value 'inf' of depth" in error.value.problems[0]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -46,6 +60,10 @@ def test_excel_s_bytes_are_read(tmp_path: Path) -> None:
         ("1,a b,x", "line 2: name 'a b': letters"),
         ("1,a.b.c,x", "name 'a.b.c'"),
         ("1,area,x", "name 'area' is that of a characteristic that is always there"),
+        ("1,area.x,3", "name 'area.x' is that of a characteristic that is always there, or of its group"),
+        ("1,size,3\n2,size,nan", "line 3: value 'nan' of size is no finite number, as others are; leave the line out"),
+        ("1,size,-inf\n2,size,3", "line 2: value '-inf' of size is no finite number"),
+        ("2,size,1e999\n1,size,3", "line 2: value '1e999' of size is no finite number"),
         ("1,kind,x\n1,kind,y", "line 3: annotation 1 has a value of kind already"),
         ('1,kind,"x', "is no CSV"),
     ],

@@ -64,6 +64,18 @@ def test_equal_vectors_are_at_zero_however_large_they_are() -> None:
     assert found.rows[:, 0].tolist() == [i ^ 1 for i in range(60)]
 
 
+def test_as_many_as_are_spare_may_lie_within_rounding_of_the_nearest() -> None:
+    """Their float32 products are one or in any order; the last of them is the nearest."""
+    rng = np.random.default_rng(3)
+    query = rng.random((1, 960), np.float32) * 100
+    near = np.repeat(query, 1 + module.SPARE, axis=0)
+    near[:, 0] += np.arange(len(near), 0, -1, dtype=np.float32) / 1000
+    references = np.concatenate([near, rng.random((30, 960), np.float32) * 100])
+    found = nearest_vectors(np.concatenate([query, -query]), np.arange(len(references)), references.__getitem__, 1)
+    assert found.rows[0].tolist() == [module.SPARE]
+    assert found.distances[0, 0] == float(near[-1, 0]) - float(query[0, 0])
+
+
 def test_no_query_and_no_reference() -> None:
     vectors = np.ones((2, 4), np.float32)
     assert nearest_vectors(vectors[:0], np.arange(2), vectors.__getitem__, 2).rows.shape == (0, 2)

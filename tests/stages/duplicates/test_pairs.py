@@ -1,6 +1,7 @@
 """Pairs by labels and by descriptors, what is marked, and the list that is made of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,25 @@ def test_the_list_names_test_images_with_a_twin_in_another_split_and_is_read_aga
     assert drop_list(FoundPairs([Pair(0, 4, 0.0, True)]), (side, other)).endswith(
         "# 0.000 from p/4.jpg (train)\np/0.jpg\n"
     )
+
+
+def test_the_list_knows_the_splits_that_are_trained_on() -> None:
+    splits = [("val", "val1"), ("val", "val2"), ("extra",), ("train",), ("test",)]
+    images = [replace(image(number, names[0]), splits=names) for number, names in enumerate(splits)]
+    side = Side("d", images)
+    pairs = [
+        Pair(0, 1, 0.1, True),  # both of val, but 0 is trained on
+        Pair(0, 2, 0.2, True),  # both are trained on
+        Pair(3, 4, 0.3, True),  # neither is, though one is called train
+        Pair(2, 3, 0.4, True),  # 2 is trained on
+    ]
+
+    def listed(trained: Sequence[str]) -> list[str]:
+        text = drop_list(FoundPairs(pairs), (side, side), trained)
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    assert listed(["val1", "extra"]) == ["p/1.jpg", "p/3.jpg", "p/4.jpg"]
+    assert listed(()) == ["p/0.jpg", "p/2.jpg", "p/4.jpg"]
 
 
 def test_all_marked_pairs_are_listed_and_the_nearest_others() -> None:

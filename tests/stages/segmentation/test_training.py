@@ -11,10 +11,12 @@ from stage_context import Messages
 
 from cache.errors import StageError
 from manifests import ImageRecord
+from stages.segmentation import training
 from stages.segmentation.regressors import Regressors, read_regressors, write_regressors
 from stages.segmentation.rows import TrainingImage
 from stages.segmentation.settings import SvrSettings
 from stages.segmentation.training import Fit, mean_row_norm, mean_targets, train_regressors
+from stages.svm.tube import fit_tube
 
 D, CLASSES = 24, ("cat", "dog", "owl")
 
@@ -80,6 +82,43 @@ def test_chunks_come_near_to_it_and_keep_what_they_must(monkeypatch: pytest.Monk
     assert fits[-1].images_seen == 12
     for label in range(3):
         assert objective(weights[label], label, 0.2) <= 1.1 * objective(whole[label], label, 0.2)
+
+
+def test_a_later_chunk_sees_objects_former_supports_and_new_rows_outside_the_tube(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And no others; the solver goes on from the supports' multipliers."""
+    chunks, starts, epsilon = [], [], 0.2
+    fit_chunk = training._fit_chunk
+
+    def chunk(pool: Any, weights: NDArray[np.float64], *rest: Any) -> Any:
+        kept = ("used", "is_object", "is_new", "values", "targets", "multipliers")
+        chunks.append(({name: getattr(pool, name).copy() for name in kept}, weights))
+        return fit_chunk(pool, weights, *rest)
+
+    def fit(rows: Any, problem: Any, gap: float, seed: int, start: NDArray[np.float64]) -> Any:
+        starts.append((rows.slots.copy(), start.copy()))
+        return fit_tube(rows, problem, gap, seed, start)
+
+    monkeypatch.setattr(training, "_capacity", lambda image, mb: 260)
+    monkeypatch.setattr(training, "_fit_chunk", chunk)
+    monkeypatch.setattr(training, "fit_tube", fit)
+    train(epsilon=epsilon)
+    assert len(chunks) > 1
+    for number, (pool, weights) in enumerate(chunks):
+        for label in range(3):
+            slots, start = starts[3 * number + label]
+            np.testing.assert_array_equal(start, pool["multipliers"][slots, label])
+            if number == 0:
+                np.testing.assert_array_equal(slots, np.flatnonzero(pool["used"]))
+                continue
+            z = pool["values"].astype(np.float64) * 0.25 @ weights[label] - pool["targets"][:, label]
+            must = pool["used"] & (pool["is_object"] | (pool["multipliers"][:, label] != 0))
+            outside = pool["used"] & pool["is_new"] & (np.abs(z) > epsilon)
+            near = np.abs(np.abs(z) - epsilon) < 1e-4  # where float32 may say otherwise
+            seen = np.isin(np.arange(len(z)), slots)
+            np.testing.assert_array_equal(seen[~near], (must | outside)[~near])
+            assert start.any() and (must & ~outside).any() and (outside & ~must).any() and not seen[pool["used"]].all()
 
 
 @pytest.mark.parametrize("solver", ["dual", "liblinear"])
