@@ -13,7 +13,7 @@ import pytest
 from targets import all_targets
 
 HERE = Path(__file__).parent
-CASES = 100
+CASES = 60
 
 # A target that reads one way for its seed and another for everything else.
 SCRIPT = """
