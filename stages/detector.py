@@ -285,9 +285,7 @@ def _extractor(
 ) -> Extractor | SppExtractor:
     features = FeaturesSettings.model_validate(made.params["features"])
     settings = NetworkSettings.model_validate(made.params["network"])
-    network = load_weights(files.of("finetune", "weights"))
-    if settings.pool5_grid is not None:
-        network.pool5_grid = settings.pool5_grid
+    network = load_weights(files.of("finetune", "weights"), pool5_grid=settings.pool5_grid)
     return extractor_of(network, layers_needed(classifier, regressor), features, settings, device)
 
 

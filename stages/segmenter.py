@@ -92,9 +92,7 @@ class Segmenter:
             FeaturesSettings.model_validate(features.params["features"]),
             NetworkSettings.model_validate(features.params["network"]),
         )
-        network = load_weights(files.of("finetune", "weights"))
-        if network_settings.pool5_grid is not None:
-            network.pool5_grid = network_settings.pool5_grid
+        network = load_weights(files.of("finetune", "weights"), pool5_grid=network_settings.pool5_grid)
         search = SegmentSearch(
             proposals=proposal_search(files.of("proposals", "manifest")),
             extract=extractor_of(network, [model.layer], own, network_settings, device),

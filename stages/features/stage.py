@@ -52,13 +52,11 @@ def run(ctx: Context) -> None:
 def _network(ctx: Context) -> Network:
     """The fine-tuned network, with pool5 on the grid that the parameters ask for now."""
     settings = ctx.settings(NetworkSettings)
-    network = load_weights(ctx.input("weights"))
+    network = load_weights(ctx.input("weights"), pool5_grid=settings.pool5_grid)
     if network.name != settings.name:
         raise StageError(
             f"{ctx.input('weights')}: holds weights of {network.name}, network.name is {settings.name}; run `dvc repro`"
         )
-    if settings.pool5_grid is not None:
-        network.pool5_grid = settings.pool5_grid
     return network
 
 

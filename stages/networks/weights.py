@@ -57,8 +57,11 @@ def class_names_in(path: Path, meta: Mapping[str, str]) -> tuple[str, ...] | Non
     return None if names is None else tuple(names)
 
 
-def load_weights(path: Path, device: str = "cpu") -> Network:
-    """The network a weights file of this package describes, in evaluation mode.
+def load_weights(path: Path, device: str = "cpu", *, pool5_grid: int | None = None) -> Network:
+    """Load the network that a weights file of this package describes, in evaluation mode.
+
+    ``pool5_grid`` (``network.pool5_grid``) is the grid that pool5 is brought to, in place of the file's; None: the
+    file's.
 
     Raises ``StageError`` for a missing or foreign file, or tensors that do not fit the architecture it names.
     """
@@ -68,7 +71,10 @@ def load_weights(path: Path, device: str = "cpu") -> Network:
             f"{path}: not written by this pipeline (format {meta.get('format')!r}, expected {FORMAT!r}); "
             "use it as network.weights with network.name and network.input instead"
         )
-    return network_in(path, tensors, meta).to(device)
+    network = network_in(path, tensors, meta).to(device)
+    if pool5_grid is not None:
+        network.pool5_grid = pool5_grid
+    return network
 
 
 def network_in(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Network:

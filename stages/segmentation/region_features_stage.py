@@ -40,9 +40,8 @@ def run(ctx: Context) -> None:
             f"{ctx.settings(RegionSettings).method}; set region_features.features to full, or features.method to warp"
         )
     regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
-    overlaps, network, dataset = ctx.settings(RegionOverlapsSettings), load_weights(ctx.input("weights")), ctx.dataset()
-    if network_settings.pool5_grid is not None:
-        network.pool5_grid = network_settings.pool5_grid
+    overlaps, dataset = ctx.settings(RegionOverlapsSettings), ctx.dataset()
+    network = load_weights(ctx.input("weights"), pool5_grid=network_settings.pool5_grid)
     made_of = _made_of(settings, overlaps, network, regions, network_settings)
     compute = FgCompute(
         ctx.store, ctx.image, ctx.masks, network, regions, network_settings, ctx.device,

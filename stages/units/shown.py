@@ -43,9 +43,7 @@ class Made(NamedTuple):
         artifact = Artifact.read(path)
         if not weights.exists() or artifact.inputs.get("weights") != digest_file(weights):
             raise StageError(f"{weights}: not the one that {path} was made with; run `dvc repro features`")
-        network = load_weights(weights)
-        grid = NetworkSettings(**artifact.params["network"]).pool5_grid
-        network.pool5_grid = network.pool5_grid if grid is None else grid
+        network = load_weights(weights, pool5_grid=NetworkSettings(**artifact.params["network"]).pool5_grid)
         features = FeaturesSettings(**artifact.params["features"])
         whole = features.method == "spp"  # pooled from the image's map: no crop, no context
         context_px = 0 if whole else features.context_px

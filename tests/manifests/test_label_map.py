@@ -32,7 +32,7 @@ def test_the_palette_is_vocs() -> None:
 @settings(deadline=None)
 @given(MAPS)
 def test_a_map_goes_through_pillow_and_back(labels: Any) -> None:
-    """As a palette's indices, as the colours that anyone sees, and as grey values."""
+    """Pillow sees a palette's indices, the colours that anyone sees, and grey values."""
     data = label_map_png(labels)
     image = Image.open(io.BytesIO(data))
     assert image.mode == "P"

@@ -91,7 +91,7 @@ def imported(root: Path, project: Path, kind: str = "masks", **options: Any) -> 
 
 
 def test_a_folder_of_masks(tmp_path: Path) -> None:
-    """Without object maps a class is one object, whose box is that of all its pixels."""
+    """A class without object maps is one object, whose box is that of all its pixels."""
     masks, data, notes = imported(folder(tmp_path / "data"), tmp_path)
     assert (data.classes, data.category_ids) == (("cat", "dog"), (8, 12))
     np.testing.assert_array_equal(masks.objects, [CLASSES == 8, CLASSES == 12])

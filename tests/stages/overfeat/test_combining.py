@@ -40,7 +40,7 @@ def made_windows(seed: int = 0, n: int = 240, *, per_class: int | None = None) -
 
 
 def entering_by_hand(windows: ScoredWindows, settings: MergeSettings) -> dict[int, list[int]]:
-    """Of each class the rows that enter, best first."""
+    """List the rows of each class that enter, best first."""
     found = {}
     for label in range(N_CLASSES):
         rows = []

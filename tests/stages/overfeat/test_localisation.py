@@ -119,7 +119,7 @@ def test_an_image_shows_a_class_where_all_that_counts_is_of_it(
 
 
 def test_errors_by_hand() -> None:
-    """Of five images: right at once; right class, wrong box; right at the second guess; at the third; never guessed."""
+    """Five images are right at once, of a wrong box, right at the second guess, at the third, and never guessed."""
     target = Target(1, np.array([[0, 0, 10, 10], [50, 0, 60, 10]], np.float32))
     right, wrong = [50, 0, 60, 5], [0, 0, 9, 5]  # IoU .5 with an object, and .45
     errors = LocalisationErrors(0.5)

@@ -75,7 +75,7 @@ BOXES = st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES, SCORES), max_size=12)
 
 @given(BOXES, st.sampled_from([0.0, 0.2, 0.5, 1.0, 1.3, 2.0]))
 def test_every_step_takes_the_nearest_of_all_pairs(drawn: list[tuple[float, ...]], t: float) -> None:
-    """With ties, with boxes that have no area, or whose edges have changed places."""
+    """Ties, boxes without area and boxes whose edges have changed places are among them."""
     rows = np.array(drawn, np.float64).reshape(-1, 5)
     assert_same(greedy_merge(rows[:, :4], rows[:, 4], t), by_the_letter(rows[:, :4], rows[:, 4], t))
 
