@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import ParamsError, StageError
 from manifests.scenes.dataset import NAME as BUILT_IN
@@ -99,16 +100,21 @@ def _scales(choices: Choices, task: Task, windows: DenseWindows) -> None:
     if task.preset == "paper":
         choices.put("maps.scales_px", None, "the paper's six")
         return
+    records = task.dataset.split("train")
     shares = np.concatenate(
         [
             np.sqrt((record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1).clip(1)) / min(record.width, record.height)
-            for record in task.dataset.split("train")
+            for record in records
         ]
     )
     if not len(shares):
         choices.put("maps.scales_px", None, "the paper's six")
         return
+    labels = np.concatenate([record.labels for record in records])
+    by_class = {name: shares[labels == at] for at, name in enumerate(task.dataset.classes) if (labels == at).any()}
     small, large = np.quantile(shares, _ENDS)
+    # A rare class of small objects is a class, too, and counts as much as the others in a mean of classes.
+    small = min(small, *(float(np.median(of_class)) for of_class in by_class.values()))
     most = _MOST_PX[task.preset]
     low = max(_FILLS * windows.side_px / large, windows.side_px)
     wanted = max(_FILLS * windows.side_px / small, low)
@@ -121,12 +127,33 @@ def _scales(choices: Choices, task: Task, windows: DenseWindows) -> None:
         "objects"
     )
     if wanted > 1.2 * high:
-        least = _FILLS * windows.side_px / high
-        missed = float((shares < least / 1.2).mean())
-        choices.say(
-            f"scales: {missed:.0%} of the objects are small for these windows even at {scales[-1]} px; larger "
-            "maps.scales_px find them, and take time and memory by their square"
-        )
+        _say_what_is_small(choices, by_class, _FILLS * windows.side_px, scales[-1])
+
+
+def _say_what_is_small(
+    choices: Choices, by_class: dict[str, NDArray[np.float64]], fill_px: float, most_px: int
+) -> None:
+    """Say which objects fill too little of a window at the largest scale.
+
+    Args:
+        by_class: sizes as parts of their images' shorter sides, by class.
+        fill_px: the side that an object has in its window, of one that fits well.
+        most_px: the largest scale.
+    """
+    least = fill_px / most_px / 1.2
+    small = {name: int((sizes < least).sum()) for name, sizes in by_class.items()}
+    part = sum(small.values()) / sum(map(len, by_class.values()))
+    choices.say(
+        f"scales: {part:.0%} of the objects are small for these windows even at {most_px} px; larger maps.scales_px "
+        "find them, and take time and memory by their square"
+    )
+    for name, sizes in by_class.items():
+        if 2 * small[name] > len(sizes):
+            scale = math.ceil(fill_px / float(np.median(sizes)) / 10) * 10
+            choices.say(
+                f"scales: {small[name]} of {len(sizes)} objects of class {name!r} are among them, so that few of it "
+                f"will be found: add {scale} to maps.scales_px for it"
+            )
 
 
 def _trainings(choices: Choices, task: Task) -> None:

@@ -1,6 +1,7 @@
 """``rcnn params init``: what it writes fits together, what cannot work is refused, and nothing is lost."""
 
 import json
+import math
 import re
 import subprocess
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def register(project: Path, folder: Path, name: str) -> None:
 
 def init(project: Path, network: str, weights: str, preset: str = "medium", **more: str) -> list[str]:
     """Write the files, and return the reasons given."""
-    request = Request("pets", network, weights, preset, **more)  # type: ignore[arg-type]
+    request = Request(more.pop("dataset", "pets"), network, weights, preset, **more)  # type: ignore[arg-type]
     made = drafts(project, request, "rcnn params init")
     for draft in made:
         write(draft, keep_former=False)
@@ -586,6 +587,27 @@ def test_overfeats_detector_gets_windows_and_scales_that_have_them(project: Path
             side = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
             seen = [side * scale / min(record.width, record.height) / windows.side_px for scale in scales or ()]
             assert any(0.5 <= share <= 1 for share in seen) or max(seen) < 0.5, seen
+
+
+def test_a_rare_class_of_small_objects_is_reached_by_overfeats_scales_or_named(project: Path, tmp_path: Path) -> None:
+    """Forty objects of 40 px and two of 9 px, of another class: on images of 90 px half a window of 147 px each."""
+    folder = voc_folder(tmp_path / "cells", {"train": 2, "test": 1}, objects=20)
+    for name in ("train0", "train1"):
+        file = folder / f"Annotations/{name}.xml"
+        corners = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+        small = f"<object><name>mite</name><bndbox>{corners}</bndbox></object></annotation>"
+        file.write_text(file.read_text().replace("</annotation>", small))
+    register(project, folder, "cells")
+    with_overfeat(project)
+    weights_header(project / "w.safetensors", "squeezenet1_0", {"input": "RGB, minus 0.485, by 0.229"})
+    wanted = 0.8 * 147 * 90 / 9  # at which 9 px fill four fifths of a window
+    reasons = init(project, "squeezenet1_0", "w.safetensors", "small", dataset="cells")
+    assert [line for line in reasons if "'mite'" in line] == [
+        "scales: 2 of 2 objects of class 'mite' are among them, so that few of it will be found: "
+        f"add {math.ceil(wanted / 10) * 10} to maps.scales_px for it"
+    ]
+    assert any("5% of the objects are small for these windows even at 700 px" in line for line in reasons)
+    assert not any("'cat'" in line or "'dog'" in line for line in reasons if "are among them" in line)
 
 
 @pytest.mark.slow
