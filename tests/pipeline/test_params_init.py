@@ -107,7 +107,9 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
     side = planned_network(root.of("network", NetworkSettings), project).input.side_px
     assert root.of("features", FeaturesSettings).context_px == round(16 * side / 227)
     tuning = root.of("finetune", FinetuneSettings)
-    assert (tuning.lr, tuning.new_layer_lr, tuning.mirror) == (0.001, 10, True)
+    # SqueezeNet's last map is large: at the paper's rate the loss is no number after some steps.
+    assert tuning.lr == (0.0001 if network.startswith("squeezenet") else 0.001)
+    assert (tuning.new_layer_lr, tuning.mirror) == (10, True)
     iterations = {"small": 100, "medium": 300, "paper": 70_000}
     assert tuning.iterations == iterations[preset]
 
