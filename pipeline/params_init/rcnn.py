@@ -26,6 +26,7 @@ _CONTEXT_PX = 16  # the paper's, of CAFFE_SIDE_PX
 _ILSVRC_WIDTH_PX = 500
 _NARROW_PX = 300  # ours: below it selective search finds a third of what it finds at 500 px (docs/own-data.md)
 _REGIONS = 2000  # of an image; there may be more, where nothing caps them
+_REGIONS_OF_SMALL = 1000  # ours: with some 2,400 an image the features of 200 images take 40 minutes on two cores
 # Windows of a mini-batch, positive and background: the paper's, and what the authors' code has for O-Net.
 _WINDOWS, _WINDOWS_OF_O_NET = (32, 96), (6, 18)
 # What SqueezeNet's new last layer sees is the map itself, and its units are large: the squared norm of a cell is about
@@ -87,6 +88,14 @@ def _proposals(choices: Choices, task: Task) -> None:
     else:
         choices.put(name, None, "the paper's, for VOC; 500 for ILSVRC")
         choices.say(f"proposals: searched at the images' own width (median {middle:.0f} px), as the paper does for VOC")
+    if task.preset == "small":
+        choices.put("proposals.max_proposals", _REGIONS_OF_SMALL, "ours, for a first look; the authors keep all (null)")
+        choices.say(
+            f"proposals: the best {_REGIONS_OF_SMALL:,} of an image (ours, for a first look; the authors keep all); "
+            "the stage tells what recall that costs"
+        )
+    else:
+        choices.put("proposals.max_proposals", None, "the authors'")
 
 
 def _network(choices: Choices, task: Task) -> None:

@@ -110,6 +110,8 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
     # SqueezeNet's last map is large: at the paper's rate the loss is no number after some steps.
     assert tuning.lr == (0.0001 if network.startswith("squeezenet") else 0.001)
     assert (tuning.new_layer_lr, tuning.mirror) == (10, True)
+    most = 1000 if preset == "small" else None
+    assert root.of("proposals", ProposalsSettings).max_proposals == most
     iterations = {"small": 100, "medium": 300, "paper": 70_000}
     assert tuning.iterations == iterations[preset]
 
