@@ -39,7 +39,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 )
 @click.option("--detector", multiple=True, metavar="ROLE=NAME", help="Take this detector of the project in a role.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default=None, help="Whose AP is shown (default: the file's).")
-@click.option("--per-class", is_flag=True, help="Show each class's AP, and then the mean.")
+@click.option("--per-class", is_flag=True, help="Show each class's AP (or IoU), and then the mean.")
 @click.option("--again", is_flag=True, help="Run cells whose figures are there and fresh, too.")
 @click.pass_obj
 def grid(

@@ -9,7 +9,7 @@ from stages.graph import ROOT
 ALWAYS = ("voc2007", "voc2010")  # protocols by which everything is scored
 PROTOCOLS = (*ALWAYS, "ilsvrc")  # the last where evaluate.ilsvrc asks for it
 # What a table can show of a cell; `paper` is what the file itself says.
-FIGURES = ("mAP", "median", "AP", "proposals", "recall", "parts", "time", "rate", "paper")
+FIGURES = ("mAP", "median", "AP", "mIoU", "IoU", "proposals", "recall", "parts", "time", "rate", "paper")
 ONLY = ""  # the name of a grid's one column, where its file names none
 
 
@@ -47,7 +47,8 @@ class Line:
         labels: further words on it, by the heading of their column of the table.
         settings: what it sets.
         detector: the role of the detector whose figures are kept; None: the grid's.
-        target: the node up to which is run, whose proposals alone are measured; "": all; None: the grid's.
+        target: the node up to which is run, whose proposals, or the figures of whose segmentation, are alone measured;
+            "": all, whose detections are; None: the grid's.
         scopes: names, beside its own, by which ``--set`` reaches it.
         needs: what the user has to say.
         paper: what the paper has there, by column; a row's of a grid that names no columns by ``ONLY``.

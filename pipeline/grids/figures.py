@@ -42,7 +42,7 @@ def seconds(value: float | None) -> str:
 
 
 def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> list[Figure]:
-    """Return the columns of the figures named, but for ``paper``; of ``AP`` and ``recall`` one for each that there is.
+    """Return the columns of the figures named, but for ``paper``; of ``AP``, ``IoU``, ``recall`` one for each there is.
 
     ``protocol``: whose AP is meant.
     """
@@ -55,6 +55,11 @@ def figures_of(names: Sequence[str], protocol: str, done: Sequence[Done]) -> lis
         elif name == "AP":
             classes = dict.fromkeys(label for one in done for label in one.ap.get(protocol, {}))
             found += [Figure(label, _ap(label, protocol), percent) for label in classes]
+        elif name == "mIoU":
+            found.append(Figure("mean IoU (%)", lambda one: one.mean_iou, percent))
+        elif name == "IoU":
+            labels = dict.fromkeys(label for one in done for label in one.iou)
+            found += [Figure(label, _iou(label), percent) for label in labels]
         elif name == "proposals":
             found.append(Figure("proposals per image", lambda one: one.proposals, lambda value: f"{value:.0f}"))
         elif name == "recall":
@@ -76,6 +81,10 @@ def _median(one: Done, protocol: str) -> float | None:
 
 def _ap(label: str, protocol: str) -> Number:
     return lambda one: one.ap.get(protocol, {}).get(label)
+
+
+def _iou(label: str) -> Number:
+    return lambda one: one.iou.get(label)
 
 
 def _recall(iou: str) -> Number:

@@ -19,7 +19,7 @@ from stages.scoring.reading import read_proposals
 
 from .declared import ALWAYS, PROTOCOLS, CellName, Grid
 from .origins import CellOrigin
-from .plans import Plan
+from .plans import Measured, Plan
 
 _Number = Annotated[float, AllowInfNan(False)]
 _STEPS = frozenset(f"{iou:.2f}" for iou in IOU_STEPS)
@@ -45,7 +45,8 @@ class Done(BaseModel):
         ap: of each class, likewise.
         costs: of the nodes that a test image passes, in order, by ``DETECTOR/NODE``.
         proposals: mean number of a test image's proposals.
-        recall: of the proposals of test images, by the IoU asked for; empty where mAP was measured.
+        recall: of the proposals of test images, by the IoU asked for; empty where mAP or mean IoU was measured.
+        mean_iou: of a segmentation, in [0, 1]; None where none was measured. iou: of background and each class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -62,6 +63,8 @@ class Done(BaseModel):
     costs: dict[str, Cost] = Field(default_factory=dict)
     proposals: _Number | None = None
     recall: dict[str, _Number] = Field(default_factory=dict)
+    mean_iou: _Number | None = None
+    iou: dict[str, _Number | None] = Field(default_factory=dict)
 
     @property
     def cell(self) -> CellName:
@@ -85,16 +88,6 @@ def measured(project: Path, plan: Plan, before: Mapping[tuple[str, str], Any], k
         before: the nodes' last runs before it.
         known: what was measured of other cells, and of this one before.
     """
-    scores: dict[str, Any] = {}
-    recall = {}
-    if plan.scored:
-        found = json.loads((Layout(project, plan.detector).reports / "scores.json").read_text(encoding="utf-8"))
-        scores = {
-            "mean_ap": {name: found[name]["mAP"] for name in PROTOCOLS if name in found},
-            "ap": {name: found[name]["AP"] for name in PROTOCOLS if name in found},
-        }
-    else:
-        recall = _recall(project, project / plan.proposals)
     proposals = Artifact.read(project / plan.proposals)
     costs = {}
     now = last_runs(project, plan)
@@ -110,11 +103,25 @@ def measured(project: Path, plan: Plan, before: Mapping[tuple[str, str], Any], k
         more=dict(plan.more),
         roles=dict(plan.roles),
         origin=plan.origin,
-        **scores,
+        **_figures(project, plan),
         costs=costs,
         proposals=proposals.summary.get("splits", {}).get("test", {}).get("mean_boxes"),
-        recall=recall,
     )
+
+
+def _figures(project: Path, plan: Plan) -> dict[str, Any]:
+    """Read the figures of what is measured of a cell, by their names in :class:`Done`."""
+    reports = Layout(project, plan.detector).reports
+    if plan.measured is Measured.PROPOSALS:
+        return {"recall": _recall(project, project / plan.proposals)}
+    if plan.measured is Measured.SEGMENTATION:
+        found = json.loads((reports / "segmentation.json").read_text(encoding="utf-8"))
+        return {"mean_iou": found["mean_iou"], "iou": found["iou"]}
+    found = json.loads((reports / "scores.json").read_text(encoding="utf-8"))
+    return {
+        "mean_ap": {name: found[name]["mAP"] for name in PROTOCOLS if name in found},
+        "ap": {name: found[name]["AP"] for name in PROTOCOLS if name in found},
+    }
 
 
 def _cost(layout: Layout, node: str, ran: bool, known: Sequence[Done]) -> Cost:
@@ -170,10 +177,15 @@ def _is_whole(grid: Grid, one: Done) -> bool:
     """Say whether a cell's figures are all that its table prints; they come from a file that anyone may have edited."""
     if next(shown(grid, [one]), None) is None:
         return True  # of another version's table: it is not printed
-    if grid.cell(one.row, one.column).target:
-        return set(one.recall) in (_STEPS, set()) and not one.mean_ap  # no object: no recall
-    names = set(one.mean_ap)
-    return names == set(one.ap) and set(ALWAYS) <= names <= set(PROTOCOLS) and not one.recall
+    names, segmented = set(one.mean_ap), one.mean_iou is not None or bool(one.iou)
+    match Measured.at(grid.cell(one.row, one.column).target):
+        case Measured.PROPOSALS:
+            return set(one.recall) in (_STEPS, set()) and not names and not segmented  # no object: no recall
+        case Measured.SEGMENTATION:
+            return bool(one.iou) and not names and not one.recall
+        case Measured.DETECTIONS:
+            whole = names == set(one.ap) and set(ALWAYS) <= names <= set(PROTOCOLS)
+            return whole and not one.recall and not segmented
 
 
 def shown(grid: Grid, done: Sequence[Done]) -> Iterator[Done]:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,13 +17,28 @@ from pipeline.dvc_files import detector_text
 from pipeline.graph import nodes_of, passed_nodes
 from pipeline.params import Params, load_params, read_kind
 from stages.contract import Node
-from stages.graph import PROPOSALS, PROPOSE, ROOT
+from stages.graph import PROPOSALS, PROPOSE, ROOT, SEGMENT_EVALUATE
 
 from .declared import Cell, CellName, Given, Grid
 from .origins import CellOrigin, origin_of
 from .setting import ABSENT, Setting, change, hydra_form, value_of
 
 More = Sequence[tuple[str, Given]]  # settings of ``--set``: of which rows, columns or cells, and what
+
+
+class Measured(Enum):
+    """What a cell's figures are of."""
+
+    DETECTIONS = "detections"
+    PROPOSALS = "proposals"
+    SEGMENTATION = "segmentation"
+
+    @classmethod
+    def at(cls, target: str) -> "Measured":
+        """Say what is measured of a cell that is run up to ``target``; "": all."""
+        if not target:
+            return cls.DETECTIONS
+        return cls.SEGMENTATION if target == SEGMENT_EVALUATE.name else cls.PROPOSALS
 
 
 @dataclass(frozen=True)
@@ -34,9 +50,9 @@ class Plan:
         files: the text of each detector's dvc.yaml that is another with these settings, by path below the project.
         parameters: each params.yaml that is set, as DVC will leave it, by path below the project.
         detector: whose figures are read.
-        scored: whether its detections are.
+        measured: what its figures are of.
         nodes: those that a test image passes, each with whose it is.
-        proposals: the list of their proposals, below the project.
+        proposals: the list of the proposals that they are made from, below the project.
         origin: what its figures depend on.
         more: what ``--set`` sets in it, as it was given; roles: detectors that are not those of their role's name.
     """
@@ -47,7 +63,7 @@ class Plan:
     files: Mapping[str, str]
     parameters: Mapping[str, bytes]
     detector: str
-    scored: bool
+    measured: Measured
     nodes: Sequence[tuple[str, str]]
     proposals: str
     origin: CellOrigin
@@ -112,7 +128,10 @@ def _tried(
     _check_target(grid, cell, nodes)
     passed = [] if cell.target else [(of.name, node) for of, node in passed_nodes(at, params[at.name])]
     texts = {f"detectors/{of}/dvc.yaml": detector_text(Layout(trial, of), params[of]) for of in params if of != ROOT}
+    what = Measured.at(cell.target)
     file = "" if at.is_root else f"detectors/{at.name}/dvc.yaml"
+    if what is Measured.SEGMENTATION:
+        file = "segmentation/dvc.yaml"
     return Plan(
         name,
         settings,
@@ -120,9 +139,9 @@ def _tried(
         files={path: text for path, text in texts.items() if not _is(project / path, text)},
         parameters=parameters,
         detector=at.name,
-        scored=not cell.target,
+        measured=what,
         nodes=passed,
-        proposals=nodes[cell.target].outputs["manifest"] if cell.target else nodes["evaluate"].inputs["proposals"],
+        proposals=_proposals(nodes[cell.target or "evaluate"]),
         origin=origin_of(project, at, cell.target or "evaluate"),
     )
 
@@ -139,13 +158,18 @@ def _checked(trial: Path, owners: Sequence[str], settings: Sequence[Setting]) ->
         raise ParamsError("\n".join(lines)) from None
 
 
+def _proposals(node: Node) -> str:
+    """Return the list of the proposals that a node makes or, where it makes none, reads."""
+    return node.outputs["manifest"] if node.stage in (PROPOSALS, PROPOSE) else node.inputs["proposals"]
+
+
 def _check_target(grid: Grid, cell: Cell, nodes: Mapping[str, Node]) -> None:
-    """ParamsError unless the node up to which a cell is run makes proposals."""
-    proposing = [name for name, node in nodes.items() if node.stage in (PROPOSALS, PROPOSE)]
-    if cell.target and cell.target not in proposing:
+    """ParamsError unless the node up to which a cell is run makes proposals, or scores a segmentation."""
+    known = [name for name, node in nodes.items() if node.stage in (PROPOSALS, PROPOSE, SEGMENT_EVALUATE)]
+    if cell.target and cell.target not in known:
         raise ParamsError(
-            f"{grid.source}: target: {cell.target!r} makes no proposals{nearest(cell.target, proposing)}; of "
-            f"{cell.detector} these do: {', '.join(proposing)}"
+            f"{grid.source}: target: {cell.target!r} has no figures{nearest(cell.target, known)}; of "
+            f"{cell.detector} these have: {', '.join(known)}"
         )
 
 

@@ -16,6 +16,7 @@ from .measured import Done, shown
 
 FORMATS = ("md", "latex", "csv")
 _STALE, _UNKNOWN = "*", "–"
+_EACH = {"mAP": "AP", "mIoU": "IoU"}  # a mean over the classes, and what it is the mean of
 _LATEX = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -35,7 +36,7 @@ class Shown:
     Attributes:
         done: all that has been run; what the grid's file does not name is left out.
         stale: why a cell's figures are no longer what a run would give.
-        per_class: whether each class's AP is shown before the mean.
+        per_class: whether each class's AP, or IoU, is shown before the mean.
     """
 
     grid: Grid
@@ -47,13 +48,15 @@ class Shown:
     @property
     def names(self) -> list[str]:
         """The figures that are shown."""
-        names = [name for name in self.grid.figures if not (self.per_class and name == "AP")]
-        return [one for name in names for one in (["AP", name] if self.per_class and name == "mAP" else [name])]
+        if not self.per_class:
+            return list(self.grid.figures)
+        names = [name for name in self.grid.figures if name not in _EACH.values()]
+        return [one for name in names for one in ([_EACH[name], name] if name in _EACH else [name])]
 
     @property
     def is_matrix(self) -> bool:
         """Whether it is a table of rows x columns."""
-        return len(self.grid.columns) > 1 and {"mAP"} <= set(self.names) <= {"mAP", "paper"}
+        return len(self.grid.columns) > 1 and any({one} <= set(self.names) <= {one, "paper"} for one in _EACH)
 
     def runs(self, row: str, column: str) -> list[Done]:
         """Return what was run of a cell, by seed."""
@@ -85,7 +88,7 @@ def _matrix(what: Shown) -> tuple[list[str], list[list[str]]]:
     columns = [column for column in grid.columns if any(column == there for _, there in places)]
     seen = {row for row, _ in places}
     rows = [row for row in grid.rows if row in seen] or sorted(seen)
-    (figure,) = figures_of(["mAP"], what.protocol, what.done)
+    (figure,) = figures_of([one for one in what.names if one in _EACH], what.protocol, what.done)
     labels = _label_heads(grid, rows)
     lines = []
     for row in rows:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.detectors import Layout
 from pipeline.grids import former
 from pipeline.grids.measured import read_done
 from pipeline.grids.printing import Shown, printed
+from pipeline.grids.running import Asked, run_grid, set_up
 
 
 @pytest.mark.parametrize("table", GRIDS)
@@ -282,6 +284,34 @@ def test_results_that_are_not_whole_are_told_before_anything_runs(
         run(project, "faster-table1", ["ss"], experiment)
     (line,) = refused(capsys, str(project), "faster-table1", "--show")
     assert line.endswith(said)
+
+
+def test_a_segmentations_figures_are_its_reports(project: Path) -> None:
+    """The mean over classes that there are, by row and column; each class's with --per-class."""
+    grid = replace(GRIDS["segmentation-table5"], seeds=())
+
+    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        assert (name, target) == ("segmentation-table5-fc6-fg", "segmentation/dvc.yaml:segment_evaluate")
+        assert list(settings) == ["region_features.layer=fc6", "region_features.features=fg"]
+        listed(Layout(project), "proposals", {}, name)
+        iou = {"background": 0.75, "cat": 0.25, "dog": None}
+        (project / "reports/segmentation.json").write_text(json.dumps({"mean_iou": 0.5, "iou": iou, "absent": ["dog"]}))
+
+    run_grid(project, grid, set_up(project, grid, Asked(["fc6"], ["fg"])), experiment)
+    done = read_done(project, grid)
+    assert [(one.mean_iou, one.iou) for one in done] == [(0.5, {"background": 0.75, "cat": 0.25, "dog": None})]
+    assert not done[0].mean_ap and not done[0].recall and done[0].proposals == 298.5
+    table = printed(Shown(grid, done, {}, "voc2010"), "md").splitlines()
+    assert table[0] == "|  | fg R-CNN |" and table[2] == "| fc6 | 50.0 (43.7) |"
+    each = printed(Shown(grid, done, {}, "voc2010", per_class=True), "md").splitlines()
+    assert each[0] == "|  |  | background | cat | dog | mean IoU (%) | the paper |"
+    assert each[2] == "| fc6 | fg R-CNN | 75.0 | 25.0 | – | 50.0 | 43.7 |"
+    path = project / "reports/grids/segmentation-table5.json"
+    path.write_text(
+        path.read_text().replace('"iou": {', '"recall": {"0.50": 1.0}, "iou": {').replace('"recall": {},', "")
+    )
+    with pytest.raises(ParamsError, match="not what this version writes"):
+        read_done(project, grid)
 
 
 def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
