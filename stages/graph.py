@@ -49,12 +49,14 @@ from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, RpnShape
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
 from .segmentation.settings import (
+    FurtherRegressorSettings,
     HeldOutRegressorSettings,
     PasteSettings,
     RegionFeaturesSettings,
     RegionOverlapsSettings,
     SegmentEvaluateSettings,
     SvrSettings,
+    check_paste,
 )
 from .settings import Settings
 from .svm.settings import SvmSettings
@@ -442,10 +444,15 @@ SVR = Stage(
     version=1,
     run="stages.segmentation.svr_stage:run",
     settings={"svr": SvrSettings},
-    reads={"region_features": RegionFeaturesSettings},
+    reads={
+        "region_overlaps": RegionOverlapsSettings,
+        "region_features": RegionFeaturesSettings,
+        "paste": FurtherRegressorSettings,
+    },
     seeded=True,
     inputs={
         "manifest": _MANIFEST,
+        "proposals": _PROPOSALS,
         "overlaps": _list("region_overlaps"),
         "features": _list("features"),
         "region_features": _list("region_features"),
@@ -459,6 +466,7 @@ PASTE = Stage(
     run="stages.segmentation.paste_stage:run",
     settings={"paste": PasteSettings},
     reads={"region_features": RegionFeaturesSettings, "svr": HeldOutRegressorSettings},
+    check=check_paste,
     seeded=True,
     inputs={
         "manifest": _MANIFEST,

@@ -93,9 +93,16 @@ class Segmenter:
             NetworkSettings.model_validate(features.params["network"]),
         )
         network = load_weights(files.of("finetune", "weights"), pool5_grid=network_settings.pool5_grid)
+        extract = extractor_of(network, [model.layer], own, network_settings, device)
+        # What lies outside a region is at the mean, and so is what lies outside the image, whatever boxes have there.
+        at_mean = own.model_copy(update={"padding": "mean"})
+        extract_fg = (
+            extract if at_mean == own else extractor_of(network, [model.layer], at_mean, network_settings, device)
+        )
         search = SegmentSearch(
             proposals=proposal_search(files.of("proposals", "manifest")),
-            extract=extractor_of(network, [model.layer], own, network_settings, device),
+            extract=extract,
+            extract_fg=extract_fg,
             model=model,
             paste=PasteSettings.model_validate(pasted.params["paste"]),
             regions=RegionFeaturesSettings.model_validate(pasted.params["region_features"]),

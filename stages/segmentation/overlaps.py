@@ -57,6 +57,12 @@ class Overlaps:
         every = np.concatenate([self.objects[self.boxed()], self.iou[:max_regions]])
         return class_maxima(every, self.classes, n_classes)
 
+    def of_any_class(self, max_regions: int | None) -> NDArray[np.float32]:
+        """Largest overlap of these rows with an object of any class: float32 [k + n]."""
+        every = np.concatenate([self.objects[self.boxed()], self.iou[:max_regions]])
+        found: NDArray[np.float32] = every.max(axis=1, initial=0)
+        return found
+
     def counts(self, max_regions: int | None, best_iou: float) -> NDArray[np.float64]:
         """How often each of these rows counts: once, and again for each object whose best region it is; [k + n].
 
@@ -91,6 +97,13 @@ def overlaps_of(regions: ImageRegions, masks: Masks) -> Overlaps:
     areas = np.diag(inside)
     together = np.maximum(areas[:, None] + areas[None] - inside, 1)
     return Overlaps(regions.shared(masks.objects, masks.void).overlaps(), inside / together, masks.classes, masks.rows)
+
+
+def background_overlaps(regions: ImageRegions, masks: Masks) -> NDArray[np.float32]:
+    """Measure an image's n regions against its background, all pixels without an object and not void: float32 [n]."""
+    background = ~(masks.objects.any(axis=0) | masks.void)
+    found: NDArray[np.float32] = regions.shared(background[None], masks.void).overlaps()[:, 0]
+    return found
 
 
 @dataclass(frozen=True)

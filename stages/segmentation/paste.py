@@ -5,8 +5,8 @@ Of an image the k-th best of at most ``max_segments`` regions is pasted if its s
 Ours is that a region takes no place which is nearly a better one (``duplicate_iou``): of selective search's thousand
 the best dozen tend to be one object.
 
-Left out is what has no source here: O2P ranks the background among its classes, whose regions take places of the
-``max_segments`` and are then dropped; the paper tells nothing of such a regressor.
+With ``paste.background`` the background is ranked among the classes, as one after the last: a region that is the
+background's takes a place of the ``max_segments``, and is then dropped (O2P).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +39,15 @@ class Ranked:
     def first(self, count: int) -> "Ranked":
         """The best ``count`` of them."""
         return Ranked(self.regions[:count], self.labels[:count], self.scores[:count])
+
+    def of_classes(self, n_classes: int) -> "Ranked":
+        """Those that are of a class, and not the background's."""
+        kept = self.labels < n_classes
+        return Ranked(self.regions[kept], self.labels[kept], self.scores[kept])
+
+    def among(self, regions: NDArray[np.int64]) -> "Ranked":
+        """The same where ``regions``, int64, are the proposals that were ranked."""
+        return Ranked(regions[self.regions], self.labels, self.scores)
 
 
 def ranked(scores: NDArray[np.float32]) -> Ranked:
@@ -74,10 +83,15 @@ def distinct(order: Ranked, least: float, settings: PasteSettings, mask: Callabl
 
 
 def pasted_count(scores: NDArray[np.float32], threshold: float, settings: PasteSettings) -> int:
-    """Count the regions of an image that are pasted; ``scores`` float32 [n] fall."""
+    """Count the regions of an image that are above the threshold of their rank; ``scores`` float32 [n] fall."""
     few = scores[: settings.max_segments].astype(np.float64)
     above = few > threshold + settings.per_rank * np.arange(len(few))
     return len(few) if above.all() else int(above.argmin())
+
+
+def pasted(order: Ranked, threshold: float, settings: PasteSettings, n_classes: int) -> Ranked:
+    """Take the regions of an image that are pasted: those above the threshold but for the background's."""
+    return order.first(pasted_count(order.scores, threshold, settings)).of_classes(n_classes)
 
 
 def paste(regions: Ranked, mask: Callable[[int], NDArray[np.bool_]], shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -105,14 +119,11 @@ class Threshold:
     images: int = 0
 
 
-def risen(scores: Sequence[NDArray[np.float32]], goal: float, settings: PasteSettings) -> Threshold:
-    """Let the threshold rise until the images have at most ``goal`` pasted regions each, on average.
-
-    ``scores``: of each image, falling, float32 [n].
-    """
+def risen(images: Sequence[Ranked], goal: float, settings: PasteSettings, n_classes: int) -> Threshold:
+    """Let the threshold rise until the images have at most ``goal`` pasted regions each, on average."""
     for step in count():  # until it is above every score at the latest
         threshold = round(settings.first + step * settings.rise, 10)  # multiples, so that no rounding adds up
-        found = sum(pasted_count(own, threshold, settings) for own in scores) / max(len(scores), 1)
+        found = sum(len(pasted(one, threshold, settings, n_classes).regions) for one in images) / max(len(images), 1)
         if found <= goal:
             break
-    return Threshold(threshold, goal, found, len(scores))
+    return Threshold(threshold, goal, found, len(images))

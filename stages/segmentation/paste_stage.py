@@ -26,10 +26,10 @@ from stages.training.held_out import held_out
 
 from .drawing import map_files
 from .overlaps import Overlaps
-from .paste import Ranked, Threshold, distinct, paste, pasted_count, ranked, risen
+from .paste import Ranked, Threshold, distinct, paste, pasted, risen
 from .regressors import Regressors, read_regressors
 from .rows import RowReader, read_rows
-from .settings import HeldOutRegressorSettings, PasteSettings, RegionFeaturesSettings
+from .settings import HeldOutRegressorSettings, PasteSettings, RegionFeaturesSettings, further
 
 _MOST_CLASSES = 254  # that a map of 8 bits holds beside background and void
 
@@ -47,7 +47,7 @@ class PasteCompute(Compute):
     def __call__(self, task: ImageTask) -> Payload:
         """The image's regions, best first."""
         record = task.image
-        order = ranked(self.model.scores(read_rows(self.store, task.reads, self.features)))
+        order = self.model.ranked(read_rows(self.store, task.reads, self.features), self.settings.rank_regions)
         arrays_of = self.store.get(self.proposals, task.reads[self.proposals]).arrays
         mask = ImageRegions(arrays_of, record.height, record.width).mask
         found = distinct(order, self.settings.least, self.settings, mask)
@@ -60,6 +60,7 @@ def run(ctx: Context) -> None:
     settings, regions, dataset = ctx.settings(PasteSettings), ctx.settings(RegionFeaturesSettings), ctx.dataset()
     model = read_regressors(ctx.input("model"))
     _check(ctx, model, regions, dataset.classes)
+    n_classes = len(dataset.classes)
     rows = RowReader(ctx.store, ctx.artifact("features"), ctx.artifact("region_features"), regions)
     tested, apart = dataset.split("test"), _apart(ctx, settings, dataset)
     proposals = ctx.artifact("proposals")
@@ -68,7 +69,7 @@ def run(ctx: Context) -> None:
     keys = ctx.compute_images(tasks, compute, unit="regions")
     found = [Ranked.of(ctx.store.get(ctx.node.stage.name, key).arrays) for key in keys]
     threshold = _threshold(ctx, settings, found[: len(tested)], found[len(tested) :], apart)
-    kept = [one.first(pasted_count(one.scores, threshold.value, settings)) for one in found[: len(tested)]]
+    kept = [pasted(one, threshold.value, settings, n_classes) for one in found[: len(tested)]]
     _draw(ctx, tested, kept)
     empty = sum(not len(one.regions) for one in kept)
     ctx.log.info(
@@ -91,7 +92,7 @@ def _apart(ctx: Context, settings: PasteSettings, dataset: Dataset) -> list[Imag
     fraction = ctx.settings(HeldOutRegressorSettings).held_out_fraction
     if settings.threshold != "train":
         return []
-    chosen = held_out(dataset.split("train"), fraction, ctx.seed)
+    chosen = held_out(dataset.split("train"), fraction, ctx.seed)  # too few images may give none
     if not chosen:
         raise StageError(
             f"paste.threshold: train is found on held-out training images, and svr.held_out_fraction is {fraction:g}; "
@@ -110,17 +111,20 @@ def _task(
         "max_segments": settings.max_segments,
         "duplicate_iou": settings.duplicate_iou,
     }
+    if settings.rank_regions is not None:  # the background is a matter of the model, whose digest is an input
+        params["rank_regions"] = settings.rank_regions
     inputs = {**keys, "model": digest_file(ctx.input("model"))}
     return ImageTask(record, Recipe(ctx.node.stage.name, ctx.node.version, params, inputs), keys)
 
 
 def _check(ctx: Context, model: Regressors, regions: RegionFeaturesSettings, classes: tuple[str, ...]) -> None:
     """StageError where the regressors were trained on other classes or features, or classes are too many for a map."""
-    if model.classes != classes or (model.features, model.layer) != (regions.features, regions.layer):
+    trained = (model.classes, model.features, model.layer, model.further)
+    if trained != (classes, regions.features, regions.layer, further(ctx.settings(PasteSettings))):
         raise StageError(
-            f"{ctx.shown('model')}: trained for {', '.join(model.classes)} on {model.features} {model.layer}, and the "
-            f"dataset has {', '.join(classes)}, region_features {regions.features} {regions.layer}; run `dvc repro "
-            "segmentation/dvc.yaml`"
+            f"{ctx.shown('model')}: trained for {', '.join((*model.classes, *model.further))} on {model.features} "
+            f"{model.layer}, and the dataset has {', '.join(classes)}, region_features {regions.features} "
+            f"{regions.layer}, or paste asks for other regressors; run `dvc repro segmentation/dvc.yaml`"
         )
     if len(classes) > _MOST_CLASSES:
         raise StageError(
@@ -132,6 +136,7 @@ def _threshold(
     ctx: Context, settings: PasteSettings, test: Sequence[Ranked], apart: Sequence[Ranked], records: list[ImageRecord]
 ) -> Threshold:
     """Find the threshold: given, or risen on the held-out training images or on the test images."""
+    n_classes = len(ctx.dataset().classes)
     if isinstance(settings.threshold, float):
         return Threshold(settings.threshold)
     if settings.threshold == "test":
@@ -139,12 +144,12 @@ def _threshold(
             "paste.threshold: test looks at the images that are tested on, as O2P's code did; figures are better than "
             "on new images"
         )
-        return risen([one.scores for one in test], settings.goal, settings)
+        return risen(test, settings.goal, settings, n_classes)
     overlaps = ctx.artifact("overlaps")
     objects = [
         len(Overlaps.of(ctx.store.get(overlaps.stage, overlaps.keys[record.id]).arrays).classes) for record in records
     ]
-    return risen([one.scores for one in apart], float(np.mean(objects)), settings)
+    return risen(apart, float(np.mean(objects)), settings, n_classes)
 
 
 def _draw(ctx: Context, records: Sequence[ImageRecord], kept: Sequence[Ranked]) -> None:

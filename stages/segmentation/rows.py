@@ -1,6 +1,6 @@
 """The rows of an image that regressors see: features of its objects and regions, read from the store."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from manifests import ImageRecord
 
 from .overlaps import Overlaps
 from .region_features import object_rows
-from .settings import RegionFeaturesSettings
+from .settings import Further, RegionFeaturesSettings
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_rows(
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """What regressors are trained on of an image: k + n rows, its objects first, for N classes.
+    """What regressors are trained on of an image: k + n rows, its objects first, for N regressors.
 
     Attributes:
         values: [k + n, d], as stored.
@@ -98,22 +98,39 @@ class TrainingImage:
 
 @dataclass(frozen=True)
 class TrainingReader:
-    """Reads the training images' rows with their targets."""
+    """Reads the training images' rows with their targets, of N classes and of what is ``further`` regressed.
+
+    ``background`` gives the overlaps of an image's regions, all proposals, with its background: float32 [n].
+    """
 
     rows: RowReader
     overlaps: Artifact
     n_classes: int
     best_iou: float
+    further: tuple[Further, ...] = ()
+    background: Callable[[ImageRecord], NDArray[np.float32]] | None = None
 
     def targets(self, record: ImageRecord) -> NDArray[np.float32]:
-        """An image's targets alone, float32 [k + n, N], without reading features."""
-        return self._overlaps(record).targets(self.rows.settings.max_regions, self.n_classes)
+        """An image's targets alone, float32 [k + n, N + F], without reading features."""
+        return self._targets(record, self._overlaps(record))
+
+    def _targets(self, record: ImageRecord, found: Overlaps) -> NDArray[np.float32]:
+        limit = self.rows.settings.max_regions
+        columns = [found.targets(limit, self.n_classes)]
+        for one in self.further:
+            if one == "object":
+                columns.append(found.of_any_class(limit)[:, None])
+            else:
+                assert self.background is not None
+                objects = np.zeros(len(found.boxed()), np.float32)  # an object's pixels are no background's
+                columns.append(np.concatenate([objects, self.background(record)[:limit]])[:, None])
+        return np.concatenate(columns, axis=1)
 
     def __call__(self, record: ImageRecord) -> TrainingImage:
         """One image's rows; StageError where its features and its overlaps are of other proposals."""
         found, limit = self._overlaps(record), self.rows.settings.max_regions
         boxed = found.rows[found.boxed()]
-        values, targets = self.rows.of(record, boxed), found.targets(limit, self.n_classes)
+        values, targets = self.rows.of(record, boxed), self._targets(record, found)
         if len(values) != len(targets):
             raise StageError(
                 f"{record.file_name}: {len(values)} rows of features and {len(targets)} of overlaps; run "

@@ -11,7 +11,7 @@ from stages.features.crops import Extractor
 from stages.features.spp.extraction import SppExtractor
 from stages.regions.image_regions import ImageRegions
 
-from .paste import Ranked, distinct, paste, pasted_count, ranked
+from .paste import Ranked, distinct, paste, pasted
 from .region_features import drawing
 from .regressors import Regressors
 from .settings import PasteSettings, RegionFeaturesSettings
@@ -36,6 +36,7 @@ class SegmentSearch:
 
     proposals: ProposalSearch
     extract: Extractor | SppExtractor
+    extract_fg: Extractor | SppExtractor  # of regions without their surroundings
     model: Regressors
     paste: PasteSettings
     regions: RegionFeaturesSettings
@@ -51,8 +52,8 @@ class SegmentSearch:
         rows = self._rows(pixels, arrays["boxes"][: self.regions.max_regions], found, report)
         report("pasting")
         least = min(self.threshold, self.paste.least)
-        order = distinct(ranked(self.model.scores(rows)), least, self.paste, found.mask)
-        kept = order.first(pasted_count(order.scores, self.threshold, self.paste))
+        order = distinct(self.model.ranked(rows, self.paste.rank_regions), least, self.paste, found.mask)
+        kept = pasted(order, self.threshold, self.paste, len(self.model.classes))
         masks = np.zeros((len(kept.regions), height, width), bool)
         for i, region in enumerate(kept.regions.tolist()):
             masks[i] = found.mask(region)
@@ -71,7 +72,7 @@ class SegmentSearch:
         if self.regions.features != "full":
             none = np.zeros((0, *pixels.shape[:2]), bool)
             draw = drawing(none, found)
-            parts.append(features_in_parts(self.extract, pixels, boxes, self.storage, report, draw)[layer])
+            parts.append(features_in_parts(self.extract_fg, pixels, boxes, self.storage, report, draw)[layer])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def above(self, threshold: float | None) -> "SegmentSearch":

@@ -155,7 +155,8 @@ def _figures(
 def _regions(ctx: Context, record: ImageRecord, count: int) -> list[Pasted]:
     """The regions that an image's map was pasted of, best first."""
     pasted, proposals = ctx.artifact("paste"), ctx.artifact("proposals")
-    found = Ranked.of(ctx.store.get(pasted.stage, pasted.keys[record.id]).arrays).first(count)
+    found = Ranked.of(ctx.store.get(pasted.stage, pasted.keys[record.id]).arrays)
+    found = found.of_classes(len(ctx.dataset().classes)).first(count)
     boxes = ctx.store.get(proposals.stage, proposals.keys[record.id], ["boxes"]).arrays["boxes"][found.regions]
     return [
         Pasted((box[0], box[1], box[2], box[3]), label, score)

@@ -1,10 +1,14 @@
 """Parameters of segmentation (docs/segmentation.md); each description says whose the value is."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from stages.settings import Settings
+from stages.settings import Parameters, Settings
+
+# What is regressed beside the classes: overlap with the background, and with an object of any class.
+Further = Literal["background", "object"]
 
 
 class RegionOverlapsSettings(Settings):
@@ -79,8 +83,31 @@ class HeldOutRegressorSettings(Settings):
     held_out_fraction: float = 0.15
 
 
+class FurtherRegressorSettings(Settings):
+    """The parameters of group ``paste`` that ask for a regressor beside the classes'."""
+
+    whole: ClassVar[bool] = False
+
+    background: bool = False
+    rank_regions: int | None = None
+
+
 class PasteSettings(Settings):
     """Group ``paste`` of params.yaml: which regions make the map of classes; no detector reads it."""
+
+    background: bool = Field(
+        False,
+        description="one more regressor, of the background: a region that it scores best takes a place and is then not "
+        "pasted (O2P: true; ours: false, for its images have one or two objects)",
+    )
+    rank_regions: int | None = Field(
+        None,
+        ge=1,
+        le=10**6,
+        description="only so many regions of an image may be pasted: those with the largest overlap with an object of "
+        "any class, as one more regressor says; null: all (ours, for selective search's order is random; O2P's regions "
+        "come ranked)",
+    )
 
     max_segments: int | None = Field(
         3, ge=1, le=10**6, description="regions of an image that may be pasted, best first (O2P); null: all"
@@ -111,6 +138,12 @@ class PasteSettings(Settings):
         return self.first if isinstance(self.threshold, str) else self.threshold
 
 
+def further(settings: FurtherRegressorSettings | PasteSettings) -> tuple[Further, ...]:
+    """Return what is regressed beside the classes, in the order of the model's rows."""
+    asked: dict[Further, bool] = {"background": settings.background, "object": settings.rank_regions is not None}
+    return tuple(name for name, wanted in asked.items() if wanted)
+
+
 class SegmentEvaluateSettings(Settings):
     """Group ``segment_evaluate`` of params.yaml: the page; no detector reads it."""
 
@@ -119,3 +152,19 @@ class SegmentEvaluateSettings(Settings):
     random_images: int = Field(6, ge=0, le=100, description="and drawn by the seed (ours)")
     picture_px: int = Field(260, ge=40, le=2000, description="longest side of a picture on the page (ours)")
     jpeg_quality: int = Field(80, ge=10, le=95, description="of the page's photographs (ours)")
+
+
+def check_paste(params: Parameters) -> Iterator[str]:
+    """Say what of the groups ``paste``, ``svr`` and ``region_features`` contradicts another parameter."""
+    paste, regions = params.of("paste", PasteSettings), params.of("region_features", RegionFeaturesSettings)
+    if paste.rank_regions and regions.max_regions and paste.rank_regions >= regions.max_regions:
+        yield (
+            f"paste.rank_regions ({paste.rank_regions}) must be below region_features.max_regions "
+            f"({regions.max_regions}), or it chooses nothing; null: all"
+        )
+    fraction = params.of("svr", SvrSettings).held_out_fraction
+    if paste.threshold == "train" and not fraction:
+        yield (
+            f"paste.threshold: train is found on held-out training images, and svr.held_out_fraction is {fraction:g}; "
+            "set that above 0, or the threshold to a number"
+        )

@@ -1,25 +1,32 @@
 """Stage ``svr``: one regressor per class of a region's overlap with it (paper section 5, O2P's protocol).
 
-Reads the overlaps and the features of the training images that are not held out; writes ``artifacts/svr/model.h5`` and
+Reads the overlaps and the features of the training images that are not held out, and their proposals and masks where
+the background is regressed (``paste.background``); writes ``artifacts/svr/model.h5`` and
 ``artifacts/svr/fits.csv``. Cost: a pass over the overlaps, one over at most 200 images' features, one over all; the
 fits take seconds where rows are some ten thousands.
 """
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache import Artifact, atomic_write, digest_json
 from cache.errors import StageError
-from manifests import Dataset
+from manifests import Dataset, ImageRecord
 from stages.contract import Context
+from stages.proposals.reading import proposals_key
+from stages.regions.image_regions import ImageRegions
 from stages.training.held_out import held_out
 
+from .overlaps import background_overlaps, large_enough
 from .regressors import Regressors, write_regressors
 from .rows import RowReader, TrainingReader
-from .settings import RegionFeaturesSettings, SvrSettings
+from .settings import FurtherRegressorSettings, RegionFeaturesSettings, RegionOverlapsSettings, SvrSettings, further
 from .training import Fit, mean_row_norm, mean_targets, train_regressors
 
 
@@ -28,15 +35,18 @@ def run(ctx: Context) -> None:
     settings, regions, dataset = ctx.settings(SvrSettings), ctx.settings(RegionFeaturesSettings), ctx.dataset()
     overlaps = ctx.artifact("overlaps")
     rows = RowReader(ctx.store, ctx.artifact("features"), ctx.artifact("region_features"), regions)
-    reader = TrainingReader(rows, overlaps, len(dataset.classes), settings.best_iou)
+    more = further(ctx.settings(FurtherRegressorSettings))
+    reader = TrainingReader(rows, overlaps, len(dataset.classes), settings.best_iou, more, _background_of(ctx))
     without = held_out(dataset.split("train"), settings.held_out_fraction, ctx.seed)
     records = [record for record in dataset.split("train") if record.id not in without]
 
     _check_classes(ctx, dataset, overlaps)
+    names = [*dataset.classes, *(f"({one})" for one in more)]  # of fits.csv's rows
 
     def train() -> None:
         means = mean_targets(reader.targets, records)
-        if absent := [name for name, mean in zip(dataset.classes, means, strict=True) if not mean]:
+        of_classes = means[: len(dataset.classes)]
+        if absent := [name for name, mean in zip(dataset.classes, of_classes, strict=True) if not mean]:
             ctx.log.warning(
                 f"{', '.join(absent)}: on held-out images alone, so that nothing of them is learned; lower "
                 "svr.held_out_fraction"
@@ -44,24 +54,38 @@ def run(ctx: Context) -> None:
         norm = mean_row_norm(reader, records, ctx.seed)
         ctx.log.info(f"mean norm of {regions.features} {regions.layer}: {norm:.4g}, scaled to 1; {len(records)} images")
         weights, fits = train_regressors(
-            reader, records, dataset.classes, means, 1 / norm, settings, ctx.seed, ctx.workers, ctx.log
+            reader, records, names, means, 1 / norm, settings, ctx.seed, ctx.workers, ctx.log
         )
         if late := [fit.class_name for fit in fits if not fit.converged]:
             ctx.log.warning(f"the solver stopped early for {', '.join(sorted(set(late)))}; lower svr.C")
         model = Regressors(
-            regions.features, regions.layer, dataset.classes, 1 / norm, weights, means.astype(np.float32)
+            regions.features, regions.layer, dataset.classes, 1 / norm, weights, means.astype(np.float32), more
         )
         write_regressors(ctx.output("model"), model)
         atomic_write(ctx.output("fits"), _table(fits).encode())
 
-    params = {
+    params: dict[str, Any] = {
         "seed": ctx.seed,
         "svr": settings.model_dump(mode="json", exclude={"held_out_fraction"}),  # the images are among the inputs
         "region_features": regions.model_dump(mode="json"),
         "classes": list(dataset.classes),
     }
+    if more:
+        params["further"] = list(more)
     read = [[overlaps.keys[record.id], rows.keys(record)] for record in records]
     ctx.trained(params, {"rows": digest_json(read)}, train)
+
+
+def _background_of(ctx: Context) -> Callable[[ImageRecord], NDArray[np.float32]]:
+    """Return what measures an image's proposals against its background."""
+    least, proposals = ctx.settings(RegionOverlapsSettings).min_object_px, ctx.artifact("proposals")
+
+    def measure(record: ImageRecord) -> NDArray[np.float32]:
+        arrays = ctx.store.get(proposals.stage, proposals_key(proposals, record)).arrays
+        regions = ImageRegions(arrays, record.height, record.width)
+        return background_overlaps(regions, large_enough(ctx.masks(record), least))
+
+    return measure
 
 
 def _check_classes(ctx: Context, dataset: Dataset, overlaps: Artifact) -> None:

@@ -18,6 +18,7 @@ from manifests import ImageSource, load_dataset
 from manifests.masks import VOID, read_masks, voc_palette
 from rcnn import Segmenter
 from stages.graph import SEGMENTATION, root_nodes
+from stages.segmentation.regressors import read_regressors
 from stages.segmentation.rows import read_rows
 from stages.segmentation.settings import RegionFeaturesSettings
 
@@ -151,6 +152,44 @@ def test_what_runs_again(copied: Path, run_rcnn: Run) -> None:
 
 
 @pytest.mark.slow
+def test_the_background_and_a_ranking_are_regressed_where_they_are_asked_for(
+    copied: Path, run_rcnn: Run, tmp_path: Path
+) -> None:
+    """Two more regressors, of the same rows; new images get the same map; a model without them is refused."""
+    plain = read_regressors(copied / "artifacts/svr/model.h5")
+    change(copied, "paste", background=True, rank_regions=9, threshold=0.05)
+    refused = run_rcnn(copied, "run", "paste", check=False)
+    assert refused.returncode == 2 and "or paste asks for other regressors" in refused.stderr
+    other = computed(run_rcnn(copied, "run", *NAMES).stderr)
+    assert other["region_overlaps"] == other["region_features"] == 0 and other["paste"] > 0
+    model = read_regressors(copied / "artifacts/svr/model.h5")
+    n = len(plain.classes)
+    assert model.further == ("background", "object") and np.array_equal(model.weights[:n], plain.weights)
+    fits = (copied / "artifacts/svr/fits.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in fits[-2:]] == ["(background)", "(object)"]
+    store, pasted = Store(copied / "artifacts"), Artifact.read(copied / "artifacts/paste/manifest.json")
+    assert all(store.get("paste", key).attrs["count"] <= 9 for _, key in pasted.entries)
+    record = load_dataset(copied / "artifacts/manifest/manifest.json").split("test")[0]
+    file = ImageSource.registered(copied / "artifacts/datasets/scenes").root / record.file_name
+    run_rcnn(copied, "segment", str(file), "--out", str(tmp_path / "out"))
+    made = (copied / "reports/segmentation/maps" / record.file_name).with_suffix(".png")
+    assert (tmp_path / "out" / made.name).read_bytes() == made.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_foreground_is_padded_with_the_mean_however_boxes_are(copied: Path, run_rcnn: Run, tmp_path: Path) -> None:
+    change(copied, "features", padding="replicate")
+    change(copied, "paste", threshold=0.05)
+    run_rcnn(copied, "run", "features", *NAMES)
+    source = ImageSource.registered(copied / "artifacts/datasets/scenes").root
+    records = load_dataset(copied / "artifacts/manifest/manifest.json").split("test")
+    run_rcnn(copied, "segment", *(str(source / one.file_name) for one in records), "--out", str(tmp_path / "out"))
+    for record in records:
+        made = (copied / "reports/segmentation/maps" / record.file_name).with_suffix(".png")
+        assert (tmp_path / "out" / made.name).read_bytes() == made.read_bytes()
+
+
+@pytest.mark.slow
 def test_any_number_of_workers_makes_the_same_bits(copied: Path, run_rcnn: Run) -> None:
     kept = ["artifacts/svr/model.h5", "artifacts/svr/fits.csv", "reports/segmentation.json"]
     before = [(copied / name).read_bytes() for name in kept]
@@ -205,7 +244,12 @@ def damage_the_model(project: Path) -> None:
     [
         (lambda p: change(p, "region_features", layer="fc9"), "region_features", "region_features.layer: 'fc9' is not"),
         (lambda p: change(p, "features", method="spp"), "region_features", "full_fg is of crops, and features.method"),
-        (lambda p: change(p, "svr", held_out_fraction=0), "paste", "paste.threshold: train is found on held-out"),
+        (lambda p: change(p, "svr", held_out_fraction=0), "manifest", "paste.threshold: train is found on held-out"),
+        (
+            lambda p: change(p, "paste", rank_regions=300),
+            "manifest",
+            "paste.rank_regions (300) must be below region_fea",
+        ),
         (lambda p: change(p, "paste", goal=-1), "paste", "paste.goal = -1: input should be greater"),
         (remove_a_map, "segment_evaluate", "dvc repro -f segmentation/dvc.yaml"),
         (damage_the_model, "paste", "model.h5: not a readable HDF5 file"),

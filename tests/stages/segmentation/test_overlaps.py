@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from manifests import ImageRecord
 from manifests.masks import Masks
 from stages.regions.image_regions import ImageRegions
-from stages.segmentation.overlaps import Overlaps, class_maxima, large_enough, overlaps_of
+from stages.segmentation.overlaps import Overlaps, background_overlaps, class_maxima, large_enough, overlaps_of
 from stages.segmentation.region_features import drawing, object_rows
 
 
@@ -48,6 +48,21 @@ def test_targets_are_the_largest_of_each_class_of_boxed_objects_then_regions() -
     expected = np.array([[1 / 14, 1, 0], [0, 1, 0], [1 / 14, 1, 0], [6 / 30, 9 / 30, 0], [2 / 10, 4 / 6, 0]])
     np.testing.assert_allclose(found.targets(None, 3), expected, rtol=1e-6)
     np.testing.assert_allclose(found.targets(1, 3), expected[:3], rtol=1e-6)
+
+
+def test_overlap_with_an_object_of_any_class() -> None:
+    found = by_hand()
+    np.testing.assert_allclose(found.of_any_class(None), [1, 1, 1, 9 / 30, 4 / 6], rtol=1e-6)
+    assert np.array_equal(found.of_any_class(2), found.of_any_class(None)[:4])
+    none = np.zeros(0, np.int64)
+    assert Overlaps(found.iou[:, :0], found.objects[:0, :0], none, none).of_any_class(None).tolist() == [0, 0, 0]
+
+
+def test_overlap_with_the_background_by_hand() -> None:
+    """18 of the 30 pixels that are not void are objects': the background has 12, 4 of them in the last region's 6."""
+    boxes = np.array([[0, 0, 3, 3], [0, 0, 6, 6], [3, 0, 6, 3]], np.float32)
+    regions = ImageRegions({"boxes": boxes, "working_size": np.array([6, 6])}, 6, 6)
+    np.testing.assert_allclose(background_overlaps(regions, masks_by_hand()), [0, 12 / 30, 4 / 14], rtol=1e-6)
 
 
 def test_an_objects_best_region_counts_again() -> None:

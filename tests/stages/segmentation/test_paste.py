@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stages.segmentation.paste import Ranked, distinct, paste, pasted_count, ranked, risen
+from stages.segmentation.paste import Ranked, distinct, paste, pasted, pasted_count, ranked, risen
 from stages.segmentation.settings import PasteSettings
 
 RULE = PasteSettings(max_segments=3, per_rank=0.02, first=0.28, rise=0.01)
@@ -84,6 +84,16 @@ def test_near_copies_of_a_better_region_take_no_place(
     assert np.array_equal(found.scores, order.scores[kept])
 
 
+def test_the_backgrounds_regions_take_places_and_are_dropped() -> None:
+    """Of three places the background (class 2 of two) has the first; the fourth region is not let in for it."""
+    order = Ranked(np.array([5, 3, 8, 1]), np.array([2, 0, 1, 0]), f32(0.9, 0.805, 0.545, 0.53))
+    found = pasted(order, 0.49, RULE, 2)
+    assert found.regions.tolist() == [3, 8] and found.labels.tolist() == [0, 1]
+    assert pasted(order, 0.51, RULE, 2).regions.tolist() == [3]  # the third must be above 0.51 + 0.04
+    assert pasted(order, 0.49, RULE, 3).regions.tolist() == [5, 3, 8]
+    assert risen([order], 1, RULE, 2).value == 0.51 and risen([order], 0, RULE, 2).value == 0.79
+
+
 def test_no_region_is_all_background() -> None:
     none = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), f32())
     drawn = paste(none, lambda i: np.ones((2, 3), bool), (2, 3))
@@ -107,6 +117,7 @@ def test_the_threshold_is_the_first_that_keeps_to_the_goal(images: list[list[flo
     slow = 28
     while regions(slow / 100) > goal:
         slow += 1
-    found = risen(scores, goal, RULE)
+    order = [Ranked(np.arange(len(own)), np.zeros(len(own), np.int64), own) for own in scores]
+    found = risen(order, goal, RULE, 1)
     assert found.value == pytest.approx(slow / 100)
     assert found.found == regions(slow / 100) and found.goal == goal and found.images == len(scores)

@@ -1,5 +1,6 @@
 """Training in chunks: against one fit of all rows at once, whatever the memory and the workers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,40 @@ def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = read_regressors(tmp_path / "model.h5")
     assert (found.features, found.layer, found.classes, found.feature_scale) == ("full_fg", "fc6", CLASSES, 0.25)
     assert np.array_equal(found.weights, model.weights) and np.array_equal(found.means, model.means)
+
+
+def further_model() -> Regressors:
+    """Three classes, the background and any object; each regressor reads one number of a row."""
+    weights = np.zeros((5, D), np.float32)
+    weights[np.arange(5), np.arange(5)] = 1
+    return Regressors("full", "fc6", CLASSES, 1.0, weights, np.zeros(5, np.float32), ("background", "object"))
+
+
+def test_a_model_with_further_regressors_is_read_as_it_was_written(tmp_path: Path) -> None:
+    model = further_model()
+    write_regressors(tmp_path / "model.h5", model)
+    found = read_regressors(tmp_path / "model.h5")
+    assert found.further == ("background", "object") and np.array_equal(found.weights, model.weights)
+    write_regressors(tmp_path / "model.h5", replace(model, further=("object", "background")))
+    with pytest.raises(StageError, match="attribute 'further' is no list of background, object in this order"):
+        read_regressors(tmp_path / "model.h5")
+    write_regressors(tmp_path / "model.h5", replace(model, further=("object",)))
+    with pytest.raises(StageError, match="array 'weights' is float32 5x24, expected float32 4xany"):
+        read_regressors(tmp_path / "model.h5")
+
+
+def test_regions_are_ranked_among_those_that_are_best_for_an_object_of_any_class() -> None:
+    """The background is a class after the last; of four regions the two with the largest fifth number take part."""
+    rows = np.zeros((4, D), np.float32)
+    rows[:, :5] = [[0.9, 0, 0, 0, 0.1], [0.2, 0.3, 0, 0.4, 0.6], [0.5, 0, 0.6, 0, 0.5], [0.8, 0, 0, 0, 0.5]]
+    every = further_model().ranked(rows, None)
+    assert every.regions.tolist() == [0, 3, 2, 1] and every.labels.tolist() == [0, 0, 2, 3]
+    some = further_model().ranked(rows, 2)
+    assert some.regions.tolist() == [2, 1] and some.labels.tolist() == [2, 3]  # of 2 and 3, equal, the first
+    np.testing.assert_allclose(some.scores, [0.6, 0.4])
+    blind = replace(further_model(), weights=np.eye(5, D, dtype=np.float32)[[0, 1, 2, 4]], further=("object",))
+    blind = replace(blind, means=np.zeros(4, np.float32))
+    assert blind.ranked(rows, 2).labels.tolist() == [2, 1]  # without a regressor of the background it is none
 
 
 def test_scores_are_expected_overlaps() -> None:
