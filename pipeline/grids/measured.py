@@ -19,7 +19,7 @@ from stages.scoring.reading import read_proposals
 
 from .declared import ALWAYS, PROTOCOLS, CellName, Grid
 from .origins import CellOrigin
-from .plans import Target, Plan
+from .plans import Plan, WhatIsScored
 
 _Number = Annotated[float, AllowInfNan(False)]
 _STEPS = frozenset(f"{iou:.2f}" for iou in IOU_STEPS)
@@ -112,9 +112,9 @@ def measured(project: Path, plan: Plan, before: Mapping[tuple[str, str], Any], k
 def _figures(project: Path, plan: Plan) -> dict[str, Any]:
     """Read the figures of what is measured of a cell, by their names in :class:`Done`."""
     reports = Layout(project, plan.detector).reports
-    if plan.measured is Target.PROPOSALS:
+    if plan.measured is WhatIsScored.PROPOSALS:
         return {"recall": _recall(project, project / plan.proposals)}
-    if plan.measured is Target.SEGMENTATION:
+    if plan.measured is WhatIsScored.SEGMENTATION:
         found = json.loads((reports / "segmentation.json").read_text(encoding="utf-8"))
         return {"mean_iou": found["mean_iou"], "iou": found["iou"]}
     found = json.loads((reports / "scores.json").read_text(encoding="utf-8"))
@@ -178,12 +178,12 @@ def _is_whole(grid: Grid, one: Done) -> bool:
     if next(shown(grid, [one]), None) is None:
         return True  # of another version's table: it is not printed
     names, segmented = set(one.mean_ap), one.mean_iou is not None or bool(one.iou)
-    match Target.at(grid.cell(one.row, one.column).target):
-        case Target.PROPOSALS:
+    match WhatIsScored.at(grid.cell(one.row, one.column).target):
+        case WhatIsScored.PROPOSALS:
             return set(one.recall) in (_STEPS, set()) and not names and not segmented  # no object: no recall
-        case Target.SEGMENTATION:
+        case WhatIsScored.SEGMENTATION:
             return bool(one.iou) and not names and not one.recall
-        case Target.DETECTIONS:
+        case WhatIsScored.DETECTIONS:
             whole = names == set(one.ap) and set(ALWAYS) <= names <= set(PROTOCOLS)
             return whole and not one.recall and not segmented
 

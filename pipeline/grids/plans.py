@@ -26,7 +26,7 @@ from .setting import ABSENT, Setting, change, hydra_form, value_of
 More = Sequence[tuple[str, Given]]  # settings of ``--set``: of which rows, columns or cells, and what
 
 
-class Target(Enum):
+class WhatIsScored(Enum):
     """What a cell is run for: whose figures it has."""
 
     DETECTIONS = "detections"
@@ -34,7 +34,7 @@ class Target(Enum):
     SEGMENTATION = "segmentation"
 
     @classmethod
-    def at(cls, target: str) -> "Target":
+    def at(cls, target: str) -> "WhatIsScored":
         """Say what is measured of a cell that is run up to ``target``; "": all."""
         if not target:
             return cls.DETECTIONS
@@ -63,7 +63,7 @@ class Plan:
     files: Mapping[str, str]
     parameters: Mapping[str, bytes]
     detector: str
-    measured: Target
+    measured: WhatIsScored
     nodes: Sequence[tuple[str, str]]
     proposals: str
     origin: CellOrigin
@@ -128,9 +128,9 @@ def _tried(
     _check_target(grid, cell, nodes)
     passed = [] if cell.target else [(of.name, node) for of, node in passed_nodes(at, params[at.name])]
     texts = {f"detectors/{of}/dvc.yaml": detector_text(Layout(trial, of), params[of]) for of in params if of != ROOT}
-    what = Target.at(cell.target)
+    what = WhatIsScored.at(cell.target)
     file = "" if at.is_root else f"detectors/{at.name}/dvc.yaml"
-    if what is Target.SEGMENTATION:
+    if what is WhatIsScored.SEGMENTATION:
         file = "segmentation/dvc.yaml"
     return Plan(
         name,

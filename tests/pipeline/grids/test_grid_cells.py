@@ -19,7 +19,7 @@ from pipeline.cli import main
 from pipeline.detectors import Layout
 from pipeline.dvc_files import write_all
 from pipeline.grids.declared import CellName
-from pipeline.grids.plans import Target, planned
+from pipeline.grids.plans import WhatIsScored, planned
 from pipeline.params import load_params
 from stages.graph import ROOT
 
@@ -70,7 +70,7 @@ def test_all_fourteen_rows_of_table_1_are_the_papers(roles: Path) -> None:
     for row, (train, test, proposed) in rows.items():
         made = plan(roles, "faster-table1", row)
         documents = set_by_hand(roles, made)
-        assert made.detector == ("faster" if row == "shared" else "fast") and made.measured is Target.DETECTIONS
+        assert made.detector == ("faster" if row == "shared" else "fast") and made.measured is WhatIsScored.DETECTIONS
         assert made.target == f"detectors/{made.detector}/dvc.yaml"
         if train is not None:
             assert documents["detectors/fast/params.yaml"]["regions"] == {"train": train, "test": test}, row
@@ -101,7 +101,7 @@ def test_what_is_measured_of_whom(roles: Path) -> None:
     ss = plan(roles, "faster-table1", "ss")
     assert ss.nodes == [(ROOT, "proposals"), ("fast", "roi_detect")] and not ss.files
     given = plan(roles, "faster-figure2", "ss", "300")
-    assert (given.target, given.measured) == ("proposals", Target.PROPOSALS)
+    assert (given.target, given.measured) == ("proposals", WhatIsScored.PROPOSALS)
     assert given.proposals == "artifacts/proposals/manifest.json"
     rpn = plan(roles, "faster-figure2", "rpn_vgg", "1k")
     assert rpn.target == "detectors/vgg/dvc.yaml:propose_1"
@@ -112,7 +112,7 @@ def test_what_is_measured_of_whom(roles: Path) -> None:
 def test_a_segmentation_depends_on_the_detector_and_on_its_own_stages(roles: Path) -> None:
     """Filled boxes, a reference on its page, are the detector's; the figures depend on all that leads to them."""
     made = plan(roles, "segmentation-table5", "fc7", "fg")
-    assert (made.target, made.measured) == ("segmentation/dvc.yaml:segment_evaluate", Target.SEGMENTATION)
+    assert (made.target, made.measured) == ("segmentation/dvc.yaml:segment_evaluate", WhatIsScored.SEGMENTATION)
     assert made.proposals == "artifacts/proposals/manifest.json" and not made.nodes and not made.files
     assert {"region_overlaps", "region_features", "svr", "paste", "segment_evaluate"} <= set(made.origin.versions)
     assert made.origin.parameters["region_features.features"] == "fg"
