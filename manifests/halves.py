@@ -2,8 +2,8 @@
 
 As the authors split the val of ILSVRC: images pair with those of nearly the same class counts, a coin decides
 the sides, and a local search moves single images; the best of several trials is taken. Ours: an odd last image goes to
-one half (in the authors' code to both), and a class that a single image shows, which no split can balance, is left out
-of what the search looks at: it would never allow a move.
+one half, unless it is to go to both (the authors' code), and a class that a single image shows, which no split can
+balance, is left out of what the search looks at: it would never allow a move.
 """
 
 import re
@@ -31,17 +31,22 @@ class Halves:
     """A split in two: ``first`` bool [n], which images are in the first half; ``imbalance`` float64 [N].
 
     A class's imbalance is ``|a - b| / (a + b)`` of its objects in either half, NaN where there are none. ``counted``
-    bool [N]: the classes that more than one image shows, which ``largest`` and ``mean`` are taken over.
+    bool [N]: the classes that more than one image shows, which ``largest`` and ``mean`` are taken over. ``both``: the
+    image that is in the second half as well, None: none is.
     """
 
     first: Bools
     imbalance: Floats
     counted: Bools
+    both: int | None = None
 
     @property
     def sides(self) -> tuple[Bools, Bools]:
         """Which images are in the first half, and which in the second."""
-        return self.first, ~self.first
+        second = ~self.first
+        if self.both is not None:
+            second[self.both] = True
+        return self.first, second
 
     @property
     def largest(self) -> float:
@@ -70,7 +75,7 @@ def class_counts(images: Sequence[ImageRecord], dataset: Dataset) -> Ints:
     return counts
 
 
-def best_halves(counts: Ints, trials: int, rng: np.random.Generator) -> Halves:
+def best_halves(counts: Ints, trials: int, rng: np.random.Generator, *, odd_twice: bool = False) -> Halves:
     """Split images into halves ``trials`` times and return the split whose largest imbalance is the least.
 
     Of equal ones that with the least mean, and of these the first.
@@ -78,21 +83,31 @@ def best_halves(counts: Ints, trials: int, rng: np.random.Generator) -> Halves:
     Args:
         counts: objects of each image and class, int32 [n, N].
         rng: draws the order of the images, and the coins.
+        odd_twice: put the image that an odd number leaves without a partner into both halves, where it stays (the
+            authors' code); else a coin decides (ours).
     """
-    tried = [_improved(counts, paired_halves(counts, rng)) for _ in range(trials)]
+    tried = []
+    for _ in range(trials):
+        first, alone = paired_halves(counts, rng)
+        tried.append(_improved(counts, first, alone if odd_twice else None))
     return min(tried, key=lambda one: (one.largest, one.mean))
 
 
-def measured(counts: Ints, first: Bools) -> Halves:
-    """Return a split with its imbalances."""
-    totals = counts.sum(axis=0).astype(np.float64)
-    apart = np.abs(_differences(counts, first))
+def measured(counts: Ints, first: Bools, both: int | None = None) -> Halves:
+    """Return a split with its imbalances; image ``both`` is in the second half as well, and in ``first``."""
+    if both is not None:
+        first = first.copy()
+        first[both] = True
+    totals = _totals(counts, both)
+    apart = np.abs(_differences(counts, first, both))
     imbalance = np.divide(apart, totals, out=np.full(len(totals), np.nan), where=totals > 0)
-    return Halves(first, imbalance, np.count_nonzero(counts, axis=0) > 1)
+    return Halves(first, imbalance, np.count_nonzero(counts, axis=0) > 1, both)
 
 
-def paired_halves(counts: Ints, rng: np.random.Generator) -> Bools:
-    """Pair images, in random order, with the nearest that is left, and let a coin decide the sides: bool [n].
+def paired_halves(counts: Ints, rng: np.random.Generator) -> tuple[Bools, int | None]:
+    """Pair images, in random order, with the nearest that is left, and let a coin decide the sides.
+
+    Returns which are in the first half, bool [n], and the image that an odd number leaves without a partner.
 
     The distance is the sum over classes of the counts' differences; of images equally near the next in the order is
     taken. The matrix of all distances is never made: each image's row of it is, and that from the classes that the
@@ -105,6 +120,7 @@ def paired_halves(counts: Ints, rng: np.random.Generator) -> Bools:
     totals = by_class.sum(axis=0, dtype=np.int32)
     left = totals.copy()  # of an image that is picked: far from all
     side = np.zeros(n, np.bool_)
+    alone = None
     for i in range(n):
         if left[i] >= _PICKED:
             continue
@@ -114,14 +130,15 @@ def paired_halves(counts: Ints, rng: np.random.Generator) -> Bools:
         distance = left[rest] + totals[i]
         for j in np.flatnonzero(by_class[:, i]).tolist():  # |a - b| = a + b - 2 min(a, b)
             distance -= 2 * np.minimum(by_class[j, rest], by_class[j, i])
-        if len(distance):
-            partner = int(distance.argmin())
-            if left[i + 1 + partner] < _PICKED:
-                left[i + 1 + partner] = _PICKED
-                side[i + 1 + partner] = not coins[i]
+        partner = i + 1 + int(distance.argmin()) if len(distance) else n
+        if partner < n and left[partner] < _PICKED:
+            left[partner] = _PICKED
+            side[partner] = not coins[i]
+        else:
+            alone = int(order[i])
     out = np.zeros(n, np.bool_)
     out[order] = side
-    return out
+    return out, alone
 
 
 def halves_table(halves: Halves, counts: Ints, classes: Sequence[str], names: tuple[str, str]) -> str:
@@ -151,30 +168,31 @@ def why_no_split(name: str) -> str:
     return "use 1 to 64 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
 
-def _improved(counts: Ints, first: Bools) -> Halves:
+def _improved(counts: Ints, first: Bools, both: int | None) -> Halves:
     """Move single images while both the largest and the mean imbalance strictly fall.
 
     Each time the image is moved that lowers the largest most, of equal ones the mean, and of these the first.
     """
-    now = measured(counts, first)
+    now = measured(counts, first, both)
     chosen = counts[:, now.counted]
-    totals = chosen.sum(axis=0).astype(np.float64)
-    first = first.copy()
+    totals = _totals(chosen, both)
+    movable = np.arange(len(counts)) != (-1 if both is None else both)
+    first = now.first.copy()
     while chosen.shape[1]:
-        apart = _differences(chosen, first)
-        best = _best_move(chosen, totals, first, apart)
+        apart = _differences(chosen, first, both)
+        best = _best_move(chosen, totals, first, apart, movable)
         if best is None:
             break
         first[best] = not first[best]
-    return measured(counts, first)
+    return measured(counts, first, both)
 
 
-def _best_move(counts: Ints, totals: Floats, first: Bools, apart: Floats) -> int | None:
-    """Return the image whose move lowers both imbalances most, None where no move lowers both."""
+def _best_move(counts: Ints, totals: Floats, first: Bools, apart: Floats, movable: Bools) -> int | None:
+    """Return the movable image whose move lowers both imbalances most, None where no move lowers both."""
     imbalance = np.abs(apart) / totals
     largest, mean = imbalance.max(), imbalance.mean()
     worst = imbalance == largest
-    able = np.flatnonzero((counts[:, worst] > 0).all(axis=1))  # another image leaves the largest where it is
+    able = np.flatnonzero((counts[:, worst] > 0).all(axis=1) & movable)  # another image leaves the largest where it is
     found: tuple[float, float, int] | None = None
     for start in range(0, len(able), _AT_ONCE):
         rows = able[start : start + _AT_ONCE]
@@ -187,7 +205,16 @@ def _best_move(counts: Ints, totals: Floats, first: Bools, apart: Floats) -> int
     return None if found is None else found[2]
 
 
-def _differences(counts: Ints, first: Bools) -> Floats:
-    """Return a - b of each class: float64 [N]."""
-    difference: Floats = (np.where(first, 1.0, -1.0) @ counts).astype(np.float64)
+def _differences(counts: Ints, first: Bools, both: int | None) -> Floats:
+    """Return a - b of each class: float64 [N]; an image in both halves adds nothing."""
+    signs = np.where(first, 1.0, -1.0)
+    if both is not None:
+        signs[both] = 0.0
+    difference: Floats = (signs @ counts).astype(np.float64)
     return difference
+
+
+def _totals(counts: Ints, both: int | None) -> Floats:
+    """Return a + b of each class: float64 [N]; an image in both halves counts twice."""
+    totals: Floats = counts.sum(axis=0).astype(np.float64)
+    return totals if both is None else totals + counts[both]

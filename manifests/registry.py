@@ -184,7 +184,7 @@ def put_into_halves(
 
 
 def _in_half(image: ImageRecord, halves: Sequence[str]) -> ImageRecord:
-    """Add an image to its halves, of which it has at most one, and which then is the most specific of its splits."""
+    """Add an image to its halves, one or both of a pair; the first then is the most specific of its splits."""
     return replace(image, split=halves[0], splits=(*image.splits, *halves)) if halves else image
 
 

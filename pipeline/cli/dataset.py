@@ -248,10 +248,24 @@ def refresh(project: Path, name: str) -> None:
     "--trials", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Take the best of so many."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random orders and coins.")
+@click.option(
+    "--odd",
+    type=click.Choice(["once", "twice"]),
+    default="once",
+    show_default=True,
+    help="Put the last image of an odd number into one half (ours), or into both (the authors' code).",
+)
 @click.option("--name", "new_name", help="Register the result as another dataset.  [default: NAME itself]")
 @click.pass_obj
 def split(
-    project: Path, name: str, halves: tuple[str, str], split: str | None, trials: int, seed: int, new_name: str | None
+    project: Path,
+    name: str,
+    halves: tuple[str, str],
+    split: str | None,
+    trials: int,
+    seed: int,
+    odd: str,
+    new_name: str | None,
 ) -> None:
     """Split the images of dataset NAME into two halves that show each class about as often (docs/ilsvrc.md).
 
@@ -265,10 +279,17 @@ def split(
     if len(images) < 2:
         raise DatasetError(f"dataset {name}: {len(images)} images cannot be halved; name another split by --of")
     counts = class_counts(images, found.dataset)
-    best = best_halves(counts, trials, np.random.default_rng(np.random.SeedSequence([seed])))
+    rng = np.random.default_rng(np.random.SeedSequence([seed]))
+    best = best_halves(counts, trials, rng, odd_twice=odd == "twice")
     members = tuple(frozenset(image.id for image, one in zip(images, side, strict=True) if one) for side in best.sides)
     put_into_halves(name, new_name or name, HalvedSplit(halves, split), (members[0], members[1]), artifacts)
     click.echo(halves_table(best, counts, found.dataset.classes, halves))
+    if best.both is not None:
+        click.echo(
+            f"{images[best.both].file_name} is in both halves, as by the authors' code; a run that trains on one and "
+            "tests on the other refuses it: --odd once puts it into one",
+            err=True,
+        )
 
 
 def _check_halves(found: Registered, halves: tuple[str, str], new_name: str | None, there: Sequence[str]) -> None:

@@ -41,25 +41,47 @@ def plainly_paired(counts: Ints, seed: int) -> list[bool]:
 
 @given(tables, st.integers(0, 9))
 def test_pairs_are_those_of_the_plain_search(counts: Ints, seed: int) -> None:
-    assert paired_halves(counts, rng(seed)).tolist() == plainly_paired(counts, seed)
+    first, alone = paired_halves(counts, rng(seed))
+    assert first.tolist() == plainly_paired(counts, seed)
+    assert (alone is None) == (len(counts) % 2 == 0)
 
 
 @given(tables, st.integers(0, 9))
 def test_an_odd_image_goes_to_one_half(counts: Ints, seed: int) -> None:
-    first = paired_halves(counts, rng(seed))
+    first, alone = paired_halves(counts, rng(seed))
+    if alone is not None:  # the others are pairs, one of each in either half
+        assert 2 * int(np.delete(first, alone).sum()) == len(counts) - 1
     assert abs(2 * int(first.sum()) - len(counts)) == len(counts) % 2
 
 
 @given(tables, st.integers(0, 9))
 def test_no_single_move_lowers_both(counts: Ints, seed: int) -> None:
     found = best_halves(counts, 1, rng(seed))
-    start = measured(counts, paired_halves(counts, rng(seed)))
+    start = measured(counts, paired_halves(counts, rng(seed))[0])
     assert (found.largest < start.largest and found.mean < start.mean) or np.array_equal(found.first, start.first)
     for image in range(len(counts)):
         other = found.first.copy()
         other[image] = not other[image]
         moved = measured(counts, other)
         assert not (moved.largest < found.largest - 1e-12 and moved.mean < found.mean - 1e-12)
+
+
+@given(tables, st.integers(0, 9))
+def test_an_odd_image_goes_to_both_halves_where_it_is_asked_to(counts: Ints, seed: int) -> None:
+    """It counts in either, and stays; the search moves the others alone."""
+    found = best_halves(counts, 2, rng(seed), odd_twice=True)
+    first, second = found.sides
+    assert (found.both is None) == (len(counts) % 2 == 0)
+    assert int((first & second).sum()) == len(counts) % 2 and (first | second).all()
+    a, b = (counts[side].sum(axis=0).astype(float) for side in found.sides)
+    there = a + b > 0
+    np.testing.assert_allclose(found.imbalance[there], (np.abs(a - b) / np.where(there, a + b, 1))[there])
+    for image in range(len(counts)) if found.both is not None else ():
+        other = found.first.copy()
+        other[image] = not other[image]
+        if image != found.both:
+            moved = measured(counts, other, found.both)
+            assert not (moved.largest < found.largest - 1e-12 and moved.mean < found.mean - 1e-12)
 
 
 def test_beside_every_split_of_12_images() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from dataset_files import jpeg, voc_object, voc_xml
 
+from cache.errors import StageError
 from manifests import Dataset, ImageRecord, load_registered, register
 from manifests.select import select
 
@@ -51,6 +52,21 @@ def test_the_same_seed_gives_the_same_halves(run: Run, imported: Path) -> None:
     first, second = (load_registered(name, imported / "artifacts").dataset for name in ("x", "y"))
     assert first.images == second.images
     assert load_registered("mine", imported / "artifacts").dataset.splits == ("test", "val")
+
+
+def test_an_odd_image_is_in_both_halves_where_it_is_asked_to(run: Run, imported: Path) -> None:
+    """As by the authors' code; it stays so when the dataset is read again, and no run may train and test on it."""
+    arguments = ("-C", imported, "dataset", "split", "mine", "--halves", "a", "b")
+    code, out, err = run(*arguments, "--odd", "twice")
+    dataset = load_registered("mine", imported / "artifacts").dataset
+    a, b = ({image.name for image in dataset.split(name)} for name in ("a", "b"))
+    (both,) = a & b
+    assert code == 0 and a | b == set("abcdefghi") and out.splitlines()[3].split() == ["images", "5", "5"]
+    assert err.startswith(f"{both}.jpg is in both halves, as by the authors' code")
+    with pytest.raises(StageError, match="share 1 images"):
+        select(dataset, "a", "b", None)
+    run("-C", imported, "dataset", "refresh", "mine")
+    assert load_registered("mine", imported / "artifacts").dataset == dataset
 
 
 @pytest.mark.parametrize(
