@@ -41,6 +41,11 @@ _DEFAULT = UnitsSettings()
     help="Units on the page, where none is named.",
 )
 @click.option("--shown", type=click.IntRange(1, 1000), default=_DEFAULT.shown, help="Regions on the page of each unit.")
+@click.option(
+    "--early-floor",
+    is_flag=True,
+    help="Fill lists as the authors' explorer: what is not above a list's last is passed over before it is full, too.",
+)
 @click.option("--split", type=click.Choice(["train", "test"]), default=None, help="Only these images (default: all).")
 @click.option(
     "--field",
@@ -59,6 +64,7 @@ def units(
     asked: tuple[str, ...],
     channels: int,
     shown: int,
+    early_floor: bool,
     split: str | None,
     field: str,
     out: Path | None,
@@ -84,7 +90,8 @@ def units(
     outputs.check([name], protected=untouchable(project))
     outputs.prepare()
     workers = open_params(project).execution.workers or default_workers()
-    key, found = strongest(store, made.artifact, view, top, dataset.name, workers, log)
+    settings = UnitsSettings(top=top, early_floor=early_floor)
+    key, found = strongest(store, made.artifact, view, settings, dataset.name, workers, log)
     if cells is not None and field == "explorer":
         cells = evenly_spaced(cells, made.network, layer)
     picked = chosen(found, cells, channels, wanted)

@@ -16,6 +16,11 @@ class UnitsSettings(Settings):
         description="stored layer whose units they are; null: pool5 where it is stored (paper), else svm.layer",
     )
     top: int = Field(1000, ge=1, le=100_000, description="activations kept of each unit (the authors' explorer)")
+    early_floor: bool = Field(
+        False,
+        description="pass over regions that are not above the weakest that a unit has even before it has `top`, as the "
+        "authors' explorer does, whose lists can so stay short; false: all enter until then (ours: exact)",
+    )
     channels: int = Field(
         256, ge=1, le=10_000, description="units on the page: the centre cell's first channels (the paper: 256)"
     )

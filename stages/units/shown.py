@@ -21,6 +21,7 @@ from stages.networks.weights import load_weights
 from .cells import Cells, cells_of
 from .objects import collected, listed, payload_of, read_units, recipe_of
 from .page import CropForm, ShownUnit, page
+from .settings import UnitsSettings
 from .top import TopUnits
 
 
@@ -84,18 +85,20 @@ class CropReader:
 
 
 def strongest(
-    store: Store, artifact: Artifact, view: LayerView, top: int, dataset: str, workers: int, log: Log
+    store: Store, artifact: Artifact, view: LayerView, settings: UnitsSettings, dataset: str, workers: int, log: Log
 ) -> tuple[str, TopUnits]:
-    """Take the ``top`` activations of each unit from the store, or find them and put them there; their key, and they.
+    """Take the strongest of each unit from the store, or find them and put them there; their key, and they.
 
     Args:
         artifact: the list of features, of which ``view`` is a layer.
+        settings: how many, and how lists are filled.
         dataset: its name.
     """
-    recipe = recipe_of({image: artifact.keys[image] for image in view.image_ids}, view.layer, top)
+    top, early = settings.top, settings.early_floor
+    recipe = recipe_of({image: artifact.keys[image] for image in view.image_ids}, view.layer, top, early_floor=early)
     if store.missing(recipe.stage, [recipe.key]):
-        found = collected(view, top, workers, lambda done, of: log.progress(done, of, "images"))
-        store.put(recipe, payload_of(found, view.layer, view.image_ids))
+        found = collected(view, top, workers, lambda done, of: log.progress(done, of, "images"), early_floor=early)
+        store.put(recipe, payload_of(found, view.layer, view.image_ids, early_floor=early))
         store.register(listed(recipe.key, dataset))
         return recipe.key, found
     log.info("taken from the store: the same features were looked at before")

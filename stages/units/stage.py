@@ -19,7 +19,7 @@ def run(ctx: Context) -> None:
     made = Made.read(ctx.store, ctx.input("features"), ctx.input("weights"))
     layer = made.layer(settings.layer, ctx.settings(ScoredLayerSettings).layer)
     view = made.features.layer(layer, [image.id for image in dataset.images], read_ahead=2)
-    _, found = strongest(ctx.store, made.artifact, view, settings.top, dataset.name, ctx.workers, ctx.log)
+    _, found = strongest(ctx.store, made.artifact, view, settings, dataset.name, ctx.workers, ctx.log)
     cells = made.cells(layer)
     picked = chosen(found, cells, settings.channels)
     drawn = CropReader(made.crop, dataset, ctx.image, view, ctx.log)

@@ -49,12 +49,24 @@ class Collector:
 
     Only positive ones count (ours): after a ReLU all others are 0, the unit sees nothing. Of equal ones the image of
     the lower number comes first, in it the lower row; so the result does not depend on the order. Exact: a region below
-    a full list's last is passed over, since it could suppress none above. (The authors' program passes over those below
-    the last before the list is full as well.) Use it in a ``with`` statement.
+    a full list's last is passed over, since it could suppress none above. Use it in a ``with`` statement.
+
+    ``early_floor``: as the authors' program, pass over regions that are not above a list's last before the list is full
+    as well. Then lists can stay short, and the result depends on the order of the images.
     """
 
-    def __init__(self, units: int, top: int, dtype: np.dtype[Any], workers: int = 1, iou: float = IOU) -> None:
+    def __init__(
+        self,
+        units: int,
+        top: int,
+        dtype: np.dtype[Any],
+        workers: int = 1,
+        iou: float = IOU,
+        *,
+        early_floor: bool = False,
+    ) -> None:
         self._dtype, self._iou, self._threads = np.dtype(dtype), iou, Threads(workers)
+        self._early_floor = early_floor
         # Of each its bits (positive floats are in the order of their bits, read as integers), image and row; together,
         # since what is looked at of 110 MB is in no cache.
         self._lists = np.tile(np.array([0, -1, -1], np.int32), (units, top, 1))
@@ -76,7 +88,7 @@ class Collector:
 
         def block(start: int) -> None:
             part = slice(start, start + _BLOCK)
-            _compete(bits, start, overlaps, image, self._lists[part], self._counts[part])
+            _compete(bits, start, overlaps, image, self._lists[part], self._counts[part], self._early_floor)
 
         self._threads.map(block, range(0, len(self._counts), _BLOCK))
 
@@ -99,17 +111,19 @@ class Collector:
 
 
 @njit(cache=True, nogil=True)
-def _compete(bits: Any, start: int, overlaps: Any, image: int, lists: Any, counts: Any) -> None:
+def _compete(bits: Any, start: int, overlaps: Any, image: int, lists: Any, counts: Any, early_floor: bool) -> None:
     """Let an image's regions compete for the lists of the u units from ``start`` on.
 
     bits int [n, U] of the activations of all units; overlaps as :func:`overlap_bits` has them; lists int32 [u, k, 3]
-    of these units, and their lengths [u].
+    of these units, and their lengths [u]; early_floor: whether one must be above the last of a list that is not full.
     """
     n, width, top = len(bits), lists.shape[0], lists.shape[1]
     floors = np.ones(width, bits.dtype)
     for u in range(width):
         if counts[u] == top:
             floors[u] = lists[u, 0, 0]
+        elif early_floor and counts[u]:
+            floors[u] = lists[u, : counts[u], 0].min() + 1  # a list that is not full is no heap
     found = np.zeros(width, np.int64)
     who, value = np.empty((width, n), np.int32), np.empty((width, n), bits.dtype)
     for r in range(n):
@@ -251,10 +265,16 @@ def _in_order(lists: Any, counts: Any) -> None:
 
 
 def top_of(
-    images: Iterable[tuple[int, NDArray[Any], Boxes]], units: int, top: int, dtype: np.dtype[Any], workers: int = 1
+    images: Iterable[tuple[int, NDArray[Any], Boxes]],
+    units: int,
+    top: int,
+    dtype: np.dtype[Any],
+    workers: int = 1,
+    *,
+    early_floor: bool = False,
 ) -> TopUnits:
     """Return the strongest activations of images given as (number, features [n, U], boxes [n, 4]), in any order."""
-    with Collector(units, top, dtype, workers) as collector:
+    with Collector(units, top, dtype, workers, early_floor=early_floor) as collector:
         for number, features, boxes in images:
             collector.add(number, features, boxes)
         return collector.result()

@@ -100,13 +100,15 @@ def test_other_layers_splits_and_fields(run: Run, looked: Path) -> None:
         code, _, err = run("-C", looked, "features", "units", "--unit", "0,0,0", "--field", field, "--out", out)
         assert code == 0, err
         pages.append((out / "units-pool5.html").read_text())
+    code, said, err = run("-C", looked, "features", "units", "--early-floor", "--out", out)
+    assert code == 0 and "taken from the store" not in err, err  # another object than the exact one
     # small at 64 px: cell 0 sees -44 to 44; evenly spaced it would lie at 8
     assert "width:70.31%" in pages[0] and "width:82.81%" in pages[1]
 
 
 def test_the_stage_writes_the_command_s_page_and_shares_its_object(run: Run, looked: Path) -> None:
     params = looked / "params.yaml"
-    group = "units: {layer: null, top: 1000, channels: 256, shown: 16}"
+    group = "units: {layer: null, top: 1000, early_floor: false, channels: 256, shown: 16}"
     assert group in params.read_text()
     code, _, err = run("-C", looked, "run", "units")
     assert code == 0 and "pool5: 1024 units, 16 silent, in 4 images; reports/analysis/units.html: 64 units" in err, err

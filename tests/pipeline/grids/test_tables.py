@@ -280,6 +280,6 @@ def test_ilsvrcs_mean_and_median_are_shown_where_they_were_scored() -> None:
     rows = lines_of(table(grid, [plain, scored], "ilsvrc"))
     assert rows[0][-3:] == ["mAP (%)", "median AP (%)", "the paper"]
     assert [row[-3:] for row in rows if row[0] in ("val1", "val1 + train 1k") and row[-3] != "–"] == [
-        ["30.0", "25.0", "31.0, median 29.6"]
+        ["30.0", "25.0", "31.0, median 29.6; test 31.4, 30.3"]
     ]
     assert next(row for row in rows if row[0] == "val1")[-3:] == ["–", "–", "20.9, median 17.7"]

@@ -79,6 +79,25 @@ def test_it_is_a_full_sort_in_any_reading_order(
     assert (found.values[behind] == 0).all() and (found.images[behind] == -1).all() and (found.rows[behind] == -1).all()
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.sampled_from([1, 2, 7, 500]), st.booleans())
+def test_lists_are_filled_as_by_the_authors_explorer(seed: int, n_images: int, top: int, half: bool) -> None:
+    """Of each image in turn: rows above the list's weakest, suppressed, joined to it, sorted, cut."""
+    dtype = np.float16 if half else np.float32
+    images, units = made_up(seed, n_images, 3, 5, dtype), 3
+    expected = []
+    for unit in range(units):
+        kept: list[tuple[float, int, int]] = []
+        for number, features, boxes in images:
+            least = min((value for value, _, _ in kept), default=0.0)
+            rows = np.flatnonzero(features[:, unit].astype(np.float64) > least)
+            alone = [(number, features[rows][:, unit : unit + 1], boxes[rows])]
+            new = [(value, number, int(rows[row])) for value, _, row in slow(alone, 1, len(rows))[0]]
+            kept = sorted([*kept, *new], key=lambda one: (-one[0], *one[1:]))[:top]
+        expected.append(kept)
+    found = top_of(images, units, top, np.dtype(dtype), workers=1 + seed % 3, early_floor=True)
+    assert as_lists(found) == expected
+
+
 def test_photographs_with_thousands_of_regions() -> None:
     images = made_up(5, 4, 66, 300, rows=2500)
     assert as_lists(top_of(images, 66, 20, np.dtype(np.float16))) == slow(images, 66, 20)
