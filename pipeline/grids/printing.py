@@ -1,4 +1,4 @@
-"""A grid's table, of what has been run, in Markdown, LaTeX or CSV.
+"""A grid's table, of what has been run, in Markdown, LaTeX or CSV, or as a page.
 
 One figure in several columns is a table of rows x columns; anything else has a line for each cell.
 """
@@ -13,8 +13,9 @@ from cache.text import counted
 from .declared import ONLY, CellName, Grid
 from .figures import Figure, figures_of, seconds
 from .measured import Done, shown
+from .page import page
 
-FORMATS = ("md", "latex", "csv")
+FORMATS = ("md", "latex", "csv", "html")
 _STALE, _UNKNOWN = "*", "–"
 _EACH = {"mAP": "AP", "mIoU": "IoU"}  # a mean over the classes, and what it is the mean of
 _LATEX = str.maketrans(
@@ -80,6 +81,13 @@ def printed(what: Shown, form: str) -> str:
         return _csv(what)
     head, lines = _matrix(what) if what.is_matrix else _list(what)
     notes = _notes(what)
+    if form == "html":
+        cells = [(_cell_title(what.grid, row, column), what.runs(row, column)) for row, column in what.places()]
+        words = sum(
+            text == "" or text in _label_heads(what.grid, list(what.grid.rows), list(what.grid.columns))
+            for text in head
+        )
+        return page(what.grid.title, head, words, lines, notes[1:], cells, what.protocol)
     return _latex(head, lines, notes) if form == "latex" else "\n".join([_markdown(head, lines), *notes])
 
 
@@ -120,6 +128,11 @@ def _list(what: Shown) -> tuple[list[str], list[list[str]]]:
     paper_head = ["the paper"] if "paper" in what.names else []
     column_head = [""] if grid.named_columns else []
     return ["", *column_head, *heads, *(figure.heading for figure in figures), *paper_head], lines
+
+
+def _cell_title(grid: Grid, row: str, column: str) -> str:
+    """Head a cell where it stands by itself: by the row's name, which is one row's alone, and the column's."""
+    return f"{row}, {column}" if grid.named_columns else row
 
 
 def _title(grid: Grid, row: str) -> str:
@@ -175,7 +188,7 @@ def _notes(what: Shown) -> list[str]:
     """Say which cells are stale and why, and of which not every seed has been run."""
     notes = []
     for row, column in what.places():
-        name = f"{row}, {column}" if what.grid.named_columns else row
+        name = _cell_title(what.grid, row, column)
         if why := what.why_stale(row, column):
             more = f"; and {counted(len(why) - 3, 'more')}" if len(why) > 3 else ""
             notes.append(f"{_STALE} {name}: stale: {'; '.join(why[:3])}{more}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.page.bars import Bar, IntervalRow, dot_line, grouped_bars, interval_chart
-from stages.page.box_plots import box_plots, box_row
+from stages.page.box_plots import box_row, spread
 from stages.page.charts import ChartAxis, Series, legend, line_chart, palette
 from stages.page.markup import Markup, percent, section, signed_percent, table, tag
 from stages.scoring.coco import RECALLS
@@ -175,19 +175,8 @@ def _spreads(figures: Sequence[Figures]) -> Markup:
     made = [
         box_row(one.name, palette(i).style, [*one.scores["voc2010"]["AP"].values()]) for i, one in enumerate(figures)
     ]
-    rows = [row for row in made if row is not None]
-    cells = [
-        [name_of(i, row.name), *map(percent, (row.mean, row.lowest, row.lower, row.median, row.upper, row.highest))]
-        for i, row in enumerate(made)
-        if row is not None
-    ]
-    text = (
-        "How AP spreads over the classes: box from the lower to the upper quartile, line at the median, ring at the "
-        "mean, whiskers to the lowest and the highest; a dot for each class."
-    )
-    header = ["detector", "mean", "lowest", "lower quartile", "median", "upper quartile", "highest"]
-    chart = box_plots(rows, ChartAxis("AP", 0.0, 1.0))
-    return tag("div", tag("h3", "Spread"), tag("p", text, class_="note"), chart, table(header, cells))
+    heads = [(name_of(i, row.name), row) for i, row in enumerate(made) if row is not None]
+    return tag("div", tag("h3", "Spread"), spread(heads, "detector"))
 
 
 def _dots(values: Sequence[float | None]) -> Markup:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .charts import ChartAxis, axis_ticks, chart
-from .markup import Markup, tag
+from .markup import Markup, join, percent, table, tag
 
 _LINE, _TOP, _RIGHT, _BOX = 34, 6, 14, 16
 
@@ -39,6 +39,28 @@ def box_row(name: str, style: str, values: Sequence[float | None]) -> BoxRow | N
         return None
     lowest, lower, median, upper, highest = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist()
     return BoxRow(name, style, lowest, lower, median, upper, highest, float(known.mean()), known.tolist())
+
+
+def spread(made: Sequence[tuple[Markup, BoxRow]], head: str, what: str = "AP") -> Markup:
+    """Draw and tabulate how parts of one spread over the classes, a box each (R-CNN's figure 3).
+
+    Args:
+        made: what heads each line of the table, and its box.
+        head: what heads these; what: the measure, AP or IoU.
+    """
+    text = (
+        f"How {what} spreads over the classes: box from the lower to the upper quartile, line at the median, ring at "
+        "the mean, whiskers to the lowest and the highest; a dot for each class."
+    )
+    cells = [
+        [title, *map(percent, (row.mean, row.lowest, row.lower, row.median, row.upper, row.highest))]
+        for title, row in made
+    ]
+    header = [head, "mean", "lowest", "lower quartile", "median", "upper quartile", "highest"]
+    rows = [row for _, row in made]
+    names_px = max(150, 24 + 7 * max((len(row.name) for row in rows), default=0))
+    chart = box_plots(rows, ChartAxis(what, 0.0, 1.0), names_px=names_px, width=490 + names_px)
+    return join(tag("p", text, class_="note"), chart, table(header, cells))
 
 
 def box_plots(rows: Sequence[BoxRow], axis: ChartAxis, *, names_px: int = 150, width: int = 640) -> Markup:

@@ -2,8 +2,10 @@
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.grids.declared import CellName, Given, Grid
@@ -255,6 +257,29 @@ def test_csv_has_every_digit_and_reads_back() -> None:
     assert float(svm["mAP"]) == pytest.approx(0.55, abs=1e-15)
     assert float(svm["mAP, deviation"]) == pytest.approx(0.01 * 2**0.5, abs=1e-15)
     assert (softmax["mAP"], softmax["mAP, deviation"], softmax["stale"]) == ("0.509", "", "a, b")
+
+
+def test_a_page_has_the_table_and_each_cells_spread_over_the_classes() -> None:
+    """Figure 3: the mean of the seeds of each class first, then the quartiles over the classes; against numpy."""
+    grid = replace(GRIDS["crops"], seeds=(3, 4))
+    first, second = done("warp", "p0", 50.0, {}, seed=3), done("warp", "p0", 60.0, {}, seed=4)
+    ap = [{"a": 0.1, "b": 0.5, "c": None, "d": 0.9}, {"a": 0.3, "b": 0.7, "c": None, "d": None}]
+    pairs = zip((first, second), ap, strict=True)
+    runs = [one.model_copy(update={"ap": {**one.ap, "voc2007": own}}) for one, own in pairs]
+    html = printed(Shown(grid, runs, {}, "voc2007"), "html")
+    assert html.startswith("<!DOCTYPE html>") and "55.0 ± 7.1" in html and "(appendix A)" in html
+    means = np.array([0.2, 0.6, 0.9])  # c has none, d one run's
+    expected = (means.mean(), *np.quantile(means, (0, 0.25, 0.5, 0.75, 1)))
+    row = "".join(f"<td>{100 * value:.1f}</td>" for value in expected)
+    assert f"<span>warp, p0</span></td>{row}" in html.replace(' class="number"', "")
+    iou = first.model_copy(update={"mean_ap": {}, "ap": {}, "mean_iou": 0.5, "iou": {"background": 0.25, "cat": 0.75}})
+    alone = replace(GRIDS["segmentation-table5"], seeds=(3,))
+    html = printed(Shown(alone, [iou.model_copy(update={"row": "fc6", "column": "fg"})], {}, "voc2010"), "html")
+    assert "How IoU spreads" in html and "<td>50.0</td><td>25.0</td><td>37.5</td>" in html.replace(
+        ' class="number"', ""
+    )
+    recall = done("ss", "300", 0, {}).model_copy(update={"mean_ap": {}, "ap": {}, "recall": {"0.50": 1.0}})
+    assert "spreads over" not in printed(Shown(GRIDS["faster-figure2"], [recall], {}, "voc2010"), "html")
 
 
 def test_latex_is_a_tabular_with_its_signs_escaped() -> None:
