@@ -52,7 +52,7 @@ def drawn(dataset: Dataset, images: int, rng: np.random.Generator, *, one_in: in
 
 def coco_of(dataset: Dataset, images: Sequence[tuple[ImageRecord, list[int]]]) -> dict[str, Any]:
     """Make COCO's document of some images with the boxes of these rows."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image, rows in images:
         for row in rows:
             x1, y1, x2, y2 = image.boxes[row].tolist()
