@@ -57,6 +57,7 @@ from .segmentation.settings import (
     SegmentEvaluateSettings,
     SvrSettings,
     check_paste,
+    check_svr,
 )
 from .settings import Settings
 from .svm.settings import SvmSettings
@@ -449,6 +450,7 @@ SVR = Stage(
         "region_features": RegionFeaturesSettings,
         "paste": FurtherRegressorSettings,
     },
+    check=check_svr,
     seeded=True,
     inputs={
         "manifest": _MANIFEST,

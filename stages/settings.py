@@ -64,24 +64,24 @@ def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def _form(value: Any) -> str:
+def one_or_list(value: Any) -> str:
+    """Discriminate a parameter that is a value or a list of such: tags without letters, told under its own name."""
     return " " if isinstance(value, list | tuple) else ""
 
 
 _Iteration = Annotated[int, Field(ge=1, le=10_000_000)]
-# When a learning rate drops: after every so many iterations, or at those listed. Tags without letters, so that a
-# problem is told under the parameter's own name.
+# When a learning rate drops: after every so many iterations, or at those listed.
 RateDrops = Annotated[
     Annotated[_Iteration, Tag("")]
     | Annotated[tuple[_Iteration, ...], Field(min_length=1, max_length=64), AfterValidator(_rising), Tag(" ")],
-    Discriminator(_form),
+    Discriminator(one_or_list),
 ]
 
 _Split = Annotated[str, Field(min_length=1)]
 # One split of the dataset, or several, whose images are taken together.
 SplitNames = Annotated[
     Annotated[_Split, Tag("")] | Annotated[tuple[_Split, ...], Field(min_length=1), AfterValidator(distinct), Tag(" ")],
-    Discriminator(_form),
+    Discriminator(one_or_list),
 ]
 
 

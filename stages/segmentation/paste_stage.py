@@ -77,13 +77,15 @@ def run(ctx: Context) -> None:
         + (f"; {empty} images have none and are all background" if empty else "")
     )
     entries = [(record.id, key) for record, key in zip((*tested, *apart), keys, strict=True)]
-    summary = {
+    summary: dict[str, Any] = {
         "threshold": threshold.value,
         "goal": threshold.goal,
         "found": threshold.found,
         "threshold_images": threshold.images,
         "pasted": {str(record.id): len(one.regions) for record, one in zip(tested, kept, strict=True)},
     }
+    if model.chosen is not None:
+        summary["chosen"] = list(model.chosen)
     ctx.publish("manifest", entries, summary)
 
 

@@ -17,6 +17,7 @@ from .settings import Further
 FEATURES = ("full", "fg", "full_fg")
 FURTHER: tuple[Further, ...] = get_args(Further)
 _TYPE = "regressors"
+_CHOSEN = ("C", "epsilon")  # attributes of a file whose values were chosen
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Regressors:
         means: float32 [N + F], the mean overlap of the training rows with each class. Deliberate: they are added to
             what the weights say, so that scores of several classes are overlaps and can be compared.
         further: the F last rows': the background, an object of any class.
+        chosen: C and epsilon, where they were chosen of several.
     """
 
     features: str
@@ -41,6 +43,7 @@ class Regressors:
     weights: NDArray[np.float32]
     means: NDArray[np.float32]
     further: tuple[Further, ...] = ()
+    chosen: tuple[float, float] | None = None
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Score regions for all classes and what is further: float16 or float32 [n, d], as stored -> [n, N + F]."""
@@ -66,9 +69,11 @@ class Regressors:
 def write_regressors(path: Path, model: Regressors) -> None:
     """Write the regressors' file atomically; the same model gives the same bytes."""
     arrays = {"weights": model.weights, "means": model.means}
-    further = {"further": json.dumps(model.further)} if model.further else {}
+    more: dict[str, Any] = {"further": json.dumps(model.further)} if model.further else {}
+    if model.chosen is not None:
+        more |= dict(zip(_CHOSEN, map(float, model.chosen), strict=True))
     write_model_file(
-        path, _TYPE, arrays, {"features": model.features, **further},
+        path, _TYPE, arrays, {"features": model.features, **more},
         layer=model.layer, classes=model.classes, feature_scale=model.feature_scale,
     )  # fmt: skip
 
@@ -83,7 +88,8 @@ def read_regressors(path: Path) -> Regressors:
     further = _further(file)
     n = len(classes) + len(further)
     weights, means = file.array("weights", "f4", (n, None)), file.array("means", "f4", (n,))
-    return Regressors(str(features), layer, classes, scale, weights, means, further)
+    chosen = (file.number("C"), file.number("epsilon")) if any(name in file.attrs for name in _CHOSEN) else None
+    return Regressors(str(features), layer, classes, scale, weights, means, further, chosen)
 
 
 def _further(file: ModelFile) -> tuple[Further, ...]:

@@ -78,6 +78,12 @@ class SegmentationFigures:
         """Background, and the classes."""
         return ("background", *self.dataset.classes)
 
+    @property
+    def chosen(self) -> tuple[float, float]:
+        """C and epsilon: those named, or of several those that were chosen."""
+        found = self.threshold.get("chosen") or self.svr.pairs()[0]
+        return float(found[0]), float(found[1])
+
     def document(self) -> dict[str, Any]:
         """Return ``reports/segmentation.json``: figures are parts of 1, null where there is nothing to measure."""
         absent = [name for name, value in zip(self.names, self.own.iou, strict=True) if value is None]
@@ -99,8 +105,8 @@ class SegmentationFigures:
             "features": self.features.features,
             "layer": self.features.layer,
             "regions_per_image": self.regions,
-            "C": self.svr.C,
-            "epsilon": self.svr.epsilon,
+            "C": self.chosen[0],
+            "epsilon": self.chosen[1],
             "threshold": self.threshold["threshold"],
             "threshold_from": self.paste.threshold if isinstance(self.paste.threshold, str) else "given",
             "threshold_goal": self.threshold["goal"],

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from stages.settings import Parameters, Settings
+from stages.settings import Parameters, Settings, distinct, one_or_list
 
 # What is regressed beside the classes: overlap with the background, and with an object of any class.
 Further = Literal["background", "object"]
@@ -40,12 +40,27 @@ class RegionFeaturesSettings(Settings):
     )
 
 
+_Weight = Annotated[float, Field(gt=0, le=1e6)]
+_Width = Annotated[float, Field(ge=0, le=1)]
+_SEVERAL = (Field(min_length=1, max_length=20), AfterValidator(distinct), Tag(" "))
+
+
 class SvrSettings(Settings):
     """Group ``svr`` of params.yaml: the regressors of a region's overlap with each class; no detector reads it."""
 
-    C: float = Field(3.0, gt=0, le=1e6, description="weight of the losses against the regulariser (O2P)")
-    epsilon: float = Field(
-        0.25, ge=0, le=1, description="half width of the tube in which an error of the overlap costs nothing (O2P)"
+    C: Annotated[
+        Annotated[_Weight, Tag("")] | Annotated[tuple[_Weight, ...], *_SEVERAL], Discriminator(one_or_list)
+    ] = Field(
+        3.0,
+        description="weight of the losses against the regulariser (O2P); a list: the one with which the best-scored "
+        "regions of the held-out training images overlap most",
+    )
+    epsilon: Annotated[
+        Annotated[_Width, Tag("")] | Annotated[tuple[_Width, ...], *_SEVERAL], Discriminator(one_or_list)
+    ] = Field(
+        0.25,
+        description="half width of the tube in which an error of the overlap costs nothing (O2P); a list: chosen as C, "
+        "each with each",
     )
     best_iou: float = Field(
         0.5, ge=0, le=1, description="an object's best region counts twice if its mask IoU is above (O2P)"
@@ -73,6 +88,21 @@ class SvrSettings(Settings):
         description="MiB for rows of features in memory; more are trained on in chunks, of which those after the first "
         "give only rows outside the tube (O2P's way)",
     )
+
+    def pairs(self) -> list[tuple[float, float]]:
+        """Return every C with every epsilon, in the lists' order."""
+        weights, widths = (value if isinstance(value, tuple) else (value,) for value in (self.C, self.epsilon))
+        return [(one, other) for one in weights for other in widths]
+
+
+def check_svr(params: Parameters) -> Iterator[str]:
+    """Say so where C or epsilon is to be chosen on held-out images, and none are held out."""
+    settings = params.of("svr", SvrSettings)
+    if len(settings.pairs()) > 1 and not settings.held_out_fraction:
+        yield (
+            "svr.C and svr.epsilon: of several values one is chosen on held-out training images, and "
+            "svr.held_out_fraction is 0; set that above 0, or name one value of each"
+        )
 
 
 class HeldOutRegressorSettings(Settings):

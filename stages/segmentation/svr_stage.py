@@ -8,7 +8,7 @@ fits take seconds where rows are some ten thousands.
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -21,13 +21,14 @@ from manifests import Dataset, ImageRecord
 from stages.contract import Context
 from stages.proposals.reading import proposals_key
 from stages.regions.image_regions import ImageRegions
+from stages.svm.tube import TubeProblem
 from stages.training.held_out import held_out
 
 from .overlaps import background_overlaps, large_enough
 from .regressors import Regressors, write_regressors
 from .rows import RowReader, TrainingReader
 from .settings import FurtherRegressorSettings, RegionFeaturesSettings, RegionOverlapsSettings, SvrSettings, further
-from .training import Fit, mean_row_norm, mean_targets, train_regressors
+from .training import Fit, mean_row_norm, mean_targets, overlaps_reached, train_regressors
 
 
 def run(ctx: Context) -> None:
@@ -41,6 +42,13 @@ def run(ctx: Context) -> None:
     records = [record for record in dataset.split("train") if record.id not in without]
 
     _check_classes(ctx, dataset, overlaps)
+    several = len(settings.pairs()) > 1
+    apart = [record for record in dataset.split("train") if record.id in without] if several else []
+    if several and not apart:
+        raise StageError(
+            f"svr.C and svr.epsilon: of several values one is chosen on held-out training images, and of "
+            f"{len(records)} none is held out; raise svr.held_out_fraction, or name one value of each"
+        )
     names = [*dataset.classes, *(f"({one})" for one in more)]  # of fits.csv's rows
 
     def train() -> None:
@@ -53,14 +61,21 @@ def run(ctx: Context) -> None:
             )
         norm = mean_row_norm(reader, records, ctx.seed)
         ctx.log.info(f"mean norm of {regions.features} {regions.layer}: {norm:.4g}, scaled to 1; {len(records)} images")
-        weights, fits = train_regressors(
-            reader, records, names, means, 1 / norm, settings, ctx.seed, ctx.workers, ctx.log
-        )
+
+        def fitted(C: float, epsilon: float) -> tuple[Regressors, list[Fit]]:
+            weights, fits = train_regressors(
+                reader, records, names, means, 1 / norm, TubeProblem(C, epsilon), settings, ctx.seed, ctx.workers,
+                ctx.log,
+            )  # fmt: skip
+            chosen = (C, epsilon) if several else None
+            own = means.astype(np.float32)
+            return Regressors(
+                regions.features, regions.layer, dataset.classes, 1 / norm, weights, own, more, chosen
+            ), fits
+
+        model, fits = _best_of(ctx, reader, apart, (fitted(*pair) for pair in settings.pairs()))
         if late := [fit.class_name for fit in fits if not fit.converged]:
             ctx.log.warning(f"the solver stopped early for {', '.join(sorted(set(late)))}; lower svr.C")
-        model = Regressors(
-            regions.features, regions.layer, dataset.classes, 1 / norm, weights, means.astype(np.float32), more
-        )
         write_regressors(ctx.output("model"), model)
         atomic_write(ctx.output("fits"), _table(fits).encode())
 
@@ -72,8 +87,44 @@ def run(ctx: Context) -> None:
     }
     if more:
         params["further"] = list(more)
-    read = [[overlaps.keys[record.id], rows.keys(record)] for record in records]
-    ctx.trained(params, {"rows": digest_json(read)}, train)
+
+    def read(some: list[ImageRecord]) -> str:
+        return digest_json([[overlaps.keys[record.id], rows.keys(record)] for record in some])
+
+    ctx.trained(params, {"rows": read(records), **({"held_out": read(apart)} if apart else {})}, train)
+
+
+def _best_of(
+    ctx: Context,
+    reader: TrainingReader,
+    apart: list[ImageRecord],
+    fitted: Iterable[tuple[Regressors, list[Fit]]],
+) -> tuple[Regressors, list[Fit]]:
+    """Choose, of regressors fitted one after another, those whose best-scored regions overlap most on images held out.
+
+    Of equal ones the first; ``apart`` is empty where there is one alone.
+    """
+    if not apart:
+        (only,) = fitted
+        return only
+    best: tuple[float, Regressors, list[Fit]] | None = None
+    for model, fits in fitted:
+        reached = []
+        for record in apart:
+            image = reader(record)
+            n = len(model.classes)
+            scores = model.scores(image.values[image.objects :])[:, :n]
+            reached += overlaps_reached(scores, image.targets[image.objects :, :n])
+        mean = float(np.mean(reached)) if reached else 0.0
+        assert model.chosen is not None
+        ctx.log.info(
+            f"C {model.chosen[0]:g}, epsilon {model.chosen[1]:g}: the best-scored regions of {len(apart)} held-out "
+            f"images overlap by {mean:.4f}"
+        )
+        if best is None or mean > best[0]:
+            best = mean, model, fits
+    assert best is not None
+    return best[1:]
 
 
 def _background_of(ctx: Context) -> Callable[[ImageRecord], NDArray[np.float32]]:

@@ -71,6 +71,15 @@ def mean_row_norm(read: Read, records: Sequence[ImageRecord], seed: int) -> floa
     return mean
 
 
+def overlaps_reached(scores: NDArray[np.float32], targets: NDArray[np.float32]) -> list[float]:
+    """Return how far the region that scores best for a class overlaps it, of each class that an image's regions meet.
+
+    Both are [n, N], of the same regions; of equal scores the first region's.
+    """
+    met = np.flatnonzero(targets.max(axis=0, initial=0) > 0)
+    return [float(targets[scores[:, label].argmax(), label]) for label in met.tolist()]
+
+
 class _Pool:
     """Rows in memory, some of them free, with every class's target and multiplier."""
 
@@ -108,6 +117,7 @@ def train_regressors(
     classes: Sequence[str],
     means: NDArray[np.float64],
     scale: float,
+    problem: TubeProblem,
     settings: SvrSettings,
     seed: int,
     workers: int,
@@ -121,7 +131,8 @@ def train_regressors(
         classes: the N classes' names.
         means: float64 [N], the targets' means.
         scale: factor on the features.
-        settings: the loss, the solver, the memory.
+        problem: what is minimised.
+        settings: the solver, the memory.
         seed: each (class, chunk) draws from a stream of its own that follows from it.
         workers: threads; they change no bit.
         log: told of progress.
@@ -141,7 +152,9 @@ def train_regressors(
                 pool = _Pool(_capacity(image, settings.memory_limit_mb), image)
                 weights = np.zeros((len(classes), image.values.shape[1]))
             if len(pool.free()) < len(image.values):
-                weights, more = _fit_chunk(pool, weights, classes, scale, settings, seed, chunk, seen - 1, threads)
+                weights, more = _fit_chunk(
+                    pool, weights, classes, scale, problem, settings, seed, chunk, seen - 1, threads
+                )
                 fits, chunk = fits + more, chunk + 1
                 pool.drop_idle()
             if len(pool.free()) < len(image.values):
@@ -153,7 +166,7 @@ def train_regressors(
             pool.add(image, means)
             log.progress(seen, len(records), "images", f"chunk {chunk + 1}")
         assert pool is not None  # there are training images, or the manifest would not have been made
-        weights, more = _fit_chunk(pool, weights, classes, scale, settings, seed, chunk, len(records), threads)
+        weights, more = _fit_chunk(pool, weights, classes, scale, problem, settings, seed, chunk, len(records), threads)
     return weights.astype(np.float32), fits + more
 
 
@@ -178,6 +191,7 @@ def _fit_chunk(
     weights: NDArray[np.float64],
     classes: Sequence[str],
     scale: float,
+    problem: TubeProblem,
     settings: SvrSettings,
     seed: int,
     chunk: int,
@@ -185,14 +199,13 @@ def _fit_chunk(
     threads: Threads,
 ) -> tuple[NDArray[np.float64], list[Fit]]:
     """Fit every class on what it sees of the pool, and keep its multipliers there."""
-    problem = TubeProblem(settings.C, settings.epsilon)
     used = np.flatnonzero(pool.used)
     scores = _new_scores(pool, used, (weights * scale).astype(np.float32)) if chunk else None
 
     def fit(label: int) -> tuple[NDArray[np.int64], TubeSolution, float]:
         slots = used
         if scores is not None:
-            outside = np.abs(scores[:, label] - pool.targets[used, label]) > settings.epsilon
+            outside = np.abs(scores[:, label] - pool.targets[used, label]) > problem.epsilon
             seen = pool.is_object[used] | (pool.multipliers[used, label] != 0) | (pool.is_new[used] & outside)
             slots = used[seen]
         if not len(slots):  # nothing lies outside the tube, and there is no object
@@ -211,7 +224,7 @@ def _fit_chunk(
     for label, (slots, found, objective) in enumerate(solutions):
         supports = found.multipliers
         if supports is None:  # liblinear: a row's multiplier is not 0 where it lies outside the tube
-            supports = np.abs(found.scores - pool.targets[slots, label]) >= settings.epsilon
+            supports = np.abs(found.scores - pool.targets[slots, label]) >= problem.epsilon
         pool.multipliers[:, label] = 0
         pool.multipliers[slots, label] = supports
         done.append(

@@ -177,6 +177,24 @@ def test_the_background_and_a_ranking_are_regressed_where_they_are_asked_for(
 
 
 @pytest.mark.slow
+def test_c_and_epsilon_are_chosen_of_several_on_held_out_images(copied: Path, run_rcnn: Run) -> None:
+    """The pair whose best-scored regions overlap most, as the log has it; the model is that of the pair alone."""
+    change(copied, "svr", C=[0.01, 3.0], epsilon=[0.1, 0.25])
+    said = run_rcnn(copied, "run", "svr", "paste", "segment_evaluate").stderr
+    lines = [line.split(": ") for line in said.splitlines() if "held-out images overlap by" in line]
+    reached = {line[1]: float(line[2].split()[-1]) for line in lines}
+    assert list(reached) == [f"C {c}, epsilon {e}" for c in ("0.01", "3") for e in ("0.1", "0.25")]
+    report = json.loads((copied / "reports/segmentation.json").read_text())
+    assert reached[f"C {report['C']:g}, epsilon {report['epsilon']:g}"] == max(reached.values())
+    chosen = read_regressors(copied / "artifacts/svr/model.h5")
+    assert chosen.chosen == (report["C"], report["epsilon"])
+    change(copied, "svr", C=report["C"], epsilon=report["epsilon"])
+    run_rcnn(copied, "run", "svr")
+    alone = read_regressors(copied / "artifacts/svr/model.h5")
+    assert alone.chosen is None and np.array_equal(alone.weights, chosen.weights)
+
+
+@pytest.mark.slow
 def test_a_foreground_is_padded_with_the_mean_however_boxes_are(copied: Path, run_rcnn: Run, tmp_path: Path) -> None:
     change(copied, "features", padding="replicate")
     change(copied, "paste", threshold=0.05)
@@ -245,6 +263,8 @@ def damage_the_model(project: Path) -> None:
         (lambda p: change(p, "region_features", layer="fc9"), "region_features", "region_features.layer: 'fc9' is not"),
         (lambda p: change(p, "features", method="spp"), "region_features", "full_fg is of crops, and features.method"),
         (lambda p: change(p, "svr", held_out_fraction=0), "manifest", "paste.threshold: train is found on held-out"),
+        (lambda p: change(p, "svr", C=[1, 3], held_out_fraction=0), "manifest", "svr.C and svr.epsilon: of several"),
+        (lambda p: change(p, "svr", C=[1, -3]), "manifest", "svr.C.1 = -3: input should be greater than 0"),
         (
             lambda p: change(p, "paste", rank_regions=300),
             "manifest",

@@ -16,8 +16,8 @@ from stages.segmentation import training
 from stages.segmentation.regressors import Regressors, read_regressors, write_regressors
 from stages.segmentation.rows import TrainingImage
 from stages.segmentation.settings import SvrSettings
-from stages.segmentation.training import Fit, mean_row_norm, mean_targets, train_regressors
-from stages.svm.tube import fit_tube
+from stages.segmentation.training import Fit, mean_row_norm, mean_targets, overlaps_reached, train_regressors
+from stages.svm.tube import TubeProblem, fit_tube
 
 D, CLASSES = 24, ("cat", "dog", "owl")
 
@@ -45,7 +45,10 @@ MEANS = mean_targets(lambda one: IMAGES[one.id].targets, RECORDS)
 
 def train(workers: int = 1, **options: Any) -> tuple[NDArray[np.float32], list[Fit]]:
     settings = SvrSettings(**{"gap": 1e-6, "epsilon": 0.1, **options})
-    return train_regressors(lambda one: IMAGES[one.id], RECORDS, CLASSES, MEANS, 0.25, settings, 3, workers, Messages())
+    (pair,) = settings.pairs()
+    return train_regressors(
+        lambda one: IMAGES[one.id], RECORDS, CLASSES, MEANS, 0.25, TubeProblem(*pair), settings, 3, workers, Messages()
+    )
 
 
 def objective(w: NDArray[Any], label: int, epsilon: float = 0.1) -> float:
@@ -150,6 +153,18 @@ def test_means_and_norm_are_of_all_rows() -> None:
     assert found == pytest.approx(np.linalg.norm(rows, axis=1).mean(), rel=1e-5)
 
 
+def test_the_best_scored_regions_overlaps_are_those_of_the_classes_that_regions_meet() -> None:
+    targets = np.array([[0.5, 0, 0], [0.2, 0, 0.7], [0.9, 0, 0.1]], np.float32)
+    scores = np.array([[0.4, 9, 0.3], [0.6, 9, 0.3], [0.5, 9, 0.2]], np.float32)
+    assert overlaps_reached(scores, targets) == pytest.approx([0.2, 0])  # no region meets the second; 0.3 ties
+    assert overlaps_reached(scores[:0], targets[:0]) == []
+
+
+def test_every_c_is_tried_with_every_epsilon() -> None:
+    assert SvrSettings(C=[1, 3], epsilon=[0.1, 0.25]).pairs() == [(1, 0.1), (1, 0.25), (3, 0.1), (3, 0.25)]
+    assert SvrSettings().pairs() == [(3, 0.25)]
+
+
 def test_features_that_are_all_0_and_no_rows_are_told() -> None:
     empty = TrainingImage(np.zeros((2, D), np.float16), np.zeros((2, 3), np.float32), np.ones(2), 0)
     with pytest.raises(StageError, match="all features of the training regions are 0"):
@@ -160,7 +175,10 @@ def test_features_that_are_all_0_and_no_rows_are_told() -> None:
 
 def test_a_model_is_read_as_it_was_written(tmp_path: Path) -> None:
     model = Regressors("full_fg", "fc6", CLASSES, 0.25, train()[0], MEANS.astype(np.float32))
+    write_regressors(tmp_path / "model.h5", replace(model, chosen=(0.3, 0.25)))
+    assert read_regressors(tmp_path / "model.h5").chosen == (0.3, 0.25)
     write_regressors(tmp_path / "model.h5", model)
+    assert read_regressors(tmp_path / "model.h5").chosen is None
     first = (tmp_path / "model.h5").read_bytes()
     write_regressors(tmp_path / "model.h5", model)
     assert (tmp_path / "model.h5").read_bytes() == first
