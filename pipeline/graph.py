@@ -30,7 +30,7 @@ from stages.graph import (
 from .detectors import Layout, detector_names
 from .params import Params, read_kind
 
-_LISTS = ("manifest.json", "trained.json")  # what a stage calls the lists of its objects
+_LISTS = ("manifest.json", "trained.json", "mirrored.json")  # what a stage calls the lists of its objects
 _LIST_FOLDERS = ("dense",)  # and folders of such lists
 
 

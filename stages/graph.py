@@ -438,7 +438,7 @@ REGION_FEATURES = Stage(
         "weights": _weights("finetune"),
         "features": _list("features"),
     },
-    outputs={"manifest": "${node}/manifest.json"},
+    outputs={"manifest": "${node}/manifest.json", "mirrored": "${node}/mirrored.json"},
 )
 SVR = Stage(
     name="svr",
@@ -458,6 +458,7 @@ SVR = Stage(
         "overlaps": _list("region_overlaps"),
         "features": _list("features"),
         "region_features": _list("region_features"),
+        "mirrored": "${artifacts}/region_features/mirrored.json",
     },
     outputs={"model": "${node}/model.h5", "fits": "${node}/fits.csv", "trained": "${node}/trained.json"},
     trained=("model", "fits"),

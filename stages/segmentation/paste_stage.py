@@ -108,7 +108,7 @@ def _task(
 ) -> ImageTask:
     keys = {**rows.keys(record), proposals.stage: proposals_key(proposals, record)}
     params = {
-        "region_features": rows.settings.model_dump(mode="json"),
+        "region_features": rows.settings.of_a_row(),
         "least": settings.least,
         "max_segments": settings.max_segments,
         "duplicate_iou": settings.duplicate_iou,

@@ -2,7 +2,8 @@
 
 ``full`` ignores the region's shape: the rows that stage ``features`` has stored, of ground truth and proposals. ``fg``
 sees the same crop with every pixel outside the region at the mean, context too. Rows of both, for an image: its
-objects that have a box and a mask, in the boxes' order, then its proposals, best first.
+objects that have a box and a mask, in the boxes' order, then its proposals, best first. Of training images' objects
+there may be those of their mirror images as well, in objects of their own (``region_features.mirror_truth``, O2P).
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cache import Payload, Store
 from cache.errors import StageError
 from manifests import ImageRecord
+from stages.boxes.geometry import mirrored_boxes
 from stages.contract import Compute, ImageTask, ReadImage, ReadMasks, image_attrs
 from stages.features.crops import Crop, Extractor, extractor
 from stages.features.objects import narrow
@@ -73,6 +75,57 @@ class FgCompute(Compute):
         stored = narrow(features, self.regions.storage, self.layer, record.file_name)
         attrs = {**self.made_of, **image_attrs(record, len(boxes)), "objects": int(boxed.sum())}
         return Payload({self.layer: stored}, attrs, "zarr")
+
+
+@dataclass(frozen=True)
+class MirroredCompute(Compute):
+    """One image's objects to the features of their mirror images: of boxes, of foregrounds, or of both in a row."""
+
+    on_device = True
+    read_image: ReadImage
+    read_masks: ReadMasks
+    network: Network
+    regions: RegionSettings
+    network_settings: NetworkSettings
+    device: str
+    layer: str
+    features: str
+    min_object_px: int
+    made_of: Mapping[str, Any]
+
+    @cached_property
+    def extractors(self) -> tuple[tuple[Extractor, bool], ...]:
+        """What looks at a mirror image, on the device of this process, and whether at foregrounds alone."""
+        kinds = {"full": (False,), "fg": (True,), "full_fg": (False, True)}[self.features]
+        crops = (
+            Crop(self.regions.crop, self.regions.context_px, "mean" if fg else self.regions.padding) for fg in kinds
+        )
+        made = (extractor(self.network, [self.layer], crop, self.network_settings, self.device) for crop in crops)
+        return tuple(zip(made, kinds, strict=True))
+
+    def prepare(self) -> None:
+        """Move the network to the device."""
+        _ = self.extractors
+
+    def __call__(self, task: ImageTask) -> Payload:
+        """The features of the image's objects in its mirror image, in the boxes' order."""
+        record = task.image
+        masks = large_enough(self.read_masks(record), self.min_object_px)
+        boxed = masks.rows >= 0
+        boxes = mirrored_boxes(record.boxes[masks.rows[boxed]], record.width)
+        objects = masks.objects[boxed][:, :, ::-1]
+        pixels = np.ascontiguousarray(self.read_image(record)[:, ::-1])
+
+        def draw(row: int, window: Window) -> NDArray[np.bool_]:
+            x1, y1, x2, y2 = window
+            return objects[row, y1:y2, x1:x2]
+
+        try:
+            parts = [extract(pixels, boxes, draw if fg else None)[self.layer] for extract, fg in self.extractors]
+        except StageError as error:
+            raise StageError(f"{record.file_name}: {error}") from error
+        stored = narrow(np.concatenate(parts, axis=1), self.regions.storage, self.layer, record.file_name)
+        return Payload({self.layer: stored}, {**self.made_of, **image_attrs(record, len(boxes))}, "zarr")
 
 
 def drawing(objects: NDArray[np.bool_], regions: ImageRegions) -> DrawMask:

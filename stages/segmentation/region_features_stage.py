@@ -2,7 +2,8 @@
 
 Reads the dataset manifest, the masks, the proposals, the network and the list of cached features; writes one zarr
 object per image and ``artifacts/region_features/manifest.json``, which lists none with ``region_features.features:
-full``: those are in the store. Cost: one forward pass per region of ``region_features.max_regions``.
+full``: those are in the store; ``mirrored.json`` lists those of the training images' mirrored objects, where they are
+asked for. Cost: one forward pass per region of ``region_features.max_regions``, and two per mirrored object.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ from stages.networks.settings import NetworkSettings
 from stages.networks.weights import load_weights, weights_digest
 from stages.proposals.reading import proposals_key
 
-from .region_features import FgCompute
+from .region_features import FgCompute, MirroredCompute
 from .settings import RegionFeaturesSettings, RegionOverlapsSettings
 
 
@@ -31,14 +32,21 @@ def run(ctx: Context) -> None:
             f"region_features.layer: {settings.layer!r} is not among the stored features "
             f"({', '.join(features.summary['layers'])}); add it to features.layers, or choose one of them"
         )
+    method = ctx.settings(RegionSettings).method
+    if method != "warp" and settings.features != "full":
+        raise StageError(
+            f"region_features.features: {settings.features} is of crops, and features.method is {method}; set "
+            "region_features.features to full, or features.method to warp"
+        )
+    if method != "warp" and settings.mirror_truth:
+        raise StageError(
+            f"region_features.mirror_truth: looks at crops, and features.method is {method}; set it to false, or "
+            "features.method to warp"
+        )
+    _mirrored(ctx, settings)
     if settings.features == "full":
         ctx.publish("manifest", [], {"layer": settings.layer})
         return
-    if ctx.settings(RegionSettings).method != "warp":
-        raise StageError(
-            f"region_features.features: {settings.features} is of crops, and features.method is "
-            f"{ctx.settings(RegionSettings).method}; set region_features.features to full, or features.method to warp"
-        )
     regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
     overlaps, dataset = ctx.settings(RegionOverlapsSettings), ctx.dataset()
     network = load_weights(ctx.input("weights"), pool5_grid=network_settings.pool5_grid)
@@ -63,6 +71,35 @@ def run(ctx: Context) -> None:
     keys = ctx.compute_images([task(record, proposals) for record in dataset.images], compute, unit="regions")
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {**made_of})
+
+
+def _mirrored(ctx: Context, settings: RegionFeaturesSettings) -> None:
+    """Compute the features of the training images' mirrored objects that the store lacks, where they are asked for."""
+    if not settings.mirror_truth:
+        ctx.publish("mirrored", [], {})
+        return
+    regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
+    overlaps, dataset = ctx.settings(RegionOverlapsSettings), ctx.dataset()
+    network = load_weights(ctx.input("weights"), pool5_grid=network_settings.pool5_grid)
+    made_of = _made_of(settings, overlaps, network, regions, network_settings)
+    del made_of["max_regions"]
+    made_of |= {"mirrored": settings.features, "padding": "mean" if settings.features == "fg" else regions.padding}
+    compute = MirroredCompute(
+        ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
+        settings.layer, settings.features, overlaps.min_object_px, made_of,
+    )  # fmt: skip
+    trained = dataset.split("train")
+    tasks = []
+    for record in trained:
+        inputs = {
+            "image": record.sha256,
+            "masks": masks_digest(record, dataset.category_ids),
+            "ground_truth": ground_truth_digest(record),
+        }
+        tasks.append(ImageTask(record, Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)))
+    keys = ctx.compute_images(tasks, compute, unit="mirrored objects")
+    entries = [(record.id, key) for record, key in zip(trained, keys, strict=True)]
+    ctx.publish("mirrored", entries, {**made_of})
 
 
 def _made_of(

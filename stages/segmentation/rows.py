@@ -101,6 +101,7 @@ class TrainingReader:
     """Reads the training images' rows with their targets, of N classes and of what is ``further`` regressed.
 
     ``background`` gives the overlaps of an image's regions, all proposals, with its background: float32 [n].
+    ``mirrored`` lists the features of objects' mirror images, which then stand behind the objects; None: without.
     """
 
     rows: RowReader
@@ -109,9 +110,10 @@ class TrainingReader:
     best_iou: float
     further: tuple[Further, ...] = ()
     background: Callable[[ImageRecord], NDArray[np.float32]] | None = None
+    mirrored: Artifact | None = None
 
     def targets(self, record: ImageRecord) -> NDArray[np.float32]:
-        """An image's targets alone, float32 [k + n, N + F], without reading features."""
+        """An image's targets alone, float32 [k + n, N + F], without reading features; k with the mirrored objects."""
         return self._targets(record, self._overlaps(record))
 
     def _targets(self, record: ImageRecord, found: Overlaps) -> NDArray[np.float32]:
@@ -124,19 +126,31 @@ class TrainingReader:
                 assert self.background is not None
                 objects = np.zeros(len(found.boxed()), np.float32)  # an object's pixels are no background's
                 columns.append(np.concatenate([objects, self.background(record)[:limit]])[:, None])
-        return np.concatenate(columns, axis=1)
+        every = np.concatenate(columns, axis=1)
+        return every if self.mirrored is None else self._twice(every, every, found)
+
+    @staticmethod
+    def _twice(rows: NDArray[Any], again: NDArray[Any], found: Overlaps) -> NDArray[Any]:
+        """Put the first k of ``again`` behind the objects, the first k of ``rows``."""
+        k = len(found.boxed())
+        return np.concatenate([rows[:k], again[:k], rows[k:]])
 
     def __call__(self, record: ImageRecord) -> TrainingImage:
         """One image's rows; StageError where its features and its overlaps are of other proposals."""
         found, limit = self._overlaps(record), self.rows.settings.max_regions
         boxed = found.rows[found.boxed()]
         values, targets = self.rows.of(record, boxed), self._targets(record, found)
+        counts, objects = found.counts(limit, self.best_iou), len(boxed)
+        if self.mirrored is not None:
+            key, layer = self.mirrored.keys[record.id], self.rows.settings.layer
+            values = self._twice(values, self.rows.store.get(self.mirrored.stage, key).arrays[layer], found)
+            counts, objects = self._twice(counts, np.ones(objects), found), 2 * objects
         if len(values) != len(targets):
             raise StageError(
                 f"{record.file_name}: {len(values)} rows of features and {len(targets)} of overlaps; run "
                 "`dvc repro segmentation/dvc.yaml`"
             )
-        return TrainingImage(values, targets, found.counts(limit, self.best_iou), len(boxed))
+        return TrainingImage(values, targets, counts, objects)
 
     def _overlaps(self, record: ImageRecord) -> Overlaps:
         return Overlaps.of(self.rows.store.get(self.overlaps.stage, self.overlaps.keys[record.id]).arrays)

@@ -37,7 +37,11 @@ def run(ctx: Context) -> None:
     overlaps = ctx.artifact("overlaps")
     rows = RowReader(ctx.store, ctx.artifact("features"), ctx.artifact("region_features"), regions)
     more = further(ctx.settings(FurtherRegressorSettings))
-    reader = TrainingReader(rows, overlaps, len(dataset.classes), settings.best_iou, more, _background_of(ctx))
+    listed = ctx.artifact("mirrored")
+    mirrored = listed if regions.mirror_truth else None
+    reader = TrainingReader(
+        rows, overlaps, len(dataset.classes), settings.best_iou, more, _background_of(ctx), mirrored
+    )
     without = held_out(dataset.split("train"), settings.held_out_fraction, ctx.seed)
     records = [record for record in dataset.split("train") if record.id not in without]
 
@@ -82,7 +86,7 @@ def run(ctx: Context) -> None:
     params: dict[str, Any] = {
         "seed": ctx.seed,
         "svr": settings.model_dump(mode="json", exclude={"held_out_fraction"}),  # the images are among the inputs
-        "region_features": regions.model_dump(mode="json"),
+        "region_features": regions.of_a_row(),
         "classes": list(dataset.classes),
     }
     if more:
@@ -91,7 +95,12 @@ def run(ctx: Context) -> None:
     def read(some: list[ImageRecord]) -> str:
         return digest_json([[overlaps.keys[record.id], rows.keys(record)] for record in some])
 
-    ctx.trained(params, {"rows": read(records), **({"held_out": read(apart)} if apart else {})}, train)
+    inputs = {"rows": read(records)}
+    if apart:
+        inputs["held_out"] = read(apart)
+    if mirrored is not None:
+        inputs["mirrored"] = digest_json([mirrored.keys[record.id] for record in records])
+    ctx.trained(params, inputs, train)
 
 
 def _best_of(

@@ -17,10 +17,14 @@ from cache import Artifact, Store
 from manifests import ImageSource, load_dataset
 from manifests.masks import VOID, read_masks, voc_palette
 from rcnn import Segmenter
+from stages.features.crops import Crop, extractor
 from stages.graph import SEGMENTATION, root_nodes
+from stages.networks.settings import NetworkSettings
+from stages.networks.weights import load_weights
 from stages.segmentation.regressors import read_regressors
 from stages.segmentation.rows import read_rows
 from stages.segmentation.settings import RegionFeaturesSettings
+from stages.training.held_out import held_out
 
 NAMES = [one.name for one in SEGMENTATION]
 NODES = {name: root_nodes()[name] for name in NAMES}
@@ -174,6 +178,47 @@ def test_the_background_and_a_ranking_are_regressed_where_they_are_asked_for(
     run_rcnn(copied, "segment", str(file), "--out", str(tmp_path / "out"))
     made = (copied / "reports/segmentation/maps" / record.file_name).with_suffix(".png")
     assert (tmp_path / "out" / made.name).read_bytes() == made.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["full", "fg", "full_fg"])
+def test_mirrored_objects_are_rows_of_the_training(copied: Path, run_rcnn: Run, features: str) -> None:
+    """Of the mirror image's crops, against crops of it made here; no other feature is computed again."""
+    before = Artifact.read(copied / "artifacts/region_features/manifest.json").entries
+    change(copied, "region_features", features=features, mirror_truth=True)
+    said = run_rcnn(copied, "run", "region_features", "svr").stderr
+    if features != "full":
+        assert Artifact.read(copied / "artifacts/region_features/manifest.json").entries == before
+    mirrored = Artifact.read(copied / "artifacts/region_features/mirrored.json")
+    dataset = load_dataset(copied / "artifacts/manifest/manifest.json")
+    trained = dataset.split("train")
+    assert [image for image, _ in mirrored.entries] == [record.id for record in trained]
+    assert computed(said)["region_features"] in (0, len(trained))  # of the second list, which computes nothing
+    record, source = trained[0], ImageSource.registered(copied / "artifacts/datasets/scenes")
+    masks = read_masks(source, record, dataset.category_ids)
+    settings = yaml.safe_load((copied / "params.yaml").read_text())
+    network = load_weights(copied / "artifacts/finetune/weights.safetensors", pool5_grid=None)
+    crop = Crop(settings["features"]["crop"], settings["features"]["context_px"])
+    look = extractor(network, ["fc6"], crop, NetworkSettings(**settings["network"]), "cpu")
+    flipped = np.ascontiguousarray(np.fliplr(source.read(record)))
+    shown = masks.rows >= 0
+    boxes = record.boxes[masks.rows[shown]][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [record.width, 0, record.width, 0]
+    objects = np.flip(masks.objects[shown], axis=2)
+    parts = [look(flipped, boxes)["fc6"]] if features != "fg" else []
+    if features != "full":
+        parts.append(look(flipped, boxes, lambda row, w: objects[row, w[1] : w[3], w[0] : w[2]])["fc6"])
+    found = Store(copied / "artifacts").get("region_features", mirrored.keys[record.id]).arrays["fc6"]
+    assert np.array_equal(found, np.concatenate(parts, axis=1).astype(np.float16))
+    rows = [int(line.split(",")[3]) for line in (copied / "artifacts/svr/fits.csv").read_text().splitlines()[1:]]
+    change(copied, "region_features", mirror_truth=False)
+    run_rcnn(copied, "run", "region_features", "svr")
+    fits = (copied / "artifacts/svr/fits.csv").read_text().splitlines()[1:]
+    without = [int(line.split(",")[3]) for line in fits]
+    apart = held_out(trained, settings["svr"]["held_out_fraction"], settings["seed"])
+    objects_trained = sum(
+        int((read_masks(source, one, dataset.category_ids).rows >= 0).sum()) for one in trained if one.id not in apart
+    )
+    assert [row - other for row, other in zip(rows, without, strict=True)] == [objects_trained] * len(rows)
 
 
 @pytest.mark.slow

@@ -202,7 +202,7 @@ def test_comments_stay_and_say_whose_a_value_is(project: Path) -> None:
     assert "  crop: warp                   # warp | square | square_no_context (appendix A)\n" in text
     assert "the demo" not in text and "digit" not in text.partition("pretrain:")[0]
     assert "  max_segments: null           # ours: all above the threshold; O2P: 3\n" in text
-    assert "region_features: {features: full_fg, layer: fc6, max_regions: 300}" in text
+    assert "  layer: fc6\n  max_regions: 300             # ours; the paper: CPMC's regions, about 150\n" in text
     own = (project / "detectors/sppnet/params.yaml").read_text()
     assert "the demo's;" not in own and "  ridge_lambda: 4000           # the authors' code's\n" in own
 
