@@ -19,7 +19,7 @@ from pipeline.workspace import open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
 from stages.detections.suppression import Detection
 from stages.segmentation.drawing import painted
-from stages.segmenter import PastedRegion, Segmented, Segmenter
+from stages.segmenter import PastedRegion, Segmenter
 
 from .detect_large import Room, Watch, note_of_large
 from .picture_files import Named, files_to_read
@@ -62,11 +62,11 @@ def segment(project: Path, images: tuple[Path, ...], out: Path, threshold: float
     watch = Watch(log)
     pictures = _Pictures(segmenter, threshold, outputs, log, watch)
     with watch.looking(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
-        for number, (found, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
+        for number, found in enumerate(pool.map(pictures, files), 1):
             if isinstance(found, DatasetError | StageError):
                 problems.append(str(found))
                 continue
-            results += [_result(number, path, one, segmenter.category_ids[one.label]) for one in found.segments]
+            results += [{"image_id": number, **one} for one in found]
             log.progress(number, len(files), "images", f"{len(results)} regions")
     outputs.write(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
     click.echo(f"{len(files) - len(problems)} maps of {len(results)} regions, listed in {out / RESULTS}")
@@ -83,8 +83,11 @@ class _Pictures:
         self._segmenter, self._threshold, self._outputs = segmenter, threshold, outputs
         self._log, self._watch, self._room = log, watch, Room()
 
-    def __call__(self, item: Named) -> Segmented | DatasetError | StageError:
-        """The map and its regions; or why the image cannot be read."""
+    def __call__(self, item: Named) -> list[dict[str, Any]] | DatasetError | StageError:
+        """Return the regions as COCO results, encoded here: those of images that wait take little memory then.
+
+        Or why the image cannot be read.
+        """
         path, name = item
         extent = upright_size(path)  # None: no image, which reading it will tell
         try:
@@ -105,7 +108,7 @@ class _Pictures:
                 self._log.warning(f"{path}: {picture.missing}")
             self._outputs.write(_map_name(name), label_map_png(found.labels, str(path)))
             self._outputs.write(name, drawn)
-        return found
+            return [_result(path, one, self._segmenter.category_ids[one.label]) for one in found.segments]
 
 
 def _map_name(drawn: Path) -> Path:
@@ -113,10 +116,9 @@ def _map_name(drawn: Path) -> Path:
     return drawn.with_name(f"{drawn.name.removesuffix(_DRAWN)}.png")
 
 
-def _result(number: int, path: Path, one: PastedRegion, category_id: int) -> dict[str, Any]:
+def _result(path: Path, one: PastedRegion, category_id: int) -> dict[str, Any]:
     x1, y1, x2, y2 = one.box
     return {
-        "image_id": number,
         "category_id": category_id,
         "segmentation": encode_rle(one.mask),
         "bbox": [x1, y1, x2 - x1, y2 - y1],
