@@ -113,7 +113,8 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
     most = 1000 if preset == "small" else None
     assert root.of("proposals", ProposalsSettings).max_proposals == most
     iterations = {"small": 100, "medium": 300, "paper": 70_000}
-    assert tuning.iterations == iterations[preset]
+    as_it_is = network.startswith("squeezenet") and preset != "paper"  # without fc7 better as it came
+    assert tuning.iterations == (0 if as_it_is else iterations[preset])
 
 
 def test_overfeats_authors_files_bring_their_input(project: Path) -> None:
