@@ -3,27 +3,25 @@
 import json
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cache.errors import StageError
 from cache.outputs import OutputFolder
-from manifests import DatasetError
 from manifests.fonts import note_of_missing
-from manifests.images import decode, upright_size
+from manifests.images import decode
 from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
 from stages.detections.precise import Precise
-from stages.detections.suppression import Detection
+from stages.detections.search import Report
 from stages.detector import Detector
 
-from .detect_large import Room, Watch, note_of_large
-from .picture_files import Named, files_to_read
+from .detect_large import note_of_large
+from .picture_files import files_to_read
+from .picture_work import PictureResult, coco_result, work_through
 
 RESULTS = "detections.json"
 
@@ -76,28 +74,14 @@ def detect(
     is_own = min_score is None and precise is None
     _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=is_own)
     outputs.prepare()
-    results: list[dict[str, Any]] = []
-    problems: list[str] = []
-    drawn = 0
-    watch = Watch(log)
-    pictures = _Pictures(
-        detector, min_score, precise, box_regression=not no_bbox, outputs=outputs, log=log, watch=watch
-    )
-    with watch.looking(), ThreadPoolExecutor(execution.workers or default_workers()) as pool:
-        for number, (result, (path, _)) in enumerate(zip(pool.map(pictures, files), files, strict=True), 1):
-            if isinstance(result, DatasetError | StageError):
-                problems.append(str(result))
-                continue
-            found, shown = result
-            results += [_result(number, path, d, detector.category_ids[d.label]) for d in found]
-            drawn += len(shown)
-            log.progress(number, len(files), "images", f"{drawn} objects")
-    outputs.write(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
-    click.echo(
-        f"{drawn} objects drawn in {len(files) - len(problems)} images, {len(results)} detections in {out / RESULTS}"
-    )
-    if problems:
-        raise StageError("\n".join(problems))
+    pictures = _Pictures(detector, min_score, precise, box_regression=not no_bbox, outputs=outputs)
+    workers = execution.workers or default_workers()
+    worked = work_through(files, detector, pictures, workers=workers, log=log, unit="objects")
+    outputs.write(RESULTS, (json.dumps(worked.results, indent=1) + "\n").encode())
+    seen = len(files) - len(worked.problems)
+    click.echo(f"{worked.drawn} objects drawn in {seen} images, {len(worked.results)} detections in {out / RESULTS}")
+    if worked.problems:
+        raise StageError("\n".join(worked.problems))
 
 
 def _say_before(
@@ -128,11 +112,8 @@ class _Pictures:
         *,
         box_regression: bool,
         outputs: OutputFolder,
-        log: Reporter,
-        watch: Watch,
     ) -> None:
         self._detector, self._box_regression, self._outputs = detector, box_regression, outputs
-        self._log, self._watch, self._room = log, watch, Room()
         self._precise = precise
         self._least = -math.inf if min_score is None else min_score
         everything = dict.fromkeys(detector.classes, -math.inf)
@@ -140,40 +121,17 @@ class _Pictures:
         self._kept_from = detector.kept_from if is_own else everything
         self._shown_from = detector.shown_from(box_regression=box_regression) if is_own else everything
 
-    def __call__(self, item: Named) -> tuple[list[Detection], list[Detection]] | DatasetError | StageError:
-        """What was found, and what of it is drawn; or why the image cannot be read."""
-        path, name = item
-        extent = upright_size(path)  # None: no image, which reading it will tell
-        try:
-            needed = 0 if extent is None else self._detector.bytes_needed(*extent)
-        except StageError as error:
-            return StageError(f"{path}: {error}")
-        with self._room.taken(needed), self._watch.over(path) as report:
-            try:
-                found = self._detector(path, min_score=self._least, box_regression=self._box_regression, report=report)
-                found = [d for d in found if d.score >= self._kept_from[d.label]]
-                if self._precise is None:
-                    shown = [d for d in found if d.score >= self._shown_from[d.label]]
-                else:
-                    shown = self._precise(found)
-                report("drawing")
-                picture = decode(path.read_bytes(), str(path))
-                drawn = drawn_jpeg(picture.pixels, shown, self._detector.classes, str(path))
-            except (DatasetError, StageError) as error:
-                return error
-            if picture.missing:
-                self._log.warning(f"{path}: {picture.missing}")
-            self._outputs.write(name, drawn)
-        return found, shown
-
-
-def _result(number: int, path: Path, found: Detection, category_id: int) -> dict[str, Any]:
-    x1, y1, x2, y2 = found.box
-    return {
-        "image_id": number,
-        "category_id": category_id,
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "score": found.score,
-        "category": found.label,
-        "file_name": str(path),
-    }
+    def __call__(self, path: Path, name: Path, report: Report) -> PictureResult:
+        """Look at one picture; DatasetError or StageError where it cannot be read."""
+        found = self._detector(path, min_score=self._least, box_regression=self._box_regression, report=report)
+        found = [d for d in found if d.score >= self._kept_from[d.label]]
+        if self._precise is None:
+            shown = [d for d in found if d.score >= self._shown_from[d.label]]
+        else:
+            shown = self._precise(found)
+        report("drawing")
+        picture = decode(path.read_bytes(), str(path))
+        self._outputs.write(name, drawn_jpeg(picture.pixels, shown, self._detector.classes, str(path)))
+        ids = self._detector.category_ids
+        results = [coco_result(path, d.box, d.label, d.score, ids[d.label]) for d in found]
+        return PictureResult(picture.missing, results, len(shown))
