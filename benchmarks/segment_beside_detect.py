@@ -3,8 +3,9 @@
     python -m benchmarks.segment_beside_detect PROJECT [--images 10] [--threads 1]
 
 Both look for the same regions; a fair figure has ``region_features.max_regions`` null, or at least
-``proposals.max_proposals``, so that both see as many. Reach: 1.1 times with ``region_features.features: full``, 2.1 times
-with ``full_fg`` (one more forward pass of each region). The two take turns, image by image; the median ratio is printed.
+``proposals.max_proposals``, so that both see as many. Reach: 1.1 times with ``region_features.features: full``, 2.1
+times with ``full_fg`` (one more forward pass of each region). The two take turns, image by image; the median ratio is
+printed.
 """
 
 import argparse
