@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools import mask as coco
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from cache import Artifact, Store
+from cache import Artifact, Store, digest_file
 from manifests import ImageSource, load_dataset
-from manifests.masks import VOID, read_masks, voc_palette
+from manifests.masks import VOID, label_map_png, read_masks, voc_palette
 from rcnn import Segmenter
 from stages.features.crops import Crop, extractor
 from stages.graph import SEGMENTATION, root_nodes
@@ -250,6 +250,39 @@ def test_a_foreground_is_padded_with_the_mean_however_boxes_are(copied: Path, ru
     for record in records:
         made = (copied / "reports/segmentation/maps" / record.file_name).with_suffix(".png")
         assert (tmp_path / "out" / made.name).read_bytes() == made.read_bytes()
+
+
+@pytest.mark.slow
+def test_of_an_image_added_nothing_else_is_computed(finished: Path, run_rcnn: Run, tmp_path: Path) -> None:
+    """And one that is void all over counts nowhere, which is said."""
+    project = Path(shutil.copytree(finished, tmp_path / "project"))
+    path = project / "artifacts/manifest/manifest.json"
+    whole = json.loads(path.read_text())
+    last = max(image["id"] for image in whole["images"] if image["split"] == "test")
+    fewer = whole | {
+        "images": [one for one in whole["images"] if one["id"] != last],
+        "annotations": [one for one in whole["annotations"] if one["image_id"] != last],
+    }
+    path.write_text(json.dumps(fewer))
+    run_rcnn(project, "run", *NAMES)
+    before = json.loads((project / "reports/segmentation.json").read_text())
+    path.write_text(json.dumps(whole))
+    said = run_rcnn(project, "run", *NAMES).stderr
+    assert computed(said) == {"region_overlaps": 1, "region_features": 1, "paste": 1} and "trained before" in said
+    report = json.loads((project / "reports/segmentation.json").read_text())
+    assert report["images"] == before["images"] + 1 and report["images_all_void"] == 0
+    (image,) = (one for one in whole["images"] if one["id"] == last)
+    file = ImageSource.registered(project / "artifacts/datasets/scenes").masks / "void.png"
+    file.write_bytes(label_map_png(np.full((image["height"], image["width"]), VOID, np.uint8), file.name))
+    for kind in ("class", "object"):
+        image["masks"] |= {f"{kind}_map": file.name, f"{kind}_sha256": digest_file(file)}
+    whole["annotations"] = fewer["annotations"]
+    path.write_text(json.dumps(whole))
+    said = run_rcnn(project, "run", *NAMES).stderr
+    assert computed(said) == {"region_overlaps": 1, "region_features": 1, "paste": 1}
+    assert "1 test images are void all over and count nowhere" in said
+    report = json.loads((project / "reports/segmentation.json").read_text())
+    assert report["images_all_void"] == 1 and report["confusion"] == before["confusion"]
 
 
 @pytest.mark.slow
