@@ -58,11 +58,25 @@ def ranked(scores: NDArray[np.float32]) -> Ranked:
     return Ranked(order.astype(np.int64), labels[order], best[order])
 
 
-def distinct(order: Ranked, least: float, settings: PasteSettings, mask: Callable[[int], NDArray[np.bool_]]) -> Ranked:
+def distinct(
+    order: Ranked,
+    least: float,
+    settings: PasteSettings,
+    mask: Callable[[int], NDArray[np.bool_]],
+    threshold: float | None = None,
+) -> Ranked:
     """Keep the regions of an image that may be pasted: at most ``max_segments`` that score above ``least``.
 
     Best first, each that has no mask IoU above ``duplicate_iou`` with one kept before. What is kept of a lower
     ``least`` begins with what is kept of a higher one.
+
+    Args:
+        order: the image's regions.
+        least: the lowest threshold that there can be.
+        settings: the rule.
+        mask: draws a proposal.
+        threshold: where it is known already: no region is drawn after the first that is not above that of its rank,
+            so that what :func:`pasted` takes is the same.
     """
     may = order.first(int((order.scores > least).sum()))
     if settings.duplicate_iou is None:
@@ -71,6 +85,9 @@ def distinct(order: Ranked, least: float, settings: PasteSettings, mask: Callabl
     drawn: list[tuple[NDArray[np.bool_], int]] = []
     for place, region in enumerate(may.regions.tolist()):
         if len(kept) == settings.max_segments:
+            break
+        score = may.scores[place : place + 1]
+        if threshold is not None and not _above(score, threshold, settings, len(kept)).all():
             break
         own = mask(region)
         area = int(np.count_nonzero(own))
@@ -84,9 +101,18 @@ def distinct(order: Ranked, least: float, settings: PasteSettings, mask: Callabl
 
 def pasted_count(scores: NDArray[np.float32], threshold: float, settings: PasteSettings) -> int:
     """Count the regions of an image that are above the threshold of their rank; ``scores`` float32 [n] fall."""
-    few = scores[: settings.max_segments].astype(np.float64)
-    above = few > threshold + settings.per_rank * np.arange(len(few))
+    few = scores[: settings.max_segments]
+    above = _above(few, threshold, settings)
     return len(few) if above.all() else int(above.argmin())
+
+
+def _above(
+    scores: NDArray[np.float32], threshold: float, settings: PasteSettings, first_rank: int = 0
+) -> NDArray[np.bool_]:
+    """Whether each of the scores, of successive ranks, is above the threshold of its rank."""
+    ranks = first_rank + np.arange(len(scores))
+    above: NDArray[np.bool_] = scores.astype(np.float64) > threshold + settings.per_rank * ranks
+    return above
 
 
 def pasted(order: Ranked, threshold: float, settings: PasteSettings, n_classes: int) -> Ranked:

@@ -52,7 +52,8 @@ class SegmentSearch:
         rows = self._rows(pixels, arrays["boxes"][: self.regions.max_regions], found, report)
         report("pasting")
         least = min(self.threshold, self.paste.least)
-        order = distinct(self.model.ranked(rows, self.paste.rank_regions), least, self.paste, found.mask)
+        every = self.model.ranked(rows, self.paste.rank_regions)
+        order = distinct(every, least, self.paste, found.mask, self.threshold)
         kept = pasted(order, self.threshold, self.paste, len(self.model.classes))
         masks = np.zeros((len(kept.regions), height, width), bool)
         for i, region in enumerate(kept.regions.tolist()):

@@ -286,6 +286,23 @@ def test_of_an_image_added_nothing_else_is_computed(finished: Path, run_rcnn: Ru
 
 
 @pytest.mark.slow
+def test_without_a_region_above_the_threshold_all_is_background_and_counted(copied: Path, run_rcnn: Run) -> None:
+    change(copied, "paste", threshold=5.0)
+    said = run_rcnn(copied, "run", *NAMES).stderr
+    maps = list((copied / "reports/segmentation/maps").rglob("*.png"))
+    assert len(maps) == 5 and f"{len(maps)} images have none and are all background" in said
+    for path in maps:
+        with Image.open(path) as image:
+            assert not np.asarray(image).any()
+    report = json.loads((copied / "reports/segmentation.json").read_text())
+    assert report["images_without_regions"] == report["images"] == len(maps)
+    assert report["mean_iou"] == report["references"]["background"]
+    assert np.asarray(report["confusion"])[:, 1:].sum() == 0
+    html = (copied / "reports/segmentation/index.html").read_text()
+    assert f"{len(maps)} images of {len(maps)} have no such region: all background" in html
+
+
+@pytest.mark.slow
 def test_any_number_of_workers_makes_the_same_bits(copied: Path, run_rcnn: Run) -> None:
     kept = ["artifacts/svr/model.h5", "artifacts/svr/fits.csv", "reports/segmentation.json"]
     before = [(copied / name).read_bytes() for name in kept]

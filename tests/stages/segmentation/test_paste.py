@@ -94,6 +94,48 @@ def test_the_backgrounds_regions_take_places_and_are_dropped() -> None:
     assert risen([order], 1, RULE, 2).value == 0.51 and risen([order], 0, RULE, 2).value == 0.79
 
 
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), n=st.integers(0, 12), most=st.sampled_from([None, 2, 4]), seed=st.integers(0, 99))
+def test_a_known_threshold_draws_fewer_regions_and_pastes_the_same(
+    data: st.DataObject, n: int, most: int | None, seed: int
+) -> None:
+    """Against looking at all of them, with scores that stand on the thresholds of the ranks, too."""
+    rng = np.random.default_rng(seed)
+    masks: NDArray[np.bool_] = rng.random((12, 6, 6)) < 0.4
+    steps = sorted((data.draw(st.integers(20, 40)) for _ in range(n)), reverse=True)
+    order = Ranked(np.arange(n), rng.integers(0, 3, n), np.array(steps, np.float32) / np.float32(100))
+    rule = PasteSettings(max_segments=most, duplicate_iou=0.3, per_rank=0.02)
+    threshold = data.draw(st.integers(20, 40)) / 100
+    for least in (0.2, min(threshold, 0.28)):
+        drawn: list[int] = []
+
+        def mask(i: int, drawn: list[int] = drawn) -> NDArray[np.bool_]:
+            drawn.append(i)
+            own: NDArray[np.bool_] = masks[i]
+            return own
+
+        whole = pasted(distinct(order, least, rule, mask), threshold, rule, 2)
+        every, drawn[:] = len(drawn), []
+        found = pasted(distinct(order, least, rule, mask, threshold), threshold, rule, 2)
+        assert len(drawn) <= every
+        for name in ("regions", "labels", "scores"):
+            assert np.array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_no_region_is_drawn_after_the_first_below_the_threshold_of_its_rank() -> None:
+    order = Ranked(np.arange(4), np.zeros(4, np.int64), f32(0.9, 0.8, 0.51, 0.5))
+    rule = PasteSettings(max_segments=None, duplicate_iou=0.9, per_rank=0.02)
+    drawn: list[int] = []
+
+    def mask(i: int) -> NDArray[np.bool_]:
+        drawn.append(i)
+        return squares()[i]
+
+    assert distinct(order, 0.1, rule, mask, 0.5).regions.tolist() == drawn == [0, 1]  # the third: above 0.54
+    drawn.clear()
+    assert distinct(order, 0.1, rule, mask).regions.tolist() == drawn == [0, 1, 2, 3]
+
+
 def test_no_region_is_all_background() -> None:
     none = Ranked(np.zeros(0, np.int64), np.zeros(0, np.int64), f32())
     drawn = paste(none, lambda i: np.ones((2, 3), bool), (2, 3))
