@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .cores import usable_cores
+
 FOLDER = "data.zarr"
 _CHUNK_BYTES = 256 << 10
 _LEVEL = 1
@@ -35,7 +37,7 @@ _MAX_EXPANSION = 1 << 15
 # Below this a declared size is no danger, whatever the file holds.
 _HARMLESS_BYTES = 1 << 20
 Buffer = bytes | memoryview
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_CORES = usable_cores()
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,10 @@ class Archive:
 
     def names(self) -> list[str]:
         """List the names of all files, as the archive has them; DatasetError where it is no readable zip archive."""
-        return [info.filename for info in self._open().infolist() if not info.is_dir()]
+        names = self._open().namelist()
+        if "" in names:  # of a damaged directory; ZipInfo.is_dir fails on it
+            raise DatasetError(f"{self.path}: has an entry without a name; replace the archive")
+        return [name for name in names if not name.endswith("/")]
 
     def read(self, name: str) -> bytes:
         """Read one file's bytes, its CRC checked; DatasetError where it is absent, damaged, encrypted or far too large.

@@ -1,12 +1,12 @@
 """How many pixels each class of a dataset with masks has, and its masks drawn over an image."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.cores import reading_threads
 from cache.errors import DatasetError
 
 from .dataset import Dataset, ImageRecord
@@ -31,7 +31,7 @@ def count_pixels(dataset: Dataset, source: ImageSource) -> dict[int, NDArray[np.
         return np.bincount(drawn.reshape(-1), minlength=256)
 
     records = [record for record in dataset.images if record.masks is not None]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         counts = dict(zip((record.id for record in records), pool.map(count, records), strict=True))
     problems = [line for one in counts.values() if isinstance(one, DatasetError) for line in one.problems]
     if problems:

@@ -24,11 +24,11 @@ from cache import (
     sync,
     sync_tree,
 )
+from cache.cores import usable_cores
 from cache.errors import ParamsError, StageError
 from cache.experiments import original
 from manifests import Dataset, ImageSource, load_dataset
 from manifests.masks import read_masks
-from pipeline.hardware import default_workers
 from stages.contract import Compute, DetectorRun, ImageTask, Node, ReadImage, ReadMasks, S
 from stages.detections.saved import detector_input
 from stages.graph import CHARACTERISTICS, SAVED, SAVED_RUNS
@@ -88,7 +88,7 @@ class RunContext:
         self._writes = False  # whether the stage has asked where to write
         self._after_commit: list[Callable[[], None]] = []
         self.device = params.execution.device
-        self.workers = params.execution.workers or default_workers()
+        self.workers = params.execution.workers or usable_cores()
         self._images: ImageSource | None = None  # where the stage asked for images
 
     @cached_property

@@ -1,7 +1,6 @@
 """Which GPUs there are, and which of them each worker process gets."""
 
 import ctypes
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,8 +42,3 @@ def has_bfloat16() -> bool:
     except OSError:  # not Linux
         return False
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(text.split())
-
-
-def default_workers() -> int:
-    """One worker per core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

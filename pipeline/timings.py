@@ -4,7 +4,6 @@ Times differ from run to run, so the file is no DVC output: nothing is computed 
 """
 
 import json
-import os
 import resource
 import sys
 import time
@@ -15,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cache import atomic_write
+from cache.cores import usable_cores
 
 from .detectors import Layout
 
@@ -68,7 +68,7 @@ def record(
         "seconds": round(seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": usable_cores(),
         **counts,
     }
     if counts.get("reused") and not counts.get("computed") and last.get("computed"):

@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 
 from cache import Artifact, Store
-from cache.errors import DatasetError
-from manifests import load_registered, registered_names
+from cache.errors import DatasetError, ParamsError
+from manifests import Dataset, load_dataset, load_registered, registered_names
 from manifests.source import read_source
 from stages.classification.saved_runs import read_lists, saved_run_names
 from stages.detections.saved import checked, saved_names, saved_path
-from stages.graph import ROOT, SAVED, SAVED_RUNS
+from stages.graph import CURRENT_DATASET, ROOT, SAVED, SAVED_RUNS
 
 from .context import store_root
 from .detectors import Layout, layout_of
@@ -43,11 +43,22 @@ def workspace_artifacts(project: Path) -> list[Artifact]:
     return list(dict.fromkeys([*stage_artifacts(project), *saved]))
 
 
+def current_dataset(project: Path) -> Dataset:
+    """Read the dataset of the current run: the images and classes that stage ``manifest`` chose.
+
+    ParamsError where it has not run.
+    """
+    path = project / CURRENT_DATASET
+    if not path.exists():
+        raise ParamsError(f"{path}: not found; `dvc repro manifest` makes it")
+    return load_dataset(path)
+
+
 def stage_artifacts(project: Path) -> list[Artifact]:
     """Read the artifact manifests that the last runs of all detectors left in ``artifacts/``."""
     datasets = project / "artifacts" / "datasets"
     paths = {project / path for node in project_nodes(project) for path in node.outputs.values()}
-    dataset_manifest = project / "artifacts/manifest/manifest.json"
+    dataset_manifest = project / CURRENT_DATASET
     lists = object_lists(path for path in sorted(paths) if datasets not in path.parents and path != dataset_manifest)
     return [Artifact.read(path) for path in lists]
 

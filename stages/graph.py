@@ -66,7 +66,7 @@ from .units.settings import ScoredLayerSettings, UnitsSettings
 
 ROOT = "rcnn"  # the detector of the project's own dvc.yaml and params.yaml
 DATASET = "artifacts/datasets/${dataset}"
-_MANIFEST = "artifacts/manifest/manifest.json"
+CURRENT_DATASET = "artifacts/manifest/manifest.json"  # of a run: its images and classes
 _PROPOSALS = "artifacts/proposals/manifest.json"
 OWN_PROPOSALS = "proposals"  # the project's, where a parameter of group regions may name another detector's
 SAVED = "detections"  # detections put aside, or brought from other programs: the user's, not a stage's
@@ -97,7 +97,7 @@ MANIFEST = Stage(
     run="stages.manifest.stage:run",
     settings={"manifest": ManifestSettings},
     inputs={"registered": f"{DATASET}/manifest.json"},
-    outputs={"manifest": _MANIFEST},
+    outputs={"manifest": CURRENT_DATASET},
 )
 PROPOSALS = Stage(
     name="proposals",
@@ -105,7 +105,7 @@ PROPOSALS = Stage(
     run="stages.proposals.stage:run",
     settings={"proposals": ProposalsSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST},
+    inputs={"manifest": CURRENT_DATASET},
     outputs={"manifest": _PROPOSALS},
 )
 PRETRAIN = Stage(
@@ -131,7 +131,7 @@ FINETUNE = Stage(
     settings={"finetune": FinetuneSettings},
     reads={"features": RegionSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": _weights("pretrain")},
+    inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS, "weights": _weights("pretrain")},
     outputs={
         "weights": "${node}/weights.safetensors",
         "curve": "${node}/curve.csv",
@@ -149,7 +149,7 @@ FEATURES = Stage(
     run="stages.features.stage:run",
     settings={"features": FeaturesSettings},
     reads={"network": NetworkSettings},
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": _weights("finetune")},
+    inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS, "weights": _weights("finetune")},
     outputs={"manifest": "${node}/manifest.json"},
     check=check_layers,
 )
@@ -160,7 +160,7 @@ SVM = Stage(
     settings={"svm": SvmSettings},
     seeded=True,
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "features": _list("features"),
         "weights": _weights("finetune"),
     },
@@ -175,7 +175,7 @@ BBOX = Stage(
     run="stages.bbox.stage:run",
     settings={"bbox": BboxSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "features": _list("features")},
+    inputs={"manifest": CURRENT_DATASET, "features": _list("features")},
     outputs={"model": "${node}/model.h5", "trained": "${node}/trained.json"},
     trained=("model",),
     check=check_bbox,
@@ -186,7 +186,7 @@ DETECT = Stage(
     run="stages.detections.detect_stage:run",
     settings={"detect": DetectSettings},
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "features": _list("features"),
         "svm": "${artifacts}/svm/model.h5",
         "bbox": "${artifacts}/bbox/model.h5",
@@ -206,7 +206,7 @@ def _shared_training(
         settings=settings,
         reads={"maps": ImageSettings, **reads},
         seeded=True,
-        inputs={"manifest": _MANIFEST, "weights": _weights("pretrain"), **inputs},
+        inputs={"manifest": CURRENT_DATASET, "weights": _weights("pretrain"), **inputs},
         outputs={
             "weights": "${node}/weights.safetensors",
             "curve": "${node}/curve.csv",
@@ -234,7 +234,7 @@ PROPOSE = Stage(
     settings={"propose": ProposeSettings},
     reads={"rpn": RpnShapeSettings, "maps": MapsSettings, "network": ArithmeticSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "weights": _weights("joint"), "maps": _list("maps")},
+    inputs={"manifest": CURRENT_DATASET, "weights": _weights("joint"), "maps": _list("maps")},
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"maps"}),
 )
@@ -244,7 +244,7 @@ MAPS = Stage(
     run="stages.faster.maps_stage:run",
     settings={"maps": MapsSettings},
     reads={"rpn": RpnMirror, "fast": FastMirror, "network": ArithmeticSettings},
-    inputs={"manifest": _MANIFEST, "weights": _weights("fast_1")},
+    inputs={"manifest": CURRENT_DATASET, "weights": _weights("fast_1")},
     outputs={"manifest": "${node}/manifest.json"},
     check=check_maps,
 )
@@ -254,7 +254,7 @@ ROI_DETECT = Stage(
     run="stages.faster.roi_detect_stage:run",
     settings={"roi_detect": RoiDetectSettings, "maps": MapsSettings},
     reads={"network": ArithmeticSettings},
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "weights": _weights("fast"), "maps": _list("maps")},
+    inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS, "weights": _weights("fast"), "maps": _list("maps")},
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"maps"}),
 )
@@ -264,7 +264,7 @@ DENSE_MAPS = Stage(
     run="stages.overfeat.dense_maps_stage:run",
     settings={"maps": DenseMapsSettings},
     reads={"finetune_dense": DenseMirror, "regress": RegressMirror, "network": ArithmeticSettings},
-    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
+    inputs={"manifest": CURRENT_DATASET, "weights": _weights("pretrain")},
     outputs={"manifest": "${node}/manifest.json"},
     check=check_windows,
 )
@@ -279,7 +279,7 @@ def _dense_training(name: str, settings: Mapping[str, type[Settings]], reads: Ma
         settings=settings,
         reads=reads,
         seeded=True,
-        inputs={"manifest": _MANIFEST, "weights": _weights("pretrain"), "maps": _list("maps")},
+        inputs={"manifest": CURRENT_DATASET, "weights": _weights("pretrain"), "maps": _list("maps")},
         outputs={
             "weights": "${node}/weights.safetensors",
             "curve": "${node}/curve.csv",
@@ -301,7 +301,7 @@ SLIDE = Stage(
     reads={"finetune_dense": HeldOutSettings, "merge": TopSettings, "network": ArithmeticSettings},
     seeded=True,
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "maps": _list("maps"),
         "weights": _weights("finetune_dense"),
         "regressor": _weights("regress"),
@@ -314,7 +314,7 @@ MERGE = Stage(
     run="stages.overfeat.merge_stage:run",
     settings={"merge": MergeSettings},
     check=check_t,
-    inputs={"manifest": _MANIFEST, "slide": _list("slide")},
+    inputs={"manifest": CURRENT_DATASET, "slide": _list("slide")},
     outputs={"manifest": "${node}/manifest.json"},
 )
 LOCALISATION = Stage(
@@ -323,7 +323,7 @@ LOCALISATION = Stage(
     run="stages.overfeat.localisation_stage:run",
     settings={"localisation": LocalisationSettings},
     reads={"merge": MergeSettings},
-    inputs={"manifest": _MANIFEST, "slide": _list("slide"), "merge": _list("merge")},
+    inputs={"manifest": CURRENT_DATASET, "slide": _list("slide"), "merge": _list("merge")},
     outputs={"report": "${reports}/localisation.json"},
     metrics=("report",),
 )
@@ -332,7 +332,7 @@ COMBINE = Stage(
     version=2,
     run="stages.detections.combine_stage:run",
     settings={"combine": CombineSettings},
-    inputs={"manifest": _MANIFEST, "detect": _list("detect"), "saved": SAVED},
+    inputs={"manifest": CURRENT_DATASET, "detect": _list("detect"), "saved": SAVED},
     outputs={"manifest": "${node}/manifest.json"},
     optional=frozenset({"detect"}),
 )
@@ -342,7 +342,7 @@ EVALUATE = Stage(
     run="stages.evaluate.stage:run",
     settings={"evaluate": EvaluateSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS, "detections": _list("combine")},
+    inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS, "detections": _list("combine")},
     outputs={
         "metrics": "${reports}/metrics.json",
         "scores": "${reports}/scores.json",
@@ -366,7 +366,7 @@ REPORT = Stage(
     settings={"report": ReportSettings},
     reads_all=True,
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "proposals": _PROPOSALS,
         "features": _list("features"),
         "detections": _list("combine"),
@@ -398,7 +398,7 @@ CLASSIFY = Stage(
     run="stages.classification.classify_stage:run",
     settings={"classify": ClassifySettings},
     reads={"network": ArithmeticSettings},
-    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain"), "saved": SAVED_RUNS},
+    inputs={"manifest": CURRENT_DATASET, "weights": _weights("pretrain"), "saved": SAVED_RUNS},
     outputs={
         "manifest": "${node}/manifest.json",
         "dense": "${node}/dense",
@@ -414,7 +414,7 @@ CLASSIFY_SVM = Stage(
     settings={"classify_svm": ClassifySvmSettings},
     reads={"network": ArithmeticSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "weights": _weights("pretrain")},
+    inputs={"manifest": CURRENT_DATASET, "weights": _weights("pretrain")},
     outputs={"manifest": "${node}/manifest.json", "report": "${reports}/classification_svm.json"},
     metrics=("report",),
 )
@@ -423,7 +423,7 @@ REGION_OVERLAPS = Stage(
     version=1,
     run="stages.segmentation.region_overlaps_stage:run",
     settings={"region_overlaps": RegionOverlapsSettings},
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},
+    inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS},
     outputs={"manifest": "${node}/manifest.json"},
 )
 REGION_FEATURES = Stage(
@@ -433,7 +433,7 @@ REGION_FEATURES = Stage(
     settings={"region_features": RegionFeaturesSettings},
     reads={"region_overlaps": RegionOverlapsSettings, "features": RegionSettings, "network": NetworkSettings},
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "proposals": _PROPOSALS,
         "weights": _weights("finetune"),
         "features": _list("features"),
@@ -453,7 +453,7 @@ SVR = Stage(
     check=check_svr,
     seeded=True,
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "proposals": _PROPOSALS,
         "overlaps": _list("region_overlaps"),
         "features": _list("features"),
@@ -472,7 +472,7 @@ PASTE = Stage(
     check=check_paste,
     seeded=True,
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "proposals": _PROPOSALS,
         "overlaps": _list("region_overlaps"),
         "features": _list("features"),
@@ -494,7 +494,7 @@ SEGMENT_EVALUATE = Stage(
     },
     seeded=True,
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "proposals": _PROPOSALS,
         "overlaps": _list("region_overlaps"),
         "paste": _list("paste"),
@@ -513,7 +513,7 @@ COMPARE = Stage(
     settings={"compare": CompareSettings},
     reads={"evaluate": EvaluateSettings},
     seeded=True,
-    inputs={"manifest": _MANIFEST, "proposals": _PROPOSALS},  # and every detector's list of detections
+    inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS},  # and every detector's list of detections
     outputs={"html": "reports/comparison/index.html", "figures": "reports/comparison/comparison.json"},
 )
 DIAGNOSE = Stage(
@@ -522,7 +522,7 @@ DIAGNOSE = Stage(
     run="stages.diagnosis.stage:run",
     settings={"diagnose": DiagnoseSettings},
     inputs={
-        "manifest": _MANIFEST,
+        "manifest": CURRENT_DATASET,
         "registered": f"{DATASET}/manifest.json",
         "detections": _list("combine"),
         "characteristics": CHARACTERISTICS,
@@ -535,7 +535,7 @@ UNITS = Stage(
     run="stages.units.stage:run",
     settings={"units": UnitsSettings},
     reads={"svm": ScoredLayerSettings},
-    inputs={"manifest": _MANIFEST, "features": _list("features"), "weights": _weights("finetune")},
+    inputs={"manifest": CURRENT_DATASET, "features": _list("features"), "weights": _weights("finetune")},
     outputs={"html": "${reports}/analysis/units.html"},
 )
 

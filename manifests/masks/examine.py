@@ -1,6 +1,5 @@
 """What mask files hold, found while a dataset is imported: their digests, size, objects, boxes and counts."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.cores import reading_threads
 from cache.errors import DatasetError
 from manifests.dataset import MaskSource
 from manifests.files import read_inside, sha256_of
@@ -78,7 +78,7 @@ def examine_all(root: Path, sources: Sequence[MaskSource]) -> Iterator[Examined 
         except DatasetError as error:
             return error
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         yield from pool.map(one, sources)
 
 

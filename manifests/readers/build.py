@@ -1,7 +1,6 @@
 """Making a checked dataset of what a reader found in its source, for all formats."""
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.cores import reading_threads
 from cache.errors import DatasetError
 from cache.text import nearest
 from manifests.dataset import Dataset, ImageRecord
@@ -167,7 +167,7 @@ def _check_files(root: Path, found: Sequence[FoundImage], options: ReadOptions) 
         height, width = decoded.pixels.shape[:2]
         return ImageFile(sha256_of(data), width, height, decoded.orientation, decoded.missing)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         yield from pool.map(check, found)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from cache import Artifact, Store, StoreError
+from cache.cores import usable_cores
 from cache.listing import ObjectInfo, Usage, dataset_of, entries, find, infos, results, summarise
 from cache.maintenance import gc as collect
 from cache.maintenance import verify as check_all
 from cache.outputs import refuse_within
 from cache.text import format_bytes, format_table, nearest
 from cache.transfer import copy
-from pipeline.hardware import default_workers
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_results, stage_artifacts, untouchable, workspace_artifacts
@@ -207,7 +207,7 @@ def _finished(store: Store) -> list[Artifact]:
 
 def _copy(name: str, source: Store, target: Store, artifacts: Sequence[Artifact]) -> None:
     log = Reporter(name)
-    workers = 4 * default_workers()  # they wait for the network and the disk, mostly
+    workers = 4 * usable_cores()  # they wait for the network and the disk, mostly
     done = copy(
         source, target, artifacts, workers, lambda n, of, nbytes: log.progress(n, of, "objects", format_bytes(nbytes))
     )

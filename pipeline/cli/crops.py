@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from cache import Artifact
 from cache.errors import OutputError, StageError
 from cache.outputs import OutputFolder
-from manifests import Dataset, ImageRecord, ImageSource, load_dataset
+from manifests import Dataset, ImageRecord, ImageSource
 from manifests.select import is_searched
 from pipeline.context import registered_folder
-from pipeline.workspace import current_layout, open_params, open_store, untouchable
+from pipeline.workspace import current_dataset, current_layout, open_params, open_store, untouchable
 from stages.boxes.geometry import Boxes
 from stages.features.crop_sheets import transformations, windows
 from stages.features.settings import FeaturesSettings
@@ -66,7 +66,7 @@ def _drawn(project: Path, image_id: str, figure: str, regions: int | None) -> tu
     settings = groups.of("features", FeaturesSettings) if "features" in groups.groups else None
     if settings is None or settings.method != "warp":
         raise StageError(f"detector {layout.name}: cuts no crops; a detector with features.method: warp does")
-    dataset = load_dataset(project / "artifacts/manifest/manifest.json")
+    dataset = current_dataset(project)
     record = image_named(dataset, image_id)
     spec = load_weights(layout.artifacts / "finetune/weights.safetensors").input
     image = ImageSource.registered(registered_folder(project, params.dataset)).read(record)

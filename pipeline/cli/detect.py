@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from cache.cores import usable_cores
 from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests.fonts import note_of_missing
 from manifests.images import decode
-from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
@@ -75,7 +75,7 @@ def detect(
     _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=is_own)
     outputs.prepare()
     pictures = _Pictures(detector, min_score, precise, box_regression=not no_bbox, outputs=outputs)
-    workers = execution.workers or default_workers()
+    workers = execution.workers or usable_cores()
     worked = work_through(files, detector, pictures, workers=workers, log=log, unit="objects")
     outputs.write(RESULTS, (json.dumps(worked.results, indent=1) + "\n").encode())
     seen = len(files) - len(worked.problems)

@@ -7,15 +7,13 @@ import click
 import numpy as np
 
 from cache import Artifact, Store, StoreError, digest_file, digest_json
-from cache.errors import ParamsError
+from cache.cores import usable_cores
 from cache.listing import dataset_of
 from cache.text import format_table
 from cache.transfer import copy
-from manifests import load_dataset
 from pipeline.graph import own_detections
-from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.workspace import current_layout, open_store, saved_detections
+from pipeline.workspace import current_dataset, current_layout, open_store, saved_detections
 from stages.detections.imported import Origin, imported_objects
 from stages.detections.saved import OTHER, checked, detector_of, saved_path
 from stages.detections.suppression import BoxSet
@@ -113,10 +111,7 @@ def import_results(
     artifacts/manifest/manifest.json. `rcnn detector add NEW --kind combined --of NAME` scores them (docs/detectors.md).
     """
     check_name(name)
-    manifest = project / "artifacts" / "manifest" / "manifest.json"
-    if not manifest.exists():
-        raise ParamsError(f"{manifest}: not found; `dvc repro manifest` says which images and classes results are of")
-    dataset = load_dataset(manifest)
+    dataset = current_dataset(project)
     records = dataset.split("test")
     read = READERS[form](path, dataset, records, clip=clip)
     for note in read.notes:
@@ -165,7 +160,7 @@ def _bring(origin: Path, made: Path, source: Store, target: Store, artifact: Art
     """See that this project's store has the objects, and keeps them; raises StoreError where it cannot."""
     if str(source.root) != str(target.root):
         log = Reporter("detections")
-        done = copy(source, target, [artifact], default_workers(), lambda n, of, _: log.progress(n, of, "objects"))
+        done = copy(source, target, [artifact], usable_cores(), lambda n, of, _: log.progress(n, of, "objects"))
         if done.problems:
             raise StoreError(f"{origin}: {len(done.problems)} objects cannot be had; the first: {done.problems[0]}")
         return

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Store
+from cache.cores import usable_cores
 from cache.documents import json_text
 from cache.outputs import OutputFolder
 from cache.text import counted
@@ -16,7 +17,6 @@ from manifests.drop_list import read_ids
 from manifests.readers.voc import read_flickr_ids
 from pipeline.environments import Notice
 from pipeline.executor import Executor, Tally
-from pipeline.hardware import default_workers
 from pipeline.local import LocalRunner
 from pipeline.params import ExecutionSettings, Params
 from pipeline.progress import Reporter
@@ -127,7 +127,7 @@ def _near(
     keys = []
     for one in found:
         source = ImageSource(one.source.root, name=one.dataset.name)
-        runner = LocalRunner(execution.workers or default_workers())
+        runner = LocalRunner(execution.workers or usable_cores())
         executor = Executor(store, runner, log, Tally(), notice=Notice(store, log))
         keys.append(executor.compute(gist_tasks(one.dataset.images), GistCompute(source.read), unit="descriptors"))
         store.register(listed(one.dataset, keys[-1]))

@@ -8,11 +8,11 @@ from typing import cast
 import click
 import numpy as np
 
+from cache.cores import usable_cores
 from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests import DatasetError
 from manifests.images import decode, upright_size
-from pipeline.hardware import default_workers
 from pipeline.params import ExecutionSettings, read_kind
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
@@ -92,7 +92,7 @@ def extract(
     for line in passed_over:
         log.info(line)
     outputs.prepare()
-    windows, problems = _written(_Images(compute, outputs, log), files, execution.workers or default_workers(), log)
+    windows, problems = _written(_Images(compute, outputs, log), files, execution.workers or usable_cores(), log)
     click.echo(
         f"{layer}{' before its ReLU' if before_relu else ''} of {len(files) - len(problems)} images: {windows} windows "
         f"x {compute.length} values in {out}"

@@ -11,10 +11,10 @@ from cache import Artifact, Store
 from cache.errors import StageError
 from cache.outputs import OutputFolder
 from cache.text import format_table
-from manifests import ImageRecord, load_dataset
+from manifests import ImageRecord
 from pipeline.cli.crops import crops, image_named
 from pipeline.progress import Reporter
-from pipeline.workspace import current_layout, open_params, open_store, untouchable
+from pipeline.workspace import current_dataset, current_layout, open_params, open_store, untouchable
 from stages.features.export import export_npy, export_parquet, index_name
 from stages.features.featureset import FeatureSet, LayerView
 from stages.kernels.float16 import as_float32
@@ -46,7 +46,7 @@ def show(project: Path, image_id: str, top: int) -> None:
     """
     artifacts, kept = current_layout(project).artifacts, stored_node(project)
     artifact = Artifact.read(artifacts / kept / "manifest.json")
-    dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
+    dataset = current_dataset(project)
     record = image_named(dataset, image_id)
     store = open_store(project)
     if kept == "maps":
@@ -101,7 +101,7 @@ def _view(project: Path, layer: str | None, split: str | None) -> tuple[LayerVie
         raise StageError("features export: this detector stores whole images' maps, not regions' features, to export")
     features = current_layout(project).artifacts / "features" / "manifest.json"
     found = FeatureSet(open_store(project), Artifact.read(features))
-    dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
+    dataset = current_dataset(project)
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
     wanted = layer or open_params(project).groups.of("svm", SvmSettings).layer
     return found.layer(wanted, ids, read_ahead=2), dataset.classes

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cache import Artifact
-from cache.errors import DatasetError, ParamsError
+from cache.errors import DatasetError
 from cache.outputs import OutputFolder
-from manifests import load_dataset
 from manifests.files import read_bytes
 from manifests.text import decode_text, text_lines
 from manifests.values import read_integer
 from pipeline.progress import Reporter
-from pipeline.workspace import open_store, untouchable
+from pipeline.workspace import current_dataset, open_store, untouchable
 from stages.scoring.files import WITH_BBOX, ilsvrc_lines, voc_image_ids
 from stages.scoring.reading import evaluated_images, read_detections, thresholds
 
@@ -27,10 +26,7 @@ def write_ilsvrc(
         artifact: the detections; those with box regression are written, as they are scored.
         list_file: the devkit's list, whose numbers the images have; None: 1, 2, ... in the manifest's order.
     """
-    manifest = project / "artifacts" / "manifest" / "manifest.json"
-    if not manifest.exists():
-        raise ParamsError(f"{manifest}: not found; `dvc repro manifest` says which images and classes results are of")
-    dataset = load_dataset(manifest)
+    dataset = current_dataset(project)
     records = evaluated_images(dataset, artifact)
     names = voc_image_ids([record.file_name for record in records])
     numbers = list(range(1, len(names) + 1)) if list_file is None else _numbers(list_file, names)

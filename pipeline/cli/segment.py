@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
+from cache.cores import usable_cores
 from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests.fonts import note_of_missing
 from manifests.images import decode
 from manifests.masks import encode_rle, label_map_png
-from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
@@ -57,7 +57,7 @@ def segment(project: Path, images: tuple[Path, ...], out: Path, threshold: float
             log.info(line)
     outputs.prepare()
     pictures = _Pictures(segmenter, threshold, outputs)
-    workers = execution.workers or default_workers()
+    workers = execution.workers or usable_cores()
     worked = work_through(files, segmenter, pictures, workers=workers, log=log, unit="regions")
     outputs.write(RESULTS, (json.dumps(worked.results, indent=1) + "\n").encode())
     seen = len(files) - len(worked.problems)

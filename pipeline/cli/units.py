@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
+from cache.cores import usable_cores
 from cache.errors import ParamsError, StageError
 from cache.outputs import OutputFolder
 from cache.text import counted
-from manifests import ImageSource, load_dataset
+from manifests import ImageSource
 from pipeline.context import registered_folder
-from pipeline.hardware import default_workers
 from pipeline.progress import Reporter
-from pipeline.workspace import current_layout, open_params, open_store, untouchable
+from pipeline.workspace import current_dataset, current_layout, open_params, open_store, untouchable
 from stages.svm.settings import SvmSettings
 from stages.units.cells import Cells, evenly_spaced
 from stages.units.page import chosen
@@ -80,7 +80,7 @@ def units(
     weights = layout.artifacts / "finetune" / "weights.safetensors"
     made = Made.read(store, layout.artifacts / "features" / "manifest.json", weights)
     layer = made.layer(layer, _svm_layer(project))
-    dataset = load_dataset(project / "artifacts" / "manifest" / "manifest.json")
+    dataset = current_dataset(project)
     ids = [image.id for image in (dataset.split(split) if split else dataset.images)]
     view = made.features.layer(layer, ids, read_ahead=2)
     cells = made.cells(layer)
@@ -89,7 +89,7 @@ def units(
     outputs, name = OutputFolder(folder, "give another folder by --out"), f"units-{layer}.html"
     outputs.check([name], protected=untouchable(project))
     outputs.prepare()
-    workers = open_params(project).execution.workers or default_workers()
+    workers = open_params(project).execution.workers or usable_cores()
     settings = UnitsSettings(top=top, early_floor=early_floor)
     key, found = strongest(store, made.artifact, view, settings, dataset.name, workers, log)
     if cells is not None and field == "explorer":

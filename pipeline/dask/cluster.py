@@ -14,8 +14,9 @@ import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
+from cache.cores import usable_cores
 from cache.errors import ExecutionError
-from pipeline.hardware import VISIBLE, assigned_devices, count_devices, default_workers
+from pipeline.hardware import VISIBLE, assigned_devices, count_devices
 from stages.contract import Log
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ def _workers(execution: Any, on_device: bool, n_tasks: int) -> list[dict[str, st
     devices: list[str] = []
     if on_device and execution.device != "cpu":
         devices = assigned_devices(os.environ.get(VISIBLE), count_devices())
-    return worker_environments(execution.workers, n_tasks, devices, default_workers())
+    return worker_environments(execution.workers, n_tasks, devices, usable_cores())
 
 
 @contextmanager

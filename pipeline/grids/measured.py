@@ -9,10 +9,9 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, TypeAdapter, Val
 
 from cache import Artifact, atomic_write, make_dirs
 from cache.errors import ParamsError
-from manifests import load_dataset
 from pipeline.detectors import Layout
 from pipeline.timings import read_timings
-from pipeline.workspace import open_store
+from pipeline.workspace import current_dataset, open_store
 from stages.scoring.objects import GroundTruth
 from stages.scoring.proposals import IOU_STEPS, coverage, proposal_overlaps
 from stages.scoring.reading import read_proposals
@@ -140,7 +139,7 @@ def _cost(layout: Layout, node: str, ran: bool, known: Sequence[Done]) -> Cost:
 
 def _recall(project: Path, proposals: Path) -> dict[str, float]:
     """Recall of the test images' proposals at the IoUs at which the evaluation measures it."""
-    dataset = load_dataset(project / "artifacts/manifest/manifest.json")
+    dataset = current_dataset(project)
     records = dataset.split("test")
     truth = GroundTruth.of(records, len(dataset.classes))
     best = proposal_overlaps(truth, read_proposals(open_store(project), Artifact.read(proposals), records))

@@ -341,6 +341,14 @@ def test_any_class_names_are_read_sorted_from_an_archive(counts: dict[str, int])
     assert [i.file_name for i in dataset.images] == sorted(files)
 
 
+def test_an_entry_without_a_name_is_told(tmp_path: Path) -> None:
+    path = as_zip(tmp_path, TREE)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"")
+    with pytest.raises(DatasetError, match=r"\.zip: has an entry without a name; replace the archive"):
+        read_folders(path)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_an_archive_with_any_damage_is_read_or_refused_in_words(seed: int, flips: int) -> None:
