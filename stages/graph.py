@@ -49,6 +49,7 @@ from .rpn.settings import AnchorSettings, ProposeSettings, RpnSettings, RpnShape
 from .scenes.settings import ScenesSettings
 from .scoring.settings import EvaluateSettings
 from .segmentation.settings import (
+    BoxFeaturesSettings,
     FurtherRegressorSettings,
     HeldOutRegressorSettings,
     PasteSettings,
@@ -423,6 +424,7 @@ REGION_OVERLAPS = Stage(
     version=1,
     run="stages.segmentation.region_overlaps_stage:run",
     settings={"region_overlaps": RegionOverlapsSettings},
+    reads={"region_features": RegionFeaturesSettings, "features": BoxFeaturesSettings},
     inputs={"manifest": CURRENT_DATASET, "proposals": _PROPOSALS},
     outputs={"manifest": "${node}/manifest.json"},
 )

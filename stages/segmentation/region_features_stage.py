@@ -9,7 +9,6 @@ asked for. Cost: one forward pass per region of ``region_features.max_regions``,
 from typing import Any
 
 from cache import Artifact, Recipe
-from cache.errors import StageError
 from manifests import ImageRecord
 from manifests.masks import masks_digest
 from stages.contract import Context, ImageTask
@@ -21,28 +20,13 @@ from stages.networks.weights import load_weights, weights_digest
 from stages.proposals.reading import proposals_key
 
 from .region_features import FgCompute, MirroredCompute
-from .settings import RegionFeaturesSettings, RegionOverlapsSettings
+from .settings import RegionFeaturesSettings, RegionOverlapsSettings, check_regions
 
 
 def run(ctx: Context) -> None:
     """Compute the foregrounds' features that the store lacks."""
     settings, features = ctx.settings(RegionFeaturesSettings), ctx.artifact("features")
-    if settings.layer not in features.summary["layers"]:
-        raise StageError(
-            f"region_features.layer: {settings.layer!r} is not among the stored features "
-            f"({', '.join(features.summary['layers'])}); add it to features.layers, or choose one of them"
-        )
-    method = ctx.settings(RegionSettings).method
-    if method != "warp" and settings.features != "full":
-        raise StageError(
-            f"region_features.features: {settings.features} is of crops, and features.method is {method}; set "
-            "region_features.features to full, or features.method to warp"
-        )
-    if method != "warp" and settings.mirror_truth:
-        raise StageError(
-            f"region_features.mirror_truth: looks at crops, and features.method is {method}; set it to false, or "
-            "features.method to warp"
-        )
+    check_regions(settings, features.summary["layers"], ctx.settings(RegionSettings).method)
     _mirrored(ctx, settings)
     if settings.features == "full":
         ctx.publish("manifest", [], {"layer": settings.layer})

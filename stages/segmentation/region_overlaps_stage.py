@@ -2,7 +2,8 @@
 
 Reads the dataset manifest, the masks and the proposals; writes one HDF5 object per image and
 ``artifacts/region_overlaps/manifest.json``. Cost: some ms an image, since the regions of a merge tree are sums of its
-leaves; reading masks takes as long.
+leaves; reading masks takes as long. DVC runs it before the networks are trained, so that it says, too, which features
+of regions cannot be had: those parameters change no object.
 """
 
 from cache import Recipe
@@ -12,11 +13,13 @@ from stages.contract import Context, ImageTask
 from stages.proposals.reading import proposals_key
 
 from .overlaps import OverlapsCompute
-from .settings import RegionOverlapsSettings
+from .settings import BoxFeaturesSettings, RegionFeaturesSettings, RegionOverlapsSettings, check_regions
 
 
 def run(ctx: Context) -> None:
-    """Compute the overlaps that the store lacks."""
+    """Compute the overlaps that the store lacks; refuse at once what ``region_features`` would, hours later."""
+    boxes = ctx.settings(BoxFeaturesSettings)
+    check_regions(ctx.settings(RegionFeaturesSettings), boxes.layers, boxes.method)
     settings, dataset, proposals = ctx.settings(RegionOverlapsSettings), ctx.dataset(), ctx.artifact("proposals")
     tasks, problems = [], []
     for record in dataset.images:

@@ -1,10 +1,11 @@
 """Parameters of segmentation (docs/segmentation.md); each description says whose the value is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from cache.errors import StageError
 from stages.settings import Parameters, Settings, distinct, one_or_list
 
 # What is regressed beside the classes: overlap with the background, and with an object of any class.
@@ -47,6 +48,40 @@ class RegionFeaturesSettings(Settings):
     def of_a_row(self) -> dict[str, Any]:
         """Return what the features of a region that is not mirrored depend on, as JSON: part of keys."""
         return self.model_dump(mode="json", exclude={"mirror_truth"})
+
+
+class BoxFeaturesSettings(Settings):
+    """The parameters of group ``features`` that say which features of regions there can be."""
+
+    whole: ClassVar[bool] = False
+
+    layers: tuple[str, ...] = ()
+    method: str = "warp"
+
+
+def check_regions(settings: RegionFeaturesSettings, layers: Sequence[str], method: str) -> None:
+    """StageError where features of regions are asked for that the boxes' have no layer or method for.
+
+    Args:
+        settings: what is asked for.
+        layers: the stored layers of the boxes.
+        method: ``features.method``.
+    """
+    if settings.layer not in layers:
+        raise StageError(
+            f"region_features.layer: {settings.layer!r} is not among the stored features ({', '.join(layers)}); add it "
+            "to features.layers, or choose one of them"
+        )
+    if method != "warp" and settings.features != "full":
+        raise StageError(
+            f"region_features.features: {settings.features} is of crops, and features.method is {method}; set "
+            "region_features.features to full, or features.method to warp"
+        )
+    if method != "warp" and settings.mirror_truth:
+        raise StageError(
+            f"region_features.mirror_truth: looks at crops, and features.method is {method}; set it to false, or "
+            "features.method to warp"
+        )
 
 
 _Weight = Annotated[float, Field(gt=0, le=1e6)]

@@ -347,6 +347,11 @@ def remove_a_map(project: Path) -> None:
     next((project / "reports/segmentation/maps").glob("**/*.png")).unlink()
 
 
+def mirror_pooled_objects(project: Path) -> None:
+    change(project, "features", method="spp")
+    change(project, "region_features", features="full", mirror_truth=True)
+
+
 def damage_the_model(project: Path) -> None:
     (project / "artifacts/svr/model.h5").write_bytes(b"no")
 
@@ -356,6 +361,9 @@ def damage_the_model(project: Path) -> None:
     ("break_it", "stage", "says"),
     [
         (lambda p: change(p, "region_features", layer="fc9"), "region_features", "region_features.layer: 'fc9' is not"),
+        (lambda p: change(p, "region_features", layer="fc9"), "region_overlaps", "region_features.layer: 'fc9' is not"),
+        (lambda p: change(p, "features", method="spp"), "region_overlaps", "full_fg is of crops, and features.method"),
+        (mirror_pooled_objects, "region_overlaps", "region_features.mirror_truth: looks at crops"),
         (lambda p: change(p, "features", method="spp"), "region_features", "full_fg is of crops, and features.method"),
         (lambda p: change(p, "svr", held_out_fraction=0), "manifest", "paste.threshold: train is found on held-out"),
         (lambda p: change(p, "svr", C=[1, 3], held_out_fraction=0), "manifest", "svr.C and svr.epsilon: of several"),
