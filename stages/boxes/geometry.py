@@ -4,6 +4,8 @@ A box's width is ``x2 - x1``. (The authors' code is 1-based inclusive with width
 ``x1_ours = x1_theirs - 1`` and ``x2_ours = x2_theirs``. Areas, IoU and NMS therefore agree exactly.)
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +79,16 @@ def clip(boxes: NDArray[Any], width: int, height: int) -> Boxes:
     return np.stack(
         [b[:, 0].clip(0, width), b[:, 1].clip(0, height), b[:, 2].clip(0, width), b[:, 3].clip(0, height)], 1
     )
+
+
+def touched(box: Sequence[float] | NDArray[Any], width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the pixels that a box (x1, y1, x2, y2) touches in an image of ``width`` x ``height`` px: x1, y1, x2, y2.
+
+    Whole numbers inside the image, right and bottom exclusive, with x1 <= x2 and y1 <= y2.
+    """
+    left, top, right, bottom = (float(v) for v in box)
+    x1, y1 = min(max(math.floor(left), 0), width), min(max(math.floor(top), 0), height)
+    return x1, y1, min(max(math.ceil(right), x1), width), min(max(math.ceil(bottom), y1), height)
 
 
 def mirrored_boxes(boxes: NDArray[Any], width: float) -> Boxes:

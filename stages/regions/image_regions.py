@@ -6,7 +6,6 @@ each segment, and the counts summed up each tree. The segments of a node have su
 tree: a mask is the pixels whose segment lies between two places.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from stages.boxes.geometry import touched
 
 _ROWS = 256  # regions at once, so that their superpixels as numbers take few bytes
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 px, right and bottom exclusive
@@ -131,9 +132,8 @@ class ImageRegions:
 
     def _box(self, i: int) -> Window:
         """The pixels that box ``i`` touches, inside the image."""
-        (height, width), (x1, y1, x2, y2) = self._shape, (float(v) for v in self._arrays["boxes"][i])
-        x1, y1 = min(max(math.floor(x1), 0), width), min(max(math.floor(y1), 0), height)
-        return int(x1), int(y1), min(max(math.ceil(x2), int(x1)), width), min(max(math.ceil(y2), int(y1)), height)
+        height, width = self._shape
+        return touched(self._arrays["boxes"][i], width, height)
 
     def _labels(self, label_map: int) -> NDArray[np.int32]:
         """A label map at the image's size, int32 [height, width]."""

@@ -18,13 +18,14 @@ or, where a file gives regions,
 - ``members`` bool [count, S]: the superpixels of each proposal.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from stages.boxes.geometry import touched
 
 
 def region_mask(arrays: Mapping[str, NDArray[Any]], i: int) -> NDArray[np.bool_]:
@@ -38,9 +39,9 @@ def region_mask(arrays: Mapping[str, NDArray[Any]], i: int) -> NDArray[np.bool_]
     if "members" in arrays:
         return np.asarray(arrays["members"][i][arrays["superpixels"]])
     if "regions" not in arrays:
-        x1, y1, x2, y2 = (float(v) for v in arrays["boxes"][i])
+        x1, y1, x2, y2 = touched(arrays["boxes"][i], width, height)
         mask = np.zeros((height, width), np.bool_)
-        mask[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
+        mask[y1:y2, x1:x2] = True
         return mask
     hierarchy, node = arrays["regions"][i]
     label_map, start, n = (int(v) for v in arrays["hierarchies"][hierarchy])

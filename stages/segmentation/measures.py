@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.masks import VOID
+from stages.boxes.geometry import touched
 
 
 def confusion(truth: NDArray[np.uint8], result: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:
@@ -92,7 +93,6 @@ def filled_boxes(
     """
     drawn = np.zeros(shape, np.uint8)
     for i in np.argsort(scores, kind="stable").tolist():
-        x1, y1, x2, y2 = (float(v) for v in boxes[i])
-        top, left = max(int(np.floor(y1)), 0), max(int(np.floor(x1)), 0)
-        drawn[top : max(int(np.ceil(y2)), 0), left : max(int(np.ceil(x2)), 0)] = int(labels[i]) + 1
+        x1, y1, x2, y2 = touched(boxes[i], shape[1], shape[0])
+        drawn[y1:y2, x1:x2] = int(labels[i]) + 1
     return drawn

@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
-from stages.boxes.geometry import area, class_overlaps, clip, in_crowd, iou, mirrored_boxes, paired_iou
+from stages.boxes.geometry import area, class_overlaps, clip, in_crowd, iou, mirrored_boxes, paired_iou, touched
 
 
 @st.composite
@@ -64,3 +66,15 @@ def test_in_a_crowd_region_is_what_is_covered_by_more_than_seven_tenths_of_one()
     boxes = np.array([[3, 0, 13, 10], [2, 0, 12, 10], [5, 0, 15, 10], [5, 5, 5, 9]], np.float32)
     assert in_crowd(boxes, regions).tolist() == [False, True, False, False]
     assert in_crowd(boxes, regions[:0]).tolist() == [False] * 4
+
+
+@given(arrays(np.float32, 4, elements=st.floats(-6, 14, width=32)))
+def test_a_box_touches_the_pixels_that_its_inside_meets(corners: NDArray[np.float32]) -> None:
+    """Against looking at every pixel of an image of 9 x 7; parts outside it are no pixels."""
+    x1, x2 = sorted(corners[[0, 2]].tolist())
+    y1, y2 = sorted(corners[[1, 3]].tolist())
+    left, top, right, bottom = touched((x1, y1, x2, y2), 9, 7)
+    inside = {(x, y) for x in range(left, right) for y in range(top, bottom)}
+    if x1 < x2 and y1 < y2:
+        assert inside == {(x, y) for x in range(9) for y in range(7) if x + 1 > x1 and x < x2 and y + 1 > y1 and y < y2}
+    assert 0 <= left <= right <= 9 and 0 <= top <= bottom <= 7
