@@ -26,7 +26,8 @@ ABOVE = {  # what each package may import of the others
 FLOORS = (
     ("settings", "stopwatch"),
     ("contract", "lists"),
-    ("boxes", "kernels", "page", "regions"),
+    ("boxes", "kernels", "page"),
+    ("regions",),
     ("networks", "proposals", "scoring", "duplicates"),
     ("features", "training", "dense"),
     ("pretrain", "finetune", "svm", "bbox", "rpn", "units"),
