@@ -5,8 +5,10 @@ Of an image the k-th best of at most ``max_segments`` regions is pasted if its s
 Ours is that a region takes no place which is nearly a better one (``duplicate_iou``): of selective search's thousand
 the best dozen tend to be one object.
 
-With ``paste.background`` the background is ranked among the classes, as one after the last: a region that is the
-background's takes a place of the ``max_segments``, and is then dropped (O2P).
+The background may be ranked among the classes, as one after the last: a region that is the background's takes a place
+of the ``max_segments``, and is then dropped, before the k-th is counted (the order of O2P's
+``nms_inference_simplicity_bias.m``). O2P's background scores the threshold in every region, so that none of its regions
+comes before one that may be pasted: as if it were not ranked. With ``paste.background`` (ours) a regressor scores it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,8 +38,8 @@ class Ranked:
         """Take the arrays of an image's object of stage ``paste``."""
         return cls(arrays["regions"], arrays["labels"], arrays["scores"])
 
-    def first(self, count: int) -> "Ranked":
-        """The best ``count`` of them."""
+    def first(self, count: int | None) -> "Ranked":
+        """The best ``count`` of them; None: all."""
         return Ranked(self.regions[:count], self.labels[:count], self.scores[:count])
 
     def of_classes(self, n_classes: int) -> "Ranked":
@@ -63,7 +65,7 @@ def distinct(
     least: float,
     settings: PasteSettings,
     mask: Callable[[int], NDArray[np.bool_]],
-    threshold: float | None = None,
+    known: tuple[float, int] | None = None,
 ) -> Ranked:
     """Keep the regions of an image that may be pasted: at most ``max_segments`` that score above ``least``.
 
@@ -75,25 +77,26 @@ def distinct(
         least: the lowest threshold that there can be.
         settings: the rule.
         mask: draws a proposal.
-        threshold: where it is known already: no region is drawn after the first that is not above that of its rank,
-            so that what :func:`pasted` takes is the same.
+        known: the threshold and the number of classes, where they are known already: no region is drawn after the
+            first that is not above the threshold of its rank, so that what :func:`pasted` takes is the same.
     """
     may = order.first(int((order.scores > least).sum()))
     if settings.duplicate_iou is None:
-        return may.first(len(may.scores) if settings.max_segments is None else settings.max_segments)
+        return may.first(settings.max_segments)
     kept: list[int] = []
+    rank = 0  # of the regions that are not the background's
     drawn: list[tuple[NDArray[np.bool_], int]] = []
     for place, region in enumerate(may.regions.tolist()):
         if len(kept) == settings.max_segments:
             break
-        score = may.scores[place : place + 1]
-        if threshold is not None and not _above(score, threshold, settings, len(kept)).all():
+        if known is not None and not _above(may.scores[place : place + 1], known[0], settings, rank).all():
             break
         own = mask(region)
         area = int(np.count_nonzero(own))
         shared = [(int(np.count_nonzero(own & other)), of_other) for other, of_other in drawn]
         if all(both <= settings.duplicate_iou * (area + of_other - both) for both, of_other in shared):
             kept.append(place)
+            rank += known is not None and bool(may.labels[place] < known[1])
             drawn.append((own, area))
     places = np.array(kept, np.int64)
     return Ranked(may.regions[places], may.labels[places], may.scores[places])
@@ -117,7 +120,8 @@ def _above(
 
 def pasted(order: Ranked, threshold: float, settings: PasteSettings, n_classes: int) -> Ranked:
     """Take the regions of an image that are pasted: those above the threshold but for the background's."""
-    return order.first(pasted_count(order.scores, threshold, settings)).of_classes(n_classes)
+    of_classes = order.first(settings.max_segments).of_classes(n_classes)
+    return of_classes.first(pasted_count(of_classes.scores, threshold, settings))
 
 
 def paste(regions: Ranked, mask: Callable[[int], NDArray[np.bool_]], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -53,8 +53,9 @@ class SegmentSearch:
         report("pasting")
         least = min(self.threshold, self.paste.least)
         every = self.model.ranked(rows, self.paste.rank_regions)
-        order = distinct(every, least, self.paste, found.mask, self.threshold)
-        kept = pasted(order, self.threshold, self.paste, len(self.model.classes))
+        n_classes = len(self.model.classes)
+        order = distinct(every, least, self.paste, found.mask, (self.threshold, n_classes))
+        kept = pasted(order, self.threshold, self.paste, n_classes)
         masks = np.zeros((len(kept.regions), height, width), bool)
         for i, region in enumerate(kept.regions.tolist()):
             masks[i] = found.mask(region)

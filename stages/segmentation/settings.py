@@ -172,7 +172,7 @@ class PasteSettings(Settings):
     background: bool = Field(
         False,
         description="one more regressor, of the background: a region that it scores best takes a place and is then not "
-        "pasted (O2P: true; ours: false, for its images have one or two objects)",
+        "pasted (ours; O2P: false, whose background scores the threshold in every region)",
     )
     rank_regions: int | None = Field(
         None,

@@ -89,9 +89,21 @@ def test_the_backgrounds_regions_take_places_and_are_dropped() -> None:
     order = Ranked(np.array([5, 3, 8, 1]), np.array([2, 0, 1, 0]), f32(0.9, 0.805, 0.545, 0.53))
     found = pasted(order, 0.49, RULE, 2)
     assert found.regions.tolist() == [3, 8] and found.labels.tolist() == [0, 1]
-    assert pasted(order, 0.51, RULE, 2).regions.tolist() == [3]  # the third must be above 0.51 + 0.04
+    assert pasted(order, 0.51, RULE, 2).regions.tolist() == [3, 8]  # of those left the second: above 0.51 + 0.02
+    assert pasted(order, 0.53, RULE, 2).regions.tolist() == [3]
     assert pasted(order, 0.49, RULE, 3).regions.tolist() == [5, 3, 8]
-    assert risen([order], 1, RULE, 2).value == 0.51 and risen([order], 0, RULE, 2).value == 0.79
+    assert risen([order], 1, RULE, 2).value == 0.53 and risen([order], 0, RULE, 2).value == 0.81
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), n=st.integers(0, 8), most=st.integers(1, 5))
+def test_a_background_that_scores_the_threshold_is_none_at_all(data: st.DataObject, n: int, most: int) -> None:
+    """O2P's background is so, which is what ``paste.background: false`` does without it."""
+    scores = np.array([data.draw(st.integers(0, 9)) for _ in range(2 * n)], np.float32).reshape(n, 2) / np.float32(8)
+    rule = PasteSettings(max_segments=most, duplicate_iou=None, per_rank=0.02)
+    theirs = pasted(ranked(np.pad(scores, [(0, 0), (0, 1)], constant_values=0.5)), 0.5, rule, 2)
+    ours = pasted(distinct(ranked(scores), 0.5, rule, lambda i: np.ones((1, 1), bool)), 0.5, rule, 2)
+    assert theirs.regions.tolist() == ours.regions.tolist() and theirs.labels.tolist() == ours.labels.tolist()
 
 
 @settings(max_examples=100, deadline=None)
@@ -116,7 +128,7 @@ def test_a_known_threshold_draws_fewer_regions_and_pastes_the_same(
 
         whole = pasted(distinct(order, least, rule, mask), threshold, rule, 2)
         every, drawn[:] = len(drawn), []
-        found = pasted(distinct(order, least, rule, mask, threshold), threshold, rule, 2)
+        found = pasted(distinct(order, least, rule, mask, (threshold, 2)), threshold, rule, 2)
         assert len(drawn) <= every
         for name in ("regions", "labels", "scores"):
             assert np.array_equal(getattr(found, name), getattr(whole, name))
@@ -131,7 +143,7 @@ def test_no_region_is_drawn_after_the_first_below_the_threshold_of_its_rank() ->
         drawn.append(i)
         return squares()[i]
 
-    assert distinct(order, 0.1, rule, mask, 0.5).regions.tolist() == drawn == [0, 1]  # the third: above 0.54
+    assert distinct(order, 0.1, rule, mask, (0.5, 1)).regions.tolist() == drawn == [0, 1]  # the third: above 0.54
     drawn.clear()
     assert distinct(order, 0.1, rule, mask).regions.tolist() == drawn == [0, 1, 2, 3]
 
