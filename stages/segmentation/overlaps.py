@@ -67,6 +67,7 @@ class Overlaps:
         """How often each of these rows counts: once, and again for each object whose best region it is; [k + n].
 
         An object's best region is that with the largest overlap, the first of several, if it is above ``best_iou``.
+        Deliberate: that of two objects counts twice more, where O2P counts it once more.
         """
         k, iou = len(self.boxed()), self.iou[:max_regions]
         counts = np.ones(k + len(iou))

@@ -4,7 +4,9 @@ Every class sees all rows of the first chunk. Of each later one it sees the rows
 objects', and what is left of the chunks before: the objects' rows and those that had a multiplier, from which the
 solver goes on. One pass; a chunk holds as many images as ``svr.memory_limit_mb`` has room for.
 
-Deliberate difference to O2P: the targets of the rows that count twice are less their mean as all others'.
+Deliberate differences to O2P (``o2p_train.m``): the targets of the rows that count twice are less their mean as all
+others'; each of its chunks has the objects and best regions of all training images, ours the objects of those read so
+far, and keeps best regions as any other.
 """
 
 from collections.abc import Callable, Sequence
