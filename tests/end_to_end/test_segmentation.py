@@ -283,6 +283,13 @@ def test_of_an_image_added_nothing_else_is_computed(finished: Path, run_rcnn: Ru
     assert "1 test images are void all over and count nowhere" in said
     report = json.loads((project / "reports/segmentation.json").read_text())
     assert report["images_all_void"] == 1 and report["confusion"] == before["confusion"]
+    first = next(one for one in whole["images"] if one["split"] == "train")
+    assert (first["height"], first["width"]) == (image["height"], image["width"])
+    first["masks"] = image["masks"]
+    whole["annotations"] = [one for one in whole["annotations"] if one["image_id"] != first["id"]]
+    path.write_text(json.dumps(whole))
+    refused = run_rcnn(project, "run", "region_overlaps", check=False)
+    assert refused.returncode == 2 and f"{first['file_name']}: its mask is void all over" in refused.stderr
 
 
 @pytest.mark.slow
