@@ -30,8 +30,14 @@ from stages.graph import (
 from .detectors import Layout, detector_names
 from .params import Params, read_kind
 
-_LISTS = ("manifest.json", "trained.json", "mirrored.json")  # what a stage calls the lists of its objects
+_IMAGE_LISTS = ("manifest.json", "mirrored.json")  # what a stage calls the lists of its images' objects
+_LISTS = (*_IMAGE_LISTS, "trained.json")  # and of the files that it trained
 _LIST_FOLDERS = ("dense",)  # and folders of such lists
+
+
+def is_object_list(path: str) -> bool:
+    """Say whether an output is a list of images' objects."""
+    return PurePath(path).name in _IMAGE_LISTS
 
 
 def object_lists(outputs: Iterable[Path]) -> list[Path]:

@@ -1,6 +1,6 @@
 """What becomes of the lists of objects that a run claims and publishes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -49,10 +49,10 @@ class OtherResultError(Exception):
     """A node that was run again for its objects would now publish another list."""
 
 
-class RecordedList:
-    """The list of a node that is run for its objects alone: it is ``recorded`` already, and stays as it is."""
+class RecordedLists:
+    """The lists of a node that is run for its objects alone: they are ``recorded`` already, and stay as they are."""
 
-    def __init__(self, recorded: Artifact) -> None:
+    def __init__(self, recorded: Sequence[Artifact]) -> None:
         self._recorded = recorded
 
     def claim(self, store: Store, coming: Artifact) -> None:
@@ -61,5 +61,5 @@ class RecordedList:
 
     def publish(self, store: Store, artifact: Artifact, place: Callable[[], Path], *, computed: bool) -> None:
         """Check that the results are those recorded; OtherResultError where they are not."""
-        if artifact != self._recorded:
+        if artifact not in self._recorded:
             raise OtherResultError

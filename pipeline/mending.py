@@ -16,7 +16,8 @@ from stages.contract import Node
 from stages.detections.saved import IMPORTED
 
 from .context import RunContext
-from .lists import OtherResultError, RecordedList
+from .graph import is_object_list
+from .lists import OtherResultError, RecordedLists
 from .params import Params
 from .read_only import lacks
 
@@ -72,11 +73,13 @@ class Mending:
             ) from met
         if maker is None:
             raise met
-        recorded = Artifact.read(context.layout.project / maker.outputs[_MANIFEST])
-        refill = RunContext(maker, context.layout, self.params, context.nodes, RecordedList(recorded))
+        lists = [Artifact.read(context.layout.project / path) for path in maker.outputs.values()]
+        recorded = next((one for one in lists if met.key in one.keys.values()), None)
+        if recorded is None:
+            raise met
+        refill = RunContext(maker, context.layout, self.params, context.nodes, RecordedLists(lists))
         store, keys = refill.store, set(recorded.keys.values())
-        is_due = refill.made(recorded.entries, recorded.summary) == recorded  # so that running gives the same
-        if met.key not in keys or not is_due:
+        if refill.made(recorded.entries, recorded.summary) != recorded:  # running would give others
             raise met
         if not isinstance(met, CorruptObjectError) and store.missing(met.stage, keys) == keys:
             raise met
@@ -94,14 +97,15 @@ class Mending:
 
 
 def _maker(context: RunContext, stage: str) -> Node | None:
-    """Find the node of that stage, if it makes objects and nothing else, and ``context``'s node reads its list.
+    """Find the node of that stage, if it makes objects and nothing else, and ``context``'s node reads a list of its.
 
     Or the list of a node between, which may hand on the objects that it was given (``combine``).
     """
     reader, nodes = context.node, context.nodes.values()
     between = [one for one in nodes if one.outputs.get(_MANIFEST) in reader.inputs.values()]
     for node in nodes:
-        is_read = any(node.outputs.get(_MANIFEST) in one.inputs.values() for one in (reader, *between))
-        if node.stage.name == stage and is_read and set(node.outputs) == {_MANIFEST}:
+        made = list(node.outputs.values())
+        is_read = any(path in one.inputs.values() for path in made for one in (reader, *between))
+        if node.stage.name == stage and is_read and all(is_object_list(path) for path in made):
             return node
     return None
