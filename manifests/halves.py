@@ -176,7 +176,9 @@ def _improved(counts: Ints, first: Bools, both: int | None) -> Halves:
     now = measured(counts, first, both)
     chosen = counts[:, now.counted]
     totals = _totals(chosen, both)
-    movable = np.arange(len(counts)) != (-1 if both is None else both)
+    movable = np.ones(len(counts), np.bool_)
+    if both is not None:
+        movable[both] = False
     first = now.first.copy()
     while chosen.shape[1]:
         apart = _differences(chosen, first, both)

@@ -1,14 +1,11 @@
 """``rcnn detect``."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from cache.cores import usable_cores
-from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests.fonts import note_of_missing
 from manifests.images import decode
@@ -75,13 +72,11 @@ def detect(
     _say_before(log, detector, [path for path, _ in files], passed_over, is_own_score=is_own)
     outputs.prepare()
     pictures = _Pictures(detector, min_score, precise, box_regression=not no_bbox, outputs=outputs)
-    workers = execution.workers or usable_cores()
-    worked = work_through(files, detector, pictures, workers=workers, log=log, unit="objects")
-    outputs.write(RESULTS, (json.dumps(worked.results, indent=1) + "\n").encode())
+    worked = work_through(files, detector, pictures, workers=execution.workers, log=log, unit="objects")
+    outputs.write(RESULTS, worked.as_json())
     seen = len(files) - len(worked.problems)
     click.echo(f"{worked.drawn} objects drawn in {seen} images, {len(worked.results)} detections in {out / RESULTS}")
-    if worked.problems:
-        raise StageError("\n".join(worked.problems))
+    worked.raise_problems()
 
 
 def _say_before(

@@ -1,11 +1,13 @@
 """Pictures worked on several at a time, as `rcnn detect` and `rcnn segment` do: memory, problems, results in order."""
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cache.cores import usable_cores
 from cache.errors import StageError
 from manifests import DatasetError
 from manifests.images import upright_size
@@ -39,6 +41,15 @@ class Worked:
     drawn: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def as_json(self) -> bytes:
+        """Return the results as a file's content."""
+        return (json.dumps(self.results, indent=1) + "\n").encode()
+
+    def raise_problems(self) -> None:
+        """StageError with a line for each picture that cannot be read, if there is any."""
+        if self.problems:
+            raise StageError("\n".join(self.problems))
+
 
 # Looks at a picture and writes what it draws; told where to, and whom to tell what is being done.
 Look = Callable[[Path, Path, Report], PictureResult]
@@ -47,7 +58,7 @@ Look = Callable[[Path, Path, Report], PictureResult]
 def work_through(
     files: Sequence[Named], searcher: Searching, look: Look, *, workers: int, log: Reporter, unit: str
 ) -> Worked:
-    """Look at every picture, ``workers`` at a time as far as memory reaches; ``unit``: what is drawn."""
+    """Look at every picture, so many at a time (0: one a core) as far as memory reaches; ``unit``: what is drawn."""
     watch, room, worked = Watch(log), Room(), Worked()
 
     def one(item: Named) -> PictureResult | DatasetError | StageError:
@@ -63,7 +74,7 @@ def work_through(
             except (DatasetError, StageError) as error:
                 return error
 
-    with watch.looking(), ThreadPoolExecutor(workers) as pool:
+    with watch.looking(), ThreadPoolExecutor(workers or usable_cores()) as pool:
         for number, (found, (path, _)) in enumerate(zip(pool.map(one, files), files, strict=True), 1):
             if not isinstance(found, PictureResult):
                 worked.problems.append(str(found))

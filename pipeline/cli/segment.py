@@ -1,12 +1,9 @@
 """``rcnn segment``."""
 
-import json
 from pathlib import Path
 
 import click
 
-from cache.cores import usable_cores
-from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests.fonts import note_of_missing
 from manifests.images import decode
@@ -57,13 +54,11 @@ def segment(project: Path, images: tuple[Path, ...], out: Path, threshold: float
             log.info(line)
     outputs.prepare()
     pictures = _Pictures(segmenter, threshold, outputs)
-    workers = execution.workers or usable_cores()
-    worked = work_through(files, segmenter, pictures, workers=workers, log=log, unit="regions")
-    outputs.write(RESULTS, (json.dumps(worked.results, indent=1) + "\n").encode())
+    worked = work_through(files, segmenter, pictures, workers=execution.workers, log=log, unit="regions")
+    outputs.write(RESULTS, worked.as_json())
     seen = len(files) - len(worked.problems)
     click.echo(f"{seen} maps of {len(worked.results)} regions, listed in {out / RESULTS}")
-    if worked.problems:
-        raise StageError("\n".join(worked.problems))
+    worked.raise_problems()
 
 
 class _Pictures:

@@ -79,19 +79,17 @@ def printed(what: Shown, form: str) -> str:
     """Return the table in one of ``FORMATS``."""
     if form == "csv":
         return _csv(what)
-    head, lines = _matrix(what) if what.is_matrix else _list(what)
+    words, head, lines = _matrix(what) if what.is_matrix else _list(what)
+    head = [*words, *head]
     notes = _notes(what)
     if form == "html":
         cells = [(_cell_title(what.grid, row, column), what.runs(row, column)) for row, column in what.places()]
-        words = sum(
-            text == "" or text in _label_heads(what.grid, list(what.grid.rows), list(what.grid.columns))
-            for text in head
-        )
-        return page(what.grid.title, head, words, lines, notes[1:], cells, what.protocol)
+        return page(what.grid.title, head, len(words), lines, notes[1:], cells, what.protocol)
     return _latex(head, lines, notes) if form == "latex" else "\n".join([_markdown(head, lines), *notes])
 
 
-def _matrix(what: Shown) -> tuple[list[str], list[list[str]]]:
+def _matrix(what: Shown) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return the heads of the columns of words, those of figures, and the lines."""
     grid, places = what.grid, what.places()
     columns = [column for column in grid.columns if any(column == there for _, there in places)]
     seen = {row for row, _ in places}
@@ -104,7 +102,7 @@ def _matrix(what: Shown) -> tuple[list[str], list[list[str]]]:
         lines.append([_title(grid, row), *(_label(grid, row, head) for head in labels), *texts])
     if grid.times is not None:
         lines += [[line[0], *[""] * len(labels), *line[1:]] for line in _times(what, columns)]
-    return ["", *labels, *(grid.columns[column].title for column in columns)], lines
+    return ["", *labels], [grid.columns[column].title for column in columns], lines
 
 
 def _cell(what: Shown, row: str, column: str, figure: Figure) -> str:
@@ -113,7 +111,8 @@ def _cell(what: Shown, row: str, column: str, figure: Figure) -> str:
     return f"{text} ({paper})" if paper else text
 
 
-def _list(what: Shown) -> tuple[list[str], list[list[str]]]:
+def _list(what: Shown) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return the heads of the columns of words, those of figures, and the lines."""
     grid, places = what.grid, what.places()
     figures = figures_of([name for name in what.names if name != "paper"], what.protocol, list(shown(grid, what.done)))
     heads = _label_heads(grid, [row for row, _ in places], [column for _, column in places])
@@ -127,7 +126,7 @@ def _list(what: Shown) -> tuple[list[str], list[list[str]]]:
         lines.append([_title(grid, row) + mark, *columns, *labels, *texts, *paper])
     paper_head = ["the paper"] if "paper" in what.names else []
     column_head = [""] if grid.named_columns else []
-    return ["", *column_head, *heads, *(figure.heading for figure in figures), *paper_head], lines
+    return ["", *column_head, *heads], [*(figure.heading for figure in figures), *paper_head], lines
 
 
 def _cell_title(grid: Grid, row: str, column: str) -> str:

@@ -33,7 +33,7 @@ _WINDOWS, _WINDOWS_OF_O_NET = (32, 96), (6, 18)
 # 10^6 where CaffeNet's fc7 has some 10^3. At the paper's 0.001, ten times that in the new layer, the loss on raccoon
 # was no number after 16 steps. (rate, factor of the new layer), ours. Fine-tuned at these, pool5, the only layer that
 # its SVMs see, had 78.0 mAP there, and 92.2 as it came.
-_RATES_OF_LARGE_MAPS = {"squeezenet1_0": (0.0001, 10), "squeezenet1_1": (0.0001, 10)}
+_RATES_OF_LARGE_MAPS = {"squeezenet1_0": (0.0001, 10)}
 
 
 def rcnn_choices(task: Task) -> Choices:

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Payload, Store
-from cache.errors import StageError
 from manifests.masks import Masks
-from manifests.select import TRAIN
 from stages.contract import Compute, ImageTask, ReadMasks, image_attrs
 from stages.regions.image_regions import ImageRegions
 
@@ -118,17 +116,11 @@ class OverlapsCompute(Compute):
     min_object_px: int
 
     def __call__(self, task: ImageTask) -> Payload:
-        """The image's overlaps; StageError where nothing is known of an image that is trained on."""
+        """Compute the image's overlaps."""
         ((stage, key),) = task.reads.items()
         record = task.image
-        masks = large_enough(self.read_masks(record), self.min_object_px)
-        if masks.void.all() and record.split == TRAIN:
-            raise StageError(
-                f"{record.file_name}: its mask is void all over, so that nothing can be learned from it; leave the "
-                "image out of the split that is trained on"
-            )
         regions = ImageRegions(self.store.get(stage, key).arrays, record.height, record.width)
-        found = overlaps_of(regions, masks)
+        found = overlaps_of(regions, large_enough(self.read_masks(record), self.min_object_px))
         arrays: dict[str, NDArray[Any]] = {
             "iou": found.iou,
             "objects": found.objects,

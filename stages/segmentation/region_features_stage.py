@@ -6,6 +6,7 @@ full``: those are in the store; ``mirrored.json`` lists those of the training im
 asked for. Cost: one forward pass per region of ``region_features.max_regions``, and two per mirrored object.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from cache import Artifact, Recipe
@@ -24,66 +25,76 @@ from .settings import RegionFeaturesSettings, RegionOverlapsSettings, check_regi
 
 
 def run(ctx: Context) -> None:
-    """Compute the foregrounds' features that the store lacks."""
+    """Compute the features of foregrounds, and of mirrored objects, that are asked for and that the store lacks."""
     settings, features = ctx.settings(RegionFeaturesSettings), ctx.artifact("features")
-    check_regions(settings, features.summary["layers"], ctx.settings(RegionSettings).method)
-    _mirrored(ctx, settings)
+    regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
+    check_regions(settings, features.summary["layers"], regions.method)
+    if settings.features == "full" and not settings.mirror_truth:
+        ctx.publish("mirrored", [], {})
+        ctx.publish("manifest", [], {"layer": settings.layer})
+        return
+    overlaps = ctx.settings(RegionOverlapsSettings)
+    network = load_weights(ctx.input("weights"), pool5_grid=network_settings.pool5_grid)
+    common = {
+        "read_image": ctx.image,
+        "read_masks": ctx.masks,
+        "network": network,
+        "regions": regions,
+        "network_settings": network_settings,
+        "device": ctx.device,
+        "layer": settings.layer,
+        "min_object_px": overlaps.min_object_px,
+    }
+    made_of = _made_of(settings, overlaps, network, regions, network_settings)
+    _mirrored(ctx, settings, common, made_of)
+    _foregrounds(ctx, settings, common, made_of)
+
+
+def _foregrounds(
+    ctx: Context, settings: RegionFeaturesSettings, common: Mapping[str, Any], made_of: Mapping[str, Any]
+) -> None:
+    """Compute the foregrounds of every image's objects and regions, where they are asked for."""
     if settings.features == "full":
         ctx.publish("manifest", [], {"layer": settings.layer})
         return
-    regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
-    overlaps, dataset = ctx.settings(RegionOverlapsSettings), ctx.dataset()
-    network = load_weights(ctx.input("weights"), pool5_grid=network_settings.pool5_grid)
-    made_of = _made_of(settings, overlaps, network, regions, network_settings)
-    compute = FgCompute(
-        ctx.store, ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
-        settings.layer, settings.max_regions, overlaps.min_object_px, made_of,
-    )  # fmt: skip
-    proposals = ctx.artifact("proposals")
-
-    def task(record: ImageRecord, proposals: Artifact) -> ImageTask:
-        key = proposals_key(proposals, record)
-        inputs = {
-            "image": record.sha256,
-            "proposals": key,
-            "masks": masks_digest(record, dataset.category_ids),
-            "ground_truth": ground_truth_digest(record),  # the boxes of the objects' crops
-        }
-        recipe = Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)
-        return ImageTask(record, recipe, {proposals.stage: key})
-
-    keys = ctx.compute_images([task(record, proposals) for record in dataset.images], compute, unit="regions")
-    entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
-    ctx.publish("manifest", entries, {**made_of})
+    made_of = {**made_of, "max_regions": settings.max_regions}
+    compute = FgCompute(**common, made_of=made_of, store=ctx.store, max_regions=settings.max_regions)
+    proposals, images = ctx.artifact("proposals"), ctx.dataset().images
+    tasks = [_task(ctx, record, made_of, proposals) for record in images]
+    keys = ctx.compute_images(tasks, compute, unit="regions")
+    entries = [(record.id, key) for record, key in zip(images, keys, strict=True)]
+    ctx.publish("manifest", entries, made_of)
 
 
-def _mirrored(ctx: Context, settings: RegionFeaturesSettings) -> None:
-    """Compute the features of the training images' mirrored objects that the store lacks, where they are asked for."""
+def _mirrored(
+    ctx: Context, settings: RegionFeaturesSettings, common: Mapping[str, Any], made_of: Mapping[str, Any]
+) -> None:
+    """Compute the training images' mirrored objects, where they are asked for."""
     if not settings.mirror_truth:
         ctx.publish("mirrored", [], {})
         return
-    regions, network_settings = ctx.settings(RegionSettings), ctx.settings(NetworkSettings)
-    overlaps, dataset = ctx.settings(RegionOverlapsSettings), ctx.dataset()
-    network = load_weights(ctx.input("weights"), pool5_grid=network_settings.pool5_grid)
-    made_of = _made_of(settings, overlaps, network, regions, network_settings)
-    del made_of["max_regions"]
-    made_of |= {"mirrored": settings.features, "padding": "mean" if settings.features == "fg" else regions.padding}
-    compute = MirroredCompute(
-        ctx.image, ctx.masks, network, regions, network_settings, ctx.device,
-        settings.layer, settings.features, overlaps.min_object_px, made_of,
-    )  # fmt: skip
-    trained = dataset.split("train")
-    tasks = []
-    for record in trained:
-        inputs = {
-            "image": record.sha256,
-            "masks": masks_digest(record, dataset.category_ids),
-            "ground_truth": ground_truth_digest(record),
-        }
-        tasks.append(ImageTask(record, Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs)))
+    padding = "mean" if settings.features == "fg" else ctx.settings(RegionSettings).padding
+    made_of = {**made_of, "mirrored": settings.features, "padding": padding}
+    trained = ctx.dataset().split("train")
+    tasks = [_task(ctx, record, made_of) for record in trained]
+    compute = MirroredCompute(**common, made_of=made_of, features=settings.features)
     keys = ctx.compute_images(tasks, compute, unit="mirrored objects")
-    entries = [(record.id, key) for record, key in zip(trained, keys, strict=True)]
-    ctx.publish("mirrored", entries, {**made_of})
+    ctx.publish("mirrored", [(record.id, key) for record, key in zip(trained, keys, strict=True)], made_of)
+
+
+def _task(
+    ctx: Context, record: ImageRecord, made_of: Mapping[str, Any], proposals: Artifact | None = None
+) -> ImageTask:
+    """Name an image's rows: they depend on its pixels, masks and boxes, and on proposals where these are looked at."""
+    inputs = {
+        "image": record.sha256,
+        "masks": masks_digest(record, ctx.dataset().category_ids),
+        "ground_truth": ground_truth_digest(record),  # the boxes of the objects' crops
+    }
+    reads = {}
+    if proposals is not None:
+        inputs["proposals"] = reads[proposals.stage] = proposals_key(proposals, record)
+    return ImageTask(record, Recipe(ctx.node.stage.name, ctx.node.version, made_of, inputs), reads)
 
 
 def _made_of(
@@ -93,7 +104,7 @@ def _made_of(
     regions: RegionSettings,
     network_settings: NetworkSettings,
 ) -> dict[str, Any]:
-    """Everything but the image that a foreground's features depend on: part of the key, and kept as attributes."""
+    """Return what all rows depend on beside the image: part of their keys, and kept as attributes."""
     return {
         "layer": settings.layer,
         "network": network.name,
@@ -105,6 +116,5 @@ def _made_of(
         "crop": regions.crop,
         "context_px": regions.context_px,
         "batch": network_settings.batch,
-        "max_regions": settings.max_regions,
         "min_object_px": overlaps.min_object_px,
     }

@@ -6,9 +6,13 @@ leaves; reading masks takes as long. DVC runs it before the networks are trained
 of regions cannot be had: those parameters change no object.
 """
 
+from collections.abc import Sequence
+
 from cache import Recipe
-from cache.errors import DatasetError
+from cache.errors import DatasetError, StageError
+from manifests import ImageRecord
 from manifests.masks import masks_digest
+from manifests.select import TRAIN
 from stages.contract import Context, ImageTask
 from stages.proposals.reading import proposals_key
 
@@ -36,5 +40,20 @@ def run(ctx: Context) -> None:
     if problems:
         raise DatasetError(problems)
     keys = ctx.compute_images(tasks, OverlapsCompute(ctx.store, ctx.masks, settings.min_object_px), unit="regions")
+    _check_void(ctx, list(zip(dataset.images, keys, strict=True)))
     entries = [(record.id, key) for record, key in zip(dataset.images, keys, strict=True)]
     ctx.publish("manifest", entries, {"classes": list(dataset.classes)})
+
+
+def _check_void(ctx: Context, computed: Sequence[tuple[ImageRecord, str]]) -> None:
+    """StageError naming the images to train on of which nothing is known, by which regions would count as background.
+
+    Looked for among those without an object, whether their overlaps were computed now or are in the store.
+    """
+    void = []
+    for record, key in computed:
+        if record.split == TRAIN and not len(ctx.store.get(ctx.node.stage.name, key, ["classes"]).arrays["classes"]):
+            void += [record.file_name] if ctx.masks(record).void.all() else []
+    if void:
+        lines = (f"{name}: its mask is void all over; leave the image out of the split to train on" for name in void)
+        raise StageError("\n".join(lines))

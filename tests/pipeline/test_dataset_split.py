@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_halves(run: Run, imported: Path) -> None:
 
 
 def test_an_odd_image_is_in_both_halves_where_it_is_asked_to(run: Run, imported: Path) -> None:
-    """As by the authors' code; it stays so when the dataset is read again, and no run may train and test on it."""
+    """The authors' code does so; it stays so when the dataset is read again, and no run may train and test on it."""
     arguments = ("-C", imported, "dataset", "split", "mine", "--halves", "a", "b")
     code, out, err = run(*arguments, "--odd", "twice")
     dataset = load_registered("mine", imported / "artifacts").dataset

@@ -108,12 +108,12 @@ def test_every_network_and_preset_gives_files_that_fit(project: Path, network: s
     assert root.of("features", FeaturesSettings).context_px == round(16 * side / 227)
     tuning = root.of("finetune", FinetuneSettings)
     # SqueezeNet's last map is large: at the paper's rate the loss is no number after some steps.
-    assert tuning.lr == (0.0001 if network.startswith("squeezenet") else 0.001)
+    assert tuning.lr == (0.0001 if network == "squeezenet1_0" else 0.001)
     assert (tuning.new_layer_lr, tuning.mirror) == (10, True)
     most = 1000 if preset == "small" else None
     assert root.of("proposals", ProposalsSettings).max_proposals == most
     iterations = {"small": 100, "medium": 300, "paper": 70_000}
-    as_it_is = network.startswith("squeezenet") and preset != "paper"  # without fc7 better as it came
+    as_it_is = network == "squeezenet1_0" and preset != "paper"  # without fc7 better as it came
     assert tuning.iterations == (0 if as_it_is else iterations[preset])
 
 

@@ -111,7 +111,7 @@ def test_the_coarse_stride_takes_every_second_row_and_column() -> None:
 
 
 def nearest_below(scale: int, row: int, column: int) -> tuple[int, int, int]:
-    """Of all windows of the next smaller scale the one whose centre is nearest in the image, in exact fractions."""
+    """Find the window of the next smaller scale whose centre is nearest in the image, in exact fractions."""
     below = SCALES[SCALES.index(scale) - 1]
 
     def centre(at: int, place: tuple[int, int]) -> list[Fraction]:

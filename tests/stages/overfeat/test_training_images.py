@@ -73,7 +73,7 @@ def test_images_without_objects_are_told_of() -> None:
 
 
 def test_sizes_of_windows_and_objects_are_told_in_px_of_the_images() -> None:
-    """Of images of 80 px a window of 64 px sees 71 px at scale 72, 49 at 104 and 38 at 136."""
+    """Images are of 80 px: a window of 64 px sees 71 px at scale 72, 49 at 104 and 38 at 136."""
     told = images([record(2, [[0, 0, 16, 16], [0, 0, 40, 40], [10, 10, 18, 18]], [0, 0, 0])]).sizes_told()
     assert told.startswith("objects are of 8 to 40 px and windows of 38 to 71 px in the images")
     assert "such as 320," in told  # 64 * 80 / 16

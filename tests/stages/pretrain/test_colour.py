@@ -16,7 +16,7 @@ BGR = InputSpec(8, "bgr", 1.0, (0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
 
 
 def pictures() -> LabelledPictures:
-    """Of many sizes, channels correlated; the last two, which are held out, of another colour."""
+    """Make pictures of many sizes, channels correlated; the last two, which are held out, of another colour."""
     rng = np.random.default_rng(0)
     images = []
     for i in range(12):
