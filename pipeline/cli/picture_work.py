@@ -81,7 +81,7 @@ def work_through(
                 continue
             if found.missing:
                 log.warning(f"{path}: {found.missing}")
-            worked.results += [{"image_id": number, **one} for one in found.results]
+            worked.results += [{"image_id": number, **result} for result in found.results]
             worked.drawn += found.drawn
             log.progress(number, len(files), "images", f"{worked.drawn} {unit}")
     return worked
