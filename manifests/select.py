@@ -178,7 +178,7 @@ def _no_split(dataset: Dataset, key: str, split: str) -> str:
 def _with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     unknown = [label for label in classes if label not in dataset.classes]
     if unknown:
-        raise StageError("\n".join(_no_class(dataset, label) for label in unknown))
+        raise StageError("\n".join(f"manifest.classes: {no_class(dataset, label)}" for label in unknown))
     old = [dataset.classes.index(label) for label in classes]
     new_label = np.full(len(dataset.classes), -1)
     new_label[old] = np.arange(len(old))
@@ -192,9 +192,10 @@ def _with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     )
 
 
-def _no_class(dataset: Dataset, label: str) -> str:
+def no_class(dataset: Dataset, label: str) -> str:
+    """Tell that a dataset has no such class, and which it may be."""
     hint = nearest(label, dataset.classes) or f"; it has: {', '.join(dataset.classes)}"
-    return f"manifest.classes: dataset {dataset.name} has no class {label!r}{hint}"
+    return f"dataset {dataset.name} has no class {label!r}{hint}"
 
 
 def _relabelled(image: ImageRecord, new_label: np.ndarray) -> ImageRecord:
@@ -213,7 +214,7 @@ def _require_positives(dataset: Dataset, train: str) -> None:
     what = "object" if dataset.has_boxes else "picture"
     lacking = [
         f"class {label!r} has no {what} in split {train} ({counts[TEST][i]} in test); "
-        "leave it out by manifest.classes, or move images of it there"
+        "leave it out by manifest.classes (`rcnn params init --min-objects 1` does), or move images of it there"
         for i, label in enumerate(dataset.classes)
         if counts[TRAIN][i] == 0
     ]

@@ -64,6 +64,13 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 @click.option("--layer", metavar="NAME", help="What SVMs score.  [default: fc7, or pool5 where there is no fc7]")
 @click.option("--train", metavar="SPLIT", help="[default: trainval, or train]")
 @click.option("--test", metavar="SPLIT", help="[default: test, or val]")
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Detect only these; give it once for each.")
+@click.option(
+    "--min-objects",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Leave out each class of fewer objects in the training images.",
+)
 @click.option(
     "--profile",
     type=click.Choice(["ilsvrc2013"]),
@@ -71,7 +78,7 @@ def show(project: Path, prefix: str, as_markdown: bool) -> None:
 )
 @click.option("--force", is_flag=True, help="Replace a params.yaml that was edited; the former is kept beside it.")
 @click.pass_obj
-def init(project: Path, /, preset: str | None, force: bool, **asked: str | None) -> None:
+def init(project: Path, /, preset: str | None, force: bool, **asked: Any) -> None:
     """Write params.yaml, and those of the shipped detectors, to agree with a dataset and a network.
 
     Says what was chosen, why, and whose value it is; without --small or --paper values lie between the two, but for
@@ -116,10 +123,15 @@ def _refused(path: Path, differing: list[str]) -> list[str]:
     return [f"{path}: {how}:", *(f"  {line}" for line in differing)]
 
 
-def _command(preset: str | None, asked: dict[str, str | None]) -> str:
+def _command(preset: str | None, asked: dict[str, Any]) -> str:
     """Return the call, for the file's first line."""
-    names = {"convention": "input"}
-    words = [f"--{names.get(name, name)} {shlex.quote(value)}" for name, value in asked.items() if value is not None]
+    names = {"convention": "input", "classes": "class", "min_objects": "min-objects"}
+    words = [
+        f"--{names.get(name, name)} {shlex.quote(str(one))}"
+        for name, value in asked.items()
+        if value is not None
+        for one in (value if isinstance(value, tuple) else (value,))
+    ]
     return " ".join(["rcnn params init", *words, *([f"--{preset}"] if preset else [])])
 
 

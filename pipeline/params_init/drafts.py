@@ -34,7 +34,18 @@ from .overfeat import overfeat_choices
 from .rcnn import rcnn_choices
 from .regions import region_choices
 from .sppnet import sppnet_choices
-from .task import Choices, Convention, Preset, Task, batch_of, chosen_input, chosen_splits, presets_said, unlike
+from .task import (
+    Choices,
+    Convention,
+    Preset,
+    Task,
+    batch_of,
+    chosen_classes,
+    chosen_input,
+    chosen_splits,
+    presets_said,
+    unlike,
+)
 from .text import differences, with_values
 
 # The detectors that are shipped, by folder; each is of the kind of that name.
@@ -63,6 +74,8 @@ class Request:
     train: str | None = None
     test: str | None = None
     profile: str | None = None
+    classes: tuple[str, ...] = ()
+    min_objects: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +191,7 @@ def other_detectors(project: Path, made: list[Draft]) -> Iterator[str]:
 def _task(project: Path, request: Request) -> Task:
     """Look the dataset and the weights up, and refuse what cannot work."""
     registered = load_registered(request.dataset, project / "artifacts").dataset
-    splits, dataset = _splits(registered, request)
+    splits, dataset, left_out = _splits(registered, request)
     on_gpu = torch.cuda.is_available()
     fast = not on_gpu and request.preset != "paper" and has_bfloat16()
     dtype, batch = "bfloat16" if fast else "float32", batch_of(request.network, on_gpu)
@@ -187,7 +200,7 @@ def _task(project: Path, request: Request) -> Task:
         settings, network, source = _from_scratch(project, request, common)
     else:
         settings, network, source = _given(project, request, common)
-    task = Task(dataset, splits, settings, network, source, request.preset, request.layer, on_gpu)
+    task = Task(dataset, splits, settings, network, source, request.preset, request.layer, on_gpu, left_out)
     try:
         network.node(task.svm_layer)
     except StageError as error:
@@ -195,14 +208,18 @@ def _task(project: Path, request: Request) -> Task:
     return task
 
 
-def _splits(registered: Dataset, request: Request) -> tuple[tuple[str, str], Dataset]:
-    """Return what the splits to train and to test on are called, and the dataset of a run on them."""
+def _splits(registered: Dataset, request: Request) -> tuple[tuple[str, str], Dataset, Mapping[str, int] | None]:
+    """Return what the splits to train and to test on are called, the dataset of a run on them, and the classes that are
+    left out with their training objects; None: all classes are taken."""
+    listed: str | tuple[str, ...]
     if request.profile is None:
-        names = chosen_splits(registered, request.train, request.test)
-        return names, select(registered, *names, None)
-    train, test = ilsvrc_splits(registered, request.train, request.test)
-    listed = train if len(train) > 1 else train[0]
-    return (" + ".join(train), test), select(registered, listed, test, None)
+        listed, test = names = chosen_splits(registered, request.train, request.test)
+    else:
+        train, test = ilsvrc_splits(registered, request.train, request.test)
+        listed = train if len(train) > 1 else train[0]
+        names = (" + ".join(train), test)
+    classes, left_out = chosen_classes(registered, listed, request.classes, request.min_objects)
+    return names, select(registered, listed, test, classes), left_out
 
 
 def _from_scratch(project: Path, request: Request, common: Mapping[str, Any]) -> tuple[NetworkSettings, Network, str]:

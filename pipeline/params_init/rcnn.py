@@ -22,6 +22,7 @@ from stages.scoring.settings import EvaluateSettings
 
 from .task import CAFFE_SIDE_PX, Choices, Task
 
+_NAMED = 8  # classes that are left out, on its line
 _CONTEXT_PX = 16  # the paper's, of CAFFE_SIDE_PX
 _ILSVRC_WIDTH_PX = 500
 _NARROW_PX = 300  # ours: below it selective search finds a third of what it finds at 500 px (docs/own-data.md)
@@ -50,12 +51,22 @@ def _data(choices: Choices, task: Task) -> None:
     choices.put("dataset", task.dataset.name)
     choices.put("manifest.train", train)
     choices.put("manifest.test", test)
+    if task.left_out is not None:
+        choices.put("manifest.classes", list(task.dataset.classes))
     how = "; the authors train on trainval, too" if train == "trainval" else ""
     classes = counted(len(task.dataset.classes), "class", "classes")
     choices.say(
         f"dataset: {task.dataset.name}, {classes}; trained on {train} ({counts[0]} images), scored on {test} "
         f"({counts[1]}){how}"
     )
+    if task.left_out:
+        fewest = sorted(task.left_out.items(), key=lambda one: one[1])
+        named = ", ".join(f"{name} ({number})" for name, number in fewest[:_NAMED])
+        more = f" and {len(fewest) - _NAMED} more" if len(fewest) > _NAMED else ""
+        choices.say(
+            f"classes: {len(task.left_out)} left out, whose objects are background; with their objects in {train}: "
+            f"{named}{more}"
+        )
     if not any(image.annotated for image in task.dataset.split("test")):
         choices.say(f"scores: none, since nobody has annotated {test}; reports/results will have what was found there")
     known = set(task.dataset.classes)

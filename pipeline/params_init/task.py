@@ -1,12 +1,15 @@
 """What parameters are chosen for: the dataset's splits, the network, how its input looks; and what was chosen."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 from cache.errors import ParamsError
 from cache.text import nearest
 from manifests import Dataset
+from manifests.select import no_class
 from stages.networks.architectures import ARCHITECTURES, CAFFE_MEAN, IMAGENET
 from stages.networks.network import Network
 from stages.networks.settings import InputSettings, NetworkSettings
@@ -52,6 +55,7 @@ class Task:
         source: how its input convention was told, for a line.
         layer: the layer that was asked for the SVMs; None: the usual one.
         on_gpu: whether networks will run on a GPU.
+        left_out: the training objects of each class that is not to be detected; None: all classes are.
     """
 
     dataset: Dataset
@@ -62,6 +66,7 @@ class Task:
     preset: Preset
     layer: str | None
     on_gpu: bool
+    left_out: Mapping[str, int] | None = None
 
     @property
     def from_scratch(self) -> bool:
@@ -109,6 +114,43 @@ def chosen_splits(dataset: Dataset, train: str | None, test: str | None) -> tupl
             f"{', '.join(usable) or 'none'}; say which to use: --train SPLIT --test SPLIT"
         )
     return train, test
+
+
+def chosen_classes(
+    dataset: Dataset, train: str | tuple[str, ...], asked: Sequence[str], min_objects: int | None
+) -> tuple[tuple[str, ...] | None, Mapping[str, int] | None]:
+    """Return the classes to detect, and the training objects of each other one; None twice: all, none was asked for.
+
+    Args:
+        train: the split to train on, or several.
+        asked: of these classes, in this order; empty: of all.
+        min_objects: those that have at least so many objects to train on, where crowd regions are none.
+
+    Raises ParamsError where a name is unknown or given twice, and where no class is left.
+    """
+    if not asked and min_objects is None:
+        return None, None
+    unknown = [f"--class {name}: {no_class(dataset, name)}" for name in asked if name not in dataset.classes]
+    if unknown:
+        raise ParamsError("\n".join(unknown))
+    twice = [name for i, name in enumerate(asked) if name in asked[:i]]
+    if twice:
+        raise ParamsError(f"--class {twice[0]}: is given twice")
+    splits = {train} if isinstance(train, str) else set(train)
+    counts = np.zeros(len(dataset.classes), int)
+    for image in dataset.images:
+        if splits & set(image.splits):
+            np.add.at(counts, image.labels[~image.crowd], 1)
+    objects = dict(zip(dataset.classes, counts.tolist(), strict=True))
+    least = 0 if min_objects is None else min_objects
+    kept = tuple(name for name in asked or dataset.classes if objects[name] >= least)
+    if not kept:
+        among = f"--min-objects {least}: no class" + (" of those asked for" if asked else "")
+        most = max(asked or dataset.classes, key=objects.__getitem__)
+        raise ParamsError(
+            f"{among} has so many in split {' + '.join(sorted(splits))}; most has {most!r}: {objects[most]}"
+        )
+    return kept, {name: number for name, number in objects.items() if name not in kept}
 
 
 def chosen_input(

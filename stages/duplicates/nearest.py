@@ -15,6 +15,8 @@ Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 QUERY_BLOCK, REFERENCE_BLOCK = 1024, 4096  # vectors of a block: its product is 16 MiB, however many there are
+_MEASURED = 64  # queries whose distances are measured at a time: 5 MiB
+_NONE = np.iinfo(np.int64).max  # in place of a row, so that it sorts behind all
 SPARE = 8  # kept beyond those asked for, since float32 products may order nearly equal distances otherwise
 
 
@@ -52,7 +54,7 @@ def nearest_vectors(
     for start in range(0, len(members), REFERENCE_BLOCK):
         numbers = members[start : start + REFERENCE_BLOCK]
         block = read(numbers) - centre
-        halves = (block * block).sum(axis=1) / 2
+        halves = np.einsum("ij,ij->i", block, block) / 2
         for first in range(0, n, QUERY_BLOCK):
             part = slice(first, first + QUERY_BLOCK)
             products = (queries[part] - centre) @ block.T
@@ -98,11 +100,17 @@ def _measured(queries: Vectors, read: Callable[[Indices], Vectors], rows: Indice
     n = len(queries)
     found = Neighbours(np.full((n, count), -1, np.int64), np.full((n, count), np.inf))
     numbers = np.unique(rows[rows >= 0])
+    if not len(numbers):
+        return found
     vectors = read(numbers)
-    for q in range(n):
-        some = np.sort(rows[q][rows[q] >= 0])
-        near = vectors[np.searchsorted(numbers, some)].astype(np.float64)
-        apart = np.sqrt(((near - queries[q]) ** 2).sum(axis=1))
-        order = np.argsort(apart, kind="stable")[:count]
-        found.rows[q, : len(order)], found.distances[q, : len(order)] = some[order], apart[order]
+    for start in range(0, n, _MEASURED):
+        part = slice(start, start + _MEASURED)
+        some = np.sort(np.where(rows[part] < 0, _NONE, rows[part]), axis=1)  # of equal distances the earlier is first
+        near = vectors[np.minimum(np.searchsorted(numbers, some), len(numbers) - 1)].astype(np.float64)
+        near -= queries[part, None]
+        apart = np.where(some == _NONE, np.inf, np.sqrt((near**2).sum(axis=2)))
+        order = np.argsort(apart, axis=1, kind="stable")[:, :count]
+        kept, distances = (np.take_along_axis(of, order, axis=1) for of in (some, apart))
+        width = kept.shape[1]
+        found.rows[part, :width], found.distances[part, :width] = np.where(kept == _NONE, -1, kept), distances
     return found

@@ -162,7 +162,8 @@ def test_classes_are_kept_in_the_order_asked_for() -> None:
             "test",
             None,
             [
-                "class 'cow' has no object in split 'train' (1 in test); leave it out by manifest.classes, "
+                "class 'cow' has no object in split 'train' (1 in test); leave it out by manifest.classes "
+                "(`rcnn params init --min-objects 1` does), "
                 "or move images of it there"
             ],
         ),

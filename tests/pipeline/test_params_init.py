@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def register(project: Path, folder: Path, name: str) -> None:
     import_dataset("voc", folder, name, ReadOptions(), project / "artifacts")
 
 
-def init(project: Path, network: str, weights: str, preset: str = "medium", **more: str) -> list[str]:
+def init(project: Path, network: str, weights: str, preset: str = "medium", **more: Any) -> list[str]:
     """Write the files, and return the reasons given."""
     request = Request(more.pop("dataset", "pets"), network, weights, preset, **more)  # type: ignore[arg-type]
     made = drafts(project, request, "rcnn params init")
@@ -129,6 +130,44 @@ def test_overfeats_authors_files_bring_their_input(project: Path) -> None:
         init(project, "overfeat_accurate", "net_weight_1", convention="caffe")
     with pytest.raises(StageError, match=r"it fits overfeat_accurate: set network\.name to that"):
         init(project, "overfeat_fast", "net_weight_1")
+
+
+def test_classes_are_those_asked_for_or_those_with_objects_enough(run: Run, project: Path) -> None:
+    folder = voc_folder(project.parent / "pair", {"train": 2, "test": 2})  # of train image 0 is a cat's, 1 a dog's
+    text = (folder / "Annotations/train1.xml").read_text()
+    (folder / "Annotations/train1.xml").write_text(text.replace("dog", "cat"))
+    register(project, folder, "pair")
+    options = ("--dataset", "pair", "--network", "alexnet", "--weights", "IMAGENET1K_V1", "--force")
+    code, _, said = run("-C", project, "params", "init", *options)
+    assert code == 2
+    assert "class 'dog' has no object in split 'train' (1 in test); leave it out by manifest.classes" in said
+    code, out, _ = run("-C", project, "params", "init", *options, "--min-objects", 1)
+    assert code == 0
+    assert "classes: 1 left out, whose objects are background; with their objects in train: dog (0)" in out
+    head, chosen = (project / "params.yaml").read_text().splitlines()[0], load_params(Layout(project)).groups
+    assert chosen.of("manifest", ManifestSettings).classes == ("cat",)
+    assert head.endswith("--weights IMAGENET1K_V1 --min-objects 1`:")
+    run("-C", project, "params", "init", *options[2:], "--dataset", "pets", "--class", "dog", "--class", "cat")
+    assert load_params(Layout(project)).groups.of("manifest", ManifestSettings).classes == ("dog", "cat")
+    assert "--class dog --class cat" in (project / "params.yaml").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"classes": ("kat",)}, "--class kat: dataset pets has no class 'kat' (did you mean 'cat'?)"),
+        ({"classes": ("cat", "cat")}, "--class cat: is given twice"),
+        ({"min_objects": 3}, "--min-objects 3: no class has so many in split train; most has 'cat': 2"),
+        (
+            {"classes": ("dog",), "min_objects": 9},
+            "--min-objects 9: no class of those asked for has so many in split train",
+        ),
+    ],
+)
+def test_classes_that_cannot_be_are_one_line(project: Path, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        init(project, "alexnet", "IMAGENET1K_V1", **asked)
+    assert str(error.value).startswith(message)
 
 
 def test_a_split_that_nobody_has_annotated_is_scored_on_only_where_there_is_no_other(project: Path) -> None:
