@@ -39,7 +39,7 @@ quick: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # The figures of benchmarks/RESULTS.md, each beside a peer or limit measured in the same run; about 10 minutes.
 bench: $(READY)
