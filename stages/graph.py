@@ -203,7 +203,7 @@ def _shared_training(
     return Stage(
         name=name,
         version=1,
-        run=f"stages.faster.{name}_stage:run",
+        run=f"stages.faster.training_stage:{name}",
         settings=settings,
         reads={"maps": ImageSettings, **reads},
         seeded=True,
