@@ -6,9 +6,9 @@ import click
 
 from pipeline.grids.declared import PROTOCOLS
 from pipeline.grids.measured import read_done, results
-from pipeline.grids.printing import FORMATS, Shown, printed
+from pipeline.grids.printing import FORMATS, Shown, named_cell, printed
 from pipeline.grids.reading import read_grid
-from pipeline.grids.running import Asked, recover_shown, run_all, stale
+from pipeline.grids.running import Asked, recover_shown, row_names, run_all, stale
 
 
 def _split(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -40,6 +40,11 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 @click.option("--detector", multiple=True, metavar="ROLE=NAME", help="Take this detector of the project in a role.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default=None, help="Whose AP is shown (default: the file's).")
 @click.option("--per-class", is_flag=True, help="Show each class's AP (or IoU), and then the mean.")
+@click.option(
+    "--against",
+    metavar="ROW|COLUMN|ROW,COLUMN",
+    help="Show how much every other cell is above this one, run by run of the same seed; its mean and deviation.",
+)
 @click.option("--again", is_flag=True, help="Run cells whose figures are there and fresh, too.")
 @click.pass_obj
 def grid(
@@ -54,6 +59,7 @@ def grid(
     detector: tuple[str, ...],
     protocol: str | None,
     per_class: bool,
+    against: str | None,
     again: bool,
 ) -> None:
     """Run a table of experiments that a file declares (docs/grids.md), and print it.
@@ -63,6 +69,7 @@ def grid(
     measured with other parameters, another version of a stage or other data is run again, and --show marks it with *.
     """
     table = read_grid(file)
+    beside = None if against is None else named_cell(table, row_names(project, table), against)
     if show:
         recover_shown(project)
     else:
@@ -72,4 +79,4 @@ def grid(
         click.echo(f"{results(project, table)}: nothing has been run")
         return
     why = stale(project, table, done)
-    click.echo(printed(Shown(table, done, why, protocol or table.protocol, per_class), form))
+    click.echo(printed(Shown(table, done, why, protocol or table.protocol, per_class, beside), form))

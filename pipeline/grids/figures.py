@@ -1,7 +1,7 @@
 """The figures of a cell that a table shows: a number of each run, of which mean and deviation are printed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median, stdev
 
 from .measured import Done
@@ -12,23 +12,41 @@ _UNKNOWN = "–"
 
 @dataclass(frozen=True)
 class Figure:
-    """A column of numbers: its heading, how one is read, and how it is worded."""
+    """A column of numbers: its heading, how one is read, and how it is worded; a difference with its sign."""
 
     heading: str
     of: Number
     word: Callable[[float], str]
+    is_difference: bool = False
 
     def text(self, runs: Sequence[Done]) -> str:
         """Word the mean over runs with several seeds, and their standard deviation (of a sample: by n - 1)."""
         found = [value for one in runs if (value := self.of(one)) is not None]
         if not found:
             return _UNKNOWN
-        return self.word(fmean(found)) + (f" ± {self.word(stdev(found))}" if len(found) > 1 else "")
+        return self._mean(fmean(found)) + (f" ± {self.word(stdev(found))}" if len(found) > 1 else "")
 
     def numbers(self, runs: Sequence[Done]) -> tuple[float | None, float | None]:
         """Return mean and deviation, None where there is none."""
         found = [value for one in runs if (value := self.of(one)) is not None]
         return (fmean(found) if found else None), (stdev(found) if len(found) > 1 else None)
+
+    def less(self, base: Sequence[Done]) -> "Figure":
+        """Return how much it is above that of the run in ``base`` with the same seed; None where there is none."""
+        of = {one.seed: self.of(one) for one in base}
+
+        def difference(one: Done) -> float | None:
+            own, other = self.of(one), of.get(one.seed)
+            return None if own is None or other is None else own - other
+
+        return replace(self, of=difference, is_difference=True)
+
+    def _mean(self, value: float) -> str:
+        if not self.is_difference:
+            return self.word(value)
+        text = self.word(abs(value))
+        rounded_to_zero = not any(sign in "123456789" for sign in text)
+        return text if rounded_to_zero else ("-" if value < 0 else "+") + text
 
 
 def percent(value: float) -> str:

@@ -8,7 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cache.text import counted
+from cache.errors import ParamsError
+from cache.text import counted, nearest
 
 from .declared import ONLY, CellName, Grid
 from .figures import Figure, figures_of, seconds
@@ -38,6 +39,8 @@ class Shown:
         done: all that has been run; what the grid's file does not name is left out.
         stale: why a cell's figures are no longer what a run would give.
         per_class: whether each class's AP, or IoU, is shown before the mean.
+        against: the row and the column whose figures all others are shown less, run by run of the same seed; a row
+            alone (column None): those of the same column, a column alone: those of the same row. None: of none.
     """
 
     grid: Grid
@@ -45,6 +48,7 @@ class Shown:
     stale: Mapping[CellName, Sequence[str]]
     protocol: str
     per_class: bool = False
+    against: tuple[str | None, str | None] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -70,9 +74,36 @@ class Shown:
         rows = list(self.grid.rows) or sorted({row for row, _ in there})
         return [(row, column) for column in self.grid.columns for row in rows if (row, column) in there]
 
+    def text(self, figure: Figure, row: str, column: str) -> str:
+        """Word a figure of a cell, or how much it is above that of the cell that it is shown against."""
+        return self.beside(figure, row, column).text(self.runs(row, column))
+
+    def beside(self, figure: Figure, row: str, column: str) -> Figure:
+        """Return a figure as it is shown of a cell; as it is, of the one that others are shown against."""
+        if self.against is None:
+            return figure
+        base = (self.against[0] or row, self.against[1] or column)
+        return figure if base == (row, column) else figure.less(self.runs(*base))
+
     def why_stale(self, row: str, column: str) -> list[str]:
         """Return why figures of a cell are stale, each reason once; empty where none is."""
         return list(dict.fromkeys(why for one in self.runs(row, column) for why in self.stale.get(one.cell, ())))
+
+
+def named_cell(grid: Grid, rows: Sequence[str], text: str) -> tuple[str | None, str | None]:
+    """Read ``ROW``, ``COLUMN`` or ``ROW,COLUMN``, as :attr:`Shown.against` has it; ParamsError for what is neither."""
+    row, comma, column = text.partition(",")
+    columns = [name for name in grid.columns if name != ONLY]
+    if comma:
+        wrong = [(one, of) for one, of in ((row, rows), (column, columns)) if one not in of]
+        if wrong:
+            name, known = wrong[0]
+            raise ParamsError(f"--against {text}: {grid.source} has no such cell{nearest(name, known)}")
+        return row, column
+    if (row in rows) == (row in columns):
+        said = "a row and a column of that name; say ROW,COLUMN" if row in rows else "no such row or column"
+        raise ParamsError(f"--against {text}: {grid.source} has {said}{nearest(row, [*rows, *columns])}")
+    return (row, None) if row in rows else (None, row)
 
 
 def printed(what: Shown, form: str) -> str:
@@ -106,7 +137,7 @@ def _matrix(what: Shown) -> tuple[list[str], list[str], list[list[str]]]:
 
 
 def _cell(what: Shown, row: str, column: str, figure: Figure) -> str:
-    text = figure.text(what.runs(row, column)) + (_STALE if what.why_stale(row, column) else "")
+    text = what.text(figure, row, column) + (_STALE if what.why_stale(row, column) else "")
     paper = _paper(what.grid, row, column) if "paper" in what.names else ""
     return f"{text} ({paper})" if paper else text
 
@@ -118,7 +149,7 @@ def _list(what: Shown) -> tuple[list[str], list[str], list[list[str]]]:
     heads = _label_heads(grid, [row for row, _ in places], [column for _, column in places])
     lines = []
     for row, column in places:
-        texts = [figure.text(what.runs(row, column)) for figure in figures]
+        texts = [what.text(figure, row, column) for figure in figures]
         mark = _STALE if what.why_stale(row, column) else ""
         columns = [grid.columns[column].title] if grid.named_columns else []
         labels = [_label(grid, row, head) or _label(grid, column, head) for head in heads]
@@ -184,8 +215,11 @@ def _faster(totals: Mapping[str, float | None], column: str, beside: str) -> str
 
 
 def _notes(what: Shown) -> list[str]:
-    """Say which cells are stale and why, and of which not every seed has been run."""
+    """Say what figures are shown against, which cells are stale and why, and of which not every seed has been run."""
     notes = []
+    if what.against is not None:
+        base = ", ".join(name for name in what.against if name)
+        notes.append(f"of others than {base}: how much they are above it, run by run of the same seed")
     for row, column in what.places():
         name = _cell_title(what.grid, row, column)
         if why := what.why_stale(row, column):
@@ -222,7 +256,11 @@ def _csv(what: Shown) -> str:
     writer.writerow(["row", "column", *heads, "runs", *pairs, "paper", "stale"])
     for row, column in places:
         runs = what.runs(row, column)
-        numbers = ["" if value is None else value for figure in plain for value in figure.numbers(runs)]
+        numbers = [
+            "" if value is None else value
+            for figure in plain
+            for value in what.beside(figure, row, column).numbers(runs)
+        ]
         labels = [_label(grid, row, head) or _label(grid, column, head) for head in heads]
         why = "; ".join(what.why_stale(row, column))
         writer.writerow([row, column, *labels, len(runs), *numbers, _paper(grid, row, column), why])

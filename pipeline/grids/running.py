@@ -138,7 +138,7 @@ def _in_role(grid: Grid, text: str) -> tuple[str, str]:
     return role, name
 
 
-def _rows(project: Path, grid: Grid) -> list[str]:
+def row_names(project: Path, grid: Grid) -> list[str]:
     """Return a grid's rows; of one without, the project's detectors that detect by themselves."""
     if grid.rows:
         return list(grid.rows)
@@ -158,7 +158,7 @@ def _chosen(what: str, given: Sequence[Any], known: Sequence[Any]) -> list[Any]:
 def set_up(project: Path, grid: Grid, asked: Asked) -> Setup:
     """Check every cell that is asked for; ParamsError, each problem once, where one is wrong."""
     load_params(Layout(project))  # no project: told once
-    known = _rows(project, grid)
+    known = row_names(project, grid)
     rows, columns = _chosen("rows", asked.rows, known), _chosen("columns", asked.columns, list(grid.columns))
     seeds = _chosen("seeds", asked.seeds, grid.seeds) or [None]
     more = [_scoped(grid, scopes_of(grid, known), text) for text in asked.more]

@@ -1,6 +1,7 @@
 """The tables that grids print: the papers' numbers give the papers' tables; what is not known is a dash."""
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache.errors import ParamsError
 from pipeline.grids.declared import CellName, Given, Grid
 from pipeline.grids.figures import figures_of, timing
 from pipeline.grids.measured import Cost, Done
 from pipeline.grids.origins import CellOrigin
 from pipeline.grids.plans import settings_of
-from pipeline.grids.printing import Shown, printed
+from pipeline.grids.printing import Shown, named_cell, printed
 from pipeline.grids.reading import read_grid
 
 GRIDS = {path.stem: read_grid(path) for path in (Path(__file__).parents[3] / "grids").glob("*.yaml")}
@@ -233,6 +235,53 @@ def test_several_seeds_give_mean_and_deviation_and_say_what_lacks() -> None:
         "* softmax: stale: svm.C was 1, is 2; b; c; and 1 more",
         "softmax: 1 of 3 seeds",
     ]
+
+
+@pytest.mark.parametrize(
+    ("against", "lines"),
+    [
+        ("warp", [["60.0 ± 1.4", "50.0 ± 1.4"], ["+3.0 ± 1.4", "–"], ["-2.0", "0.0 ± 2.8"]]),
+        ("p0", [["60.0 ± 1.4", "-10.0 ± 2.8"], ["63.0 ± 2.8", "–"], ["57.0", "-8.0"]]),
+        ("warp,p0", [["60.0 ± 1.4", "-10.0 ± 2.8"], ["+3.0 ± 1.4", "–"], ["-2.0", "-10.0 ± 0.0"]]),
+    ],
+)
+def test_differences_are_taken_seed_by_seed(against: str, lines: list[list[str]]) -> None:
+    """By hand: what differs from seed to seed and not between cells is no part of a difference's deviation."""
+    scores = {
+        ("warp", "p0"): {3: 59.0, 4: 61.0},
+        ("square", "p0"): {3: 61.0, 4: 65.0},
+        ("alone", "p0"): {3: 57.0},
+        ("warp", "p16"): {3: 51.0, 4: 49.0},
+        ("alone", "p16"): {3: 49.0, 4: 51.0},
+    }
+    runs = [done(*cell, score, {}, seed=seed) for cell, of in scores.items() for seed, score in of.items()]
+    grid = replace(GRIDS["crops"], seeds=(3, 4))
+    text = printed(Shown(grid, runs, {}, "voc2007", against=named_cell(grid, list(grid.rows), against)), "md")
+    assert [line[1:] for line in lines_of(text)[2:5]] == lines
+    assert f"of others than {against.replace(',', ', ')}: how much they are above it" in text
+
+
+def test_differences_in_csv_have_every_digit() -> None:
+    against = ("svm", None)
+    text = printed(Shown(GRIDS["positives"], SOFTMAX, {}, "voc2007", against=against), "csv")
+    svm, softmax = csv.DictReader(text.splitlines())
+    assert float(svm["mAP"]) == pytest.approx(0.55, abs=1e-15)
+    assert float(softmax["mAP"]) == pytest.approx(0.509 - 0.54, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wrap", "has no such row or column (did you mean 'warp'?)"),
+        ("warp,p1", "has no such cell (did you mean 'p16'?)"),
+        ("warp,", "has no such cell"),
+        ("", "has no such row or column"),
+    ],
+)
+def test_a_cell_that_is_not_there_is_named(text: str, message: str) -> None:
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        named_cell(GRIDS["crops"], list(GRIDS["crops"].rows), text)
+    assert named_cell(GRIDS["faster-table4"], ["rcnn", "joint"], "joint") == ("joint", None)
 
 
 def test_each_class_has_a_column() -> None:
