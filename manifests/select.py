@@ -123,14 +123,19 @@ def is_searched(image: ImageRecord) -> bool:
     return image.exhaustive or TRAIN not in image.splits
 
 
-def require_exhaustive(images: Sequence[ImageRecord], stage: str) -> None:
-    """Raise StageError where not all objects of the training images are annotated, and ``stage`` needs that."""
+def require_exhaustive(
+    images: Sequence[ImageRecord], stage: str, other: str = ", or by a detector of kind rcnn or sppnet"
+) -> None:
+    """Raise StageError where not all objects of the training images are annotated, and ``stage`` needs that.
+
+    ``other`` says what else would do.
+    """
     partial = [image for image in images if not image.exhaustive]
     if partial:
         raise StageError(
             f"{stage}: {len(partial)} of {len(images)} training images are annotated in part (exhaustive: false; such "
             f"as {partial[0].file_name}), and it would learn from their other objects that these are background; train "
-            "on other splits by manifest.train, or by a detector of kind rcnn or sppnet"
+            f"on other splits by manifest.train{other}"
         )
 
 

@@ -1,6 +1,5 @@
 """Reads ILSVRC's detection data, of 2013 (the R-CNN paper's section 4) and later."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +38,8 @@ def read_ilsvrc(
     wanted = {image for images in splits.values() for image in images}
     if _TEST in splits and _TEST not in options.unannotated and not layout.annotations.keys() & splits[_TEST].keys():
         options = replace(options, unannotated=(*options.unannotated, _TEST))
-    unscored = _unscored(layout, splits)
+    unscored = _unscored(layout, findings)
+    in_part = {line.name for line in (*layout.positive, *layout.negative)} | layout.left_out
     found = []
     for image in sorted(wanted):
         where = next(members[image] for members in splits.values() if image in members)
@@ -48,7 +48,8 @@ def read_ilsvrc(
             findings.problem(f"{where}: there is no picture {image}.JPEG; add it, or remove the line", "no picture")
             continue
         findings.told.add(layout.pictures[image])
-        read = _found_image(layout, image, own, unscored.get(image, ()), findings)
+        whole = _TRAIN not in own and image not in in_part  # a train picture in another list is none better
+        read = _found_image(layout, image, own, unscored.get(image, ()), findings, exhaustive=whole)
         if read is not None:
             found.append(read)
     _note_without_objects(found, options, findings)
@@ -88,21 +89,36 @@ def _splits(layout: IlsvrcLayout, findings: Findings) -> dict[str, dict[str, str
     return splits
 
 
-def _unscored(layout: IlsvrcLayout, splits: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Classes, by name, that the blacklist takes out of each image of val."""
+def _unscored(layout: IlsvrcLayout, findings: Findings) -> dict[str, tuple[str, ...]]:
+    """Return the classes, by name, that the blacklist takes out of each image of val; tells which it cannot."""
+    name_of = {line.number: line.name for line in layout.lists.get(_VAL, ()) if line.number is not None}
+    unknown = [number for number in layout.blacklist if number not in name_of]
+    if unknown:
+        why = "there is no val.txt, whose numbers they are; put it beside the other lists"
+        if _VAL in layout.lists:
+            why = f"{_VAL}.txt gives no image that number"
+        findings.note(
+            f"the blacklist of val: {len(unknown)} of its {len(layout.blacklist)} images (such as {unknown[0]}) are "
+            f"not known, and are scored whole: {why}"
+        )
     return {
-        line.name: tuple(layout.classes[wnid][1] for wnid in layout.blacklist[line.number])
-        for line in layout.lists.get(_VAL, ())
-        if line.number is not None and line.number in layout.blacklist
+        name_of[number]: tuple(layout.classes[wnid][1] for wnid in wnids)
+        for number, wnids in layout.blacklist.items()
+        if number in name_of
     }
 
 
 def _found_image(
-    layout: IlsvrcLayout, image: str, splits: tuple[str, ...], unscored: tuple[str, ...], findings: Findings
+    layout: IlsvrcLayout,
+    image: str,
+    splits: tuple[str, ...],
+    unscored: tuple[str, ...],
+    findings: Findings,
+    *,
+    exhaustive: bool,
 ) -> FoundImage | None:
     """An image to take with its objects; None where its XML cannot be read, which becomes a problem."""
     picture, file = layout.pictures[image], layout.annotations.get(image)
-    exhaustive = _TRAIN not in splits and image not in layout.left_out
     bare = FoundImage(picture, picture, (), splits=splits, exhaustive=exhaustive, unscored=unscored)
     if file is None:
         return bare

@@ -7,7 +7,7 @@ In both ``meta_det.mat`` has the classes.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +24,7 @@ from .options import ReadOptions
 META = "meta_det.mat"
 _CLASSES = 200  # ids above are inner nodes of the hierarchy, of which nothing is annotated
 _MAX_META_BYTES = 64 * 2**20
-_TRAIN = re.compile(r"train_(?P<kind>pos_|part_|neg_)?\d+")
+_TRAIN = re.compile(r"train_(?P<kind>pos_|part_|neg_)?(?P<number>\d{1,9})")
 _UNION = re.compile(r"train_((pos|part|neg)_?)?all")  # of the lists of one kind of all classes
 _LEFT_OUT = "train_blacklist"
 _BLACKLIST = "*det_validation_blacklist*.txt"
@@ -70,7 +70,7 @@ def find_layout(path: Path, options: ReadOptions, findings: Findings) -> IlsvrcL
     meta = _meta(root, options)
     folder = _lists_folder(root, meta)
     classes = read_classes(meta)
-    positive, negative, lists = _read_lists(folder, findings)
+    positive, negative, lists = _read_lists(folder, len(classes), findings)
     if not positive and not lists:
         raise DatasetError(f"{folder}: holds no lists of images such as train_1.txt or val.txt; restore them")
     listing = list_pictures(root)
@@ -133,7 +133,7 @@ def read_classes(meta: Path) -> dict[str, tuple[int, str]]:
 
 
 def _read_lists(
-    folder: Path, findings: Findings
+    folder: Path, n_classes: int, findings: Findings
 ) -> tuple[list[ListedImage], list[ListedImage], dict[str, tuple[ListedImage, ...]]]:
     """Read the lists of a folder: the classes' positive images, in whole or part, their negative ones, all others."""
     positive: list[ListedImage] = []
@@ -147,16 +147,45 @@ def _read_lists(
             continue
         lines = list(_read_list(file, findings))
         kind = _TRAIN.fullmatch(file.stem)
+        if kind is not None and not 1 <= int(kind["number"]) <= n_classes:
+            findings.problem(
+                f"{file.name}: {META} has classes 1 to {n_classes} alone; take it out, or correct its name"
+            )
         if kind is None:
+            _check_numbers(lines, findings)
             lists[file.stem] = tuple(lines)
         elif kind["kind"] == "neg_":
             negative += lines
         elif kind["kind"] is not None:
             positive += lines
         else:
+            wrong = [line for line in lines if line.number not in (1, 0, -1)]
+            for line in wrong:
+                findings.problem(
+                    f"{line.where}: {line.name} has none of 1 (all annotated), 0 (in part) and -1 (none) behind it; "
+                    "correct it",
+                    "flag",
+                )
             negative += [line for line in lines if line.number == -1]
-            positive += [line for line in lines if line.number != -1]
+            positive += [line for line in lines if line.number in (1, 0)]
     return positive, negative, lists
+
+
+def _check_numbers(lines: Sequence[ListedImage], findings: Findings) -> None:
+    """Tell of an image that a list names twice, and of a number that it gives to two."""
+    at: dict[str, str] = {}
+    taken: dict[int, str] = {}
+    for line in lines:
+        if line.name in at:
+            findings.problem(f"{line.where}: {line.name} stands there a second time; remove one of the lines", "twice")
+        elif line.number in taken:
+            findings.problem(
+                f"{line.where}: {line.name} has the number {line.number}, as {taken[line.number]} has; correct it",
+                "number",
+            )
+        at[line.name] = line.where
+        if line.number is not None:
+            taken.setdefault(line.number, line.name)
 
 
 def _read_left_out(folder: Path, meta: Path, findings: Findings) -> frozenset[str]:
@@ -198,7 +227,10 @@ def _read_blacklist(
 ) -> dict[int, tuple[str, ...]]:
     """Read ``ILSVRC20YY_det_validation_blacklist.txt``: lines of val's number and a WNID; none where it is absent."""
     found: dict[int, tuple[str, ...]] = {}
-    for file in sorted(folder.glob(_BLACKLIST))[:1]:
+    files = sorted(folder.glob(_BLACKLIST))
+    for file in files[1:]:
+        findings.note(f"{file.name}: is not read: {files[0].name} is there, too; keep the one that is meant")
+    for file in files[:1]:
         for line_number, line in enumerate(text_lines(decode_text(read_bytes(file, file.name), file.name)), 1):
             parts = line.split()
             if not parts:

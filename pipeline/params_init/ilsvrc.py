@@ -27,9 +27,10 @@ def ilsvrc_splits(dataset: Dataset, train: str | None, test: str | None) -> tupl
             raise ParamsError(f"{option} {name}: --profile {PROFILE} has its own splits; leave one of the two out")
     lacking = [name for name in (_TRAIN, _TEST) if name not in dataset.splits]
     if lacking:
+        of = "val" if "val" in dataset.splits else "SPLIT"
         raise ParamsError(
             f"dataset {dataset.name}: has no split {' and '.join(lacking)}, which --profile {PROFILE} trains and tests "
-            f"on; `rcnn dataset split {dataset.name} --halves {_TRAIN} {_TEST} --of val` makes them (docs/ilsvrc.md); "
+            f"on; `rcnn dataset split {dataset.name} --halves {_TRAIN} {_TEST} --of {of}` makes them (docs/ilsvrc.md); "
             f"it has: {', '.join(dataset.splits)}"
         )
     beside = (_BESIDE,) if _BESIDE in dataset.splits else ()

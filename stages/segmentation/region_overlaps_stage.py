@@ -12,7 +12,7 @@ from cache import Recipe
 from cache.errors import DatasetError, StageError
 from manifests import ImageRecord
 from manifests.masks import masks_digest
-from manifests.select import TRAIN
+from manifests.select import TRAIN, require_exhaustive
 from stages.contract import Context, ImageTask
 from stages.proposals.reading import proposals_key
 
@@ -24,6 +24,7 @@ def run(ctx: Context) -> None:
     """Compute the overlaps that the store lacks; refuse at once what ``region_features`` would, hours later."""
     boxes = ctx.settings(BoxFeaturesSettings)
     check_regions(ctx.settings(RegionFeaturesSettings), boxes.layers, boxes.method)
+    require_exhaustive(ctx.dataset().split(TRAIN), "region_overlaps", other="")
     settings, dataset, proposals = ctx.settings(RegionOverlapsSettings), ctx.dataset(), ctx.artifact("proposals")
     tasks, problems = [], []
     for record in dataset.images:

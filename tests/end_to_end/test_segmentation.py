@@ -365,6 +365,13 @@ def damage_the_model(project: Path) -> None:
     (project / "artifacts/svr/model.h5").write_bytes(b"no")
 
 
+def annotate_in_part(project: Path) -> None:
+    path = project / "artifacts/manifest/manifest.json"
+    document = json.loads(path.read_text())
+    next(image for image in document["images"] if image["split"] == "train")["exhaustive"] = False
+    path.write_text(json.dumps(document))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("break_it", "stage", "says"),
@@ -384,6 +391,7 @@ def damage_the_model(project: Path) -> None:
         ),
         (lambda p: change(p, "paste", goal=-1), "paste", "paste.goal = -1: input should be greater"),
         (remove_a_map, "segment_evaluate", "dvc repro -f segmentation/dvc.yaml"),
+        (annotate_in_part, "region_overlaps", "region_overlaps: 1 of"),
         (damage_the_model, "paste", "model.h5: not a readable HDF5 file"),
     ],
 )

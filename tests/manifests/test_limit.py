@@ -90,3 +90,5 @@ def test_what_is_searched_and_what_is_refused() -> None:
     require_exhaustive([full], "rpn")
     with pytest.raises(StageError, match=r"rpn: 1 of 2 training images are annotated in part .* such as 1\.jpg"):
         require_exhaustive([full, partial], "rpn")
+    with pytest.raises(StageError, match=r"by manifest\.train$"):
+        require_exhaustive([partial], "region_overlaps", other="")

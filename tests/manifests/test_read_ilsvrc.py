@@ -107,6 +107,64 @@ def test_the_blacklist_of_train_takes_nothing_out_of_another_split(tmp_path: Pat
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_train_picture_in_a_list_of_ones_own_is_annotated_in_part(tmp_path: Path, layout: str) -> None:
+    """Whether a class has it as positive, as negative alone, or nothing but the blacklist names it."""
+    made = tree()
+    mine = ["n1_b", "n1_c", "n1_e", "val_1"]
+    dataset, _, _ = read_ilsvrc(
+        write_tree(tmp_path / "tree", layout, replace(made, lists={**made.lists, "mine": mine}))
+    )
+    assert [(image.name, image.exhaustive) for image in dataset.split("mine")] == [
+        ("n1_b", False),
+        ("n1_c", False),
+        ("n1_e", False),
+        ("val_1", True),
+    ]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_blacklist_that_takes_nothing_out_is_told(tmp_path: Path, layout: str) -> None:
+    root = write_tree(tmp_path / "tree", layout, replace(tree(), blacklist="4 n00000002\n99 n00000001\n"))
+    dataset, _, notes = read_ilsvrc(root)
+    assert {image.name: image.unscored for image in dataset.images if image.unscored} == {"val_4": (1,)}
+    told = "the blacklist of val: {} of its 2 images (such as {}) are not known, and are scored whole: {}"
+    assert told.format(1, 99, "val.txt gives no image that number") in notes
+    (val,) = root.rglob("val.txt")
+    val.unlink()
+    dataset, _, notes = read_ilsvrc(root)
+    assert not any(image.unscored for image in dataset.images)
+    assert any(note.startswith(told.format(2, 4, "there is no val.txt")) for note in notes)
+
+
+def test_a_second_blacklist_is_told(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", "2014", tree())
+    (first,) = root.rglob("*det_validation_blacklist*.txt")
+    (first.parent / "z_det_validation_blacklist.txt").write_text("1 n00000001\n")
+    notes = read_ilsvrc(root)[2]
+    assert (
+        f"z_det_validation_blacklist.txt: is not read: {first.name} is there, too; keep the one that is meant" in notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("val.txt", "val_1 1\nval_2 1\n", "val.txt: line 2: val_2 has the number 1, as val_1 has; correct it"),
+        ("val.txt", "val_1 1\nval_1 2\n", "val.txt: line 2: val_1 stands there a second time; remove one of the lines"),
+        ("train_1.txt", "n1_a 1\nn1_b 2\n", "train_1.txt: line 2: n1_b has none of 1 (all annotated), 0 (in part)"),
+        ("train_1.txt", "n1_a\n", "train_1.txt: line 1: n1_a has none of 1 (all annotated), 0 (in part)"),
+        ("train_3.txt", "n1_a 1\n", "train_3.txt: meta_det.mat has classes 1 to 2 alone; take it out, or correct"),
+    ],
+)
+def test_lists_that_say_two_things_or_none(tmp_path: Path, file: str, text: str, expected: str) -> None:
+    root = write_tree(tmp_path / "tree", "2014", tree())
+    (root / "ImageSets/DET" / file).write_text(text)
+    with pytest.raises(DatasetError) as error:
+        read_ilsvrc(root)
+    assert any(line.startswith(expected) for line in error.value.problems)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_manifest_keeps_it(tmp_path: Path, layout: str) -> None:
     dataset = read_ilsvrc(write_tree(tmp_path / "tree", layout, tree()))[0]
     save_dataset(dataset, tmp_path / "manifest.json")

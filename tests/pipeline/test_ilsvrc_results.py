@@ -1,6 +1,7 @@
 """``rcnn detections save --format ilsvrc``."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from plain_arrays import as_boxes, as_labels
 
 from cache import Artifact, Payload, Recipe, Store
-from manifests import Dataset, ImageRecord, save_dataset
+from manifests import Dataset, ImageRecord, load_dataset, save_dataset
+from manifests.select import DUPLICATES
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -58,7 +60,7 @@ def test_without_a_list_one_is_written(run: Run, detected: Path) -> None:
     assert save(run, detected)[0] == 0
     assert (detected / "reports/mine_list.txt").read_text() == "val_2 1\nval_1 2\n"
     assert (detected / "reports/mine.txt").read_text().startswith("1 200 1.235")
-    assert save(run, detected)[0] == 0  # ours is replaced
+    assert save(run, detected)[0] == 0  # the same again
     (detected / "reports/mine.txt").write_text("the user's")
     code, _, err = save(run, detected)
     assert code == 2 and "would be replaced" in err
@@ -70,6 +72,9 @@ def test_without_a_list_one_is_written(run: Run, detected: Path) -> None:
     [
         ("val_1 1\n", "val.txt: has no line of the test images val_2"),
         ("val_1 1\nval_2\n", "val.txt: line 2: 'val_2' is not an image and its number"),
+        ("val_1 1\nval_2 1\n", "val.txt: line 2: number 1 is val_1's already; correct it"),
+        ("val_1 1\nval_1 2\n", "val.txt: line 2: val_1 stands there a second time; remove one line"),
+        ("val_1 0\nval_2 1\n", "val.txt: line 1: number 0 is below 1; correct it"),
     ],
 )
 def test_a_list_of_another_split(run: Run, detected: Path, tmp_path: Path, text: str, expected: str) -> None:
@@ -77,6 +82,31 @@ def test_a_list_of_another_split(run: Run, detected: Path, tmp_path: Path, text:
     code, out, err = save(run, detected, "--list", tmp_path / "val.txt")
     assert (code, out) == (2, "")
     assert expected in err
+
+
+def test_other_results_of_the_same_name_are_not_replaced(run: Run, detected: Path, tmp_path: Path) -> None:
+    """Neither those of another run, nor the list of numbers of ``mine`` by results called ``mine_list``."""
+    assert save(run, detected)[0] == 0
+    before = {path: path.read_bytes() for path in (detected / "reports").glob("mine*.txt")}
+    (tmp_path / "val.txt").write_text("val_1 1\nval_2 2\n")
+    code, _, err = save(run, detected, "--list", tmp_path / "val.txt")
+    assert code == 2 and "mine.txt: other results are saved under this name; choose another, or --force" in err
+    code, _, err = run("-C", detected, "detections", "save", "mine_list", "--format", "ilsvrc")
+    assert code == 2 and "mine_list.txt: other results are saved under this name" in err
+    assert before == {path: path.read_bytes() for path in before}
+    assert save(run, detected, "--list", tmp_path / "val.txt", "--force")[0] == 0
+    assert (detected / "reports/mine.txt").read_text().startswith("2 200 1.235")
+
+
+def test_duplicates_are_in_it(run: Run, detected: Path) -> None:
+    """They are left out of the project's own scores alone: the devkit's server wants every image of the split."""
+    manifest = detected / "artifacts/manifest/manifest.json"
+    dataset = load_dataset(manifest)
+    images = [dataset.images[0], replace(dataset.images[1], splits=("test", DUPLICATES))]
+    save_dataset(replace(dataset, images=tuple(images)), manifest)
+    assert save(run, detected)[0] == 0
+    assert (detected / "reports/mine_list.txt").read_text() == "val_2 1\nval_1 2\n"
+    assert len((detected / "reports/mine.txt").read_text().splitlines()) == 2
 
 
 def test_options_that_do_not_fit(run: Run, detected: Path, tmp_path: Path) -> None:
