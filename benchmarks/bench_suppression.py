@@ -9,6 +9,7 @@ objects, half of them of the right class, so that suppression and matching have 
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -68,11 +69,7 @@ def evaluate(found: FlatDetections, truth: GroundTruth) -> dict[str, Any]:
 
 def first_images(truth: GroundTruth, found: FlatDetections, n: int) -> tuple[GroundTruth, FlatDetections]:
     """The part of both that belongs to the first n images."""
-    t, d = truth.image < n, found.image < n
-    part = GroundTruth(
-        truth.image[t], truth.labels[t], truth.boxes[t], truth.difficult[t], truth.crowd[t], n, N_CLASSES
-    )
-    return part, FlatDetections(found.image[d], found.labels[d], found.boxes[d], found.scores[d])
+    return replace(truth.take(truth.image < n), n_images=n), found.take(found.image < n)
 
 
 def coco(boxed: GroundTruth | FlatDetections, n_images: int) -> COCO:

@@ -75,7 +75,6 @@ def _payload(record: ImageRecord, found: BoxSet, dataset: Dataset, origin: Origi
         "classes": list(dataset.classes),
         "classifier": origin.classifier,
         "regressed": origin.regressed,
-        "detector": origin.detector,
     }
     candidates = Candidates(found.boxes, found.boxes, found.scores, found.labels)
     return Payload({**ImageDetections(found, found).arrays(), **candidates.arrays()}, attrs, "hdf5")

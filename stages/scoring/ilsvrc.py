@@ -51,22 +51,11 @@ def ilsvrc_scores(
     :func:`.unfound.match_unfound`.
     """
     out = unscored[:, 1] * truth.n_images + unscored[:, 0]
-    found = _kept(detections, ~np.isin(detections.labels * truth.n_images + detections.image, out))
-    objects = _kept_objects(truth, ~np.isin(truth.labels * truth.n_images + truth.image, out))
+    found = detections.take(~np.isin(detections.labels * truth.n_images + detections.image, out))
+    objects = truth.take(~np.isin(truth.labels * truth.n_images + truth.image, out))
     matches = match_unfound(found, objects, least_ious(objects.boxes))
     curves = [curve(found, matches, objects, label) for label in range(truth.n_classes)]
     each = [None if one is None else area_ap(one.recall, one.precision) for one in curves]
     scored = [ap for ap in each if ap is not None]
     median = float(np.median(scored)) if scored else None
     return {"mAP": mean_ap(each), "median": median, "AP": dict(zip(classes, each, strict=True))}
-
-
-def _kept_objects(truth: GroundTruth, keep: NDArray[np.bool_]) -> GroundTruth:
-    flags = truth.difficult[keep], truth.crowd[keep]
-    return GroundTruth(
-        truth.image[keep], truth.labels[keep], truth.boxes[keep], *flags, truth.n_images, truth.n_classes
-    )
-
-
-def _kept(found: FlatDetections, keep: NDArray[np.bool_]) -> FlatDetections:
-    return FlatDetections(found.image[keep], found.labels[keep], found.boxes[keep], found.scores[keep])

@@ -7,9 +7,6 @@ import numpy as np
 from .objects import Bools, Ints
 from .voc import envelope
 
-# The number of objects that precision is normalised to, as a part of the number of images (the authors' NORM_FRACT).
-NORMAL_SHARE = 0.15
-
 
 @dataclass(frozen=True)
 class NormalisedAP:

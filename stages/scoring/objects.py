@@ -1,7 +1,7 @@
 """Ground truth and detections of all images as flat arrays: what every metric here works on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +52,11 @@ class GroundTruth:
         """Number of objects of each class that count (VOC's npos): int64 [n_classes]."""
         return np.bincount(self.labels[~self.ignored], minlength=self.n_classes)
 
+    def take(self, rows: Ints | Bools) -> "GroundTruth":
+        """Return some of the objects, by their rows or by a mask; of images and classes there are as many as before."""
+        parts = {name: getattr(self, name)[rows] for name in ("image", "labels", "boxes", "difficult", "crowd")}
+        return replace(self, **parts)
+
     @classmethod
     def of(cls, images: Sequence[Annotated], n_classes: int) -> "GroundTruth":
         """Flatten the annotations of ``images``, keeping their order."""
@@ -93,16 +98,19 @@ class FlatDetections:
             _join([scores for _, scores, _ in per_image], np.float32),
         )
 
+    def take(self, rows: Ints | Bools) -> "FlatDetections":
+        """Return some of them: by their rows, or by a mask."""
+        return FlatDetections(self.image[rows], self.labels[rows], self.boxes[rows], self.scores[rows])
+
     def above(self, thresholds: NDArray[np.floating]) -> "FlatDetections":
         """Drop those that score below their class's threshold (``thresholds`` [n_classes])."""
-        keep = self.scores >= np.asarray(thresholds)[self.labels]
-        return FlatDetections(self.image[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
+        return self.take(self.scores >= np.asarray(thresholds)[self.labels])
 
     def of_images(self, images: Ints) -> "FlatDetections":
         """Keep those of some images (int64 [k], rising), which are then numbered 0 to k - 1."""
         places = np.searchsorted(images, self.image)
         keep = np.append(images, -1)[places] == self.image
-        return FlatDetections(places[keep], self.labels[keep], self.boxes[keep], self.scores[keep])
+        return replace(self.take(keep), image=places[keep])
 
 
 def _join(parts: Sequence[NDArray[Any]], dtype: type, empty: tuple[int, ...] = (0,)) -> NDArray[Any]:

@@ -5,7 +5,7 @@ a detection of their class is ignored. Ours stands in :mod:`.mistakes`, whose ki
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -60,14 +60,14 @@ def tide(detections: FlatDetections, truth: GroundTruth, min_iou: float = 0.5) -
     Args:
         min_iou: of a right detection; one below :data:`.mistakes.MIN_CONTACT` with every object is of background.
     """
-    found, objects = _as_read(detections), _counting(truth)
+    found, objects = _as_read(detections), truth.take(~truth.ignored)
     if not len(found) and not len(objects.labels):
         return None
     matches = match_unfound(found, objects, min_iou)
     overlap, nearest = matches.overlap, matches.nearest
     wrong = np.flatnonzero(~matches.right)
     box = overlap[wrong]
-    ((other, near_other),) = contacts(_rows(found, wrong), objects, [~np.eye(truth.n_classes, dtype=bool)])
+    ((other, near_other),) = contacts(found.take(wrong), objects, [~np.eye(truth.n_classes, dtype=bool)])
     kind = np.select(
         [
             (box >= MIN_CONTACT) & (box <= min_iou),
@@ -90,20 +90,7 @@ def _as_read(detections: FlatDetections) -> FlatDetections:
     """Order detections as tidecv meets them: by image, there by score; the best :data:`MAX_PER_IMAGE` of each image."""
     order = np.lexsort((-detections.scores.astype(np.float64), detections.image))
     image = detections.image[order]
-    return _rows(detections, order[np.arange(len(order)) - np.searchsorted(image, image) < MAX_PER_IMAGE])
-
-
-def _rows(detections: FlatDetections, rows: Ints) -> FlatDetections:
-    return FlatDetections(
-        detections.image[rows], detections.labels[rows], detections.boxes[rows], detections.scores[rows]
-    )
-
-
-def _counting(truth: GroundTruth) -> GroundTruth:
-    """Leave out difficult objects and crowd regions."""
-    keep = ~truth.ignored
-    parts = {name: getattr(truth, name)[keep] for name in ("image", "labels", "boxes", "difficult", "crowd")}
-    return replace(truth, **parts)
+    return detections.take(order[np.arange(len(order)) - np.searchsorted(image, image) < MAX_PER_IMAGE])
 
 
 def _in_ignored(detections: FlatDetections, truth: GroundTruth, min_iou: float) -> Bools:

@@ -5,7 +5,6 @@ overlap a stronger one by more than 0.1 go, and what is left competes with all i
 as in the authors' program.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -262,19 +261,3 @@ def _in_order(lists: Any, counts: Any) -> None:
             for part in range(3):
                 entries[0, part], entries[last, part] = entries[last, part], entries[0, part]
             _sift(entries, 0, last)
-
-
-def top_of(
-    images: Iterable[tuple[int, NDArray[Any], Boxes]],
-    units: int,
-    top: int,
-    dtype: np.dtype[Any],
-    workers: int = 1,
-    *,
-    early_floor: bool = False,
-) -> TopUnits:
-    """Return the strongest activations of images given as (number, features [n, U], boxes [n, 4]), in any order."""
-    with Collector(units, top, dtype, workers, early_floor=early_floor) as collector:
-        for number, features, boxes in images:
-            collector.add(number, features, boxes)
-        return collector.result()

@@ -14,9 +14,25 @@ from torchvision.ops import nms
 from cache.errors import StageError
 from stages.boxes.geometry import iou
 from stages.boxes.nms import exceeds, overlap_bits
-from stages.units.top import TopUnits, top_of
+from stages.units.top import Collector, TopUnits
 
 Images = Sequence[tuple[int, NDArray[Any], NDArray[np.float32]]]
+
+
+def top_of(
+    images: Images,
+    units: int,
+    top: int,
+    dtype: np.dtype[Any],
+    workers: int = 1,
+    *,
+    early_floor: bool = False,
+) -> TopUnits:
+    """Return the strongest activations of images given as (number, features [n, U], boxes [n, 4]), in any order."""
+    with Collector(units, top, dtype, workers, early_floor=early_floor) as collector:
+        for number, features, boxes in images:
+            collector.add(number, features, boxes)
+        return collector.result()
 
 
 def made_up(seed: int, n_images: int, units: int, levels: int, dtype: type = np.float16, rows: int = 40) -> list[Any]:
