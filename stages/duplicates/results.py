@@ -94,9 +94,8 @@ def _only_tested(image: ImageRecord, other: ImageRecord, trained: Collection[str
 
 
 def _is_trained_on(image: ImageRecord, trained: Collection[str]) -> bool:
-    if trained:
-        return any(split in trained for split in image.splits)
-    return image.split.lower() in TRAIN_NAMES
+    """Whether any of an image's splits is a training split: one that is in val and in trainval is trained on."""
+    return any(split in trained if trained else split.lower() in TRAIN_NAMES for split in image.splits)
 
 
 def contact_sheet(

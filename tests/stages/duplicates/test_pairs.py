@@ -115,6 +115,16 @@ def test_the_list_knows_the_splits_that_are_trained_on() -> None:
     assert listed(()) == ["p/0.jpg", "p/2.jpg", "p/4.jpg"]
 
 
+def test_an_image_of_val_and_trainval_is_trained_on() -> None:
+    """As bccd has it: val is a part of trainval, and the most specific split of its images."""
+    splits = [("trainval", "val"), ("Train", "trainval"), ("val", "trainval"), ("test",)]
+    images = [replace(image(number, names[-1]), splits=names) for number, names in enumerate(splits)]
+    images[2] = replace(images[2], split="val")
+    side = Side("d", images)
+    text = drop_list(FoundPairs([Pair(0, 1, 0.1, True), Pair(2, 3, 0.2, True)]), (side, side))
+    assert [line for line in text.splitlines() if not line.startswith("#")] == ["p/3.jpg"]
+
+
 def test_all_marked_pairs_are_listed_and_the_nearest_others() -> None:
     side = Side("d", [image(number, "train") for number in range(9)])
     found = FoundPairs([Pair(i, i + 1, float(i), i < 3) for i in range(8)], 5.0)
