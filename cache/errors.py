@@ -68,7 +68,7 @@ def _by_numbers(line: str) -> tuple[list[tuple[int, str]], str]:
 class DatasetError(Exception):
     """Everything that is wrong with a dataset, at once.
 
-    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted (line 9 before line 10) and
+    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted (line 9 before line 10),
     without repeats, with the spaces that names in it have; ``hint`` is a way on that concerns all of them. ``str()`` is
     those lines.
     """
