@@ -142,7 +142,7 @@ def _near(
     how: tuple[float, int],
     log: Reporter,
 ) -> FoundPairs:
-    """Describe what the store lacks, and search; the other dataset's descriptors are read block by block."""
+    """Describe what the store lacks, and search: A's descriptors in memory, the other dataset's block by block."""
     keys = []
     for one in found:
         source = ImageSource(one.source.root, name=one.dataset.name)
@@ -154,8 +154,15 @@ def _near(
     def others(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         return read_descriptors(store, [keys[1][number] for number in numbers.tolist()])
 
-    own = read_descriptors(store, keys[0])
-    return near_pairs(own, others if len(found) == 2 else None, splits, below=how[0], count=how[1])
+    own = read_descriptors(store, keys[0], lambda done, total: log.progress(done, total, "descriptors read"))
+    return near_pairs(
+        own,
+        others if len(found) == 2 else None,
+        splits,
+        below=how[0],
+        count=how[1],
+        told=lambda done, total: log.progress(done, total, "blocks searched"),
+    )
 
 
 def _ids(found: Sequence[Registered], given: Sequence[str]) -> list[list[str | None]]:
