@@ -63,7 +63,7 @@ def search() -> Figure:
         f"the bare matrix products: {median(bare):.2f} s",
         median_ratio(bare, ours),
         1 / 1.2,
-        f"{VOC_TEST:,} x {ILSVRC_TRAIN:,} images, extrapolated: {60 * hours:.0f} minutes; 32 MiB beside the "
+        f"{VOC_TEST:,} x {ILSVRC_TRAIN:,} images, extrapolated: {60 * hours:.0f} minutes; 40 MiB beside the "
         f"{VOC_TEST * length * 4 / 1e6:.0f} MB of the former's descriptors",
     )
 

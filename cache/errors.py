@@ -54,19 +54,28 @@ def remedy(stage: str) -> str:
     return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing, and then this again"
 
 
+_DIGITS = re.compile(r"([0-9]+)")
 _LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # all that str.splitlines splits at
+
+
+def _by_numbers(line: str) -> tuple[list[tuple[int, str]], str]:
+    """Make the key that sorts texts as people do, numbers in them by their value."""
+    parts = _DIGITS.split(line)  # text and digits by turns
+    numbers = [part.lstrip("0") if odd % 2 else part for odd, part in enumerate(parts)]
+    return [(len(part) if odd % 2 else 0, part) for odd, part in enumerate(numbers)], line
 
 
 class DatasetError(Exception):
     """Everything that is wrong with a dataset, at once.
 
-    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted and without repeats, with
-    the spaces that names in it have; ``hint`` is a way on that concerns all of them. ``str()`` is those lines.
+    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted (line 9 before line 10),
+    without repeats, with the spaces that names in it have; ``hint`` is a way on that concerns all of them. ``str()`` is
+    those lines.
     """
 
     def __init__(self, problems: str | Iterable[str], hint: str = "") -> None:
         lines = [problems] if isinstance(problems, str) else problems
-        self.problems: list[str] = sorted({_LINE_BREAKS.sub(" ", line).strip() for line in lines})
+        self.problems: list[str] = sorted({_LINE_BREAKS.sub(" ", line).strip() for line in lines}, key=_by_numbers)
         self.hint = hint
         super().__init__("\n".join([*self.problems, *([hint] if hint else [])]))
 

@@ -165,26 +165,44 @@ def contact_sheet(dataset: Dataset, source: ImageSource, *, n: int = 12, split: 
 
 
 def sheet(cells: Iterable[tuple[Image.Image, str]], columns: int) -> bytes:
-    """Lay out pictures (as :func:`drawn` makes them) with their captions row by row -> a PNG file."""
+    """Lay out pictures (as :func:`drawn` makes them) row by row, each on its caption -> a PNG file.
+
+    A row is as high as the highest picture in it.
+    """
     cells = list(cells)
-    rows = -(-len(cells) // columns)
     pitch = _CELL_PX + _GAP_PX
-    page = Image.new("RGB", (columns * pitch + _GAP_PX, rows * (pitch + _FONT_PX + 4) + _GAP_PX), "white")
-    for i, (cell, text) in enumerate(cells):
-        left, top = (i % columns) * pitch + _GAP_PX, (i // columns) * (pitch + _FONT_PX + 4) + _GAP_PX
-        page.paste(cell, (left + (_CELL_PX - cell.width) // 2, top + (_CELL_PX - cell.height) // 2))
-        caption = one_line(text)
-        font = font_for(caption, _FONT_PX)
-        ImageDraw.Draw(page).text((left, top + _CELL_PX), _fitting(caption, font, _CELL_PX), fill="black", font=font)
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell, _ in row) for row in rows]
+    page = Image.new(
+        "RGB", (columns * pitch + _GAP_PX, sum(heights) + len(rows) * (_FONT_PX + 4 + _GAP_PX) + _GAP_PX), "white"
+    )
+    bottom = 0
+    for row, height in zip(rows, heights, strict=True):
+        bottom += _GAP_PX + height
+        for column, (cell, text) in enumerate(row):
+            left = column * pitch + _GAP_PX
+            page.paste(cell, (left + (_CELL_PX - cell.width) // 2, bottom - cell.height))
+            caption = one_line(text)
+            font = font_for(caption, _FONT_PX)
+            ImageDraw.Draw(page).text((left, bottom), _fitting(caption, font, _CELL_PX), fill="black", font=font)
+        bottom += _FONT_PX + 4
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
 
 
 def drawn(
-    record: ImageRecord, source: ImageSource, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    record: ImageRecord,
+    source: ImageSource,
+    classes: Sequence[str],
+    category_ids: Sequence[int] | None = None,
+    *,
+    plain: bool = False,
 ) -> Image.Image:
-    """Draw one image, fitted into a cell of a sheet, with its objects; with ``category_ids``, their masks, too."""
+    """Draw one image, fitted into a cell of a sheet, with its objects; with ``category_ids``, their masks, too.
+
+    ``plain``: thin outlines without names, for who looks at the picture and not at its objects.
+    """
     pixels = source.read(record)
     if record.masks is not None and category_ids is not None:
         masks = read_masks(source, record, category_ids)
@@ -197,7 +215,9 @@ def drawn(
         colour = class_colour(int(label))
         x1, y1 = float(box[0]), float(box[1])
         x2, y2 = max(x1, float(box[2]) - 1), max(y1, float(box[3]) - 1)
-        draw.rectangle((x1, y1, x2, y2), outline=colour, width=1 if difficult else 2)
+        draw.rectangle((x1, y1, x2, y2), outline=colour, width=1 if difficult or plain else 2)
+    if plain:
+        return cell
     for box, label in zip(record.boxes * scale, record.labels, strict=True):  # above all outlines
         name = one_line(classes[label])
         font = font_for(name, _FONT_PX)

@@ -7,7 +7,7 @@ balance, is left out of what the search looks at: it would never allow a move.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,14 @@ def class_counts(images: Sequence[ImageRecord], dataset: Dataset) -> Ints:
     return counts
 
 
-def best_halves(counts: Ints, trials: int, rng: np.random.Generator, *, odd_twice: bool = False) -> Halves:
+def best_halves(
+    counts: Ints,
+    trials: int,
+    rng: np.random.Generator,
+    *,
+    odd_twice: bool = False,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Halves:
     """Split images into halves ``trials`` times and return the split whose largest imbalance is the least.
 
     Of equal ones that with the least mean, and of these the first.
@@ -85,11 +92,13 @@ def best_halves(counts: Ints, trials: int, rng: np.random.Generator, *, odd_twic
         rng: draws the order of the images, and the coins.
         odd_twice: put the image that an odd number leaves without a partner into both halves, where it stays (the
             authors' code); else a coin decides (ours).
+        told: hears how many of how many trials are done.
     """
     tried = []
-    for _ in range(trials):
+    for number in range(1, trials + 1):
         first, alone = paired_halves(counts, rng)
         tried.append(_improved(counts, first, alone if odd_twice else None))
+        told(number, trials)
     return min(tried, key=lambda one: (one.largest, one.mean))
 
 

@@ -60,10 +60,10 @@ class Findings:
         ``passable``: something is left to go on with where the problems are skipped; the error then says so.
         """
         if self.stops:
-            problems = _summed_up(self._problems)
+            problems = summed_up(self._problems)
             raise DatasetError(self._fatal + problems, self._way_on(len(problems)) if passable else "")
-        left_out = DatasetError(_summed_up(self._problems)).problems
-        return [f"left out: {line}" for line in left_out] + _summed_up(self._notes)
+        left_out = sorted(DatasetError(summed_up(self._problems)).problems)
+        return [f"left out: {line}" for line in left_out] + summed_up(self._notes)
 
     def _way_on(self, lines: int) -> str:
         """What ``--on-error skip`` would do about the problems."""
@@ -77,8 +77,8 @@ class Findings:
         return f"--on-error skip leaves out just {what}, and imports the rest"
 
 
-def _summed_up(lines: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines with their kinds: all without a kind, and of each kind the first few, the last with the others' number."""
+def summed_up(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """Cut down lines with their kinds: all without a kind, of each kind the first few, the last with how many more."""
     of_kind: dict[str, list[str]] = {}
     out: list[str] = []
     for line, kind in lines:

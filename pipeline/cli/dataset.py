@@ -29,6 +29,7 @@ from manifests.registry import check_name, put_into_halves
 from manifests.scenes.dataset import NAME as BUILT_IN
 from manifests.source import HalvedSplit
 from manifests.text import as_yaml
+from pipeline.progress import Reporter
 from pipeline.workspace import untouchable
 
 from .duplicates import duplicates
@@ -280,7 +281,14 @@ def split(
         raise DatasetError(f"dataset {name}: {len(images)} images cannot be halved; name another split by --of")
     counts = class_counts(images, found.dataset)
     rng = np.random.default_rng(np.random.SeedSequence([seed]))
-    best = best_halves(counts, trials, rng, odd_twice=odd == "twice")
+    log = Reporter("split")
+    best = best_halves(
+        counts,
+        trials,
+        rng,
+        odd_twice=odd == "twice",
+        told=lambda done, total: log.progress(done, total, "trials"),
+    )
     members = tuple(frozenset(image.id for image, one in zip(images, side, strict=True) if one) for side in best.sides)
     put_into_halves(name, new_name or name, HalvedSplit(halves, split), (members[0], members[1]), artifacts)
     click.echo(halves_table(best, counts, found.dataset.classes, halves))

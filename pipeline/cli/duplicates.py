@@ -1,10 +1,12 @@
 """``rcnn dataset duplicates``: near-duplicates within a dataset, or between two."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from cache import Store
@@ -35,7 +37,7 @@ from stages.duplicates.results import (
 )
 from stages.settings import TrainSettings
 
-_ON_SHEET = 100  # pairs on a sheet at most: each is 350 px high, and many programs end at 65,535
+_ON_SHEET = 100  # pairs on a sheet at most: each is up to 343 px high, and many programs end at 65,535
 
 
 @click.command()
@@ -65,9 +67,9 @@ _ON_SHEET = 100  # pairs on a sheet at most: each is 350 px high, and many progr
     "--nearest", "count", type=click.IntRange(1, 100), default=1, help="Of --method gist: neighbours in each split."
 )
 @click.option("--top", type=click.IntRange(0, 100_000), default=30, help="Pairs to show, where fewer are marked.")
-@click.pass_obj
+@click.pass_context
 def duplicates(
-    project: Path,
+    context: click.Context,
     a: str,
     b: str | None,
     method: str,
@@ -82,10 +84,10 @@ def duplicates(
     Writes to --out: duplicates.json, pairs ranked by distance; duplicates.png, the same pairs to look at; drop.txt, a
     list for manifest.drop_duplicates, which is yours to edit: nothing is left out before you name it there.
     """
+    project: Path = context.obj
+    _check_options(context, method, below)
     if a == b:
         raise DatasetError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
-    if ids and method != "id":
-        raise DatasetError("--ids is for --method id")
     found = [load_registered(name, project / "artifacts") for name in (a, b) if name is not None]
     outputs, log = OutputFolder(out, "give another folder by --out"), Reporter("duplicates")
     has_params = (project / "params.yaml").exists()
@@ -94,18 +96,35 @@ def duplicates(
         raise DatasetError(f"dataset {empty[0]}: has no images to compare; import some")
     trained = _trained_on(open_params(project), found[0].dataset) if has_params else ()
     looks = (open_store(project), open_params(project).execution) if method == "gist" else None
-    outputs.prepare()
     sides = Side(a, found[0].dataset.images), Side(b or a, found[-1].dataset.images)
     splits = splits_of(sides[0].images), splits_of(sides[1].images)
     if looks is not None:
+        outputs.prepare()  # a search may take hours; the other methods leave nothing of what they cannot do
         pairs = _near(*looks, found, splits, (below, count), log)
     else:
         labels = [digests(side.images) for side in sides] if method == "sha256" else _ids(found, ids)
         pairs = equal_labels(labels[0], labels[-1] if b else None, splits)
-    outputs.write(LIST_FILE, drop_list(pairs, sides, trained).encode())
-    _write(outputs, pairs, sides, found, (method, below, top), log)
+    made = {
+        JSON_FILE: json_text(document(pairs, sides, method, below, top)).encode(),
+        SHEET_FILE: _sheet(pairs, sides, found, top, log),
+        LIST_FILE: drop_list(pairs, sides, trained).encode(),
+    }
+    outputs.prepare()
+    for name, data in made.items():
+        outputs.write(name, data)
     click.echo(_summary(pairs, sides, below, top))
     click.echo(f"written to {out}: {JSON_FILE}, {SHEET_FILE}, {LIST_FILE}", err=True)
+
+
+def _check_options(context: click.Context, method: str, below: float) -> None:
+    """Raise DatasetError for an option that is of another method, or no number."""
+    of_method = {"ids": "id", "below": "gist", "count": "gist"}
+    names = {"ids": "--ids", "below": "--below", "count": "--nearest"}
+    given = [name for name in of_method if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if wrong := [name for name in given if of_method[name] != method]:
+        raise DatasetError(f"{names[name]} is for --method {of_method[name]}" for name in wrong)
+    if math.isnan(below):  # in no range, and click lets it through
+        raise DatasetError("--below nan: is no number; give one from 0 to 1")
 
 
 def _trained_on(params: Params, dataset: Dataset) -> tuple[str, ...]:
@@ -123,7 +142,7 @@ def _near(
     how: tuple[float, int],
     log: Reporter,
 ) -> FoundPairs:
-    """Describe what the store lacks, and search; the other dataset's descriptors are read block by block."""
+    """Describe what the store lacks, and search: A's descriptors in memory, the other dataset's block by block."""
     keys = []
     for one in found:
         source = ImageSource(one.source.root, name=one.dataset.name)
@@ -135,14 +154,21 @@ def _near(
     def others(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         return read_descriptors(store, [keys[1][number] for number in numbers.tolist()])
 
-    own = read_descriptors(store, keys[0])
-    return near_pairs(own, others if len(found) == 2 else None, splits, below=how[0], count=how[1])
+    own = read_descriptors(store, keys[0], lambda done, total: log.progress(done, total, "descriptors read"))
+    return near_pairs(
+        own,
+        others if len(found) == 2 else None,
+        splits,
+        below=how[0],
+        count=how[1],
+        told=lambda done, total: log.progress(done, total, "blocks searched"),
+    )
 
 
 def _ids(found: Sequence[Registered], given: Sequence[str]) -> list[list[str | None]]:
-    """Return the ids of each dataset's images; DatasetError where a dataset has none at all."""
+    """Return the ids of each dataset's images, and tell how many have none; DatasetError where all have none."""
     files = _files(given, [one.dataset.name for one in found])
-    labels, problems = [], list[str]()
+    labels, problems, notes = [], list[str](), list[str]()
     for one in found:
         name = one.dataset.name
         try:
@@ -151,12 +177,19 @@ def _ids(found: Sequence[Registered], given: Sequence[str]) -> list[list[str | N
             problems += error.problems
             continue
         labels.append(ids_of(one.dataset.images, ids))
-        if not any(labels[-1]):
+        without = labels[-1].count(None)
+        if without == len(labels[-1]):
             problems.append(
                 f"dataset {name}: none of its images has an id; give --ids {name}=FILE, a CSV with columns image and id"
             )
+        elif without:
+            notes.append(
+                f"note: dataset {name}: {without} of {len(labels[-1])} images have no id and were not compared"
+            )
     if problems:
         raise DatasetError(problems)
+    for note in notes:
+        click.echo(note, err=True)
     return labels
 
 
@@ -179,29 +212,19 @@ def _files(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _write(
-    outputs: OutputFolder,
-    pairs: FoundPairs,
-    sides: tuple[Side, Side],
-    found: Sequence[Registered],
-    how: tuple[str, float, int],
-    log: Reporter,
-) -> None:
-    method, below, top = how
+def _sheet(pairs: FoundPairs, sides: tuple[Side, Side], found: Sequence[Registered], top: int, log: Reporter) -> bytes:
     shown = shown_pairs(pairs, top)
-    outputs.write(JSON_FILE, json_text(document(pairs, sides, method, below, top)).encode())
     sources = [ImageSource(one.source.root, name=one.dataset.name) for one in found]
     classes = [one.dataset.classes for one in found]
-    drawn = contact_sheet(
+    if len(shown) > _ON_SHEET:
+        log.info(f"{SHEET_FILE} shows the first {_ON_SHEET} of {len(shown)} pairs; {JSON_FILE} lists all of these")
+    return contact_sheet(
         shown[:_ON_SHEET],
         sides,
         (sources[0], sources[-1]),
         (classes[0], classes[-1]),
         lambda done, total: log.progress(done, total, "pairs drawn"),
     )
-    outputs.write(SHEET_FILE, drawn)
-    if len(shown) > _ON_SHEET:
-        log.info(f"{SHEET_FILE} shows the first {_ON_SHEET} of {len(shown)} pairs; {JSON_FILE} lists all of these")
 
 
 def _summary(pairs: FoundPairs, sides: tuple[Side, Side], below: float, top: int) -> str:

@@ -14,13 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.boxes.geometry import Boxes
-from stages.scoring.bootstrap import image_weights, resampled_coco, resampled_eleven_point_map, resampling
+from stages.scoring.bootstrap import (
+    Weights,
+    image_weights,
+    resampled_coco,
+    resampled_eleven_point_map,
+    resampling,
+)
 from stages.scoring.coco import RECALLS, coco_matches
 from stages.scoring.evaluation import Measured, measure
 from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
 from stages.scoring.metrics import bounds, has_ground_truth
 from stages.scoring.mistakes import ErrorCounts
-from stages.scoring.objects import Bools, GroundTruth, Ints
+from stages.scoring.objects import Bools, GroundTruth
 from stages.scoring.proposals import IOU_STEPS, Coverage, class_coverage, proposal_overlaps
 from stages.scoring.voc import Curve, envelope
 
@@ -178,7 +184,7 @@ def _named(precision: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {name: points for name, points in precision.items() if name}
 
 
-def _samples(one: Compared, own: Measured, truth: GroundTruth, weights: Ints) -> _Samples:
+def _samples(one: Compared, own: Measured, truth: GroundTruth, weights: Weights) -> _Samples:
     """Return each headline's mean in each resample: float64 [n_resamples]."""
     found, scores = one.found[WITH_BBOX], own.scores[WITH_BBOX]
     ap, ap50 = resampled_coco(found, coco_matches(found, truth, scores.matches.ranking), truth, weights)

@@ -1,6 +1,6 @@
 """Descriptors of images as objects of the store: one per picture, whatever dataset it is in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,9 +43,12 @@ def listed(dataset: Dataset, keys: Sequence[str]) -> Artifact:
     return Artifact(STAGE, VERSION, {}, {}, entries, {"dataset": dataset.name})
 
 
-def read_descriptors(store: Store, keys: Sequence[str]) -> NDArray[np.float32]:
-    """Read descriptors: float32 [n, 960], in the keys' order."""
+def read_descriptors(
+    store: Store, keys: Sequence[str], told: Callable[[int, int], None] = lambda done, total: None
+) -> NDArray[np.float32]:
+    """Read descriptors: float32 [n, 960], in the keys' order. ``told`` hears how many of how many are read."""
     found = np.empty((len(keys), _FORM.length), np.float32)
-    for row, key in zip(found, keys, strict=True):
+    for number, (row, key) in enumerate(zip(found, keys, strict=True), 1):
         row[:] = store.get(STAGE, key, ["gist"]).arrays["gist"]
+        told(number, len(keys))
     return found

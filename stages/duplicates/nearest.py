@@ -15,7 +15,7 @@ Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 QUERY_BLOCK, REFERENCE_BLOCK = 1024, 4096  # vectors of a block: its product is 16 MiB, however many there are
-_MEASURED = 64  # queries whose distances are measured at a time: 5 MiB
+_READ_BYTES, _MEASURED_BYTES = 2**24, 2**22  # of neighbours' vectors read at a time, and of differences from them
 _NONE = np.iinfo(np.int64).max  # in place of a row, so that it sorts behind all
 SPARE = 8  # kept beyond those asked for, since float32 products may order nearly equal distances otherwise
 
@@ -31,21 +31,34 @@ class Neighbours:
     distances: NDArray[np.float64]
 
 
+def steps(queries: int, members: int) -> int:
+    """Return how often :func:`nearest_vectors` calls ``told``: for each product, and once each block of queries."""
+    blocks = -(-queries // QUERY_BLOCK)
+    return blocks * -(-members // REFERENCE_BLOCK) + blocks
+
+
 def nearest_vectors(
-    queries: Vectors, members: Indices, read: Callable[[Indices], Vectors], count: int, but: Indices | None = None
+    queries: Vectors,
+    members: Indices,
+    read: Callable[[Indices], Vectors],
+    count: int,
+    but: Indices | None = None,
+    told: Callable[[], None] = lambda: None,
 ) -> Neighbours:
     """Find the ``count`` nearest references of each query by Euclidean distance, of equal ones the earlier.
 
     Blocks of products tell which are near, and their distances are computed again from differences in float64: the
     product's float32 would call equal pictures 0.001 apart. Exact but where more than :data:`SPARE` further references
     are within the products' rounding of the last one's distance: then any of these may stand for it. However many
-    references there are, beside the queries this takes 32 MiB and the result.
+    references there are, vectors of 960 numbers take 40 MiB beside the queries and, of each, 12 bytes for
+    ``count`` + SPARE references and 16 for ``count``.
 
     Args:
         queries: float32 [n, d].
         members: int64 [m], the references to look at, rising.
         read: gives the vectors float32 [k, d] of the references of these numbers.
         but: int64 [n], the reference that is no neighbour of each query, itself; -1: none.
+        told: is called after each of :func:`steps`.
     """
     n, kept = len(queries), count + SPARE
     none = np.full(n, -1, np.int64) if but is None else but
@@ -57,15 +70,15 @@ def nearest_vectors(
         halves = np.einsum("ij,ij->i", block, block) / 2
         for first in range(0, n, QUERY_BLOCK):
             part = slice(first, first + QUERY_BLOCK)
-            products = (queries[part] - centre) @ block.T
-            _keep(products, halves, none[part], numbers, rows[part], values[part])
-    found = [
-        _measured(queries[i : i + QUERY_BLOCK], read, rows[i : i + QUERY_BLOCK], count)
-        for i in range(0, n, QUERY_BLOCK)
-    ]
-    if not found:
-        return Neighbours(np.zeros((0, count), np.int64), np.zeros((0, count)))
-    return Neighbours(*(np.concatenate([getattr(one, name) for one in found]) for name in ("rows", "distances")))
+            _keep((queries[part] - centre) @ block.T, halves, none[part], numbers, rows[part], values[part])
+            told()
+        del block  # before the next one is read
+    found = Neighbours(np.full((n, count), -1, np.int64), np.full((n, count), np.inf))
+    for first in range(0, n, QUERY_BLOCK):
+        part = slice(first, first + QUERY_BLOCK)
+        _measure(queries[part], read, rows[part], Neighbours(found.rows[part], found.distances[part]))
+        told()
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -95,22 +108,30 @@ def _keep(products: Any, halves: Any, but: Any, numbers: Any, rows: Any, values:
             values[q, at], rows[q, at] = value, numbers[r]
 
 
-def _measured(queries: Vectors, read: Callable[[Indices], Vectors], rows: Indices, count: int) -> Neighbours:
-    """Measure what was kept of some queries, and return the nearest of it."""
-    n = len(queries)
-    found = Neighbours(np.full((n, count), -1, np.int64), np.full((n, count), np.inf))
-    numbers = np.unique(rows[rows >= 0])
-    if not len(numbers):
-        return found
-    vectors = read(numbers)
-    for start in range(0, n, _MEASURED):
-        part = slice(start, start + _MEASURED)
-        some = np.sort(np.where(rows[part] < 0, _NONE, rows[part]), axis=1)  # of equal distances the earlier is first
-        near = vectors[np.minimum(np.searchsorted(numbers, some), len(numbers) - 1)].astype(np.float64)
-        near -= queries[part, None]
-        apart = np.where(some == _NONE, np.inf, np.sqrt((near**2).sum(axis=2)))
-        order = np.argsort(apart, axis=1, kind="stable")[:, :count]
-        kept, distances = (np.take_along_axis(of, order, axis=1) for of in (some, apart))
-        width = kept.shape[1]
-        found.rows[part, :width], found.distances[part, :width] = np.where(kept == _NONE, -1, kept), distances
-    return found
+def _measure(queries: Vectors, read: Callable[[Indices], Vectors], rows: Indices, found: Neighbours) -> None:
+    """Measure what was kept of some queries, and put the nearest of it into ``found``."""
+    kept_bytes = max(1, rows.shape[1] * queries.shape[1] * queries.itemsize)  # of one query's neighbours
+    step = max(1, _READ_BYTES // kept_bytes)
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        numbers = np.unique(rows[part][rows[part] >= 0])
+        if len(numbers):
+            vectors = read(numbers)
+            least = max(1, _MEASURED_BYTES // (2 * kept_bytes))  # differences are float64
+            for first in range(start, min(start + step, len(queries)), least):
+                some = slice(first, min(first + least, start + step))
+                nearest = Neighbours(found.rows[some], found.distances[some])
+                _measure_from(queries[some], numbers, vectors, rows[some], nearest)
+
+
+def _measure_from(queries: Vectors, numbers: Indices, vectors: Vectors, rows: Indices, found: Neighbours) -> None:
+    """Measure against neighbours that were read: ``vectors`` of the references ``numbers``, rising."""
+    some = np.sort(np.where(rows < 0, _NONE, rows), axis=1)  # of equal distances the earlier is first
+    near = vectors[np.minimum(np.searchsorted(numbers, some), len(numbers) - 1)].astype(np.float64)
+    near -= queries[:, None]
+    apart = np.where(some == _NONE, np.inf, np.sqrt(np.square(near, out=near).sum(axis=2)))
+    count = found.rows.shape[1]
+    order = np.argsort(apart, axis=1, kind="stable")[:, :count]
+    kept, distances = (np.take_along_axis(of, order, axis=1) for of in (some, apart))
+    width = kept.shape[1]
+    found.rows[:, :width], found.distances[:, :width] = np.where(kept == _NONE, -1, kept), distances

@@ -1,5 +1,6 @@
 """Pairs of images that may be one picture: found by bytes, by an id, or by their descriptors; ranked and marked."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from manifests import ImageRecord
 
-from .nearest import nearest_vectors
+from .nearest import nearest_vectors, steps
 
 Labels = Sequence[str | None]
 
@@ -77,6 +78,7 @@ def near_pairs(
     *,
     below: float,
     count: int = 1,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> FoundPairs:
     """Pair each image with the nearest of each split, and mark what is far nearer than images of the set are.
 
@@ -89,14 +91,16 @@ def near_pairs(
         b: gives those of the other dataset's images of some numbers; None: pairs within ``a``.
         splits: of each image, on both sides.
         count: how many neighbours of each split an image is paired with.
+        told: hears how many of how many blocks of images are searched.
     """
     where = np.array(splits[0] if b is None else splits[1], object)
     least = np.full(len(a), np.inf)
     found: dict[tuple[int, int], float] = {}
-    for split in sorted(set(where.tolist())):
-        members = np.flatnonzero(where == split)
-        itself = np.arange(len(a)) if b is None else None
-        near = nearest_vectors(a, members, b or a.__getitem__, count, itself)
+    members = [np.flatnonzero(where == split) for split in sorted(set(where.tolist()))]
+    total, done = sum(steps(len(a), len(one)) for one in members), itertools.count(1)
+    itself = np.arange(len(a)) if b is None else None
+    for one in members:
+        near = nearest_vectors(a, one, b or a.__getitem__, count, itself, lambda: told(next(done), total))
         least = np.minimum(least, near.distances[:, 0])
         for image, other in np.argwhere(near.rows >= 0).tolist():
             pair = (image, int(near.rows[image, other]))

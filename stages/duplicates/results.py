@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from PIL import Image
+
 from cache.text import format_table
 from manifests import ImageRecord, ImageSource
 from manifests.describe import drawn, sheet
@@ -94,9 +96,8 @@ def _only_tested(image: ImageRecord, other: ImageRecord, trained: Collection[str
 
 
 def _is_trained_on(image: ImageRecord, trained: Collection[str]) -> bool:
-    if trained:
-        return any(split in trained for split in image.splits)
-    return image.split.lower() in TRAIN_NAMES
+    """Whether any of an image's splits is a training split: one that is in val and in trainval is trained on."""
+    return any(split in trained if trained else split.lower() in TRAIN_NAMES for split in image.splits)
 
 
 def contact_sheet(
@@ -106,14 +107,23 @@ def contact_sheet(
     classes: tuple[Sequence[str], Sequence[str]],
     told: Callable[[int, int], None],
 ) -> bytes:
-    """Draw pairs, one a row, with their objects -> a PNG file. ``told`` hears how many of how many are drawn."""
+    """Draw pairs, one a row, with thin outlines of their objects -> a PNG file; without any, a picture that says so.
+
+    ``told`` hears how many of how many are drawn.
+    """
 
     def cells() -> Iterator[tuple[Any, str]]:
         for number, pair in enumerate(pairs, 1):
             for side, source, names, place in zip(sides, sources, classes, (pair.a, pair.b), strict=True):
                 image = side.images[place]
                 mark = "  marked" if pair.marked else ""
-                yield drawn(image, source, names), f"{pair.distance:.3f}{mark}  {image.file_name}  [{image.split}]"
+                yield (
+                    drawn(image, source, names, plain=True),
+                    f"{pair.distance:.3f}{mark}  {image.file_name}  [{image.split}]",
+                )
             told(number, len(pairs))
 
+    if not pairs:  # no empty picture, nor that of a former search
+        names = " and ".join(dict.fromkeys(side.name for side in sides))
+        return sheet([(Image.new("RGB", (1, 1), "white"), f"No pair to show of {names}.")], 2)
     return sheet(cells(), 2)

@@ -4,7 +4,8 @@ Several detectors are compared *paired*: the same resamples for all of them (one
 makes an image hard for each cancels in the difference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -16,10 +17,13 @@ from .matching import Matches
 from .objects import FlatDetections, GroundTruth, Ints
 from .voc import RECALL_STEPS
 
+Weights = NDArray[np.integer[Any]]  # of any size of integer: image_weights takes the smallest
+
 _Values = NDArray[np.float64]
 # The seed's stream from which every evaluation draws its resamples: equal ones for all detectors of a dataset.
 _STREAM = 1
 _VALUES_AT_ONCE = 2_000_000
+_WEIGHTS_AT_ONCE = 2**23  # of all images, as 8 bytes each: 64 MiB
 
 
 def resampling(seed: int) -> np.random.Generator:
@@ -27,13 +31,23 @@ def resampling(seed: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, _STREAM]))
 
 
-def image_weights(n_images: int, n_resamples: int, rng: np.random.Generator) -> Ints:
-    """Draw how often each image is in each resample of the test set: int64 [n_resamples, n_images]."""
-    weights: Ints = rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
+def image_weights(n_images: int, n_resamples: int, rng: np.random.Generator) -> Weights:
+    """Draw how often each image is in each resample of the test set: [n_resamples, n_images].
+
+    As int64 100,000 resamples of 5,000 images would be 4 GB: they are drawn in parts, and kept as uint8, or the
+    smallest type that holds the largest: 500 MB.
+    """
+    chances = np.full(n_images, 1 / max(n_images, 1))
+    weights: Weights = np.empty((n_resamples, n_images), np.uint8)
+    step = max(1, _WEIGHTS_AT_ONCE // max(n_images, 1))
+    for begin in range(0, n_resamples, step):
+        drawn = rng.multinomial(n_images, chances, size=min(step, n_resamples - begin))
+        weights = weights.astype(np.promote_types(weights.dtype, np.min_scalar_type(drawn.max(initial=0))), copy=False)
+        weights[begin : begin + len(drawn)] = drawn
     return weights
 
 
-def resampled_map(detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Ints) -> _Values:
+def resampled_map(detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Weights) -> _Values:
     """Return the VOC 2010 (area) mAP of each resample: float64 [n_resamples]; NaN for one without any object.
 
     An image drawn w times counts as w images, so each of its detections and objects has weight w; matching stays
@@ -43,14 +57,14 @@ def resampled_map(detections: FlatDetections, matches: Matches, truth: GroundTru
 
 
 def resampled_eleven_point_map(
-    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Ints
+    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Weights
 ) -> _Values:
     """Return the VOC 2007 (11-point) mAP of each resample: float64 [n_resamples], as :func:`resampled_map`."""
     return _resampled_voc(detections, matches, truth, weights, _at_levels(RECALL_STEPS))
 
 
 def resampled_coco(
-    detections: FlatDetections, matches: CocoMatches, truth: GroundTruth, weights: Ints
+    detections: FlatDetections, matches: CocoMatches, truth: GroundTruth, weights: Weights
 ) -> tuple[_Values, _Values]:
     """Return COCO's AP and AP50 of each resample: two float64 [n_resamples]; NaN for one without any object."""
     per_class = [
@@ -105,7 +119,7 @@ def _mean_at_levels(hits: _Values, envelope: _Values, total: _Values, levels: _V
 
 
 def _resampled_voc(
-    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Ints, rule: _Rule
+    detections: FlatDetections, matches: Matches, truth: GroundTruth, weights: Weights, rule: _Rule
 ) -> _Values:
     per_class = []
     for label in np.flatnonzero(truth.positives).tolist():
@@ -117,11 +131,33 @@ def _resampled_voc(
     return _mean_of_classes(np.array(per_class)) if per_class else np.full(len(weights), np.nan)
 
 
-def _objects(truth: GroundTruth, label: int, weights: Ints) -> _Values:
+def _objects(truth: GroundTruth, label: int, weights: Weights) -> _Values:
     """Sum the weights of the class's objects that count, in each resample: float64 [n_resamples]."""
     images = truth.image[(truth.labels == label) & ~truth.ignored]
-    total: _Values = weights[:, images].sum(axis=1).astype(np.float64)
+    objects = np.bincount(images, minlength=weights.shape[1]).astype(np.float64)
+    total = np.empty(len(weights))
+    for part, w in _parts(weights):
+        total[part] = objects @ w  # exact: whole numbers far below 2**53
     return total
+
+
+def _parts(weights: Weights) -> Iterator[tuple[slice, _Values]]:
+    """Give the weights of some resamples after others, [n_images, c], as many as are in memory at once."""
+    step = max(1, _WEIGHTS_AT_ONCE // max(weights.shape[1], 1))
+    for begin in range(0, len(weights), step):
+        part = slice(begin, begin + step)
+        yield part, weights[part].T.astype(np.float64)
+
+
+def _weighed(counts: csr_array, images: Ints, weights: Weights) -> tuple[_Values, _Values]:
+    """Weigh the events of a class: how much is wrong before each, and each itself, both float64 [events, c].
+
+    All are whole numbers, so that it does not matter in which parts it is done.
+    """
+    clutter, own = np.empty((len(images), len(weights))), np.empty((len(images), len(weights)))
+    for part, w in _parts(weights):
+        clutter[:, part], own[:, part] = counts @ w, w[images]
+    return np.cumsum(clutter, axis=0, out=clutter), own
 
 
 def _mean_of_classes(scores: _Values) -> _Values:
@@ -133,7 +169,7 @@ def _mean_of_classes(scores: _Values) -> _Values:
     return mean
 
 
-def _resampled_ap(images: Ints, outcome: NDArray[np.uint8], total: _Values, weights: Ints, rule: _Rule) -> _Values:
+def _resampled_ap(images: Ints, outcome: NDArray[np.uint8], total: _Values, weights: Weights, rule: _Rule) -> _Values:
     """Return one class's AP by ``rule``, per threshold and resample: float64 [T, n_resamples]; NaN without objects.
 
     Only the precisions after right detections matter: those between are lower than the one before them. So what is
@@ -155,8 +191,7 @@ def _resampled_ap(images: Ints, outcome: NDArray[np.uint8], total: _Values, weig
     step = max(1, _VALUES_AT_ONCE // len(events))
     for begin in range(0, len(weights), step):
         part = slice(begin, begin + step)
-        w = weights[part].T.astype(np.float64)
-        clutter, own = np.cumsum(counts @ w, axis=0), w[images[events]]  # [events, c] both
+        clutter, own = _weighed(counts, images[events], weights[part])
         for at, kinds in enumerate(outcome[events].T):
             right = kinds == RIGHT
             hits = own[right]

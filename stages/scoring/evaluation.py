@@ -12,7 +12,7 @@ import numpy as np
 
 from cache.documents import json_text
 
-from .bootstrap import image_weights
+from .bootstrap import Weights, image_weights
 from .examples import examples
 from .files import WITH_BBOX, WITHOUT_BBOX, errors_csv, pr_csv, recall_iou_csv
 from .ilsvrc import ilsvrc_scores
@@ -43,12 +43,12 @@ def measure(
     truth: GroundTruth,
     classes: Sequence[str],
     settings: EvaluateSettings,
-    weights: Ints,
+    weights: Weights,
 ) -> Measured:
     """Score ``found["bbox"]`` and ``found["no_bbox"]`` against the ground truth, and sort their mistakes.
 
     Args:
-        weights: int64 [n_resamples, n_images], the bootstrap's; the same for both sets (and for every detector that is
+        weights: [n_resamples, n_images], the bootstrap's; the same for both sets (and for every detector that is
             compared), so that differences have an interval too.
     """
     scores = {name: score(found[name], truth, classes, settings.voc_iou, weights) for name in (WITH_BBOX, WITHOUT_BBOX)}

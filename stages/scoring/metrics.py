@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.text import counted
 
-from .bootstrap import interval, resampled_map
+from .bootstrap import Weights, interval, resampled_map
 from .coco import coco_scores
 from .matching import Matches, match
 from .objects import FlatDetections, GroundTruth
@@ -36,11 +36,11 @@ def score(
     truth: GroundTruth,
     classes: Sequence[str],
     voc_iou: float,
-    weights: NDArray[np.int64],
+    weights: Weights,
 ) -> Scores:
     """Score ``detections`` by VOC 2007, VOC 2010 and COCO.
 
-    ``weights`` int64 [n_resamples, n_images] are the bootstrap's image weights (no rows: no interval). A class with
+    ``weights`` [n_resamples, n_images] are the bootstrap's image weights (no rows: no interval). A class with
     no object that counts scores None and is left out of the means.
     """
     matches = match(detections, truth, voc_iou)

@@ -11,7 +11,7 @@ from PIL import Image
 from plain_arrays import as_boxes, as_labels
 
 from manifests import Dataset, DatasetError, ImageRecord, ImageSource, ReadOptions, import_dataset
-from manifests.describe import class_colour, contact_sheet, describe
+from manifests.describe import class_colour, contact_sheet, describe, drawn, sheet
 
 
 def test_counts_and_sizes() -> None:
@@ -46,13 +46,40 @@ def test_counts_and_sizes() -> None:
 def test_contact_sheet_draws_boxes_in_class_colours(make_voc: Callable[..., Path], tmp_path: Path) -> None:
     dataset = import_dataset("voc", make_voc(), "d", ReadOptions(), tmp_path).dataset
     png = contact_sheet(dataset, ImageSource.registered(tmp_path / "datasets/d"), n=5)
-    sheet = np.asarray(Image.open(io.BytesIO(png)))
-    assert sheet.shape[1] == 2 * 326 + 6
+    page = np.asarray(Image.open(io.BytesIO(png)))
+    assert page.shape[1] == 2 * 326 + 6
     for index in (0, 1):
-        assert (sheet == class_colour(index)).all(axis=2).sum() > 500
+        assert (page == class_colour(index)).all(axis=2).sum() > 500
     assert class_colour(0) != class_colour(1)
     with pytest.raises(DatasetError, match="no images to show"):
         contact_sheet(dataset, ImageSource(tmp_path), n=0)
+
+
+def test_a_caption_stands_right_below_its_picture() -> None:
+    """Whatever shapes the pictures of a row and those of the next one have."""
+    cells = [Image.new("RGB", size, "red") for size in ((320, 100), (50, 200), (320, 30))]
+    page = np.asarray(Image.open(io.BytesIO(sheet(((cell, "a name") for cell in cells), 2)))).astype(int)
+    assert page.shape == (6 + 200 + 17 + 6 + 30 + 17 + 6, 2 * 326 + 6, 3)
+    red = (page == (255, 0, 0)).all(axis=2)
+    for bottom, left, size in ((206, 6, (320, 100)), (206, 332 + 135, (50, 200)), (259, 6, (320, 30))):
+        assert red[bottom - size[1] : bottom, left : left + size[0]].all()
+        caption = page[bottom : bottom + 17, left - left % 326 : left - left % 326 + 60]
+        assert (caption.max(axis=2) < 100).any()
+    assert red.sum() == sum(cell.width * cell.height for cell in cells)
+
+
+def test_a_plain_picture_is_hidden_by_nothing_but_thin_outlines(make_voc: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = import_dataset("voc", make_voc(), "d", ReadOptions(), tmp_path).dataset
+    source, record = ImageSource.registered(tmp_path / "datasets/d"), dataset.images[0]
+    nothing = ImageRecord(
+        1, record.file_name, record.width, record.height, record.sha256, record.split, as_boxes([]), as_labels([])
+    )
+    bare = np.asarray(drawn(nothing, source, dataset.classes))
+    changed = [
+        (np.asarray(one) != bare).any(axis=2).sum()
+        for one in (drawn(record, source, dataset.classes, plain=True), drawn(record, source, dataset.classes))
+    ]
+    assert 0 < changed[0] < changed[1] / 2
 
 
 def test_images_annotated_in_part_are_counted() -> None:

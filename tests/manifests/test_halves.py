@@ -154,3 +154,9 @@ def test_voc2007_test_splits_as_evenly_as_it_can() -> None:
     assert found.median <= 0.015
     by_chance = measured(counts, rng(1).permutation(4952) < 2476)
     assert by_chance.largest > 5 * found.largest
+
+
+def test_every_trial_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    best_halves(np.eye(4, dtype=np.int32), 3, rng(), told=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]

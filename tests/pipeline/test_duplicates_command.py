@@ -119,16 +119,61 @@ def test_bad_input_is_one_line_and_nothing_of_the_users_is_replaced(run: Run, pr
         (("cats", "--method", "id", "--ids", "birds=x"), "--ids birds=x: write DATASET=FILE"),
         (("cats", "--method", "id", "--ids", "cats=absent.csv"), "absent.csv: there is no such file"),
         (("cats", "--ids", "cats=x"), "--ids is for --method id"),
+        (("cats", "--method", "sha256", "--below", ".2"), "--below is for --method gist"),
+        (("cats", "--method", "id", "--nearest", "1"), "--nearest is for --method gist"),
+        (("cats", "--below", "nan"), "--below nan: is no number"),
     ]
     for arguments, wrong in refused:
         code, _, err = run(*call, *arguments, "--out", out)
         assert code == 2 and wrong in err and len(err.splitlines()) == 1, err
+        assert not out.exists(), arguments
     put(out, {"drop.txt": "mine\n"})
     code, _, err = run(*call, "cats", "--out", out)
     assert code == 2 and "drop.txt: would be replaced" in err
     assert (out / "drop.txt").read_text() == "mine\n"
     code, _, err = run(*call, "cats", "--out", project / "data/cats/JPEGImages")
     assert code == 2 and "nothing was written" in err
+
+
+def test_images_without_an_id_are_counted(run: Run, project: Path) -> None:
+    dataset(project, "cats", [1, 2, 3, 4, 5], test=[0])
+    dataset(project, "dogs", [1, 2, 3], test=[0])
+    table = put(project, {"some.csv": "image,id\n./JPEGImages/0.png,7\n1.png,7\n2.png,\n"}) / "some.csv"
+    call = ("-C", project, "dataset", "duplicates", "cats", "--method", "id", "--out", project / "out")
+    code, said, err = run(*call, "--ids", f"cats={table}")
+    assert code == 0 and said.splitlines()[-1].startswith("1 pair marked"), err
+    assert err.splitlines()[0] == "note: dataset cats: 3 of 5 images have no id and were not compared"
+    code, _, err = run(*call)
+    assert code == 0 and "note" not in err
+    code, _, err = run(*call[:4], "dogs", *call[4:], "--ids", f"cats={table}")
+    assert code == 0 and [line for line in err.splitlines() if "note" in line] == [
+        "note: dataset cats: 3 of 5 images have no id and were not compared"
+    ]
+
+
+def test_nothing_is_written_before_everything_is_made(run: Run, project: Path) -> None:
+    """A picture that is gone is found when the pairs are drawn."""
+    root = dataset(project, "cats", [1, 2, 1], test=[2])
+    (root / "JPEGImages/2.png").unlink()
+    call = ("-C", project, "dataset", "duplicates", "cats", "--method", "sha256", "--out", project / "out")
+    code, _, err = run(*call)
+    assert code == 2 and "2.png" in err and not (project / "out").exists()
+
+
+def test_a_sheet_without_pairs_says_so(run: Run, project: Path) -> None:
+    """It replaces that of a former search, which had one."""
+    dataset(project, "cats", [1, 2, 1], test=[2])
+    out = project / "out"
+    call = ("-C", project, "dataset", "duplicates", "cats", "--method", "sha256", "--out", out)
+    assert run(*call)[0] == 0
+    with Image.open(out / "duplicates.png") as sheet:  # two pictures of 320 x 240 on a line of text
+        assert sheet.size == (658, 6 + 240 + 17 + 6)
+    dataset(project, "cows", [1, 2], test=[0])
+    code, _, err = run(*call[:4], "cows", *call[5:])
+    assert code == 0 and json.loads((out / "duplicates.json").read_text())["pairs"] == [], err
+    with Image.open(out / "duplicates.png") as sheet:
+        pixels = np.asarray(sheet)
+        assert sheet.width == 658 and sheet.height < 40 and (pixels < 100).sum() > 200  # black letters
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The search for the nearest against all pairs, one by one."""
 
+import functools
+import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -48,12 +51,31 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     vectors = rng.random((60, 20), np.float32)
     whole = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60))
-    for queries, references in ((7, 9), (60, 1), (1, 60)):
+    for queries, references, read, measured in ((7, 9, 2**24, 2**22), (60, 1, 5000, 2000), (1, 60, 1, 1), (9, 9, 1, 1)):
         monkeypatch.setattr(module, "QUERY_BLOCK", queries)
         monkeypatch.setattr(module, "REFERENCE_BLOCK", references)
-        parts = nearest_vectors(vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60))
+        monkeypatch.setattr(module, "_READ_BYTES", read)
+        monkeypatch.setattr(module, "_MEASURED_BYTES", measured)
+        told = itertools.count()
+        parts = nearest_vectors(
+            vectors, np.arange(60), vectors.__getitem__, 3, np.arange(60), functools.partial(next, told)
+        )
         np.testing.assert_array_equal(parts.rows, whole.rows)
         np.testing.assert_array_equal(parts.distances, whole.distances)
+        assert next(told) == module.steps(60, 60)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_memory_is_what_the_docstring_says(count: int) -> None:
+    """However many neighbours are asked for: of 100 the references of a block of queries alone were 100 MiB."""
+    rng = np.random.default_rng(4)
+    queries, references = rng.random((1100, 960), np.float32), rng.random((9000, 960), np.float32)
+    nearest_vectors(queries[:2], np.arange(9), references.__getitem__, count)  # compiles
+    tracemalloc.start()
+    nearest_vectors(queries, np.arange(9000), references.__getitem__, count)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * 2**20 + len(queries) * ((count + module.SPARE) * 12 + count * 16)
 
 
 def test_equal_vectors_are_at_zero_however_large_they_are() -> None:

@@ -67,6 +67,14 @@ def test_what_is_marked_is_relative_to_the_sets_own_distances() -> None:
     assert all(p.marked for p in near_pairs(vectors[:2], None, (splits[:2], splits[:2]), below=1.0).pairs)
 
 
+def test_a_search_tells_how_far_it_is() -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+    told: list[tuple[int, int]] = []
+    splits = ["train"] * 20 + ["test"] * 10
+    near_pairs(vectors, None, (splits, splits), below=0.5, told=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]  # two splits: a block of products and one of distances each
+
+
 def test_two_sets_and_a_set_of_one() -> None:
     a, b = np.zeros((2, 3), np.float32), np.array([[3, 0, 4], [0, 0, 1]], np.float32)
     found = near_pairs(a, b.__getitem__, (["test"] * 2, ["x", "x"]), below=0.5)
@@ -113,6 +121,16 @@ def test_the_list_knows_the_splits_that_are_trained_on() -> None:
 
     assert listed(["val1", "extra"]) == ["p/1.jpg", "p/3.jpg", "p/4.jpg"]
     assert listed(()) == ["p/0.jpg", "p/2.jpg", "p/4.jpg"]
+
+
+def test_an_image_of_val_and_trainval_is_trained_on() -> None:
+    """As bccd has it: val is a part of trainval, and the most specific split of its images."""
+    splits = [("trainval", "val"), ("Train", "trainval"), ("val", "trainval"), ("test",)]
+    images = [replace(image(number, names[-1]), splits=names) for number, names in enumerate(splits)]
+    images[2] = replace(images[2], split="val")
+    side = Side("d", images)
+    text = drop_list(FoundPairs([Pair(0, 1, 0.1, True), Pair(2, 3, 0.2, True)]), (side, side))
+    assert [line for line in text.splitlines() if not line.startswith("#")] == ["p/3.jpg"]
 
 
 def test_all_marked_pairs_are_listed_and_the_nearest_others() -> None:

@@ -1,10 +1,16 @@
 """The bootstrap's weights against evaluating the resampled set as if it were a dataset of its own."""
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
-from evaluation_cases import random_case, resample
+from evaluation_cases import detections_of, random_case, resample, truth_of
+from numpy.typing import NDArray
 
+from stages.scoring import bootstrap
 from stages.scoring.bootstrap import (
+    Weights,
     image_weights,
     interval,
     resampled_coco,
@@ -78,6 +84,58 @@ def test_a_seed_has_one_stream_of_resamples() -> None:
     assert (drawn[0] != drawn[2]).any()
     # the stream that reports have been made with since the first: another would move every interval
     np.testing.assert_array_equal(drawn[0], image_weights(8, 5, np.random.default_rng(np.random.SeedSequence([3, 1]))))
+
+
+def test_the_parts_in_which_it_is_done_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit: neither in what is drawn nor in what is made of it."""
+    truth, found = random_case(5, n_images=15, ties=False)
+    whole = image_weights(15, 50, resampling(2))
+    np.testing.assert_array_equal(whole, resampling(2).multinomial(15, np.full(15, 1 / 15), size=50))
+    matches, coco = match(found, truth, 0.5), coco_matches(found, truth)
+
+    def scores(weights: Weights) -> list[bytes]:
+        area, eleven = (of(found, matches, truth, weights) for of in (resampled_map, resampled_eleven_point_map))
+        return [one.tobytes() for one in (area, eleven, *resampled_coco(found, coco, truth, weights))]
+
+    expected = scores(whole.astype(np.int64))
+    for at_once in (1, 45, 2**23):
+        monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", at_once)
+        parts = image_weights(15, 50, resampling(2))
+        assert parts.dtype == np.uint8 and parts.tobytes() == whole.tobytes()
+        assert scores(parts) == expected
+
+
+def test_weights_take_the_smallest_integer_that_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was drawn before a larger number stays."""
+
+    class Rising:
+        drawn = 0
+
+        def multinomial(self, n: int, chances: object, size: int) -> NDArray[np.int64]:
+            self.drawn += 1
+            return np.full((size, 1), 100**self.drawn)
+
+    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 1)
+    rng: Any = Rising()
+    weights = image_weights(1, 3, rng)
+    assert weights.dtype == np.uint32 and weights.tolist() == [[100], [10_000], [1_000_000]]
+
+
+def test_many_objects_and_resamples_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As int64 the weights alone would be 64 MB, and one of each object's 1.3 GB."""
+    n, box = 2000, (0, 0, 9, 9)
+    truth = truth_of([(number, 0, box) for number in range(n) for _ in range(20)], n, 1)
+    found = detections_of([(0, 0, box, 1.0)])
+    matches, coco = match(found, truth, 0.5), coco_matches(found, truth)
+    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 2**19)
+    tracemalloc.start()
+    weights = image_weights(n, 4000, np.random.default_rng(0))
+    area = resampled_map(found, matches, truth, weights)
+    resampled_coco(found, coco, truth, weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(area, weights[:, 0] / (20 * n))
+    assert peak < 30e6
 
 
 def test_interval_is_of_the_finite_samples() -> None:
