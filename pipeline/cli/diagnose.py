@@ -98,7 +98,7 @@ def diagnose(
         raise StageError(problem)
     settings = _settings(options, dataset.classes)
     values = {} if table is None else read_table(table, object_rows(dataset, tested, dataset.classes))
-    read = READERS[_form(path)](path, dataset, tested, clip=clip)
+    read = READERS[_form(path)](path, dataset, split, clip=clip)
     title = f"{path.name} on {name}"
     made = diagnosed(title, tested, dataset.classes, {WITH_BBOX: read.detections}, values, settings)
     outputs.prepare()
