@@ -54,19 +54,26 @@ def remedy(stage: str) -> str:
     return f"run `dvc repro -f -s {stage}`, which recomputes only what is missing, and then this again"
 
 
+_DIGITS = 20  # more than any line number has
 _LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # all that str.splitlines splits at
+
+
+def _by_number(line: str) -> tuple[str, str]:
+    """Return what sorts lines by the numbers in them, not by these numbers' first digits."""
+    return re.sub("[0-9]+", lambda number: number[0].zfill(_DIGITS), line), line
 
 
 class DatasetError(Exception):
     """Everything that is wrong with a dataset, at once.
 
-    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted and without repeats, with
-    the spaces that names in it have; ``hint`` is a way on that concerns all of them. ``str()`` is those lines.
+    ``problems`` holds one line per problem (file, object, what is wrong, what to do), sorted (line 2 before line 10),
+    without repeats, with the spaces that names in it have; ``hint`` is a way on that concerns all of them. ``str()`` is
+    those lines.
     """
 
     def __init__(self, problems: str | Iterable[str], hint: str = "") -> None:
         lines = [problems] if isinstance(problems, str) else problems
-        self.problems: list[str] = sorted({_LINE_BREAKS.sub(" ", line).strip() for line in lines})
+        self.problems: list[str] = sorted({_LINE_BREAKS.sub(" ", line).strip() for line in lines}, key=_by_number)
         self.hint = hint
         super().__init__("\n".join([*self.problems, *([hint] if hint else [])]))
 
