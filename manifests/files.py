@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import threading
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -79,18 +80,41 @@ def read_inside(root: Path, file_name: str) -> bytes:
     return read_bytes(resolve_inside(root, file_name), file_name, root)
 
 
-def read_bytes(path: Path, name: str, folder: Path | None = None) -> bytes:
-    """Read a file's bytes; DatasetError, naming it ``name`` in ``folder`` (its own), where that cannot be."""
+def read_bytes(
+    path: Path, name: str, folder: Path | None = None, *, missing: str = "add it or drop its entry"
+) -> bytes:
+    """Read a file's bytes; DatasetError, naming it ``name`` in ``folder`` (its own), where that cannot be.
+
+    ``missing``: what to do where there is no such file. A device or a named pipe is refused, since reading it may never
+    end; a pipe that the shell has opened (``<(zcat x.gz)``) is read.
+    """
     try:
+        if reason := _may_not_end(path):
+            raise DatasetError(f"{name}: is {reason}; give a file")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise MissingFileError(
-            f"{name}: there is no such file in {folder or path.parent}; add it or drop its entry"
-        ) from None
+        what = (
+            "is a link to a file that is not there"
+            if path.is_symlink()
+            else f"there is no such file in {folder or path.parent}"
+        )
+        raise MissingFileError(f"{name}: {what}; {missing}") from None
+    except IsADirectoryError:
+        raise DatasetError(f"{name}: is a folder; give a file") from None
     except OSError as error:
         raise DatasetError(f"{name}: cannot be read ({error.strerror}); check the file and its permissions") from None
     refuse_pointer(data, name)
     return data
+
+
+def _may_not_end(path: Path) -> str:
+    """Say what a path leads to where reading it may never end; "" of others."""
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path == Path(os.devnull):
+        return ""
+    if stat.S_ISFIFO(mode):
+        return "" if path.is_relative_to("/dev") or path.is_relative_to("/proc") else "a named pipe, not a file"
+    return "a device or a socket, not a file"
 
 
 def lfs_pointer(data: bytes) -> str:

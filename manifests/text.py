@@ -21,6 +21,13 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+# How files begin that are packed, as no text does; the mark, what it is and how to unpack it.
+_PACKED = (
+    (b"\x1f\x8b\x08", "compressed (gzip); unpack it (gunzip)"),
+    (b"\xfd7zXZ\0", "compressed (xz); unpack it (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "compressed (zstd); unpack it (unzstd)"),
+    (b"PK\x03\x04", "a zip archive, or a spreadsheet's own file; unpack it, or save it as text"),
+)
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""")
 # What files that declare the left one are written in: the right one holds all of it, and what Windows adds.
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "cp950", "shift_jis": "cp932", "euc_kr": "cp949"}
@@ -35,6 +42,7 @@ def decode_text(data: bytes, name: str) -> str:
     UTF-16 without a mark is known by its zero bytes, where a quarter of the file are such. DatasetError, naming the
     file ``name``, for anything else: nothing is guessed, and no character is replaced.
     """
+    refuse_packed(data, name)
     marks = [(mark, encoding) for mark, encoding in _MARKS if data.startswith(mark)]
     unmarked = json.detect_encoding(data) if 0 < len(data) <= 4 * data.count(0) else "utf-8"
     mark, encoding = marks[0] if marks else (b"", unmarked)
@@ -48,6 +56,13 @@ def decode_text(data: bytes, name: str) -> str:
         else:
             what = f"nor is it the {encoding[:6].upper()} that its first bytes promise"
         raise DatasetError(f"{name}: is not UTF-8 text ({what}); save the file as UTF-8") from None
+
+
+def refuse_packed(data: bytes, name: str) -> None:
+    """Raise DatasetError, saying how to unpack it, where ``data`` are a compressed file or an archive and no text."""
+    for mark, what in _PACKED:
+        if data.startswith(mark):
+            raise DatasetError(f"{name}: is {what}")
 
 
 def text_lines(text: str) -> list[str]:
@@ -87,6 +102,7 @@ def parse_xml(data: bytes, name: str) -> Element:
 
 def _xml_text(data: bytes, name: str) -> str:
     """The document's text, which the parser then takes whatever encoding is declared in it."""
+    refuse_packed(data, name)
     data = data.lstrip(b" \t\r\n")  # XML allows nothing before its declaration; editors and scripts do
     declared = _DECLARED.match(data)
     encoding = declared[1].decode().lower().replace("-", "_") if declared else "utf_8"

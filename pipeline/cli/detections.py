@@ -113,7 +113,7 @@ def import_results(
     check_name(name)
     dataset = current_dataset(project)
     records = dataset.split("test")
-    read = READERS[form](path, dataset, records, clip=clip)
+    read = READERS[form](path, dataset, "test", clip=clip)
     for note in read.notes:
         click.echo(f"note: {note}", err=True)
     origin = Origin(f"{form} results {path.name}", _digest(path), scores, regressed)

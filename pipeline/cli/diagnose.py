@@ -17,7 +17,7 @@ from stages.diagnosis.document import diagnosed, nothing_annotated
 from stages.diagnosis.page import page
 from stages.diagnosis.settings import DiagnoseSettings
 from stages.diagnosis.similar import Sets, named_sets
-from stages.diagnosis.table import object_rows, read_table
+from stages.diagnosis.table import Table, object_rows, read_table
 from stages.scoring.files import WITH_BBOX
 from stages.scoring.results import READERS
 
@@ -97,15 +97,15 @@ def diagnose(
     if (problem := nothing_annotated(tested, f"dataset {name}, split {split}")) is not None:
         raise StageError(problem)
     settings = _settings(options, dataset.classes)
-    values = {} if table is None else read_table(table, object_rows(dataset, tested, dataset.classes))
-    read = READERS[_form(path)](path, dataset, tested, clip=clip)
+    told = Table({}) if table is None else read_table(table, object_rows(dataset, tested, dataset.classes))
+    read = READERS[_form(path)](path, dataset, split, clip=clip)
     title = f"{path.name} on {name}"
-    made = diagnosed(title, tested, dataset.classes, {WITH_BBOX: read.detections}, values, settings)
+    made = diagnosed(title, tested, dataset.classes, {WITH_BBOX: read.detections}, told.values, settings)
     outputs.prepare()
     outputs.write(_FIGURES, json_text(made.document()).encode())
     outputs.write(_PAGE, page(made).encode())
     chosen = () if options["similar"] else (_told(settings.similar_classes),)
-    for note in (*chosen, *read.notes, *made.notes):
+    for note in (*chosen, *told.notes, *read.notes, *made.notes):
         click.echo(f"note: {note}", err=True)
     click.echo(f"{out / _PAGE}: {made.summary()}")
 

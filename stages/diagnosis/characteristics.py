@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.values import read_number
 from stages.scoring.objects import Bools, GroundTruth, Ints
 
 BIN_EDGES = (0.1, 0.3, 0.7, 0.9)
@@ -104,6 +105,7 @@ def from_table(values: Mapping[str, Mapping[int, str]], n_objects: int) -> list[
     """Return the characteristics of a table: by name, the value of each object (its index) that has one.
 
     Up to eight different numbers, or any words, are subsets as they are; more numbers become five bins of each class.
+    ``1``, ``1.0`` and ``01`` are one number where all values are numbers, and are shown as the shortest of them.
     """
     found = []
     for name, of in values.items():
@@ -115,13 +117,23 @@ def from_table(values: Mapping[str, Mapping[int, str]], n_objects: int) -> list[
             spread[rows] = np.array(numbers)[place]
             found.append(Characteristic(name, _BINS, numbers=spread))
             continue
-        order = np.arange(len(words)) if numbers is None else np.argsort(numbers, kind="stable")
-        rank = np.empty(len(words), np.int64)
-        rank[order] = np.arange(len(words))
+        names, rank = _subsets(words.tolist(), numbers)
         subset = np.full(n_objects, -1)
         subset[rows] = rank[place]
-        found.append(Characteristic(name, tuple(words[order].tolist()), subset))
+        found.append(Characteristic(name, names, subset))
     return found
+
+
+def _subsets(words: Sequence[str], numbers: Sequence[float] | None) -> tuple[tuple[str, ...], Ints]:
+    """Return the names of the subsets of these words, which are sorted, and the subset of each word, int64."""
+    if numbers is None:
+        return tuple(words), np.arange(len(words))
+    shown: dict[float, str] = {}
+    for number, word in zip(numbers, words, strict=True):
+        shown[number] = min(shown.get(number, word), word, key=len)
+    ordered = sorted(shown)
+    place = {number: j for j, number in enumerate(ordered)}
+    return tuple(shown[number] for number in ordered), np.array([place[number] for number in numbers], np.int64)
 
 
 def numbers_of(words: Sequence[str]) -> list[float] | None:
@@ -138,6 +150,6 @@ def not_finite(words: Sequence[str]) -> int | None:
 
 def _floats(words: Sequence[str]) -> list[float] | None:
     try:
-        return [float(word) for word in words]
+        return [read_number(word) for word in words]
     except ValueError:
         return None

@@ -239,7 +239,7 @@ def _characteristics(made: Diagnosed) -> Markup:
             whole = of.normalised if known is None else known.whole
             return interval_chart(rows, ChartAxis("normalised AP", 0.0, 1.0), percent, reference=whole)
 
-        counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        counts = ", ".join(f"{name} ({size})" for name, size in sizes.items())
         parts.append(tag("div", tag("h3", one.name), _note(f"Objects: {counts}."), _side_by_side(made, draw)))
     text = (
         "Normalised AP by what objects are like, in the mean over classes, with one standard error. Area and aspect "

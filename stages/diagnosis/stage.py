@@ -15,7 +15,7 @@ from stages.scoring.reading import evaluated_images, read_detections, thresholds
 from .document import diagnosed, nothing_annotated
 from .page import page
 from .settings import DiagnoseSettings
-from .table import no_such_table, object_rows, read_table
+from .table import Table, no_such_table, object_rows, read_table
 
 
 def run(ctx: Context) -> None:
@@ -24,7 +24,7 @@ def run(ctx: Context) -> None:
     tested = evaluated_images(dataset, detect)
     if (problem := nothing_annotated(tested, "manifest.test")) is not None:
         raise StageError(problem)
-    table: dict[str, dict[int, str]] = {}
+    table = Table({})
     if settings.characteristics is not None:
         folder = ctx.input("characteristics")
         path = folder / f"{settings.characteristics}.csv"
@@ -34,9 +34,9 @@ def run(ctx: Context) -> None:
     sets = (WITH_BBOX, WITHOUT_BBOX) if detect.summary["regressed"] else (WITH_BBOX,)
     found = read_detections(ctx.store, detect, tested, sets, thresholds(detect.summary, dataset.classes), ctx.log)
     title = f"{detect.summary.get('detector', ctx.shown('detections'))} on {dataset.name}"
-    made = diagnosed(title, tested, dataset.classes, found, table, settings)
+    made = diagnosed(title, tested, dataset.classes, found, table.values, settings)
     atomic_write(ctx.output("figures"), json_text(made.document()).encode())
     atomic_write(ctx.output("html"), page(made).encode())
-    for line in made.notes:
+    for line in (*table.notes, *made.notes):
         ctx.log.warning(line)
     ctx.log.info(f"{ctx.shown('html')}: {made.summary()}")

@@ -5,6 +5,7 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache.text import nearest
@@ -22,17 +23,26 @@ _NAME = re.compile(r"[\w-]{1,40}(\.[\w-]{1,40})?")
 _TAKEN = frozenset({"area", "aspect", "truncated", "occluded", "pose", "hidden"})
 
 
-def read_table(path: Path, rows: Mapping[int, int | None]) -> dict[str, dict[int, str]]:
-    """Read a table: by characteristic the value of each object, an index into the objects tested.
+@dataclass(frozen=True)
+class Table:
+    """What a table says: by characteristic the value of each object, an index into those tested; and notes on it."""
+
+    values: dict[str, dict[int, str]]
+    notes: tuple[str, ...] = ()
+
+
+def read_table(path: Path, rows: Mapping[int, int | None]) -> Table:
+    """Read a table of characteristics.
 
     Args:
         rows: the object of each annotation id that the dataset has; None of one that is not tested, which is passed
             over.
 
-    Raises DatasetError with every problem: a column that is not there, an annotation that the dataset lacks, an object
-    with two values, nan or an infinity among numbers, more than :data:`.characteristics.MOST_VALUES` different words.
+    Raises DatasetError with every problem: a column that is not there, an annotation that
+    the dataset lacks, an object with two values, nan or an infinity among numbers, more than
+    :data:`.characteristics.MOST_VALUES` different words.
     """
-    text = decode_text(read_bytes(path, str(path)), path.name)
+    text = decode_text(read_bytes(path, str(path), missing="correct the path"), str(path))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     findings = Findings(skip=False)
     found: defaultdict[str, dict[int, str]] = defaultdict(dict)
@@ -42,10 +52,10 @@ def read_table(path: Path, rows: Mapping[int, int | None]) -> dict[str, dict[int
         header = tuple(cell.strip().lower() for cell in next(reader, []))
         if header != HEADER:
             raise DatasetError(
-                f"{path.name}: begins with {','.join(header)[:60]!r}; its first line must be {','.join(HEADER)}"
+                f"{path}: begins with {','.join(header)[:60]!r}; its first line must be {','.join(HEADER)}"
             )
         for cells in reader:
-            where = f"{path.name}: line {reader.line_num}"
+            where = f"{path}: line {reader.line_num}"
             if not cells:
                 continue
             if (row := _checked(cells, where, rows, seen, findings)) is not None:
@@ -55,21 +65,25 @@ def read_table(path: Path, rows: Mapping[int, int | None]) -> dict[str, dict[int
                     of[index] = value
                     lines[name].append(reader.line_num)
     except csv.Error as error:
-        raise DatasetError(f"{path.name}: line {reader.line_num}: is no CSV ({error}); correct it") from None
+        findings.problem(f"{path}: line {reader.line_num}: is no CSV ({error}); correct it")
     for name, of in found.items():
         words = Counter(of.values())
         if (at := not_finite(list(of.values()))) is not None:
             findings.problem(
-                f"{path.name}: line {lines[name][at]}: value {list(of.values())[at]!r} of {name} is no finite number, "
+                f"{path}: line {lines[name][at]}: value {list(of.values())[at]!r} of {name} is no finite number, "
                 "as others are; leave the line out"
             )
         elif len(words) > MOST_VALUES and numbers_of(list(words)) is None:
             findings.problem(
-                f"{path.name}: characteristic {name} has {len(words)} different values, such as {next(iter(words))!r}; "
+                f"{path}: characteristic {name} has {len(words)} different values, such as {next(iter(words))[:40]!r}; "
                 f"{MOST_VALUES} at most, or numbers alone, which are put into bins"
             )
-    findings.conclude()
-    return {name: of for name, of in found.items() if of}
+        elif not of:
+            findings.note(f"{path}: no line of {name} is of an object that is tested, so it is left out", "untested")
+    if not found:
+        findings.note(f"{path}: has no line but its heading, so there is no characteristic in it")
+    notes = findings.conclude()
+    return Table({name: of for name, of in found.items() if of}, tuple(notes))
 
 
 def _checked(

@@ -152,12 +152,18 @@ def ilsvrc_lines(detections: FlatDetections, numbers: Sequence[int], category_id
 def voc_image_ids(file_names: Sequence[str]) -> list[str]:
     """Return VOC's image ids: file names without folder and extension, whitespace percent-encoded.
 
-    Where two images of different folders share a name, all images keep their folder, so that ids stay unique.
+    Where two images of different folders share a name, all images keep their folder, and where ``a b`` and ``a%20b``
+    would be one, ``%`` is encoded too, so that ids stay unique.
     """
     paths = [PurePosixPath(name) for name in file_names]
     stems = [path.stem for path in paths]
-    if max(Counter(stems).values(), default=0) > 1:
+    if len(set(stems)) < len(stems):
         stems = [str(path.with_suffix("")) for path in paths]
-    if max(Counter(stems).values(), default=0) > 1:
+    if len(set(stems)) < len(stems):
         stems = [str(path) for path in paths]
-    return ["".join(quote(c) if c.isspace() else c for c in stem) for stem in stems]
+    ids = [_without_spaces(stem) for stem in stems]
+    return ids if len(set(ids)) == len(set(stems)) else [_without_spaces(stem.replace("%", "%25")) for stem in stems]
+
+
+def _without_spaces(name: str) -> str:
+    return "".join(quote(c) if c.isspace() else c for c in name)

@@ -1,5 +1,10 @@
 """Text in the encodings that editors and exporters write, and YAML's words as written."""
 
+import gzip
+import io
+import lzma
+import zipfile
+
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -11,6 +16,13 @@ from manifests.text import as_yaml, decode_text, parse_json, parse_xml, parse_ya
 MARKED = {"utf-8-sig": b"", "utf-16": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}
 MARKED |= {"utf-32": b"", "utf-32-le": b"\xff\xfe\0\0", "utf-32-be": b"\0\0\xfe\xff"}
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=40)
+
+
+def zipped() -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("x.csv", "a,b")
+    return data.getvalue()
 
 
 @pytest.mark.parametrize("encoding", MARKED)
@@ -46,6 +58,23 @@ def test_utf_16_without_a_mark_is_known_by_its_zeros(encoding: str) -> None:
 def test_other_encodings_are_refused_and_nothing_is_replaced(data: bytes, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         decode_text(data, "classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (gzip.compress(b""), "is compressed (gzip); unpack it (gunzip)"),  # 20 bytes, most of them zeros
+        (gzip.compress(b"[1, 2]" * 99), "is compressed (gzip)"),
+        (lzma.compress(b"[1, 2]"), "is compressed (xz)"),
+        (bytes.fromhex("28b52ffd0458"), "is compressed (zstd)"),
+        (zipped(), "is a zip archive"),
+    ],
+)
+def test_what_is_packed_is_no_text_and_the_line_says_how_to_unpack_it(data: bytes, said: str) -> None:
+    for read in (decode_text, parse_json, parse_xml, parse_yaml):
+        with pytest.raises(DatasetError) as caught:
+            read(data, "d/x.json")
+        assert str(caught.value).startswith(f"d/x.json: {said}") and "UTF-8" not in str(caught.value)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -154,7 +154,7 @@ def test_a_bad_detection_is_one_line(given: Given, diagnose: Run, wrong: dict[st
     given.write([given.results[0] | wrong, *given.results[1:]])
     code, out, err = diagnose(given.coco)
     assert (code, out) == (2, "") and len(err.splitlines()) == 1
-    assert err.startswith("rcnn: results.json: result 1: ") and said in err
+    assert err.startswith(f"rcnn: {given.coco}: result 1: ") and said in err
     assert not given.out.exists()
 
 

@@ -75,6 +75,11 @@ def test_what_the_manifest_does_not_say_is_no_characteristic() -> None:
         ({0: "b", 3: "a"}, ("a", "b"), [1, -1, -1, 0]),
         ({0: "10", 1: "b"}, ("10", "b"), [0, 1, -1, -1]),
         ({0: "nan", 1: "1"}, ("1", "nan"), [1, 0, -1, -1]),  # a word
+        ({0: "01", 1: "1.0", 2: "1", 3: "2.50"}, ("1", "2.50"), [0, 0, 0, 1]),  # one number, however it is written
+        ({0: "-0", 1: "0", 2: "1e1", 3: "10"}, ("0", "10"), [0, 0, 1, 1]),
+        ({0: "01", 1: "1", 2: "x"}, ("01", "1", "x"), [0, 1, 2, -1]),  # words
+        ({0: "1_0", 1: "10"}, ("10", "1_0"), [1, 0, -1, -1]),  # Python's 1_0 is no number
+        ({0: "12345678.123", 1: "2.5e-07"}, ("2.5e-07", "12345678.123"), [1, 0, -1, -1]),  # as they were written
     ],
 )
 def test_few_values_of_a_table_are_taken_as_they_are(
@@ -82,6 +87,11 @@ def test_few_values_of_a_table_are_taken_as_they_are(
 ) -> None:
     (one,) = from_table({"kind": values}, 4)
     assert one.subsets == subsets and one.of(np.arange(4)).tolist() == of
+
+
+def test_one_number_written_in_many_ways_is_few_numbers() -> None:
+    (one,) = from_table({"kind": {row: "0" * row + "7" for row in range(20)}}, 20)
+    assert one.subsets == ("7",) and set(one.of(np.arange(20)).tolist()) == {0}
 
 
 def test_many_numbers_of_a_table_become_bins_of_each_class() -> None:

@@ -1,5 +1,6 @@
 """A table of characteristics: what it gives each object, and one line for each thing that is wrong in it."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +27,29 @@ def written(path: Path, *lines: str) -> Path:
 
 def test_values_by_characteristic_and_object(tmp_path: Path) -> None:
     lines = ("Annotation, name ,value", "1,part.wing,1", "2,part.wing, 0", '1,note,"a, b"', "", "3,side,left")
-    found = read_table(written(tmp_path, *lines), ROWS)
-    assert found == {"part.wing": {0: "1", 1: "0"}, "note": {0: "a, b"}}  # side is of no object that is tested
+    file = written(tmp_path, *lines)
+    found = read_table(file, ROWS)
+    assert found.values == {"part.wing": {0: "1", 1: "0"}, "note": {0: "a, b"}}
+    assert found.notes == (f"{file}: no line of side is of an object that is tested, so it is left out",)
+
+
+def test_a_heading_alone_is_told(tmp_path: Path) -> None:
+    file = written(tmp_path, "annotation,name,value", "")
+    found = read_table(file, ROWS)
+    assert found.values == {}
+    assert found.notes == (f"{file}: has no line but its heading, so there is no characteristic in it",)
 
 
 def test_excel_s_bytes_are_read(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_bytes("\ufeffannotation,name,value\r\n2,größe,3\r\n".encode())
-    assert read_table(file, ROWS) == {"größe": {1: "3"}}
+    assert read_table(file, ROWS).values == {"größe": {1: "3"}}
 
 
 def test_nan_is_a_word_among_words_and_no_matter_of_objects_that_are_not_tested(tmp_path: Path) -> None:
     lines = ("1,kind,nan", "2,kind,red", "1,part.area,1", "3,part.area,inf")
     found = read_table(written(tmp_path, "annotation,name,value", *lines), ROWS)
-    assert found == {"kind": {0: "nan", 1: "red"}, "part.area": {0: "1"}}
+    assert found.values == {"kind": {0: "nan", 1: "red"}, "part.area": {0: "1"}}
 
 
 def test_one_infinity_among_many_numbers_is_one_line(tmp_path: Path) -> None:
@@ -72,7 +82,7 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, line: str, said: st
     with pytest.raises(DatasetError) as error:
         read_table(written(tmp_path, "annotation,name,value", line), ROWS)
     assert len(error.value.problems) == 1 and said in error.value.problems[0]
-    assert error.value.problems[0].startswith("table.csv: ")
+    assert error.value.problems[0].startswith(f"{tmp_path}/table.csv: ")
 
 
 def test_a_table_without_its_heading_or_with_too_many_words(tmp_path: Path) -> None:
@@ -83,13 +93,35 @@ def test_a_table_without_its_heading_or_with_too_many_words(tmp_path: Path) -> N
     with pytest.raises(DatasetError, match="kind has 29 different values, such as 'w1'; 20 at most, or numbers alone"):
         read_table(written(tmp_path, "annotation,name,value", *words), many)
     numbers = [f"{number},kind,{number}.5" for number in many]
-    assert len(read_table(written(tmp_path, "annotation,name,value", *numbers), many)["kind"]) == 29
+    assert len(read_table(written(tmp_path, "annotation,name,value", *numbers), many).values["kind"]) == 29
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         read_table(written(tmp_path, "annotation,name,value", "9,a,x", "1,a,", "1,pose,x"), ROWS)
     assert len(error.value.problems) == 3
+
+
+def test_problems_are_in_the_order_of_the_lines(tmp_path: Path) -> None:
+    many = {number: number for number in range(1, 40)}
+    words = [f"{number},kind,w{number}" for number in range(1, 30)]
+    lines = ["99,a,x", "31,a,", "98,a,x", "32,a,inf", "33,a,1", "34,pose,x", *words, '35,a,"x']
+    with pytest.raises(DatasetError) as error:
+        read_table(written(tmp_path, "annotation,name,value", *lines), many)
+    told = [line.partition("table.csv: ")[2] for line in error.value.problems]
+    assert [line.partition(":")[0] for line in told] == [
+        "characteristic kind has 29 different values, such as 'w1'; 20 at most, or numbers alone, which are put into "
+        "bins",
+        *(f"line {number}" for number in (2, 3, 4, 5, 7, 37)),
+    ]
+
+
+def test_a_compressed_table_and_one_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(gzip.compress(b"annotation,name,value\n"))
+    with pytest.raises(DatasetError, match=r"t\.csv: is compressed \(gzip\); unpack it"):
+        read_table(tmp_path / "t.csv", ROWS)
+    with pytest.raises(DatasetError, match=r"no\.csv: there is no such file in .*; correct the path"):
+        read_table(tmp_path / "no.csv", ROWS)
 
 
 def test_annotation_ids_are_those_of_the_manifest() -> None:

@@ -13,6 +13,7 @@ from evaluation_cases import detections_of, random_case, truth_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from manifests.files import why_unsafe
 from stages.scoring.evaluation import Evaluation, evaluate
 from stages.scoring.files import comp4_lines, comp4_names, comp4_table, voc_image_ids
 from stages.scoring.metrics import scores_table
@@ -135,6 +136,17 @@ def test_names_of_classes_and_images_are_safe_in_files() -> None:
     assert voc_image_ids(["d/a b.jpg", "c.png"]) == ["a%20b", "c"]
     assert voc_image_ids(["x/a.jpg", "y/a.jpg"]) == ["x/a", "y/a"]
     assert voc_image_ids(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
+    assert voc_image_ids(["a%20b.jpg", "c d.jpg"]) == ["a%20b", "c%20d"]
+    assert voc_image_ids(["a b.jpg", "a%20b.jpg"]) == ["a%20b", "a%2520b"]
+
+
+file_names = st.text(st.sampled_from("ab %20/."), min_size=1, max_size=6).filter(lambda name: why_unsafe(name) is None)
+
+
+@given(st.lists(file_names, max_size=8, unique=True))
+def test_ids_of_images_are_unique_and_without_spaces(files: list[str]) -> None:
+    ids = voc_image_ids(files)
+    assert len(set(ids)) == len(files) and not any(char.isspace() for one in ids for char in one)
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=300), min_size=1, max_size=6, unique=True))
