@@ -66,11 +66,11 @@ class _Images:
         self.records = dataset.split(split)
         self._split = split
         self.by_id: dict[float, int] = {record.id: row for row, record in enumerate(self.records)}
-        names = voc_image_ids([record.file_name for record in self.records])
+        names = _ids(self.records)
         self._by_name = {name: row for row, name in enumerate(names)}
         self._index = NameIndex(names, folders=False)
-        others = [(name, one) for name, one in zip(_ids(dataset.images), dataset.images, strict=True)]
-        others = [(name, one) for name, one in others if split not in one.splits]
+        every = zip(_ids(dataset.images), dataset.images, strict=True)
+        others = [(name, one) for name, one in every if split not in one.splits]
         self._other_ids = {one.id: one.split for _, one in others}
         self._other_names = {form: one.split for name, one in others for form in (one.file_name, one.name, name)}
 
