@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -53,6 +53,7 @@ def scenes() -> list[tuple[str, Scene]]:
 
 
 @given(seed=st.integers(0, 10_000), outlined=st.booleans(), height=st.integers(14, 110))
+@example(seed=147, outlined=False, height=14)  # nothing of it is on the canvas
 @example(seed=537, outlined=False, height=14)  # cut by the left border; a soft pixel two rows below the rest
 @settings(max_examples=25, deadline=None)
 def test_box_is_the_extent_of_the_digit_painted_alone(seed: int, outlined: bool, height: int) -> None:
@@ -66,6 +67,7 @@ def test_box_is_the_extent_of_the_digit_painted_alone(seed: int, outlined: bool,
     for layer in layers:
         paint(canvas, replace(layer, colour=np.ones(3, np.float32)))
     rows, cols = np.nonzero(canvas[:, :, 0] >= 0.5)
+    assume(len(rows))  # a narrow digit may lie left of the canvas altogether, where no scene has one
     expected = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
     assert on_canvas(shape, glyph.index, (x, y), canvas.shape, is_faint).box == expected
     assert not is_faint
