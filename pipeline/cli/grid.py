@@ -8,7 +8,7 @@ from pipeline.grids.declared import PROTOCOLS
 from pipeline.grids.measured import read_done, results
 from pipeline.grids.printing import FORMATS, Shown, named_cell, printed
 from pipeline.grids.reading import read_grid
-from pipeline.grids.running import Asked, recover_shown, row_names, run_all, stale
+from pipeline.grids.running import Asked, chosen_cells, recover_shown, row_names, run_all, stale
 
 
 def _split(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -27,9 +27,11 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.yaml")
 @click.option("--show", is_flag=True, help="Run nothing; print what has been run so far.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", help="How the table is printed.")
-@click.option("--rows", multiple=True, callback=_split, metavar="A,B", help="Run these rows alone.")
-@click.option("--columns", multiple=True, callback=_split, metavar="A,B", help="Run these columns alone.")
-@click.option("--seeds", multiple=True, callback=_seeds, metavar="3,4", help="Of the file's seeds, run these alone.")
+@click.option("--rows", multiple=True, callback=_split, metavar="A,B", help="Run, or show, these rows alone.")
+@click.option("--columns", multiple=True, callback=_split, metavar="A,B", help="Run, or show, these columns alone.")
+@click.option(
+    "--seeds", multiple=True, callback=_seeds, metavar="3,4", help="Of the file's seeds, run, or show, these."
+)
 @click.option(
     "--set",
     "more",
@@ -70,11 +72,18 @@ def grid(
     """
     table = read_grid(file)
     beside = None if against is None else named_cell(table, row_names(project, table), against)
+    asked = Asked(rows, columns, seeds, more, detector, again)
     if show:
+        if more or detector or again:
+            raise click.UsageError(
+                "--set, --detector and --again are for a run: what was said then counts with --show; leave them out"
+            )
+        chosen = set(chosen_cells(project, table, asked)) if rows or columns or seeds else None
         recover_shown(project)
     else:
-        run_all(project, table, Asked(rows, columns, seeds, more, detector, again))
-    done = read_done(project, table)
+        run_all(project, table, asked)
+        chosen = None  # all that has been run, before and now
+    done = [one for one in read_done(project, table) if chosen is None or one.cell in chosen]
     if not done:
         click.echo(f"{results(project, table)}: nothing has been run")
         return

@@ -4,15 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from cache.errors import ExecutionError, InterruptedRun, ParamsError
 
-Experiment = Callable[[str, Sequence[str], str], None]  # the cell's name, its settings, and the target
+
+class Experiment(Protocol):
+    """Runs a cell: its name, its settings, and the target; ``force``: every stage, whatever DVC holds for unchanged."""
+
+    def __call__(self, name: str, settings: Sequence[str], target: str, /, *, force: bool = False) -> None: ...
+
+
 _DVC = (sys.executable, "-m", "dvc")
 _STDERR = 2  # where what DVC says goes, too: stdout is the table's
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -84,18 +90,18 @@ def dvc_experiments(project: Path, stop: Stop, lock: int, dvc: Sequence[str] = _
     InterruptedRun where it was stopped, ExecutionError where DVC failed.
     """
 
-    def run(cell: str, settings: Sequence[str], target: str) -> None:
+    def run(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         stop.check()
-        name = f"{cell}-{_commit(project)}"
+        named = f"{name}-{_commit(project)}"
         given = [part for setting in settings for part in ("-S", setting)]
-        # a former one of this name; not --force, which would train again, too
-        stop.call([*dvc, "exp", "remove", "-q", name], project, lock, quiet=True)
+        stop.call([*dvc, "exp", "remove", "-q", named], project, lock, quiet=True)  # a former one of this name
         stop.check()
-        command = [*dvc, "exp", "run", "--name", name, *given, *([target] if target else [])]
+        forced = ["--force"] if force else []  # stages find what they made in the store, and train nothing again
+        command = [*dvc, "exp", "run", "--name", named, *forced, *given, *([target] if target else [])]
         print(" ".join(["dvc", *command[len(dvc) :]]), file=sys.stderr, flush=True)
         if stop.call(command, project, lock):
             stop.check()
-            raise ExecutionError(f"{name}: dvc exp run failed; what was run before is kept, --show prints it")
+            raise ExecutionError(f"{named}: dvc exp run failed; what was run before is kept, --show prints it")
 
     return run
 

@@ -10,15 +10,17 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cache import StoreError, atomic_write, make_dirs, sync
 from cache.errors import ExecutionError
 
 _FOLDER, _INDEX = ".grid-former", "index.json"
+_FILES = ("params.yaml", "dvc.yaml")
 
 
 def folder_of(project: Path) -> Path:
@@ -69,7 +71,8 @@ def keep_former(project: Path, changed: Mapping[str, bytes]) -> None:
         if there:
             atomic_write(folder / f"{number}.former", path.read_bytes())
         atomic_write(folder / f"{number}.ours", ours)
-        entries.append({"file": file, "path": os.path.relpath(path, project.resolve()), "was": there})
+        mode = stat.S_IMODE(path.stat().st_mode) if there else None
+        entries.append({"file": file, "mode": mode, "was": there})
     atomic_write(folder / _INDEX, json.dumps(entries, indent=1).encode())
 
 
@@ -86,10 +89,10 @@ def put_back(project: Path) -> tuple[list[str], list[str]]:
     try:
         entries = json.loads((folder / _INDEX).read_bytes()) if (folder / _INDEX).exists() else []
         for number, entry in enumerate(entries):
-            path = Path(os.path.normpath(project.resolve() / entry["path"]))
+            path = _changed(project, entry["file"])
             try:
                 former = (folder / f"{number}.former").read_bytes() if entry["was"] else None
-                said = _restored(path, former, (folder / f"{number}.ours").read_bytes())
+                said = _restored(path, former, (folder / f"{number}.ours").read_bytes(), entry.get("mode"))
             except (OSError, StoreError) as error:
                 failed = True
                 lines.append(f"{path}: cannot be put back ({error}); what it was is {folder / f'{number}.former'}")
@@ -105,7 +108,15 @@ def put_back(project: Path) -> tuple[list[str], list[str]]:
     return back, lines
 
 
-def _restored(path: Path, former: bytes | None, ours: bytes) -> str | None:
+def _changed(project: Path, file: str) -> Path:
+    """Return where a file that a grid changes is; ValueError for any other, which an index from elsewhere may name."""
+    inside = PurePosixPath(file)
+    if inside.name not in _FILES or inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"{file} is no file that a grid changes")
+    return (project / inside).resolve()
+
+
+def _restored(path: Path, former: bytes | None, ours: bytes, mode: int | None) -> str | None:
     """Put one file back: "" where it was, None where it is as it was, else what became of it."""
     now = path.read_bytes() if path.exists() else None
     if now == former:
@@ -118,6 +129,8 @@ def _restored(path: Path, former: bytes | None, ours: bytes) -> str | None:
         sync(path.parent)
     else:
         atomic_write(path, former)
+        if mode is not None:
+            path.chmod(mode)
     return ""
 
 

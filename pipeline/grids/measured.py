@@ -9,6 +9,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, TypeAdapter, Val
 
 from cache import Artifact, atomic_write, make_dirs
 from cache.errors import ParamsError
+from manifests.select import without_duplicates
 from pipeline.detectors import Layout
 from pipeline.timings import read_timings
 from pipeline.workspace import current_dataset, open_store
@@ -138,9 +139,9 @@ def _cost(layout: Layout, node: str, ran: bool, known: Sequence[Done]) -> Cost:
 
 
 def _recall(project: Path, proposals: Path) -> dict[str, float]:
-    """Recall of the test images' proposals at the IoUs at which the evaluation measures it."""
+    """Recall of the proposals at the IoUs at which the evaluation measures it, on the images that it scores."""
     dataset = current_dataset(project)
-    records = dataset.split("test")
+    records = without_duplicates(dataset.split("test"))
     truth = GroundTruth.of(records, len(dataset.classes))
     best = proposal_overlaps(truth, read_proposals(open_store(project), Artifact.read(proposals), records))
     found = coverage(best[~truth.ignored])

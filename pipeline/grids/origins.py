@@ -1,6 +1,7 @@
 """What a cell was measured from: parameters, stages' versions, the dataset and files; kept to tell stale figures."""
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -148,11 +149,37 @@ def _files(project: Path, parameters: Mapping[str, Any]) -> Iterator[tuple[str, 
     The built-in dataset is what its parameters make it, and its file that of whichever cell ran last.
     """
     dataset = parameters.get("dataset")
-    named = [value for value in parameters.values() if isinstance(value, str) and "." in value]
-    registered = [] if dataset in (None, SCENES.name) else [f"artifacts/datasets/{dataset}/manifest.json"]
+    named = [value for value in parameters.values() if isinstance(value, str)]
+    registered = [] if dataset in (None, SCENES.name) else [_registered(dataset)]
     for path in dict.fromkeys([*registered, *named]):
-        if (project / path).is_file():
+        if os.path.isfile(project / path):  # noqa: PTH113 - false, too, for what can be no path
             yield path, _digest(project / path, (project / path).stat().st_mtime_ns)
+
+
+def _registered(dataset: str) -> str:
+    return f"artifacts/datasets/{dataset}/manifest.json"
+
+
+def unwatched(origin: CellOrigin) -> dict[str, Any]:
+    """Return what DVC does not see change of a cell: the files that parameters name; empty where there are none.
+
+    With their digests, and with all parameters of the groups that name them and the seed: results of others are no
+    proof that DVC's are of these files.
+    """
+    registered = _registered(str(origin.parameters.get("dataset")))
+    files = {path: digest for path, digest in origin.files.items() if path != registered}
+    if not files:
+        return {}
+    groups = {_group(name) for name, value in origin.parameters.items() if isinstance(value, str) and value in files}
+    read = {
+        name: value for name, value in origin.parameters.items() if _group(name) in groups or _group(name) == "seed"
+    }
+    return {"files": files, "parameters": read}
+
+
+def _group(name: str) -> str:
+    """Return a parameter's group, with its detector."""
+    return name.partition(".")[0]
 
 
 @functools.lru_cache(maxsize=256)

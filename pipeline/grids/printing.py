@@ -188,7 +188,8 @@ def _times(what: Shown, columns: Sequence[str]) -> list[list[str]]:
     """Make the lines below a matrix: each part's seconds by column, their sum, and how many times faster it is."""
     times = what.grid.times
     assert times is not None
-    costs = {column: _cost([one for one in what.done if one.column == column], times.node) for column in columns}
+    done = list(shown(what.grid, what.done))
+    costs = {column: _cost([one for one in done if one.column == column], times.node) for column in columns}
     lines = [
         [f"{part} time", *(seconds(cost.get(part, 0.0) if cost else None) for cost in costs.values())]
         for part in times.parts

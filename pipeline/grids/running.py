@@ -25,7 +25,7 @@ from .declared import CellName, Given, Grid
 from .experiments import Experiment, Stop, dvc_experiments
 from .former import alone, folder_of, keep_former, put_back
 from .measured import Done, keep, last_runs, measured, read_done, shown
-from .origins import CellOrigin, differences
+from .origins import CellOrigin, differences, unwatched
 from .plans import Plan, planned
 
 Planner = Callable[[CellName], Plan]
@@ -64,9 +64,11 @@ def run_grid(project: Path, grid: Grid, setup: Setup, experiment: Experiment) ->
     """Run every cell by ``experiment`` (its name, its settings, the target) and keep its figures.
 
     Each is planned on the files as they are just before it runs; one whose figures are those of that plan already is
-    passed by, unless ``again``. Parameters and dvc.yaml files end as they were, whatever happens; OutputError where one
-    was edited meanwhile, for then the cell may have been run with the edit.
+    passed by, unless ``again``. DVC does not watch files that parameters name: a cell with such runs every stage, but
+    where the one before it ran on the same. Parameters and dvc.yaml files end as they were, whatever happens;
+    OutputError where one was edited meanwhile, for then the cell may have been run with the edit.
     """
+    proven: dict[str, Any] = {}  # what the last cell ran on that DVC does not watch
     for cell in setup.cells:
         known = read_done(project, grid)
         plan = setup.plan_of(cell)
@@ -75,7 +77,9 @@ def run_grid(project: Path, grid: Grid, setup: Setup, experiment: Experiment) ->
             print(f"{name}: has been run", file=sys.stderr, flush=True)
             continue
         before = last_runs(project, plan)
-        _run(project, plan, name, experiment)
+        watch = unwatched(plan.origin)
+        _run(project, plan, name, experiment, force=bool(watch) and watch != proven)
+        proven = watch
         keep(project, grid, known, measured(project, plan, before, known))
 
 
@@ -84,13 +88,13 @@ def _experiment_name(grid: Grid, cell: CellName) -> str:
     return "-".join([grid.name, cell.row, *column, *([] if cell.seed is None else [str(cell.seed)])])
 
 
-def _run(project: Path, plan: Plan, name: str, experiment: Experiment) -> None:
+def _run(project: Path, plan: Plan, name: str, experiment: Experiment, *, force: bool) -> None:
     """Run one experiment with the files that it takes."""
     try:
         keep_former(project, plan.changed)
         for file, text in plan.files.items():
             atomic_write((project / file).resolve(), text.encode())
-        experiment(name, [setting.for_dvc for setting in plan.settings], plan.target)
+        experiment(name, [setting.for_dvc for setting in plan.settings], plan.target, force=force)
     finally:
         _, problems = put_back(project)
         for line in problems:  # said here, whatever else went wrong
@@ -155,16 +159,23 @@ def _chosen(what: str, given: Sequence[Any], known: Sequence[Any]) -> list[Any]:
     return list(given or known)
 
 
+def chosen_cells(project: Path, grid: Grid, asked: Asked) -> list[CellName]:
+    """Return the cells that are asked for, in the order in which they run; ParamsError for a name that is not there."""
+    rows, columns = (
+        _chosen("rows", asked.rows, row_names(project, grid)),
+        _chosen("columns", asked.columns, list(grid.columns)),
+    )
+    seeds = _chosen("seeds", asked.seeds, grid.seeds) or [None]
+    return [CellName(row, column, seed) for seed, column, row in itertools.product(seeds, columns, rows)]
+
+
 def set_up(project: Path, grid: Grid, asked: Asked) -> Setup:
     """Check every cell that is asked for; ParamsError, each problem once, where one is wrong."""
     load_params(Layout(project))  # no project: told once
-    known = row_names(project, grid)
-    rows, columns = _chosen("rows", asked.rows, known), _chosen("columns", asked.columns, list(grid.columns))
-    seeds = _chosen("seeds", asked.seeds, grid.seeds) or [None]
+    cells, known = chosen_cells(project, grid, asked), row_names(project, grid)
     more = [_scoped(grid, scopes_of(grid, known), text) for text in asked.more]
     detectors = dict(_in_role(grid, text) for text in asked.detectors)
     plan_of = functools.partial(planned, project, grid, more=more, detectors=detectors)
-    cells = [CellName(row, column, seed) for seed, column, row in itertools.product(seeds, columns, rows)]
     problems: list[str] = []
     for cell in cells:
         try:

@@ -139,7 +139,7 @@ def written(project: Path, text: str, name: str = "two") -> Path:
 def ran(project: Path, grid: Grid, more: Sequence[str] = ()) -> None:
     """Run every cell of a grid, without computing anything."""
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         for node in ("proposals", "features", "detect"):
             listed(Layout(project), node, {}, name)
         scored(Layout(project), 0.5)

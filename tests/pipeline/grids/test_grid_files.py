@@ -55,6 +55,35 @@ def test_an_edit_stays_and_what_was_before_is_beside_it(tmp_path: Path) -> None:
     assert not folder_of(tmp_path).exists()
 
 
+def test_what_is_put_back_may_be_read_by_whom_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(OLD)
+    path.chmod(0o600)
+    keep_former(tmp_path, {"params.yaml": OURS})
+    path.write_bytes(OURS)
+    path.chmod(0o644)
+    assert put_back(tmp_path) == (["params.yaml"], [])
+    assert path.read_bytes() == OLD and path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "file", ["../outside.txt", "../params.yaml", "notes.txt", "a/../../params.yaml", "/tmp/dvc.yaml"]
+)
+@pytest.mark.parametrize("was", [True, False])
+def test_an_index_from_elsewhere_reaches_no_other_file(tmp_path: Path, file: str, was: bool) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    killed(project)
+    target = Path(os.path.normpath(project / file))
+    if tmp_path in target.parents:
+        target.write_bytes(OURS)
+    index = folder_of(project) / "index.json"
+    index.write_text(json.dumps([{"file": file, "path": file, "was": was}]))
+    back, (line,) = put_back(project)
+    assert not back and "is no file that a grid changes" in line
+    assert target.exists() == (tmp_path in target.parents) and (not target.exists() or target.read_bytes() == OURS)
+
+
 def test_what_was_absent_is_removed(tmp_path: Path) -> None:
     path = killed(tmp_path, former=None)
     assert put_back(tmp_path) == (["params.yaml"], []) and not path.exists()
@@ -274,16 +303,18 @@ def test_dvc_itself_leaves_the_files_that_are_expected(project: Path) -> None:
     """A real experiment, with an uncommitted edit: its parameters read as planned, byte by byte."""
     params = "# mine\nlr: 0.1   # a rate\npath: a\nsizes: [1, 2]\nkept: null\n"
     (project / "params.yaml").write_text(params)
-    (project / "dvc.yaml").write_text("stages:\n  a:\n    cmd: cp params.yaml seen\n    params: [lr, path, sizes]\n")
-    (project / ".gitignore").write_text("/reports/\n/seen\n/calls\n")
-    for command in (
+    command = "cat params.yaml weights > seen"
+    (project / "dvc.yaml").write_text(f"stages:\n  a:\n    cmd: {command}\n    params: [lr, path, sizes]\n")
+    (project / ".gitignore").write_text("/reports/\n/seen\n/calls\n/weights\n")
+    (project / "weights").write_text("old")
+    for call in (
         [sys.executable, "-m", "dvc", "init", "-q"],
         ["git", "config", "user.name", "a"],  # the project's own: DVC commits, too, and whoever tests may have none
         ["git", "config", "user.email", "a@b"],
         ["git", "add", "-A"],
         ["git", "commit", "-qm", "second"],
     ):
-        subprocess.run(command, cwd=project, check=True)
+        subprocess.run(call, cwd=project, check=True)
     edited = params.replace("a rate", "my rate")
     (project / "params.yaml").write_text(edited)
     settings = [
@@ -297,8 +328,13 @@ def test_dvc_itself_leaves_the_files_that_are_expected(project: Path) -> None:
     expected = change(trial, settings)
     with alone(project) as lock:
         keep_former(project, expected)
-        dvc_experiments(project, Stop(), lock)("t-a", [setting.for_dvc for setting in settings], "")
-        assert (project / "seen").read_bytes() == expected["params.yaml"] == (project / "params.yaml").read_bytes()
+        run, given = dvc_experiments(project, Stop(), lock), [setting.for_dvc for setting in settings]
+        run("t-a", given, "")
+        assert (project / "seen").read_bytes() == expected["params.yaml"] + b"old"
+        (project / "weights").write_text("new")  # of which DVC knows nothing
+        run("t-a", given, "", force=True)
+        assert (project / "seen").read_bytes() == expected["params.yaml"] + b"new"
+        assert (project / "params.yaml").read_bytes() == expected["params.yaml"]
         assert put_back(project) == (["params.yaml"], [])
     assert (project / "params.yaml").read_text() == edited
     listed = subprocess.check_output(

@@ -19,12 +19,41 @@ from pipeline.grids.reading import read_grid
 from pipeline.grids.running import Asked, run_all, run_grid, set_up, stale
 
 
+def test_a_cell_on_files_that_dvc_does_not_watch_runs_every_stage(project: Path) -> None:
+    """The first on such a file, and each after another file, or after other parameters of the group that names it."""
+    forced = []
+
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
+        forced.append(force)
+        for node in ("proposals", "features", "detect"):
+            listed(Layout(project), node, {}, name)
+        scored(Layout(project), 0.5)
+
+    text = "seeds: [3, 4]\nrows:\n  low: {set: {svm.margin: -1.0}}\n  high: {set: {svm.margin: -1.1}}\n"
+    grid = read_grid(written(project, text))
+    run_grid(project, grid, set_up(project, grid, Asked()), experiment)
+    assert forced == [False] * 4
+    (project / "twins").mkdir()
+    (project / "twins/drop").write_text("")  # a name without an extension
+    more = ["all:manifest.drop_duplicates=twins/drop"]
+    forced.clear()
+    run_grid(project, grid, set_up(project, grid, Asked(more=more)), experiment)
+    assert forced == [True, False, True, False]  # seed by seed
+    assert all("twins/drop" in one.origin.files for one in read_done(project, grid))
+    forced.clear()
+    (project / "twins/drop").write_text("# another\n")
+    assert len(stale(project, grid, read_done(project, grid))) == 4
+    run_grid(project, grid, set_up(project, grid, Asked(more=more)), experiment)
+    assert forced == [True, False, True, False]
+    assert not stale(project, grid, read_done(project, grid))
+
+
 def test_a_cell_that_is_fresh_is_not_run_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A grid that was killed in its third cell goes on there; with other parameters all that they matter to is run."""
     seen: list[str] = []
     killed = True
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         seen.append(name)
         if killed and len(seen) == 3:
             raise KeyboardInterrupt
@@ -54,7 +83,7 @@ def test_a_grid_that_is_killed_in_its_third_cell_goes_on_there(project: Path, mo
     begun = project / "begun"
 
     def experiments(*_: object) -> Experiment:
-        def experiment(name: str, settings: Sequence[str], target: str) -> None:
+        def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
             with begun.open("a") as file:
                 file.write(f"{name}\n")
             as_dvc(project, settings)
@@ -140,7 +169,7 @@ def test_each_seed_is_a_run_of_its_own(project: Path) -> None:
     grid = read_grid(written(project, f"seeds: [7, 8]\n{TWO_BY_TWO}"))
     seen = []
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         seen.append((name, settings[-1]))
         for node in ("proposals", "features", "detect"):
             listed(Layout(project), node, {}, name)

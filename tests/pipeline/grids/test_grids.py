@@ -1,5 +1,6 @@
 """A grid keeps each cell's figures and leaves the user's files alone."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,16 +9,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grid_projects import BOTH, FILES, GRIDS, MORE, as_dvc, called, kept, listed, refused, run, scored
+from grid_projects import (
+    BOTH,
+    FILES,
+    GRIDS,
+    MORE,
+    TWO_BY_TWO,
+    as_dvc,
+    called,
+    kept,
+    listed,
+    ran,
+    refused,
+    run,
+    scored,
+    written,
+)
 
 from cache import Artifact, Payload, Recipe, Store
 from cache.errors import ExecutionError, InterruptedRun, OutputError, ParamsError, StageError
 from manifests import Dataset, ImageRecord, save_dataset
+from manifests.select import DUPLICATES
 from pipeline.cli import main
 from pipeline.detectors import Layout
 from pipeline.grids import former
 from pipeline.grids.measured import read_done
 from pipeline.grids.printing import Shown, printed
+from pipeline.grids.reading import read_grid
 from pipeline.grids.running import Asked, run_grid, set_up
 
 
@@ -44,7 +62,7 @@ def test_a_grid_keeps_each_cell_and_puts_every_file_back(project: Path) -> None:
     grid, rows, seen = GRIDS["faster-table1"], ["ss", "rpn_300", "rpn_1k"], []
     fast, stop = Layout(project, "fast"), True
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         seen.append(name)
         assert target == "detectors/fast/dvc.yaml"
         of_rpn = "artifacts/detectors/faster/propose_1/manifest.json"
@@ -89,14 +107,14 @@ def test_a_time_of_other_results_is_not_taken(project: Path) -> None:
         listed(Layout(project, "fast"), "roi_detect", {"regions": 1.0}, of, computed=computed, s=s)
         scored(Layout(project, "fast"), 0.5)
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         leave(name, computed=False)
 
     leave("long ago", computed=True, s=8)
     run(project, "faster-table1", ["ss", "eb"], experiment, MORE)
     ss, eb = read_done(project, grid)
     assert [dict(cost.seconds) for one in (ss, eb) for cost in one.costs.values()] == [{}] * 4
-    run(project, "faster-table1", ["ss"], lambda name, settings, target: leave(name, computed=True))
+    run(project, "faster-table1", ["ss"], lambda name, settings, target, **_: leave(name, computed=True))
     run(project, "faster-table1", ["ss"], experiment)  # found in the store: the cell itself knows
     (known,) = [one for one in read_done(project, grid) if one.row == "ss"]
     assert known.costs["rcnn/proposals"].seconds == {"proposals": 0.5}
@@ -119,12 +137,12 @@ def test_an_older_time_is_not_taken_of_detectors_as_they_are(project: Path) -> N
     )
     for node in ("proposals", "features", "detect"):  # others have been found in the store since
         Artifact(node, 1, {"of": "now"}, {}, (), {"splits": {}}).write(root.artifacts / node / "manifest.json")
-    run(project, "faster-table4", ["rcnn"], lambda name, settings, target: None)
+    run(project, "faster-table4", ["rcnn"], lambda name, settings, target, **_: None)
     (done,) = read_done(project, GRIDS["faster-table4"])
     assert len(done.costs) == 3 and not any(cost.seconds for cost in done.costs.values())
     table = printed(Shown(GRIDS["faster-table4"], [done], {}, "voc2010"), "md")
     assert table.endswith("| rcnn | 0 s | – | – | – | – |")  # it has no maps
-    run(project, "faster-table4", ["rcnn"], lambda name, settings, target: leave("now", 2))
+    run(project, "faster-table4", ["rcnn"], lambda name, settings, target, **_: leave("now", 2))
     (done,) = read_done(project, GRIDS["faster-table4"])
     assert [dict(cost.seconds) for cost in done.costs.values()] == [
         {n: 0.5} for n in ("proposals", "features", "detect")
@@ -136,7 +154,7 @@ def test_an_edit_while_a_cell_runs_stays_and_stops_the_grid(project: Path, capsy
     before = {one: one.read_bytes() for one in project.rglob("*.yaml")}
     names = []
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         names.append(name)
         as_dvc(project, settings)
         path.write_text(path.read_text() + "# mine\n")
@@ -155,7 +173,7 @@ def test_a_cell_is_planned_on_what_is_there_when_it_runs(project: Path) -> None:
     """The user edits a file that the first cell does not set: the second runs with the edit, which stays."""
     fast, faster = Layout(project, "fast"), project / "detectors/faster/params.yaml"
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         as_dvc(project, settings)
         rpn = "rpn" in name
         assert faster.read_text().endswith("# mine\n") == rpn
@@ -174,7 +192,7 @@ def test_a_dvc_yaml_that_was_absent_is_absent_again(project: Path) -> None:
     dvc_file = project / "detectors/fast/dvc.yaml"
     dvc_file.unlink()
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         assert dvc_file.exists()
         raise RuntimeError("stopped")
 
@@ -190,7 +208,7 @@ def test_parameters_behind_a_link_are_set_and_put_back_there(project: Path, tmp_
     path.symlink_to(target)
     before = target.read_bytes()
 
-    def experiment(name: str, settings: Sequence[str], target_: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target_: str, *, force: bool = False) -> None:
         as_dvc(project, settings)
         assert path.is_symlink() and target.read_bytes() != before
         raise RuntimeError("stopped")
@@ -229,7 +247,7 @@ def test_what_ends_a_grid_is_one_line(
 ) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*.yaml")}
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         as_dvc(project, settings)
         raise error
 
@@ -238,6 +256,27 @@ def test_what_ends_a_grid_is_one_line(
         called(str(project), "faster-table1", "--rows", "rpn_300")
     assert end.value.code == code and capsys.readouterr().err == f"rcnn: {error}\n"
     assert {path: path.read_bytes() for path in before} == before and not former.folder_of(project).exists()
+
+
+def test_show_has_the_cells_that_are_asked_for(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran(project, read_grid(written(project, TWO_BY_TWO)))
+    capsys.readouterr()
+
+    def shown(*options: str) -> list[str]:
+        file = str(project / "two.yaml")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["rcnn", "-C", str(project), "grid", file, "--show", "--format", "csv", *options])
+            with contextlib.suppress(SystemExit):
+                main()
+        said = capsys.readouterr()
+        return [line.partition(",dev")[0] for line in (said.out or said.err).splitlines()]
+
+    assert [line.split(",")[:2] for line in shown()[1:]] == [["low", "a"], ["high", "a"], ["low", "b"], ["high", "b"]]
+    assert [line.split(",")[:2] for line in shown("--rows", "high")[1:]] == [["high", "a"], ["high", "b"]]
+    assert [line.split(",")[:2] for line in shown("--rows", "low", "--columns", "b")[1:]] == [["low", "b"]]
+    assert shown("--rows", "hgih") == ["rcnn: --rows hgih: there is none (did you mean 'high'?); rows: low, high"]
+    for option in (["--set", "all:svm.margin=-1"], ["--detector", "a=b"], ["--again"]):
+        assert "--set, --detector and --again are for a run" in shown(*option)[-1]
 
 
 def test_a_second_grid_is_one_line_and_show_leaves_the_first_alone(
@@ -277,7 +316,7 @@ def test_results_that_are_not_whole_are_told_before_anything_runs(
     kept(project, "faster-table1", "ss", BOTH | wrong)
     said = "faster-table1.json: not what this version writes; move it away and run the grid again"
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         pytest.fail("an experiment ran")
 
     with pytest.raises(ParamsError, match=said):
@@ -290,7 +329,7 @@ def test_a_segmentations_figures_are_its_reports(project: Path) -> None:
     """The mean over classes that there are, by row and column; each class's with --per-class."""
     grid = replace(GRIDS["segmentation-table5"], seeds=())
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         assert (name, target) == ("segmentation-table5-fc6-fg", "segmentation/dvc.yaml:segment_evaluate")
         assert list(settings) == ["region_features.layer=fc6", "region_features.features=fg"]
         listed(Layout(project), "proposals", {}, name)
@@ -319,17 +358,20 @@ def test_recall_of_proposals_is_the_papers_figure(project: Path) -> None:
     grid = GRIDS["faster-figure2"]
     objects = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
     record = ImageRecord(1, "1.png", 60, 60, "1" * 64, "test", objects, np.zeros(2, np.int64))
-    save_dataset(Dataset("squares", ("square",), (record,)), project / "artifacts/manifest/manifest.json")
+    twin = replace(record, id=2, file_name="2.png", sha256="2" * 64, splits=("test", DUPLICATES))  # counts nowhere
+    save_dataset(Dataset("squares", ("square",), (record, twin)), project / "artifacts/manifest/manifest.json")
     store = Store(project / "artifacts")
 
-    def experiment(name: str, settings: Sequence[str], target: str) -> None:
+    def experiment(name: str, settings: Sequence[str], target: str, *, force: bool = False) -> None:
         assert (name, target) == ("faster-figure2-ss-300", "proposals")
         assert list(settings) == ["proposals.method=selective_search", "proposals.max_proposals=300"]
         boxes = np.array([[50, 0, 60, 10], [0, 0, 10, 8]], np.float32)
         recipe = Recipe("proposals", 1, {}, {"image": "1" * 64})
         store.put(recipe, Payload({"boxes": boxes}, {"count": 2}, "hdf5"))
         summary = {"splits": {"test": {"mean_boxes": 2.0}}}
-        made = Artifact("proposals", 1, {}, {}, ((1, recipe.key),), summary)
+        none = Recipe("proposals", 1, {}, {"image": "2" * 64})
+        store.put(none, Payload({"boxes": boxes[:0]}, {"count": 0}, "hdf5"))
+        made = Artifact("proposals", 1, {}, {}, ((1, recipe.key), (2, none.key)), summary)
         (project / "artifacts/proposals").mkdir(parents=True)
         made.write(project / "artifacts/proposals/manifest.json")
 

@@ -225,6 +225,14 @@ SOFTMAX = [done("svm", "", score, {}, seed=seed) for seed, score in ((3, 54.0), 
 SOFTMAX += [done("softmax", "", 50.9, {}, seed=3)]
 
 
+def test_times_are_of_the_cells_that_are_shown() -> None:
+    """What was run of a row since taken out of the file is kept, and counts nowhere."""
+    cells = [of_features("ftfc7", "spp1", 50, "a", {"conv": 2.0, "fc": 1.0})]
+    gone = of_features("gone", "spp1", 50, "b", {"conv": 98.0, "fc": 99.0})
+    assert table(SPP, [*cells, gone]) == table(SPP, cells)
+    assert "| conv time | 2 s |" in table(SPP, cells).replace(" |  |", " |")
+
+
 def test_several_seeds_give_mean_and_deviation_and_say_what_lacks() -> None:
     why = {CellName("softmax", "", 3): ["svm.C was 1, is 2", "b", "c", "d"]}
     text = printed(Shown(GRIDS["positives"], SOFTMAX, why, "voc2007"), "md")
