@@ -170,11 +170,12 @@ class Dataset:
         return records
 
     def image(self, id_or_name: int | str) -> ImageRecord:
-        """The image with this id (int), or this file name, or this name without folder and extension (str)."""
+        """The image with this id (int), or this file name, or this name without folder, or without extension, too."""
         if isinstance(id_or_name, int):
             found = [image for image in self.images if image.id == id_or_name]
         else:
             found = [image for image in self.images if image.file_name == id_or_name]
+            found = found or [image for image in self.images if PurePosixPath(image.file_name).name == id_or_name]
             found = found or [image for image in self.images if image.name == id_or_name]
         if len(found) == 1:
             return found[0]

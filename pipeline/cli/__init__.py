@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from pipeline.cli.types import GivenPath
+
 _COMMANDS = {
     "run": (
         "pipeline.cli.run",
@@ -68,7 +70,7 @@ class _LazyGroup(click.Group):
 @click.option(
     "-C",
     "--project",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=GivenPath(exists=True, file_okay=False, path_type=Path),
     help="Project folder: where dvc.yaml and params.yaml are.  [default: this folder, or of a detector's folder its "
     "project's]",
 )

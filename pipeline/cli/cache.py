@@ -17,6 +17,7 @@ from cache.maintenance import verify as check_all
 from cache.outputs import refuse_within
 from cache.text import format_bytes, format_table, nearest
 from cache.transfer import copy
+from pipeline.cli.types import Number
 from pipeline.leftovers import sweep
 from pipeline.progress import Reporter
 from pipeline.workspace import open_store, saved_results, stage_artifacts, untouchable, workspace_artifacts
@@ -136,9 +137,7 @@ def verify(project: Path, stage: str | None, quarantine: bool) -> None:
 @click.option(
     "--workspace", is_flag=True, help="Keep only what the workspace's own results need, no other experiment's."
 )
-@click.option(
-    "--grace", type=click.FloatRange(min=0), default=3600.0, help="Spare what was used in the last so many seconds."
-)
+@click.option("--grace", type=Number(min=0), default=3600.0, help="Spare what was used in the last so many seconds.")
 @click.pass_obj
 def gc(project: Path, delete: bool, workspace: bool, grace: float) -> None:
     """Remove what no result refers to, and what killed runs left behind (a dry run unless --delete)."""

@@ -12,6 +12,7 @@ from cache.errors import OutputError, StageError
 from cache.outputs import OutputFolder
 from manifests import Dataset, ImageRecord, ImageSource
 from manifests.select import is_searched
+from pipeline.cli.types import GivenPath
 from pipeline.context import registered_folder
 from pipeline.workspace import current_dataset, current_layout, open_params, open_store, untouchable
 from stages.boxes.geometry import Boxes
@@ -28,7 +29,7 @@ _COLUMNS = "region, square with context, square without, warp"
 
 @click.command()
 @click.argument("image_id")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Write this .png or .jpg.")
+@click.option("--out", type=GivenPath(dir_okay=False, path_type=Path), required=True, help="Write this .png or .jpg.")
 @click.option(
     "--figure",
     type=click.Choice(["7", "2"]),

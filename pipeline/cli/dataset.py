@@ -29,6 +29,7 @@ from manifests.registry import check_name, put_into_halves
 from manifests.scenes.dataset import NAME as BUILT_IN
 from manifests.source import HalvedSplit
 from manifests.text import as_yaml
+from pipeline.cli.types import GivenPath, Number
 from pipeline.progress import Reporter
 from pipeline.workspace import untouchable
 
@@ -56,7 +57,7 @@ def _import_command(source_format: str, text: str, leave_out: Iterable[str] = ()
     """Add ``rcnn dataset import FORMAT``: the options of all formats but those left out, and its ``own``."""
 
     @import_group.command(source_format, help=text)
-    @click.argument("path", type=click.Path(path_type=Path), required=source_format != "voc")
+    @click.argument("path", type=GivenPath(path_type=Path), required=source_format != "voc")
     @_options(leave_out, own)
     @click.pass_obj
     def command(project: Path, /, path: Path | None, name: str, **options: Any) -> None:
@@ -132,17 +133,17 @@ def _options(leave_out: Iterable[str], own: Iterable[Decorator]) -> Decorator:
 
 _SHARED: Mapping[str, Decorator] = {
     "--tolerance-px": click.option(
-        "--tolerance-px", type=float, default=2.0, help="A box may stick out by so much; it is then clipped."
+        "--tolerance-px", type=Number(), default=2.0, help="A box may stick out by so much; it is then clipped."
     ),
     "--seed": click.option("--seed", type=int, default=0, help="Of the split, where the source has none."),
     "--test-fraction": click.option(
         "--test-fraction",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=DEFAULT_FRACTIONS["test"],
         help="Share of test images, where the source has no splits.",
     ),
     "--images": click.option(
-        "--images", type=click.Path(path_type=Path), help="Folder of the images, if not in a usual place."
+        "--images", type=GivenPath(path_type=Path), help="Folder of the images, if not in a usual place."
     ),
     "--ignore-annotations": click.option(
         "--ignore-annotations", is_flag=True, help="Leave out what is annotated in the splits of --unannotated."
@@ -169,7 +170,7 @@ _import_command(
     "PATH: a VOC devkit, its VOC2007 folder, or any folder with Annotations/ and JPEGImages/, or with pictures and XML "
     "files of their names; none with --images and --annotations.",
     (),
-    click.option("--annotations", type=click.Path(path_type=Path), help="Folder of the XML files, beside --images."),
+    click.option("--annotations", type=GivenPath(path_type=Path), help="Folder of the XML files, beside --images."),
     click.option(
         "--segmentation",
         is_flag=True,
@@ -187,9 +188,7 @@ _import_command(
     "ilsvrc",
     "PATH: ILSVRC's detection data, of 2013 (ILSVRC2013_DET_*, devkit) or later (Data/, Annotations/, ImageSets/).",
     ("--images", "--ignore-annotations", "--seed", "--test-fraction"),  # its lists split it
-    click.option(
-        "--devkit", type=click.Path(path_type=Path), help="Folder with meta_det.mat, if it is not below PATH."
-    ),
+    click.option("--devkit", type=GivenPath(path_type=Path), help="Folder with meta_det.mat, if it is not below PATH."),
 )
 _import_command(
     "folders",
@@ -197,7 +196,7 @@ _import_command(
     ("--tolerance-px", "--images", "--unannotated", "--ignore-annotations", "--in-part"),
     click.option("--per-class", type=click.IntRange(min=1), help="Take so many of each class and split, by the seed."),
 )
-_MASKS = click.option("--masks", type=click.Path(path_type=Path), help="Folder of the masks, if not in a usual place.")
+_MASKS = click.option("--masks", type=GivenPath(path_type=Path), help="Folder of the masks, if not in a usual place.")
 _import_command(
     "panoptic",
     "PATH: a COCO panoptic JSON, or the folder that holds it; its boxes are those of the masks.",
@@ -218,7 +217,7 @@ _import_command(
     "PATH: the Semantic Boundaries Dataset, the folder of its img/, inst/ and lists; its boxes are those of the masks.",
     ("--unannotated", "--ignore-annotations", "--seed", "--test-fraction"),  # its lists split it
     click.option(
-        "--voc", type=click.Path(path_type=Path), help="VOC: its masks win, its val images are not trained on."
+        "--voc", type=GivenPath(path_type=Path), help="VOC: its masks win, its val images are not trained on."
     ),
 )
 _import_command(
@@ -340,7 +339,7 @@ def list_datasets(project: Path) -> None:
 @click.argument("name")
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=GivenPath(dir_okay=False, path_type=Path),
     help="Where to write the contact sheet (PNG).  [default: reports/dataset-NAME.png]",
 )
 @click.option("--force", is_flag=True, help="Replace a file at --sheet that is there, though it is no sheet of ours.")

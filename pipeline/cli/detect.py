@@ -9,6 +9,7 @@ import click
 from cache.outputs import OutputFolder
 from manifests.fonts import note_of_missing
 from manifests.images import decode
+from pipeline.cli.types import GivenPath, Number
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
@@ -24,17 +25,17 @@ RESULTS = "detections.json"
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|FOLDER...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.argument("images", nargs=-1, required=True, type=GivenPath(path_type=Path), metavar="IMAGE|FOLDER...")
+@click.option("--out", type=GivenPath(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option(
     "--min-score",
-    type=float,
+    type=Number(),
     help="Draw and write only detections that score at least this.  [default: draw from each class's best-F1 score of "
     "the last evaluation, write what the pipeline keeps]",
 )
 @click.option(
     "--min-precision",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     help="Draw detections whose precision on the evaluated curve is above this, labelled with it (the paper's figures: "
     "0.5).",
 )

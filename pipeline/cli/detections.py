@@ -11,6 +11,7 @@ from cache.cores import usable_cores
 from cache.listing import dataset_of
 from cache.text import format_table
 from cache.transfer import copy
+from pipeline.cli.types import GivenPath
 from pipeline.graph import own_detections
 from pipeline.progress import Reporter
 from pipeline.workspace import current_dataset, current_layout, open_store, saved_detections
@@ -35,7 +36,7 @@ def detections() -> None:
 @click.option(
     "--from",
     "source",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=GivenPath(exists=True, file_okay=False, path_type=Path),
     help="Another project's folder, whose cached detections are copied here (default: this project).",
 )
 @click.option(
@@ -49,11 +50,11 @@ def detections() -> None:
 @click.option(
     "--list",
     "list_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=GivenPath(dir_okay=False, path_type=Path),
     help="ilsvrc: the devkit's val.txt or test.txt, whose numbers the images have.",
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="ilsvrc: folder to write to.  [default: reports]"
+    "--out", type=GivenPath(file_okay=False, path_type=Path), help="ilsvrc: folder to write to.  [default: reports]"
 )
 @click.option("--force", is_flag=True, help="Replace what was saved under this name.")
 @click.pass_obj
@@ -90,7 +91,7 @@ def save(
 
 @detections.command("import")
 @click.argument("form", type=click.Choice(list(READERS)))
-@click.argument("path", type=click.Path(path_type=Path), metavar="FILE|FOLDER")
+@click.argument("path", type=GivenPath(path_type=Path), metavar="FILE|FOLDER")
 @click.option("--name", required=True, help="What to call them.")
 @click.option(
     "--scores",

@@ -1,6 +1,5 @@
 """``rcnn diagnose``."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from cache.errors import ParamsError, StageError
 from cache.outputs import OutputFolder
 from cache.text import nearest
 from manifests import load_registered
+from pipeline.cli.types import GivenPath, Number
 from pipeline.workspace import untouchable
 from stages.diagnosis.document import diagnosed, nothing_annotated
 from stages.diagnosis.page import page
@@ -30,17 +30,15 @@ _NAMED: dict[str, str | Sets] = {"voc": "voc", "coco": "coco", "none": ()}  # wh
 @click.option(
     "--detections",
     "path",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     required=True,
     metavar="FILE|FOLDER",
     help="COCO's results JSON, or a folder of VOC's comp4_det_test_CLASS.txt.",
 )
 @click.option("--dataset", "name", required=True, metavar="NAME", help="The registered dataset that was searched.")
 @click.option("--split", default="test", help="The split of it that was searched.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
-@click.option(
-    "--iou", type=click.FloatRange(0.1, 1, min_open=True), default=_DEFAULT.iou, help="Least IoU to be right."
-)
+@click.option("--out", type=GivenPath(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--iou", type=Number(0.1, 1, min_open=True), default=_DEFAULT.iou, help="Least IoU to be right.")
 @click.option(
     "--matching",
     type=click.Choice(["voc", "hoiem"]),
@@ -57,13 +55,13 @@ _NAMED: dict[str, str | Sets] = {"voc": "voc", "coco": "coco", "none": ()}  # wh
 @click.option("--background-twice", is_flag=True, help="Count background as the authors' program does.")
 @click.option(
     "--normal-share",
-    type=click.FloatRange(0, 1_000_000, min_open=True),
+    type=Number(0, 1_000_000, min_open=True),
     help="Objects that a class's precision is normalised to, as a part of the number of images.  "
     f"[default: {_DEFAULT.normal_share}]",
 )
 @click.option(
     "--normal-objects",
-    type=click.FloatRange(0, 1_000_000_000, min_open=True),
+    type=Number(0, 1_000_000_000, min_open=True),
     help="That number itself, in place of --normal-share.",
 )
 @click.option(
@@ -75,7 +73,7 @@ _NAMED: dict[str, str | Sets] = {"voc": "voc", "coco": "coco", "none": ()}  # wh
 @click.option(
     "--characteristics",
     "table",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     metavar="FILE.csv",
     help="What objects are like: rows of annotation,name,value.",
 )
@@ -118,12 +116,9 @@ def _form(path: Path) -> str:
 
 
 def _settings(options: Mapping[str, Any], classes: tuple[str, ...]) -> DiagnoseSettings:
-    """Return the parameters that the options give; ParamsError where one is no number, or two say the same."""
+    """Return the parameters that the options give; ParamsError where two say the same."""
     if options["normal_share"] is not None and options["normal_objects"] is not None:
         raise ParamsError("--normal-share and --normal-objects: give one of the two")
-    for name in ("iou", "normal_share", "normal_objects"):
-        if options[name] is not None and math.isnan(options[name]):  # in no range, and click lets it through
-            raise ParamsError(f"--{name.replace('_', '-')} nan: is no number")
     given = {name: options[name] for name in ("iou", "matching", "background_twice", "max_classes")}
     given |= {name: options[name] for name in ("normal_share", "normal_objects") if options[name] is not None}
     return DiagnoseSettings(similar_classes=_sets(options["similar"], classes), **given)
@@ -140,7 +135,7 @@ def _sets(given: tuple[str, ...], classes: tuple[str, ...]) -> Any:
         return _NAMED[given[0]]
     if any(text in _NAMED for text in given):
         raise ParamsError(f"--similar {' '.join(given)}: voc, coco and none stand alone; give one of them, or lists")
-    sets = tuple(tuple(one.strip() for one in text.split(",")) for text in given)
+    sets = tuple(tuple(dict.fromkeys(one.strip() for one in text.split(","))) for text in given)
     if unknown := dict.fromkeys(member for one in sets for member in one if member not in classes):
         there = ", ".join(classes)
         raise ParamsError(
@@ -149,6 +144,8 @@ def _sets(given: tuple[str, ...], classes: tuple[str, ...]) -> Any:
                 for member in unknown
             )
         )
+    if alone := [members[0] for members in sets if len(members) < 2]:
+        raise ParamsError(f"--similar {alone[0]}: is a set of one class; name two or more with commas between")
     return sets
 
 

@@ -1,6 +1,5 @@
 """``rcnn dataset duplicates``: near-duplicates within a dataset, or between two."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cache.text import counted
 from manifests import Dataset, DatasetError, ImageSource, ReadOptions, Registered, load_registered
 from manifests.drop_list import read_ids
 from manifests.readers.voc import read_flickr_ids
+from pipeline.cli.types import GivenPath, Number
 from pipeline.environments import Notice
 from pipeline.executor import Executor, Tally
 from pipeline.local import LocalRunner
@@ -50,7 +50,7 @@ _ON_SHEET = 100  # pairs on a sheet at most: each is up to 343 px high, and many
     help="What tells twins: the files' bytes; the same id (flickr's, or of --ids); what a picture looks like as a "
     "whole.",
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--out", type=GivenPath(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option(
     "--ids",
     multiple=True,
@@ -59,7 +59,7 @@ _ON_SHEET = 100  # pairs on a sheet at most: each is up to 343 px high, and many
 )
 @click.option(
     "--below",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.6,
     help="Of --method gist: mark pairs nearer than this share of the median of all images' nearest distances.",
 )
@@ -85,7 +85,7 @@ def duplicates(
     list for manifest.drop_duplicates, which is yours to edit: nothing is left out before you name it there.
     """
     project: Path = context.obj
-    _check_options(context, method, below)
+    _check_options(context, method)
     if a == b:
         raise DatasetError(f"B is {b}, as A is; leave it out to look for duplicates within {a}")
     found = [load_registered(name, project / "artifacts") for name in (a, b) if name is not None]
@@ -116,15 +116,13 @@ def duplicates(
     click.echo(f"written to {out}: {JSON_FILE}, {SHEET_FILE}, {LIST_FILE}", err=True)
 
 
-def _check_options(context: click.Context, method: str, below: float) -> None:
-    """Raise DatasetError for an option that is of another method, or no number."""
+def _check_options(context: click.Context, method: str) -> None:
+    """Raise DatasetError for an option that is of another method."""
     of_method = {"ids": "id", "below": "gist", "count": "gist"}
     names = {"ids": "--ids", "below": "--below", "count": "--nearest"}
     given = [name for name in of_method if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
     if wrong := [name for name in given if of_method[name] != method]:
         raise DatasetError(f"{names[name]} is for --method {of_method[name]}" for name in wrong)
-    if math.isnan(below):  # in no range, and click lets it through
-        raise DatasetError("--below nan: is no number; give one from 0 to 1")
 
 
 def _trained_on(params: Params, dataset: Dataset) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from cache.errors import StageError
 from cache.outputs import OutputFolder
 from manifests import DatasetError
 from manifests.images import decode, upright_size
+from pipeline.cli.types import GivenPath
 from pipeline.params import ExecutionSettings, read_kind
 from pipeline.progress import Reporter
 from pipeline.workspace import current_layout, open_params, untouchable
@@ -31,8 +32,8 @@ from .picture_files import Named, files_to_read
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|FOLDER...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.argument("images", nargs=-1, required=True, type=GivenPath(path_type=Path), metavar="IMAGE|FOLDER...")
+@click.option("--out", type=GivenPath(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option(
     "--layer", type=click.Choice(NAMED_LAYERS), default="fc7", help="Which; pool5 is the window that fc6 takes."
 )

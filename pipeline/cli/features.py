@@ -13,6 +13,7 @@ from cache.outputs import OutputFolder
 from cache.text import format_table
 from manifests import ImageRecord
 from pipeline.cli.crops import crops, image_named
+from pipeline.cli.types import GivenPath
 from pipeline.progress import Reporter
 from pipeline.workspace import current_dataset, current_layout, open_params, open_store, untouchable
 from stages.features.export import export_npy, export_parquet, index_name
@@ -64,8 +65,8 @@ features.add_command(crops)
 @features.command()
 @click.option("--layer", default=None, help="Which stored layer (default: svm.layer).")
 @click.option("--split", type=click.Choice(["train", "test"]), default=None, help="Only these images (default: all).")
-@click.option("--npy", type=click.Path(dir_okay=False, path_type=Path), help="Write this .npy and an index beside it.")
-@click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write this Parquet file.")
+@click.option("--npy", type=GivenPath(dir_okay=False, path_type=Path), help="Write this .npy and an index beside it.")
+@click.option("--parquet", type=GivenPath(dir_okay=False, path_type=Path), help="Write this Parquet file.")
 @click.option("--force", is_flag=True, help="Replace a file that is there, though no export wrote it.")
 @click.pass_obj
 def export(

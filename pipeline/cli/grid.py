@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.types import GivenPath
 from pipeline.grids.declared import PROTOCOLS
 from pipeline.grids.measured import read_done, results
 from pipeline.grids.printing import FORMATS, Shown, named_cell, printed
@@ -24,7 +25,7 @@ def _seeds(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.yaml")
+@click.argument("file", type=GivenPath(path_type=Path), metavar="FILE.yaml")
 @click.option("--show", is_flag=True, help="Run nothing; print what has been run so far.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", help="How the table is printed.")
 @click.option("--rows", multiple=True, callback=_split, metavar="A,B", help="Run, or show, these rows alone.")

@@ -8,6 +8,7 @@ from cache.outputs import OutputFolder
 from manifests.fonts import note_of_missing
 from manifests.images import decode
 from manifests.masks import encode_rle, label_map_png
+from pipeline.cli.types import GivenPath, Number
 from pipeline.progress import Reporter
 from pipeline.workspace import open_params, untouchable
 from stages.detections.drawing import drawn_jpeg
@@ -25,11 +26,11 @@ _DRAWN = ".segments.jpg"  # not .jpg, which is what `rcnn detect` draws
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|FOLDER...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.argument("images", nargs=-1, required=True, type=GivenPath(path_type=Path), metavar="IMAGE|FOLDER...")
+@click.option("--out", type=GivenPath(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option(
     "--threshold",
-    type=float,
+    type=Number(),
     help="Paste regions that score above this, an expected overlap.  [default: what paste.threshold was found to be]",
 )
 @click.pass_obj

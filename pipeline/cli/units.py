@@ -9,6 +9,7 @@ from cache.errors import ParamsError, StageError
 from cache.outputs import OutputFolder
 from cache.text import counted
 from manifests import ImageSource
+from pipeline.cli.types import GivenPath
 from pipeline.context import registered_folder
 from pipeline.progress import Reporter
 from pipeline.workspace import current_dataset, current_layout, open_params, open_store, untouchable
@@ -53,9 +54,7 @@ _DEFAULT = UnitsSettings()
     default="true",
     help="The white box: the receptive field, or as the authors' explorer draws it, at even distances.",
 )
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.  [default: reports/]"
-)
+@click.option("--out", type=GivenPath(file_okay=False, path_type=Path), help="Folder of the page.  [default: reports/]")
 @click.pass_obj
 def units(
     project: Path,

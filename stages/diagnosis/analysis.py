@@ -24,9 +24,8 @@ from .false_positives import (
 )
 from .sensitivity import ClassSubsets, Sensitivity, class_subsets, mean_subset, sensitivities
 from .settings import DiagnoseSettings
-from .similar import shown_sets, similar_sets
+from .similar import ALL, shown_sets, similar_sets
 
-ALL = "all classes"
 RULES: Mapping[str, Callable[[FlatDetections, GroundTruth, float], Matches]] = {"voc": match, "hoiem": match_unfound}
 
 

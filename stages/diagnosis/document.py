@@ -10,9 +10,10 @@ import numpy as np
 from manifests import ImageRecord
 from stages.scoring.objects import FlatDetections, GroundTruth
 
-from .analysis import ALL, DiagnosisOfSet, diagnose_set, n_normal
+from .analysis import DiagnosisOfSet, diagnose_set, n_normal
 from .characteristics import Characteristic, from_boxes, from_manifest, from_table
 from .settings import DiagnoseSettings
+from .similar import ALL
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from stages.page.markup import Markup, document, percent, section, table, tag, t
 from stages.scoring.files import WITH_BBOX, WITHOUT_BBOX
 from stages.scoring.tide import KINDS as TIDE_KINDS
 
-from .analysis import ALL, DiagnosisOfSet, n_normal
+from .analysis import DiagnosisOfSet, n_normal
 from .characteristics import Characteristic
 from .document import Diagnosed
 from .false_positives import MULTIPLES, Mixture
 from .sensitivity import LEAST_OBJECTS
-from .similar import shown_sets
+from .similar import ALL, shown_sets
 
 _SETS = {WITH_BBOX: "with box regression", WITHOUT_BBOX: "without"}
 _WRONG = (
@@ -180,6 +180,12 @@ def _shown_classes(made: Diagnosed) -> list[str]:
     return [name for name in made.classes if name in most]
 
 
+def _left_out(made: Diagnosed) -> str:
+    """Say that not every class is shown; "" where all are."""
+    shown, there = len(_shown_classes(made)), len(made.first.subsets)
+    return "" if shown == there else f"{shown} of {there} classes, those with most objects; diagnosis.json has all. "
+
+
 def _cost(made: Diagnosed) -> Markup:
     def draw(one: DiagnosisOfSet) -> Markup:
         rows = [
@@ -188,7 +194,7 @@ def _cost(made: Diagnosed) -> Markup:
         ]
         return table(["AP (VOC 2010)", *(title for title, _ in _CHANGES)], rows)
 
-    text = (
+    text = _left_out(made) + (
         "AP when false positives of one kind are left out, when those of one kind alone are left, and when each "
         "poorly localised detection is moved onto its object (further ones left out). Sim: similar class; Oth: other "
         "class; BG: background."
@@ -275,7 +281,7 @@ def _classes(made: Diagnosed) -> Markup:
         "normalised AP",
         "false positives",
     ]
-    text = "Confusions are counted among the best detections of a class, as many as it has objects."
+    text = _left_out(made) + "Confusions are counted among the best detections of a class, as many as it has objects."
     spread = (
         "How AP (VOC 2010) spreads over the classes (figure 3): box from the lower to the upper quartile, line at the "
         "median, ring at the mean, whiskers to the ends, a dot for each class."

@@ -163,6 +163,7 @@ def test_split_uses_every_split_an_image_is_in() -> None:
 def test_image_by_id_and_name() -> None:
     d = dataset()
     assert d.image(9).file_name == d.image("b").file_name == d.image("b.jpg").file_name == "b.jpg"
+    assert d.image("a.jpg").file_name == d.image("sub/a.jpg").file_name == "sub/a.jpg"
     with pytest.raises(DatasetError, match="no image 5"):
         d.image(5)
     twin = record(id=5, file_name="other/a.png")

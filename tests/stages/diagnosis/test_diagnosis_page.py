@@ -110,6 +110,23 @@ def test_voc_and_coco_have_their_sets() -> None:
     assert shown_sets((), ("cat", "dog")) == {}
 
 
+def test_a_class_called_as_a_set_is_does_not_take_its_place() -> None:
+    classes = ("animal", "cat", "dog")
+    assert shown_sets("coco", classes) == {"animal (set)": ("cat", "dog")}
+    box = np.array([[0, 0, 9, 9]], np.float32)
+    images = [ImageRecord(i, f"{i}.jpg", 9, 9, str(i) * 64, "test", box, np.array([i])) for i in range(3)]
+    found = FlatDetections.of([(box, np.ones(1, np.float32), np.array([i])) for i in range(3)])
+    one = diagnosed("d", images, classes, {"bbox": found}, {}, replace_settings(similar_classes="coco")).first
+    counts = {name: of.n_objects for name, of in one.sets.items()}
+    assert counts == {"all classes": 3, "animal (set)": 2, "animal": 1, "cat": 1, "dog": 1}
+
+
+def test_classes_that_are_not_shown_are_said_to_be_left_out() -> None:
+    all_of_them, some = page(made()), page(made(max_classes=1))
+    assert "those with most objects" not in all_of_them
+    assert some.count("1 of 3 classes, those with most objects; diagnosis.json has all. ") == 2
+
+
 @pytest.mark.parametrize(("named", "similar"), [("voc", "similar"), ("coco", "other"), ((), "other")])
 def test_similar_classes_say_what_a_mistake_is(named: Any, similar: str) -> None:
     """A person is similar to a cat for VOC, and nothing like one for COCO."""
