@@ -27,6 +27,10 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "–": "--",
+        "<": "$<$",
+        ">": "$>$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
     }
 )
 
@@ -116,7 +120,7 @@ def printed(what: Shown, form: str) -> str:
     if form == "html":
         cells = [(_cell_title(what.grid, row, column), what.runs(row, column)) for row, column in what.places()]
         return page(what.grid.title, head, len(words), lines, notes[1:], cells, what.protocol)
-    return _latex(head, lines, notes) if form == "latex" else "\n".join([_markdown(head, lines), *notes])
+    return _latex(head, len(words), lines, notes) if form == "latex" else "\n".join([_markdown(head, lines), *notes])
 
 
 def _matrix(what: Shown) -> tuple[list[str], list[str], list[list[str]]]:
@@ -236,12 +240,12 @@ def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in rows)
 
 
-def _latex(head: Sequence[str], lines: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def _latex(head: Sequence[str], words: int, lines: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     def row(texts: Sequence[str]) -> str:
         return " & ".join(text.translate(_LATEX) for text in texts) + r" \\"
 
     body = [row(head), r"\hline", *map(row, lines)]
-    begin = rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"
+    begin = rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(head) - words)}}}"
     return "\n".join([begin, *body, r"\end{tabular}", *(f"% {note}" for note in notes if note)])
 
 

@@ -3,6 +3,7 @@
 docs/grids.md says what such a file holds. Names of parameters are checked where a cell is planned.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,8 @@ def read_grid(path: Path) -> Grid:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}); name a grid's file") from None
     except DatasetError as error:
         raise ParamsError(str(error)) from None
+    if document is None:
+        raise ParamsError(f"{path}: is empty; docs/grids.md says what a grid's file holds")
     reader = _Reader(str(path))
     grid = reader.grid(path.stem, document)
     if reader.problems:
@@ -62,6 +65,7 @@ class _Reader:
             self._wrong("rows", f"there are none; name them, or say `rows: {_DETECTORS}`")
         if not columns:
             self._wrong("columns", "there are none; name them, or leave the key out")
+        self._check_names(rows, columns)
         for row, line in rows.items():
             self._known(line.paper, columns, f"rows.{row}.paper", "column")
         figures = self._words(top.get("figures", ["mAP"]), "figures")
@@ -91,6 +95,21 @@ class _Reader:
             protocol,
             self._times(top.get("times"), columns),
         )
+
+    def _check_names(self, rows: Mapping[str, Line], columns: Mapping[str, Line]) -> None:
+        """Tell of a name that is a row's and a column's, and of two cells whose experiments would have one name."""
+        for both in rows.keys() & columns.keys():
+            self._wrong(f"columns.{both}", "is a row's name, too; --set would reach both: call it otherwise")
+        if len(columns) < 2:
+            return
+        called: dict[str, tuple[str, str]] = {}
+        for row, column in itertools.product(rows, columns):
+            other = called.setdefault(f"{row}-{column}", (row, column))
+            if other != (row, column):
+                cells = f"{', '.join(other)} and {row}, {column}"
+                self._wrong(
+                    "rows", f"the experiments of {cells} would both be called {row}-{column}; use '_' in a name"
+                )
 
     def _wrong(self, where: str, what: str) -> None:
         self.problems.append(f"{self.source}: {where + ': ' if where else ''}{what}")

@@ -176,11 +176,14 @@ def write(draft: Draft, *, keep_former: bool) -> Path | None:
 
 
 def other_detectors(project: Path, made: list[Draft]) -> Iterator[str]:
-    """Tell of each detector that is not written and has another network than the one chosen."""
+    """Tell of each detector that is not written and has another network than the one chosen; of each once."""
     written = {draft.layout.name for draft in made}
+    told = [reason for draft in made for reason in draft.reasons]
     network = made[0].document["network"]
     for name in detector_names(project):
         layout = Layout(project, name)
+        if any(reason.startswith(f"{layout.params_file}: left as it is") for reason in told):
+            continue
         own = _present(layout.params_file).get("network")
         if name not in written and isinstance(own, Mapping):
             chosen = {f"network.{key}": value for key, value in network.items()}

@@ -52,6 +52,7 @@ def test_the_papers_values(run: Run, project: Path, layout: str) -> None:
     assert code == 0, err
     assert "detectors/joint/params.yaml: left as it is: it cannot train on images that are annotated in part" in out
     assert (project / "detectors/joint/params.yaml").read_bytes() == joint
+    assert "detectors/joint/params.yaml: has another" not in err  # it is told once
     assert "the paper's 50,000 iterations for ILSVRC" in out and "70,000" not in out
     assert out.count("proposals: ") == 1
     document = yaml.safe_load((project / "params.yaml").read_text())

@@ -99,7 +99,7 @@ WRONG = [
     ("rows: {a: {set: {svm.C: 1, svm.C: 2}}}", "line 1: has the key 'svm.C' twice; name it once"),
     ("[1, 2", "is not well-formed YAML"),
     ("- a", "must be a mapping of title, rows, columns, "),
-    ("", "must be a mapping of title, rows, columns, "),
+    ("", "is empty; docs/grids.md says what a grid's file holds"),
     ("rows: !!python/object/apply:os.getcwd []", "is not well-formed YAML"),
     (b"\xff\xfe\xff", "save the file as UTF-8"),
 ]
@@ -113,6 +113,25 @@ def test_what_is_wrong_is_a_line_that_names_the_file(tmp_path: Path, text: str |
     lines = str(error.value).splitlines()
     assert any(said in line for line in lines), lines
     assert all(line.startswith(f"{path}: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        ("{fc6: {}, fc7: {}}", "{fc7: {}, b: {}}", "columns.fc7: is a row's name, too; --set would reach both"),
+        (
+            "{a: {}, a-b: {}}",
+            "{c: {}, b-c: {}}",
+            "rows: the experiments of a, b-c and a-b, c would both be called a-b-c; use '_' in a name",
+        ),
+    ],
+)
+def test_names_that_mean_two_things_are_refused(tmp_path: Path, rows: str, columns: str, said: str) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(f"rows: {rows}\ncolumns: {columns}\n")
+    with pytest.raises(ParamsError) as error:
+        read_grid(path)
+    assert said in str(error.value)
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
