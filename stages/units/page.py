@@ -4,12 +4,13 @@ As Figures 4 and 12 of the R-CNN paper and the authors' pool5 explorer show them
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.boxes.geometry import Boxes
+from stages.features.crop_sheets import as_seen
 from stages.features.warp import CropMode, Padding, warp_regions
 from stages.networks.spec import InputSpec
 from stages.page.markup import Markup, document, section, tag
@@ -23,12 +24,14 @@ _QUALITY = 80
 _SILENT_SHOWN = 2000  # units named; of a layer that is nearly silent the page would be of these alone
 _STYLE = """
 body { max-width: 1800px; }
-.unit { display: flex; align-items: center; gap: 2px; scroll-margin-top: 4px; padding: 2px; }
+.unit { display: flex; flex-wrap: wrap; align-items: center; gap: 2px; scroll-margin-top: 4px; padding: 2px; }
 .unit:target { outline: 2px solid currentColor; }
 .unit h3 { width: 10.5em; margin: 0; font: inherit; flex: none; }
 .unit figure { position: relative; width: 96px; height: 96px; margin: 0; flex: none; background-size: 100% 100%; }
-.unit figure b { position: absolute; box-sizing: border-box; border: 1px solid #fff; outline: 1px solid #0006; }
-.unit figure i { position: absolute; left: 2px; bottom: 1px; color: #fff; text-shadow: 0 0 2px #000; }
+.unit figure b { position: absolute; box-sizing: border-box; border: 1px solid #fff; outline: 1px solid #000a; }
+.unit figure b { box-shadow: inset 0 0 0 1px #000a; }
+.unit figure i { position: absolute; left: 2px; bottom: 1px; color: #fff; }
+.unit figure i { text-shadow: 0 0 2px #000, 0 0 2px #000, 0 0 3px #000; }
 .row { overflow-x: auto; }
 """
 # Up and down: the next channel on the page, at the nearest cell; left and right: the channel's next cell. The page is
@@ -55,19 +58,20 @@ document.addEventListener('keydown', event => {
 
 @dataclass(frozen=True)
 class CropForm:
-    """How regions became the network's input: see :mod:`stages.features.warp`; ``context_px`` at ``side_px``."""
+    """How regions became the network's input ``spec``: see :mod:`stages.features.warp`; ``context_px`` of its side."""
 
     mode: CropMode
     context_px: int
-    side_px: int
+    spec: InputSpec
     padding: Padding = "mean"
 
     def small(self, pixels: NDArray[np.uint8], boxes: Boxes) -> NDArray[np.uint8]:
-        """Warp regions as the network saw them, smaller: uint8 [n, 96, 96, 3]; what padding leaves is black."""
-        spec = InputSpec(SIDE_PX, "rgb", 255.0, (0.0, 0.0, 0.0))
-        context = round(self.context_px * SIDE_PX / self.side_px)
-        crops = warp_regions(pixels, boxes, spec, mode=self.mode, context_px=context, padding=self.padding)
-        return np.rint(crops.transpose(0, 2, 3, 1)).clip(0, 255).astype(np.uint8)
+        """Warp regions as the network saw them, smaller: uint8 [n, 96, 96, 3]; the mean's padding is its colour."""
+        spec = replace(self.spec, side_px=SIDE_PX)
+        context = round(self.context_px * SIDE_PX / self.spec.side_px)
+        return as_seen(
+            warp_regions(pixels, boxes, spec, mode=self.mode, context_px=context, padding=self.padding), spec
+        )
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Made(NamedTuple):
         features = FeaturesSettings(**artifact.params["features"])
         whole = features.method == "spp"  # pooled from the image's map: no crop, no context
         context_px = 0 if whole else features.context_px
-        crop = CropForm("warp" if whole else features.crop, context_px, network.input.side_px, features.padding)
+        crop = CropForm("warp" if whole else features.crop, context_px, network.input, features.padding)
         return cls(artifact, FeatureSet(store, artifact), network.eval(), crop)
 
     def layer(self, given: str | None, scored: str) -> str:
@@ -119,6 +119,7 @@ def drawn_page(
         if cells is None
         else f"{cells.channels} channels of {cells.rows} x {cells.columns} cells; white: what the cell sees."
     )
+    keys = "unit (up, down)" if cells is None else "channel (up, down) and cell (left, right)"
     records = {image.id: image.file_name for image in drawn.dataset.images}
     return page(
         found,
@@ -129,7 +130,7 @@ def drawn_page(
         crops=drawn,
         names=[records[image] for image in drawn.view.image_ids],
         title=f"Units of {drawn.view.layer}",
-        lead=f"{made.network.name} on {len(drawn.view)} images of {drawn.dataset.name}: the regions that each unit "
-        f"responds to most, of those that overlap by more than 0.1 in an image the strongest. {where} Numbers: "
-        "activation over the channel's largest. Arrow keys: channel (up, down) and cell (left, right).",
+        lead=f"Network {made.network.name} on {len(drawn.view)} images of {drawn.dataset.name}: the regions that each "
+        f"unit responds to most, of those that overlap by more than 0.1 in an image the strongest. {where} Numbers: "
+        f"activation over the channel's largest. Arrow keys: {keys}.",
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stages.networks.spec import InputSpec
 from stages.units.cells import Cells
 from stages.units.page import CropForm, ShownUnit, chosen, largest_of_channel, page
 from stages.units.top import TopUnits
@@ -89,6 +90,15 @@ def test_crops_are_those_of_the_network_but_smaller() -> None:
     """16 px of context at 227 are 7 at 96: of a box in the middle of grey the border shows what is around it."""
     pixels = np.zeros((100, 100, 3), np.uint8)
     pixels[30:70, 30:70] = 200
-    crops = CropForm("warp", 16, 227).small(pixels, np.array([[30, 30, 70, 70]], np.float32))
+    spec = InputSpec(227, "bgr", 255.0, (104.0, 117.0, 123.0))
+    crops = CropForm("warp", 16, spec).small(pixels, np.array([[30, 30, 70, 70]], np.float32))
     assert crops.shape == (1, 96, 96, 3)
     assert (crops[0, 10:-10, 10:-10] == 200).all() and (crops[0, :5] == 0).all() and (crops[0, :, -5:] == 0).all()
+
+
+def test_what_is_missing_has_the_colour_that_the_network_takes_for_nothing() -> None:
+    """The region touches the image's corner: its context above and at the left is at the mean, here BGR."""
+    spec = InputSpec(227, "bgr", 255.0, (104.0, 117.0, 123.0))
+    crops = CropForm("warp", 16, spec).small(np.zeros((100, 100, 3), np.uint8), np.array([[0, 0, 50, 50]], np.float32))
+    assert (crops[0, :5] == (123, 117, 104)).all() and (crops[0, :, :5] == (123, 117, 104)).all()
+    assert (crops[0, 10:, 10:] == 0).all()
