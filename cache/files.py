@@ -21,8 +21,11 @@ READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 @contextlib.contextmanager
-def explained(doing: str, folder: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals into one line each; ``doing`` says what was going on."""
+def explained(doing: str, folder: Path | str, instead: str | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals into one line each; ``doing`` says what was going on.
+
+    ``instead``: what the user can do where the folder is not a store's, such as to give another one.
+    """
     try:
         yield
     except OSError as error:
@@ -33,9 +36,11 @@ def explained(doing: str, folder: Path | str) -> Iterator[None]:
             ) from error
         if error.errno in READ_ONLY or isinstance(error, PermissionError):
             raise StorePermissionError(
-                f"{folder}: {error.strerror} while {doing}; give this user write permission or use another store folder"
+                f"{folder}: {error.strerror} while {doing}; give this user write permission or "
+                f"{instead or 'use another store folder'}"
             ) from error
-        raise StoreError(f"{folder}: {error.strerror or error} while {doing}") from error
+        way_on = f"; {instead}" if instead else ""
+        raise StoreError(f"{folder}: {error.strerror or error} while {doing}{way_on}") from error
 
 
 def sync(path: Path) -> None:
@@ -200,18 +205,21 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.{own_name()}.partial")
 
 
-def atomic_write(path: str | Path, data: bytes | Iterator[bytes | memoryview], *, shared: bool = False) -> None:
+def atomic_write(
+    path: str | Path, data: bytes | Iterator[bytes | memoryview], *, shared: bool = False, instead: str | None = None
+) -> None:
     """Write a file so that readers, and a crash at any moment, see the old bytes or the new ones, never a mixture.
 
     ``data`` that would take too much memory as a whole may come piece by piece (bytes, in their order). The parent
     folder must exist; where it is ``shared`` its group may do with the file what its owner may. Raises StoreFullError
-    if there is no space, StoreError for any other refusal; neither leaves a temporary file.
+    if there is no space, StoreError for any other refusal (``instead`` as of :func:`explained`); neither leaves a
+    temporary file.
     """
     path = Path(path)
     temporary = path.with_name(
         f".{path.name[:40]}.{own_name()}.partial"
     )  # cut: a name of 255 bytes has room for no more
-    with explained(f"writing {path.name}", path.parent):
+    with explained(f"writing {path.name}", path.parent, instead):
         try:
             _write_file(temporary, [data] if isinstance(data, bytes) else data, 0o666, shared=shared)
             sync(temporary)

@@ -32,10 +32,13 @@ class OutputFolder:
         folder: Any folder, there or not.
         instead: What the user can do about a file that is in the way; ends each refusal.
         force: Replace files that are not ours, too (the user said so). A folder is never replaced.
+        elsewhere: What the user can do where the system lets nothing be written to the folder.
     """
 
-    def __init__(self, folder: Path, instead: str, *, force: bool = False) -> None:
-        self._folder, self._instead, self._force = folder, instead, force
+    def __init__(
+        self, folder: Path, instead: str, *, force: bool = False, elsewhere: str = "give another folder by --out"
+    ) -> None:
+        self._folder, self._instead, self._force, self._elsewhere = folder, instead, force, elsewhere
         self._lock = threading.Lock()
         self._recorded = _read_record(folder)
 
@@ -65,7 +68,7 @@ class OutputFolder:
 
         OutputError: a file of the record's name is there that is no record. StoreError: the system refuses.
         """
-        with explained("making the folder", self._folder):
+        with explained("making the folder", self._folder, self._elsewhere):
             make_dirs(self._folder)
         self._append("")
 
@@ -73,7 +76,7 @@ class OutputFolder:
         """Write one file atomically, in a folder below this one if it says so; OutputError if one came in the way."""
         path = self._place(name)
         self._note(name, hashlib.sha256(data).hexdigest())
-        atomic_write(path, data)
+        atomic_write(path, data, instead=self._elsewhere)
 
     @contextlib.contextmanager
     def written_aside(self, name: str | Path) -> Iterator[Path]:
@@ -81,7 +84,7 @@ class OutputFolder:
         path = self._place(name)
         unfinished = beside(path)
         try:
-            with explained(f"writing {path.name}", path.parent):
+            with explained(f"writing {path.name}", path.parent, self._elsewhere):
                 yield unfinished
                 sync(unfinished)
                 self._look_again(name)
@@ -95,7 +98,7 @@ class OutputFolder:
         """The path of a file that is about to be put there, in a folder that is there."""
         path = self._folder / name
         self._look_again(name)
-        with explained("making the folder", path.parent):
+        with explained("making the folder", path.parent, self._elsewhere):
             make_dirs(path.parent)
         return path
 
@@ -123,7 +126,7 @@ class OutputFolder:
 
     def _append(self, line: str) -> None:
         record = self._folder / RECORD
-        with self._lock, explained(f"writing {RECORD}", self._folder):
+        with self._lock, explained(f"writing {RECORD}", self._folder, self._elsewhere):
             file = os.open(record, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             try:
                 length = os.fstat(file).st_size

@@ -99,7 +99,7 @@ class Detector:
     def precision_curves(self, *, box_regression: bool = True) -> Mapping[str, PrecisionCurve]:
         """Return each class's precision by score, from the curve of the last evaluation.
 
-        StageError where that was not of this detector (:attr:`is_evaluated`), or had no objects.
+        StageError where that was not of this detector (:attr:`is_evaluated`), had no objects, or has other classes.
         """
         again = "run `dvc repro evaluate` with annotated test images, and without combine.detectors"
         if self._parts.points is None or self._parts.curves is None:
@@ -108,6 +108,11 @@ class Detector:
         found = precision_curves(rows, "bbox" if box_regression else "no_bbox")
         if not found:
             raise StageError(f"{self._parts.curves}: has no curve, so no precision is known; {again}")
+        if unknown := next((name for name in found if name not in self.classes), None):
+            raise StageError(
+                f"{self._parts.curves}: has class {unknown!r}, which the detector does not know, so it is of another "
+                "evaluation or was edited; run `dvc repro -f evaluate`"
+            )
         return found
 
     @property

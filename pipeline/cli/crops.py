@@ -42,17 +42,22 @@ _COLUMNS = "region, square with context, square without, warp"
 def crops(project: Path, image_id: str, out: Path, figure: str, regions: int | None, force: bool) -> None:
     """Draw an image's regions as the network sees them: the paper's Figures 7 and 2.
 
-    IMAGE_ID: the number or the name of an image of the current dataset manifest. Figure 7 (appendix A): of each object
-    a row without context and one with features.context_px (the paper's 16 of 227 px where that is 0), columns: the
-    region at its own scale, the tightest square with context, without, and the warp. Figure 2: the objects and the
-    proposals whose IoU with one is finetune.fg_iou or more (of an image annotated in part the objects alone), cropped
-    by features.crop and context_px. What is missing is as features.padding says.
+    IMAGE_ID: the number, or the file's name, of an image of the current dataset manifest. Figure 7 (appendix A): of
+    each object a row without context and one with features.context_px (the paper's 16 of 227 px where that is 0),
+    columns: the region at its own scale, the tightest square with context, without, and the warp. Figure 2: the objects
+    and the proposals whose IoU with one is finetune.fg_iou or more (of an image annotated in part the objects alone),
+    cropped by features.crop and context_px. What is missing is as features.padding says.
     """
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise OutputError(f"{out}: the name of a picture ends in .png or .jpg")
     if not out.parent.is_dir():
         raise OutputError(f"{out.parent}: no such folder; make it first")
-    outputs = OutputFolder(out.parent, "give another name, or --force to replace it", force=force)
+    outputs = OutputFolder(
+        out.parent,
+        "give another name, or --force to replace it",
+        force=force,
+        elsewhere="give a file in another folder by --out",
+    )
     outputs.check([out.name], protected=untouchable(project))
     sheet, said = _drawn(project, image_id, figure, regions)
     outputs.prepare()
@@ -84,7 +89,7 @@ def _drawn(project: Path, image_id: str, figure: str, regions: int | None) -> tu
 
 
 def image_named(dataset: Dataset, name: str) -> ImageRecord:
-    """Return the image of a number or a file name; DatasetError where there is none."""
+    """Return the image of a number or a file's name, with or without folders; DatasetError where there is none."""
     by_number = name.isdigit() and any(image.id == int(name) for image in dataset.images)
     return dataset.image(int(name) if by_number else name)
 

@@ -352,7 +352,10 @@ def show(project: Path, name: str, sheet: Path | None, force: bool, count: int, 
     path = sheet or project / "reports" / f"dataset-{name}.png"
     # of our own name in our own folder it may be replaced
     outputs = OutputFolder(
-        path.parent, "give another file by --sheet, or --force to replace it", force=force or not sheet
+        path.parent,
+        "give another file by --sheet, or --force to replace it",
+        force=force or not sheet,
+        elsewhere="give a file in another folder by --sheet",
     )
     outputs.check([path.name], protected=untouchable(project))
     source = ImageSource(found.source.root, name=name, masks=found.source.masks)

@@ -43,7 +43,7 @@ def show(project: Path, image_id: str, top: int) -> None:
 
     Of a detector that stores feature maps, Faster R-CNN in four steps, the image's maps: their shape and scale.
 
-    IMAGE_ID: the number or the name of an image of the current dataset manifest.
+    IMAGE_ID: the number, or the file's name, of an image of the current dataset manifest.
     """
     artifacts, kept = current_layout(project).artifacts, stored_node(project)
     artifact = Artifact.read(artifacts / kept / "manifest.json")
@@ -85,7 +85,12 @@ def export(
     assert target is not None
     if not target.parent.is_dir():
         raise click.UsageError(f"{target.parent}: no such folder; make it first")
-    outputs = OutputFolder(target.parent, "give another name, or --force to replace it", force=force)
+    outputs = OutputFolder(
+        target.parent,
+        "give another name, or --force to replace it",
+        force=force,
+        elsewhere="give a file in another folder",
+    )
     names = [target.name] if npy is None else [target.name, index_name(target.name)]
     outputs.check(names, protected=untouchable(project))
     view, classes = _view(project, layer, split)

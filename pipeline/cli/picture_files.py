@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cache.errors import StageError
 from cache.outputs import RECORD, name_key, ours
+from cache.text import counted
 from manifests import IMAGE_SUFFIXES
 from manifests.listing import list_pictures
 
@@ -20,8 +21,9 @@ def files_to_read(given: Sequence[Path], suffix: str, taken: Sequence[str] = ())
         taken: Names of other files that the command writes into the output folder.
 
     Returns:
-        The pictures; and a line for each kind that folders hold and that is passed over, among them what an earlier
-        ``rcnn detect`` or ``rcnn segment`` drew. A file that is named by itself is read, whatever it is.
+        The pictures, and names of pictures that lead to no file, which reading them will tell; and a line for each
+        kind that folders hold and that is passed over, among them what an earlier ``rcnn detect`` or ``rcnn segment``
+        drew. A file that is named by itself is read, whatever it is.
     """
     found: list[Named] = []
     passed_over: list[str] = []
@@ -36,7 +38,7 @@ def files_to_read(given: Sequence[Path], suffix: str, taken: Sequence[str] = ())
             raise StageError(f"{path}: no such file or folder; check the path")
     once: dict[Path, Named] = {}
     for path, name in found:
-        once.setdefault(path.resolve(), (path, name))
+        once.setdefault(path.resolve() if path.exists() else path.absolute(), (path, name))
     return _named_apart(once.values(), suffix, taken), passed_over
 
 
@@ -48,13 +50,19 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
     drawn = ours(files)
     passed_over = list(listing.passed_over)
     if drawn:
-        passed_over.append(f"{len(drawn)} that an earlier run drew and nobody changed are passed over")
-    if no_files := [path for path in named if not path.is_file()]:
-        passed_over.append(f"{len(no_files)} names of pictures lead to no file ({no_files[0].relative_to(folder)})")
+        are = "is" if len(drawn) == 1 else "are"
+        passed_over.append(f"{len(drawn)} that an earlier run drew and nobody changed {are} passed over")
+    lost = {path for path in named if path.is_symlink() and not path.exists()}
+    if no_files := [path for path in named if path not in lost and not path.is_file()]:  # a pipe would be waited for
+        number = counted(len(no_files), "name of a picture is no file's", "names of pictures are no files'")
+        passed_over.append(f"{number} ({no_files[0].relative_to(folder)})")
     if len(drawn) == len(files):
+        if lost:
+            leads = counted(len(lost), "name of a picture leads", "names of pictures lead")
+            passed_over.append(f"{leads} to no file ({min(lost).relative_to(folder)})")
         but = "; ".join(passed_over) or f"looked for: {', '.join(sorted(IMAGE_SUFFIXES))}"
         raise StageError(f"{folder}: no images in this folder ({but}); give one that has some")
-    return [path for path in files if path not in drawn], passed_over
+    return [path for path in named if path in lost or (path.is_file() and path not in drawn)], passed_over
 
 
 def _named_apart(files: Iterable[Named], suffix: str, taken: Sequence[str]) -> list[Named]:

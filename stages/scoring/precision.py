@@ -1,8 +1,11 @@
 """The precision of single detections, read off an evaluated curve (R-CNN's Figures 8 to 11).
 
-A detection's precision is that of all evaluated detections of its class that score at least as much. The file of the
-curves (``pr.csv``) has the points at right detections, where it is exact; between two of them lie wrong ones alone, and
-precision falls on a straight line of the score to what it is just before the second.
+A detection's precision is that of the evaluated detections of its class down to its rank. The file of the curves
+(``pr.csv``) has the points at right detections, where it is exact, and the last detection of all; between two of them
+lie wrong ones alone, and precision falls on a straight line of the score to what it is just before the second.
+
+Of equal scores the last point of the file counts. Wrong detections of that score that are ranked behind it are in no
+row, so they are not counted: there the precision is above that of all that score at least as much.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +36,7 @@ class PrecisionCurve:
         """
         asked = np.asarray(scores, np.float64)
         out = np.zeros(asked.shape)
-        # of equal scores the last point: all that score at least as much are counted
+        # of equal scores the last point: all that the file tells of this score are counted
         place = np.searchsorted(-self.scores, -asked, "right") - 1
         for i in np.ndindex(asked.shape):
             out[i] = self._one(float(asked[i]), int(place[i]))

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.errors import OutputError, StoreError
+from cache.errors import OutputError, StoreError, StorePermissionError
 from cache.outputs import RECORD, OutputFolder, ours
 
 INSTEAD = "give another folder"
@@ -207,3 +208,22 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None
     with opened(tmp_path).written_aside(name) as path:
         path.write_bytes(b"y")
     assert (tmp_path / name).read_bytes() == b"y"
+
+
+def test_what_cannot_be_written_to_says_to_give_another(
+    public_dir: Path, read_only: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    """No permission, a file in a folder's place, a file system that makes no folders; before and at the writing."""
+    (public_dir / "file").write_bytes(b"")
+    ready = opened(public_dir)
+    ready.prepare()
+    with read_only(public_dir):
+        for attempt in (ready.prepare, opened(public_dir / "new").prepare, lambda: ready.write("a", b"")):
+            with pytest.raises(StorePermissionError, match=r"write permission or give another folder by --out$"):
+                attempt()
+    for place in (public_dir / "file/below", Path("/proc/rcnn")):
+        with pytest.raises(StoreError, match=f"^{place}: .* while making the folder; give another folder by --out$"):
+            opened(place).prepare()
+    elsewhere = OutputFolder(public_dir / "file/x", INSTEAD, elsewhere="give a file in another folder")
+    with pytest.raises(StoreError, match=r"; give a file in another folder$"):
+        elsewhere.prepare()

@@ -171,6 +171,18 @@ def test_image_by_id_and_name() -> None:
         dataset(images=(record(), twin)).image("a")
 
 
+def test_a_file_s_own_name_is_enough_where_one_image_has_it() -> None:
+    first, second, third = (
+        record(id=i, file_name=name) for i, name in enumerate(("sub/a.jpg", "other/a.jpg", "sub/a.png"))
+    )
+    assert dataset(images=(first, third)).image("a.jpg") == first
+    assert dataset(images=(first, third)).image("a.png") == third
+    with pytest.raises(DatasetError, match=r"'a.jpg' is ambiguous; choose one of: sub/a.jpg, other/a.jpg$"):
+        dataset(images=(first, second)).image("a.jpg")
+    whole = record(id=7, file_name="a.jpg")
+    assert dataset(images=(first, whole)).image("a.jpg") == whole
+
+
 def broken(**edits: Any) -> bytes:
     """The manifest with values replaced: key ``images.0.width`` style, ``...`` deletes."""
     document = json.loads(dataset_to_json(dataset()))

@@ -60,6 +60,9 @@ def test_precision_is_that_of_the_evaluation_of_this_detector(tmp_path: Path) ->
     assert found.precision_curves()["cat"].at([2.0, 1.0]).tolist() == [1.0, 0.0]
     with pytest.raises(StageError, match=r"pr\.csv: has no curve, so no precision is known"):
         found.precision_curves(box_regression=False)
+    curves.write_text("regression,class,score,recall,precision\nbbox,cat,2.0,1.0,1.0\nbbox,cow,2.0,1.0,1.0\n")
+    with pytest.raises(StageError, match=r"pr\.csv: has class 'cow', which the detector does not know"):
+        found.precision_curves()
     curves.write_text("class,score\n")
     with pytest.raises(StageError, match=r"pr\.csv: lacks the column 'regression'"):
         found.precision_curves()

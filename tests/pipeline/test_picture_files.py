@@ -1,5 +1,6 @@
 """Which files ``rcnn detect`` and ``rcnn extract`` read, and what they call those that they make of them."""
 
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from cache.outputs import OutputFolder, name_key
 from manifests.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from pipeline.cli.picture_files import Named
 from pipeline.cli.picture_files import files_to_read as files_of
+from stages.trained_files import pixels_of
 
 RESULTS = "results.json"
 
@@ -81,6 +83,21 @@ def test_what_detect_drew_is_not_read_where_a_folder_is_searched(tmp_path: Path)
     assert [p for p, _ in files_to_read([tmp_path / "photos"])[0]] == [photo, drawn[1]]
 
 
+def test_links_that_lead_nowhere_are_left_for_reading_to_tell(tmp_path: Path) -> None:
+    (photo,) = make(tmp_path, "a.jpg")
+    links = [tmp_path / name for name in ("gone.jpg", "gone2.png", "round.jpg")]
+    for link, target in zip(links, ("nowhere", "nowhere", "round.jpg"), strict=True):
+        link.symlink_to(target)
+    files, passed_over = files_to_read([tmp_path])
+    assert [path for path, _ in files] == [photo, *links] and passed_over == []
+    for path in links:
+        with pytest.raises(StageError, match=f"^{path}: cannot be read .*; check the path$"):
+            pixels_of(path)
+    photo.unlink()
+    with pytest.raises(StageError, match=r"no images in this folder \(3 names of pictures lead to no file \(gone.jpg"):
+        files_to_read([tmp_path])
+
+
 PASSED_OVER = {
     "IMG_1.HEIC": "HEIC 1",
     "b.avif": "AVIF 1",
@@ -95,11 +112,11 @@ PASSED_OVER = {
 def test_of_a_mixed_folder_all_that_can_be_read_is_and_the_rest_is_named(tmp_path: Path) -> None:
     taken = ["a.jpg", "b.JPEG", "scan.jfif", "scan2.jpe", "sub/c.png", "étude %20 #1,b.jpg"]
     make(tmp_path, *taken, *PASSED_OVER)
-    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
     files, passed_over = files_to_read([tmp_path])
     assert sorted(str(path.relative_to(tmp_path)) for path, _ in files) == sorted(taken)
     said = "\n".join(passed_over)
-    assert all(what in said for what in [*PASSED_OVER.values(), "gone.jpg"])
+    assert all(what in said for what in [*PASSED_OVER.values(), "1 name of a picture is no file's (pipe.jpg)"])
     assert all(line.startswith(f"{tmp_path}: ") for line in passed_over)
 
 

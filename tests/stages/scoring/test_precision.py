@@ -29,9 +29,10 @@ def curves_of(truth: GroundTruth, found: FlatDetections) -> tuple[list[Curve | N
 
 
 def counted(one: Curve, score: float) -> float:
-    """The precision of all that score at least so much, by counting."""
-    kept = one.scores >= score
-    return float(one.right[kept].mean()) if kept.any() else float(one.right[0])
+    """The precision down to the last right detection of a score, by counting; or to the last of all, if it has it."""
+    told = one.right | (np.arange(len(one.right)) == len(one.right) - 1)
+    last = np.flatnonzero(told & (one.scores == score))[-1]
+    return float(one.right[: last + 1].mean())
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -43,11 +44,21 @@ def test_right_detections_have_exactly_their_precision(seed: int, ties: bool) ->
             assert name not in read
             continue
         asked = one.scores[one.right]
-        lasts = np.array(
-            [one.right[one.scores == s][-1] for s in asked], bool
-        )  # not where a wrong one of its score is last
         expected = np.array([counted(one, s) for s in asked])
-        np.testing.assert_allclose(read[name].at(asked)[lasts], expected[lasts], rtol=1e-9)
+        np.testing.assert_allclose(read[name].at(asked), expected, rtol=1e-9)
+        all_at_least = np.array([one.right[one.scores >= s].mean() for s in asked])
+        assert (read[name].at(asked) >= all_at_least - 1e-9).all()
+        if not ties:
+            np.testing.assert_allclose(expected, all_at_least, rtol=1e-9)
+
+
+def test_wrong_ones_of_a_right_one_s_score_count_before_it_and_not_behind_it() -> None:
+    """Score 3: right, wrong. Score 2: wrong, right. Score 1: right, wrong, the last of all."""
+    right = np.array([True, False, False, True, True, False])
+    found = np.cumsum(right)
+    one = Curve(np.array([3.0, 3, 2, 2, 1, 1]), found / 3, found / np.arange(1, 7), right, 3)
+    rows = list(csv.DictReader(io.StringIO(pr_csv({"bbox": [one, None, None]}, CLASSES))))
+    assert precision_curves(rows, "bbox")["a"].at([3, 2, 1]) == pytest.approx([1, 2 / 4, 3 / 6])
 
 
 @pytest.mark.parametrize("seed", range(6))
