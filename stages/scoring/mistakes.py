@@ -120,6 +120,6 @@ def count_errors(matches: Matches, truth: GroundTruth, diagnosis: Diagnosis) -> 
         ranked = matches.ranked(label)
         kinds = diagnosis.verdict[ranked[~matches.ignored[ranked]]]
         for multiple in RANK_MULTIPLES if positives else ():
-            top = kinds[: max(1, int(np.floor(multiple * positives + 0.5)))]  # MATLAB's round, as the diagnosis has
+            top = kinds[: max(1, round(multiple * positives))]
             counts = np.bincount(top, minlength=int(Verdict.IGNORED)).tolist()
             yield ErrorCounts(label, multiple, len(top), *counts[: int(Verdict.IGNORED)])

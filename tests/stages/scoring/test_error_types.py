@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from evaluation_cases import detections_of, random_case, truth_of
 
-from stages.diagnosis.false_positives import MULTIPLES, ranked_classes, recalls
 from stages.scoring.examples import examples
 from stages.scoring.matching import Matches, match
 from stages.scoring.mistakes import Diagnosis, Verdict, count_errors, diagnose, similarity
@@ -72,19 +71,6 @@ def test_counts_are_of_the_best_detections_without_ignored_ones() -> None:
     assert [(c.multiple, c.ranked) for c in cats] == [(0.25, 1), (0.5, 1), (1.0, 2), (2.0, 4), (4.0, 7)]
     last = cats[-1]
     assert (last.right, last.localisation, last.similar, last.other, last.background) == (1, 2, 1, 1, 2)
-
-
-def test_a_half_is_rounded_up_as_in_the_diagnosis() -> None:
-    """A quarter of ten objects are three detections, as of six two: Python's round has two of both."""
-    for n_objects, expected in ((10, 3), (6, 2), (2, 1)):
-        boxes = [(0, CAT, (20 * i, 0, 20 * i + 10, 10)) for i in range(n_objects)]
-        truth = truth_of(boxes, n_images=1, n_classes=3)
-        found = detections_of([(*one, 1 - i / 100) for i, one in enumerate(boxes)])
-        matches, diagnosis = diagnosed(truth, found)
-        quarter = next(c for c in count_errors(matches, truth, diagnosis) if c.multiple == 0.25)
-        assert quarter.ranked == quarter.right == expected
-        (one,) = [c for c in ranked_classes(matches, matches, diagnosis, truth) if c.n_objects]
-        assert recalls(one)[MULTIPLES.index(1 / 4)][0] == expected / n_objects
 
 
 def test_counts_add_up_on_random_cases() -> None:
