@@ -98,12 +98,13 @@ def diagnose(
     told = Table({}) if table is None else read_table(table, object_rows(dataset, tested, dataset.classes))
     read = READERS[_form(path)](path, dataset, split, clip=clip)
     title = f"{path.name} on {name}"
-    made = diagnosed(title, tested, dataset.classes, {WITH_BBOX: read.detections}, told.values, settings)
+    chosen = () if options["similar"] else (_told(settings.similar_classes),)
+    found, said = {WITH_BBOX: read.detections}, (*chosen, *told.notes, *read.notes)
+    made = diagnosed(title, tested, dataset.classes, found, told.values, settings, said)
     outputs.prepare()
     outputs.write(_FIGURES, json_text(made.document()).encode())
     outputs.write(_PAGE, page(made).encode())
-    chosen = () if options["similar"] else (_told(settings.similar_classes),)
-    for note in (*chosen, *told.notes, *read.notes, *made.notes):
+    for note in made.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{out / _PAGE}: {made.summary()}")
 

@@ -24,7 +24,7 @@ from .false_positives import (
 )
 from .sensitivity import ClassSubsets, Sensitivity, class_subsets, mean_subset, sensitivities
 from .settings import DiagnoseSettings
-from .similar import ALL, shown_sets, similar_sets
+from .similar import groups, similar_sets
 
 RULES: Mapping[str, Callable[[FlatDetections, GroundTruth, float], Matches]] = {"voc": match, "hoiem": match_unfound}
 
@@ -49,7 +49,8 @@ class SetOfClasses:
 class DiagnosisOfSet:
     """All that is found out of one set of detections.
 
-    ``sets``: figure 5, of all classes, of each set of them, and of each class that has an object or a detection.
+    ``sets``: figure 5, of all classes, of each set of them (:func:`.similar.groups`), and of each class that has an
+    object or a detection.
     ``subsets``: figure 6, of each class that has an object; ``means``: of every subset by characteristic normalised AP
     and its standard error, means over classes; ``sensitivity`` by group of characteristics.
     """
@@ -64,6 +65,11 @@ class DiagnosisOfSet:
     sensitivity: Mapping[str, Sensitivity]
     tide: Tide | None
     per_class: Mapping[str, Mapping[str, float | None]]
+
+    @property
+    def whole(self) -> SetOfClasses:
+        """Figure 5 of all classes."""
+        return next(iter(self.sets.values()))
 
 
 def diagnose_set(
@@ -121,7 +127,7 @@ def n_normal(truth: GroundTruth, settings: DiagnoseSettings) -> float:
 
 def _sets(ranked: Sequence[RankedClass], classes: Sequence[str], settings: DiagnoseSettings) -> dict[str, SetOfClasses]:
     of = {name: _OfClass(one, impacts(one), recalls(one)) for name, one in zip(classes, ranked, strict=True)}
-    sets = {ALL: tuple(classes)} | shown_sets(settings.similar_classes, classes) | {name: (name,) for name in classes}
+    sets = groups(settings.similar_classes, classes) | {name: (name,) for name in classes}
     return {
         name: _set_of([of[member] for member in members], background_twice=settings.background_twice)
         for name, members in sets.items()

@@ -107,11 +107,11 @@ def _mixtures(counts: Ints, total: Ints, asked: Sequence[tuple[float, float]]) -
 def recalls(one: RankedClass) -> list[tuple[float | None, float | None]]:
     """Return recall after 1/8 ... 8 times as many detections as objects: as matched, and with places repaired.
 
-    The last recall where there are fewer detections; None for a class without objects or detections.
+    The last recall where there are fewer detections, 0 where there is none; None for a class without objects.
     """
 
     def after(right: Bools, multiple: float) -> float | None:
-        if not one.n_objects or not len(right):
+        if not one.n_objects:
             return None
         top = max(1, int(np.floor(multiple * one.n_objects + 0.5)))
         return float(right[:top].sum() / one.n_objects)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from cache.text import counted
 from stages.page.bars import Bar, IntervalRow, grouped_bars, interval_chart, stacked_bars
 from stages.page.box_plots import BoxRow, box_plots, box_row
 from stages.page.charts import ChartAxis, legend, palette
@@ -14,16 +15,17 @@ from .characteristics import Characteristic
 from .document import Diagnosed
 from .false_positives import MULTIPLES, Mixture
 from .sensitivity import LEAST_OBJECTS
-from .similar import ALL, shown_sets
+from .similar import groups
 
 _SETS = {WITH_BBOX: "with box regression", WITHOUT_BBOX: "without"}
-_WRONG = (
+_Kind = tuple[str, str, str]  # what it is called, its field of a mixture, its colour class
+_RIGHT: _Kind = ("right", "right", "c0")
+_WRONG: tuple[_Kind, ...] = (
     ("poorly localised", "localisation", "c1"),
     ("similar class", "similar", "c2"),
     ("other class", "other", "c3"),
     ("background", "background", "c4"),
 )
-_KINDS = (("right", "right", "c0"), *_WRONG)
 _CHANGES = (
     ("as it is", "all"),
     ("places repaired", "repaired_localisation"),
@@ -38,6 +40,7 @@ _CHANGES = (
 )
 _FRACTIONS = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2"}
 _CONFUSED = 3  # classes named beside each class
+_NORMALISED, _AP = ChartAxis("normalised AP, %", 0, 100), ChartAxis("AP, %", 0, 100)
 _CONTENTS = {
     "scores": "Scores",
     "false-positives": "False positives",
@@ -53,10 +56,13 @@ _CONTENTS = {
 def page(made: Diagnosed) -> str:
     """Return the HTML document; a function of its figures alone."""
     truth = made.truth
+    n_objects, n_ignored = int(truth.positives.sum()), int(truth.ignored.sum())
     lead = (
-        f"{int(truth.positives.sum())} objects that count in {truth.n_images} test images; {int(truth.ignored.sum())} "
-        "difficult or crowd ones are ignored. After Hoiem et al., Diagnosing error in object detectors (2012), as "
-        "the R-CNN paper's figures 5 and 6 have it. All figures in percent."
+        f"{counted(n_objects, 'object')} that {'counts' if n_objects == 1 else 'count'} in "
+        f"{counted(truth.n_images, 'test image')}; "
+        f"{counted(n_ignored, 'difficult or crowd one is', 'difficult or crowd ones are')} ignored. After Hoiem et al., "
+        "Diagnosing error in object detectors (2012), as the R-CNN paper's figures 5 and 6 have it. AP, recall and "
+        "shares in percent."
     )
     sections = [
         _scores(made),
@@ -98,7 +104,7 @@ def _scores(made: Diagnosed) -> Markup:
             percent(one.normalised),
             f"as if each class had {n_normal(made.truth, settings):g} objects",
         ),
-        tile("false positives", str(one.sets[ALL].n_false_positives), "of all classes"),
+        tile("false positives", str(one.whole.n_false_positives), "of all classes"),
     ]
     matching = {"voc": "VOC's", "hoiem": "Hoiem et al.'s"}[settings.matching]
     text = f"Means over classes, right at IoU ≥ {settings.iou:g}; detections and objects matched by {matching} rule."
@@ -114,10 +120,25 @@ def _scores(made: Diagnosed) -> Markup:
 
 def _groups(made: Diagnosed) -> list[str]:
     """Return all classes together, and the sets that are shown."""
-    return [ALL, *(name for name in shown_sets(made.settings.similar_classes, made.classes) if name in made.first.sets)]
+    return [name for name in groups(made.settings.similar_classes, made.classes) if name in made.first.sets]
 
 
-def _shares(mixtures: Sequence[Mixture], kinds: Sequence[tuple[str, str, str]], text: Callable[[float], str]) -> Markup:
+def _wrong(made: Diagnosed) -> list[_Kind]:
+    """Return the kinds of false positives that there can be."""
+    return [kind for kind in _WRONG if made.has_similar or kind[1] != "similar"]
+
+
+def _changes(made: Diagnosed) -> list[tuple[str, str]]:
+    """Return what is changed, by title and name, of the kinds that there can be."""
+    return [change for change in _CHANGES if made.has_similar or "similar" not in change[1]]
+
+
+def _in_percent(value: float | None) -> float | None:
+    """Return a score in [0, 1] as it stands on an axis in percent."""
+    return None if value is None else 100 * value
+
+
+def _shares(mixtures: Sequence[Mixture], kinds: Sequence[_Kind], text: Callable[[float], str]) -> Markup:
     rows = []
     for one in mixtures:
         counts = [getattr(one, key) for _, key, _ in kinds]
@@ -133,8 +154,9 @@ def _false_positives(made: Diagnosed) -> Markup:
         def draw(one: DiagnosisOfSet, group: str = group) -> Markup:
             found = one.sets[group].false_positives
             if not found:
-                return _note(f"{one.sets[group].n_false_positives} false positives: fewer than the first step.")
-            return _shares(found, _WRONG, lambda at: f"{at:g}")
+                number = counted(one.sets[group].n_false_positives, "false positive")
+                return _note(f"{number}: fewer than the first step.")
+            return _shares(found, _wrong(made), lambda at: f"{at:g}")
 
         parts.append(tag("div", tag("h3", group), _side_by_side(made, draw)))
     twice = (
@@ -145,17 +167,19 @@ def _false_positives(made: Diagnosed) -> Markup:
         f"added up at equal rank.{twice} Poorly localised: IoU of 0.1 and more with an object of the class, but too "
         "little, or a second detection of one."
     )
+    if not made.has_similar:
+        text += " No classes are similar here (similar_classes), so that none is on a similar class."
     return section("false-positives", "False positives", _note(text), _in_columns(made, parts))
 
 
 def _detections(made: Diagnosed) -> Markup:
     def draw(one: DiagnosisOfSet) -> Markup:
-        whole = one.sets[ALL]
+        whole = one.whole
         rows = [
             [f"{_times(multiple)} ×", percent(plain), percent(repaired)]
             for multiple, (plain, repaired) in zip(MULTIPLES, whole.recalls, strict=True)
         ]
-        chart = _shares(whole.detections, _KINDS, lambda at: f"{_times(at)} ×")
+        chart = _shares(whole.detections, [_RIGHT, *_wrong(made)], lambda at: f"{_times(at)} ×")
         return tag("div", chart, table(["detections", "recall", "recall, places repaired"], rows))
 
     of = (
@@ -165,7 +189,8 @@ def _detections(made: Diagnosed) -> Markup:
     )
     text = (
         f"What the best detections of all classes together are, by their number in multiples of {of}, added up at "
-        "equal rank; and the recall after as many times its own objects of each class's own best, averaged."
+        "equal rank. Recall: of each class as many of its best detections are taken as that multiple of its own "
+        "objects, and it is seen what part of these they find; the mean over the classes that have objects."
     )
     return section("detections", "The best detections", _note(text), _side_by_side(made, draw))
 
@@ -174,44 +199,43 @@ def _times(multiple: float) -> str:
     return _FRACTIONS.get(multiple, f"{multiple:g}")
 
 
-def _shown_classes(made: Diagnosed) -> list[str]:
-    counts = dict(zip(made.classes, made.truth.positives.tolist(), strict=True))
-    most = sorted(made.first.subsets, key=lambda name: -counts[name])[: made.settings.max_classes]
-    return [name for name in made.classes if name in most]
-
-
-def _left_out(made: Diagnosed) -> str:
-    """Say that not every class is shown; "" where all are."""
-    shown, there = len(_shown_classes(made)), len(made.first.subsets)
-    return "" if shown == there else f"{shown} of {there} classes, those with most objects; diagnosis.json has all. "
+def _left_out(made: Diagnosed) -> Markup:
+    return _note(f"{made.left_out}.") if made.left_out else Markup("")
 
 
 def _cost(made: Diagnosed) -> Markup:
     def draw(one: DiagnosisOfSet) -> Markup:
         rows = [
-            [name, *(percent(one.sets[name].aps.get(key)) for _, key in _CHANGES)]
-            for name in (*_groups(made), *_shown_classes(made))
+            [name, *(percent(one.sets[name].aps.get(key)) for _, key in _changes(made))]
+            for name in (*_groups(made), *made.shown_classes)
         ]
-        return table(["AP (VOC 2010)", *(title for title, _ in _CHANGES)], rows)
+        return table(["AP (VOC 2010)", *(title for title, _ in _changes(made))], rows)
 
-    text = _left_out(made) + (
+    similar = " Sim: similar class;" if made.has_similar else ""
+    text = (
         "AP when false positives of one kind are left out, when those of one kind alone are left, and when each "
-        "poorly localised detection is moved onto its object (further ones left out). Sim: similar class; Oth: other "
-        "class; BG: background."
+        f"poorly localised detection is moved onto its object (further ones left out). Loc: poorly localised;{similar} "
+        "Oth: other class; BG: background."
     )
     charts = [tag("div", tag("h4", _SETS[name]), draw(one)) for name, one in made.found.items()]
-    return section("cost", "What each kind costs", _note(text), *(charts if len(charts) > 1 else [draw(made.first)]))
+    return section(
+        "cost",
+        "What each kind costs",
+        _note(text),
+        _left_out(made),
+        *(charts if len(charts) > 1 else [draw(made.first)]),
+    )
 
 
 def _sensitivity(made: Diagnosed) -> Markup:
     def draw(one: DiagnosisOfSet) -> Markup:
         rows = [
-            IntervalRow(f"{name} ({found.n_classes})", "c0", found.whole, found.low, found.high)
+            IntervalRow(f"{name} ({found.n_classes})", "c0", 100 * found.whole, 100 * found.low, 100 * found.high)
             for name, found in one.sensitivity.items()
         ]
         if not rows:
             return _note(f"No subset has {LEAST_OBJECTS} objects.")
-        chart = interval_chart(rows, ChartAxis("normalised AP", 0.0, 1.0), percent, reference=one.normalised)
+        chart = interval_chart(rows, _NORMALISED, "{:.1f}".format, reference=_in_percent(one.normalised))
         cells = [
             [name, percent(found.low), percent(found.whole), percent(found.high)]
             for name, found in one.sensitivity.items()
@@ -240,10 +264,10 @@ def _characteristics(made: Diagnosed) -> Markup:
                 found = of.means[one.name][name]
                 ap, spread = (None, 0.0) if found is None else found
                 low, high = (None, None) if ap is None else (max(0.0, ap - spread), min(1.0, ap + spread))
-                rows.append(IntervalRow(name, "c0", ap, low, high))
+                rows.append(IntervalRow(name, "c0", *map(_in_percent, (ap, low, high))))
             known = of.sensitivity.get(one.group)
             whole = of.normalised if known is None else known.whole
-            return interval_chart(rows, ChartAxis("normalised AP", 0.0, 1.0), percent, reference=whole)
+            return interval_chart(rows, _NORMALISED, "{:.1f}".format, reference=_in_percent(whole))
 
         counts = ", ".join(f"{name} ({size})" for name, size in sizes.items())
         parts.append(tag("div", tag("h3", one.name), _note(f"Objects: {counts}."), _side_by_side(made, draw)))
@@ -255,17 +279,16 @@ def _characteristics(made: Diagnosed) -> Markup:
 
 
 def _classes(made: Diagnosed) -> Markup:
-    counts = dict(zip(made.classes, made.truth.positives.tolist(), strict=True))
     one = made.first
     rows = []
-    for name in _shown_classes(made):
+    for name in made.shown_classes:
         whole = one.subsets[name].whole
         confused = list(one.confusions[name].items())[:_CONFUSED]
         rows.append(
             [
                 name,
                 ", ".join(f"{other} {count}" for other, count in confused) or "–",
-                str(counts[name]),
+                str(made.counts[name]),
                 percent(one.per_class[name]["voc2010"]),
                 percent(one.per_class[name]["voc2007"]),
                 f"{percent(whole.ap)} ± {percent(whole.standard_error)}",
@@ -281,18 +304,19 @@ def _classes(made: Diagnosed) -> Markup:
         "normalised AP",
         "false positives",
     ]
-    text = _left_out(made) + "Confusions are counted among the best detections of a class, as many as it has objects."
+    text = "Confusions are counted among the best detections of a class, as many as it has objects."
     spread = (
         "How AP (VOC 2010) spreads over the classes (figure 3): box from the lower to the upper quartile, line at the "
-        "median, ring at the mean, whiskers to the ends, a dot for each class."
+        "median, ring at the mean, whiskers to the ends, a dot for each class that has objects."
     )
     return section(
         "classes",
         "Every class",
         _note(text),
+        _left_out(made),
         table(header, rows, text_columns=2),
         _note(spread),
-        box_plots(list(_spreads(made)), ChartAxis("AP", 0.0, 1.0)),
+        box_plots(list(_spreads(made)), _AP),
     )
 
 
@@ -300,7 +324,7 @@ def _spreads(made: Diagnosed) -> Iterator[BoxRow]:
     """Summarise the classes' AP of each set of detections."""
     for i, (name, one) in enumerate(made.found.items()):
         called = _SETS[name] if len(made.found) > 1 else "AP"
-        row = box_row(called, palette(i).style, [scores["voc2010"] for scores in one.per_class.values()])
+        row = box_row(called, palette(i).style, [_in_percent(scores["voc2010"]) for scores in one.per_class.values()])
         if row is not None:
             yield row
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from stages.scoring.settings import VOC_SIMILAR
 
-ALL = "all classes"  # the name of the set of all
-
 # As detectionAnalysis's setDatasetParameters.m has them: among animals persons are similar, but not shown with them.
 _VOC_SHOWN = {
     "animals": ("bird", "cat", "cow", "dog", "horse", "sheep"),
@@ -30,6 +28,7 @@ _COCO = {
 }
 
 Sets = Sequence[Sequence[str]]
+_ALL = "all classes"
 
 
 def similar_sets(named: str | Sets) -> Sets:
@@ -55,8 +54,7 @@ def named_sets(classes: Sequence[str]) -> str | Sets:
 def shown_sets(named: str | Sets, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the sets of classes that are shown together, by name, with those members that the dataset has.
 
-    A set of which it has fewer than two is no set, and left out. One that is called as a class is, or as all of them,
-    is "NAME (set)".
+    A set of which it has fewer than two is no set, and left out. One that is called as a class is ``NAME (set)``.
     """
     if named == "voc":
         sets: dict[str, Sequence[str]] = dict(_VOC_SHOWN)
@@ -65,6 +63,15 @@ def shown_sets(named: str | Sets, classes: Sequence[str]) -> dict[str, tuple[str
     else:
         sets = {", ".join(members): members for members in similar_sets(named)}
     present = {name: tuple(one for one in classes if one in members) for name, members in sets.items()}
-    taken = {*classes, ALL}
-    titles = {name: f"{name} (set)" if name in taken else name for name in present}
-    return {titles[name]: members for name, members in present.items() if len(members) > 1}
+    return {_apart(name, classes): members for name, members in present.items() if len(members) > 1}
+
+
+def groups(named: str | Sets, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return all classes together, and then :func:`shown_sets`; no name of a group is a class's."""
+    return {_apart(_ALL, classes): tuple(classes)} | shown_sets(named, classes)
+
+
+def _apart(name: str, classes: Sequence[str]) -> str:
+    while name in classes:
+        name += " (set)"
+    return name

@@ -34,9 +34,9 @@ def run(ctx: Context) -> None:
     sets = (WITH_BBOX, WITHOUT_BBOX) if detect.summary["regressed"] else (WITH_BBOX,)
     found = read_detections(ctx.store, detect, tested, sets, thresholds(detect.summary, dataset.classes), ctx.log)
     title = f"{detect.summary.get('detector', ctx.shown('detections'))} on {dataset.name}"
-    made = diagnosed(title, tested, dataset.classes, found, table.values, settings)
+    made = diagnosed(title, tested, dataset.classes, found, table.values, settings, table.notes)
     atomic_write(ctx.output("figures"), json_text(made.document()).encode())
     atomic_write(ctx.output("html"), page(made).encode())
-    for line in (*table.notes, *made.notes):
+    for line in made.notes:
         ctx.log.warning(line)
     ctx.log.info(f"{ctx.shown('html')}: {made.summary()}")

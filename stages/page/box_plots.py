@@ -79,7 +79,7 @@ def box_plots(rows: Sequence[BoxRow], axis: ChartAxis, *, names_px: int = 150, w
         y = _TOP + _LINE * i + _LINE / 2
         parts.append(tag("text", row.name, x=left - 8, y=y + 4, class_="tick", text_anchor="end"))
         parts += _box(row, y, [at(value) for value in (row.lowest, row.lower, row.median, row.upper, row.highest)])
-        parts += [tag("circle", cx=at(value), cy=y, r=1.8, class_=f"dot {row.style}") for value in row.values]
+        parts += [tag("circle", cx=at(value), cy=y, r=3, class_=f"dot one {row.style}") for value in row.values]
         title = tag("title", f"{row.name}: mean {axis.text(row.mean)}")
         parts.append(tag("circle", title, cx=at(row.mean), cy=y, r=4.5, class_=f"ring {row.style}"))
     height = bottom + 36

@@ -224,4 +224,4 @@ def test_a_set_of_images_without_annotations(given: Given, diagnose: Run) -> Non
         source_format="coco",
     )
     code, _, err = diagnose(given.coco)
-    assert code == 2 and "dataset pets, split test: no object that counts is annotated in these 20 images" in err
+    assert code == 2 and "dataset pets, split test: no object that counts is annotated in the 20 images" in err

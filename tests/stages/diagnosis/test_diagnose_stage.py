@@ -101,7 +101,7 @@ def test_images_that_nobody_annotated(tmp_path: Path) -> None:
     bare = [ImageRecord(one.id, one.file_name, 300, 300, one.sha256, "test", *none) for one in world.tested]
     save_dataset(Dataset("toy", NAMES, tuple(bare)), world.place("manifest"))
     again = StageContext(tmp_path, "diagnose", {"diagnose": DiagnoseSettings()})
-    with pytest.raises(StageError, match=r"manifest\.test: no object that counts is annotated in these 20 images"):
+    with pytest.raises(StageError, match=r"manifest\.test: no object that counts is annotated in the 20 images"):
         again.run()
 
 

@@ -1,6 +1,7 @@
 """The page and the document of a diagnosis on awkward input: strange names, nothing wrong, nothing to compare."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_an_empty_bin_is_said() -> None:
 def test_no_object_that_counts_is_an_error_before_anything_is_done() -> None:
     image = ImageRecord(1, "1.jpg", 9, 9, "0" * 64, "test", np.array([[0, 0, 5, 5]]), np.array([0]), np.array([True]))
     said = nothing_annotated([image], "manifest.test")
-    assert said is not None and said.startswith("manifest.test: no object that counts is annotated in these 1 images")
+    assert said is not None and said.startswith("manifest.test: no object that counts is annotated in the 1 image,")
     assert nothing_annotated([replace(image, difficult=np.array([False]))], "x") is None
 
 
@@ -108,23 +109,6 @@ def test_voc_and_coco_have_their_sets() -> None:
         "electronic": ("tv", "laptop"),
     }
     assert shown_sets((), ("cat", "dog")) == {}
-
-
-def test_a_class_called_as_a_set_is_does_not_take_its_place() -> None:
-    classes = ("animal", "cat", "dog")
-    assert shown_sets("coco", classes) == {"animal (set)": ("cat", "dog")}
-    box = np.array([[0, 0, 9, 9]], np.float32)
-    images = [ImageRecord(i, f"{i}.jpg", 9, 9, str(i) * 64, "test", box, np.array([i])) for i in range(3)]
-    found = FlatDetections.of([(box, np.ones(1, np.float32), np.array([i])) for i in range(3)])
-    one = diagnosed("d", images, classes, {"bbox": found}, {}, replace_settings(similar_classes="coco")).first
-    counts = {name: of.n_objects for name, of in one.sets.items()}
-    assert counts == {"all classes": 3, "animal (set)": 2, "animal": 1, "cat": 1, "dog": 1}
-
-
-def test_classes_that_are_not_shown_are_said_to_be_left_out() -> None:
-    all_of_them, some = page(made()), page(made(max_classes=1))
-    assert "those with most objects" not in all_of_them
-    assert some.count("1 of 3 classes, those with most objects; diagnosis.json has all. ") == 2
 
 
 @pytest.mark.parametrize(("named", "similar"), [("voc", "similar"), ("coco", "other"), ((), "other")])
@@ -152,3 +136,59 @@ def test_similar_classes_say_what_a_mistake_is(named: Any, similar: str) -> None
 )
 def test_the_sets_of_a_new_dataset(classes: tuple[str, ...], named: Any) -> None:
     assert named_sets(classes) == named
+
+
+@pytest.mark.parametrize(
+    ("named", "classes", "expected"),
+    [
+        ("coco", ("animal", "cat", "dog"), "animal (set)"),
+        ((("cat", "dog"),), ("cat, dog", "cat", "dog"), "cat, dog (set)"),
+        ("coco", ("animal (set)", "animal", "cat", "dog"), "animal (set) (set)"),
+    ],
+)
+def test_a_set_that_is_called_as_a_class_is_the_set_all_the_same(
+    named: Any, classes: tuple[str, ...], expected: str
+) -> None:
+    """One object of the first class, two and three of the set's; ``all classes`` may be a class, too."""
+    classes = (*classes, "all classes")
+    labels = np.array([classes.index(name) for name in (classes[0], "cat", "cat", "dog", "dog", "dog")])
+    boxes = np.array([[10 * i, 0, 10 * i + 9, 9] for i in range(6)], np.float32)
+    image = ImageRecord(1, "1.jpg", 99, 9, "0" * 64, "test", boxes, labels)
+    settings = replace_settings(similar_classes=named)
+    one = diagnosed("d", [image], classes, {"bbox": FlatDetections.of([])}, {}, settings)
+    counts = {name: found.n_objects for name, found in one.first.sets.items()}
+    assert counts == {"all classes (set)": 6, expected: 5, classes[0]: 1, "cat": 2, "dog": 3}
+    assert expected in self_contained(page(one)).text
+
+
+def test_classes_that_are_not_shown_are_counted() -> None:
+    few = made(max_classes=2)
+    line = "2 of 3 classes are shown one by one, those with most objects; diagnosis.json has all"
+    assert line in few.notes and not any("one by one" in note for note in made(max_classes=3).notes)
+    counts = sorted(few.counts.values())
+    assert [few.counts[name] for name in few.shown_classes] != counts[:2] and len(few.shown_classes) == 2
+    said = self_contained(page(few)).text
+    assert said.count(line) == 1 and said.count(f"{line}.") == 2  # among the notes, and at both tables
+
+
+@pytest.mark.parametrize("named", [(), ((CLASSES[0], EVIL),)])
+def test_a_kind_that_cannot_be_is_not_in_the_legends_and_this_is_said(named: Any) -> None:
+    said = " ".join(self_contained(page(made(similar_classes=named))).text)
+    assert ("No classes are similar here" in said) == (not named)
+    assert ("similar class " in said) == ("no Sim" in said) == bool(named)
+
+
+def test_axes_are_in_percent_as_the_figures_beside_them() -> None:
+    text = page(made())
+    ticks = set(re.findall(r'class="tick" text-anchor="middle">([^<]*)<', text))
+    assert ticks == {"0", "20", "40", "60", "80", "100"}
+    assert {"normalised AP, %", "AP, %"} <= set(self_contained(text).text)
+
+
+def test_nothing_detected_finds_nothing_and_notes_are_on_the_page() -> None:
+    truth, _ = random_case(3, n_images=30)
+    nothing = {"bbox": FlatDetections.of([])}
+    one = diagnosed("d", records_of(truth), CLASSES, nothing, {}, SETTINGS, ["30 of 30 images have no detections"])
+    assert set(one.first.whole.recalls) == {(0.0, 0.0)}
+    assert one.document()["notes"][0] == "30 of 30 images have no detections"
+    assert "30 of 30 images have no detections" in self_contained(page(one)).text
