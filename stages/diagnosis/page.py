@@ -61,8 +61,8 @@ def page(made: Diagnosed) -> str:
         f"{counted(n_objects, 'object')} that {'counts' if n_objects == 1 else 'count'} in "
         f"{counted(truth.n_images, 'test image')}; "
         f"{counted(n_ignored, 'difficult or crowd one is', 'difficult or crowd ones are')} ignored. After Hoiem et "
-        "al., Diagnosing error in object detectors (2012), as the R-CNN paper's figures 5 and 6 have it. AP, recall and "
-        "shares in percent."
+        "al., Diagnosing error in object detectors (2012), as the R-CNN paper's figures 5 and 6 have it. AP, recall "
+        "and shares in percent."
     )
     sections = [
         _scores(made),
