@@ -4,7 +4,6 @@ They are exact but for more than :data:`SPARE` further references within float32
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-QUERY_BLOCK, REFERENCE_BLOCK = 512, 4096  # vectors of a block: its product is 8 MiB, however many there are
+QUERY_BLOCK, REFERENCE_BLOCK = 1024, 4096  # vectors of a block: its product is 16 MiB, however many there are
 _READ_BYTES, _MEASURED_BYTES = 2**24, 2**22  # of neighbours' vectors read at a time, and of differences from them
 _NONE = np.iinfo(np.int64).max  # in place of a row, so that it sorts behind all
 SPARE = 8  # kept beyond those asked for, since float32 products may order nearly equal distances otherwise
@@ -65,23 +64,15 @@ def nearest_vectors(
     none = np.full(n, -1, np.int64) if but is None else but
     centre = queries.mean(axis=0, dtype=np.float64).astype(np.float32) if n else np.float32(0)
     rows, values = np.full((n, kept), -1, np.int64), np.full((n, kept), -np.inf, np.float32)
-    with ThreadPoolExecutor(1) as beside:  # looks at one product while the next is made
-        looked: Future[None] | None = None
-        for start in range(0, len(members), REFERENCE_BLOCK):
-            numbers = members[start : start + REFERENCE_BLOCK]
-            block = read(numbers) - centre
-            halves = np.einsum("ij,ij->i", block, block) / 2
-            for first in range(0, n, QUERY_BLOCK):
-                part = slice(first, first + QUERY_BLOCK)
-                products = (queries[part] - centre) @ block.T
-                if looked is not None:
-                    looked.result()
-                looked = beside.submit(_keep, products, halves, none[part], numbers, rows[part], values[part])
-                del products
-                told()
-            del block  # before the next one is read
-        if looked is not None:
-            looked.result()
+    for start in range(0, len(members), REFERENCE_BLOCK):
+        numbers = members[start : start + REFERENCE_BLOCK]
+        block = read(numbers) - centre
+        halves = np.einsum("ij,ij->i", block, block) / 2
+        for first in range(0, n, QUERY_BLOCK):
+            part = slice(first, first + QUERY_BLOCK)
+            _keep((queries[part] - centre) @ block.T, halves, none[part], numbers, rows[part], values[part])
+            told()
+        del block  # before the next one is read
     found = Neighbours(np.full((n, count), -1, np.int64), np.full((n, count), np.inf))
     for first in range(0, n, QUERY_BLOCK):
         part = slice(first, first + QUERY_BLOCK)
