@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from manifests import Dataset, ImageRecord
-from manifests.halves import best_halves, class_counts, halves_table, measured, paired_halves
+from manifests.halves import _best_move, best_halves, class_counts, halves_table, measured, paired_halves
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden"
 Ints = NDArray[np.int32]
@@ -160,3 +160,13 @@ def test_every_trial_is_told() -> None:
     told: list[tuple[int, int]] = []
     best_halves(np.eye(4, dtype=np.int32), 3, rng(), told=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_move_that_lowers_the_largest_alone_is_not_made() -> None:
+    """By hand: with image 0 on the other side class 0 falls from 1 to 0, but three others rise from 0 to 2 / 4."""
+    counts = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]])
+    totals, first = counts.sum(axis=0).astype(np.float64), np.array([True, True, False, True, False])
+    apart = (np.where(first, 1.0, -1.0) @ counts).astype(np.float64)
+    assert (np.abs(apart) / totals).tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert _best_move(counts, totals, first, apart, np.array([True, False, False, False, False])) is None
+    assert _best_move(counts, totals, first, apart, np.array([True, True, False, False, False])) == 1

@@ -85,3 +85,16 @@ def test_a_crowd_region_is_taken_by_all() -> None:
 def test_nothing_to_take(rows: list[tuple[int, int, list[int], float]]) -> None:
     got = match_unfound(detections_of(rows), truth_of([], 1, 2), 0.5)
     assert not got.right.any() and not got.ignored.any() and (got.nearest == -1).all()
+
+
+def test_of_two_objects_that_overlap_equally_the_first_is_taken() -> None:
+    """As MATLAB's max: it decides which object is found, and so the subsets; a second detection takes the other."""
+    box = np.array([[0, 0, 10, 10], [10, 0, 20, 10]], np.float32)
+    none = np.zeros(2, np.bool_)
+    for order in ([0, 1], [1, 0]):
+        truth = GroundTruth(np.zeros(2, np.int64), np.zeros(2, np.int64), box[order], none, none, 1, 1)
+        between = np.array([[5, 0, 15, 10]] * 2, np.float32)
+        found = FlatDetections(np.zeros(2, np.int64), np.zeros(2, np.int64), between, np.array([2, 1], np.float32))
+        assert match_unfound(found, truth, 0.3).nearest.tolist() == [0, 1]
+        assert match(found, truth, 0.3).nearest.tolist() == [0, 0]
+        assert match(found, truth, 0.3).right.tolist() == [True, False]
