@@ -163,7 +163,7 @@ def _registered(dataset: str) -> str:
 def unwatched(origin: CellOrigin) -> dict[str, Any]:
     """Return what DVC does not see change of a cell: the files that parameters name; empty where there are none.
 
-    With their digests, and with all parameters of the groups that name them and the seed: results of others are no
+    With their digests, and with all parameters that the stages which read them depend on: results of others are no
     proof that DVC's are of these files.
     """
     registered = _registered(str(origin.parameters.get("dataset")))
@@ -172,9 +172,15 @@ def unwatched(origin: CellOrigin) -> dict[str, Any]:
         return {}
     groups = {_group(name) for name, value in origin.parameters.items() if isinstance(value, str) and value in files}
     read = {
-        name: value for name, value in origin.parameters.items() if _group(name) in groups or _group(name) == "seed"
+        name: value
+        for name, value in origin.parameters.items()
+        if _group(name) in groups or _group(name).rpartition("/")[2] in _READ_BESIDE
     }
     return {"files": files, "parameters": read}
+
+
+# What the stages that read such files depend on beside the groups that name these.
+_READ_BESIDE = frozenset({"seed", "dataset", "scenes", "pretrain"})
 
 
 def _group(name: str) -> str:
