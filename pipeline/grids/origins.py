@@ -160,6 +160,10 @@ def _registered(dataset: str) -> str:
     return f"artifacts/datasets/{dataset}/manifest.json"
 
 
+# What the stages that read the files which parameters name depend on beside the groups that name these.
+_READ_BESIDE = frozenset({"seed", "dataset", "scenes", "pretrain"})
+
+
 def unwatched(origin: CellOrigin) -> dict[str, Any]:
     """Return what DVC does not see change of a cell: the files that parameters name; empty where there are none.
 
@@ -177,10 +181,6 @@ def unwatched(origin: CellOrigin) -> dict[str, Any]:
         if _group(name) in groups or _group(name).rpartition("/")[2] in _READ_BESIDE
     }
     return {"files": files, "parameters": read}
-
-
-# What the stages that read such files depend on beside the groups that name these.
-_READ_BESIDE = frozenset({"seed", "dataset", "scenes", "pretrain"})
 
 
 def _group(name: str) -> str:

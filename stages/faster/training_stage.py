@@ -210,7 +210,7 @@ class _Training:
         group: of its parameters: rpn, fast or joint.
         scale: at which images are seen.
         network: as it begins.
-        records: the training images.
+        classes, records: the dataset's classes, and the training images.
         maps: what is read in place of pixels; None: pixels are.
     """
 

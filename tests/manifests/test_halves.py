@@ -163,7 +163,7 @@ def test_every_trial_is_told() -> None:
 
 
 def test_a_move_that_lowers_the_largest_alone_is_not_made() -> None:
-    """By hand: with image 0 on the other side class 0 falls from 1 to 0, but three others rise from 0 to 2 / 4."""
+    """Move image 0 by hand: on the other side class 0 falls from 1 to 0, but three others rise from 0 to 2 / 4."""
     counts = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]])
     totals, first = counts.sum(axis=0).astype(np.float64), np.array([True, True, False, True, False])
     apart = (np.where(first, 1.0, -1.0) @ counts).astype(np.float64)

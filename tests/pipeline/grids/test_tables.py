@@ -254,7 +254,7 @@ def test_several_seeds_give_mean_and_deviation_and_say_what_lacks() -> None:
     ],
 )
 def test_differences_are_taken_seed_by_seed(against: str, lines: list[list[str]]) -> None:
-    """By hand: what differs from seed to seed and not between cells is no part of a difference's deviation."""
+    """Leave out of a difference's deviation what differs from seed to seed and not between cells; by hand."""
     scores = {
         ("warp", "p0"): {3: 59.0, 4: 61.0},
         ("square", "p0"): {3: 61.0, 4: 65.0},

@@ -124,7 +124,7 @@ def test_the_list_knows_the_splits_that_are_trained_on() -> None:
 
 
 def test_an_image_of_val_and_trainval_is_trained_on() -> None:
-    """As bccd has it: val is a part of trainval, and the most specific split of its images."""
+    """Split as bccd is: val is a part of trainval, and the most specific split of its images."""
     splits = [("trainval", "val"), ("Train", "trainval"), ("val", "trainval"), ("test",)]
     images = [replace(image(number, names[-1]), splits=names) for number, names in enumerate(splits)]
     images[2] = replace(images[2], split="val")
